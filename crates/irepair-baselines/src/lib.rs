@@ -1,0 +1,1 @@
+//! DAPT, DAPT+KL, DPO and their relatives: an objective and the policy all.

@@ -1,0 +1,1 @@
+//! Experiment files: one TOML per row, every key checked, every error reported at once.

@@ -1,0 +1,101 @@
+//! Errors for people: what, where, want and got, how to fix, and the exit code that goes with it.
+
+use std::fmt;
+
+/// Exit codes of the command line (STYLE: 0 ok, 1 bug, 2 config, 3 device, 4 data, 5 result).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// Something that should not happen.
+    Bug = 1,
+    /// A flag, a key or a value that makes no sense.
+    Usage = 2,
+    /// libtorch or the device asked for is missing.
+    Device = 3,
+    /// Data or weights are missing or broken.
+    Data = 4,
+    /// A result outside its tolerance: a diverged run, a failed precondition.
+    Outcome = 5,
+}
+
+/// One error, laid out for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What went wrong: a lower-case fragment without a full stop.
+    pub what: String,
+    /// File, line, tensor or key it went wrong at.
+    pub at: Option<String>,
+    /// What was expected and what was found.
+    pub want_got: Option<(String, String)>,
+    /// How to fix it.
+    pub help: Option<String>,
+    /// The exit code it deserves.
+    pub exit: ExitKind,
+}
+
+impl Diagnostic {
+    /// A diagnostic with only `what` and the exit kind.
+    pub fn new(exit: ExitKind, what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), at: None, want_got: None, help: None, exit }
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.at = Some(place.to_string());
+        self
+    }
+
+    /// Says what was wanted and what was there.
+    #[must_use]
+    pub fn want_got(mut self, want: impl fmt::Display, got: impl fmt::Display) -> Self {
+        self.want_got = Some((want.to_string(), got.to_string()));
+        self
+    }
+
+    /// Says how to fix it.
+    #[must_use]
+    pub fn help(mut self, help: impl fmt::Display) -> Self {
+        self.help = Some(help.to_string());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        if let Some(at) = &self.at {
+            write!(f, "\n   at: {at}")?;
+        }
+        if let Some((want, got)) = &self.want_got {
+            write!(f, "\n want: {want}    got: {got}")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Implemented by every crate's error type: the one place where its errors are worded for people.
+pub trait Diagnose: std::error::Error {
+    /// The error, laid out.
+    fn diagnostic(&self) -> Diagnostic;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_what_where_want_got_help() {
+        let d = Diagnostic::new(ExitKind::Data, "checkpoint tensor has the wrong shape")
+            .at("m/model.safetensors, tensor `h.3.attn.c_attn.weight`")
+            .want_got("[3, 1]", "[1, 3]")
+            .help("re-export the checkpoint");
+        assert_eq!(
+            d.to_string(),
+            "error: checkpoint tensor has the wrong shape\n   at: m/model.safetensors, tensor \
+             `h.3.attn.c_attn.weight`\n want: [3, 1]    got: [1, 3]\n help: re-export the checkpoint"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Files that are whole or not there: written aside, flushed to disk, renamed.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// Replaces `path` with what `fill` writes, or leaves it as it was.
+///
+/// The bytes go to a temporary file in the same directory, are flushed to disk and renamed over `path`; then the
+/// directory is flushed. Missing parent directories are made.
+///
+/// # Errors
+/// [`Error::Io`] with the step that failed and the path.
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(dir).map_err(io("create directory"))?;
+    let mut aside = tempfile::Builder::new().prefix(".irepair-").suffix(".tmp").tempfile_in(dir).map_err(io("write"))?;
+    fill(aside.as_file_mut()).map_err(io("write"))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private; outputs get the permissions an ordinary new file has.
+        let mode = fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
+        aside.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(io("write"))?;
+    }
+    aside.as_file().sync_all().map_err(io("write"))?;
+    aside.persist(path).map_err(|e| io("rename")(e.error))?;
+    if let Ok(dir) = File::open(dir) {
+        // Some file systems cannot flush a directory; the rename is done all the same.
+        let _ = dir.sync_all();
+    }
+    Ok(())
+}
+
+/// [`write_atomic_with`] for bytes already in memory.
+///
+/// # Errors
+/// [`Error::Io`] with the step that failed and the path.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// Reads a whole file as UTF-8.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
+}
+
+/// SHA-256 of `bytes`, in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// SHA-256 of a file's bytes, read in chunks.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut File::open(path).map_err(io)?, &mut hasher).map_err(io)?;
+    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/result.json");
+        write_atomic(&path, b"old").unwrap();
+        let error = write_atomic_with(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert_eq!(error.unwrap_err().to_string(), "write failed");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn sha256_of_abc_is_the_published_one() {
+        assert!(sha256_hex(b"abc").starts_with("ba7816bf8f01cfea414140de5dae2223"));
+    }
+}

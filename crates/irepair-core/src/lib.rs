@@ -1,0 +1,32 @@
+//! Words every crate shares: blocks, slices, sensitivities, tokens, step records, diagnostics and safe file writing.
+//!
+//! ```
+//! use irepair_core::{BlockSlice, Scope, Sensitivities, SliceSize};
+//!
+//! let s = Sensitivities::new(vec![0.1, 0.7, 0.2])?;
+//! let k = "34%".parse::<SliceSize>()?.resolve(s.len());
+//! assert_eq!(k, 1);
+//! let scope = Scope::Blocks(BlockSlice::from_indices([1]));
+//! assert_eq!(scope.to_string(), "1");
+//! # Ok::<(), irepair_core::Error>(())
+//! ```
+//!
+//! Invariants: a [`BlockSlice`] is sorted and has no repeats; [`Sensitivities`] are finite and not negative;
+//! [`fs::write_atomic`] leaves the old file or the new file, never a part of either.
+
+mod block;
+mod diagnostic;
+mod error;
+pub mod fs;
+mod record;
+mod sensitivities;
+mod size;
+mod tokens;
+
+pub use block::{BlockId, BlockSlice, Scope};
+pub use diagnostic::{Diagnose, Diagnostic, ExitKind};
+pub use error::{Error, Result};
+pub use record::StepRecord;
+pub use sensitivities::Sensitivities;
+pub use size::SliceSize;
+pub use tokens::PaddedTokens;

@@ -1,0 +1,28 @@
+//! The step log: one JSON object per line of `metrics.jsonl`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::BlockSlice;
+
+/// What one training step did. `kl` is absent when the objective has no KL term, `nll` when it has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Step number, from 0.
+    pub step: u64,
+    /// The objective's value before the update.
+    pub loss: f64,
+    /// Mean NLL of the chosen text, nats per counted token.
+    pub nll: Option<f64>,
+    /// KL(reference ‖ model) on utility text, nats per token.
+    pub kl: Option<f64>,
+    /// Global gradient norm over the updated parameters, before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Blocks updated at this step.
+    pub slice: BlockSlice,
+    /// Real tokens fed through the model in this step (all texts, each counted once).
+    pub tokens: u64,
+    /// Wall time of the step in seconds.
+    pub seconds: f64,
+}

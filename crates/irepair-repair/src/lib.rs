@@ -1,0 +1,1 @@
+//! IRepair: the sensitivity-guided slicer and the method built on it.

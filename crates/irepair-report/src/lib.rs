@@ -1,0 +1,1 @@
+//! Result files in, tables, plots and one HTML page out.

@@ -1,0 +1,1 @@
+//! Which block carries the error: per-block gradient norms and their relatives.

@@ -1,0 +1,1 @@
+//! Slicing policies: per-block sensitivities in, the blocks to update out.

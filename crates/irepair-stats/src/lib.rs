@@ -1,0 +1,1 @@
+//! Honest statistics: bootstrap intervals, rank tests, effect sizes, error density.

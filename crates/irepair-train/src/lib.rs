@@ -1,0 +1,1 @@
+//! The one training engine: draw, localise, freeze, forward, backward, clip, update, validate, save.
