@@ -8,36 +8,49 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Replaces `path` with what `fill` writes, or leaves it as it was.
+/// Replaces `path` with the file that `fill` makes at the path it is given, or leaves it as it was.
 ///
-/// The bytes go to a temporary file in the same directory, are flushed to disk and renamed over `path`; then the
-/// directory is flushed. Missing parent directories are made.
+/// The new file is made in the same directory, flushed to disk and renamed over `path`; then the directory is flushed.
+/// Missing parent directories are made.
 ///
 /// # Errors
-/// [`Error::Io`] with the step that failed and the path.
-pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+/// [`Error::Io`] with the step that failed and the path; any error of `fill`, converted.
+pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
     fs::create_dir_all(dir).map_err(io("create directory"))?;
-    let mut aside = tempfile::Builder::new().prefix(".irepair-").suffix(".tmp").tempfile_in(dir).map_err(io("write"))?;
-    fill(aside.as_file_mut()).map_err(io("write"))?;
+    let aside = tempfile::Builder::new().prefix(".irepair-").suffix(".tmp").tempfile_in(dir).map_err(io("write"))?;
+    let aside = aside.into_temp_path();
+    fill(&aside)?;
+    let written = File::options().write(true).open(&aside).map_err(io("write"))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // Temporary files are private; outputs get the permissions an ordinary new file has.
         let mode = fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
-        aside.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(io("write"))?;
+        written.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("write"))?;
     }
-    aside.as_file().sync_all().map_err(io("write"))?;
+    written.sync_all().map_err(io("write"))?;
     aside.persist(path).map_err(|e| io("rename")(e.error))?;
     if let Ok(dir) = File::open(dir) {
         // Some file systems cannot flush a directory; the rename is done all the same.
         let _ = dir.sync_all();
     }
     Ok(())
+}
+
+/// [`replace`] for a file written through one handle.
+///
+/// # Errors
+/// [`Error::Io`] with the step that failed and the path.
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+    replace(path, |aside| {
+        let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        fill(&mut File::create(aside).map_err(io)?).map_err(io)
+    })
 }
 
 /// [`write_atomic_with`] for bytes already in memory.

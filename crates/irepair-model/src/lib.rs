@@ -1,1 +1,43 @@
-//! GPT-2 and GPT-Neo on libtorch: load, run, generate, freeze by block, write back.
+//! GPT-2 and GPT-Neo causal language models on libtorch: load, run, generate, freeze by block, write back.
+//!
+//! ```no_run
+//! use irepair_core::{BlockSlice, PaddedTokens, Scope};
+//! use irepair_model::{CausalLm, TokenBatch};
+//! use tch::{Device, Kind};
+//!
+//! let (model, report) = CausalLm::load("gpt2".as_ref(), Device::Cpu, Kind::Float)?;
+//! println!("{report}");
+//! model.train_only(&Scope::Blocks(BlockSlice::from_indices([3])));
+//! let batch = TokenBatch::new(&PaddedTokens::right_padded(&[vec![15496, 995]], 50256)?, Device::Cpu);
+//! let logits = model.logits(&batch); // [1, 2, 50257]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Reading order: [`config`](ModelConfig) (what a `config.json` means), `params` (every tensor by name and block),
+//! `layers` and `forward` (the arithmetic), `generate` (key-value cache), `checkpoint` (files in and out).
+//!
+//! **Invariants.** A parameter belongs to block `b` exactly when its name carries `h.b.` (METHOD §1 [D]); embeddings, the
+//! final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients are values returned
+//! by [`CausalLm::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a later step.
+
+mod batch;
+mod checkpoint;
+mod config;
+mod device;
+mod error;
+mod forward;
+mod generate;
+mod layers;
+mod params;
+mod probe;
+mod sys;
+
+pub use batch::TokenBatch;
+pub use checkpoint::LoadReport;
+pub use config::{Activation, AttentionSpan, Family, ModelConfig};
+pub use device::{parse_device, parse_dtype};
+pub use error::{Error, Result};
+pub use forward::CausalLm;
+pub use generate::Decoding;
+pub use params::Parameter;
+pub use probe::{Probe, Site};

@@ -1,1 +1,30 @@
-//! Training objectives as pure functions of tensors: NLL, KL, DAPT, DPO, NPO, IRepair.
+//! Training objectives as pure functions of tensors: logits and token masks in, one scalar out.
+//!
+//! ```no_run
+//! use irepair_objective::{Objective, TextLogits, Views};
+//! use tch::{Kind, Tensor};
+//!
+//! // One text of three tokens under a model that knows nothing: NLL = ln(vocabulary).
+//! let (ids, real) = (Tensor::from_slice(&[1i64, 2, 0]).view([1, 3]), Tensor::ones([1, 3], (Kind::Bool, tch::Device::Cpu)));
+//! let logits = Tensor::zeros([1, 3, 4], (Kind::Float, tch::Device::Cpu));
+//! let views = Views { chosen: Some(TextLogits::new(&ids, &real, &logits)), ..Views::default() };
+//! let loss = Objective::Dapt.loss(&views)?;
+//! assert!((loss.total.double_value(&[]) - 2.0 * 4f64.ln()).abs() < 1e-6);
+//! # Ok::<(), irepair_objective::Error>(())
+//! ```
+//!
+//! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `objective`
+//! (METHOD §6 and §7: each loss in a few lines).
+//!
+//! **Invariants.** Softmax, log-softmax and every sum are in float32 whatever the logits' type. A padded token changes no
+//! value. An objective says what it needs ([`Objective::needs`]) and is given exactly that; it owns no loop and no model.
+
+mod error;
+mod kl;
+mod objective;
+mod token;
+
+pub use error::{Error, Result};
+pub use kl::kl_ref_model;
+pub use objective::{Loss, Needs, Objective, Views};
+pub use token::{Counts, TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};

@@ -1,0 +1,380 @@
+//! Reading data files line by line: plain or gzip, with errors that name file, line and key.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Impostor;
+use crate::{Error, Result};
+
+/// The line that ends a document in a text file, and the text of the end-of-text token [S].
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The longest line a reader accepts, in bytes: 16 MiB, far over any record and far under memory.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// One repair example: a prompt with its refined and its error-inducing continuation (METHOD §2 [D]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Pair {
+    /// The text both continuations follow; may be empty.
+    pub prompt: String,
+    /// The refined continuation, y⁺.
+    pub chosen: String,
+    /// The error-inducing continuation, y⁻.
+    pub rejected: String,
+}
+
+/// One last-word item, as LAMBADA has them (METHOD §10 [S]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClozeItem {
+    /// All but the last word, without trailing space.
+    pub context: String,
+    /// A space and the last word.
+    pub target: String,
+}
+
+impl ClozeItem {
+    /// Splits a text before its last word; `None` when it has fewer than two words.
+    pub fn split(text: &str) -> Option<Self> {
+        let (context, word) = text.trim().rsplit_once(char::is_whitespace)?;
+        Some(Self { context: context.trim_end().to_owned(), target: format!(" {word}") })
+    }
+
+    /// The whole text again.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.context, self.target)
+    }
+}
+
+/// Reads pairs from JSONL `{"prompt", "chosen", "rejected"}`; other keys are ignored, `.gz` is unpacked.
+///
+/// # Errors
+/// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
+pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+    read_records(path, "pairs", |record| {
+        Ok(Pair {
+            prompt: record.string("prompt")?,
+            chosen: record.string("chosen")?,
+            rejected: record.string("rejected")?,
+        })
+    })
+}
+
+/// Reads texts: JSONL `{"text"}` when the name ends in `.jsonl` or `.json` (before `.gz`), otherwise documents of plain
+/// text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
+///
+/// # Errors
+/// Any of this crate's file and line errors, and `NoRecords` when there is no text.
+pub fn read_texts(path: &Path) -> Result<Vec<String>> {
+    if is_jsonl(path) {
+        return read_records(path, "texts", |record| record.string("text"));
+    }
+    let mut texts = Vec::new();
+    let mut document: Vec<String> = Vec::new();
+    let mut finish = |document: &mut Vec<String>| {
+        let text = document.join("\n");
+        document.clear();
+        let text = text.trim_matches('\n');
+        if !text.trim().is_empty() {
+            texts.push(text.to_owned());
+        }
+    };
+    for line in Lines::open(path)? {
+        let line = line?.1;
+        if line.trim_end() == END_OF_TEXT { finish(&mut document) } else { document.push(line) }
+    }
+    finish(&mut document);
+    not_empty(texts, path, "texts")
+}
+
+/// Reads a text file's lines as they are, without their line ends: what the perplexity of METHOD §10 joins with `"\n\n"`.
+///
+/// # Errors
+/// Any of this crate's file and line errors.
+pub fn read_lines(path: &Path) -> Result<Vec<String>> {
+    Lines::open(path)?.map(|line| line.map(|(_, text)| text)).collect()
+}
+
+/// Reads prompts from JSONL whose `prompt` is a string, or an object with a string `text` (RealToxicityPrompts).
+///
+/// # Errors
+/// Any of this crate's file and line errors, and `NoRecords` when there is no prompt.
+pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
+    read_records(path, "prompts", |record| match record.value.get("prompt") {
+        Some(Value::Object(prompt)) => match prompt.get("text") {
+            Some(Value::String(text)) => Ok(text.clone()),
+            other => Err(record.bad("prompt.text", "a string", other)),
+        },
+        Some(Value::String(text)) => Ok(text.clone()),
+        other => Err(record.bad("prompt", "a string, or an object with `text`", other)),
+    })
+}
+
+/// Reads last-word items from JSONL `{"text"}` (LAMBADA).
+///
+/// # Errors
+/// Any of this crate's file and line errors, a text of fewer than two words, and `NoRecords` when there is no item.
+pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
+    read_records(path, "texts", |record| {
+        let text = record.string("text")?;
+        ClozeItem::split(&text).ok_or_else(|| Error::BadKey {
+            path: record.path.to_owned(),
+            line: record.line,
+            key: "text",
+            want: "at least two words",
+            got: format!("{} words", text.split_whitespace().count()),
+        })
+    })
+}
+
+/// Lines of a file, unpacked, with their numbers from 1; without line ends and byte-order mark.
+pub struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    line: usize,
+    failed: bool,
+}
+
+impl Lines {
+    /// Opens a file; gzip is told by its first two bytes, not by the name.
+    ///
+    /// # Errors
+    /// `File` when it cannot be opened or read, `NotData` when it is empty, a git-LFS pointer or a web page.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
+        let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
+        let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
+        let mut reader: Box<dyn BufRead> = if packed {
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)))
+        } else {
+            Box::new(raw)
+        };
+        let head = reader.fill_buf().map_err(io)?;
+        if let Some(found) = impostor(head) {
+            return Err(Error::NotData { path: path.to_owned(), found });
+        }
+        if head.starts_with(b"\xef\xbb\xbf") {
+            reader.consume(3);
+        }
+        Ok(Self { path: path.to_owned(), reader, line: 0, failed: false })
+    }
+
+    fn next_line(&mut self) -> Result<Option<(usize, String)>> {
+        self.line += 1;
+        let mut bytes = Vec::new();
+        let limit = MAX_LINE_BYTES + 2;
+        let read = self.reader.by_ref().take(limit as u64).read_until(b'\n', &mut bytes);
+        read.map_err(|source| irepair_core::Error::Io { action: "read", path: self.path.clone(), source })?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if bytes.ends_with(b"\n") {
+            bytes.pop();
+        }
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+        if bytes.len() > MAX_LINE_BYTES {
+            return Err(Error::LineTooLong {
+                path: self.path.clone(),
+                line: self.line,
+                max_bytes: MAX_LINE_BYTES,
+            });
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some((self.line, text))),
+            Err(_) => Err(Error::NotUtf8 { path: self.path.clone(), line: self.line }),
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<(usize, String)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_line();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+struct Record<'a> {
+    path: &'a Path,
+    line: usize,
+    value: Value,
+}
+
+impl Record<'_> {
+    fn string(&self, key: &'static str) -> Result<String> {
+        match self.value.get(key) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            other => Err(self.bad(key, "a string", other)),
+        }
+    }
+
+    fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
+        let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
+        Error::BadKey { path: self.path.to_owned(), line: self.line, key, want, got: got.to_owned() }
+    }
+}
+
+fn read_records<T>(path: &Path, wanted: &'static str, parse: impl Fn(&Record) -> Result<T>) -> Result<Vec<T>> {
+    let mut records = Vec::new();
+    for line in Lines::open(path)? {
+        let (line, text) = line?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let value =
+            serde_json::from_str(&text).map_err(|source| Error::NotJson { path: path.to_owned(), line, source })?;
+        records.push(parse(&Record { path, line, value })?);
+    }
+    not_empty(records, path, wanted)
+}
+
+fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -> Result<Vec<T>> {
+    if records.is_empty() {
+        return Err(Error::NoRecords { path: path.to_owned(), wanted });
+    }
+    Ok(records)
+}
+
+fn is_jsonl(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.ends_with(".jsonl") || name.ends_with(".json")
+}
+
+fn impostor(head: &[u8]) -> Option<Impostor> {
+    let start = head[..head.len().min(256)].trim_ascii_start().to_ascii_lowercase();
+    if head.is_empty() {
+        Some(Impostor::Empty)
+    } else if start.starts_with(b"version https://git-lfs") {
+        Some(Impostor::LfsPointer)
+    } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
+        Some(Impostor::WebPage)
+    } else {
+        None
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use irepair_core::Diagnose;
+
+    use super::*;
+
+    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn pairs_may_carry_a_mark_carriage_returns_blank_lines_and_other_keys() {
+        let text = "\u{feff}{\"prompt\":\"p\",\"chosen\":\" c\",\"rejected\":\" r\",\"id\":7}\r\n\r\n";
+        let want = Pair { prompt: "p".into(), chosen: " c".into(), rejected: " r".into() };
+        for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
+            let (_dir, path) = file("pairs.jsonl", &bytes);
+            assert_eq!(read_pairs(&path).unwrap(), [want.clone()]);
+        }
+    }
+
+    #[test]
+    fn a_bad_record_names_file_line_key_want_and_got() {
+        let good = "{\"prompt\":\"\",\"chosen\":\"\",\"rejected\":\"\"}\n";
+        for (bad, at, want, got) in [
+            ("{\"prompt\":\"p\",\"chosen\":3}", ", line 2, key `chosen`", "a string", "a number"),
+            ("{\"prompt\":\"p\",\"chosen\":\"c\"}", ", line 2, key `rejected`", "a string", "nothing"),
+            ("[1]", ", line 2, key `prompt`", "a string", "a list"),
+        ] {
+            let (_dir, path) = file("p.jsonl", format!("{good}{bad}\n").as_bytes());
+            let d = read_pairs(&path).unwrap_err().diagnostic();
+            assert_eq!(d.at, Some(format!("{}{at}", path.display())));
+            assert_eq!(d.want_got, Some((want.into(), got.into())));
+        }
+        let (_dir, path) = file("p.jsonl", format!("{good}{{\"prompt\": \n").as_bytes());
+        let d = read_pairs(&path).unwrap_err().diagnostic();
+        assert_eq!((d.what.as_str(), d.at), ("line is not JSON", Some(format!("{}, line 2", path.display()))));
+    }
+
+    #[test]
+    fn impostors_are_named() {
+        for (bytes, what) in [
+            (&b""[..], "data file is empty"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "data file is a git-LFS pointer"),
+            (b"\n<!DOCTYPE html><html>", "data file is a web page"),
+            (b"\n \n", "file holds no pairs"),
+            (b"\xff\xfe\n", "line is not UTF-8"),
+        ] {
+            let (_dir, path) = file("p.jsonl", bytes);
+            assert_eq!(read_pairs(&path).unwrap_err().to_string(), what);
+        }
+        let missing = read_pairs(Path::new("nowhere/p.jsonl")).unwrap_err().diagnostic();
+        assert_eq!(missing.at.as_deref(), Some("nowhere/p.jsonl"));
+        let (_dir, path) = file("p.jsonl", &gzip(b"{\"prompt\":\"a\"}")[..20]);
+        assert_eq!(read_pairs(&path).unwrap_err().to_string(), "read failed");
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let (_dir, path) = file("t.txt", &gzip(&vec![b'a'; MAX_LINE_BYTES + 1]));
+        let error = read_texts(&path).unwrap_err();
+        assert_eq!(error.to_string(), "line is longer than 16777216 bytes");
+    }
+
+    #[test]
+    fn documents_are_split_at_the_separator_line() {
+        let (_dir, path) = file("t.txt", b"one\n\n two\n<|endoftext|>\n\n<|endoftext|>\r\nthree");
+        assert_eq!(read_texts(&path).unwrap(), ["one\n\n two", "three"]);
+        assert_eq!(read_lines(&path).unwrap()[2], " two");
+        let (_dir, path) = file("t.jsonl", b"{\"text\":\"one\"}\n{\"text\":\"two\"}");
+        assert_eq!(read_texts(&path).unwrap(), ["one", "two"]);
+    }
+
+    #[test]
+    fn prompts_are_strings_or_objects_with_text() {
+        let (_dir, path) = file("p.jsonl", b"{\"prompt\":\"a\"}\n{\"prompt\":{\"text\":\"b\",\"toxicity\":null}}\n");
+        assert_eq!(read_prompts(&path).unwrap(), ["a", "b"]);
+        let (_dir, path) = file("p.jsonl", b"{\"prompt\":{\"txt\":\"b\"}}\n");
+        let d = read_prompts(&path).unwrap_err().diagnostic();
+        assert!(d.at.unwrap().ends_with("line 1, key `prompt.text`"));
+    }
+
+    #[test]
+    fn cloze_splits_before_the_last_word() {
+        let (_dir, path) = file("c.jsonl", b"{\"text\":\"he came  home\"}\n");
+        let item = ClozeItem { context: "he came".into(), target: " home".into() };
+        assert_eq!(read_cloze(&path).unwrap(), [item]);
+        let (_dir, path) = file("c.jsonl", b"{\"text\":\"home\"}\n");
+        let d = read_cloze(&path).unwrap_err().diagnostic();
+        assert_eq!(d.want_got, Some(("at least two words".into(), "1 words".into())));
+    }
+}

@@ -1,0 +1,276 @@
+//! Text to token ids and back, through the tokenizers library: load, train, save.
+
+use std::path::Path;
+
+use irepair_core::fs::{read_to_string, write_atomic};
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Model, models::TrainerWrapper};
+
+use crate::read::END_OF_TEXT;
+use crate::{Error, Result};
+
+/// A tokenizer together with its end-of-text token, which also starts and pads texts (METHOD §2 [D]).
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    eos_id: u32,
+}
+
+impl Tokenizer {
+    /// Loads from a Hugging Face model directory: `tokenizer.json`, or else `vocab.json` with `merges.txt` (GPT-2's
+    /// byte-level BPE).
+    ///
+    /// The end-of-text token is the first of these that is given: `eos_token` of `tokenizer_config.json`,
+    /// `eos_token_id` of `config.json`, the same of `generation_config.json`, the token `<|endoftext|>`.
+    ///
+    /// # Errors
+    /// `NoTokenizer` when there is neither form, `BadTokenizer` naming the file that cannot be used, `NoEos`, `File`.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let (whole, vocab) = (dir.join("tokenizer.json"), dir.join("vocab.json"));
+        let config = optional_json(&dir.join("tokenizer_config.json"))?;
+        let inner = if whole.exists() {
+            let text = read_to_string(&whole)?;
+            tokenizers::Tokenizer::from_bytes(text).map_err(|e| bad(&whole, e))?
+        } else if vocab.exists() {
+            from_vocab_and_merges(dir, &config)?
+        } else {
+            return Err(Error::NoTokenizer { dir: dir.to_owned() });
+        };
+        let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
+        Ok(Self { inner, eos_id })
+    }
+
+    /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
+    /// give the same tokenizer; it is smaller than `vocab_size` when every word has become one token before.
+    ///
+    /// # Errors
+    /// `Tokenize` when `vocab_size` leaves no room for the bytes, or the library refuses.
+    pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
+        let failed = |why: String| Error::Tokenize { action: "train", why };
+        let alphabet = ByteLevel::alphabet();
+        let smallest = alphabet.len() + 1;
+        if vocab_size < smallest {
+            return Err(failed(format!("a vocabulary of {vocab_size} is too small, at least {smallest} are needed")));
+        }
+        let trainer = BpeTrainer::builder()
+            .vocab_size(vocab_size)
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(alphabet.into_iter().collect())
+            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
+            .build();
+        let mut inner = byte_level(BPE::default());
+        inner
+            .train(&mut TrainerWrapper::BpeTrainer(trainer), texts.iter().map(|text| text.as_ref().to_owned()))
+            .map_err(|e| failed(e.to_string()))?;
+        Ok(Self { inner, eos_id: 0 })
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
+    ///
+    /// # Errors
+    /// `File` with the path and the step that failed.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let whole = self.inner.to_string(true).map_err(|e| bad(&dir.join("tokenizer.json"), e))?;
+        write_atomic(&dir.join("tokenizer.json"), whole.as_bytes())?;
+        let eos = self.inner.id_to_token(self.eos_id);
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": eos,
+            "eos_token": eos,
+            "unk_token": eos,
+            "clean_up_tokenization_spaces": false,
+        });
+        write_atomic(&dir.join("tokenizer_config.json"), format!("{config:#}\n").as_bytes())?;
+        Ok(())
+    }
+
+    /// Token ids of a text; no start or end token is added.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| refused("encode", e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// [`Self::encode`] of every text, on all cores.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses a text.
+    pub fn encode_batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        let inputs: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let encodings = self.inner.encode_batch_fast(inputs, false).map_err(|e| refused("encode", e))?;
+        Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+    }
+
+    /// Text of token ids; special tokens are skipped.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| refused("decode", e))
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The end-of-text token.
+    pub fn eos_id(&self) -> u32 {
+        self.eos_id
+    }
+}
+
+fn byte_level(model: BPE) -> tokenizers::Tokenizer {
+    let mut inner = tokenizers::Tokenizer::new(model);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    inner.with_decoder(Some(ByteLevel::default()));
+    inner
+}
+
+/// The older form: added tokens stand in `tokenizer_config.json` as `added_tokens_decoder`, or in `added_tokens.json`.
+fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Tokenizer> {
+    let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
+    if !merges.exists() {
+        return Err(Error::NoTokenizer { dir: dir.to_owned() });
+    }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|e| bad(&vocab, e))?;
+    let n_model = model.get_vocab_size() as u32;
+    let mut inner = byte_level(model);
+
+    let mut added: Vec<(u32, AddedToken)> = Vec::new();
+    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
+        if let (Ok(id), Some(content)) = (id.parse(), token["content"].as_str()) {
+            added.push((id, AddedToken::from(content, token["special"].as_bool().unwrap_or(false))));
+        }
+    }
+    let path = dir.join("added_tokens.json");
+    for (content, id) in optional_json(&path)?.as_object().into_iter().flatten() {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| bad(&path, "an id is no number"))?;
+        if !added.iter().any(|(known, _)| *known == id) {
+            added.push((id, AddedToken::from(content, false)));
+        }
+    }
+    if added.is_empty() && inner.token_to_id(END_OF_TEXT).is_some() {
+        added.push((n_model, AddedToken::from(END_OF_TEXT, true)));
+    }
+    added.sort_by_key(|(id, _)| *id);
+    for (id, token) in added {
+        let content = token.content.clone();
+        let new = inner.token_to_id(&content).is_none();
+        if token.special {
+            inner.add_special_tokens(&[token]);
+        } else {
+            inner.add_tokens(&[token]);
+        }
+        if new && inner.token_to_id(&content) != Some(id) {
+            return Err(bad(&vocab, format!("added token {id} does not follow the {n_model} of the vocabulary")));
+        }
+    }
+    Ok(inner)
+}
+
+fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {
+    let path = dir.join("tokenizer_config.json");
+    if let Some(token) = config["eos_token"].as_str().or(config["eos_token"]["content"].as_str()) {
+        return match inner.token_to_id(token) {
+            Some(id) => Ok(Some(id)),
+            None => Err(bad(&path, format!("eos_token `{token}` is not in the vocabulary"))),
+        };
+    }
+    for name in ["config.json", "generation_config.json"] {
+        let path = dir.join(name);
+        let value = &optional_json(&path)?["eos_token_id"];
+        // Some configs list several; the first one ends a text.
+        if let Some(id) = value.as_u64().or(value[0].as_u64()) {
+            return match u32::try_from(id).ok().filter(|&id| inner.id_to_token(id).is_some()) {
+                Some(id) => Ok(Some(id)),
+                None => Err(bad(&path, format!("eos_token_id {id} is not in the vocabulary"))),
+            };
+        }
+    }
+    Ok(inner.token_to_id(END_OF_TEXT))
+}
+
+fn optional_json(path: &Path) -> Result<Value> {
+    if !path.exists() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&read_to_string(path)?).map_err(|e| bad(path, e))
+}
+
+fn bad(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::BadTokenizer { path: path.to_owned(), why: why.to_string() }
+}
+
+fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {
+    Error::Tokenize { action, why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 3] = ["the mill by the river", "the river by the mill", "Anna went to the mill."];
+
+    #[test]
+    fn training_is_deterministic_and_lossless() {
+        let json = || Tokenizer::train_bpe(&TEXTS, 300).unwrap().inner.to_string(false).unwrap();
+        let first = json();
+        assert!((0..8).all(|_| json() == first));
+        let tokenizer = Tokenizer::train_bpe(&TEXTS, 300).unwrap();
+        assert_eq!((tokenizer.eos_id(), tokenizer.encode(END_OF_TEXT).unwrap()), (0, vec![0]));
+        for text in ["the mill", " the  mill\n", "größer: 東京 ☃", ""] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+        assert_eq!(tokenizer.encode(" the").unwrap().len(), 1);
+        assert_eq!(tokenizer.decode(&[0, 0]).unwrap(), "");
+    }
+
+    #[test]
+    fn a_saved_tokenizer_loads_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train_bpe(&TEXTS, 280).unwrap();
+        tokenizer.save(dir.path()).unwrap();
+        let loaded = Tokenizer::load(dir.path()).unwrap();
+        assert_eq!((loaded.vocab_size(), loaded.eos_id()), (tokenizer.vocab_size(), 0));
+        assert_eq!(loaded.encode_batch(&TEXTS).unwrap(), tokenizer.encode_batch(&TEXTS).unwrap());
+    }
+
+    #[test]
+    fn the_older_form_loads_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train_bpe(&TEXTS, 280).unwrap();
+        tokenizer.inner.get_model().save(dir.path(), None).unwrap();
+        let loaded = Tokenizer::load(dir.path()).unwrap();
+        assert_eq!(loaded.encode(TEXTS[2]).unwrap(), tokenizer.encode(TEXTS[2]).unwrap());
+        assert_eq!(loaded.encode("a<|endoftext|>").unwrap().last(), Some(&loaded.eos_id()));
+
+        let n = loaded.vocab_size();
+        let added = json!({"<pad>": n});
+        std::fs::write(dir.path().join("added_tokens.json"), added.to_string()).unwrap();
+        std::fs::write(dir.path().join("config.json"), format!("{{\"eos_token_id\": {n}}}")).unwrap();
+        let loaded = Tokenizer::load(dir.path()).unwrap();
+        assert_eq!((loaded.vocab_size(), loaded.eos_id() as usize), (n + 1, n));
+    }
+
+    #[test]
+    fn what_is_missing_or_broken_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Tokenizer::load(dir.path()).unwrap_err().to_string(), "directory has no tokenizer");
+        std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err();
+        assert!(error.to_string().starts_with("tokenizer file cannot be used: "), "{error}");
+        Tokenizer::train_bpe(&TEXTS, 280).unwrap().save(dir.path()).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), "{\"eos_token\": \"</s>\"}").unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "tokenizer file cannot be used: eos_token `</s>` is not in the vocabulary");
+        assert!(Tokenizer::train_bpe(&TEXTS, 100).is_err());
+    }
+}

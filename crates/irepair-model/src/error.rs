@@ -1,0 +1,147 @@
+//! The crate's error type and its wording.
+
+use std::path::PathBuf;
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with a model, its files or its device.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory lacks a file that every checkpoint has.
+    #[error("model file is missing")]
+    MissingFile {
+        /// The file looked for.
+        path: PathBuf,
+    },
+    /// A file is there but cannot be understood.
+    #[error("model file is unreadable: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why, in a few words.
+        reason: String,
+    },
+    /// A `config.json` key has a value we do not support.
+    #[error("unsupported model setting")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Values we support.
+        want: String,
+        /// The value found.
+        got: String,
+    },
+    /// A tensor the model needs is in no file.
+    #[error("checkpoint lacks a tensor")]
+    MissingTensor {
+        /// Checkpoint directory.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A tensor has another shape than `config.json` implies.
+    #[error("checkpoint tensor has the wrong shape")]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name as stored.
+        tensor: String,
+        /// The shape that the config implies.
+        want: Vec<i64>,
+        /// The shape stored.
+        got: Vec<i64>,
+    },
+    /// A tensor is stored in a type we do not read.
+    #[error("checkpoint tensor has an unsupported type")]
+    WrongDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name as stored.
+        tensor: String,
+        /// The type stored.
+        got: String,
+    },
+    /// A sequence is longer than the model's position table.
+    #[error("text is longer than the model's context")]
+    ContextOverflow {
+        /// Positions the model has.
+        n_positions: usize,
+        /// Positions asked for.
+        got: usize,
+    },
+    /// A device or dtype name we do not know.
+    #[error("unknown {what} `{got}`")]
+    UnknownName {
+        /// `device` or `dtype`.
+        what: &'static str,
+        /// Names we know.
+        want: &'static str,
+        /// The name given.
+        got: String,
+    },
+    /// The device asked for is not there.
+    #[error("device `{device}` is not available")]
+    NoDevice {
+        /// The device asked for.
+        device: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    Core(#[from] irepair_core::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        // libtorch appends a C++ backtrace; the first line says what happened.
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+impl Diagnose for Error {
+    fn diagnostic(&self) -> Diagnostic {
+        let data = || Diagnostic::new(ExitKind::Data, self);
+        match self {
+            Self::MissingFile { path } => data().at(path.display()).help(
+                "give a Hugging Face model directory: config.json, model.safetensors (or shards with \
+                 model.safetensors.index.json) and tokenizer.json",
+            ),
+            Self::Unreadable { path, .. } => {
+                data().at(path.display()).help("fetch the file again, then compare its size")
+            }
+            Self::Unsupported { path, key, want, got } => Diagnostic::new(ExitKind::Usage, self)
+                .at(format!("{}, key `{key}`", path.display()))
+                .want_got(want, got)
+                .help("GPT-2 and GPT-Neo causal language models are supported"),
+            Self::MissingTensor { path, tensor } => data().at(format!("{}, tensor `{tensor}`", path.display())).help(
+                "the files do not hold the model that config.json describes: a shard or the right config is missing",
+            ),
+            Self::WrongShape { path, tensor, want, got } => data()
+                .at(format!("{}, tensor `{tensor}`", path.display()))
+                .want_got(format!("{want:?}"), format!("{got:?}"))
+                .help("config.json and the weights belong to different models, or a projection was stored transposed"),
+            Self::WrongDtype { path, tensor, got } => data()
+                .at(format!("{}, tensor `{tensor}`", path.display()))
+                .want_got("F32, F16 or BF16", got)
+                .help("re-save the checkpoint in one of those types"),
+            Self::ContextOverflow { n_positions, got } => data()
+                .want_got(format!("at most {n_positions} positions"), got)
+                .help("shorten the text or lower --max-prompt / --max-continuation"),
+            Self::UnknownName { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
+            Self::NoDevice { device, found } => Diagnostic::new(ExitKind::Device, self).want_got(device, found).help(
+                "use `--device cpu`, or install the CUDA build: `cargo xtask setup` on a machine with an NVIDIA driver",
+            ),
+            Self::Core(error) => error.diagnostic(),
+            Self::Torch(_) => Diagnostic::new(ExitKind::Bug, self),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The model: embedding, blocks, head; and which of its parameters may change.
+
+use irepair_core::{BlockId, Scope};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::batch::TokenBatch;
+use crate::checkpoint::Source;
+use crate::layers::{Block, KeyValues, Norm, Visibility};
+use crate::params::{Params, Starter, specs};
+use crate::probe::NoProbe;
+use crate::{Error, ModelConfig, Parameter, Probe, Result};
+
+/// A causal language model whose every parameter is addressable by block.
+#[derive(Debug)]
+pub struct CausalLm {
+    config: ModelConfig,
+    params: Params,
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    blocks: Vec<Block>,
+    final_norm: Norm,
+    head: Tensor,
+    pub(crate) source: Source,
+}
+
+impl CausalLm {
+    /// A model with random weights: the same bits for the same seed.
+    ///
+    /// # Errors
+    /// Only if a parameter list and the layers disagree, which the tests of every family rule out.
+    pub fn random(config: ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+        let mut starter = Starter::new(seed);
+        let params = Params::collect(&specs(&config), |spec| Ok::<_, Error>(starter.draw(spec, device, kind)))?;
+        Self::assemble(config, params, Source::None)
+    }
+
+    pub(crate) fn assemble(config: ModelConfig, params: Params, source: Source) -> Result<Self> {
+        let build = || {
+            let head = if config.tied_head { "wte.weight" } else { "lm_head.weight" };
+            Some((
+                params.share("wte.weight")?,
+                params.share("wpe.weight")?,
+                (0..config.n_block).map(|b| Block::new(&params, BlockId(b), &config)).collect::<Option<Vec<_>>>()?,
+                Norm::new(&params, "ln_f", &config)?,
+                params.share(head)?,
+            ))
+        };
+        let (token_embedding, position_embedding, blocks, final_norm, head) =
+            build().ok_or_else(|| Error::Torch("parameter list and layers disagree".into()))?;
+        Ok(Self { config, params, token_embedding, position_embedding, blocks, final_norm, head, source })
+    }
+
+    /// A copy with weights of its own: the frozen reference, or a point to come back to.
+    ///
+    /// # Errors
+    /// As [`CausalLm::random`].
+    pub fn duplicate(&self) -> Result<Self> {
+        let params = Params::collect(&specs(&self.config), |spec| {
+            self.params
+                .share(&spec.name)
+                .map(|t| no_grad(|| t.detach().copy()))
+                .ok_or_else(|| Error::Torch(format!("parameter `{}` is gone", spec.name)))
+        })?;
+        Self::assemble(self.config.clone(), params, self.source.clone())
+    }
+
+    /// The model's settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Number of blocks (METHOD §1: `L`).
+    pub fn n_blocks(&self) -> usize {
+        self.config.n_block
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> Device {
+        self.token_embedding.device()
+    }
+
+    /// The type the model computes in.
+    pub fn kind(&self) -> Kind {
+        self.token_embedding.kind()
+    }
+
+    /// Every parameter, in the order of the forward pass.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.params.list()
+    }
+
+    /// Number of weights of one block (METHOD §1: `n_b`).
+    pub fn n_block_weights(&self, block: BlockId) -> usize {
+        self.parameters().iter().filter(|p| p.block == Some(block)).map(|p| p.tensor.numel()).sum()
+    }
+
+    /// Marks the parameters in `scope` as wanting gradients and all others as constants.
+    ///
+    /// With that libtorch records nothing below the lowest block of the scope and computes no weight gradient outside it.
+    pub fn train_only(&self, scope: &Scope) {
+        for parameter in self.parameters() {
+            let _ = parameter.tensor.set_requires_grad(scope.allows(parameter.block));
+        }
+    }
+
+    /// Marks every parameter as a constant.
+    pub fn freeze(&self) {
+        self.train_only(&Scope::Blocks(irepair_core::BlockSlice::default()));
+    }
+
+    /// Gradients of `loss` (a scalar) for the parameters that want them, as `(parameter index, gradient)`.
+    ///
+    /// Parameters that the loss does not reach are left out. Nothing is stored in the parameters.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when no parameter wants a gradient, or `loss` depends on none.
+    pub fn gradients(&self, loss: &Tensor) -> Result<Vec<(usize, Tensor)>> {
+        let wanted: Vec<usize> =
+            (0..self.parameters().len()).filter(|&i| self.parameters()[i].tensor.requires_grad()).collect();
+        let tensors: Vec<&Tensor> = wanted.iter().map(|&i| &self.parameters()[i].tensor).collect();
+        let gradients = Tensor::f_run_backward(&[loss], &tensors, false, false)?;
+        Ok(wanted.into_iter().zip(gradients).filter(|(_, g)| g.defined()).collect())
+    }
+
+    /// Refuses a batch that is longer than the position table.
+    ///
+    /// # Errors
+    /// [`Error::ContextOverflow`].
+    pub fn check_length(&self, n_positions: usize) -> Result<()> {
+        if n_positions <= self.config.n_positions {
+            return Ok(());
+        }
+        Err(Error::ContextOverflow { n_positions: self.config.n_positions, got: n_positions })
+    }
+
+    /// Next-token logits.
+    ///
+    /// # Shapes
+    /// - `batch`: `[batch, seq]`, at most [`ModelConfig::n_positions`] real tokens a row (see [`CausalLm::check_length`])
+    /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
+    pub fn logits(&self, batch: &TokenBatch) -> Tensor {
+        self.logits_probed(batch, &mut NoProbe)
+    }
+
+    /// [`CausalLm::logits`] with a look inside.
+    pub fn logits_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+        let n_cols = batch.dims().1;
+        let visibility = Visibility::new(&self.config, &batch.real, n_cols, batch.is_full(), self.kind());
+        let hidden = self.hidden(&batch.ids, &batch.positions(), &visibility, None, probe);
+        self.project(&hidden)
+    }
+
+    /// Runs embedding, blocks and final norm, `[batch, seq] -> [batch, seq, width]`.
+    pub(crate) fn hidden(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        visibility: &Visibility,
+        mut caches: Option<&mut [KeyValues]>,
+        probe: &mut impl Probe,
+    ) -> Tensor {
+        let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
+        let mut hidden = embed(&self.token_embedding, ids) + embed(&self.position_embedding, positions);
+        hidden = probe.embedded(hidden);
+        for (b, block) in self.blocks.iter().enumerate() {
+            let cache = caches.as_mut().map(|c| &mut c[b]);
+            hidden = block.apply(&hidden, visibility, cache, probe);
+        }
+        self.final_norm.apply(&hidden)
+    }
+
+    /// The head, `[.., width] -> [.., vocab]`.
+    pub(crate) fn project(&self, hidden: &Tensor) -> Tensor {
+        hidden.linear(&self.head, None::<&Tensor>)
+    }
+}

@@ -1,0 +1,192 @@
+//! The objectives of METHOD §6 and §7, each a function of the logits it asks for.
+
+use tch::{Kind, Tensor};
+
+use crate::token::{TextLogits, nll_mean, sequence_log_probs};
+use crate::{Error, Result, kl_ref_model};
+
+/// A training loss. With a slice policy it makes a method.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Objective {
+    /// `s (beta NLL(chosen) + gamma KL(reference ‖ model; utility))`: IRepair and DAPT+KL (METHOD §6 [D]).
+    Repair {
+        /// Weight of the NLL, `beta` (METHOD §17: 0.5 [F]).
+        beta: f64,
+        /// Weight of the KL, `gamma` (METHOD §17: 1.0 [F]); 0 runs no reference, as in "IRepair (no KL)".
+        gamma: f64,
+        /// Overall factor `s` (METHOD §17: 1.0 [F]).
+        scale: f64,
+    },
+    /// `-mean_b logp_seq(chosen)`: sum over tokens, mean over texts (METHOD §7 [D]).
+    Dapt,
+    /// Direct preference optimisation (METHOD §7 [D, L]).
+    Dpo {
+        /// `beta_d` (METHOD §17: 0.1 [D, L]).
+        beta: f64,
+    },
+    /// Negative preference optimisation, with an optional KL term (METHOD §7, arXiv 2404.05868).
+    Npo {
+        /// `beta_n` (0.1 in that paper).
+        beta: f64,
+        /// Weight of the KL on utility text; 0 runs none.
+        gamma: f64,
+    },
+    /// `-NLL(rejected)`: unlearning by ascent, a control (METHOD §7).
+    GradientAscent,
+    /// `NLL(chosen) - NLL(rejected)`, a control (METHOD §7).
+    GradientDifference,
+}
+
+/// Which texts an objective reads, and under which models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The chosen texts under the model.
+    pub chosen: bool,
+    /// The rejected texts under the model.
+    pub rejected: bool,
+    /// The chosen texts under the reference.
+    pub ref_chosen: bool,
+    /// The rejected texts under the reference.
+    pub ref_rejected: bool,
+    /// Utility texts under the model and the reference.
+    pub utility: bool,
+}
+
+impl Needs {
+    /// True when a frozen copy of the starting model must be kept.
+    pub fn reference(self) -> bool {
+        self.ref_chosen || self.ref_rejected || self.utility
+    }
+}
+
+/// The texts of one step with the logits the objective asked for. Reference logits carry no gradient.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Views<'a> {
+    /// Chosen texts under the model.
+    pub chosen: Option<TextLogits<'a>>,
+    /// Rejected texts under the model.
+    pub rejected: Option<TextLogits<'a>>,
+    /// Utility texts under the model.
+    pub utility: Option<TextLogits<'a>>,
+    /// Logits of the chosen texts under the reference, `[batch, seq, vocab]`.
+    pub ref_chosen: Option<&'a Tensor>,
+    /// Logits of the rejected texts under the reference.
+    pub ref_rejected: Option<&'a Tensor>,
+    /// Logits of the utility texts under the reference.
+    pub ref_utility: Option<&'a Tensor>,
+}
+
+/// A loss and the parts worth logging, each `[]` float32.
+#[derive(Debug)]
+pub struct Loss {
+    /// What is minimised.
+    pub total: Tensor,
+    /// Mean NLL of the chosen texts, nats per counted token; none when the objective has no such term.
+    pub nll: Option<Tensor>,
+    /// KL(reference ‖ model) on utility text, nats per token; none when the objective has no such term.
+    pub kl: Option<Tensor>,
+}
+
+impl Objective {
+    /// The objective's name in logs and tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Repair { gamma: 0.0, .. } => "repair-no-kl",
+            Self::Repair { .. } => "repair",
+            Self::Dapt => "dapt",
+            Self::Dpo { .. } => "dpo",
+            Self::Npo { .. } => "npo",
+            Self::GradientAscent => "gradient-ascent",
+            Self::GradientDifference => "gradient-difference",
+        }
+    }
+
+    /// What must be run before [`Objective::loss`].
+    pub fn needs(&self) -> Needs {
+        let none = Needs::default();
+        match *self {
+            Self::Repair { gamma, .. } => Needs { chosen: true, utility: gamma != 0.0, ..none },
+            Self::Dapt => Needs { chosen: true, ..none },
+            Self::Dpo { .. } => Needs { chosen: true, rejected: true, ref_chosen: true, ref_rejected: true, ..none },
+            Self::Npo { gamma, .. } => Needs { rejected: true, ref_rejected: true, utility: gamma != 0.0, ..none },
+            Self::GradientAscent => Needs { rejected: true, ..none },
+            Self::GradientDifference => Needs { chosen: true, rejected: true, ..none },
+        }
+    }
+
+    /// The loss of one batch.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when a needed view is not given; shape and counting errors of the parts.
+    ///
+    /// # Source
+    /// METHOD §6 and §7.
+    pub fn loss(&self, views: &Views<'_>) -> Result<Loss> {
+        match *self {
+            Self::Repair { beta, gamma, scale } => {
+                let nll = nll_mean(&self.text(views.chosen, "chosen text")?)?;
+                let kl = self.kl(gamma, views)?;
+                let total = scale * (beta * &nll + weighted(gamma, kl.as_ref()));
+                Ok(Loss { total, nll: Some(nll), kl })
+            }
+            Self::Dapt => {
+                let chosen = self.text(views.chosen, "chosen text")?;
+                let total = -sequence_log_probs(&chosen)?.sum(Kind::Float) / chosen.counts.texts;
+                Ok(Loss { total, nll: Some(nll_mean(&chosen)?), kl: None })
+            }
+            Self::Dpo { beta } => {
+                let chosen = self.text(views.chosen, "chosen text")?;
+                let gain_chosen = self.gain(&chosen, views.ref_chosen)?;
+                let gain_rejected = self.gain(&self.text(views.rejected, "rejected text")?, views.ref_rejected)?;
+                let total =
+                    -(beta * (gain_chosen - gain_rejected)).log_sigmoid().sum(Kind::Float) / chosen.counts.texts;
+                Ok(Loss { total, nll: Some(nll_mean(&chosen)?), kl: None })
+            }
+            Self::Npo { beta, gamma } => {
+                let rejected = self.text(views.rejected, "rejected text")?;
+                let gain = self.gain(&rejected, views.ref_rejected)?;
+                let kl = self.kl(gamma, views)?;
+                // log(1 + exp(beta r)) = -log sigmoid(-beta r)
+                let mean = (-beta * gain).log_sigmoid().sum(Kind::Float) / rejected.counts.texts;
+                Ok(Loss { total: -(2.0 / beta) * mean + weighted(gamma, kl.as_ref()), nll: None, kl })
+            }
+            Self::GradientAscent => {
+                let total = -nll_mean(&self.text(views.rejected, "rejected text")?)?;
+                Ok(Loss { total, nll: None, kl: None })
+            }
+            Self::GradientDifference => {
+                let nll = nll_mean(&self.text(views.chosen, "chosen text")?)?;
+                let total = &nll - nll_mean(&self.text(views.rejected, "rejected text")?)?;
+                Ok(Loss { total, nll: Some(nll), kl: None })
+            }
+        }
+    }
+
+    fn missing(&self, what: &'static str) -> Error {
+        Error::Missing { objective: self.name(), what }
+    }
+
+    fn text<'a>(&self, view: Option<TextLogits<'a>>, what: &'static str) -> Result<TextLogits<'a>> {
+        view.ok_or_else(|| self.missing(what))
+    }
+
+    /// `logp_seq(model) - logp_seq(reference)` per text, `[batch]`.
+    fn gain(&self, text: &TextLogits<'_>, ref_logits: Option<&Tensor>) -> Result<Tensor> {
+        let logits = ref_logits.ok_or_else(|| self.missing("reference"))?;
+        let reference = sequence_log_probs(&TextLogits { logits, ..*text })?.detach();
+        Ok(sequence_log_probs(text)? - reference)
+    }
+
+    fn kl(&self, gamma: f64, views: &Views<'_>) -> Result<Option<Tensor>> {
+        if gamma == 0.0 {
+            return Ok(None);
+        }
+        let utility = self.text(views.utility, "utility text")?;
+        let reference = views.ref_utility.ok_or_else(|| self.missing("reference"))?;
+        kl_ref_model(reference, &utility).map(Some)
+    }
+}
+
+fn weighted(gamma: f64, kl: Option<&Tensor>) -> Tensor {
+    kl.map_or_else(|| Tensor::from(0f32), |kl| gamma * kl)
+}

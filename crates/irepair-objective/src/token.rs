@@ -1,0 +1,165 @@
+//! Log-probabilities of tokens, and which tokens count.
+
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// What the sums of a loss are divided by.
+///
+/// These are the batch's own counts ([`Counts::of`]) unless gradients are accumulated: then every micro-batch carries the
+/// counts of the whole step, so that the micro-batch losses add up to the loss of the whole (METHOD §8: averaged by tokens).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Targets that count (mask `m` of METHOD §2).
+    pub targets: f64,
+    /// Real tokens.
+    pub tokens: f64,
+    /// Texts.
+    pub texts: f64,
+}
+
+impl Counts {
+    /// Counts a batch; `real` and `scored` as in [`TextLogits`].
+    pub fn of(real: &Tensor, scored: &Tensor) -> Self {
+        let size = real.size();
+        let sum = |mask: Tensor| mask.sum(Kind::Double).double_value(&[]);
+        let targets = if size[1] < 2 { 0.0 } else { sum(counted_targets(real, scored)) };
+        Self { targets, tokens: sum(real.shallow_clone()), texts: size[0] as f64 }
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.targets += other.targets;
+        self.tokens += other.tokens;
+        self.texts += other.texts;
+    }
+}
+
+/// A batch of texts beside the logits some model gave them.
+///
+/// # Shapes
+/// - `ids`: `[batch, seq]` int64; `real`: `[batch, seq]` bool, `true` = real token
+/// - `scored`: `[batch, seq]` bool, `true` = this token's prediction may count; equal to `real` unless prompts are skipped
+/// - `logits`: `[batch, seq, vocab]`, any float type
+#[derive(Clone, Copy, Debug)]
+pub struct TextLogits<'a> {
+    /// Token ids.
+    pub ids: &'a Tensor,
+    /// Real tokens.
+    pub real: &'a Tensor,
+    /// Tokens whose prediction may count.
+    pub scored: &'a Tensor,
+    /// What sums are divided by.
+    pub counts: Counts,
+    /// Next-token logits.
+    pub logits: &'a Tensor,
+}
+
+impl<'a> TextLogits<'a> {
+    /// A batch on its own, every real token scored.
+    pub fn new(ids: &'a Tensor, real: &'a Tensor, logits: &'a Tensor) -> Self {
+        Self { ids, real, scored: real, counts: Counts::of(real, real), logits }
+    }
+}
+
+/// Which targets count: `[batch, seq - 1]` bool; entry `t` speaks of token `t + 1`.
+///
+/// A target counts when it may be scored and both it and the token before it are real (METHOD §2: mask `m`).
+pub fn counted_targets(real: &Tensor, scored: &Tensor) -> Tensor {
+    let n = real.size()[1] - 1;
+    let (before, target) = (real.narrow(1, 0, n), real.narrow(1, 1, n));
+    before.logical_and(&target).logical_and(&scored.narrow(1, 1, n))
+}
+
+/// Log-probability of every token given those before it, in nats.
+///
+/// # Shapes
+/// - `logits`: `[batch, seq, vocab]`; `ids`: `[batch, seq]` int64
+/// - returns `[batch, seq - 1]` float32; entry `t` is `log p(ids[t + 1] | ids[..= t])`
+///
+/// # Source
+/// METHOD §2 [D]: `logp_t = log softmax(z[:, t-1])[x_t]`, in float32.
+pub fn target_log_probs(logits: &Tensor, ids: &Tensor) -> Tensor {
+    let n = ids.size()[1] - 1;
+    let predicted = logits.narrow(1, 0, n).to_kind(Kind::Float);
+    let targets = ids.narrow(1, 1, n).unsqueeze(-1);
+    // log softmax at one entry, without a second [batch, seq, vocab] tensor in the graph.
+    predicted.gather(-1, &targets, false).squeeze_dim(-1) - predicted.logsumexp([-1].as_slice(), false)
+}
+
+fn counted_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
+    let size = text.ids.size();
+    if text.logits.size().get(..2) != Some(size.as_slice()) {
+        return Err(Error::ShapeMismatch { what: "logits", want: size, got: text.logits.size() });
+    }
+    if text.counts.targets == 0.0 {
+        return Err(Error::NothingCounted { what: "text" });
+    }
+    let mask = counted_targets(text.real, text.scored);
+    let log_probs = target_log_probs(text.logits, text.ids);
+    // Not a product with the mask: a padded position may hold an infinity, and 0 * inf is not 0.
+    Ok(log_probs.where_self(&mask, &log_probs.zeros_like()))
+}
+
+/// Sum of the counted negative log-likelihoods, `[]` float32, nats.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`]; [`Error::NothingCounted`] when no target counts.
+pub fn nll_sum(text: &TextLogits<'_>) -> Result<Tensor> {
+    Ok(-counted_log_probs(text)?.sum(Kind::Float))
+}
+
+/// Mean negative log-likelihood per counted token of the whole batch, `[]` float32, nats.
+///
+/// # Errors
+/// As [`nll_sum`].
+///
+/// # Source
+/// METHOD §2 [D]: `NLL_tok`, one mean over all tokens of the batch.
+pub fn nll_mean(text: &TextLogits<'_>) -> Result<Tensor> {
+    Ok(nll_sum(text)? / text.counts.targets)
+}
+
+/// Log-probability of each whole text, `[batch]` float32, nats.
+///
+/// # Errors
+/// As [`nll_sum`].
+///
+/// # Source
+/// METHOD §2 [D, L]: `logp_seq`, a sum over counted tokens.
+pub fn sequence_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
+    Ok(counted_log_probs(text)?.sum_dim_intlist(-1, false, Kind::Float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn uniform_logits_cost_ln_vocabulary_per_token() {
+        let ids = Tensor::from_slice(&[1i64, 2, 3, 0]).view([1, 4]);
+        let real = Tensor::from_slice(&[true, true, true, false]).view([1, 4]);
+        let logits = Tensor::ones([1, 4, 7], (Kind::Float, Device::Cpu));
+        let text = TextLogits::new(&ids, &real, &logits);
+        assert!((nll_mean(&text).unwrap().double_value(&[]) - 7f64.ln()).abs() < 1e-6);
+        assert_eq!(text.counts, Counts { targets: 2.0, tokens: 3.0, texts: 1.0 });
+    }
+
+    #[test]
+    fn a_first_token_behind_padding_is_not_scored_from_the_pad() {
+        let real = Tensor::from_slice(&[false, true, true, true]).view([1, 4]);
+        let mask = counted_targets(&real, &real);
+        assert_eq!(Vec::<bool>::try_from(mask.view(-1)).unwrap(), [false, true, true]);
+    }
+
+    #[test]
+    fn nothing_counted_is_an_error_not_a_nan() {
+        let ids = Tensor::zeros([1, 3], (Kind::Int64, Device::Cpu));
+        let real = Tensor::from_slice(&[true, false, true]).view([1, 3]);
+        let logits = Tensor::zeros([1, 3, 7], (Kind::Float, Device::Cpu));
+        let text = TextLogits::new(&ids, &real, &logits);
+        assert_eq!(nll_mean(&text).unwrap_err(), Error::NothingCounted { what: "text" });
+    }
+}

@@ -1,0 +1,101 @@
+//! The crate's error type.
+
+use std::path::PathBuf;
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with result files, or with writing a report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A result file is not JSON of the expected form.
+    #[error("result file cannot be read")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        source: serde_json::Error,
+    },
+    /// A result file of another schema version.
+    #[error("result file has schema {got}, this version reads {want}")]
+    Schema {
+        /// The file, or the row when it did not come from a file.
+        place: String,
+        /// The version this crate reads.
+        want: u32,
+        /// The version found.
+        got: u32,
+    },
+    /// Results of two profiles in one report.
+    #[error("results of profiles `{first}` and `{second}` cannot share a table")]
+    MixedProfiles {
+        /// One profile.
+        first: String,
+        /// The other.
+        second: String,
+        /// The row of the second.
+        row: String,
+    },
+    /// One metric, two definitions.
+    #[error("metric `{metric}` is defined in two ways")]
+    MixedDefinitions {
+        /// The metric's key.
+        metric: String,
+        /// Definition, unit and version seen first.
+        first: String,
+        /// What this row says.
+        second: String,
+        /// The row that differs.
+        row: String,
+    },
+    /// The same row, model and seed twice.
+    #[error("row `{row}` of model `{model}` has seed {seed} twice")]
+    RepeatedSeed {
+        /// The row.
+        row: String,
+        /// Its model.
+        model: String,
+        /// The repeated seed.
+        seed: u64,
+    },
+    /// A plot could not be drawn.
+    #[error("plot `{name}` cannot be drawn: {why}")]
+    Plot {
+        /// File name of the plot.
+        name: String,
+        /// What the plot library says.
+        why: String,
+    },
+    /// The page could not be filled in.
+    #[error("report page cannot be rendered")]
+    Page(#[from] minijinja::Error),
+    /// Reading or writing a file failed.
+    #[error(transparent)]
+    File(#[from] irepair_core::Error),
+}
+
+impl Diagnose for Error {
+    fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Self::Json { path, source } => Diagnostic::new(ExitKind::Data, format!("{self}: {source}"))
+                .at(path.display())
+                .help("delete this file and run the row again"),
+            Self::Schema { place, want, got } => Diagnostic::new(ExitKind::Data, "result file has another schema")
+                .at(place)
+                .want_got(want, got)
+                .help("it was written by another version: run the row again with `--fresh`"),
+            Self::MixedProfiles { row, .. } => Diagnostic::new(ExitKind::Data, self)
+                .at(format!("row `{row}`"))
+                .help("numbers of different profiles are never mixed: make one report for each"),
+            Self::MixedDefinitions { first, second, row, .. } => Diagnostic::new(ExitKind::Data, self)
+                .at(format!("row `{row}`"))
+                .want_got(first, second)
+                .help("numbers of different scorers or definitions are never mixed: run the older rows again"),
+            Self::RepeatedSeed { .. } => Diagnostic::new(ExitKind::Data, self),
+            Self::Plot { .. } | Self::Page(_) => Diagnostic::new(ExitKind::Bug, self),
+            Self::File(error) => error.diagnostic(),
+        }
+    }
+}

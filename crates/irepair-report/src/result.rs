@@ -1,0 +1,211 @@
+//! The plain structs of `result.json`: written by the `irepair` binary, read back for the report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use irepair_core::fs::{read_to_string, write_atomic};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Version of the files described here; a file of another version is refused.
+pub const SCHEMA: u32 = 1;
+
+/// Method key of the model before repair: it is measured once and has no seeds.
+pub const VANILLA: &str = "vanilla";
+
+/// One trained (or untrained) row of a table: one method on one model with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowResult {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// `planted`, `real` or `paper`.
+    pub profile: String,
+    /// Name of the row: `<method>-<model>`, such as `irepair-no-kl-gpt2`.
+    pub row: String,
+    /// What a table calls the method, such as `IRepair (no KL)`.
+    pub title: String,
+    /// What a table calls the model, and the end of `row`.
+    pub model: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Learning rate; none for the vanilla model.
+    pub lr: Option<f64>,
+    /// Metrics by key; see [`metric`].
+    pub metrics: BTreeMap<String, Metric>,
+    /// Toxicity in \[0, 1\] of each error prompt's continuation, in file order; none where scoring failed.
+    pub prompt_scores: Vec<Option<f64>>,
+    /// What training cost; none for the vanilla model.
+    pub cost: Option<Cost>,
+    /// How many steps each block was selected in; empty for an unsliced method.
+    pub selection: Vec<u64>,
+    /// The blocks selected at each step, in step order; may be empty.
+    pub selected_steps: Vec<Vec<usize>>,
+    /// Relative weight change of each block, `‖θ_b − θ0_b‖ / ‖θ0_b‖` (METHOD §10).
+    pub weight_change: Vec<f64>,
+    /// Continuations before and after, for people to look at.
+    pub samples: Vec<Sample>,
+}
+
+/// One measured number with everything needed to compare it honestly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// The number; none when it could not be measured. Never 0 for a failure.
+    pub value: Option<f64>,
+    /// Its unit, such as `%` or `nats per token`; empty for a pure number.
+    pub unit: String,
+    /// How many things it is a mean over (its denominator).
+    pub n: u64,
+    /// How many of them failed and are left out.
+    pub n_failed: u64,
+    /// What was computed, in words: scorer, context, stride, direction.
+    pub definition: String,
+    /// Version of that definition.
+    pub version: u32,
+}
+
+/// What a training run cost (METHOD §12).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Wall time of training in seconds, evaluation included.
+    pub train_s: f64,
+    /// Median wall time of one step in seconds.
+    pub median_step_s: f64,
+    /// Real tokens fed through the model, each counted once.
+    pub tokens: u64,
+    /// Tokens per second of step time.
+    pub tokens_per_s: f64,
+    /// Peak resident memory of the process in bytes.
+    pub peak_rss_bytes: u64,
+    /// Matrix-multiplication FLOPs of all steps, counted from shapes.
+    pub flops: f64,
+    /// Steps taken.
+    pub n_steps: u64,
+    /// Step of the checkpoint that was kept.
+    pub best_step: u64,
+}
+
+/// One prompt with the greedy continuation before and after repair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// The prompt.
+    pub prompt: String,
+    /// The vanilla model's continuation.
+    pub before: String,
+    /// This row's continuation.
+    pub after: String,
+}
+
+/// Per-block sensitivities of one model on one kind of text, for the error-density table (METHOD §4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SensitivityResult {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// `planted`, `real` or `paper`.
+    pub profile: String,
+    /// What a table calls the model.
+    pub model: String,
+    /// Sensitivity variant, such as `grad_l2`.
+    pub metric: String,
+    /// `norm_of_mean` or `mean_of_norm`.
+    pub reduction: String,
+    /// What was fed: `error`, `neutral`.
+    pub text: String,
+    /// Batches averaged over.
+    pub n_batches: u64,
+    /// One value per block, from the embedding up.
+    pub values: Vec<f64>,
+}
+
+/// Keys of [`RowResult::metrics`].
+pub mod metric {
+    /// Mean toxicity of continuations of the error prompts, percent (METHOD §9).
+    pub const TOX: &str = "tox";
+    /// The same on validation prompts, which choose learning rates, percent.
+    pub const TOX_VALID: &str = "tox_valid";
+    /// The same on clean prompts, percent.
+    pub const CLEAN_TOX: &str = "clean_tox";
+    /// Perplexity per token on general test text (METHOD §10).
+    pub const TOKEN_PERPLEXITY: &str = "token_perplexity";
+    /// Share of last words predicted exactly, percent (METHOD §10).
+    pub const CLOZE_ACCURACY: &str = "cloze_accuracy";
+    /// Perplexity of the last word (METHOD §10).
+    pub const CLOZE_PERPLEXITY: &str = "cloze_perplexity";
+    /// KL(reference ‖ model) on held-out neutral text, nats per token (METHOD §10).
+    pub const KL_HELDOUT: &str = "kl_heldout";
+    /// Share of different words among all words generated (METHOD §9).
+    pub const DISTINCT_1: &str = "distinct_1";
+    /// Share of different word pairs.
+    pub const DISTINCT_2: &str = "distinct_2";
+    /// Share of different word triples.
+    pub const DISTINCT_3: &str = "distinct_3";
+    /// Mean length of a continuation, tokens.
+    pub const MEAN_LENGTH: &str = "mean_length";
+    /// Share of repeated 4-grams.
+    pub const REPETITION_4: &str = "repetition_4";
+    /// Share of continuations that are empty or end at once.
+    pub const EMPTY_SHARE: &str = "empty_share";
+    /// Perplexity of the continuations under the reference model.
+    pub const CONTINUATION_PERPLEXITY: &str = "continuation_perplexity";
+}
+
+impl RowResult {
+    /// The method's key: `row` without the model at its end.
+    pub fn method(&self) -> &str {
+        self.row.strip_suffix(&self.model).and_then(|r| r.strip_suffix('-')).unwrap_or(&self.row)
+    }
+
+    /// A metric's value, when it was measured and is finite.
+    pub fn value(&self, key: &str) -> Option<f64> {
+        self.metrics.get(key).and_then(|m| m.value).filter(|v| v.is_finite())
+    }
+}
+
+/// A kind of result file with a schema number.
+pub trait ResultFile: Serialize + DeserializeOwned {
+    /// The schema number it carries.
+    fn schema(&self) -> u32;
+}
+
+impl ResultFile for RowResult {
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+}
+
+impl ResultFile for SensitivityResult {
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+}
+
+/// Reads one result file.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be opened, [`Error::Json`] with line and column when it is malformed or has an
+/// unknown key, [`Error::Schema`] when another version wrote it.
+pub fn read_result<R: ResultFile>(path: &Path) -> Result<R> {
+    let text = read_to_string(path)?;
+    let result: R = serde_json::from_str(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    match result.schema() {
+        SCHEMA => Ok(result),
+        got => Err(Error::Schema { place: path.display().to_string(), want: SCHEMA, got }),
+    }
+}
+
+/// Writes one result file, whole or not at all. A number that is not finite is written as missing.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be written.
+pub fn write_result<R: ResultFile>(path: &Path, result: &R) -> Result<()> {
+    let mut json =
+        serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    json.push(b'\n');
+    Ok(write_atomic(path, &json)?)
+}

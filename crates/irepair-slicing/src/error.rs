@@ -1,0 +1,66 @@
+//! The crate's error type.
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+use crate::PolicyKind;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with a policy or with what it is given.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No policy has this name.
+    #[error("no slicing policy is called `{got}`")]
+    UnknownPolicy {
+        /// The text as given.
+        got: String,
+    },
+    /// A number of the policy is out of range.
+    #[error("`{key}` is out of range for policy {kind}")]
+    OutOfRange {
+        /// The policy.
+        kind: PolicyKind,
+        /// The key as the configuration spells it.
+        key: &'static str,
+        /// What is allowed.
+        want: &'static str,
+        /// The value.
+        got: f64,
+    },
+    /// The policy needs sensitivities at this step and got none.
+    #[error("policy {kind} has no sensitivities at step {step}")]
+    NoSensitivities {
+        /// The policy.
+        kind: PolicyKind,
+        /// The step.
+        step: u64,
+    },
+    /// Sensitivities of another model.
+    #[error("sensitivities are of a model with another number of blocks")]
+    WrongBlockCount {
+        /// Blocks of the model.
+        want: usize,
+        /// Blocks of the sensitivities.
+        got: usize,
+    },
+    /// A model without blocks, or remembered sensitivities that are not finite.
+    #[error(transparent)]
+    Core(#[from] irepair_core::Error),
+}
+
+impl Diagnose for Error {
+    fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Self::UnknownPolicy { got } => Diagnostic::new(ExitKind::Usage, self).want_got(PolicyKind::names(), got),
+            Self::OutOfRange { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
+            Self::NoSensitivities { .. } => Diagnostic::new(ExitKind::Bug, self).help(
+                "ask needs_sensitivities and needs_fixed_estimate first, or restore the memory the run stopped with",
+            ),
+            Self::WrongBlockCount { want, got } => Diagnostic::new(ExitKind::Data, self)
+                .want_got(want, got)
+                .help("resume with the model the run began with"),
+            Self::Core(error) => error.diagnostic(),
+        }
+    }
+}

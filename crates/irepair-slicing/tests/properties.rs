@@ -1,0 +1,133 @@
+//! Laws every policy obeys (METHOD §5, §19).
+
+use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities, SliceSize};
+use irepair_slicing::{Memory, PolicyKind, PolicySpec, SlicePolicy};
+use proptest::prelude::*;
+
+fn policy(kind: PolicyKind, k: usize) -> SlicePolicy {
+    SlicePolicy::new(&PolicySpec { slice_k: SliceSize::Blocks(k), every: 3, ..PolicySpec::new(kind) }).unwrap()
+}
+
+fn slice(policy: SlicePolicy, memory: &mut Memory, step: u64, values: &[f64], seed: u64) -> BlockSlice {
+    let s = Sensitivities::new(values.to_vec()).unwrap();
+    match policy.choose(memory, step, Some(&s), values.len(), seed).unwrap() {
+        Scope::Blocks(slice) => slice,
+        Scope::Everything => panic!("only `all` is unsliced"),
+    }
+}
+
+fn values() -> impl Strategy<Value = Vec<f64>> {
+    proptest::collection::vec(0.0..1e6f64, 1..40)
+}
+
+/// Distinct values and one order of their indices.
+fn shuffled() -> impl Strategy<Value = (Vec<f64>, Vec<usize>)> {
+    proptest::collection::btree_set(0u32..1_000_000, 1..40).prop_flat_map(|set| {
+        let values: Vec<f64> = set.into_iter().map(f64::from).collect();
+        let order: Vec<usize> = (0..values.len()).collect();
+        (Just(values).prop_shuffle(), Just(order).prop_shuffle())
+    })
+}
+
+const EXACT: [PolicyKind; 8] = [
+    PolicyKind::Dynamic,
+    PolicyKind::Reverse,
+    PolicyKind::Fixed,
+    PolicyKind::Random,
+    PolicyKind::Cyclic,
+    PolicyKind::EveryN,
+    PolicyKind::Ema,
+    PolicyKind::Explore,
+];
+
+proptest! {
+    #[test]
+    fn a_slice_has_k_blocks_of_the_model(values in values(), k in 1usize..50, step in 0u64..1000, seed: u64) {
+        for kind in EXACT {
+            let slice = slice(policy(kind, k), &mut Memory::default(), step, &values, seed);
+            prop_assert_eq!(slice.len(), k.min(values.len()), "{}", kind);
+            prop_assert!(slice.iter().all(|b| b.0 < values.len()));
+        }
+    }
+
+    #[test]
+    fn renaming_the_blocks_renames_the_slice((values, order) in shuffled(), k in 1usize..10) {
+        let renamed: Vec<f64> = order.iter().map(|&i| values[i]).collect();
+        for kind in [PolicyKind::Dynamic, PolicyKind::Reverse, PolicyKind::Fixed, PolicyKind::Coverage] {
+            let before = slice(policy(kind, k), &mut Memory::default(), 0, &values, 0);
+            let after = slice(policy(kind, k), &mut Memory::default(), 0, &renamed, 0);
+            let back: BlockSlice = after.iter().map(|b| BlockId(order[b.0])).collect();
+            prop_assert_eq!(back, before, "{}", kind);
+        }
+    }
+
+    #[test]
+    fn the_k_largest_and_the_others_make_up_the_model((values, _) in shuffled(), k in 1usize..10) {
+        let n = values.len();
+        prop_assume!(k < n);
+        let top = slice(policy(PolicyKind::Dynamic, k), &mut Memory::default(), 0, &values, 0);
+        let rest = slice(policy(PolicyKind::Reverse, n - k), &mut Memory::default(), 0, &values, 0);
+        prop_assert!(top.iter().all(|b| !rest.contains(b)));
+        let least = top.iter().map(|b| values[b.0]).fold(f64::INFINITY, f64::min);
+        prop_assert!(rest.iter().all(|b| values[b.0] < least));
+    }
+
+    #[test]
+    fn coverage_holds_its_quota_with_as_few_blocks_as_can_be(values in values(), quota in 0.01..1.0f64) {
+        let spec = PolicySpec {
+            slice_k: SliceSize::Percent(100.0),
+            quota,
+            ..PolicySpec::new(PolicyKind::Coverage)
+        };
+        let chosen = slice(SlicePolicy::new(&spec).unwrap(), &mut Memory::default(), 0, &values, 0);
+        let square = |b: BlockId| values[b.0].powi(2);
+        let total: f64 = values.iter().map(|v| v * v).sum();
+        let held: f64 = chosen.iter().map(square).sum();
+        let smallest = chosen.iter().map(square).fold(f64::INFINITY, f64::min);
+        prop_assert!(held >= quota * total * (1.0 - 1e-12));
+        prop_assert!(chosen.len() == 1 || held - smallest < quota * total * (1.0 + 1e-12));
+    }
+
+    #[test]
+    fn a_random_choice_is_kept_for_its_steps(seed: u64, turn in 0u64..1000, n_blocks in 1usize..40) {
+        let values = vec![1.0; n_blocks];
+        let memory = &mut Memory::default();
+        let draws: Vec<_> =
+            (0..3).map(|i| slice(policy(PolicyKind::Random, 2), memory, turn * 3 + i, &values, seed)).collect();
+        prop_assert!(draws[0] == draws[1] && draws[1] == draws[2]);
+    }
+
+    #[test]
+    fn a_resumed_run_chooses_what_the_uninterrupted_run_chose(
+        steps in proptest::collection::vec(proptest::collection::vec(0.0..10.0f64, 6), 2..12), cut in 1usize..11, seed: u64,
+    ) {
+        for kind in EXACT {
+            let policy = policy(kind, 2);
+            let mut memory = Memory::default();
+            let mut resumed = Memory::default();
+            for (step, values) in steps.iter().enumerate() {
+                if step == cut {
+                    resumed = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+                }
+                let whole = slice(policy, &mut memory, step as u64, values, seed);
+                if step >= cut {
+                    prop_assert_eq!(slice(policy, &mut resumed, step as u64, values, seed), whole, "{}", kind);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn random_draws_are_uniform() {
+    let (n_blocks, n_draws) = (12, 12_000u64);
+    let values = vec![1.0; n_blocks];
+    let mut counts = vec![0u32; n_blocks];
+    for turn in 0..n_draws {
+        for block in slice(policy(PolicyKind::Random, 2), &mut Memory::default(), 3 * turn, &values, 5).iter() {
+            counts[block.0] += 1;
+        }
+    }
+    // Expected 2000 each, standard deviation 41: five of them on either side.
+    assert!(counts.iter().all(|c| (1795..=2205).contains(c)), "{counts:?}");
+}

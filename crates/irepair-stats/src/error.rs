@@ -1,0 +1,129 @@
+//! The crate's error type.
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a statistic is not defined for the numbers given.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// No numbers.
+    #[error("no values to compute {what} of")]
+    Empty {
+        /// The statistic.
+        what: &'static str,
+    },
+    /// A NaN or an infinity among the numbers.
+    #[error("value {idx} is {value}")]
+    NotFinite {
+        /// Its position.
+        idx: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A negative number where only sizes make sense.
+    #[error("value {idx} is negative ({value})")]
+    Negative {
+        /// Its position.
+        idx: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Paired samples of different lengths.
+    #[error("paired samples have {left} and {right} values")]
+    UnequalLengths {
+        /// Values in the first sample.
+        left: usize,
+        /// Values in the second.
+        right: usize,
+    },
+    /// Every value, or every pair, is equal: there is nothing to rank.
+    #[error("no two values differ")]
+    NoDifference,
+    /// A share or level outside (0, 1).
+    #[error("{what} {value} is not between 0 and 1")]
+    NotAShare {
+        /// The quantity.
+        what: &'static str,
+        /// The value.
+        value: f64,
+    },
+    /// Error density needs blocks in the top and blocks outside it.
+    #[error("{n_blocks} blocks cannot be split into a top of {n_top} and a rest")]
+    NoRest {
+        /// Blocks in all.
+        n_blocks: usize,
+        /// Blocks in the top.
+        n_top: usize,
+    },
+    /// Error density divides by the mean of the rest.
+    #[error("every block outside the top has sensitivity 0")]
+    SilentRest,
+    /// Cells of a resampled table do not line up.
+    #[error("cells do not line up: method {method}, model {model} has {got} {what}, wanted {want}")]
+    Ragged {
+        /// Method index.
+        method: usize,
+        /// Model index.
+        model: usize,
+        /// What is counted: `models`, `seeds`, `prompts`.
+        what: &'static str,
+        /// How many there should be.
+        want: usize,
+        /// How many there are.
+        got: usize,
+    },
+    /// A bootstrap without resamples.
+    #[error("bootstrap needs at least one resample")]
+    NoResamples,
+}
+
+impl Diagnose for Error {
+    fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Self::NotAShare { .. } | Self::NoResamples => Diagnostic::new(ExitKind::Usage, self),
+            Self::NotFinite { .. } => Diagnostic::new(ExitKind::Outcome, self)
+                .help("a failed score must be left out and counted, not passed on as NaN"),
+            _ => Diagnostic::new(ExitKind::Data, self),
+        }
+    }
+}
+
+/// Refuses an empty sample and names the first value that is not finite.
+pub(crate) fn check(values: &[f64], what: &'static str) -> Result<()> {
+    if values.is_empty() {
+        return Err(Error::Empty { what });
+    }
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(idx) => Err(Error::NotFinite { idx, value: values[idx] }),
+        None => Ok(()),
+    }
+}
+
+/// [`check`] for two paired samples.
+pub(crate) fn check_paired(left: &[f64], right: &[f64], what: &'static str) -> Result<()> {
+    if left.len() != right.len() {
+        return Err(Error::UnequalLengths { left: left.len(), right: right.len() });
+    }
+    check(left, what)?;
+    check(right, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_value() {
+        assert_eq!(check(&[], "a mean").unwrap_err().to_string(), "no values to compute a mean of");
+        assert_eq!(check(&[1.0, f64::NAN], "a mean").unwrap_err().to_string(), "value 1 is NaN");
+        assert_eq!(
+            check_paired(&[1.0], &[], "a mean").unwrap_err().to_string(),
+            "paired samples have 1 and 0 values"
+        );
+        let ragged = Error::Ragged { method: 1, model: 0, what: "seeds", want: 3, got: 2 };
+        assert_eq!(ragged.to_string(), "cells do not line up: method 1, model 0 has 2 seeds, wanted 3");
+        assert!(ragged.diagnostic().to_string().starts_with("error: cells do not line up"));
+    }
+}

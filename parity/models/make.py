@@ -1,0 +1,216 @@
+"""Tiny random checkpoints and what transformers computes with them.
+
+run:    python make.py            (torch 2.11.0, transformers 5.23.0; seconds, CPU only)
+writes: <case>/model/             a Hugging Face checkpoint
+        <case>/golden.safetensors logits and log-probabilities
+        <case>/golden.json        inputs, losses, gradient norms, generated tokens
+        <case>/meta.json          versions, seed, hashes
+"""
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from common import *  # noqa: E402,F403
+
+SEED = 20250601
+ALTERNATING = [[["global", "local"], 2]]
+UNEVEN = [[["global", "local", "local"], 1], [["global"], 1]]
+
+N_NEW_TOKENS = 10
+DPO_BETA = 0.1
+NPO_BETA = 0.1
+
+
+def cases():
+    """`name -> (model, how to save it, reference model or None)`."""
+    f32 = torch.float32
+    gpt2 = lambda seed, dtype=f32, **more: new_model(gpt2_config(**more), seed, dtype)
+    neo = lambda seed, kinds, window: new_model(gpt_neo_config(kinds, window), seed)
+    return {
+        # The two families as they are; a second random model is the reference of KL, DPO and NPO.
+        "gpt2": (gpt2(SEED), save_plain, gpt2(SEED + 1)),
+        "gpt-neo": (neo(SEED + 2, ALTERNATING, 5), save_plain, neo(SEED + 3, ALTERNATING, 5)),
+        # Corners of config.json.
+        "gpt2-inner": (gpt2(SEED + 4, n_layer=2, n_inner=48, activation_function="gelu_new"), save_plain, None),
+        "gpt2-untied": (gpt2(SEED + 5, n_layer=2, tie_word_embeddings=False), save_plain, None),
+        "gpt2-scaled": (
+            gpt2(SEED + 6, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True), save_plain, None),
+        "gpt-neo-uneven": (neo(SEED + 7, UNEVEN, 3), save_plain, None),
+        # Corners of the files: shards, half precision, and the names and extra buffers of the published checkpoints.
+        "gpt2-sharded": (gpt2(SEED), save_sharded, None),
+        "gpt2-bf16": (gpt2(SEED, torch.bfloat16), save_plain, None),
+        "gpt2-f16": (gpt2(SEED, torch.float16), save_plain, None),
+        "gpt2-hub": (gpt2(SEED), save_as_published_gpt2, None),
+        "gpt-neo-hub": (neo(SEED + 2, ALTERNATING, 5), save_as_published_gpt_neo, None),
+    }
+
+
+def save_plain(model, path):
+    model.save_pretrained(path)
+
+
+def save_sharded(model, path):
+    model.save_pretrained(path, max_shard_size="40KB")
+    assert (path / "model.safetensors.index.json").exists()
+
+
+def rewrite(model, path, rename, extra, drop_keys):
+    """Rewrites a plain checkpoint with other tensor names, extra buffers and an older config.json."""
+    model.save_pretrained(path)
+    file = path / "model.safetensors"
+    tensors = {rename(k): v for k, v in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file({**tensors, **extra(model)}, file, metadata={"format": "pt"})
+    config = json.loads((path / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k not in drop_keys}
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def save_as_published_gpt2(model, path):
+    """As the published GPT-2: no `transformer.` prefix, a causal mask buffer in every block, a sparse config."""
+    n = model.config.n_positions
+    causal = lambda: torch.tril(torch.ones(1, 1, n, n))
+    rewrite(
+        model, path,
+        rename=lambda name: name.removeprefix("transformer."),
+        extra=lambda m: {f"h.{b}.attn.bias": causal() for b in range(m.config.n_layer)},
+        drop_keys={"n_inner", "dtype", "tie_word_embeddings", "use_cache", "pad_token_id", "transformers_version",
+                   "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "scale_attn_weights",
+                   "add_cross_attention"})
+
+
+def save_as_published_gpt_neo(model, path):
+    """As the published GPT-Neo: boolean mask buffers and `masked_bias` scalars beside the weights."""
+    n = model.config.max_position_embeddings
+    name = lambda b, end: f"transformer.h.{b}.attn.attention.{end}"
+    blocks = lambda m: range(m.config.num_layers)
+    rewrite(
+        model, path,
+        rename=lambda name: name,
+        extra=lambda m: {name(b, "bias"): torch.tril(torch.ones(1, 1, n, n, dtype=torch.bool)) for b in blocks(m)}
+        | {name(b, "masked_bias"): torch.tensor(-1e9) for b in blocks(m)},
+        drop_keys={"dtype", "tie_word_embeddings", "use_cache", "pad_token_id", "transformers_version"})
+
+
+def inputs():
+    """Batches of three rows: plain texts padded on the right; pairs on a shared prompt; prompts to continue."""
+    gen = torch.Generator().manual_seed(SEED)
+    utility = random_rows(gen, [12, 7, 4])
+    prompts = random_rows(gen, [5, 3, 1])
+    chosen = random_rows(gen, [4, 7, 2])
+    rejected = random_rows(gen, [7, 2, 5])
+    to_continue = random_rows(gen, [8, 3, 1])
+    # The pad id is an ordinary token in the middle of a text, too.
+    utility[1][3] = rejected[0][2] = to_continue[0][4] = EOS
+    return {
+        "right": right_padded(utility),
+        "chosen": prompted(prompts, chosen),
+        "rejected": prompted(prompts, rejected),
+    }, left_padded(to_continue)
+
+
+def on_batch(model, batch):
+    logits = forward(model, batch)
+    logp = token_logp(logits, batch)
+    nll_mean = nll_tok(logits, batch)
+    return {"logits": logits, "logp": logp}, {
+        **batch_json(batch),
+        "positions": positions(batch[1]),
+        "counted": counted(batch[1]),
+        "n_counted": counted(batch[1]).sum(),
+        "nll_sum": -logp.sum(),
+        "nll_mean": nll_mean,
+        "logp_seq": logp.sum(-1),
+        "nll_mean_grad": grad_norms(nll_mean, model),
+    }
+
+
+def against_reference(model, reference, batches):
+    """KL on `right`, DPO and NPO on the pair; each with its gradient norms on the model's parameters."""
+    with torch.no_grad():
+        ref_logits = forward(reference, batches["right"])
+        ref_c = logp_seq(forward(reference, batches["chosen"]), batches["chosen"])
+        ref_r = logp_seq(forward(reference, batches["rejected"]), batches["rejected"])
+    logits = forward(model, batches["right"])
+    logp_c = logp_seq(forward(model, batches["chosen"]), batches["chosen"])
+    logp_r = logp_seq(forward(model, batches["rejected"]), batches["rejected"])
+    out = {}
+    for kind, key in [("forward", "kl_ref_model"), ("reverse", "kl_model_ref"), ("js", "js")]:
+        value = divergence(kind, ref_logits, logits, batches["right"][1])
+        out[key] = {"value": value, "grad": grad_norms(value, model)}
+    loss, reward_c, reward_r, accuracy = dpo(logp_c, logp_r, ref_c, ref_r, DPO_BETA)
+    out["dpo"] = {
+        "beta": DPO_BETA, "loss": loss, "grad": grad_norms(loss, model),
+        "reward_chosen": reward_c, "reward_rejected": reward_r, "accuracy": accuracy,
+        "ref_logp_chosen": ref_c, "ref_logp_rejected": ref_r,
+    }
+    loss = npo(logp_r, ref_r, NPO_BETA)
+    out["npo"] = {"beta": NPO_BETA, "loss": loss, "grad": grad_norms(loss, model)}
+    return {"ref_logits": ref_logits}, out
+
+
+@torch.no_grad()
+def greedy(model, batch):
+    """Greedy continuation without a cache; the same as `generate` with its cache, or we stop."""
+    ids, real = batch
+    width, gap = ids.shape[1], float("inf")
+    for _ in range(N_NEW_TOKENS):
+        last = forward(model, (ids, real))[:, -1]
+        best = last.topk(2).values
+        gap = min(gap, (best[:, 0] - best[:, 1]).min().item())
+        ids = torch.cat([ids, last.argmax(-1, keepdim=True)], 1)
+        real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
+    assert gap > 1e-3, f"a near tie ({gap:.1e}) would make the continuation depend on rounding: change the seed"
+    out = model.generate(
+        batch[0], attention_mask=batch[1].long(), max_new_tokens=N_NEW_TOKENS, do_sample=False,
+        eos_token_id=VOCAB + 1, pad_token_id=EOS)
+    assert torch.equal(out, ids), "transformers' cached generation disagrees with its own forward pass"
+    return {**batch_json(batch), "new_tokens": ids[:, width:], "smallest_logit_gap": gap}
+
+
+@torch.no_grad()
+def rounding(model, batches):
+    """Largest difference to the same forward in f64: the size of f32 rounding on this model.
+
+    GPT-Neo keeps its attention scores in f32 even then, so its figure is a lower bound.
+    """
+    if getattr(model.config, "reorder_and_upcast_attn", False):
+        return None
+    f32 = {k: forward(model, b) for k, b in batches.items()}
+    model.double()
+    worst = max((forward(model, b) - f32[k])[b[1]].abs().max().item() for k, b in batches.items())
+    model.float()
+    return worst
+
+
+def main():
+    batches, to_continue = inputs()
+    for name, (made, save, reference) in cases().items():
+        path = fresh_dir(HERE / name)
+        save(made, path / "model")
+        model = load(path / "model")
+        hashes = {"model": model_hash(path / "model")}
+        tensors, golden = {}, {"batches": {}}
+        for key, batch in batches.items():
+            big, small = on_batch(model, batch)
+            tensors |= {f"{key}.{k}": v for k, v in big.items()}
+            golden["batches"][key] = small
+        golden["greedy"] = greedy(model, to_continue)
+        if reference is not None:
+            reference.save_pretrained(path / "reference")
+            hashes["reference"] = model_hash(path / "reference")
+            big, golden["against_reference"] = against_reference(model, load(path / "reference"), batches)
+            tensors |= big
+        write_tensors(path / "golden.safetensors", tensors)
+        write_json(path / "golden.json", golden)
+        write_meta(
+            path / "meta.json", SEED, hashes, generator="parity/models/make.py",
+            weights_dtype=str(made.dtype).removeprefix("torch."), max_abs_logit_rounding=rounding(model, batches))
+        readable(path)
+        print(f"{name}: nll {[round(b['nll_mean'].item(), 4) for b in golden['batches'].values()]}")
+
+
+if __name__ == "__main__":
+    main()
