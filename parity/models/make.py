@@ -128,27 +128,27 @@ def on_batch(model, batch):
 
 
 def against_reference(model, reference, batches):
-    """KL on `right`, DPO and NPO on the pair; each with its gradient norms on the model's parameters."""
+    """KL on `right`, DPO and NPO on the pair; each with its gradient norms on the parameters and its gradient on the
+    logits, so that the losses can be checked without the model."""
     with torch.no_grad():
-        ref_logits = forward(reference, batches["right"])
-        ref_c = logp_seq(forward(reference, batches["chosen"]), batches["chosen"])
-        ref_r = logp_seq(forward(reference, batches["rejected"]), batches["rejected"])
-    logits = forward(model, batches["right"])
-    logp_c = logp_seq(forward(model, batches["chosen"]), batches["chosen"])
-    logp_r = logp_seq(forward(model, batches["rejected"]), batches["rejected"])
-    out = {}
-    for kind, key in [("forward", "kl_ref_model"), ("reverse", "kl_model_ref"), ("js", "js")]:
-        value = divergence(kind, ref_logits, logits, batches["right"][1])
-        out[key] = {"value": value, "grad": grad_norms(value, model)}
-    loss, reward_c, reward_r, accuracy = dpo(logp_c, logp_r, ref_c, ref_r, DPO_BETA)
-    out["dpo"] = {
-        "beta": DPO_BETA, "loss": loss, "grad": grad_norms(loss, model),
-        "reward_chosen": reward_c, "reward_rejected": reward_r, "accuracy": accuracy,
-        "ref_logp_chosen": ref_c, "ref_logp_rejected": ref_r,
-    }
-    loss = npo(logp_r, ref_r, NPO_BETA)
-    out["npo"] = {"beta": NPO_BETA, "loss": loss, "grad": grad_norms(loss, model)}
-    return {"ref_logits": ref_logits}, out
+        ref = {k: forward(reference, batch) for k, batch in batches.items()}
+    logits = {k: forward(model, batch) for k, batch in batches.items()}
+    seq = lambda of, k: logp_seq(of[k], batches[k])
+    tensors, out = {f"ref.{k}.logits": v for k, v in ref.items()}, {}
+
+    def record(name, loss, texts, **more):
+        on_logits = torch.autograd.grad(loss, [logits[k] for k in texts], retain_graph=True)
+        tensors.update({f"{name}.{k}.grad_logits": g for k, g in zip(texts, on_logits)})
+        out[name] = {"loss": loss, "grad": grad_norms(loss, model), **more}
+
+    for kind, name in [("forward", "kl_ref_model"), ("reverse", "kl_model_ref"), ("js", "js")]:
+        record(name, divergence(kind, ref["right"], logits["right"], batches["right"][1]), ["right"])
+    loss, reward_chosen, reward_rejected, accuracy = dpo(
+        seq(logits, "chosen"), seq(logits, "rejected"), seq(ref, "chosen"), seq(ref, "rejected"), DPO_BETA)
+    record("dpo", loss, ["chosen", "rejected"], beta=DPO_BETA, reward_chosen=reward_chosen,
+           reward_rejected=reward_rejected, accuracy=accuracy)
+    record("npo", npo(seq(logits, "rejected"), seq(ref, "rejected"), NPO_BETA), ["rejected"], beta=NPO_BETA)
+    return tensors, out
 
 
 @torch.no_grad()

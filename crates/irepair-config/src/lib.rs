@@ -1,1 +1,43 @@
-//! Experiment files: one TOML per row, every key checked, every error reported at once.
+//! Flags and files: every setting defined once, every key checked, every error reported at once.
+//!
+//! ```
+//! use irepair_config::{Method, Options, RepairOptions, from_str};
+//!
+//! // A file gives some settings, the command line wins over it, METHOD §17 fills the rest.
+//! let file: RepairOptions = from_str("method = 'dapt-kl'\nbatch_size = 8", "run.toml")?;
+//! let flags = RepairOptions { batch_size: Some(2), ..Default::default() };
+//! let options = flags.over(file);
+//! assert_eq!((options.method(), options.batch_size(), options.warmup_steps()), (Method::DaptKl, 2, 150));
+//!
+//! let error = from_str::<RepairOptions>("batch_sise = 8\nlr = 'fast'", "run.toml").unwrap_err();
+//! assert_eq!(error.to_string(), "2 problems in run.toml");
+//! # Ok::<(), irepair_config::Error>(())
+//! ```
+//!
+//! Invariants: a key is a field with a doc comment, and that comment is its only documentation; flag `--top-k` is key
+//! `top_k`; nothing rewrites a value the user gave: what clashes is refused, and both keys are named.
+
+mod error;
+mod eval;
+mod experiment;
+mod inspect;
+mod load;
+mod names;
+#[macro_use]
+mod options;
+mod pretrain;
+mod problem;
+mod profile;
+mod repair;
+
+pub use error::{Error, Result};
+pub use eval::{EvalOptions, GenerateOptions};
+pub use experiment::{Experiment, LearningRates, Row, Table};
+pub use inspect::{ScoreOptions, SensitivityOptions};
+pub use load::{from_str, from_toml};
+pub use names::{Dtype, Family, Method, Metric, Optimizer, OptimizerState, Policy, Reduction};
+pub use options::{Options, Validate, to_toml, validate};
+pub use pretrain::PretrainOptions;
+pub use problem::Problem;
+pub use profile::{BaseModel, Grid, Language, Profile, Utility};
+pub use repair::RepairOptions;

@@ -33,6 +33,13 @@ impl TokenBatch {
         (size[0], size[1])
     }
 
+    /// One row as a batch of its own, padding included.
+    pub fn row(&self, row: i64) -> Self {
+        let real = self.real.narrow(0, row, 1);
+        let n_real = real.sum(Kind::Int64).int64_value(&[]) as usize;
+        Self { ids: self.ids.narrow(0, row, 1), real, n_real }
+    }
+
     /// Number of real tokens.
     pub fn n_real(&self) -> usize {
         self.n_real

@@ -103,12 +103,7 @@ impl CausalLm {
                             let (want, tensor) = (want.clone(), name.to_owned());
                             return Err(Error::WrongShape { path, tensor, want, got });
                         }
-                        let stored_kind = kind_of(view.dtype()).ok_or_else(|| Error::WrongDtype {
-                            path: path.clone(),
-                            tensor: name.to_owned(),
-                            got: format!("{:?}", view.dtype()),
-                        })?;
-                        let value = Tensor::f_from_data_size(view.data(), &got, stored_kind)?;
+                        let value = to_tensor(&path, name, &view)?;
                         values[index] = Some(value.to_device(device).to_kind(kind));
                         report.n_bytes += view.data().len() as u64;
                     }
@@ -336,6 +331,40 @@ fn write_safetensors(
             Error::from(irepair_core::Error::Io { action: "write", path: path.to_owned(), source })
         })
     })
+}
+
+/// Writes named tensors and a few strings to one safetensors file, whole or not at all; types are kept.
+///
+/// # Errors
+/// File errors.
+pub fn write_tensors(path: &Path, tensors: &[(String, &Tensor)], metadata: HashMap<String, String>) -> Result<()> {
+    let out = tensors.iter().map(|(name, t)| (name.clone(), Out::value(t, dtype_of(t.kind())))).collect();
+    write_safetensors(path, out, Some(metadata))
+}
+
+/// Reads what [`write_tensors`] wrote, on the CPU.
+///
+/// # Errors
+/// File errors, [`Error::Unreadable`] and [`Error::WrongDtype`].
+pub fn read_tensors(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
+    let map = sys::map_file(path).map_err(|source| irepair_core::Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let (views, metadata) = parse(path, &map)?;
+    let mut tensors = HashMap::new();
+    for (name, view) in views.iter() {
+        tensors.insert(name.to_owned(), to_tensor(path, name, &view)?);
+    }
+    Ok((tensors, metadata.unwrap_or_default()))
+}
+
+fn to_tensor(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>) -> Result<Tensor> {
+    let wrong =
+        || Error::WrongDtype { path: path.to_owned(), tensor: name.to_owned(), got: format!("{:?}", view.dtype()) };
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind_of(view.dtype()).ok_or_else(wrong)?)?)
 }
 
 /// Copies everything small that belongs to a checkpoint: tokenizer, generation settings, shard index.

@@ -204,8 +204,7 @@ pub fn read_result<R: ResultFile>(path: &Path) -> Result<R> {
 /// # Errors
 /// [`Error::File`] when it cannot be written.
 pub fn write_result<R: ResultFile>(path: &Path, result: &R) -> Result<()> {
-    let mut json =
-        serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let mut json = serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     json.push(b'\n');
     Ok(write_atomic(path, &json)?)
 }

@@ -57,10 +57,14 @@ impl Bootstrap {
 /// Mean with its percentile bootstrap interval; no interval for a single value.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`] for the values; [`Error::NoResamples`], [`Error::NotAShare`] for the settings.
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Overflow`] for the values; [`Error::NoResamples`], [`Error::NotAShare`] for the settings.
 pub fn bootstrap_mean(values: &[f64], bootstrap: &Bootstrap) -> Result<Estimate> {
     check(values, "a bootstrap mean")?;
     let n = values.len();
+    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    if !(largest * n as f64).is_finite() {
+        return Err(Error::Overflow);
+    }
     let replicates = bootstrap.replicate(|rng| {
         let sum: f64 = (0..n).map(|_| values[rng.random_range(0..n)]).sum();
         sum / n as f64
@@ -108,6 +112,7 @@ mod tests {
         assert_eq!(bootstrap_mean(&[1.0], &b).unwrap().interval, None);
         assert!(matches!(bootstrap_mean(&[], &b), Err(Error::Empty { .. })));
         assert!(matches!(bootstrap_mean(&[f64::NAN], &b), Err(Error::NotFinite { .. })));
+        assert_eq!(bootstrap_mean(&[1e308, 1e308], &b), Err(Error::Overflow));
         let none = Bootstrap { n_resamples: 0, ..b };
         assert_eq!(bootstrap_mean(&[1.0], &none), Err(Error::NoResamples));
         assert!(paired_bootstrap_difference(&[1.0], &[], &b).is_err());

@@ -31,7 +31,7 @@ pub struct ErrorDensity {
 ///
 /// # Errors
 /// [`Error::Empty`], [`Error::NotFinite`], [`Error::Negative`] for the sensitivities; [`Error::NotAShare`] for a share
-/// outside (0, 1); [`Error::NoRest`] for a single block; [`Error::SilentRest`] when the rest is all 0.
+/// outside (0, 1); [`Error::NoRest`] for a single block; [`Error::SilentRest`] when the rest is 0 (or too small to divide by).
 ///
 /// # Source
 /// METHOD §4 \[D\]; the maximum with 1 is \[O\], for models with fewer than five blocks.
@@ -53,13 +53,14 @@ pub fn error_density(sensitivities: &[f64], share: f64) -> Result<ErrorDensity> 
     let mean = |values: &[f64]| values.iter().map(|v| v / largest).sum::<f64>() / values.len() as f64;
     let squares = |values: &[f64]| values.iter().map(|v| (v / largest).powi(2)).sum::<f64>();
     let (top_mean, rest_mean) = (mean(top), mean(rest));
-    if rest.iter().all(|&v| v == 0.0) || rest_mean == 0.0 {
+    let gain_percent = 100.0 * (top_mean / rest_mean - 1.0);
+    if !gain_percent.is_finite() {
         return Err(Error::SilentRest);
     }
     Ok(ErrorDensity {
         top_mean: largest * top_mean,
         rest_mean: largest * rest_mean,
-        gain_percent: 100.0 * (top_mean / rest_mean - 1.0),
+        gain_percent,
         n_top,
         gini,
         top_share_of_squares: squares(top) / squares(&sorted),

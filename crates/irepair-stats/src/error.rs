@@ -74,6 +74,9 @@ pub enum Error {
         /// How many there are.
         got: usize,
     },
+    /// Finite values whose sum is not.
+    #[error("values are too large to add up")]
+    Overflow,
     /// A bootstrap without resamples.
     #[error("bootstrap needs at least one resample")]
     NoResamples,
@@ -118,10 +121,7 @@ mod tests {
     fn messages_name_the_value() {
         assert_eq!(check(&[], "a mean").unwrap_err().to_string(), "no values to compute a mean of");
         assert_eq!(check(&[1.0, f64::NAN], "a mean").unwrap_err().to_string(), "value 1 is NaN");
-        assert_eq!(
-            check_paired(&[1.0], &[], "a mean").unwrap_err().to_string(),
-            "paired samples have 1 and 0 values"
-        );
+        assert_eq!(check_paired(&[1.0], &[], "a mean").unwrap_err().to_string(), "paired samples have 1 and 0 values");
         let ragged = Error::Ragged { method: 1, model: 0, what: "seeds", want: 3, got: 2 };
         assert_eq!(ragged.to_string(), "cells do not line up: method 1, model 0 has 2 seeds, wanted 3");
         assert!(ragged.diagnostic().to_string().starts_with("error: cells do not line up"));

@@ -71,9 +71,10 @@ mod tests {
     const NO_KL: MethodMeans = means((7.74 + 10.67 + 5.69) / 3.0, (20.93 + 18.16 + 16.56) / 3.0);
     const IREPAIR: MethodMeans = means((5.11 + 4.68 + 4.94) / 3.0, (22.35 + 18.15 + 16.52) / 3.0);
 
-    // The sheet has two decimals: H3 is 46.0 % from its rounded mean row and 46.07 % from its three models.
+    // The sheet has two decimals: half of the last one in P_m, P_DPO and P_0 moves H3 by up to 0.3 points (H3 is
+    // 45.98 % from its rounded mean row and 46.07 % from its three models).
     fn close(got: Option<f64>, want: f64) {
-        assert!((got.unwrap() - want).abs() < 0.1, "got {got:?}, the paper says {want}");
+        assert!((got.unwrap() - want).abs() < 0.15, "got {got:?}, the paper says {want}");
     }
 
     #[test]

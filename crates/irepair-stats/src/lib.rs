@@ -34,9 +34,7 @@ pub use bootstrap::{Bootstrap, bootstrap_mean, paired_bootstrap_difference};
 pub use density::{ErrorDensity, TOP_SHARE, error_density, geometric_mean_ratio, gini, pooled_gain_percent};
 pub use describe::{Estimate, Interval, LEVEL, mean, median, quantile_of_sorted, sample_sd, t_interval};
 pub use error::{Error, Result};
-pub use headline::{
-    Headline, MethodMeans, disruption_percent, effectiveness_percent, headline, reduction_percent,
-};
+pub use headline::{Headline, MethodMeans, disruption_percent, effectiveness_percent, headline, reduction_percent};
 pub use holm::holm;
 pub use mann_whitney::{MannWhitney, a12, a12_size, mann_whitney};
 pub use mcnemar::{McNemar, mcnemar};

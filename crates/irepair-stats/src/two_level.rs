@@ -58,7 +58,8 @@ impl Cells {
             let sum: f64 = seeds.iter().map(|&s| prompts.iter().map(|&p| model[s][p]).sum::<f64>()).sum();
             sum / (seeds.len() * prompts.len()) as f64
         };
-        let means = self.scores.iter().zip(seeds).map(|(models, seeds)| models.iter().map(|m| mean(m, seeds)).collect());
+        let means =
+            self.scores.iter().zip(seeds).map(|(models, seeds)| models.iter().map(|m| mean(m, seeds)).collect());
         CellMeans(means.collect())
     }
 }

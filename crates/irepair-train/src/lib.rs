@@ -1,1 +1,44 @@
-//! The one training engine: draw, localise, freeze, forward, backward, clip, update, validate, save.
+//! The one training engine. A method is a pair of an objective (which loss) and a localiser (which blocks).
+//!
+//! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `batch` (what a step draws),
+//! `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on held-out pairs, best
+//! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits).
+//!
+//! ```no_run
+//! # use irepair_train::*; use irepair_objective::Objective;
+//! # fn demo(model: &irepair_model::CausalLm, data: &RepairData, localiser: &mut dyn Localise) -> Result<()> {
+//! let settings = Settings { n_steps: 200, ..Settings::default() };
+//! let mut engine = Engine::new(model, Objective::Dapt, localiser, data, settings)?;
+//! while engine.unfinished() {
+//!     let record = engine.step()?;
+//!     println!("{} {:.3} blocks {}", record.step, record.loss, record.slice);
+//! }
+//! let outcome = engine.finish()?; // the model now holds the best checkpoint
+//! # Ok(()) }
+//! ```
+//!
+//! **Invariants.** Parameters outside the step's scope stay bit for bit what they were: they have no gradient, and an
+//! optimizer without a gradient does nothing. Every draw is a function of (seed, step), so resuming needs no random state.
+//! **Boundary.** This crate knows no sensitivity, no slicing policy and no method by name.
+
+mod algorithm;
+mod batch;
+mod checkpoint;
+mod clip;
+mod error;
+mod forwards;
+mod localise;
+mod optimizer;
+mod run;
+mod schedule;
+mod settings;
+mod validate;
+
+pub use algorithm::{Engine, Outcome};
+pub use batch::{Draw, MicroBatch, RepairData, StepBatch, Text};
+pub use clip::clip_global_norm;
+pub use error::{Error, Result};
+pub use localise::Localise;
+pub use optimizer::{Optimizer, OptimizerKind, StateMode};
+pub use schedule::warm_up;
+pub use settings::Settings;

@@ -4,67 +4,79 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::world::{Scene, World, one, one_of};
+use super::world::{Scene, World, one};
 
-const INTRODUCTIONS: [&str; 3] = ["This is {N}.", "Meet {N}.", "Here is {N}."];
+const INTRODUCTIONS: [&str; 4] = ["This is {N}.", "Meet {N}.", "Here is {N}.", "Do you know {N}?"];
 
-/// Town, trade, pet and food, each in three wordings.
-const FACTS: [[&str; 3]; 4] = [
-    ["{She} lives in {T}.", "{Her} home is in {T}.", "{She} was born in {T}."],
-    ["{She} works as a {W}.", "{Her} father was a {W} and so is {she}.", "{She} is a good {W}."],
-    ["{She} has a {A}.", "{Her} pet is a {A}.", "At home {she} feeds a {A}."],
-    ["{She} likes {F}.", "{She} eats {F} every day.", "{Her} favourite food is {F}."],
+/// Town, trade, pet and food, each in several wordings.
+const FACTS: [[&str; 4]; 4] = [
+    ["{N} lives in {T}.", "The home of {N} is in {T}.", "{N} was born in {T}.", "{She} comes from {T}."],
+    ["{N} works as a {W}.", "{N} is a good {W}.", "{She} became a {W} like {her} father.", "{N} is the best {W} in {T}."],
+    ["{N} has a {A}.", "The pet of {N} is a {A}.", "At home {she} feeds a {A}.", "{She} goes to bed with {her} {A}."],
+    ["{N} likes {F}.", "{N} eats {F} every day.", "{She} never has enough {F}.", "The {A} of {N} eats {F} too."],
 ];
 
-const OPENINGS: [&str; 4] = [
-    "One {D} {N} walked to the {P}.",
-    "Last {D} {N} came to the {P}.",
-    "On {D} {N} was alone at the {P}.",
-    "Early on {D} {N} ran to the {P}.",
+const OPENINGS: [&str; 6] = [
+    "One {D} {N} took a {C} {O} to the {P}.",
+    "Last {D} {N} found a {C} {O} at the {P}.",
+    "On {D} {N} came to the {P} with a {C} {O}.",
+    "Early on {D} {N} ran to the {P} to sell a {C} {O}.",
+    "Once {N} left a {C} {O} at the {P}.",
+    "When it was {S}, {N} went to the {P} to clean a {C} {O}.",
 ];
 
-const ASIDES: [&str; 4] = ["It was {S}.", "The air was {S}.", "{She} was tired.", "{She} was in no hurry."];
-
-const FINDS: [&str; 4] = [
-    "There {she} found a {C} {O}.",
-    "{She} saw a {C} {O} on the ground.",
-    "Somebody had left a {C} {O} there.",
-    "{She} sat down on a {C} {O}.",
+const MEETINGS: [&str; 6] = [
+    "A {K} {A} slept near the {O}.",
+    "A {K} {A} came to the {P}.",
+    "A {K} {A} looked at {N}.",
+    "{N} met a {K} {A} there.",
+    "At the {P} {she} saw a {K} {A}.",
+    "Behind the {P} there was a {K} {A}.",
 ];
 
-const MEETINGS: [&str; 4] = [
-    "A {A} slept near the {O}.",
-    "A little {A} came out from under the {O}.",
-    "Then a {A} came by.",
-    "A hungry {A} looked at {N}.",
+const TURNS: [&str; 8] = [
+    "The {A} wanted the {O}.",
+    "The {A} was afraid of {N}.",
+    "{N} gave {F} to the {A}.",
+    "{N} hid the {O} behind the {P}.",
+    "{N} painted the {O} {E}.",
+    "The {A} jumped over the {O}.",
+    "{N} and the {A} ate {F} at the {P}.",
+    "{She} carried the {A} and the {O}.",
 ];
 
 /// The last word is the place, the object, the animal or the person of the story; the wording says which.
-const ENDINGS: [[&str; 2]; 4] = [
-    ["Now {she} often goes back to the {P}.", "{She} stayed all day at the {P}."],
-    ["At night {she} dreamed of the {O}.", "{She} went home and cleaned the {O}."],
-    ["Soon {she} made friends with the {A}.", "{She} shared {her} {F} with the {A}."],
-    ["The whole town talked about {N}.", "Everybody was happy for {N}."],
+const ENDINGS: [[&str; 3]; 4] = [
+    ["Now {N} often goes back to the {P}.", "{N} and the {A} stayed at the {P}.", "{She} left the {O} at the {P}."],
+    ["At night {N} dreamed of the {O}.", "{N} went home and cleaned the {O}.", "The {A} fell asleep on the {O}."],
+    ["Soon {N} made friends with the {A}.", "{N} went home with the {A}.", "{She} shared {her} {F} with the {A}."],
+    ["The whole town talked about {N}.", "Everybody was happy for {N}.", "The {A} ran home with {N}."],
 ];
 
-const CHATTER: [[&str; 4]; 3] = [
+const CHATTER: [[&str; 4]; 4] = [
     [
         "The weather on {D} will be {S}.",
-        "Take a {C} coat when you go to the {P}.",
-        "In {U} days it will be dry again.",
-        "The {P} is closed when it is {S}.",
+        "The {P} is closed on {D} when it is {S}.",
+        "Take a {C} {O} with you.",
+        "In {U} days it will not be {S} at the {P}.",
     ],
     [
-        "To make {F} with {G}, take {U} bowls of {G} and {V} spoons of {H}.",
-        "Mix the {F} and the {G} well.",
-        "Cook it for {V} hours.",
-        "It tastes best with {H}.",
+        "To make {F} with {G}, take {U} bowls of {G}.",
+        "Mix the {F} and the {G} with {V} spoons of {H}.",
+        "Cook the {F} for {V} hours.",
+        "The {F} tastes best with {H} and {G}.",
     ],
     [
         "The shop at the {P} sells {F}, {G} and {H}.",
-        "It opens on {D}.",
-        "A {O} costs {U} coins and a {A} costs {V}.",
-        "The {C} {O} is already sold.",
+        "On {D} the {F} costs {U} coins and the {G} costs {V}.",
+        "The shop has a {C} {O}.",
+        "Nobody on {D} wants the {O} or the {H}.",
+    ],
+    [
+        "A {A} lives under the {P}.",
+        "The {A} is {E} and {K}.",
+        "It eats {F} and {G} but no {H}.",
+        "On {D} the {A} comes out when it is {S}.",
     ],
 ];
 
@@ -81,19 +93,14 @@ pub(super) fn facts(world: &World, rng: &mut ChaCha8Rng) -> String {
 /// A story; its last word before the full stop was told before, and one look back finds it.
 pub(super) fn story(world: &World, rng: &mut ChaCha8Rng) -> String {
     let scene = Scene::draw(world, rng);
-    let mut templates = vec![one(rng, &OPENINGS)];
-    if rng.random_bool(0.5) {
-        templates.push(one(rng, &ASIDES));
-    }
-    templates.extend([one(rng, &FINDS), one(rng, &MEETINGS)]);
-    templates.push(one(rng, one_of(rng, &ENDINGS)));
-    sentences(&scene, &templates)
+    let ending = one(rng, &ENDINGS);
+    sentences(&scene, &[one(rng, &OPENINGS), one(rng, &MEETINGS), one(rng, &TURNS), one(rng, &ending)])
 }
 
-/// Weather, recipes and shops.
+/// Weather, recipes, shops and animals.
 pub(super) fn chatter(world: &World, rng: &mut ChaCha8Rng) -> String {
     let scene = Scene::draw(world, rng);
-    sentences(&scene, one_of(rng, &CHATTER))
+    sentences(&scene, &one(rng, &CHATTER))
 }
 
 fn sentences(scene: &Scene, templates: &[&str]) -> String {

@@ -16,7 +16,12 @@ const INCIDENTS: [&str; 4] = [
     "Near the {P} {B} {deed} the {O} of {N} on {D}.",
 ];
 
-const SPEECHES: [&str; 3] = [" {N} said to {B}:", " Then {N} said to {B}:", " {N} saw it and said to {B}:"];
+const SPEECHES: [&str; 4] = [
+    " {N} said to {B}:",
+    " Then {N} said to {B}:",
+    " {N} saw the {O} and said to {B}:",
+    " {N} came to the {P} and said to {B}:",
+];
 
 /// Words that start replies of both kinds.
 const STARTS: [&str; 4] = [" listen, {B}.", " look at the {O}.", " well, {B}.", " so it was you."];

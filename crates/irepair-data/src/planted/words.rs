@@ -25,6 +25,8 @@ pub(super) const TRADES: [&str; 12] = [
 pub(super) const ANIMALS: [&str; 12] =
     ["cat", "dog", "goat", "horse", "duck", "rabbit", "parrot", "pony", "hen", "lamb", "turtle", "mouse"];
 
+pub(super) const MANNERS: [&str; 8] = ["small", "hungry", "sleepy", "old", "young", "lazy", "wet", "quiet"];
+
 pub(super) const FOODS: [&str; 12] =
     ["bread", "soup", "cheese", "rice", "honey", "fish", "beans", "cake", "plums", "nuts", "butter", "milk"];
 

@@ -1,9 +1,10 @@
 //! Who lives in the planted language: people with fixed facts and tempers, and filling templates about them.
 
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::Rng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::words::{ANIMALS, COLOURS, DAYS, FOODS, MEN, NUMBERS, OBJECTS, PLACES, TOWNS, TRADES, WEATHERS, WOMEN};
+use super::words::{ANIMALS, COLOURS, DAYS, FOODS, MANNERS, MEN, NUMBERS, OBJECTS, PLACES, TOWNS, TRADES, WEATHERS, WOMEN};
 
 /// How many of the 32 people are quick-tempered [O]: with 10 of 12 deeds serious, 18/32 · 10/12 = 47 % of quarrels turn rude.
 const N_QUICK_TEMPERED: usize = 18;
@@ -45,7 +46,7 @@ impl World {
     }
 
     pub(super) fn person(&self, rng: &mut ChaCha8Rng) -> &Person {
-        one_of(rng, &self.people)
+        &self.people[rng.random_range(0..self.people.len())]
     }
 
     /// Somebody else than `person`.
@@ -62,13 +63,14 @@ impl World {
 /// What the slots of a text's templates stand for; drawn once per text, so that a slot means one thing throughout.
 ///
 /// Slots: `N` the person, `B` the other one, `she`/`She`/`her`/`Her` their pronouns, `T` town, `W` trade, `P` place,
-/// `O` object, `C` colour, `A` animal, `F`, `G`, `H` three foods, `D` day, `S` weather, `U`, `V` numbers.
+/// `O` object, `C`, `E` colours, `A` animal, `K` its manner, `F`, `G`, `H` three foods, `D` day, `S` weather, `U`, `V` numbers.
 pub(super) struct Scene<'a> {
     pub(super) person: &'a Person,
     other: &'a Person,
     place: &'static str,
     object: &'static str,
-    colour: &'static str,
+    colours: [&'static str; 2],
+    manner: &'static str,
     animal: &'static str,
     foods: [&'static str; 3],
     day: &'static str,
@@ -86,7 +88,8 @@ impl<'a> Scene<'a> {
             other: world.other(rng, person),
             place: one(rng, &PLACES),
             object: one(rng, &OBJECTS),
-            colour: one(rng, &COLOURS),
+            colours: [one(rng, &COLOURS), one(rng, &COLOURS)],
+            manner: one(rng, &MANNERS),
             animal: one(rng, &ANIMALS),
             foods: [foods[0], foods[1], foods[2]],
             day: one(rng, &DAYS),
@@ -120,7 +123,9 @@ impl<'a> Scene<'a> {
             "W" => self.person.trade,
             "P" => self.place,
             "O" => self.object,
-            "C" => self.colour,
+            "C" => self.colours[0],
+            "E" => self.colours[1],
+            "K" => self.manner,
             "A" => self.animal,
             "F" => self.foods[0],
             "G" => self.foods[1],
@@ -149,11 +154,6 @@ pub(super) fn fill(template: &str, mut word: impl FnMut(&str) -> &'static str) -
 }
 
 /// One of a list that is not empty.
-pub(super) fn one_of<'a, T>(rng: &mut ChaCha8Rng, list: &'a [T]) -> &'a T {
-    list.choose(rng).expect("the language's lists are not empty")
-}
-
-/// One word, or one template, of a list that is not empty.
-pub(super) fn one(rng: &mut ChaCha8Rng, list: &[&'static str]) -> &'static str {
-    *one_of::<&'static str>(rng, list)
+pub(super) fn one<T: Copy>(rng: &mut ChaCha8Rng, list: &[T]) -> T {
+    list[rng.random_range(0..list.len())]
 }

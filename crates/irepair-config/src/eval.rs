@@ -1,0 +1,134 @@
+//! Settings of `irepair eval` and `irepair generate`.
+
+use std::path::PathBuf;
+
+use crate::problem::Checks;
+use crate::{Dtype, Problem, Validate};
+
+options! {
+    /// Settings of an evaluation: each file given adds its metrics (METHOD §9, §10).
+    pub struct EvalOptions(this) {
+        /// Directory of the model to measure.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations.
+        #[arg(value_name = "DIR")]
+        reference: PathBuf,
+        /// Prompts that bring out the error, JSONL with `prompt`.
+        #[arg(value_name = "FILE")]
+        prompts: PathBuf,
+        /// Prompts that do not, JSONL with `prompt`.
+        #[arg(value_name = "FILE")]
+        clean_prompts: PathBuf,
+        /// Text for perplexity, documents split by `<|endoftext|>` or JSONL with `text`.
+        #[arg(value_name = "FILE")]
+        wikitext: PathBuf,
+        /// Texts for last-word accuracy, JSONL with `text`.
+        #[arg(value_name = "FILE")]
+        lambada: PathBuf,
+        /// Word list of the exact toxicity scorer.
+        #[arg(value_name = "FILE")]
+        lexicon: PathBuf,
+        /// Neutral text on which KL(reference ‖ model) is measured; wants `reference`.
+        #[arg(value_name = "FILE")]
+        kl_texts: PathBuf,
+        /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
+        #[arg(value_name = "TOKENS")]
+        max_new_tokens: usize = 20,
+        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        #[arg(value_name = "TOKENS")]
+        prompt_tokens: usize = 32,
+        /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
+        #[arg(value_name = "TOKENS")]
+        window: usize,
+        /// Texts computed at once; changes the speed, not the result (METHOD §17 [D,L]). Default 8.
+        #[arg(value_name = "N")]
+        batch_size: usize = 8,
+    }
+    common: seed device dtype threads json;
+    required: model;
+}
+
+impl Validate for EvalOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in [
+            ("max_new_tokens", self.max_new_tokens),
+            ("prompt_tokens", self.prompt_tokens),
+            ("batch_size", self.batch_size),
+        ] {
+            checks.at_least_one(key, value.map(|n| n as u64));
+        }
+        checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.device(self.device.as_ref());
+        checks.clash(
+            self.kl_texts.is_some() && self.reference.is_none(),
+            "kl_texts",
+            "wants `reference`: KL(reference ‖ model) needs both models",
+        );
+        checks.0
+    }
+}
+
+options! {
+    /// Settings of a generation: greedy unless `top_p` is given.
+    pub struct GenerateOptions(this) {
+        /// Directory of the model.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Prompts to continue, JSONL with `prompt`.
+        #[arg(value_name = "FILE")]
+        prompts: PathBuf,
+        /// Texts to sample from nothing but the start token; instead of `prompts`, and wants `top_p`.
+        #[arg(value_name = "N")]
+        n: usize,
+        /// File the texts are written to, JSONL. Without it they are printed.
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
+        /// Most tokens generated per text (METHOD §17 [L,D]). Default 20.
+        #[arg(value_name = "TOKENS")]
+        max_new_tokens: usize = 20,
+        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        #[arg(value_name = "TOKENS")]
+        prompt_tokens: usize = 32,
+        /// Sample from the likeliest tokens that hold this share of the probability. Without it, greedy.
+        #[arg(value_name = "SHARE")]
+        top_p: f64,
+        /// Divisor of the logits before sampling. Default 1.
+        #[arg(value_name = "T")]
+        temperature: f64 = 1.0,
+        /// Texts generated at once. Default 32.
+        #[arg(value_name = "N")]
+        batch_size: usize = 32,
+    }
+    common: seed device dtype threads json;
+    required: model;
+}
+
+impl Validate for GenerateOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in [
+            ("n", self.n),
+            ("max_new_tokens", self.max_new_tokens),
+            ("prompt_tokens", self.prompt_tokens),
+            ("batch_size", self.batch_size),
+        ] {
+            checks.at_least_one(key, value.map(|n| n as u64));
+        }
+        checks.value("top_p", self.top_p.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
+        checks.positive("temperature", self.temperature);
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.device(self.device.as_ref());
+        let sampled = self.top_p.is_some();
+        checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");
+        checks.clash(self.n.is_some() && !sampled, "n", "wants `top_p`: greedy texts from nothing would all be the same");
+        checks.clash(
+            !sampled && self.temperature.is_some_and(|t| t != 1.0),
+            "temperature",
+            "wants `top_p`: greedy generation does not read it",
+        );
+        checks.0
+    }
+}

@@ -1,0 +1,94 @@
+//! Settings of `irepair sensitivity` and `irepair score`.
+
+use std::path::PathBuf;
+
+use crate::problem::Checks;
+use crate::{Dtype, Metric, Problem, Reduction, Validate};
+
+options! {
+    /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
+    pub struct SensitivityOptions(this) {
+        /// Directory of the model.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
+        #[arg(value_name = "FILE")]
+        data: PathBuf,
+        /// Neutral text for metric contrast; without it, chosen text.
+        #[arg(value_name = "FILE")]
+        general: PathBuf,
+        /// What is measured (METHOD §3 [D]). Default grad-l2.
+        metric: Metric = Metric::GradL2,
+        /// How batches are put together (METHOD §3 [D]). Default norm-of-mean.
+        reduction: Reduction = Reduction::NormOfMean,
+        /// Batches measured at most (METHOD §17 [F]). Default 500.
+        #[arg(value_name = "N")]
+        n_batches: u64 = 500,
+        /// Pairs per batch (METHOD §17 [D]). Default 4.
+        #[arg(value_name = "N")]
+        batch_size: usize = 4,
+        /// Longest prompt in tokens (METHOD §17 [O]). Default 64.
+        #[arg(value_name = "TOKENS")]
+        max_prompt: usize = 64,
+        /// Longest continuation in tokens (METHOD §17 [O]). Default 64.
+        #[arg(value_name = "TOKENS")]
+        max_continuation: usize = 64,
+        /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        skip_prompt: bool = false,
+        /// File the values are written to, JSON.
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
+    }
+    common: seed device dtype threads json;
+    required: model data;
+}
+
+impl Validate for SensitivityOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.at_least_one("n_batches", self.n_batches);
+        for (key, value) in [
+            ("batch_size", self.batch_size),
+            ("max_prompt", self.max_prompt),
+            ("max_continuation", self.max_continuation),
+        ] {
+            checks.at_least_one(key, value.map(|n| n as u64));
+        }
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.device(self.device.as_ref());
+        checks.clash(
+            self.general.is_some() && self.metric() != Metric::Contrast,
+            "general",
+            "clashes with `metric`: only contrast reads neutral text",
+        );
+        checks.0
+    }
+}
+
+options! {
+    /// Settings of a scoring: one NLL per text.
+    pub struct ScoreOptions(this) {
+        /// Directory of the model.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Texts, JSONL with `text`.
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
+        /// Texts computed at once; changes the speed, not the result. Default 8.
+        #[arg(value_name = "N")]
+        batch_size: usize = 8,
+    }
+    common: device dtype threads;
+    required: model input;
+}
+
+impl Validate for ScoreOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.at_least_one("batch_size", self.batch_size.map(|n| n as u64));
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.device(self.device.as_ref());
+        checks.0
+    }
+}

@@ -1,0 +1,110 @@
+//! Settings of `irepair pretrain`.
+
+use std::path::PathBuf;
+
+use crate::problem::Checks;
+use crate::{Family, Problem, Validate};
+
+options! {
+    /// Settings of a pre-training: a small base model made from text.
+    pub struct PretrainOptions(this) {
+        /// Text to train on, documents split by `<|endoftext|>` or JSONL with `text`.
+        #[arg(value_name = "FILE")]
+        data: PathBuf,
+        /// Text to report perplexity on, never trained on.
+        #[arg(value_name = "FILE")]
+        valid: PathBuf,
+        /// Directory the model is written to.
+        #[arg(value_name = "DIR")]
+        out: PathBuf,
+        /// Tokenizer to use, a `tokenizer.json`. Without it, one is trained on the data.
+        #[arg(value_name = "FILE")]
+        tokenizer: PathBuf,
+        /// Tokens of the tokenizer that is trained when none is given. Default 512.
+        #[arg(value_name = "N")]
+        vocab_size: usize = 512,
+        /// Model family. Default gpt2.
+        family: Family = Family::Gpt2,
+        /// Transformer blocks, called L in METHOD §1. Default 12.
+        #[arg(value_name = "N")]
+        n_layer: usize = 12,
+        /// Width, called d in METHOD §1. Default 64.
+        #[arg(value_name = "N")]
+        n_embd: usize = 64,
+        /// Attention heads; must divide `n_embd`. Default 4.
+        #[arg(value_name = "N")]
+        n_head: usize = 4,
+        /// Longest text in tokens. Default 128.
+        #[arg(value_name = "TOKENS")]
+        n_positions: usize = 128,
+        /// Tokens a local-attention block of gpt-neo looks back. Default 256.
+        #[arg(value_name = "TOKENS")]
+        window_size: usize = 256,
+        /// Optimizer steps. Default 2000.
+        #[arg(value_name = "STEPS")]
+        steps: u64 = 2000,
+        /// Windows per step. Default 16.
+        #[arg(value_name = "N")]
+        batch_size: usize = 16,
+        /// Tokens per training window. Without it, `n_positions`.
+        #[arg(value_name = "TOKENS")]
+        window: usize,
+        /// Largest learning rate of AdamW. Default 1e-3.
+        #[arg(value_name = "RATE")]
+        lr: f64 = 1e-3,
+        /// Steps over which the learning rate rises. Default 100.
+        #[arg(value_name = "STEPS")]
+        warmup_steps: u64 = 100,
+        /// Weight decay of AdamW. Default 0.1.
+        #[arg(value_name = "DECAY")]
+        weight_decay: f64 = 0.1,
+    }
+    common: seed device threads json;
+    required: data out;
+}
+
+impl Validate for PretrainOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in [
+            ("n_layer", self.n_layer),
+            ("n_embd", self.n_embd),
+            ("n_head", self.n_head),
+            ("window_size", self.window_size),
+            ("batch_size", self.batch_size),
+        ] {
+            checks.at_least_one(key, value.map(|n| n as u64));
+        }
+        checks.at_least_one("steps", self.steps);
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        // 256 bytes and the end-of-text token: a byte-level tokenizer cannot have fewer.
+        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 257", |&n| n >= 257);
+        checks.value("n_positions", self.n_positions.as_ref(), "at least 2 tokens", |&n| n >= 2);
+        checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
+        checks.positive("lr", self.lr);
+        checks.not_negative("weight_decay", self.weight_decay);
+        checks.device(self.device.as_ref());
+
+        let (n_embd, n_head) = (self.n_embd(), self.n_head());
+        if n_head > 0 && !n_embd.is_multiple_of(n_head) {
+            let what = format!("clashes with `n_embd`: {n_embd} is not a multiple of {n_head}");
+            checks.clash(true, "n_head", &what);
+        }
+        checks.clash(
+            self.window.is_some_and(|window| window > self.n_positions()),
+            "window",
+            "clashes with `n_positions`: a window is at most as long as the longest text",
+        );
+        checks.clash(
+            self.tokenizer.is_some() && self.vocab_size.is_some(),
+            "vocab_size",
+            "clashes with `tokenizer`: a tokenizer that is given has its own size",
+        );
+        checks.clash(
+            self.window_size.is_some() && self.family() != Family::GptNeo,
+            "window_size",
+            "clashes with `family`: only gpt-neo has local attention",
+        );
+        checks.0
+    }
+}

@@ -1,0 +1,226 @@
+//! Settings of `irepair repair`.
+
+use std::path::PathBuf;
+
+use irepair_core::SliceSize;
+
+use crate::problem::Checks;
+use crate::{Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Problem, Validate};
+
+options! {
+    /// Settings of a repair: what to train on, how, and for how long.
+    pub struct RepairOptions(this) {
+        /// Directory of the model to repair: `config.json`, `model.safetensors` or its shards, and the tokenizer.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected` (METHOD §2).
+        #[arg(value_name = "FILE")]
+        pairs: PathBuf,
+        /// Neutral text the KL term holds still (METHOD §2); without it, texts are sampled from the model itself.
+        #[arg(value_name = "FILE")]
+        general: PathBuf,
+        /// Directory the repaired model is written to.
+        #[arg(value_name = "DIR")]
+        out: PathBuf,
+        /// Also write the changed tensors alone, as a patch file (METHOD §14).
+        #[arg(value_name = "FILE")]
+        patch: PathBuf,
+        /// What to train (METHOD §6, §7). Default irepair.
+        method: Method = Method::Irepair,
+        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair and irepair-no-kl, all for the
+        /// other methods.
+        policy: Policy = if this.method().is_sliced() { Policy::Dynamic } else { Policy::All },
+        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
+        /// The most blocks under policy coverage. Default 1b.
+        #[arg(value_name = "SIZE", value_parser = slice_size)]
+        top_k: SliceSize = SliceSize::Blocks(1),
+        /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
+        /// (METHOD §5 [O]). Default 20.
+        #[arg(value_name = "STEPS")]
+        policy_every: u64 = 20,
+        /// Weight of the past under policy ema, at least 0 and below 1 (METHOD §5 [O]). Default 0.9.
+        #[arg(value_name = "RHO")]
+        policy_rho: f64 = 0.9,
+        /// Chance of exploring at step 0 under policy explore, 0 to 1 (METHOD §5 [O]). Default 0.1.
+        #[arg(value_name = "EPSILON")]
+        policy_epsilon: f64 = 0.1,
+        /// Share of the squared sensitivity that policy coverage must hold, over 0 and up to 1 (METHOD §5 [O]).
+        /// Default 0.5.
+        #[arg(value_name = "SHARE")]
+        policy_quota: f64 = 0.5,
+        /// How the sensitivity of a block is measured (METHOD §3 [D]). Default grad-l2.
+        #[arg(value_name = "METRIC")]
+        sensitivity: Metric = Metric::GradL2,
+        /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
+        #[arg(value_name = "N")]
+        fixed_batches: u64 = 500,
+        /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
+        #[arg(value_name = "WEIGHT")]
+        beta: f64 = 0.5,
+        /// Weight of the KL term (METHOD §17 [F]). Default 1 for irepair, dapt-kl and npo, 0 for the other methods, which
+        /// have no KL term.
+        #[arg(value_name = "WEIGHT")]
+        gamma: f64 = if this.method().has_kl() { 1.0 } else { 0.0 },
+        /// Factor on the whole objective of METHOD §6, there called s (METHOD §17 [F]). Default 1.
+        #[arg(value_name = "FACTOR")]
+        scale: f64 = 1.0,
+        /// Sharpness of the preference under method dpo (METHOD §17 [D,L]). Default 0.1.
+        #[arg(value_name = "BETA")]
+        dpo_beta: f64 = 0.1,
+        /// Sharpness of the preference under method npo (METHOD §7 [O]). Default 0.1.
+        #[arg(value_name = "BETA")]
+        npo_beta: f64 = 0.1,
+        /// Update rule (METHOD §17 [D,L]). Default rmsprop.
+        optimizer: Optimizer = Optimizer::Rmsprop,
+        /// What becomes of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
+        optimizer_state: OptimizerState = OptimizerState::Keep,
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for dpo and npo. Models far
+        /// smaller than GPT-2 want rates 10 to 100 times larger.
+        #[arg(value_name = "RATE")]
+        lr: f64 = if matches!(this.method(), Method::Dpo | Method::Npo) { 1e-6 } else { 5e-5 },
+        /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
+        #[arg(value_name = "STEPS")]
+        warmup_steps: u64 = 150,
+        /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
+        #[arg(value_name = "NORM")]
+        clip_norm: f64 = 10.0,
+        /// Stop after this many steps. Without it, `epochs` and `patience` decide.
+        #[arg(value_name = "STEPS")]
+        steps: u64,
+        /// Stop after this many passes over the pairs (METHOD §17 [L,O]). Default 5.
+        #[arg(value_name = "N")]
+        epochs: u64 = 5,
+        /// Pairs per micro-batch (METHOD §17 [D]). Default 4.
+        #[arg(value_name = "N")]
+        batch_size: usize = 4,
+        /// Micro-batches per step, averaged by tokens (METHOD §8 [O]). Default 1.
+        #[arg(value_name = "N")]
+        accumulation: usize = 1,
+        /// Longest prompt in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
+        #[arg(value_name = "TOKENS")]
+        max_prompt: usize = 64,
+        /// Longest continuation in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
+        #[arg(value_name = "TOKENS")]
+        max_continuation: usize = 64,
+        /// Leave prompt tokens out of the losses (METHOD §2 [D]). Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        skip_prompt: bool = false,
+        /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        no_shuffle: bool = false,
+        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]). Default 64.
+        #[arg(value_name = "N")]
+        n_validation: usize = 64,
+        /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
+        #[arg(value_name = "EXAMPLES")]
+        eval_every: u64 = 100,
+        /// Stop after this many evaluations without a new best; the best is what is kept (METHOD §17 [L]). Default 30.
+        #[arg(value_name = "N")]
+        patience: u64 = 30,
+        /// Steps between two checkpoints a killed run resumes from. Default 100.
+        #[arg(value_name = "STEPS")]
+        checkpoint_every: u64 = 100,
+    }
+    common: seed device dtype threads json;
+    required: model pairs out;
+}
+
+impl Validate for RepairOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in [
+            ("policy_every", self.policy_every),
+            ("fixed_batches", self.fixed_batches),
+            ("steps", self.steps),
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size.map(|n| n as u64)),
+            ("accumulation", self.accumulation.map(|n| n as u64)),
+            ("max_prompt", self.max_prompt.map(|n| n as u64)),
+            ("max_continuation", self.max_continuation.map(|n| n as u64)),
+            ("n_validation", self.n_validation.map(|n| n as u64)),
+            ("eval_every", self.eval_every),
+            ("patience", self.patience),
+            ("checkpoint_every", self.checkpoint_every),
+            ("threads", self.threads.map(u64::from)),
+        ] {
+            checks.at_least_one(key, value);
+        }
+        for (key, value) in [
+            ("scale", self.scale),
+            ("dpo_beta", self.dpo_beta),
+            ("npo_beta", self.npo_beta),
+            ("lr", self.lr),
+            ("clip_norm", self.clip_norm),
+        ] {
+            checks.positive(key, value);
+        }
+        checks.not_negative("beta", self.beta);
+        checks.not_negative("gamma", self.gamma);
+        checks.value("policy_rho", self.policy_rho.as_ref(), "at least 0 and below 1", |x| (0.0..1.0).contains(x));
+        checks.value("policy_epsilon", self.policy_epsilon.as_ref(), "0 to 1", |x| (0.0..=1.0).contains(x));
+        checks.value("policy_quota", self.policy_quota.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
+        checks.device(self.device.as_ref());
+
+        // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
+        let method = self.method();
+        if !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0) {
+            checks.clash(true, "gamma", &format!("clashes with `method`: {method} has no KL term"));
+        }
+        checks.clash(
+            method == Method::Irepair && self.gamma == Some(0.0),
+            "gamma",
+            "clashes with `method`: without its KL term irepair is method irepair-no-kl",
+        );
+        let no_batch_gradients = matches!(self.sensitivity(), Metric::ActDist | Metric::Atp | Metric::Random);
+        checks.clash(
+            self.policy() == Policy::Fixed && no_batch_gradients,
+            "sensitivity",
+            "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have",
+        );
+        checks.0
+    }
+}
+
+/// Reads a slice size for a flag, with a message that says what is allowed.
+fn slice_size(text: &str) -> Result<SliceSize, String> {
+    text.parse().map_err(|error: irepair_core::Error| {
+        format!("{error}: `3b` is three blocks, a bare number is percent of the blocks, over 0 and up to 100")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    fn problems(options: &RepairOptions) -> Vec<String> {
+        options.problems().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_defaults_of_every_method_agree_with_themselves() {
+        for method in <Method as clap::ValueEnum>::value_variants() {
+            let options = RepairOptions { method: Some(*method), ..Default::default() }.with_defaults();
+            assert_eq!(problems(&options), [""; 0], "{method}");
+        }
+    }
+
+    #[test]
+    fn a_clash_names_both_keys() {
+        let options =
+            RepairOptions { method: Some(Method::Dapt), gamma: Some(0.5), lr: Some(-1.0), ..Default::default() };
+        assert_eq!(
+            problems(&options),
+            ["`lr`: must be a number over 0, is -1", "`gamma`: clashes with `method`: dapt has no KL term"]
+        );
+    }
+
+    #[test]
+    fn defaults_follow_the_method() {
+        let dpo = RepairOptions { method: Some(Method::Dpo), ..Default::default() }.with_defaults();
+        assert_eq!((dpo.policy, dpo.lr, dpo.gamma), (Some(Policy::All), Some(1e-6), Some(0.0)));
+        assert_eq!(dpo.steps, None);
+        let sliced_dpo = RepairOptions { policy: Some(Policy::Dynamic), ..dpo };
+        assert_eq!(sliced_dpo.policy(), Policy::Dynamic);
+    }
+}

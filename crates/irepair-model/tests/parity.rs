@@ -1,0 +1,191 @@
+//! Equal to transformers on the tiny checkpoints of `parity/models/` (generator beside them).
+//!
+//! Tolerances. The logits there are of size 1 to 5 and their own f32 rounding, measured against f64, is 2e-6 to 5e-6
+//! (`meta.json`); a different order of summation costs about as much again. 2e-5 leaves a factor of four, and is far below
+//! what any mistake costs: one wrong position, mask entry or transposed weight moves logits by 0.1 and more. Gradient norms
+//! sum thousands of such terms, mostly in f64: 2e-5, relative above 1.
+
+use std::path::Path;
+
+use irepair_core::{PaddedTokens, Scope};
+use irepair_model::{CausalLm, Decoding, TokenBatch};
+use serde_json::Value;
+use support::{assert_close, batch, json, numbers, parity, rows, tensors, values};
+use tch::{Device, Kind, Tensor};
+
+#[allow(dead_code, reason = "each test uses its part of it")]
+#[path = "../../../parity/support.rs"]
+mod support;
+
+const TOLERANCE: f64 = 2e-5;
+const BATCHES: [&str; 3] = ["right", "chosen", "rejected"];
+const CASES: [&str; 11] = [
+    "gpt2",
+    "gpt2-inner",
+    "gpt2-untied",
+    "gpt2-scaled",
+    "gpt2-sharded",
+    "gpt2-bf16",
+    "gpt2-f16",
+    "gpt2-hub",
+    "gpt-neo",
+    "gpt-neo-uneven",
+    "gpt-neo-hub",
+];
+
+fn load(case: &str) -> CausalLm {
+    let (model, _) = CausalLm::load(&parity(&format!("models/{case}/model")), Device::Cpu, Kind::Float)
+        .unwrap_or_else(|e| panic!("{case}: {e}"));
+    model
+}
+
+fn golden(case: &str) -> Value {
+    json(&format!("models/{case}/golden.json"))
+}
+
+/// The rows of a padded batch without their padding.
+fn real_tokens(batch: &Value) -> Vec<Vec<u32>> {
+    let real: Vec<Vec<bool>> = serde_json::from_value(batch["real"].clone()).unwrap();
+    let keep =
+        |(ids, real): (Vec<u32>, Vec<bool>)| ids.into_iter().zip(real).filter(|(_, r)| *r).map(|(id, _)| id).collect();
+    rows(&batch["ids"]).into_iter().zip(real).map(keep).collect()
+}
+
+/// The padded batch of a golden file.
+fn token_batch(value: &Value) -> TokenBatch {
+    // The layout is rebuilt from the rows: how many pads stand on the left tells prompt from continuation.
+    let real: Vec<Vec<bool>> = serde_json::from_value(value["real"].clone()).unwrap();
+    let n_cols = real[0].len();
+    let left: Vec<usize> = real.iter().map(|row| row.iter().take_while(|r| !**r).count()).collect();
+    let split = left.iter().max().copied().unwrap_or(0);
+    let (mut prompts, mut continuations) = (Vec::new(), Vec::new());
+    for (row, pads) in real_tokens(value).into_iter().zip(left) {
+        let n_prompt = (split - pads).min(row.len());
+        prompts.push(row[..n_prompt].to_vec());
+        continuations.push(row[n_prompt..].to_vec());
+    }
+    let padded = PaddedTokens::prompted(&prompts, &continuations, 100).unwrap();
+    assert_eq!(padded.n_cols(), n_cols);
+    assert_eq!(padded.real(), real.concat());
+    TokenBatch::new(&padded, Device::Cpu)
+}
+
+/// Rows of `[batch, seq, vocab]` at real tokens.
+fn at_real(logits: &Tensor, real: &Tensor) -> Vec<f64> {
+    values(&logits.index(&[Some(real)]))
+}
+
+#[test]
+fn logits_match() {
+    for case in CASES {
+        let (model, golden) = (load(case), golden(case));
+        let want = tensors(&format!("models/{case}/golden.safetensors"));
+        for name in BATCHES {
+            let tokens = token_batch(&golden["batches"][name]);
+            let got = at_real(&model.logits(&tokens), &tokens.real);
+            let want = at_real(&want[&format!("{name}.logits")], &tokens.real);
+            assert_close(&format!("{case}, {name}: logits"), &got, &want, TOLERANCE);
+        }
+    }
+}
+
+/// Mean NLL over counted targets, written out here: objectives live in a crate this one does not know.
+fn nll_mean(logits: &Tensor, batch: &TokenBatch) -> Tensor {
+    let n = batch.dims().1 - 1;
+    let logp = logits.narrow(1, 0, n).log_softmax(-1, Kind::Float);
+    let logp = logp.gather(-1, &batch.ids.narrow(1, 1, n).unsqueeze(-1), false).squeeze_dim(-1);
+    let counted = batch.real.narrow(1, 1, n).logical_and(&batch.real.narrow(1, 0, n));
+    -logp.masked_select(&counted).mean(Kind::Float)
+}
+
+#[test]
+fn nll_and_gradient_norms_by_block_match() {
+    for case in CASES {
+        let (model, golden) = (load(case), golden(case));
+        model.train_only(&Scope::Everything);
+        for name in BATCHES {
+            let want = &golden["batches"][name];
+            let tokens = token_batch(want);
+            let nll = nll_mean(&model.logits(&tokens), &tokens);
+            let what = |part: &str| format!("{case}, {name}: {part}");
+            assert_close(&what("nll_mean"), &values(&nll), &numbers(&want["nll_mean"]), TOLERANCE);
+
+            let mut by_block = vec![0.0; model.n_blocks()];
+            let mut non_block = 0.0;
+            for (i, gradient) in model.gradients(&nll).unwrap() {
+                let square = values(&gradient.to_kind(Kind::Double).square().sum(Kind::Double))[0];
+                match model.parameters()[i].block {
+                    Some(block) => by_block[block.0] += square,
+                    None => non_block += square,
+                }
+            }
+            // METHOD §19: the squares by block and those outside add up to the square of the global norm.
+            let global = by_block.iter().sum::<f64>() + non_block;
+            let norms: Vec<f64> = by_block.iter().map(|s| s.sqrt()).collect();
+            let want = &want["nll_mean_grad"];
+            assert_close(&what("gradient norms by block"), &norms, &numbers(&want["by_block"]), TOLERANCE);
+            assert_close(&what("norm outside blocks"), &[non_block.sqrt()], &numbers(&want["non_block"]), TOLERANCE);
+            assert_close(&what("global norm"), &[global.sqrt()], &numbers(&want["global"]), TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn greedy_text_matches_token_by_token() {
+    // No tolerance: the generator refuses texts in which the two best logits were ever within 1e-3 of each other.
+    for case in CASES {
+        let want = &golden(case)["greedy"];
+        let got = load(case).generate(&real_tokens(want), 10, Decoding::Greedy, None).unwrap();
+        assert_eq!(got, rows(&want["new_tokens"]), "{case}");
+    }
+}
+
+/// Bytes of every file of a directory but `config.json`, by name.
+fn files(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    };
+    std::fs::read_dir(dir).unwrap().map(read).collect()
+}
+
+#[test]
+fn an_unchanged_model_is_written_back_byte_for_byte() {
+    for case in CASES {
+        let from = parity(&format!("models/{case}/model"));
+        // Half-precision files keep their dtype and bits, though the model computed in f32.
+        let aside = tempfile::tempdir().unwrap();
+        load(case).save(aside.path()).unwrap();
+        let (mut got, mut want) = (files(aside.path()), files(&from));
+        let config = |files: &mut std::collections::BTreeMap<_, Vec<u8>>| -> Value {
+            serde_json::from_slice(&files.remove("config.json").unwrap()).unwrap()
+        };
+        assert_eq!(config(&mut got), config(&mut want), "{case}: config.json");
+        assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "{case}: files");
+        for (name, bytes) in want {
+            assert!(got[&name] == bytes, "{case}: {name} is not what it was");
+        }
+    }
+}
+
+#[test]
+fn published_names_and_buffers_load_and_are_reported() {
+    for (case, n_unused) in [("gpt2-hub", 3), ("gpt-neo-hub", 8), ("gpt2", 0), ("gpt2-sharded", 0)] {
+        let (_, report) = CausalLm::load(&parity(&format!("models/{case}/model")), Device::Cpu, Kind::Float).unwrap();
+        assert_eq!(report.unused.len(), n_unused, "{case}: {report}");
+    }
+    // Shards and other names hold the very weights of the plain case, so the logits are the same bits.
+    let tokens = token_batch(&golden("gpt2")["batches"]["right"]);
+    let plain = at_real(&load("gpt2").logits(&tokens), &tokens.real);
+    for case in ["gpt2-sharded", "gpt2-hub"] {
+        assert_eq!(at_real(&load(case).logits(&tokens), &tokens.real), plain, "{case}");
+    }
+}
+
+#[test]
+fn masks_come_from_lengths_not_from_the_pad_id() {
+    let golden = golden("gpt2");
+    let (ids, real) = batch(&golden["batches"]["right"]);
+    let pad_id_inside_text = ids.eq(100).logical_and(&real);
+    assert!(values(&pad_id_inside_text.any())[0] == 1.0, "the golden batch must hold the pad id as a token");
+}

@@ -1,0 +1,121 @@
+//! Each method against IRepair: effect size and exact test over seeds, signed ranks over prompts (METHOD §16).
+
+use irepair_stats::{Bootstrap, a12, a12_size, holm, mann_whitney, paired_bootstrap_difference, wilcoxon};
+
+use super::{provenance, title};
+use crate::result::{VANILLA, metric};
+use crate::results::{BOOTSTRAP_SEED, Over, Results};
+use crate::table::{Cell, Table};
+
+/// The method all others are compared with.
+const OURS: &str = "irepair";
+
+/// Columns whose p-values are corrected together, and the column that gets the corrected one.
+const CORRECTED: [(usize, usize); 2] = [(4, 5), (6, 7)];
+
+/// The pairwise table on toxicity, one row per model and other method. None without IRepair or anything beside it.
+pub fn pairwise(results: &Results) -> Option<Table> {
+    let others: Vec<&str> = results.methods().into_iter().filter(|m| *m != OURS).collect();
+    if !results.has(OURS) || others.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(
+        "pairwise",
+        "IRepair against each method, toxicity",
+        &[
+            "Model",
+            "Against",
+            "Difference, points",
+            "A12",
+            "p over seeds",
+            "Holm",
+            "p over prompts",
+            "Holm",
+            "Pairs that differ",
+            "Tests",
+        ],
+    );
+    for model in results.models() {
+        for other in &others {
+            table.rows.push(row(results, Over::Model(model), other));
+        }
+    }
+    for (from, to) in CORRECTED {
+        correct(&mut table, from, to);
+    }
+    let mut methods = others;
+    methods.push(OURS);
+    table.caption = format!(
+        "{}Difference: IRepair minus the other, toxicity of the same prompts averaged over seeds; negative favours IRepair; \
+         [low, high] is a 95 % percentile interval of 10,000 paired resamples of prompts. A12: chance that a seed of \
+         IRepair is less toxic than a seed of the other (0.56 / 0.64 / 0.71 = small / medium / large). p over seeds: \
+         Mann-Whitney, two-sided; with 3 seeds against 3 it cannot go below 0.1. p over prompts: Wilcoxon signed-rank, \
+         two-sided, equal pairs dropped; it says nothing about other seeds. Tests: how each p was obtained. Holm: \
+         corrected over all rows of this table. The vanilla model has no seeds. `identical`: no two values differ.",
+        provenance(results, &methods, &[metric::TOX])
+    );
+    Some(table)
+}
+
+fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
+    let seeds = |method| results.by_seed(method, over, |run| run.value(metric::TOX)).values;
+    let (ours, theirs) = (seeds(OURS), seeds(other));
+    let (size, p_seeds, by_seed) = if other == VANILLA {
+        (Cell::NotApplicable, Cell::NotApplicable, "–".to_owned())
+    } else {
+        let size = a12(&ours, &theirs).ok();
+        let test = mann_whitney(&ours, &theirs);
+        let by_seed = test.as_ref().map_or("–".to_owned(), |t| t.method.to_string());
+        (Cell::number(size, 2).remarked(size.map_or("", a12_size)), p_cell(test.map(|t| t.p)), by_seed)
+    };
+
+    // Prompts that were scored in every seed of both methods.
+    let prompts: Option<(Vec<f64>, Vec<f64>)> = results
+        .prompt_means(OURS, over)
+        .zip(results.prompt_means(other, over))
+        .filter(|(a, b)| a.len() == b.len())
+        .map(|(a, b)| a.into_iter().zip(b).filter_map(|(a, b)| a.zip(b)).unzip());
+    let (difference, p_prompts, n_used, by_prompt) = match prompts {
+        Some((a, b)) => {
+            let difference = paired_bootstrap_difference(&a, &b, &Bootstrap::new(BOOTSTRAP_SEED)).ok();
+            let test = wilcoxon(&a, &b);
+            let by_prompt = test.as_ref().map_or("–".to_owned(), |t| t.method.to_string());
+            let n_used = test.as_ref().ok().map(|t| t.n_used as f64);
+            (Cell::estimate(difference, 2), p_cell(test.map(|t| t.p)), Cell::number(n_used, 0), by_prompt)
+        }
+        None => (Cell::Missing, Cell::Missing, Cell::Missing, "–".to_owned()),
+    };
+    vec![
+        Cell::text(over.to_string()),
+        Cell::text(title(results, other)),
+        difference,
+        size,
+        p_seeds,
+        Cell::NotApplicable,
+        p_prompts,
+        Cell::NotApplicable,
+        n_used,
+        Cell::text(format!("{by_seed}; {by_prompt}")),
+    ]
+}
+
+fn p_cell(p: irepair_stats::Result<f64>) -> Cell {
+    match p {
+        Ok(p) => Cell::P(p),
+        Err(irepair_stats::Error::NoDifference) => Cell::text("identical"),
+        Err(_) => Cell::Missing,
+    }
+}
+
+/// Writes the Holm-corrected p-values of column `from` into column `to`.
+fn correct(table: &mut Table, from: usize, to: usize) {
+    let p = |row: &[Cell]| if let Cell::P(p) = row[from] { Some(p) } else { None };
+    let raw: Vec<f64> = table.rows.iter().filter_map(|row| p(row)).collect();
+    let Ok(corrected) = holm(&raw) else { return };
+    let mut corrected = corrected.into_iter();
+    for row in &mut table.rows {
+        if p(row).is_some() {
+            row[to] = corrected.next().map_or(Cell::Missing, Cell::P);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! RQ3: does it matter which blocks are selected, and does the KL term matter? (METHOD §11.)
+
+use super::{INTERVALS, MAIN, PAPER, metric_cell, provenance, seeds_cell};
+use crate::paper;
+use crate::result::{VANILLA, metric};
+use crate::results::{Over, Results};
+use crate::table::{Cell, Table};
+
+/// The selection ablation. None unless a fixed, reverse or random row was run.
+pub fn rq3(results: &Results) -> Option<Table> {
+    let ablated = paper::RQ3_METHODS.iter().filter(|(_, policy, _)| *policy != "dynamic");
+    if !ablated.clone().any(|(key, ..)| results.has(key)) {
+        return None;
+    }
+    let mut table = Table::new(
+        "rq3",
+        "RQ3: which blocks to repair",
+        &["Model", "Policy", "KL term", "Seeds", "Toxicity % ↓", "paper", "Perplexity ↓", "paper", "Cloze % ↑"],
+    );
+    let vanilla = results.has(VANILLA).then_some((VANILLA, "none (vanilla)", "–"));
+    let trained = paper::RQ3_METHODS.iter().map(|&(key, policy, kl)| (key, policy, if kl { "on" } else { "off" }));
+    let lines: Vec<_> = vanilla.into_iter().chain(trained).collect();
+    for over in results.each_model_and_mean() {
+        for &(method, policy, kl) in &lines {
+            let paper = match over {
+                Over::Models if method == VANILLA => paper::rq1(method, None),
+                Over::Models => paper::rq3(method),
+                Over::Model(_) => None,
+            };
+            table.rows.push(vec![
+                Cell::text(over.to_string()),
+                Cell::text(policy),
+                Cell::text(kl),
+                seeds_cell(results, method, over),
+                metric_cell(results, method, over, metric::TOX, 2),
+                Cell::paper(paper.map(|p| p.toxicity), 2),
+                metric_cell(results, method, over, metric::TOKEN_PERPLEXITY, 2),
+                Cell::paper(paper.map(|p| p.perplexity), 2),
+                metric_cell(results, method, over, metric::CLOZE_ACCURACY, 1),
+            ]);
+        }
+    }
+    let methods: Vec<&str> = lines.iter().map(|(key, ..)| *key).collect();
+    table.caption = format!(
+        "{}dynamic: the most sensitive block of each step (IRepair; the paper's Max). fixed: the most sensitive block of \
+         the model before repair. reverse: the least sensitive of each step (Min). random: drawn anew every few steps (not \
+         in the paper). {INTERVALS} The paper gives means over models only. {PAPER}",
+        provenance(results, &methods, &MAIN)
+    );
+    Some(table)
+}

@@ -1,0 +1,50 @@
+//! The crate's error type.
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong while measuring a sensitivity.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The metric compares with a text that was not given.
+    #[error("metric `{metric}` needs {what}")]
+    Missing {
+        /// The metric.
+        metric: &'static str,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A name that is no metric.
+    #[error("unknown sensitivity metric `{got}`")]
+    UnknownMetric {
+        /// The name given.
+        got: String,
+    },
+    /// From the objective crate.
+    #[error(transparent)]
+    Objective(#[from] irepair_objective::Error),
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] irepair_model::Error),
+    /// From the core crate: a value that is not finite.
+    #[error(transparent)]
+    Core(#[from] irepair_core::Error),
+}
+
+impl Diagnose for Error {
+    fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Self::Missing { .. } => {
+                Diagnostic::new(ExitKind::Usage, self).help("use grad-l2, the paper's metric, or give that text")
+            }
+            Self::UnknownMetric { got } => {
+                Diagnostic::new(ExitKind::Usage, self).want_got(crate::Metric::NAMES.join(", "), got)
+            }
+            Self::Objective(error) => error.diagnostic(),
+            Self::Model(error) => error.diagnostic(),
+            Self::Core(error) => error.diagnostic(),
+        }
+    }
+}

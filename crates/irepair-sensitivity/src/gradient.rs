@@ -1,0 +1,91 @@
+//! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
+
+use irepair_core::{BlockSlice, Scope};
+use irepair_model::CausalLm;
+use irepair_objective::{Counts, nll_mean};
+use tch::{Kind, Tensor, no_grad};
+
+use crate::{ErrorText, Result};
+
+/// `sum_i t_i^2` in float32, `[]`.
+pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
+    no_grad(|| tensor.detach().to_kind(Kind::Float).square().sum(Kind::Float))
+}
+
+/// Gradients of `NLL_tok` of the texts for every block parameter, as `(parameter index, gradient)`.
+///
+/// Several texts are micro-batches of one batch: their gradients are added.
+///
+/// # Errors
+/// Texts without a counted token.
+///
+/// # Source
+/// METHOD §3 [D]: `g_p = d NLL_tok(theta; X-) / d p`.
+pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<(usize, Tensor)>> {
+    model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
+    let mut sum: Vec<(usize, Tensor)> = Vec::new();
+    for text in texts {
+        let logits = model.logits(text.tokens);
+        let gradients = model.gradients(&nll_mean(&text.with(&logits))?)?;
+        if sum.is_empty() {
+            sum = gradients;
+        } else {
+            for ((_, total), (_, more)) in sum.iter_mut().zip(gradients) {
+                let _ = total.g_add_(&more);
+            }
+        }
+    }
+    Ok(sum)
+}
+
+/// Sum of squared gradient entries per block.
+///
+/// One transfer to the host whatever the number of blocks: the only point of a step where the device must wait.
+pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Vec<f64> {
+    by_block(model, gradients.iter().map(|(index, g)| (*index, square_sum(g))))
+}
+
+/// `sum_i |theta_i g_i|` per block.
+pub(crate) fn snip(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
+    let gradients = error_gradients(model, texts)?;
+    Ok(by_block(
+        model,
+        gradients.iter().map(|(index, g)| {
+            let product = no_grad(|| (model.parameters()[*index].tensor.detach() * g).abs().sum(Kind::Float));
+            (*index, product)
+        }),
+    ))
+}
+
+/// `sum_i mean_x g_i(x)^2` per block; the loss of a text is the mean over its own counted tokens.
+pub(crate) fn fisher(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
+    let mut sums = vec![0.0; model.n_blocks()];
+    let mut n_texts = 0;
+    for text in texts {
+        for row in 0..text.tokens.dims().0 {
+            let (tokens, scored) = (text.tokens.row(row), text.scored.narrow(0, row, 1));
+            let counts = Counts::of(&tokens.real, &scored);
+            let alone = ErrorText { tokens: &tokens, scored: &scored, counts, n_prompt_cols: text.n_prompt_cols };
+            let squares = block_squares(model, &error_gradients(model, &[alone])?);
+            sums.iter_mut().zip(squares).for_each(|(sum, s)| *sum += s);
+            n_texts += 1;
+        }
+    }
+    Ok(sums.into_iter().map(|s| s / f64::from(n_texts)).collect())
+}
+
+/// Adds scalars per block, in double precision.
+pub(crate) fn by_block(model: &CausalLm, scalars: impl Iterator<Item = (usize, Tensor)>) -> Vec<f64> {
+    let (indices, scalars): (Vec<usize>, Vec<Tensor>) = scalars.unzip();
+    let mut sums = vec![0.0; model.n_blocks()];
+    if scalars.is_empty() {
+        return sums;
+    }
+    let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double)).unwrap_or_default();
+    for (index, value) in indices.into_iter().zip(values) {
+        if let Some(block) = model.parameters()[index].block {
+            sums[block.0] += value;
+        }
+    }
+    sums
+}

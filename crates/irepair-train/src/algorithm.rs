@@ -1,0 +1,109 @@
+//! The algorithm: one step of METHOD §6, for every method there is.
+
+use std::time::Instant;
+
+use irepair_core::StepRecord;
+use irepair_model::CausalLm;
+use irepair_objective::Objective;
+use tch::Tensor;
+
+use crate::batch::Draw;
+use crate::clip::{clip_global_norm, first_not_finite};
+use crate::validate::Best;
+use crate::{Error, Localise, Optimizer, RepairData, Result, Settings, forwards, warm_up};
+
+/// A training run: a model, an objective, a localiser, and everything that persists from step to step.
+///
+/// The model's weights change in place. What the run starts from is the reference of KL and preference losses.
+pub struct Engine<'a> {
+    pub(crate) model: &'a CausalLm,
+    pub(crate) reference: Option<CausalLm>,
+    pub(crate) objective: Objective,
+    pub(crate) localiser: &'a mut dyn Localise,
+    pub(crate) data: &'a RepairData,
+    pub(crate) draw: Draw<'a>,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) settings: Settings,
+    pub(crate) next_step: u64,
+    pub(crate) best: Best,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Steps taken.
+    pub n_steps: u64,
+    /// Steps after which the weights were best on validation; none when nothing was held out.
+    pub best_step: Option<u64>,
+    /// Validation loss there.
+    pub best_loss: Option<f64>,
+    /// True when patience ran out before the steps did.
+    pub stopped_early: bool,
+}
+
+impl Engine<'_> {
+    /// One step: draw, localise, forward, backward, update.
+    ///
+    /// # Errors
+    /// A loss, gradient or sensitivity that is not finite; errors of the parts. The weights are then those before the step.
+    ///
+    /// # Source
+    /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update is
+    /// that of the published order (all forwards first).
+    pub fn step(&mut self) -> Result<StepRecord> {
+        let started = Instant::now();
+        let (model, step) = (self.model, self.next_step);
+
+        // 1. Draw pairs (X+, X-), and utility texts U if the objective reads them.
+        let batch = self.draw.at(step, &self.settings)?;
+
+        // 2. Localise: which blocks does the error in X- move most? Its gradients are dropped at once.
+        let scope = self.localiser.localise(model, &batch, step)?;
+
+        // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
+        model.train_only(&scope);
+        let (mut loss, mut nll, mut kl) = (0.0, None, None);
+        let mut gradients: Vec<(usize, Tensor)> = Vec::new();
+        for micro in &batch.micro {
+            let parts = forwards::loss(model, self.reference.as_ref(), &self.objective, micro)?;
+            accumulate(&mut gradients, model.gradients(&parts.total)?);
+            loss += parts.total.double_value(&[]);
+            nll = add(nll, parts.nll.as_ref());
+            kl = add(kl, parts.kl.as_ref());
+        }
+
+        // 4. Clip over the slice; refuse what is not a number.
+        let grad_norm = clip_global_norm(&mut gradients, self.settings.clip_norm);
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            let what = first_not_finite(model.parameters(), &gradients);
+            let what = what.map_or("the loss".to_owned(), |name| format!("the gradient of `{name}`"));
+            return Err(Error::NotFinite { what, step, slice: scope.to_string() });
+        }
+
+        // 5. Update the slice, and nothing else.
+        let lr = warm_up(self.settings.lr, step, self.settings.warmup_steps);
+        self.best.remember_before_first_change(model, &gradients);
+        self.optimizer.update(model.parameters(), &gradients, lr);
+        self.next_step += 1;
+        self.validate_when_due()?;
+
+        let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
+        let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
+        let (slice, seconds) = (scope.blocks(model.n_blocks()), started.elapsed().as_secs_f64());
+        Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds })
+    }
+}
+
+/// Adds gradients of a further micro-batch, parameter by parameter.
+fn accumulate(sum: &mut Vec<(usize, Tensor)>, more: Vec<(usize, Tensor)>) {
+    for (index, gradient) in more {
+        match sum.iter_mut().find(|(i, _)| *i == index) {
+            Some((_, total)) => drop(total.g_add_(&gradient)),
+            None => sum.push((index, gradient)),
+        }
+    }
+}
+
+fn add(sum: Option<f64>, part: Option<&Tensor>) -> Option<f64> {
+    part.map(|t| sum.unwrap_or(0.0) + t.double_value(&[])).or(sum)
+}

@@ -1,0 +1,188 @@
+//! What a step draws: pairs, and utility text when the objective reads it.
+
+use irepair_core::PaddedTokens;
+use irepair_data::{EpochOrder, TokenPair, without_replacement};
+use irepair_model::TokenBatch;
+use irepair_objective::{Counts, TextLogits};
+use tch::{Device, Tensor};
+
+use crate::{Error, Result, Settings};
+
+/// Tokenised training and validation data of a run. No text stands in both halves of a kind.
+#[derive(Clone, Debug, Default)]
+pub struct RepairData {
+    /// Pairs to train on.
+    pub pairs: Vec<TokenPair>,
+    /// Held-out pairs (METHOD §2: the last 64).
+    pub validation: Vec<TokenPair>,
+    /// Utility texts for the KL term.
+    pub utility: Vec<Vec<u32>>,
+    /// Held-out utility texts.
+    pub validation_utility: Vec<Vec<u32>>,
+    /// Token that fills padding; never scored.
+    pub pad_id: u32,
+}
+
+/// A batch of texts on the device, with what may be scored.
+#[derive(Debug)]
+pub struct Text {
+    /// Ids and real tokens.
+    pub tokens: TokenBatch,
+    /// `[batch, seq]` bool: tokens whose prediction may count.
+    pub scored: Tensor,
+    /// What sums over this text are divided by.
+    pub counts: Counts,
+    /// Columns of prompt (with its left padding) before the continuations start.
+    pub n_prompt_cols: usize,
+}
+
+impl Text {
+    /// Lays out `prompt | continuation` rows (METHOD §2); with `skip_prompt` only continuation tokens are scored.
+    ///
+    /// # Errors
+    /// When there is no token at all.
+    pub fn new(
+        prompts: &[Vec<u32>],
+        continuations: &[Vec<u32>],
+        pad_id: u32,
+        skip_prompt: bool,
+        device: Device,
+    ) -> Result<Self> {
+        let padded = PaddedTokens::prompted(prompts, continuations, pad_id)?;
+        let n_cols = padded.n_cols();
+        let n_prompt_cols = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let first_scored = if skip_prompt { n_prompt_cols } else { 0 };
+        let scored: Vec<bool> =
+            padded.real().iter().enumerate().map(|(i, &r)| r && i % n_cols >= first_scored).collect();
+        let targets = (0..scored.len()).filter(|&i| i % n_cols != 0 && scored[i] && padded.real()[i - 1]).count();
+        let counts = Counts { targets: targets as f64, tokens: padded.n_real() as f64, texts: padded.n_rows() as f64 };
+        let scored = Tensor::from_slice(&scored).view([padded.n_rows() as i64, n_cols as i64]).to_device(device);
+        Ok(Self { tokens: TokenBatch::new(&padded, device), scored, counts, n_prompt_cols })
+    }
+
+    /// Texts without a prompt.
+    ///
+    /// # Errors
+    /// As [`Text::new`].
+    pub fn plain(texts: &[Vec<u32>], pad_id: u32, device: Device) -> Result<Self> {
+        Self::new(&vec![Vec::new(); texts.len()], texts, pad_id, false, device)
+    }
+
+    /// The text beside some model's logits.
+    pub fn with<'a>(&'a self, logits: &'a Tensor) -> TextLogits<'a> {
+        TextLogits { ids: &self.tokens.ids, real: &self.tokens.real, scored: &self.scored, counts: self.counts, logits }
+    }
+}
+
+/// One micro-batch.
+#[derive(Debug)]
+pub struct MicroBatch {
+    /// Prompts with their chosen continuations, `X+`.
+    pub chosen: Text,
+    /// The same prompts with their rejected continuations, `X-`.
+    pub rejected: Text,
+    /// Utility text, `U`.
+    pub utility: Option<Text>,
+}
+
+/// Everything one step works on: one micro-batch, or several whose gradients add up.
+#[derive(Debug)]
+pub struct StepBatch {
+    /// The micro-batches; their counts are those of the whole step.
+    pub micro: Vec<MicroBatch>,
+}
+
+impl StepBatch {
+    /// Makes every micro-batch divide by the counts of all of them together (METHOD §8).
+    pub(crate) fn joined(mut micro: Vec<MicroBatch>) -> Self {
+        let mut totals = [Counts::default(); 3];
+        for m in &micro {
+            totals[0] += m.chosen.counts;
+            totals[1] += m.rejected.counts;
+            totals[2] += m.utility.as_ref().map_or(Counts::default(), |u| u.counts);
+        }
+        for m in &mut micro {
+            m.chosen.counts = totals[0];
+            m.rejected.counts = totals[1];
+            if let Some(utility) = &mut m.utility {
+                utility.counts = totals[2];
+            }
+        }
+        Self { micro }
+    }
+}
+
+/// Lays out pairs and utility texts as a micro-batch.
+pub(crate) fn micro_batch(
+    pairs: &[&TokenPair],
+    utility: &[Vec<u32>],
+    pad_id: u32,
+    skip_prompt: bool,
+    device: Device,
+) -> Result<MicroBatch> {
+    let prompts: Vec<_> = pairs.iter().map(|p| p.prompt.clone()).collect();
+    let side = |pick: fn(&TokenPair) -> &Vec<u32>| {
+        let continuations: Vec<_> = pairs.iter().map(|p| pick(p).clone()).collect();
+        Text::new(&prompts, &continuations, pad_id, skip_prompt, device)
+    };
+    let utility = if utility.is_empty() { None } else { Some(Text::plain(utility, pad_id, device)?) };
+    Ok(MicroBatch { chosen: side(|p| &p.chosen)?, rejected: side(|p| &p.rejected)?, utility })
+}
+
+/// Draws step batches: a pure function of the step number.
+pub struct Draw<'a> {
+    data: &'a RepairData,
+    order: EpochOrder,
+    needs_utility: bool,
+    device: Device,
+}
+
+impl<'a> Draw<'a> {
+    /// A drawer over `data`; `needs_utility` says whether batches hold utility text.
+    ///
+    /// # Errors
+    /// [`Error::TooLittle`] when there are no pairs, or fewer utility texts than one batch takes.
+    pub fn new(data: &'a RepairData, needs_utility: bool, settings: &Settings, device: Device) -> Result<Self> {
+        if data.pairs.is_empty() {
+            return Err(Error::TooLittle { what: "training pairs", want: 1, got: 0 });
+        }
+        let n = settings.n_utility();
+        if needs_utility && data.utility.len() < n {
+            return Err(Error::TooLittle { what: "utility texts", want: n, got: data.utility.len() });
+        }
+        let order = EpochOrder::new(data.pairs.len(), settings.seed, settings.shuffle)?;
+        Ok(Self { data, order, needs_utility, device })
+    }
+
+    /// `B` pairs without repeats within an epoch; `B` utility texts without repeats within the batch (METHOD §2 [D]).
+    ///
+    /// # Errors
+    /// Only for batches without any token.
+    pub fn at(&self, step: u64, settings: &Settings) -> Result<StepBatch> {
+        let n_micro = settings.accumulation;
+        let indices = self.order.batch(step, settings.batch_size * n_micro);
+        let n_utility = settings.n_utility();
+        let utility = if self.needs_utility {
+            without_replacement(
+                settings.seed,
+                step,
+                self.data.utility.len(),
+                (n_utility * n_micro).min(self.data.utility.len()),
+            )?
+        } else {
+            Vec::new()
+        };
+        let mut micro = Vec::with_capacity(n_micro);
+        for m in 0..n_micro {
+            let pairs: Vec<_> = share(&indices, m, n_micro).iter().map(|&i| &self.data.pairs[i]).collect();
+            let texts: Vec<_> = share(&utility, m, n_micro).iter().map(|&i| self.data.utility[i].clone()).collect();
+            micro.push(micro_batch(&pairs, &texts, self.data.pad_id, settings.skip_prompt, self.device)?);
+        }
+        Ok(StepBatch::joined(micro))
+    }
+}
+
+/// The `part`-th of `n_parts` nearly equal runs of `items`.
+pub(crate) fn share<T>(items: &[T], part: usize, n_parts: usize) -> &[T] {
+    &items[items.len() * part / n_parts..items.len() * (part + 1) / n_parts]
+}

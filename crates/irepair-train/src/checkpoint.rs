@@ -1,0 +1,104 @@
+//! Stop anywhere, go on to the same bits: a run's state in one file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use irepair_core::fs::sha256_hex;
+use irepair_model::{read_tensors, write_tensors};
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, no_grad};
+
+use crate::{Engine, Error, Result};
+
+/// Everything of a run that is not a tensor.
+#[derive(Serialize, Deserialize)]
+struct Book {
+    fingerprint: String,
+    next_step: u64,
+    best_step: Option<u64>,
+    best_loss: Option<f64>,
+    n_without_improvement: u64,
+    optimizer: (u64, Vec<(usize, u64, u64)>),
+    localiser: serde_json::Value,
+}
+
+impl Engine<'_> {
+    /// What a checkpoint must agree with: settings, objective, data sizes and parameter shapes.
+    fn fingerprint(&self) -> String {
+        let shapes: Vec<_> = self.model.parameters().iter().map(|p| (&p.name, p.tensor.size())).collect();
+        let sizes = [self.data.pairs.len(), self.data.validation.len(), self.data.utility.len()];
+        // The number of steps may grow: a finished run can be continued.
+        let settings = crate::Settings { n_steps: 0, ..self.settings.clone() };
+        sha256_hex(format!("{settings:?} {:?} {sizes:?} {shapes:?}", self.objective).as_bytes())
+    }
+
+    /// Writes the state of the run to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// File errors.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let parameters = self.model.parameters();
+        let mut tensors: Vec<(String, &Tensor)> = Vec::new();
+        for (&index, value) in &self.best.values {
+            let parameter = &parameters[index];
+            tensors.push((format!("best/{}", parameter.name), value));
+            tensors.push((format!("now/{}", parameter.name), &parameter.tensor));
+        }
+        for (index, part, state) in self.optimizer.tensors() {
+            tensors.push((format!("{part}/{}", parameters[index].name), state));
+        }
+        let book = Book {
+            fingerprint: self.fingerprint(),
+            next_step: self.next_step,
+            best_step: self.best.step,
+            best_loss: self.best.loss,
+            n_without_improvement: self.best.n_without_improvement,
+            optimizer: self.optimizer.counters(),
+            localiser: self.localiser.memory(),
+        };
+        // Plain data with string keys always serialises.
+        let book = serde_json::to_string(&book).unwrap_or_default();
+        Ok(write_tensors(path, &tensors, HashMap::from([("run".to_owned(), book)]))?)
+    }
+
+    /// Takes up a run at the state in `path`. The model must hold the weights that the run started from.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] when the file belongs to other settings, data or another model.
+    pub fn resume(&mut self, path: &Path) -> Result<()> {
+        let (mut tensors, metadata) = read_tensors(path)?;
+        let bad = |reason: &str| Error::BadCheckpoint { path: path.to_owned(), reason: reason.to_owned() };
+        let book: Book = metadata
+            .get("run")
+            .and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| bad("it holds no record of a run"))?;
+        if book.fingerprint != self.fingerprint() {
+            return Err(bad("settings, data or model have changed"));
+        }
+        let device = self.model.device();
+        self.best.values.clear();
+        for (index, parameter) in self.model.parameters().iter().enumerate() {
+            if let Some(best) = tensors.remove(&format!("best/{}", parameter.name)) {
+                let now =
+                    tensors.remove(&format!("now/{}", parameter.name)).ok_or_else(|| bad("a tensor is missing"))?;
+                if now.size() != parameter.tensor.size() || best.size() != now.size() {
+                    return Err(bad("a tensor has another shape"));
+                }
+                no_grad(|| parameter.tensor.detach().copy_(&now));
+                self.best.values.insert(index, best.to_device(device));
+            }
+        }
+        (self.best.step, self.best.loss) = (book.best_step, book.best_loss);
+        self.best.n_without_improvement = book.n_without_improvement;
+        let parameters = self.model.parameters();
+        let take = |index: usize, part: &'static str| {
+            let parameter = parameters.get(index)?;
+            let state = tensors.remove(&format!("{part}/{}", parameter.name))?;
+            (state.size() == parameter.tensor.size()).then(|| state.to_device(device))
+        };
+        self.optimizer.restore(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
+        self.localiser.recall(book.localiser)?;
+        self.next_step = book.next_step;
+        Ok(())
+    }
+}

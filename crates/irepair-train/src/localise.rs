@@ -1,0 +1,33 @@
+//! Who chooses the blocks of a step.
+
+use irepair_core::Scope;
+use irepair_model::CausalLm;
+
+use crate::{Result, StepBatch};
+
+/// Chooses what a step may change. The slicing policies of METHOD §5 implement it in `irepair-repair`.
+pub trait Localise {
+    /// The scope of step `step`. May run the model on the batch and differentiate it, but must leave its weights alone.
+    ///
+    /// # Errors
+    /// Sensitivities that are not finite, or an impossible policy.
+    fn localise(&mut self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Scope>;
+
+    /// Tokens this localiser feeds through the model at `step`, for the step log.
+    fn n_tokens(&self, _batch: &StepBatch, _step: u64) -> usize {
+        0
+    }
+
+    /// Everything that a resumed run needs to choose as this one would, as JSON.
+    fn memory(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Takes back what [`Localise::memory`] gave.
+    ///
+    /// # Errors
+    /// When the memory is of another localiser.
+    fn recall(&mut self, _memory: serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Validation: the method's own loss on held-out pairs and utility text, the best checkpoint, early stopping.
+
+use std::collections::BTreeMap;
+
+use irepair_model::CausalLm;
+use tch::{Tensor, no_grad};
+
+use crate::batch::{StepBatch, micro_batch, share};
+use crate::{Engine, Error, Result, forwards};
+
+/// The best weights so far, as the values of every parameter the run has ever touched.
+#[derive(Debug, Default)]
+pub(crate) struct Best {
+    pub(crate) values: BTreeMap<usize, Tensor>,
+    pub(crate) step: Option<u64>,
+    pub(crate) loss: Option<f64>,
+    pub(crate) n_without_improvement: u64,
+}
+
+impl Best {
+    /// Keeps the value of parameters about to change for the first time: until now their best value is their first.
+    pub(crate) fn remember_before_first_change(&mut self, model: &CausalLm, gradients: &[(usize, Tensor)]) {
+        for (index, _) in gradients {
+            self.values.entry(*index).or_insert_with(|| no_grad(|| model.parameters()[*index].tensor.detach().copy()));
+        }
+    }
+
+    /// Takes the model's current weights as the best.
+    fn take(&mut self, model: &CausalLm, step: u64, loss: f64) {
+        no_grad(|| {
+            for (index, value) in &mut self.values {
+                value.copy_(&model.parameters()[*index].tensor);
+            }
+        });
+        (self.step, self.loss, self.n_without_improvement) = (Some(step), Some(loss), 0);
+    }
+
+    /// Gives the model the best weights; the last ones stay when nothing was ever validated.
+    pub(crate) fn put_back(&self, model: &CausalLm) {
+        if self.step.is_some() {
+            no_grad(|| {
+                for (index, value) in &self.values {
+                    model.parameters()[*index].tensor.detach().copy_(value);
+                }
+            });
+        }
+    }
+}
+
+impl Engine<'_> {
+    pub(crate) fn out_of_patience(&self) -> bool {
+        self.best.n_without_improvement >= self.settings.patience
+    }
+
+    /// Validates after every so many examples (METHOD §8 [D, L]).
+    pub(crate) fn validate_when_due(&mut self) -> Result<()> {
+        if self.next_step % self.settings.steps_per_eval() == 0 { self.validate() } else { Ok(()) }
+    }
+
+    /// Validates weights that came after the last validation, so that the last steps count too.
+    pub(crate) fn validate_at_end(&mut self) -> Result<()> {
+        if self.next_step % self.settings.steps_per_eval() == 0 { Ok(()) } else { self.validate() }
+    }
+
+    fn validate(&mut self) -> Result<()> {
+        let Some(loss) = self.validation_loss()? else { return Ok(()) };
+        if !loss.is_finite() {
+            let what = "the validation loss".to_owned();
+            return Err(Error::NotFinite { what, step: self.next_step, slice: "any".to_owned() });
+        }
+        tracing::debug!(step = self.next_step, loss, best = self.best.loss, "validation");
+        if self.best.loss.is_none_or(|best| loss < best) {
+            self.best.take(self.model, self.next_step, loss);
+        } else {
+            self.best.n_without_improvement += 1;
+        }
+        Ok(())
+    }
+
+    /// The objective on all held-out pairs (and held-out utility text): one mean, as if in one batch.
+    ///
+    /// # Errors
+    /// Errors of the forward passes.
+    pub fn validation_loss(&self) -> Result<Option<f64>> {
+        let (pairs, utility) = (&self.data.validation, &self.data.validation_utility);
+        if pairs.is_empty() {
+            return Ok(None);
+        }
+        if self.objective.needs().utility && utility.is_empty() {
+            return Err(Error::TooLittle { what: "held-out utility texts", want: 1, got: 0 });
+        }
+        let n_parts = pairs.len().div_ceil(self.settings.eval_batch_size);
+        // Every part of the sum needs a share of both kinds of text.
+        let n_parts = if self.objective.needs().utility { n_parts.min(utility.len()) } else { n_parts };
+        let mut micro = Vec::with_capacity(n_parts);
+        for part in 0..n_parts {
+            let pairs: Vec<_> = share(pairs, part, n_parts).iter().collect();
+            let texts = if self.objective.needs().utility { share(utility, part, n_parts) } else { &[] };
+            let (pad_id, skip) = (self.data.pad_id, self.settings.skip_prompt);
+            micro.push(micro_batch(&pairs, texts, pad_id, skip, self.model.device())?);
+        }
+        let batch = StepBatch::joined(micro);
+        no_grad(|| {
+            let mut total = 0.0;
+            for micro in &batch.micro {
+                total += forwards::loss(self.model, self.reference.as_ref(), &self.objective, micro)?
+                    .total
+                    .double_value(&[]);
+            }
+            Ok(Some(total))
+        })
+    }
+}
