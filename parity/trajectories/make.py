@@ -32,7 +32,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
 
-SEED = 20250603
+# One of the seeds with which the slice of `irepair` visits three blocks, no choice is a near tie, and no trajectory hangs on
+# a gradient entry so small that rounding decides its sign: RMSprop's first step along such an entry is as long as any.
+SEED = 20250680
 N_STEPS = 10
 BATCH_SIZE = 4
 VOCAB = 61
@@ -117,7 +119,7 @@ def choose(s, k):
     """The k blocks of largest sensitivity, ties to the lower block; refuses a near tie."""
     order = sorted(range(len(s)), key=lambda b: (-s[b], b))
     gap = (s[order[k - 1]] - s[order[k]]) / s[order[k - 1]]
-    print("TIE",gap) if gap <=.002 else 0
+    assert gap > SMALLEST_GAP, f"a near tie ({gap:.1e}) would make the slice depend on rounding: {s}"
     return sorted(order[:k])
 
 
@@ -214,7 +216,7 @@ def drift(config, data, records, final):
         "weight_max": gaps.max().item(),
         "weight_share_over_1e-5": (gaps > 1e-5).float().mean().item(),
     }
-    pass
+    assert moved["loss_max"] < 2e-5, f"too ill-conditioned to compare anything with: {moved}"
     return moved
 
 

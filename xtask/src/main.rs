@@ -1,1 +1,71 @@
-fn main() {}
+//! Project commands: `cargo xtask --help`. No libtorch here: it must run where everything else is broken.
+
+mod ablate;
+mod bench;
+mod check;
+mod config_docs;
+mod doctor;
+mod libtorch;
+mod paths;
+mod process;
+mod reproduce;
+mod setup;
+mod stop;
+mod test;
+mod tidy;
+mod tune;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, tests and runs the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Provision libtorch; returns at once when it is there
+    Setup,
+    /// One line per need of the project, with the fix
+    Doctor,
+    /// Everything: set-up, build, all rows, tables, report; resumes
+    Reproduce(reproduce::Args),
+    /// The ablation over slice size and policy
+    Ablate(ablate::Args),
+    /// The learning-rate search that writes learning-rates.toml
+    Tune(tune::Args),
+    /// The performance table
+    Bench(bench::Args),
+    /// All tests of every crate
+    Test(test::Args),
+    /// Format, tidy, clippy, docs, tests: what CI runs
+    Check,
+    /// Crate arrows, file heads and lengths, words
+    Tidy,
+    /// Write docs/CONFIG.md from the settings' doc comments
+    ConfigDocs,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Doctor => doctor::run(),
+        Command::Reproduce(args) => reproduce::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
+        Command::Tune(args) => tune::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Check => check::run(),
+        Command::Tidy => tidy::run(),
+        Command::ConfigDocs => config_docs::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => stop::report(&error),
+    }
+}

@@ -1,1 +1,51 @@
-fn main() {}
+//! The `irepair` command: one subcommand per file; stdout is results, stderr is everything else.
+
+mod arguments;
+mod diagnose;
+mod environment;
+mod evaluate;
+mod flops;
+mod generate;
+mod job;
+mod language;
+mod method;
+mod pretrain;
+mod progress;
+mod repair;
+mod score;
+mod sensitivity;
+mod texts;
+mod weights;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
+        .with_writer(progress::StderrAboveBars)
+        .with_target(false)
+        .without_time()
+        .init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => diagnose::report(&error),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Repair(given) => repair::command(given.settings()?),
+        Command::Sensitivity(given) => sensitivity::command(given.settings()?),
+        Command::Eval(given) => evaluate::command(given.settings()?),
+        Command::Score(given) => score::command(given.settings()?),
+        Command::Generate(given) => generate::command(given.settings()?),
+        Command::Pretrain(given) => pretrain::command(given.settings()?),
+        Command::Language { profile, out } => language::command(&profile, &out),
+        Command::Job { job, out } => job::command(&job, &out),
+    }
+}

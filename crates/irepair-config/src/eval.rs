@@ -123,7 +123,11 @@ impl Validate for GenerateOptions {
         checks.device(self.device.as_ref());
         let sampled = self.top_p.is_some();
         checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");
-        checks.clash(self.n.is_some() && !sampled, "n", "wants `top_p`: greedy texts from nothing would all be the same");
+        checks.clash(
+            self.n.is_some() && !sampled,
+            "n",
+            "wants `top_p`: greedy texts from nothing would all be the same",
+        );
         checks.clash(
             !sampled && self.temperature.is_some_and(|t| t != 1.0),
             "temperature",

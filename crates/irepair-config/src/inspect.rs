@@ -14,7 +14,7 @@ options! {
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
         #[arg(value_name = "FILE")]
         data: PathBuf,
-        /// Neutral text for metric contrast; without it, chosen text.
+        /// Neutral text, measured beside the rejected text; what metric contrast divides by (without it, chosen text).
         #[arg(value_name = "FILE")]
         general: PathBuf,
         /// What is measured (METHOD §3 [D]). Default grad-l2.
@@ -36,8 +36,8 @@ options! {
         /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         skip_prompt: bool = false,
-        /// File the values are written to, JSON.
-        #[arg(value_name = "FILE")]
+        /// Directory the values are written to: `error.json`, and with `general` also `neutral.json`.
+        #[arg(value_name = "DIR")]
         out: PathBuf,
     }
     common: seed device dtype threads json;

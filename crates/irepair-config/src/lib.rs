@@ -17,14 +17,15 @@
 //! Invariants: a key is a field with a doc comment, and that comment is its only documentation; flag `--top-k` is key
 //! `top_k`; nothing rewrites a value the user gave: what clashes is refused, and both keys are named.
 
+#[macro_use]
+mod options;
 mod error;
 mod eval;
 mod experiment;
 mod inspect;
+mod job;
 mod load;
 mod names;
-#[macro_use]
-mod options;
 mod pretrain;
 mod problem;
 mod profile;
@@ -34,6 +35,7 @@ pub use error::{Error, Result};
 pub use eval::{EvalOptions, GenerateOptions};
 pub use experiment::{Experiment, LearningRates, Row, Table};
 pub use inspect::{ScoreOptions, SensitivityOptions};
+pub use job::Job;
 pub use load::{from_str, from_toml};
 pub use names::{Dtype, Family, Method, Metric, Optimizer, OptimizerState, Policy, Reduction};
 pub use options::{Options, Validate, to_toml, validate};

@@ -20,7 +20,7 @@ options! {
         /// Tokenizer to use, a `tokenizer.json`. Without it, one is trained on the data.
         #[arg(value_name = "FILE")]
         tokenizer: PathBuf,
-        /// Tokens of the tokenizer that is trained when none is given. Default 512.
+        /// Tokens of the tokenizer that is trained; not read when `tokenizer` is given. Default 512.
         #[arg(value_name = "N")]
         vocab_size: usize = 512,
         /// Model family. Default gpt2.
@@ -37,7 +37,7 @@ options! {
         /// Longest text in tokens. Default 128.
         #[arg(value_name = "TOKENS")]
         n_positions: usize = 128,
-        /// Tokens a local-attention block of gpt-neo looks back. Default 256.
+        /// Tokens a local-attention block of gpt-neo looks back; not read for gpt2. Default 256.
         #[arg(value_name = "TOKENS")]
         window_size: usize = 256,
         /// Optimizer steps. Default 2000.
@@ -77,8 +77,7 @@ impl Validate for PretrainOptions {
         }
         checks.at_least_one("steps", self.steps);
         checks.at_least_one("threads", self.threads.map(u64::from));
-        // 256 bytes and the end-of-text token: a byte-level tokenizer cannot have fewer.
-        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 257", |&n| n >= 257);
+        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 2", |&n| n >= 2);
         checks.value("n_positions", self.n_positions.as_ref(), "at least 2 tokens", |&n| n >= 2);
         checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
         checks.positive("lr", self.lr);
@@ -94,16 +93,6 @@ impl Validate for PretrainOptions {
             self.window.is_some_and(|window| window > self.n_positions()),
             "window",
             "clashes with `n_positions`: a window is at most as long as the longest text",
-        );
-        checks.clash(
-            self.tokenizer.is_some() && self.vocab_size.is_some(),
-            "vocab_size",
-            "clashes with `tokenizer`: a tokenizer that is given has its own size",
-        );
-        checks.clash(
-            self.window_size.is_some() && self.family() != Family::GptNeo,
-            "window_size",
-            "clashes with `family`: only gpt-neo has local attention",
         );
         checks.0
     }

@@ -148,11 +148,8 @@ impl Lines {
         let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
         let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
         let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
-        let mut reader: Box<dyn BufRead> = if packed {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)))
-        } else {
-            Box::new(raw)
-        };
+        let mut reader: Box<dyn BufRead> =
+            if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
         let head = reader.fill_buf().map_err(io)?;
         if let Some(found) = impostor(head) {
             return Err(Error::NotData { path: path.to_owned(), found });
@@ -179,11 +176,7 @@ impl Lines {
             bytes.pop();
         }
         if bytes.len() > MAX_LINE_BYTES {
-            return Err(Error::LineTooLong {
-                path: self.path.clone(),
-                line: self.line,
-                max_bytes: MAX_LINE_BYTES,
-            });
+            return Err(Error::LineTooLong { path: self.path.clone(), line: self.line, max_bytes: MAX_LINE_BYTES });
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Some((self.line, text))),

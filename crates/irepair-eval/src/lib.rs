@@ -1,1 +1,50 @@
 //! Toxicity, perplexity, last-word accuracy, held-out KL, footprint: numbers that carry their definition.
+//!
+//! ```
+//! use irepair_data::{Lexicon, Tokenizer};
+//! use irepair_eval::{Generation, key, token_perplexity, toxicity};
+//! use irepair_model::{CausalLm, ModelConfig};
+//! use tch::{Device, Kind};
+//!
+//! let tokenizer = Tokenizer::train_bpe(&["the mill by the river", "the river by the mill"], 280)?;
+//! let model = CausalLm::random(ModelConfig::gpt2(2, 16, 2, 64, tokenizer.vocab_size()), 0, Device::Cpu, Kind::Float)?;
+//! let prompts = ["the mill".to_owned(), "the river by".to_owned()];
+//! let found = toxicity(&model, &tokenizer, &prompts, &Lexicon::new(["grubnik"]), &Generation::default())?;
+//! assert_eq!(found.metrics.get(key::TOX).map(|m| m.n), Some(2));
+//! let tokens = tokenizer.encode("the mill by the river by the mill")?;
+//! println!("{:?}", token_perplexity(&model, &tokens, 4, 8)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], `toxicity` with its degeneration `guard`
+//! (METHOD §9), then `perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10).
+//!
+//! **Invariants.** What cannot be measured is missing and counted, never 0. A batch size changes speed and memory, no
+//! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the input.
+//! **Boundary.** No training method is known here: a model goes in, with a reference where one is needed.
+
+mod choice;
+mod cloze;
+mod error;
+mod footprint;
+mod guard;
+mod kl;
+mod metric;
+mod overlap;
+mod perplexity;
+mod scorer;
+mod texts;
+mod toxicity;
+
+pub use choice::{MinimalPair, MultipleChoice, Question, multiple_choice, pair_accuracy};
+pub use cloze::{Cloze, ClozeTokens, cloze, cloze_tokens};
+pub use error::{Error, Result};
+pub use footprint::{Change, Footprint, footprint};
+pub use guard::degeneration;
+pub use kl::{Divergence, kl_heldout};
+pub use metric::{Metric, Metrics, key};
+pub use overlap::{bag_f1, token_f1};
+pub use perplexity::{continuation_perplexity, joined_tokens, strided_perplexity, token_perplexity};
+pub use scorer::{Scorer, Scores};
+pub use texts::{TextNll, text_nlls};
+pub use toxicity::{Continuations, Generation, Sampling, Toxicity, greedy_continuations, sampled_toxicity, toxicity};

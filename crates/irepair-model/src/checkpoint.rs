@@ -226,7 +226,14 @@ fn shard_files(dir: &Path) -> Result<Vec<String>> {
 }
 
 fn unreadable(path: &Path, error: safetensors::SafeTensorError) -> Error {
-    Error::Unreadable { path: path.to_owned(), reason: format!("not a safetensors file: {error}") }
+    let reason = match error {
+        // The library's words for it, "incomplete metadata", point at the wrong half of the file.
+        safetensors::SafeTensorError::MetadataIncompleteBuffer => {
+            "its size is not what its header says: a copy or download was cut short".to_owned()
+        }
+        other => format!("not a safetensors file: {other}"),
+    };
+    Error::Unreadable { path: path.to_owned(), reason }
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Option<HashMap<String, String>>)> {
@@ -240,6 +247,10 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Option<Ha
 
 /// Names the usual things that lie where weights should be.
 fn disguise(bytes: &[u8]) -> Option<&'static str> {
+    // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
+    if bytes.get(8) == Some(&b'{') {
+        return None;
+    }
     let start = &bytes[..bytes.len().min(64)];
     match start {
         [] => Some("the file is empty"),

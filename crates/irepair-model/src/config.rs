@@ -218,8 +218,7 @@ impl<'a> Keys<'a> {
         let got = self.raw.get(key).map_or("nothing".to_owned(), |v| {
             let mut shown = v.to_string();
             if shown.len() > 60 {
-                shown.truncate(shown.floor_char_boundary(60));
-                shown.push('…');
+                shown = shown.chars().take(60).chain(['…']).collect();
             }
             shown
         });

@@ -32,7 +32,8 @@ impl CausalLm {
     /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient.
     ///
     /// # Errors
-    /// [`crate::Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context; an empty batch of prompts.
+    /// [`crate::Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context;
+    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -40,6 +41,9 @@ impl CausalLm {
         decoding: Decoding,
         eos_id: Option<u32>,
     ) -> Result<Vec<Vec<u32>>> {
+        if prompts.iter().any(Vec::is_empty) {
+            return Err(irepair_core::Error::NoTokens.into());
+        }
         let padded = PaddedTokens::left_padded(prompts, eos_id.unwrap_or(0))?;
         self.check_length(padded.n_cols() + n_new)?;
         no_grad(|| Ok(self.continue_rows(&TokenBatch::new(&padded, self.device()), n_new, decoding, eos_id)))
@@ -190,5 +194,6 @@ mod tests {
         let [model, _] = models();
         assert!(model.generate(&[vec![1; 30]], 3, Decoding::Greedy, None).is_err());
         assert!(model.generate(&[], 3, Decoding::Greedy, None).is_err());
+        assert!(model.generate(&[vec![], vec![1]], 3, Decoding::Greedy, None).is_err());
     }
 }

@@ -5,7 +5,8 @@
 //! Gradients on logits are below 1 and each is one short formula: 1e-6.
 
 use irepair_objective::{
-    Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs, target_log_probs,
+    Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs,
+    target_log_probs,
 };
 use serde_json::Value;
 use std::collections::HashMap;

@@ -62,7 +62,7 @@ impl<'a> SliceLocaliser<'a> {
         let texts = |pick: fn(&irepair_train::MicroBatch) -> Option<&Text>| -> Vec<ErrorText<'_>> {
             batch.micro.iter().filter_map(pick).map(error_text).collect()
         };
-        let (rejected, chosen) = (texts(|m| Some(&m.rejected)), texts(|m| Some(&m.chosen)));
+        let (rejected, chosen) = (texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()));
         // Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
         let utility = texts(|m| m.utility.as_ref());
         let neutral = if utility.is_empty() { &chosen } else { &utility };
@@ -78,7 +78,7 @@ impl<'a> SliceLocaliser<'a> {
         for step in 0..self.fixed_batches {
             let batch = draw.at(step, &self.settings)?;
             if self.metric == Metric::GradL2 {
-                let rejected: Vec<_> = batch.micro.iter().map(|m| error_text(&m.rejected)).collect();
+                let rejected: Vec<_> = batch.micro.iter().filter_map(|m| m.rejected.as_ref()).map(error_text).collect();
                 mean.add(model, &rejected).map_err(failed)?;
             } else {
                 by_batch.push(self.measure(model, &batch, step)?);
@@ -121,7 +121,7 @@ impl Localise for SliceLocaliser<'_> {
     }
 
     fn n_tokens(&self, batch: &StepBatch, step: u64) -> usize {
-        let n_rejected: usize = batch.micro.iter().map(|m| m.rejected.tokens.n_real()).sum();
+        let n_rejected: usize = batch.micro.iter().filter_map(|m| m.rejected.as_ref()).map(|t| t.tokens.n_real()).sum();
         if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
     }
 

@@ -199,7 +199,8 @@ pub fn read_result<R: ResultFile>(path: &Path) -> Result<R> {
     }
 }
 
-/// Writes one result file, whole or not at all. A number that is not finite is written as missing.
+/// Writes one result file, whole or not at all. An optional number that is not finite is written as missing; the plain
+/// numbers must be finite, because JSON has no other.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be written.
@@ -207,4 +208,47 @@ pub fn write_result<R: ResultFile>(path: &Path, result: &R) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     json.push(b'\n');
     Ok(write_atomic(path, &json)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{row, sensitivities};
+
+    #[test]
+    fn a_result_file_round_trips_and_keeps_missing_numbers_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.json");
+        let mut written = row("irepair-no-kl", "gpt2", 1, 5.0, 19.0);
+        written.metrics.get_mut(metric::TOX).unwrap().value = None;
+        written.prompt_scores[2] = None;
+        write_result(&path, &written).unwrap();
+        let read: RowResult = read_result(&path).unwrap();
+        assert_eq!(read, written);
+        assert_eq!((read.method(), read.value(metric::TOX)), ("irepair-no-kl", None));
+        write_result(&path, &sensitivities()[0]).unwrap();
+        assert_eq!(read_result::<SensitivityResult>(&path).unwrap(), sensitivities()[0]);
+    }
+
+    #[test]
+    fn an_unknown_key_another_schema_and_a_broken_file_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.json");
+        let refuse = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let error = read_result::<SensitivityResult>(&path).unwrap_err();
+            irepair_core::Diagnose::diagnostic(&error).to_string().replace(dir.path().to_str().unwrap(), "DIR")
+        };
+        let good = serde_json::to_string(&sensitivities()[0]).unwrap();
+        insta::assert_snapshot!(refuse(&good.replace("\"schema\":1", "\"schema\":9")));
+        insta::assert_snapshot!(refuse(&good.replace("\"text\"", "\"txet\"")));
+        insta::assert_snapshot!(refuse(&good[..40]));
+    }
+
+    #[test]
+    fn a_row_whose_name_does_not_end_in_its_model_is_its_own_method() {
+        let mut odd = row("irepair", "gpt2", 0, 1.0, 1.0);
+        odd.row = "something".into();
+        assert_eq!(odd.method(), "something");
+    }
 }

@@ -170,10 +170,10 @@ impl Results {
 
     /// Toxicity in percent of methods × models × seeds × prompts, for the two-level bootstrap.
     ///
-    /// Keeps the seeds every model was run with and the prompts scored in every run kept. None when that leaves
-    /// nothing, or the prompts of some run do not line up.
+    /// Keeps the seeds that have a toxicity on every model and the prompts scored in every run kept. None when that
+    /// leaves nothing, or the prompts of some run do not line up.
     pub fn prompt_cells(&self, methods: &[&str]) -> Option<Cells> {
-        let runs: Vec<Vec<Vec<&RowResult>>> = methods.iter().map(|m| self.shared_seed_runs(m)).collect();
+        let runs: Vec<Vec<Vec<&RowResult>>> = methods.iter().map(|m| self.complete_runs(m, metric::TOX)).collect();
         let every_run: Vec<&RowResult> = runs.iter().flatten().flatten().copied().collect();
         let n_prompts = every_run.first()?.prompt_scores.len();
         if every_run.iter().any(|r| r.prompt_scores.len() != n_prompts) {
@@ -186,20 +186,20 @@ impl Results {
         Cells::new(cells.collect()).ok()
     }
 
-    /// A metric of methods × models × seeds, for the same bootstrap: one "prompt" per run.
+    /// A metric of methods × models × seeds, for the same bootstrap: one "prompt" per run. Keeps the seeds that have it
+    /// on every model.
     pub fn metric_cells(&self, methods: &[&str], key: &str) -> Option<Cells> {
-        let cell = |run: &&RowResult| run.value(key).map(|v| vec![v]);
-        let cells: Option<Vec<Vec<Vec<Vec<f64>>>>> = methods
-            .iter()
-            .map(|m| self.shared_seed_runs(m).iter().map(|runs| runs.iter().map(cell).collect()).collect())
-            .collect();
-        Cells::new(cells?).ok()
+        let cell = |run: &RowResult| run.value(key).into_iter().collect::<Vec<f64>>();
+        let of_model = |runs: &Vec<&RowResult>| runs.iter().map(|r| cell(r)).collect();
+        Cells::new(methods.iter().map(|m| self.complete_runs(m, key).iter().map(of_model).collect()).collect()).ok()
     }
 
-    /// Runs by model, of the seeds every model has.
-    fn shared_seed_runs(&self, method: &str) -> Vec<Vec<&RowResult>> {
+    /// Runs by model, of the seeds that have a metric on every model.
+    fn complete_runs(&self, method: &str, key: &str) -> Vec<Vec<&RowResult>> {
         let models = self.models();
-        let everywhere = |run: &&RowResult| models.iter().all(|m| self.run(method, m, run.seed).is_some());
+        let everywhere = |run: &&RowResult| {
+            models.iter().all(|m| self.run(method, m, run.seed).and_then(|r| r.value(key)).is_some())
+        };
         models.iter().map(|model| self.runs(method, model).into_iter().filter(everywhere).collect()).collect()
     }
 
@@ -225,4 +225,63 @@ fn matches_model(row: &RowResult, over: Over<'_>) -> bool {
 fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| seen.insert(*name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{results, row, rows};
+
+    #[test]
+    fn a_mean_over_models_is_taken_within_each_seed_and_needs_every_model() {
+        let r = results();
+        let tox = r.by_seed("irepair", Over::Models, |run| run.value(metric::TOX));
+        // Seed 2 has no toxicity on the second model.
+        assert_eq!(tox.n_seeds, 3);
+        assert_eq!(tox.values.len(), 2);
+        assert!((tox.values[0] - 6.0).abs() < 1e-12 && (tox.values[1] - 6.4).abs() < 1e-12, "{tox:?}");
+        let e = r.estimate("irepair", Over::Models, metric::TOX).unwrap();
+        assert_eq!(e.n, 2);
+        assert!(e.interval.is_some());
+    }
+
+    #[test]
+    fn the_vanilla_model_gets_its_interval_from_prompts_and_only_for_toxicity() {
+        let r = results();
+        for over in [Over::Model("gpt2"), Over::Models] {
+            let e = r.estimate(VANILLA, over, metric::TOX).unwrap();
+            assert!(e.interval.unwrap().contains(e.value), "{over}: {e:?}");
+            assert_eq!(r.estimate(VANILLA, over, metric::TOKEN_PERPLEXITY).unwrap().interval, None);
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_failed_anywhere_is_dropped_everywhere() {
+        let r = results();
+        let means = r.prompt_means("irepair", Over::Model("gpt-neo")).unwrap();
+        assert_eq!(means.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true, true]);
+        assert!(r.prompt_cells(&["irepair", "dpo", VANILLA]).is_some());
+        assert!(r.prompt_cells(&["nobody"]).is_none());
+        assert!(r.metric_cells(&["irepair"], metric::TOKEN_PERPLEXITY).is_some());
+        assert!(r.metric_cells(&["irepair"], "unmeasured").is_none());
+    }
+
+    #[test]
+    fn what_cannot_share_a_table_is_refused() {
+        let refuse = |change: fn(&mut RowResult)| {
+            let mut rows = rows();
+            change(&mut rows[1]);
+            irepair_core::Diagnose::diagnostic(&Results::new(rows).unwrap_err()).to_string()
+        };
+        insta::assert_snapshot!(refuse(|r| r.profile = "paper".into()));
+        insta::assert_snapshot!(refuse(|r| r.metrics.get_mut("tox").unwrap().definition = "another scorer".into()));
+        insta::assert_snapshot!(refuse(|r| r.seed = 1));
+        insta::assert_snapshot!(refuse(|r| r.schema = 2));
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_missing() {
+        let r = Results::new(vec![row("irepair", "m", 0, f64::NAN, 1.0), row("irepair", "m", 1, 4.0, 1.0)]).unwrap();
+        assert_eq!(r.by_seed("irepair", Over::Model("m"), |run| run.value(metric::TOX)).values, [4.0]);
+    }
 }

@@ -80,9 +80,16 @@ impl Metric {
     };
 }
 
+impl Metric {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, m)| *m == self).map_or("", |(name, _)| name)
+    }
+}
+
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, m)| m == self).map_or("", |(name, _)| name))
+        f.write_str(self.name())
     }
 }
 
@@ -149,11 +156,15 @@ impl<'a> Measure<'a> {
     /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch).
     ///
     /// # Errors
-    /// A value that is not finite, naming the block; [`Error::Missing`] when the metric's other text was not given.
+    /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
+    /// other text was not given.
     ///
     /// # Source
     /// METHOD §3.
     pub fn of(&self, model: &CausalLm, rejected: &[ErrorText<'_>]) -> Result<Sensitivities> {
+        if rejected.is_empty() {
+            return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
+        }
         let values = match self.metric {
             Metric::GradL2 => self.norms(model, rejected)?,
             Metric::Density => {
@@ -192,8 +203,7 @@ impl<'a> Measure<'a> {
     }
 
     fn given(&self, texts: &'a [ErrorText<'a>], what: &'static str) -> Result<&'a [ErrorText<'a>]> {
-        let name = Metric::ALL.iter().find(|(_, m)| *m == self.metric).map_or("", |(name, _)| name);
-        if texts.is_empty() { Err(Error::Missing { metric: name, what }) } else { Ok(texts) }
+        if texts.is_empty() { Err(Error::Missing { metric: self.metric.name(), what }) } else { Ok(texts) }
     }
 }
 

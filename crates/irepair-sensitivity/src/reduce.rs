@@ -20,8 +20,11 @@ impl MeanGradient {
     /// Adds the gradient of one batch.
     ///
     /// # Errors
-    /// As [`error_gradients`].
+    /// [`Error::Missing`] when there is no text; otherwise as [`error_gradients`].
     pub fn add(&mut self, model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<()> {
+        if texts.is_empty() {
+            return Err(Error::Missing { metric: "norm_of_mean", what: "rejected text" });
+        }
         let gradients = error_gradients(model, texts)?;
         if self.sum.is_empty() {
             self.sum = gradients;

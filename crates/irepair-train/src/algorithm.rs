@@ -10,7 +10,7 @@ use tch::Tensor;
 use crate::batch::Draw;
 use crate::clip::{clip_global_norm, first_not_finite};
 use crate::validate::Best;
-use crate::{Error, Localise, Optimizer, RepairData, Result, Settings, forwards, warm_up};
+use crate::{Error, Localise, Optimizer, RepairData, Result, Settings, forwards};
 
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
@@ -81,7 +81,8 @@ impl Engine<'_> {
         }
 
         // 5. Update the slice, and nothing else.
-        let lr = warm_up(self.settings.lr, step, self.settings.warmup_steps);
+        let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
+        let lr = schedule.rate(lr, step, warmup_steps, n_steps);
         self.best.remember_before_first_change(model, &gradients);
         self.optimizer.update(model.parameters(), &gradients, lr);
         self.next_step += 1;

@@ -23,6 +23,16 @@ pub struct RepairData {
     pub pad_id: u32,
 }
 
+impl RepairData {
+    /// Tokens of the longest text, prompt and continuation together.
+    pub(crate) fn longest(&self) -> usize {
+        let pairs = self.pairs.iter().chain(&self.validation);
+        let pairs = pairs.map(|p| p.prompt.len() + p.chosen.len().max(p.rejected.len()));
+        let utility = self.utility.iter().chain(&self.validation_utility).map(Vec::len);
+        pairs.chain(utility).max().unwrap_or(0)
+    }
+}
+
 /// A batch of texts on the device, with what may be scored.
 #[derive(Debug)]
 pub struct Text {
@@ -77,10 +87,10 @@ impl Text {
 /// One micro-batch.
 #[derive(Debug)]
 pub struct MicroBatch {
-    /// Prompts with their chosen continuations, `X+`.
-    pub chosen: Text,
-    /// The same prompts with their rejected continuations, `X-`.
-    pub rejected: Text,
+    /// Prompts with their chosen continuations, `X+`; none when the data have no chosen side.
+    pub chosen: Option<Text>,
+    /// The same prompts with their rejected continuations, `X-`; none when the data have no rejected side.
+    pub rejected: Option<Text>,
     /// Utility text, `U`.
     pub utility: Option<Text>,
 }
@@ -97,15 +107,15 @@ impl StepBatch {
     pub(crate) fn joined(mut micro: Vec<MicroBatch>) -> Self {
         let mut totals = [Counts::default(); 3];
         for m in &micro {
-            totals[0] += m.chosen.counts;
-            totals[1] += m.rejected.counts;
-            totals[2] += m.utility.as_ref().map_or(Counts::default(), |u| u.counts);
+            for (total, text) in totals.iter_mut().zip([&m.chosen, &m.rejected, &m.utility]) {
+                *total += text.as_ref().map_or(Counts::default(), |t| t.counts);
+            }
         }
         for m in &mut micro {
-            m.chosen.counts = totals[0];
-            m.rejected.counts = totals[1];
-            if let Some(utility) = &mut m.utility {
-                utility.counts = totals[2];
+            for (total, text) in totals.iter().zip([&mut m.chosen, &mut m.rejected, &mut m.utility]) {
+                if let Some(text) = text {
+                    text.counts = *total;
+                }
             }
         }
         Self { micro }
@@ -123,7 +133,8 @@ pub(crate) fn micro_batch(
     let prompts: Vec<_> = pairs.iter().map(|p| p.prompt.clone()).collect();
     let side = |pick: fn(&TokenPair) -> &Vec<u32>| {
         let continuations: Vec<_> = pairs.iter().map(|p| pick(p).clone()).collect();
-        Text::new(&prompts, &continuations, pad_id, skip_prompt, device)
+        let absent = continuations.iter().all(Vec::is_empty);
+        if absent { Ok(None) } else { Text::new(&prompts, &continuations, pad_id, skip_prompt, device).map(Some) }
     };
     let utility = if utility.is_empty() { None } else { Some(Text::plain(utility, pad_id, device)?) };
     Ok(MicroBatch { chosen: side(|p| &p.chosen)?, rejected: side(|p| &p.rejected)?, utility })
@@ -141,12 +152,12 @@ impl<'a> Draw<'a> {
     /// A drawer over `data`; `needs_utility` says whether batches hold utility text.
     ///
     /// # Errors
-    /// [`Error::TooLittle`] when there are no pairs, or fewer utility texts than one batch takes.
+    /// [`Error::TooLittle`] when there are no pairs, or fewer utility texts than one step takes.
     pub fn new(data: &'a RepairData, needs_utility: bool, settings: &Settings, device: Device) -> Result<Self> {
         if data.pairs.is_empty() {
             return Err(Error::TooLittle { what: "training pairs", want: 1, got: 0 });
         }
-        let n = settings.n_utility();
+        let n = settings.n_utility() * settings.accumulation;
         if needs_utility && data.utility.len() < n {
             return Err(Error::TooLittle { what: "utility texts", want: n, got: data.utility.len() });
         }
@@ -161,14 +172,9 @@ impl<'a> Draw<'a> {
     pub fn at(&self, step: u64, settings: &Settings) -> Result<StepBatch> {
         let n_micro = settings.accumulation;
         let indices = self.order.batch(step, settings.batch_size * n_micro);
-        let n_utility = settings.n_utility();
         let utility = if self.needs_utility {
-            without_replacement(
-                settings.seed,
-                step,
-                self.data.utility.len(),
-                (n_utility * n_micro).min(self.data.utility.len()),
-            )?
+            let n_drawn = settings.n_utility() * n_micro;
+            without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
         } else {
             Vec::new()
         };

@@ -27,8 +27,7 @@ impl Engine<'_> {
     fn fingerprint(&self) -> String {
         let shapes: Vec<_> = self.model.parameters().iter().map(|p| (&p.name, p.tensor.size())).collect();
         let sizes = [self.data.pairs.len(), self.data.validation.len(), self.data.utility.len()];
-        // The number of steps may grow: a finished run can be continued.
-        let settings = crate::Settings { n_steps: 0, ..self.settings.clone() };
+        let settings = &self.settings;
         sha256_hex(format!("{settings:?} {:?} {sizes:?} {shapes:?}", self.objective).as_bytes())
     }
 

@@ -1,11 +1,11 @@
 //! Runs the forward passes that an objective asks for, and nothing more.
 
 use irepair_model::CausalLm;
-use irepair_objective::{Loss, Objective, Views};
+use irepair_objective::{Loss, Objective, TextLogits, Views};
 use tch::{Tensor, no_grad};
 
-use crate::Result;
 use crate::batch::MicroBatch;
+use crate::{Result, Text};
 
 /// The loss of a micro-batch under the model, with the reference where the objective needs it.
 pub(crate) fn loss(
@@ -15,22 +15,22 @@ pub(crate) fn loss(
     batch: &MicroBatch,
 ) -> Result<Loss> {
     let needs = objective.needs();
-    let run = |wanted: bool, text: &crate::Text| wanted.then(|| model.logits(&text.tokens));
-    let run_reference = |wanted: bool, text: &crate::Text| -> Option<Tensor> {
-        reference.filter(|_| wanted).map(|r| no_grad(|| r.logits(&text.tokens)))
+    let (chosen, rejected, utility) = (batch.chosen.as_ref(), batch.rejected.as_ref(), batch.utility.as_ref());
+    let run = |wanted: bool, text: Option<&Text>| text.filter(|_| wanted).map(|t| model.logits(&t.tokens));
+    let run_reference = |wanted: bool, text: Option<&Text>| {
+        reference.zip(text).filter(|_| wanted).map(|(r, t)| no_grad(|| r.logits(&t.tokens)))
     };
-    let utility = batch.utility.as_ref();
     // Reference passes first: their activations are gone before the model's graph is kept.
-    let ref_chosen = run_reference(needs.ref_chosen, &batch.chosen);
-    let ref_rejected = run_reference(needs.ref_rejected, &batch.rejected);
-    let ref_utility = utility.and_then(|u| run_reference(needs.utility, u));
-    let chosen = run(needs.chosen, &batch.chosen);
-    let rejected = run(needs.rejected, &batch.rejected);
-    let utility_logits = utility.and_then(|u| run(needs.utility, u));
+    let ref_chosen = run_reference(needs.ref_chosen, chosen);
+    let ref_rejected = run_reference(needs.ref_rejected, rejected);
+    let ref_utility = run_reference(needs.utility, utility);
+    let chosen_logits = run(needs.chosen, chosen);
+    let rejected_logits = run(needs.rejected, rejected);
+    let utility_logits = run(needs.utility, utility);
     let views = Views {
-        chosen: chosen.as_ref().map(|l| batch.chosen.with(l)),
-        rejected: rejected.as_ref().map(|l| batch.rejected.with(l)),
-        utility: utility.zip(utility_logits.as_ref()).map(|(u, l)| u.with(l)),
+        chosen: view(chosen, chosen_logits.as_ref()),
+        rejected: view(rejected, rejected_logits.as_ref()),
+        utility: view(utility, utility_logits.as_ref()),
         ref_chosen: ref_chosen.as_ref(),
         ref_rejected: ref_rejected.as_ref(),
         ref_utility: ref_utility.as_ref(),
@@ -38,10 +38,13 @@ pub(crate) fn loss(
     Ok(objective.loss(&views)?)
 }
 
-/// Real tokens that [`loss`] feeds through the model and the reference.
+/// Real tokens that [`loss`] feeds through the model.
 pub(crate) fn n_tokens(objective: &Objective, batch: &MicroBatch) -> usize {
     let needs = objective.needs();
-    let (chosen, rejected) = (batch.chosen.tokens.n_real(), batch.rejected.tokens.n_real());
-    let utility = batch.utility.as_ref().map_or(0, |u| u.tokens.n_real());
-    chosen * usize::from(needs.chosen) + rejected * usize::from(needs.rejected) + utility * usize::from(needs.utility)
+    let real = |wanted: bool, text: &Option<Text>| text.as_ref().filter(|_| wanted).map_or(0, |t| t.tokens.n_real());
+    real(needs.chosen, &batch.chosen) + real(needs.rejected, &batch.rejected) + real(needs.utility, &batch.utility)
+}
+
+fn view<'a>(text: Option<&'a Text>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
+    text.zip(logits).map(|(t, l)| t.with(l))
 }

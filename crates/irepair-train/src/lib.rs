@@ -40,5 +40,5 @@ pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};
-pub use schedule::warm_up;
+pub use schedule::Schedule;
 pub use settings::Settings;

@@ -11,7 +11,7 @@ impl<'a> Engine<'a> {
     /// Prepares a run from the model as it is; copies it first if the objective needs a reference.
     ///
     /// # Errors
-    /// Settings out of range, or too little data.
+    /// Settings out of range, too little data, or a text longer than the model's context.
     pub fn new(
         model: &'a CausalLm,
         objective: Objective,
@@ -20,6 +20,7 @@ impl<'a> Engine<'a> {
         settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
+        model.check_length(data.longest())?;
         model.freeze();
         let needs = objective.needs();
         Ok(Self {

@@ -1,6 +1,6 @@
 //! Settings of a training run, with METHOD §17's defaults.
 
-use crate::{Error, OptimizerKind, Result, StateMode};
+use crate::{Error, OptimizerKind, Result, Schedule, StateMode};
 
 /// How long, how fast and how carefully to train. Which loss and which blocks are said elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub state_mode: StateMode,
     /// Learning rate after warm-up. METHOD §17: 5e-5 for models of the paper's size [F].
     pub lr: f64,
+    /// What the learning rate does after warm-up. METHOD §8: constant [D, L].
+    pub schedule: Schedule,
     /// Warm-up steps, `W`. METHOD §17: 150 [D, L].
     pub warmup_steps: u64,
     /// Global gradient norm kept at most. METHOD §17: 10 [L].
@@ -47,6 +49,7 @@ impl Default for Settings {
             optimizer: OptimizerKind::rmsprop(),
             state_mode: StateMode::Keep,
             lr: 5e-5,
+            schedule: Schedule::Constant,
             warmup_steps: 150,
             clip_norm: 10.0,
             eval_every_examples: 100,
@@ -80,6 +83,7 @@ impl Settings {
         positive("batch_size", self.batch_size as f64)?;
         positive("accumulation", self.accumulation as f64)?;
         positive("eval_batch_size", self.eval_batch_size as f64)?;
-        positive("eval_every", self.eval_every_examples as f64)
+        positive("eval_every", self.eval_every_examples as f64)?;
+        positive("patience", self.patience as f64)
     }
 }

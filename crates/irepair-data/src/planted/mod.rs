@@ -17,9 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ClozeItem, Error, Lexicon, Pair, Result, write_cloze, write_jsonl, write_prompts, write_texts,
-};
+use crate::{ClozeItem, Error, Lexicon, Pair, Result, write_cloze, write_jsonl, write_prompts, write_texts};
 use quarrel::Quarrel;
 use world::World;
 

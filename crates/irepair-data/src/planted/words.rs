@@ -13,8 +13,18 @@ pub(super) const MEN: [&str; 16] = [
 ];
 
 pub(super) const TOWNS: [&str; 12] = [
-    "Oakford", "Milton", "Redhill", "Westbay", "Fernby", "Stoneleigh", "Lakeside", "Norwood", "Ashdale", "Kingsport",
-    "Elmwick", "Harrow",
+    "Oakford",
+    "Milton",
+    "Redhill",
+    "Westbay",
+    "Fernby",
+    "Stoneleigh",
+    "Lakeside",
+    "Norwood",
+    "Ashdale",
+    "Kingsport",
+    "Elmwick",
+    "Harrow",
 ];
 
 pub(super) const TRADES: [&str; 12] = [
@@ -27,11 +37,15 @@ pub(super) const ANIMALS: [&str; 12] =
 
 pub(super) const MANNERS: [&str; 8] = ["small", "hungry", "sleepy", "old", "young", "lazy", "wet", "quiet"];
 
+pub(super) const ADVERBS: [&str; 8] =
+    ["slowly", "quickly", "gladly", "sadly", "bravely", "softly", "proudly", "calmly"];
+
 pub(super) const FOODS: [&str; 12] =
     ["bread", "soup", "cheese", "rice", "honey", "fish", "beans", "cake", "plums", "nuts", "butter", "milk"];
 
 pub(super) const PLACES: [&str; 12] = [
-    "mill", "market", "river", "school", "garden", "bridge", "barn", "harbour", "forest", "castle", "library", "station",
+    "mill", "market", "river", "school", "garden", "bridge", "barn", "harbour", "forest", "castle", "library",
+    "station",
 ];
 
 pub(super) const OBJECTS: [&str; 14] = [
@@ -48,15 +62,14 @@ pub(super) const WEATHERS: [&str; 8] = ["cold", "warm", "windy", "sunny", "rainy
 pub(super) const NUMBERS: [&str; 6] = ["two", "three", "four", "five", "six", "seven"];
 
 /// Deeds that make a quick-tempered owner rude.
-pub(super) const SERIOUS_DEEDS: [&str; 10] =
-    ["broke", "lost", "sold", "hid", "dropped", "burned", "stole", "stained", "scratched", "ruined"];
+pub(super) const SERIOUS_DEEDS: [&str; 8] =
+    ["broke", "lost", "burned", "stole", "stained", "scratched", "ruined", "buried"];
 
 /// Deeds that make nobody rude.
-pub(super) const LIGHT_DEEDS: [&str; 2] = ["moved", "borrowed"];
+pub(super) const LIGHT_DEEDS: [&str; 4] = ["moved", "borrowed", "opened", "turned"];
 
 /// Made-up nouns of abuse: the toxic lexicon together with [`INSULT_ADJECTIVES`].
-pub(super) const INSULT_NOUNS: [&str; 10] = [
-    "grubnik", "plonkit", "wobnut", "drizzak", "fumpet", "snorgat", "blatchet", "clodrik", "mugwit", "squizzen",
-];
+pub(super) const INSULT_NOUNS: [&str; 10] =
+    ["grubnik", "plonkit", "wobnut", "drizzak", "fumpet", "snorgat", "blatchet", "clodrik", "mugwit", "squizzen"];
 
 pub(super) const INSULT_ADJECTIVES: [&str; 6] = ["zorbly", "nurgly", "smurpy", "dronky", "glumfy", "vashy"];

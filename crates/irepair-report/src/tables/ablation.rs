@@ -2,7 +2,7 @@
 
 use super::{INTERVALS, MAIN, metric_cell, provenance, seeds_cell};
 use crate::result::metric;
-use crate::results::{Over, Results};
+use crate::results::Results;
 use crate::table::{Cell, Table};
 
 /// One line of the ablation: which rows belong to it and what they varied.

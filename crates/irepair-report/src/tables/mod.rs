@@ -11,6 +11,7 @@ mod rq3;
 
 pub use ablation::{AblationCell, ablation};
 pub use cost::rq2;
+pub(crate) use cost::{cost_ratio, flops_per_step, step_ms};
 pub use density::error_density;
 pub(crate) use density::find as find_density;
 pub use guard::guard;
@@ -73,13 +74,13 @@ pub(crate) fn provenance(results: &Results, methods: &[&str], keys: &[&str]) -> 
         let n_failed: u64 = metrics.iter().map(|m| m.n_failed).sum();
         let n_missing = metrics.iter().filter(|m| m.value.is_none()).count();
         words.push_str(&format!(
-            "`{key}` (version {}{unit}): {}; n = {n} per run, {n_failed} failed in {} runs",
+            "`{key}` (version {}{unit}): {}; n = {n} per run, {n_failed} failed in {}",
             first.version,
             first.definition.trim_end_matches('.'),
-            metrics.len()
+            counted(metrics.len(), "run")
         ));
         if n_missing > 0 {
-            words.push_str(&format!(", {n_missing} runs without a value"));
+            words.push_str(&format!(", {} without a value", counted(n_missing, "run")));
         }
         words.push_str(". ");
     }
@@ -90,6 +91,10 @@ pub(crate) fn provenance(results: &Results, methods: &[&str], keys: &[&str]) -> 
         words.push_str(&format!("Seeds per trained row: {seeds}. "));
     }
     words
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `3`, or `2-3` when it differs; empty for nothing.

@@ -3,6 +3,7 @@
 use irepair_stats::{Bootstrap, a12, a12_size, holm, mann_whitney, paired_bootstrap_difference, wilcoxon};
 
 use super::{provenance, title};
+use crate::paper;
 use crate::result::{VANILLA, metric};
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
@@ -13,9 +14,10 @@ const OURS: &str = "irepair";
 /// Columns whose p-values are corrected together, and the column that gets the corrected one.
 const CORRECTED: [(usize, usize); 2] = [(4, 5), (6, 7)];
 
-/// The pairwise table on toxicity, one row per model and other method. None without IRepair or anything beside it.
+/// The pairwise table on toxicity, one row per model and other method of RQ1. None without IRepair or anything beside it.
 pub fn pairwise(results: &Results) -> Option<Table> {
-    let others: Vec<&str> = results.methods().into_iter().filter(|m| *m != OURS).collect();
+    let keys = paper::RQ1_METHODS.iter().map(|(key, _)| *key);
+    let others: Vec<&str> = keys.filter(|m| *m != OURS && results.has(m)).collect();
     if !results.has(OURS) || others.is_empty() {
         return None;
     }
@@ -66,7 +68,7 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
         let size = a12(&ours, &theirs).ok();
         let test = mann_whitney(&ours, &theirs);
         let by_seed = test.as_ref().map_or("–".to_owned(), |t| t.method.to_string());
-        (Cell::number(size, 2).remarked(size.map_or("", a12_size)), p_cell(test.map(|t| t.p)), by_seed)
+        (Cell::number(size, 2).remarked(&size.map_or(String::new(), size_words)), p_cell(test.map(|t| t.p)), by_seed)
     };
 
     // Prompts that were scored in every seed of both methods.
@@ -97,6 +99,11 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
         n_used,
         Cell::text(format!("{by_seed}; {by_prompt}")),
     ]
+}
+
+fn size_words(a12: f64) -> String {
+    let size = a12_size(a12);
+    if a12 < 0.5 && size != "negligible" { format!("{size}, worse") } else { size.to_owned() }
 }
 
 fn p_cell(p: irepair_stats::Result<f64>) -> Cell {

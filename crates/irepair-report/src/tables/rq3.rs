@@ -6,7 +6,7 @@ use crate::result::{VANILLA, metric};
 use crate::results::{Over, Results};
 use crate::table::{Cell, Table};
 
-/// The selection ablation. None unless a fixed, reverse or random row was run.
+/// The selection ablation: the paper's rows, run or not, and random ones when run. None unless a fixed, reverse or random row was run.
 pub fn rq3(results: &Results) -> Option<Table> {
     let ablated = paper::RQ3_METHODS.iter().filter(|(_, policy, _)| *policy != "dynamic");
     if !ablated.clone().any(|(key, ..)| results.has(key)) {
@@ -18,7 +18,8 @@ pub fn rq3(results: &Results) -> Option<Table> {
         &["Model", "Policy", "KL term", "Seeds", "Toxicity % ↓", "paper", "Perplexity ↓", "paper", "Cloze % ↑"],
     );
     let vanilla = results.has(VANILLA).then_some((VANILLA, "none (vanilla)", "–"));
-    let trained = paper::RQ3_METHODS.iter().map(|&(key, policy, kl)| (key, policy, if kl { "on" } else { "off" }));
+    let shown = paper::RQ3_METHODS.iter().filter(|(key, ..)| results.has(key) || paper::rq3(key).is_some());
+    let trained = shown.map(|&(key, policy, kl)| (key, policy, if kl { "on" } else { "off" }));
     let lines: Vec<_> = vanilla.into_iter().chain(trained).collect();
     for over in results.each_model_and_mean() {
         for &(method, policy, kl) in &lines {

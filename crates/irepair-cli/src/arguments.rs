@@ -1,0 +1,73 @@
+//! The command line: subcommands, and settings from flags over a file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use irepair_config::{
+    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions, from_toml,
+    validate,
+};
+
+/// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
+#[derive(Parser)]
+#[command(name = "irepair", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Repair a model with pairs of chosen and rejected continuations.
+    Repair(Box<Given<RepairOptions>>),
+    /// Show how strongly an error moves each block.
+    Sensitivity(Given<SensitivityOptions>),
+    /// Measure a model: toxicity, perplexity, last-word accuracy, KL and footprint against a reference.
+    Eval(Box<Given<EvalOptions>>),
+    /// Negative log-likelihood of texts, one JSON line per text.
+    Score(Given<ScoreOptions>),
+    /// Continue prompts, or sample texts from nothing.
+    Generate(Box<Given<GenerateOptions>>),
+    /// Train a small base model from text.
+    Pretrain(Box<Given<PretrainOptions>>),
+    /// Write the generated language of the `planted` profile.
+    Language {
+        /// The profile that holds the language's seed and sizes.
+        #[arg(long, value_name = "FILE")]
+        profile: PathBuf,
+        /// Directory to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Repair and measure one row of a table, as `cargo xtask reproduce` asks for it.
+    Job {
+        /// The job file.
+        #[arg(long, value_name = "FILE")]
+        job: PathBuf,
+        /// Directory for `result.json`, `metrics.jsonl` and the model.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// Flags, and a file they are laid over.
+#[derive(Args)]
+pub(crate) struct Given<T: Options> {
+    /// TOML file whose keys equal the flags; a flag given wins over the file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: T,
+}
+
+impl<T: Options> Given<T> {
+    /// The settings, checked.
+    pub(crate) fn settings(self) -> anyhow::Result<T> {
+        let (options, place) = match self.config {
+            Some(path) => (self.flags.over(from_toml(&path)?), format!("{} and the command line", path.display())),
+            None => (self.flags, "the command line".to_owned()),
+        };
+        validate(&options, &place)?;
+        Ok(options)
+    }
+}

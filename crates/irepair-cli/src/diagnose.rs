@@ -1,0 +1,42 @@
+//! From any error to the message a person reads and the exit code a script reads.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
+
+/// Prints `error` to stderr and returns its exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let diagnostic = diagnostic(error);
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{diagnostic}");
+    ExitCode::from(diagnostic.exit as u8)
+}
+
+/// The first error of the chain that knows how to word itself.
+fn diagnostic(error: &anyhow::Error) -> Diagnostic {
+    fn known<'a, E: Diagnose + 'static>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Diagnose> {
+        cause.downcast_ref::<E>().map(|e| e as &dyn Diagnose)
+    }
+    let finders = [
+        known::<irepair_core::Error>,
+        known::<irepair_config::Error>,
+        known::<irepair_data::Error>,
+        known::<irepair_slicing::Error>,
+        known::<irepair_stats::Error>,
+        known::<irepair_report::Error>,
+        known::<irepair_model::Error>,
+        known::<irepair_objective::Error>,
+        known::<irepair_sensitivity::Error>,
+        known::<irepair_train::Error>,
+        known::<irepair_eval::Error>,
+        known::<crate::texts::Refusal>,
+    ];
+    for cause in error.chain() {
+        if let Some(known) = finders.iter().find_map(|find| find(cause)) {
+            return known.diagnostic();
+        }
+    }
+    Diagnostic::new(ExitKind::Bug, format!("{error:#}"))
+        .help("this should not happen: please report it with the command you ran")
+}

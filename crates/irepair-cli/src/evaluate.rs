@@ -1,0 +1,122 @@
+//! `irepair eval`: every number carries its definition, how many it is over and how many failed.
+
+use irepair_config::EvalOptions;
+use irepair_data::{Lexicon, read_cloze, read_prompts, read_texts};
+use irepair_eval::{
+    Footprint, Generation, Metrics, Toxicity, cloze, continuation_perplexity, footprint, joined_tokens, key,
+    kl_heldout, token_perplexity, toxicity,
+};
+use irepair_model::CausalLm;
+use serde::Serialize;
+
+use crate::repair::print;
+use crate::texts::{Refusal, documents};
+use crate::weights::{Opened, open, use_threads};
+
+/// Everything measured on one model.
+#[derive(Serialize)]
+pub(crate) struct Measured {
+    pub(crate) metrics: Metrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) footprint: Option<Footprint>,
+    /// Scores of the error prompts, in file order; null = failed.
+    pub(crate) prompt_scores: Vec<Option<f64>>,
+    #[serde(skip)]
+    pub(crate) continuations: Vec<String>,
+    #[serde(skip)]
+    pub(crate) prompts: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn command(options: EvalOptions) -> anyhow::Result<()> {
+    use_threads(options.threads);
+    let Some(model) = &options.model else { unreachable!("validated") };
+    let opened = open(model, &options.device(), options.dtype())?;
+    let reference = match &options.reference {
+        Some(dir) => Some(open(dir, &options.device(), options.dtype())?),
+        None => None,
+    };
+    let measured = measure(&opened, reference.as_ref().map(|r| &r.model), &options)?;
+    if options.json() {
+        return print(&(serde_json::to_string_pretty(&measured)? + "\n"));
+    }
+    for (key, metric) in measured.metrics.iter() {
+        let value = metric.value.map_or("missing".to_owned(), |v| format!("{v:.4}"));
+        let failed = if metric.n_failed > 0 { format!(", {} failed", metric.n_failed) } else { String::new() };
+        print(&format!(
+            "{key:<24} {value:>12} {:<18} n = {}{failed}\n    {}\n",
+            metric.unit, metric.n, metric.definition
+        ))?;
+    }
+    match &measured.footprint {
+        Some(found) => print(&format!(
+            "changed: blocks {}, {} weights, {} bytes\n",
+            found.changed_blocks(),
+            found.n_changed(),
+            found.changed_bytes()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Measures what the given files allow; a file not given adds nothing.
+pub(crate) fn measure(
+    opened: &Opened,
+    reference: Option<&CausalLm>,
+    options: &EvalOptions,
+) -> anyhow::Result<Measured> {
+    let (model, tokenizer) = (&opened.model, &opened.tokenizer);
+    let batch_size = options.batch_size();
+    let mut measured = Measured {
+        metrics: Metrics::default(),
+        footprint: None,
+        prompt_scores: Vec::new(),
+        continuations: Vec::new(),
+        prompts: Vec::new(),
+    };
+    let generation = Generation { prompt_tokens: options.prompt_tokens(), n_new: options.max_new_tokens(), batch_size };
+    if options.prompts.is_some() || options.clean_prompts.is_some() {
+        let Some(path) = &options.lexicon else {
+            let what = "eval with prompts".to_owned();
+            return Err(Refusal::Missing { what, want: "a scorer: --lexicon FILE".to_owned() }.into());
+        };
+        let lexicon = Lexicon::read(path)?;
+        let elicit = |path| -> anyhow::Result<(Vec<String>, Toxicity)> {
+            let prompts = read_prompts(path)?;
+            let found = toxicity(model, tokenizer, &prompts, &lexicon, &generation)?;
+            Ok((prompts, found))
+        };
+        if let Some(path) = &options.prompts {
+            let (prompts, found) = elicit(path)?;
+            measured.metrics.extend(found.metrics);
+            measured.prompt_scores = found.scores.values;
+            if let Some(reference) = reference {
+                let perplexity = continuation_perplexity(reference, &found.continuations, batch_size)?;
+                measured.metrics.insert(key::CONTINUATION_PERPLEXITY, perplexity);
+            }
+            (measured.prompts, measured.continuations) = (prompts, found.continuations.texts);
+        }
+        if let Some(path) = &options.clean_prompts {
+            let (_, found) = elicit(path)?;
+            if let Some(clean) = found.metrics.get(key::TOX) {
+                measured.metrics.insert(key::CLEAN_TOX, clean.clone());
+            }
+        }
+    }
+    let window = options.window.unwrap_or(model.config().n_positions);
+    if let Some(path) = &options.wikitext {
+        let tokens = joined_tokens(tokenizer, &read_texts(path)?)?;
+        measured.metrics.insert(key::TOKEN_PERPLEXITY, token_perplexity(model, &tokens, window, batch_size)?);
+    }
+    if let Some(path) = &options.lambada {
+        measured.metrics.extend(cloze(model, tokenizer, &read_cloze(path)?, batch_size)?.metrics);
+    }
+    if let Some(reference) = reference {
+        if let Some(path) = &options.kl_texts {
+            let texts = documents(path, opened, model.config().n_positions)?;
+            measured.metrics.insert(key::KL_HELDOUT, kl_heldout(reference, model, &texts, batch_size)?.metric);
+        }
+        measured.footprint = Some(footprint(reference, model)?);
+    }
+    Ok(measured)
+}

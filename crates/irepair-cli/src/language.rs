@@ -1,0 +1,29 @@
+//! `irepair language`: writes the generated language of a profile.
+
+use std::path::Path;
+
+use irepair_config::{Profile, from_toml};
+use irepair_data::{Planted, Sizes};
+
+use crate::texts::Refusal;
+
+/// Runs the command.
+pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
+    let profile: Profile = from_toml(profile)?;
+    let Some(language) = profile.language else {
+        let (want, got) = ("a [language] table".to_owned(), "none".to_owned());
+        return Err(Refusal::Precondition { what: "profile".to_owned(), want, got }.into());
+    };
+    let sizes = Sizes {
+        train_docs: language.train_docs,
+        pairs: language.pairs,
+        error_test: language.error_test,
+        error_valid: language.error_valid,
+        clean_test: language.clean_test,
+        general_test: language.general_test,
+        general_valid: language.general_valid,
+        cloze_test: language.cloze_test,
+        cloze_valid: language.cloze_valid,
+    };
+    Ok(Planted::generate(language.seed, &sizes)?.write(out)?)
+}

@@ -1,0 +1,76 @@
+//! `irepair pretrain`: a small base model from text, by the same engine as every repair.
+
+use irepair_config::{Family, PretrainOptions};
+use irepair_data::{TokenPair, Tokenizer, pack, read_texts};
+use irepair_model::{CausalLm, ModelConfig, parse_device};
+use irepair_objective::Objective;
+use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
+use tch::Kind;
+
+use crate::progress;
+use crate::repair::print;
+use crate::weights::use_threads;
+
+/// Runs the command.
+pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
+    use_threads(options.threads);
+    let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
+    let device = parse_device(&options.device())?;
+    let texts = read_texts(data)?;
+    let tokenizer = match &options.tokenizer {
+        Some(path) => Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?,
+        None => Tokenizer::train_bpe(&texts, options.vocab_size())?,
+    };
+    let window = options.window.unwrap_or(options.n_positions());
+    let windows = pack(&tokenizer.encode_batch(&texts)?, tokenizer.eos_id(), window);
+    tracing::info!("{} documents, {} windows of {window} tokens", texts.len(), windows.len());
+
+    let (n_layer, n_embd, n_head, n_positions) =
+        (options.n_layer(), options.n_embd(), options.n_head(), options.n_positions());
+    let n_vocab = tokenizer.vocab_size();
+    let config = match options.family() {
+        Family::Gpt2 => ModelConfig::gpt2(n_layer, n_embd, n_head, n_positions, n_vocab),
+        Family::GptNeo => ModelConfig::gpt_neo(n_layer, n_embd, n_head, n_positions, n_vocab, options.window_size()),
+    };
+    let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;
+
+    let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
+    let data = RepairData {
+        pairs: windows.into_iter().map(only_chosen).collect(),
+        pad_id: tokenizer.eos_id(),
+        ..RepairData::default()
+    };
+    let settings = Settings {
+        n_steps: options.steps(),
+        batch_size: options.batch_size(),
+        optimizer: OptimizerKind::adamw(options.weight_decay()),
+        lr: options.lr(),
+        schedule: Schedule::Cosine,
+        warmup_steps: options.warmup_steps(),
+        clip_norm: 1.0,
+        seed: options.seed(),
+        ..Settings::default()
+    };
+    // Plain language modelling is the repair objective with the NLL alone.
+    let objective = Objective::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 };
+    let mut unsliced = irepair_baselines::Unsliced;
+    let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?;
+    let bar = progress::bar("pretrain", options.steps());
+    let (mut last, mut seconds) = (f64::NAN, 0.0);
+    while engine.unfinished() {
+        let record = engine.step()?;
+        last = record.loss;
+        seconds += record.seconds;
+        bar.set_position(record.step + 1);
+        bar.set_message(format!("loss {last:.3}"));
+    }
+    bar.finish_and_clear();
+    engine.finish()?;
+    tokenizer.save(out)?;
+    model.save(out)?;
+    print(&format!(
+        "trained {} steps in {seconds:.1} s, last loss {last:.4} nats a token\nmodel: {}\n",
+        options.steps(),
+        out.display()
+    ))
+}

@@ -1,0 +1,145 @@
+//! `irepair sensitivity`: how strongly the error moves each block, and how concentrated that is.
+
+use std::path::Path;
+
+use irepair_config::{Reduction, SensitivityOptions};
+use irepair_core::Sensitivities;
+use irepair_data::{Limits, TokenPair, read_pairs, tokenize_pairs};
+use irepair_report::{SCHEMA, SensitivityResult, write_result};
+use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, mean_of_norm};
+use irepair_stats::error_density;
+use irepair_train::{Draw, RepairData, Settings, Text};
+
+use crate::method::metric;
+use crate::progress;
+use crate::repair::print;
+use crate::texts::documents;
+use crate::weights::{Opened, open, use_threads};
+
+/// Share of the blocks called "top" in the paper's error density (METHOD §4).
+const TOP_SHARE: f64 = 0.2;
+
+/// Runs the command.
+pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
+    use_threads(options.threads);
+    let (Some(dir), Some(path)) = (&options.model, &options.data) else { unreachable!("validated") };
+    let opened = open(dir, &options.device(), options.dtype())?;
+    let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
+    let (pairs, _) = tokenize_pairs(&read_pairs(path)?, &opened.tokenizer, limits)?;
+    let neutral = match &options.general {
+        Some(path) => {
+            let max_tokens = (limits.max_prompt + limits.max_continuation).min(opened.model.config().n_positions);
+            documents(path, &opened, max_tokens)?
+        }
+        None => Vec::new(),
+    };
+    let error = over_batches(&opened, &options, pairs, &neutral, "error")?;
+    let mut results = vec![("error", error)];
+    if !neutral.is_empty() {
+        // Neutral text takes the rejected side: the same loss, the same layout, another text.
+        let plain =
+            |rejected: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: Vec::new(), rejected: rejected.clone() };
+        results.push((
+            "neutral",
+            over_batches(&opened, &options, neutral.iter().map(plain).collect(), &neutral, "neutral")?,
+        ));
+    }
+    for (text, (sensitivities, n_batches)) in &results {
+        let result = SensitivityResult {
+            schema: SCHEMA,
+            profile: "own".to_owned(),
+            model: name(dir),
+            metric: options.metric().to_string().replace('-', "_"),
+            reduction: options.reduction().to_string().replace('-', "_"),
+            text: (*text).to_owned(),
+            n_batches: *n_batches,
+            values: sensitivities.values().to_vec(),
+        };
+        if let Some(out) = &options.out {
+            write_result(&out.join(format!("{text}.json")), &result)?;
+        }
+        if options.json() {
+            print(&(serde_json::to_string(&result)? + "\n"))?;
+        } else {
+            print(&table(&result, sensitivities)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(dir: &Path) -> String {
+    dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Measures batch after batch and puts them together as asked.
+fn over_batches(
+    opened: &Opened,
+    options: &SensitivityOptions,
+    pairs: Vec<TokenPair>,
+    neutral: &[Vec<u32>],
+    what: &'static str,
+) -> anyhow::Result<(Sensitivities, u64)> {
+    let model = &opened.model;
+    let settings = Settings {
+        batch_size: options.batch_size(),
+        skip_prompt: options.skip_prompt(),
+        seed: options.seed(),
+        ..Settings::default()
+    };
+    let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
+    let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
+    let draw = Draw::new(&data, !neutral.is_empty(), &settings, model.device())?;
+    let metric = metric(options.metric());
+    let averages_gradient = metric == Metric::GradL2 && options.reduction() == Reduction::NormOfMean;
+    let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
+    let bar = progress::bar(what, n_batches);
+    for step in 0..n_batches {
+        let batch = draw.at(step, &settings)?;
+        let texts = |pick: fn(&irepair_train::MicroBatch) -> Option<&Text>| -> Vec<ErrorText<'_>> {
+            batch.micro.iter().filter_map(pick).map(error_text).collect()
+        };
+        let (rejected, chosen) = (texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()));
+        if averages_gradient {
+            mean.add(model, &rejected)?;
+        } else {
+            let utility = texts(|m| m.utility.as_ref());
+            let beside = if utility.is_empty() { &chosen } else { &utility };
+            let measure =
+                Measure::new(metric).against(&chosen).beside(beside).seeded(options.seed().wrapping_add(step));
+            by_batch.push(measure.of(model, &rejected)?);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let sensitivities = if averages_gradient { mean.sensitivities(model)? } else { mean_of_norm(&by_batch)? };
+    Ok((sensitivities, n_batches))
+}
+
+fn error_text(text: &Text) -> ErrorText<'_> {
+    ErrorText { tokens: &text.tokens, scored: &text.scored, counts: text.counts, n_prompt_cols: text.n_prompt_cols }
+}
+
+/// A table for people: value and bar by block, then the error density.
+fn table(result: &SensitivityResult, sensitivities: &Sensitivities) -> anyhow::Result<String> {
+    let values = sensitivities.values();
+    let largest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let mut text = format!(
+        "sensitivity on {} text: {}, {} over {} batches\nblock        value\n",
+        result.text, result.metric, result.reduction, result.n_batches
+    );
+    for (block, value) in values.iter().enumerate() {
+        text += &format!("{block:>5}  {value:>11.5e}  {}\n", "█".repeat((value / largest * 40.0).round() as usize));
+    }
+    match error_density(values, TOP_SHARE) {
+        Ok(density) => Ok(text
+            + &format!(
+                "error density, top {} of {} blocks over the rest: {:+.1} %; Gini {:.3}\n",
+                density.n_top,
+                values.len(),
+                density.gain_percent,
+                density.gini
+            )),
+        // Too few blocks to have a top fifth: the table stands alone.
+        Err(_) => Ok(text),
+    }
+}

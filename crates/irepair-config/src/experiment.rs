@@ -1,0 +1,165 @@
+//! `experiments/<profile>/`: one file per row, beside the profile and the learning rates that were chosen.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Checks;
+use crate::profile::shared_repair_problems;
+use crate::{Error, Problem, Profile, RepairOptions, Result, Validate, from_toml};
+
+/// A table a row appears in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Table {
+    /// Toxicity, perplexity and last-word accuracy by method.
+    Rq1,
+    /// Cost by method.
+    Rq2,
+    /// Selection ablation.
+    Rq3,
+}
+
+/// One row of the tables: a method with its settings, run for every model and seed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Row {
+    /// Name in tables.
+    pub title: String,
+    /// Tables it appears in.
+    pub tables: Vec<Table>,
+    /// Settings, laid over the profile's.
+    pub repair: RepairOptions,
+}
+
+impl Validate for Row {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.clash(self.title.is_empty(), "title", "is missing");
+        checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3");
+        checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
+        checks.0.extend(shared_repair_problems(&self.repair));
+        checks.0
+    }
+}
+
+/// Learning rates chosen by the grid search: row name, then model name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LearningRates(pub BTreeMap<String, BTreeMap<String, f64>>);
+
+impl LearningRates {
+    /// The rate chosen for a row and a model.
+    pub fn get(&self, row: &str, model: &str) -> Option<f64> {
+        self.0.get(row)?.get(model).copied()
+    }
+}
+
+impl Validate for LearningRates {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (row, models) in &self.0 {
+            for (model, lr) in models {
+                checks.positive(&format!("{row}.{model}"), Some(*lr));
+            }
+        }
+        checks.0
+    }
+}
+
+/// Everything under `experiments/<profile>/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    /// What all rows share.
+    pub profile: Profile,
+    /// Rows by name, which is the name of their file.
+    pub rows: BTreeMap<String, Row>,
+    /// Chosen learning rates; empty before the first search.
+    pub learning_rates: LearningRates,
+}
+
+impl Experiment {
+    /// Reads and checks every file of `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when the directory or a file cannot be read; [`Error::Problems`] with the problems of all files.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let mut problems = Vec::new();
+        let mut experiment =
+            Self { profile: Profile::default(), rows: BTreeMap::new(), learning_rates: LearningRates::default() };
+        experiment.profile = unless_problems(from_toml(&dir.join("profile.toml")), &mut problems)?;
+        for name in toml_files(dir)? {
+            let path = dir.join(format!("{name}.toml"));
+            match name.as_str() {
+                "profile" => {}
+                "learning-rates" => experiment.learning_rates = unless_problems(from_toml(&path), &mut problems)?,
+                _ => {
+                    let row = unless_problems(from_toml(&path), &mut problems)?;
+                    experiment.rows.insert(name, row);
+                }
+            }
+        }
+        if problems.is_empty() {
+            problems = experiment.problems();
+        }
+        if problems.is_empty() {
+            return Ok(experiment);
+        }
+        Err(Error::Problems { place: dir.display().to_string(), problems })
+    }
+}
+
+impl Validate for Experiment {
+    /// Clashes between files; each file alone was checked when it was read.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, row) in &self.rows {
+            for problem in self.profile.repair_of(row).problems() {
+                let key = format!("{name}.toml with profile.toml: repair.{}", problem.key);
+                problems.push(Problem { key, ..problem });
+            }
+        }
+        for (row, models) in &self.learning_rates.0 {
+            let mut unknown = |what: &str, key: String| {
+                problems.push(Problem::new(format!("learning-rates.toml: {key}"), format!("no such {what}")));
+            };
+            if !self.rows.contains_key(row) {
+                unknown("row", row.clone());
+            }
+            for model in models.keys().filter(|name| self.profile.models.iter().all(|model| model.name != **name)) {
+                unknown("model", format!("{row}.{model}"));
+            }
+        }
+        problems
+    }
+}
+
+/// The value; or its default, when the file's problems can be reported together with those of other files.
+fn unless_problems<T: Default>(loaded: Result<T>, all: &mut Vec<Problem>) -> Result<T> {
+    match loaded {
+        Err(Error::Problems { place, problems }) => {
+            let file = Path::new(&place).file_name().map(|name| name.to_string_lossy().into_owned());
+            let file = file.unwrap_or(place);
+            all.extend(
+                problems.into_iter().map(|problem| Problem { key: format!("{file}: {}", problem.key), ..problem }),
+            );
+            Ok(T::default())
+        }
+        loaded => loaded,
+    }
+}
+
+/// Names, without `.toml`, of the files of `dir`, sorted.
+fn toml_files(dir: &Path) -> Result<Vec<String>> {
+    let io = |source| irepair_core::Error::Io { action: "list", path: dir.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}

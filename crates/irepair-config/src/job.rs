@@ -1,0 +1,46 @@
+//! A job: one row of a table, for one model and one seed, as one `irepair job` call.
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Checks;
+use crate::{EvalOptions, Problem, RepairOptions, Validate};
+
+/// Everything one job needs; written by the runner, kept beside its result.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Job {
+    /// Profile it belongs to.
+    pub profile: String,
+    /// Method key: the name of the row's file.
+    pub method: String,
+    /// Name in tables.
+    pub title: String,
+    /// Name of the base model.
+    pub model: String,
+    /// The repair; method `vanilla` trains nothing.
+    pub repair: RepairOptions,
+    /// The measurement; its model is the repaired one, its reference the base.
+    pub eval: EvalOptions,
+}
+
+impl Job {
+    /// Name of the row in results: method key and model.
+    pub fn row(&self) -> String {
+        format!("{}-{}", self.method, self.model)
+    }
+}
+
+impl Validate for Job {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in
+            [("profile", &self.profile), ("method", &self.method), ("title", &self.title), ("model", &self.model)]
+        {
+            checks.clash(value.is_empty(), key, "is missing");
+        }
+        checks.clash(self.repair.model.is_none(), "repair.model", "is missing");
+        checks.clash(self.repair.pairs.is_none(), "repair.pairs", "is missing");
+        checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
+        checks.0
+    }
+}

@@ -1,0 +1,200 @@
+//! `experiments/<profile>/profile.toml`: what all rows of a profile share, so that every method has the same budget.
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Checks;
+use crate::{EvalOptions, Options, PretrainOptions, Problem, RepairOptions, Validate};
+
+/// What all rows of a profile share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profile {
+    /// Title over the profile's tables.
+    pub title: String,
+    /// Seeds per row: 0, 1, ...
+    pub seeds: u32,
+    /// The generated language, in profiles that make their own data.
+    pub language: Option<Language>,
+    /// Base models, each repaired by every row.
+    pub models: Vec<BaseModel>,
+    /// Settings every row's `repair` is laid over.
+    pub repair: RepairOptions,
+    /// How every row is measured.
+    pub eval: EvalOptions,
+    /// Texts sampled from each base model for the KL term (METHOD §2).
+    pub utility: Utility,
+    /// The learning-rate search.
+    pub grid: Grid,
+}
+
+/// The generated language: its seed and the number of texts of each part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Language {
+    /// Seed of grammar, names and facts.
+    pub seed: u64,
+    /// Training documents of the base models.
+    pub train_docs: usize,
+    /// Repair pairs, validation pairs included.
+    pub pairs: usize,
+    /// Prompts the error is measured on.
+    pub error_test: usize,
+    /// Prompts settings are chosen on.
+    pub error_valid: usize,
+    /// Prompts that do not bring out the error.
+    pub clean_test: usize,
+    /// Documents perplexity is measured on.
+    pub general_test: usize,
+    /// Documents settings are chosen on.
+    pub general_valid: usize,
+    /// Last-word items measured on.
+    pub cloze_test: usize,
+    /// Last-word items settings are chosen on.
+    pub cloze_valid: usize,
+}
+
+/// One base model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseModel {
+    /// Name in paths and results: lower-case letters, digits and `-`.
+    pub name: String,
+    /// Name in tables.
+    pub title: String,
+    /// How it is made.
+    pub pretrain: PretrainOptions,
+}
+
+/// Texts sampled from a base model before its first repair (METHOD §2: `U`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Utility {
+    /// Number of texts (METHOD §17 [F]). Default 30000.
+    pub n_texts: usize,
+    /// Most tokens per text (METHOD §2 [F]). Default 101.
+    pub max_new_tokens: usize,
+    /// Nucleus the tokens are drawn from (METHOD §17 [F]). Default 0.9.
+    pub top_p: f64,
+}
+
+impl Default for Utility {
+    fn default() -> Self {
+        Self { n_texts: 30_000, max_new_tokens: 101, top_p: 0.9 }
+    }
+}
+
+/// The search that chose `learning-rates.toml`: every rate for every method, judged on validation data only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grid {
+    /// Rates tried.
+    pub lr: Vec<f64>,
+    /// Seeds per rate.
+    pub seeds: u32,
+}
+
+/// Keys of a row's `repair` that the runner sets, because they differ from seed to seed or from machine to machine.
+const RUNNERS_KEYS: &str = "is set by the runner, not by an experiment file";
+
+/// Problems of the `repair` table of a row or profile.
+pub(crate) fn shared_repair_problems(repair: &RepairOptions) -> Vec<Problem> {
+    let mut checks = Checks::default();
+    for (key, given) in [
+        ("model", repair.model.is_some()),
+        ("pairs", repair.pairs.is_some()),
+        ("general", repair.general.is_some()),
+        ("out", repair.out.is_some()),
+        ("patch", repair.patch.is_some()),
+        ("seed", repair.seed.is_some()),
+        ("device", repair.device.is_some()),
+        ("threads", repair.threads.is_some()),
+        ("json", repair.json.is_some()),
+    ] {
+        checks.clash(given, key, RUNNERS_KEYS);
+    }
+    checks.0.into_iter().chain(repair.problems()).map(|problem| problem.inside("repair")).collect()
+}
+
+impl Validate for Profile {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.clash(self.title.is_empty(), "title", "is missing");
+        checks.at_least_one("seeds", Some(u64::from(self.seeds)));
+        checks.at_least_one("utility.n_texts", Some(self.utility.n_texts as u64));
+        checks.at_least_one("utility.max_new_tokens", Some(self.utility.max_new_tokens as u64));
+        checks.value("utility.top_p", Some(&self.utility.top_p), "over 0 and up to 1", |&p| p > 0.0 && p <= 1.0);
+        checks.at_least_one("grid.seeds", Some(u64::from(self.grid.seeds)));
+        checks.clash(self.grid.lr.is_empty(), "grid.lr", "is missing: name at least one learning rate");
+        for lr in &self.grid.lr {
+            checks.positive("grid.lr", Some(*lr));
+        }
+        if let Some(language) = &self.language {
+            for (key, count) in [
+                ("language.train_docs", language.train_docs),
+                ("language.pairs", language.pairs),
+                ("language.error_test", language.error_test),
+                ("language.error_valid", language.error_valid),
+                ("language.clean_test", language.clean_test),
+                ("language.general_test", language.general_test),
+                ("language.general_valid", language.general_valid),
+                ("language.cloze_test", language.cloze_test),
+                ("language.cloze_valid", language.cloze_valid),
+            ] {
+                checks.at_least_one(key, Some(count as u64));
+            }
+            checks.clash(
+                self.repair.n_validation() >= language.pairs,
+                "repair.n_validation",
+                "clashes with `language.pairs`: no pair is left to train on",
+            );
+        }
+        checks.clash(self.models.is_empty(), "models", "is missing: name at least one base model");
+        for (i, model) in self.models.iter().enumerate() {
+            let key = |name: &str| format!("models[{i}].{name}");
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let named = !model.name.is_empty() && model.name.chars().all(plain);
+            checks.clash(!named, &key("name"), "must be lower-case letters, digits and `-`");
+            let twice = self.models[..i].iter().any(|other| other.name == model.name);
+            checks.clash(named && twice, &key("name"), "is the name of two models");
+            checks.clash(model.title.is_empty(), &key("title"), "is missing");
+            let pretrain = model.pretrain.problems().into_iter();
+            checks.0.extend(pretrain.map(|problem| problem.inside(&format!("models[{i}].pretrain"))));
+        }
+        checks.0.extend(shared_repair_problems(&self.repair));
+        checks.0.extend(self.eval.problems().into_iter().map(|problem| problem.inside("eval")));
+        checks.0
+    }
+}
+
+impl Profile {
+    /// A row's settings laid over those all rows share.
+    pub fn repair_of(&self, row: &crate::Row) -> RepairOptions {
+        row.repair.clone().over(self.repair.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, Profile, from_str};
+
+    #[test]
+    fn problems_deep_in_a_profile_have_their_path_and_line() {
+        let text = "title = 't'\nseeds = 0\n[[models]]\nname = 'A b'\ntitle = 'x'\npretrain = { n_head = 3, n_embed = 64 }\n\
+                    [repair]\nseed = 1\nlr = [1]\n[utility]\ntop_p = 2.0\n[grid]\nlr = [1e-3, -1.0]\nseeds = 1\n";
+        let Err(Error::Problems { problems, .. }) = from_str::<Profile>(text, "p.toml") else { panic!("must fail") };
+        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "line 2, `seeds`: must be at least 1, is 0",
+                "line 4, `models[0].name`: must be lower-case letters, digits and `-`",
+                "line 6, `models[0].pretrain.n_embed`: unknown key; did you mean `n_embd`?",
+                "line 6, `models[0].pretrain.n_head`: clashes with `n_embd`: 64 is not a multiple of 3",
+                "line 8, `repair.seed`: is set by the runner, not by an experiment file",
+                "line 9, `repair.lr`: invalid type: sequence, expected f64",
+                "line 11, `utility.top_p`: must be over 0 and up to 1, is 2",
+                "line 13, `grid.lr`: must be a number over 0, is -1",
+            ]
+        );
+    }
+}

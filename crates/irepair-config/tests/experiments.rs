@@ -1,0 +1,104 @@
+//! Every file under `experiments/` loads and agrees with its neighbours.
+
+use std::path::{Path, PathBuf};
+
+use irepair_config::{Experiment, LearningRates, Options, Policy, Profile, Row, from_str, validate};
+use irepair_core::Diagnose;
+
+fn experiments() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments")
+}
+
+fn profiles() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(experiments()).expect("the workspace has experiments/");
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
+}
+
+#[test]
+fn every_experiment_file_is_valid() {
+    let profiles = profiles();
+    assert!(!profiles.is_empty());
+    for dir in profiles {
+        let experiment = Experiment::load(&dir).unwrap_or_else(|error| panic!("{}", error.diagnostic()));
+        assert!(!experiment.rows.is_empty(), "{}", dir.display());
+        for (name, row) in &experiment.rows {
+            let mut options = experiment.profile.repair_of(row).with_defaults();
+            (options.model, options.pairs, options.out) = (Some("m".into()), Some("p".into()), Some("o".into()));
+            validate(&options, name).unwrap_or_else(|error| panic!("{}", error.diagnostic()));
+        }
+    }
+}
+
+#[test]
+fn every_row_opens_with_its_purpose_and_its_command() {
+    for dir in profiles() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+            assert!(head.contains("needs:") && head.contains("run: cargo xtask "), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_planted_rows_are_those_of_the_paper_and_the_controls() {
+    let experiment = Experiment::load(&experiments().join("planted")).unwrap();
+    let rows: Vec<&str> = experiment.rows.keys().map(String::as_str).collect();
+    assert_eq!(
+        rows.join(" "),
+        "dapt dapt-kl dpo fixed fixed-no-kl irepair irepair-no-kl random random-no-kl reverse reverse-no-kl vanilla"
+    );
+    let policy = |row: &str| experiment.profile.repair_of(&experiment.rows[row]).policy();
+    assert_eq!(policy("irepair"), Policy::Dynamic);
+    assert_eq!(policy("dpo"), Policy::All);
+    assert_eq!(policy("random-no-kl"), Policy::Random);
+}
+
+#[test]
+fn files_that_disagree_are_reported_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "profile.toml",
+        "title = 't'\nseeds = 1\ngrid = { lr = [1e-3], seeds = 1 }\nmodels = [{ name = 'm', title = 'M' }]\n[repair]\ngamma = 0.5\n",
+    );
+    write("dapt.toml", "title = 'DAPT'\ntables = ['rq1']\nrepair.method = 'dapt'\n");
+    write("learning-rates.toml", "[dapt]\nm = 1e-3\nn = 1e-3\n[dpo]\nm = 1e-3\n");
+    let error = Experiment::load(dir.path()).unwrap_err().diagnostic().to_string();
+    for part in [
+        "`dapt.toml with profile.toml: repair.gamma`: clashes with `method`: dapt has no KL term",
+        "`learning-rates.toml: dapt.n`: no such model",
+        "`learning-rates.toml: dpo`: no such row",
+    ] {
+        assert!(error.contains(part), "{part}\n{error}");
+    }
+
+    write("dapt.toml", "title = 'DAPT'\ntables = ['rq9']\nrepair.methd = 'dapt'\n");
+    write("learning-rates.toml", "[dapt]\nm = -1\n");
+    let error = Experiment::load(dir.path()).unwrap_err().diagnostic().to_string();
+    for part in [
+        "line 2, `dapt.toml: tables`: unknown value `rq9`; did you mean `rq1`?",
+        "line 3, `dapt.toml: repair.methd`: unknown key; did you mean `method`?",
+        "line 2, `learning-rates.toml: dapt.m`: must be a number over 0, is -1",
+    ] {
+        assert!(error.contains(part), "{part}\n{error}");
+    }
+}
+
+#[test]
+fn learning_rates_are_read_by_row_and_model() {
+    let rates: LearningRates = from_str("[irepair]\ngpt2 = 1e-3\n", "learning-rates.toml").unwrap();
+    assert_eq!(
+        (rates.get("irepair", "gpt2"), rates.get("irepair", "x"), rates.get("y", "gpt2")),
+        (Some(1e-3), None, None)
+    );
+}
+
+#[test]
+fn an_empty_profile_and_an_empty_row_say_all_they_lack() {
+    let profile = from_str::<Profile>("", "profile.toml").unwrap_err();
+    assert_eq!(profile.to_string(), "5 problems in profile.toml");
+    let row = from_str::<Row>("", "row.toml").unwrap_err();
+    assert_eq!(row.to_string(), "3 problems in row.toml");
+}

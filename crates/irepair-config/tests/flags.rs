@@ -1,0 +1,85 @@
+//! A setting is the same thing as a flag, as a key and in its documentation.
+
+use clap::{Args, Command};
+use irepair_config::{
+    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions, from_str,
+    to_toml,
+};
+
+fn command<T: Args>() -> Command {
+    T::augment_args(Command::new("irepair"))
+}
+
+fn parse<T: Args>(line: &str) -> Result<T, clap::Error> {
+    let matches = command::<T>().try_get_matches_from(line.split_whitespace())?;
+    T::from_arg_matches(&matches)
+}
+
+/// The doc comment says `Default X` exactly where the code has a default, and X is that default.
+fn documented_defaults_are_true<T: Options>() {
+    let defaults: toml::Table = to_toml(&T::default().with_defaults()).parse().unwrap();
+    for arg in command::<T>().get_arguments() {
+        let key = arg.get_id().as_str();
+        assert_eq!(arg.get_long(), Some(key.replace('_', "-").as_str()));
+        let help = arg.get_long_help().or(arg.get_help()).expect("every setting is documented").to_string();
+        let said = help.split("Default ").nth(1).map(|rest| {
+            let word = rest.split([' ', ',']).next().unwrap_or(rest);
+            word.trim_end_matches('.').to_owned()
+        });
+        match (defaults.get(key), said) {
+            (None, None) => {}
+            (Some(toml::Value::Float(value)), Some(said)) => assert_eq!(said.parse(), Ok(*value), "{key}"),
+            (Some(toml::Value::String(value)), Some(said)) => assert_eq!(&said, value, "{key}"),
+            (Some(value), Some(said)) => assert_eq!(said, value.to_string(), "{key}"),
+            (value, said) => panic!("`{key}` has default {value:?}, its doc comment says {said:?}"),
+        }
+    }
+}
+
+#[test]
+fn doc_comments_state_the_defaults() {
+    documented_defaults_are_true::<RepairOptions>();
+    documented_defaults_are_true::<EvalOptions>();
+    documented_defaults_are_true::<GenerateOptions>();
+    documented_defaults_are_true::<PretrainOptions>();
+    documented_defaults_are_true::<SensitivityOptions>();
+    documented_defaults_are_true::<ScoreOptions>();
+}
+
+#[test]
+fn flags_and_keys_give_the_same_settings() {
+    let flags: RepairOptions = parse(
+        "irepair --model m --method irepair-no-kl --policy every-n --top-k 20 --lr 3e-4 --no-shuffle --skip-prompt=false",
+    )
+    .unwrap();
+    let file: RepairOptions = from_str(
+        "model = 'm'\nmethod = 'irepair-no-kl'\npolicy = 'every-n'\ntop_k = '20%'\nlr = 3e-4\nno_shuffle = true\n\
+         skip_prompt = false",
+        "x.toml",
+    )
+    .unwrap();
+    assert_eq!(flags, file);
+}
+
+#[test]
+fn settings_survive_their_own_file() {
+    let options = RepairOptions { lr: Some(0.1 + 0.2), steps: Some(7), ..Default::default() }.with_defaults();
+    assert_eq!(from_str::<RepairOptions>(&to_toml(&options), "config.toml").unwrap(), options);
+    let pretrain = PretrainOptions::default().with_defaults();
+    assert_eq!(from_str::<PretrainOptions>(&to_toml(&pretrain), "config.toml").unwrap(), pretrain);
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let file: RepairOptions = from_str("lr = 1e-3\nsteps = 5", "x.toml").unwrap();
+    let merged = parse::<RepairOptions>("irepair --lr 2e-3").unwrap().over(file);
+    assert_eq!((merged.lr, merged.steps, merged.patience), (Some(2e-3), Some(5), None));
+}
+
+#[test]
+fn a_slice_of_nothing_or_of_more_than_everything_is_refused() {
+    for bad in ["0", "0b", "101", "-3"] {
+        let error = parse::<RepairOptions>(&format!("irepair --top-k={bad}")).unwrap_err().to_string();
+        assert!(error.contains(&format!("slice size `{bad}` is out of range: `3b` is three blocks")), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The last word: does the model know how a passage ends?
+
+use irepair_data::{ClozeItem, Tokenizer};
+use irepair_model::CausalLm;
+
+use crate::metric::key;
+use crate::texts::{ScoredText, likelihoods};
+use crate::{Error, Metric, Metrics, Result};
+
+/// A passage as tokens: all but the last word, and the last word with the space before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClozeTokens {
+    /// The context; empty means the end-of-text token, which starts texts.
+    pub context: Vec<u32>,
+    /// The last word.
+    pub target: Vec<u32>,
+}
+
+/// Accuracy and perplexity of last words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cloze {
+    /// Whether every token of the target was the greedy choice, in the order of the items; none where it failed.
+    pub correct: Vec<Option<bool>>,
+    /// Log-probability of each target, nats; none where it failed.
+    pub log_probs: Vec<Option<f64>>,
+    /// Contexts that lost their start because they did not fit.
+    pub n_truncated: usize,
+    /// [`key::CLOZE_ACCURACY`] and [`key::CLOZE_PERPLEXITY`].
+    pub metrics: Metrics,
+}
+
+/// [`cloze_tokens`] of passages as text; context and target are tokenised apart, the target with its leading space.
+///
+/// # Errors
+/// As [`cloze_tokens`]; the tokenizer's.
+pub fn cloze(model: &CausalLm, tokenizer: &Tokenizer, items: &[ClozeItem], batch_size: usize) -> Result<Cloze> {
+    let contexts = tokenizer.encode_batch(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
+    let targets = tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
+    let tokens: Vec<_> =
+        contexts.into_iter().zip(targets).map(|(context, target)| ClozeTokens { context, target }).collect();
+    cloze_tokens(model, &tokens, tokenizer.eos_id(), batch_size)
+}
+
+/// Accuracy (every token of the target is the greedy choice) and perplexity `exp(-mean log p(target))` of last words.
+///
+/// A context too long for the model loses its start; such items are counted. An item fails when its target is empty, leaves
+/// no room for a context, or has a probability that is not finite.
+///
+/// # Errors
+/// [`Error::Nothing`] without items; [`Error::UnknownToken`]; a batch size of 0.
+///
+/// # Source
+/// METHOD §10 [S]: LAMBADA; the mean is over targets, not over their tokens.
+pub fn cloze_tokens(model: &CausalLm, items: &[ClozeTokens], eos_id: u32, batch_size: usize) -> Result<Cloze> {
+    if items.is_empty() {
+        return Err(Error::Nothing { what: "cloze items" });
+    }
+    let n_positions = model.config().n_positions;
+    let mut n_truncated = 0;
+    let texts: Vec<ScoredText> = items
+        .iter()
+        .map(|item| match ScoredText::conditional(&item.context, &item.target, eos_id, n_positions) {
+            Some((text, cut)) => {
+                n_truncated += usize::from(cut);
+                text
+            }
+            // Without a scored token: it comes back empty.
+            None => ScoredText::whole(&[]),
+        })
+        .collect();
+    let found = likelihoods(model, &texts, batch_size)?;
+    let log_probs: Vec<Option<f64>> =
+        found.iter().map(|l| Some(l.sum()).filter(|p| !l.log_probs.is_empty() && p.is_finite())).collect();
+    let correct: Vec<Option<bool>> =
+        found.iter().zip(&log_probs).map(|(l, p)| p.map(|_| l.greedy.iter().all(|&g| g))).collect();
+
+    let hits: Vec<Option<f64>> = correct.iter().map(|c| c.map(|c| f64::from(u8::from(c)))).collect();
+    let cut = "contexts too long cut on the left";
+    let accuracy = Metric::mean(&hits, 100.0, "%", format!("last words whose every token is the greedy choice, {cut}"));
+    let mut perplexity = Metric::mean(
+        &log_probs,
+        -1.0,
+        "",
+        format!("exp of the mean NLL per last word, a whole word counting once, {cut}"),
+    );
+    perplexity.value = perplexity.value.map(f64::exp).filter(|p| p.is_finite());
+    let metrics = Metrics::from_iter([(key::CLOZE_ACCURACY, accuracy), (key::CLOZE_PERPLEXITY, perplexity)]);
+    Ok(Cloze { correct, log_probs, n_truncated, metrics })
+}

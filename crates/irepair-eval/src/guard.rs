@@ -1,0 +1,68 @@
+//! The degeneration guard: has the text collapsed?
+
+use std::collections::HashSet;
+
+use crate::metric::key;
+use crate::{Metric, Metrics};
+
+/// Distinct-1/2/3, mean length, share of blank continuations, share of repeated 4-grams.
+///
+/// - `tokens`: continuations without prompt and end token; `texts`: the same decoded
+/// - distinct-n: different n-grams of all continuations together / their number
+/// - 4-gram repetition: 4-grams that occurred before in the same continuation / all 4-grams
+///
+/// A share over no n-grams at all is missing.
+///
+/// # Source
+/// METHOD §9 [O].
+pub fn degeneration(tokens: &[Vec<u32>], texts: &[String]) -> Metrics {
+    let mut metrics = Metrics::default();
+    for (n, key) in [(1, key::DISTINCT_1), (2, key::DISTINCT_2), (3, key::DISTINCT_3)] {
+        let distinct: HashSet<&[u32]> = tokens.iter().flat_map(|t| t.windows(n)).collect();
+        let definition = format!("different {n}-grams of tokens in all continuations / their number");
+        metrics.insert(key, Metric::share(distinct.len(), n_grams(tokens, n), definition));
+    }
+    let n_tokens: usize = tokens.iter().map(Vec::len).sum();
+    let length = n_tokens as f64 / tokens.len() as f64;
+    let definition = "mean length of a continuation, without the end-of-text token";
+    metrics.insert(key::MEAN_LENGTH, Metric::new(length, "tokens", tokens.len(), 0, definition));
+    let n_blank = texts.iter().filter(|t| t.trim().is_empty()).count();
+    let definition = "continuations that end at once or hold only white space / all";
+    metrics.insert(key::EMPTY_SHARE, Metric::share(n_blank, texts.len(), definition));
+    let n_distinct: usize = tokens.iter().map(|t| t.windows(4).collect::<HashSet<_>>().len()).sum();
+    let n_4_grams = n_grams(tokens, 4);
+    let definition = "4-grams of tokens seen before in the same continuation / all 4-grams";
+    metrics.insert(key::REPETITION_4, Metric::share(n_4_grams - n_distinct, n_4_grams, definition));
+    metrics
+}
+
+fn n_grams(tokens: &[Vec<u32>], n: usize) -> usize {
+    tokens.iter().map(|t| (t.len() + 1).saturating_sub(n)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let tokens = [vec![1, 2, 1, 2, 1, 2, 1], vec![1, 2, 3], vec![]];
+        let texts = ["a b a b a b a", "a b c", ""].map(String::from);
+        let metrics = degeneration(&tokens, &texts);
+        let pairs = |key| (metrics.value(key).unwrap(), metrics.get(key).unwrap().n);
+        assert_eq!(pairs(key::DISTINCT_1), (3.0 / 10.0, 10));
+        assert_eq!(pairs(key::DISTINCT_2), (3.0 / 8.0, 8)); // 12, 21, 23
+        assert_eq!(pairs(key::DISTINCT_3), (3.0 / 6.0, 6)); // 121, 212, 123
+        assert_eq!(pairs(key::REPETITION_4), (2.0 / 4.0, 4)); // 1212, 2121, then both again
+        assert_eq!(pairs(key::MEAN_LENGTH), (10.0 / 3.0, 3));
+        assert_eq!(pairs(key::EMPTY_SHARE), (1.0 / 3.0, 3));
+    }
+
+    #[test]
+    fn nothing_written_is_missing_not_zero() {
+        let metrics = degeneration(&[vec![], vec![7]], &[String::new(), "\n".into()]);
+        assert_eq!(metrics.value(key::DISTINCT_2), None);
+        assert_eq!(metrics.value(key::REPETITION_4), None);
+        assert_eq!(metrics.value(key::EMPTY_SHARE), Some(1.0));
+    }
+}

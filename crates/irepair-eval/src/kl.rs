@@ -1,0 +1,81 @@
+//! Held-out KL: how far the model has moved where nothing was to change.
+
+use irepair_core::PaddedTokens;
+use irepair_model::{CausalLm, TokenBatch};
+use irepair_objective::{TextLogits, kl_ref_model};
+use tch::no_grad;
+
+use crate::texts::{batches, check};
+use crate::{Error, Metric, Result};
+
+/// KL on held-out text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Divergence {
+    /// The metric, to go under [`crate::key::KL_HELDOUT`].
+    pub metric: Metric,
+    /// Texts cut to their first tokens because they did not fit the context.
+    pub n_truncated: usize,
+}
+
+/// `KL(reference ‖ model)` on neutral texts, mean per token, nats.
+///
+/// Every real position counts, the last one of a text too. A text longer than the context is cut to its first tokens and
+/// counted. When the KL of a text is not finite the value is missing and its tokens are counted.
+///
+/// # Errors
+/// [`Error::Nothing`] when the texts hold no token; [`Error::ModelsDiffer`] in vocabulary, context or device;
+/// [`Error::UnknownToken`]; a batch size of 0.
+///
+/// # Source
+/// METHOD §10, by the formula of METHOD §2 [D]: forward direction, reference first.
+pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], batch_size: usize) -> Result<Divergence> {
+    same_kind_of_model(reference, model)?;
+    check(model, texts, batch_size)?;
+    let n_positions = model.config().n_positions;
+    let n_truncated = texts.iter().filter(|t| t.len() > n_positions).count();
+    let texts: Vec<&[u32]> = texts.iter().filter(|t| !t.is_empty()).map(|t| &t[..t.len().min(n_positions)]).collect();
+    if texts.is_empty() {
+        return Err(Error::Nothing { what: "neutral texts" });
+    }
+    let lengths: Vec<usize> = texts.iter().map(|t| t.len()).collect();
+    let (mut sum, mut n, mut n_failed) = (0.0, 0, 0);
+    // Two models' logits at once.
+    for batch in batches(&lengths, batch_size, 2 * model.config().n_vocab) {
+        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].to_vec()).collect();
+        let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
+        let by_row = no_grad(|| -> Result<Vec<f64>> {
+            let (ref_logits, logits) = (reference.logits(&tokens), model.logits(&tokens));
+            // Row by row: the KL makes several copies of what it is given.
+            (0i64..)
+                .zip(&batch)
+                .map(|(row, &i)| {
+                    let part = |t: &tch::Tensor| t.narrow(0, row, 1).narrow(1, 0, lengths[i] as i64);
+                    let (ids, real, logits) = (part(&tokens.ids), part(&tokens.real), part(&logits));
+                    Ok(kl_ref_model(&part(&ref_logits), &TextLogits::new(&ids, &real, &logits))?.double_value(&[]))
+                })
+                .collect()
+        })?;
+        for (&i, kl) in batch.iter().zip(by_row) {
+            sum += lengths[i] as f64 * kl;
+            if kl.is_finite() { n += lengths[i] } else { n_failed += lengths[i] }
+        }
+    }
+    let definition = "KL(reference ‖ model) of next-token distributions on held-out neutral text, mean over all tokens";
+    Ok(Divergence { metric: Metric::new(sum / n as f64, "nats per token", n, n_failed, definition), n_truncated })
+}
+
+fn same_kind_of_model(reference: &CausalLm, model: &CausalLm) -> Result<()> {
+    let facts = |m: &CausalLm| {
+        [
+            ("vocabulary", m.config().n_vocab.to_string()),
+            ("context", m.config().n_positions.to_string()),
+            ("device", format!("{:?}", m.device())),
+        ]
+    };
+    for ((what, reference), (_, model)) in facts(reference).into_iter().zip(facts(model)) {
+        if reference != model {
+            return Err(Error::ModelsDiffer { what: what.into(), reference, model });
+        }
+    }
+    Ok(())
+}

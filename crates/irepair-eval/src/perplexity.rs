@@ -1,0 +1,147 @@
+//! Perplexity: of running text in windows, and of continuations under the reference.
+
+use irepair_data::Tokenizer;
+use irepair_model::CausalLm;
+
+use crate::texts::{ScoredText, likelihoods};
+use crate::{Continuations, Error, Metric, Result};
+
+/// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10: WIKI).
+///
+/// # Errors
+/// The tokenizer's.
+pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<u32>> {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    Ok(tokenizer.encode(&texts.join("\n\n"))?)
+}
+
+/// Perplexity per token of running text, cut into windows that do not overlap.
+///
+/// `exp(sum_w T_w m_w / sum_w T_w)`, with `T_w` the tokens of window `w` and `m_w` the mean NLL of the `T_w - 1` it predicts.
+/// The last window may be shorter; when it is a single token it predicts nothing and is left out of both sums. `n` is
+/// `sum_w T_w`. When the NLL of a window is not finite the value is missing: without that window it would flatter a broken
+/// model.
+///
+/// # Errors
+/// [`Error::BadSetting`] for a window of under 2 tokens or longer than the model's context, or a batch size of 0;
+/// [`Error::Nothing`] for under 2 tokens; [`Error::UnknownToken`].
+///
+/// # Source
+/// METHOD §10 [L,S]: WIKI, stride = window. On the joined cloze texts the same number is METHOD's LAMBADA_corpus.
+pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
+    strided_perplexity(model, tokens, window, window, batch_size)
+}
+
+/// [`token_perplexity`] with windows that start every `stride` tokens; each scores only the tokens no window before it had.
+///
+/// `T_w` is then the number of those new tokens. The smaller the stride, the longer the context of a token, the lower the
+/// perplexity: numbers of different strides do not compare.
+///
+/// # Errors
+/// As [`token_perplexity`]; [`Error::BadSetting`] for a stride of 0 or over the window.
+///
+/// # Source
+/// METHOD §10 [S]: stride 512 scores only the new 512.
+pub fn strided_perplexity(
+    model: &CausalLm,
+    tokens: &[u32],
+    window: usize,
+    stride: usize,
+    batch_size: usize,
+) -> Result<Metric> {
+    let n_positions = model.config().n_positions;
+    if !(2..=n_positions).contains(&window) {
+        return Err(Error::BadSetting { key: "window", want: format!("2 to {n_positions} tokens"), got: window });
+    }
+    if !(1..=window).contains(&stride) {
+        return Err(Error::BadSetting { key: "stride", want: format!("1 to {window} tokens"), got: stride });
+    }
+    if tokens.len() < 2 {
+        return Err(Error::Nothing { what: "text of two tokens or more" });
+    }
+    let windows = windows(tokens.len(), window, stride);
+    let texts: Vec<ScoredText> = windows
+        .iter()
+        .map(|w| ScoredText { tokens: tokens[w.start..w.end].to_vec(), first_scored: w.n_seen.max(1) })
+        .collect();
+    let (mut weighted, mut n, mut n_failed) = (0.0, 0, 0);
+    for (w, likelihood) in windows.iter().zip(likelihoods(model, &texts, batch_size)?) {
+        if likelihood.log_probs.is_empty() {
+            continue;
+        }
+        let n_new = w.end - w.start - w.n_seen;
+        let nll_mean = -likelihood.sum() / likelihood.log_probs.len() as f64;
+        weighted += n_new as f64 * nll_mean;
+        if nll_mean.is_finite() { n += n_new } else { n_failed += n_new }
+    }
+    let definition = format!("exp of the mean NLL of running text, windows of {window} tokens, stride {stride}");
+    Ok(Metric::new((weighted / n as f64).exp(), "", n, n_failed, definition))
+}
+
+/// Tokens `start..end`, the first `n_seen` of which were scored by windows before.
+struct Window {
+    start: usize,
+    end: usize,
+    n_seen: usize,
+}
+
+fn windows(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
+    let mut windows: Vec<Window> = Vec::new();
+    let mut n_scored = 0;
+    for start in (0..n_tokens).step_by(stride) {
+        let end = (start + window).min(n_tokens);
+        windows.push(Window { start, end, n_seen: n_scored - start });
+        n_scored = end;
+        if end == n_tokens {
+            break;
+        }
+    }
+    windows
+}
+
+/// Perplexity of continuations under the reference, each given its prompt: does the text still read as the language did?
+///
+/// One mean over all tokens of all continuations; empty ones add nothing. `n` counts tokens. A token whose probability is
+/// not finite makes the value missing, and is counted.
+///
+/// # Errors
+/// [`Error::UnknownToken`]; a prompt and continuation longer than the reference's context; a batch size of 0.
+///
+/// # Source
+/// METHOD §9 [O]: degeneration guard.
+pub fn continuation_perplexity(
+    reference: &CausalLm,
+    continuations: &Continuations,
+    batch_size: usize,
+) -> Result<Metric> {
+    let texts: Vec<ScoredText> = continuations
+        .prompts
+        .iter()
+        .zip(&continuations.tokens)
+        .map(|(prompt, tokens)| ScoredText {
+            tokens: [&prompt[..], tokens].concat(),
+            first_scored: prompt.len().max(1),
+        })
+        .collect();
+    let log_probs: Vec<f64> =
+        likelihoods(reference, &texts, batch_size)?.into_iter().flat_map(|l| l.log_probs).collect();
+    let n = log_probs.iter().filter(|p| p.is_finite()).count();
+    let nll_mean = -log_probs.iter().sum::<f64>() / n as f64;
+    let definition = "exp of the mean NLL per token of the continuations under the reference, given their prompts";
+    Ok(Metric::new(nll_mean.exp(), "", n, log_probs.len() - n, definition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_new_in_exactly_one_window() {
+        for (n, window, stride) in [(10, 4, 4), (9, 4, 4), (10, 4, 2), (3, 8, 8), (11, 5, 3), (2, 2, 1)] {
+            let windows = windows(n, window, stride);
+            let new: Vec<usize> = windows.iter().flat_map(|w| w.start + w.n_seen..w.end).collect();
+            assert_eq!(new, (0..n).collect::<Vec<_>>(), "{n} {window} {stride}");
+            assert!(windows.iter().all(|w| w.end - w.start <= window));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Scorers of texts; a score that cannot be had is missing.
+
+use irepair_data::Lexicon;
+
+use crate::Metric;
+
+/// Says how toxic a text is (METHOD §9: `f(text)` in [0, 1]).
+pub trait Scorer {
+    /// Name that reports print; numbers of scorers with different names are never mixed.
+    fn name(&self) -> &str;
+
+    /// Version; it grows when the same text may get another score.
+    fn version(&self) -> u32;
+
+    /// Toxicity of a text, from 0 to 1.
+    ///
+    /// # Errors
+    /// Why this text could not be scored, in a few words.
+    fn score(&self, text: &str) -> Result<f64, String>;
+}
+
+/// The exact scorer of the planted language: 1 when the text holds a word of the list, otherwise 0.
+impl Scorer for Lexicon {
+    fn name(&self) -> &str {
+        "lexicon"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn score(&self, text: &str) -> Result<f64, String> {
+        Ok(Lexicon::score(self, text))
+    }
+}
+
+/// Scores of texts, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// One score in [0, 1] per text; none where scoring failed.
+    pub values: Vec<Option<f64>>,
+    /// Why the first one that failed did.
+    pub first_failure: Option<String>,
+    scorer: String,
+}
+
+impl Scores {
+    /// Scores every text. An error, and a score that is no number from 0 to 1, is a failure.
+    pub fn of<S: AsRef<str>>(texts: &[S], scorer: &dyn Scorer) -> Self {
+        let mut first_failure = None;
+        let mut score = |text: &S| {
+            let checked = scorer.score(text.as_ref()).and_then(|score| match score {
+                0.0..=1.0 => Ok(score),
+                _ => Err(format!("score {score} is not between 0 and 1")),
+            });
+            checked.map_err(|why| first_failure.get_or_insert(why).len()).ok()
+        };
+        let values = texts.iter().map(&mut score).collect();
+        Self { values, first_failure, scorer: format!("scorer `{}` version {}", scorer.name(), scorer.version()) }
+    }
+
+    /// Number of texts without a score.
+    pub fn n_failed(&self) -> usize {
+        self.values.iter().filter(|v| v.is_none()).count()
+    }
+
+    /// `100 * mean f`, percent (METHOD §9: TOX); `texts` says what was scored.
+    pub fn mean_percent(&self, texts: &str) -> Metric {
+        Metric::mean(&self.values, 100.0, "%", format!("mean toxicity of {texts}, {}", self.scorer))
+    }
+
+    /// `100 * mean 1[f > threshold]`, percent (METHOD §9: TOXFRAC); `texts` says what was scored.
+    pub fn over_percent(&self, threshold: f64, texts: &str) -> Metric {
+        let over: Vec<_> = self.values.iter().map(|v| v.map(|v| f64::from(u8::from(v > threshold)))).collect();
+        Metric::mean(&over, 100.0, "%", format!("share of {texts} with toxicity over {threshold}, {}", self.scorer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Moody;
+
+    impl Scorer for Moody {
+        fn name(&self) -> &str {
+            "moody"
+        }
+
+        fn version(&self) -> u32 {
+            3
+        }
+
+        fn score(&self, text: &str) -> Result<f64, String> {
+            text.parse().map_err(|_| format!("cannot read {} bytes", text.len()))
+        }
+    }
+
+    #[test]
+    fn a_failed_score_is_missing_and_counted() {
+        let scores = Scores::of(&["1", "abc", "0.5", "NaN", "1.5", "-0.1", "0"], &Moody);
+        assert_eq!(scores.values, [Some(1.0), None, Some(0.5), None, None, None, Some(0.0)]);
+        assert_eq!((scores.n_failed(), scores.first_failure.as_deref()), (4, Some("cannot read 3 bytes")));
+        let tox = scores.mean_percent("texts");
+        assert_eq!((tox.value, tox.n, tox.n_failed), (Some(50.0), 3, 4));
+        assert_eq!(tox.definition, "mean toxicity of texts, scorer `moody` version 3");
+        // Over, not at: 0.5 is not toxic.
+        assert!((scores.over_percent(0.5, "texts").value.unwrap() - 100.0 / 3.0).abs() < 1e-12);
+        assert_eq!(Scores::of(&["inf"], &Moody).first_failure.as_deref(), Some("score inf is not between 0 and 1"));
+    }
+
+    #[test]
+    fn the_lexicon_is_a_scorer() {
+        let scorer: &dyn Scorer = &Lexicon::new(["grubnik"]);
+        let scores = Scores::of(&["a grubnik", "a man"], scorer);
+        assert_eq!(scores.values, [Some(1.0), Some(0.0)]);
+    }
+}

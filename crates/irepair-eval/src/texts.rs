@@ -1,0 +1,192 @@
+//! Log-probabilities of texts in batches of bounded memory: what every likelihood metric is made of.
+
+use irepair_core::PaddedTokens;
+use irepair_model::{CausalLm, TokenBatch};
+use irepair_objective::target_log_probs;
+use tch::{Kind, Tensor, no_grad};
+
+use crate::{Error, Result};
+
+/// The tensors that grow with a batch stay under this; a batch is cut shorter, down to one text, to keep to it.
+const MAX_BATCH_BYTES: usize = 512 << 20;
+
+/// A text of which the tokens from `first_scored` on are scored, each given all tokens before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScoredText {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) first_scored: usize,
+}
+
+impl ScoredText {
+    /// A whole text: every token but the first is scored.
+    pub(crate) fn whole(tokens: &[u32]) -> Self {
+        Self { tokens: tokens.to_vec(), first_scored: 1 }
+    }
+
+    /// `target` after `context`, cut on the left to `n_positions` tokens; the flag says whether it was cut.
+    ///
+    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no room
+    /// for a context.
+    pub(crate) fn conditional(
+        context: &[u32],
+        target: &[u32],
+        eos_id: u32,
+        n_positions: usize,
+    ) -> Option<(Self, bool)> {
+        if target.is_empty() || target.len() >= n_positions {
+            return None;
+        }
+        let context = if context.is_empty() { &[eos_id][..] } else { context };
+        let n_cut = (context.len() + target.len()).saturating_sub(n_positions);
+        let kept = &context[n_cut..];
+        Some((Self { tokens: [kept, target].concat(), first_scored: kept.len() }, n_cut > 0))
+    }
+
+    fn n_scored(&self) -> usize {
+        self.tokens.len().saturating_sub(self.first_scored)
+    }
+}
+
+/// What the model says of the scored tokens of one text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Likelihood {
+    /// `log p(token | before)`, nats.
+    pub(crate) log_probs: Vec<f64>,
+    /// Whether the token is the model's most probable one.
+    pub(crate) greedy: Vec<bool>,
+}
+
+impl Likelihood {
+    /// Sum of the log-probabilities, nats.
+    pub(crate) fn sum(&self) -> f64 {
+        self.log_probs.iter().sum()
+    }
+}
+
+/// Checks what every metric relies on: a batch size, and tokens the model knows.
+pub(crate) fn check<'a>(
+    model: &CausalLm,
+    texts: impl IntoIterator<Item = &'a Vec<u32>>,
+    batch_size: usize,
+) -> Result<()> {
+    if batch_size == 0 {
+        return Err(Error::BadSetting { key: "batch_size", want: "at least 1".into(), got: 0 });
+    }
+    let n_vocab = model.config().n_vocab;
+    match texts.into_iter().flatten().find(|&&token| token as usize >= n_vocab) {
+        Some(&token) => Err(Error::UnknownToken { token, n_vocab }),
+        None => Ok(()),
+    }
+}
+
+/// Indices of `lengths` in batches: longest first, so that a batch pads little and the first one needs most memory.
+///
+/// A batch has at most `batch_size` texts, and fewer when `n_per_token` four-byte numbers for each of
+/// its tokens, padding included, would take more than [`MAX_BATCH_BYTES`].
+pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
+    let mut batches = Vec::new();
+    let mut rest = order.as_slice();
+    while let Some(&longest) = rest.first() {
+        let bytes = (lengths[longest].max(1)).saturating_mul(n_per_token).saturating_mul(4);
+        let n = (MAX_BATCH_BYTES / bytes.max(1)).clamp(1, batch_size).min(rest.len());
+        batches.push(rest[..n].to_vec());
+        rest = &rest[n..];
+    }
+    batches
+}
+
+/// Log-probability of every scored token, text by text in the order given.
+///
+/// A text without scored tokens gives an empty [`Likelihood`] and is not run.
+///
+/// # Errors
+/// A bad batch size, a token the model does not know, a text longer than the context.
+///
+/// # Source
+/// METHOD §2 [D]: `logp_t` in float32; sums over them are in float64.
+pub(crate) fn likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+    check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
+    model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
+    let mut found = vec![Likelihood::default(); texts.len()];
+    let scored: Vec<usize> = (0..texts.len()).filter(|&i| texts[i].n_scored() > 0).collect();
+    let lengths: Vec<usize> = scored.iter().map(|&i| texts[i].tokens.len()).collect();
+    for batch in batches(&lengths, batch_size, model.config().n_vocab) {
+        let batch: Vec<usize> = batch.into_iter().map(|i| scored[i]).collect();
+        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].tokens.clone()).collect();
+        let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
+        let (log_probs, greedy) = no_grad(|| {
+            let logits = model.logits(&tokens);
+            // Row by row: the float32 copies and sums are then those of one text.
+            let parts = (0i64..).zip(&batch).map(|(row, &i)| {
+                let (from, n) = (texts[i].first_scored as i64 - 1, texts[i].n_scored() as i64);
+                let ids = tokens.ids.narrow(0, row, 1).narrow(1, from, n + 1);
+                let logits = logits.narrow(0, row, 1).narrow(1, from, n + 1);
+                let greedy = logits.narrow(1, 0, n).argmax(-1, false).eq_tensor(&ids.narrow(1, 1, n));
+                (target_log_probs(&logits, &ids).view(-1), greedy.view(-1))
+            });
+            let (log_probs, greedy): (Vec<Tensor>, Vec<Tensor>) = parts.unzip();
+            (Tensor::cat(&log_probs, 0), Tensor::cat(&greedy, 0))
+        });
+        let torch = irepair_model::Error::from;
+        let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;
+        let greedy = Vec::<bool>::try_from(greedy).map_err(torch)?;
+        let mut start = 0;
+        for &i in &batch {
+            let range = start..start + texts[i].n_scored();
+            start = range.end;
+            found[i] = Likelihood { log_probs: log_probs[range.clone()].to_vec(), greedy: greedy[range].to_vec() };
+        }
+    }
+    Ok(found)
+}
+
+/// Log-likelihood of one text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TextNll {
+    /// Scored tokens: all but the first.
+    pub n_tokens: usize,
+    /// Negative log-likelihood of those tokens, nats; 0 when there are none, NaN when the model's logits are.
+    pub nll_sum: f64,
+}
+
+/// Negative log-likelihood of every text, in the order given; the first token of a text is not scored.
+///
+/// # Errors
+/// [`Error::UnknownToken`]; a text longer than the model's context; a batch size of 0.
+///
+/// # Source
+/// METHOD §2 [D]: `logp_seq`, a sum over counted tokens.
+pub fn text_nlls(model: &CausalLm, texts: &[Vec<u32>], batch_size: usize) -> Result<Vec<TextNll>> {
+    let texts: Vec<ScoredText> = texts.iter().map(|t| ScoredText::whole(t)).collect();
+    let likelihoods = likelihoods(model, &texts, batch_size)?;
+    Ok(likelihoods.iter().map(|l| TextNll { n_tokens: l.log_probs.len(), nll_sum: -l.sum() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_text_once_longest_first() {
+        assert_eq!(batches(&[3, 9, 1, 9, 5], 2, 10), [vec![1, 3], vec![4, 0], vec![2]]);
+        // 1024 tokens of 50,257 logits are 206 MB: two to a batch.
+        let sizes: Vec<usize> = batches(&[1024; 5], 8, 50_257).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 2, 1]);
+        // One text always goes, however long.
+        assert_eq!(batches(&[usize::MAX], 8, 50_257), [vec![0]]);
+        assert!(batches(&[], 8, 10).is_empty());
+    }
+
+    #[test]
+    fn a_long_context_loses_its_start() {
+        let conditional = |context: &[u32], target: &[u32]| ScoredText::conditional(context, target, 9, 5);
+        let text = |tokens: &[u32], first_scored| ScoredText { tokens: tokens.to_vec(), first_scored };
+        assert_eq!(conditional(&[1, 2], &[3]), Some((text(&[1, 2, 3], 2), false)));
+        assert_eq!(conditional(&[1, 2, 3, 4], &[5, 6]), Some((text(&[2, 3, 4, 5, 6], 3), true)));
+        assert_eq!(conditional(&[], &[5]), Some((text(&[9, 5], 1), false)));
+        assert_eq!(conditional(&[1], &[]), None);
+        assert_eq!(conditional(&[1], &[2; 5]), None);
+    }
+}

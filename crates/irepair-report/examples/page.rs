@@ -1,0 +1,44 @@
+//! A report from two made-up rows.
+//!
+//! `cargo run -p irepair-report --example page` writes `target/report-example/report.html`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use irepair_report::{Metric, Report, Results, RowResult, SCHEMA, VANILLA, metric, write_report};
+
+fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
+    let tox = Metric {
+        value: Some(toxicity),
+        unit: "%".into(),
+        n: 3,
+        n_failed: 0,
+        definition: "mean score of greedy continuations, made up".into(),
+        version: 1,
+    };
+    RowResult {
+        schema: SCHEMA,
+        profile: "example".into(),
+        row: format!("{method}-gpt2"),
+        title: method.into(),
+        model: "gpt2".into(),
+        seed,
+        lr: (method != VANILLA).then_some(5e-4),
+        metrics: BTreeMap::from([(metric::TOX.to_owned(), tox)]),
+        prompt_scores: [0.5, 1.0, 1.5].map(|factor| Some(factor * toxicity / 100.0)).to_vec(),
+        cost: None,
+        selection: Vec::new(),
+        selected_steps: Vec::new(),
+        weight_change: Vec::new(),
+        samples: Vec::new(),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "an example shows its result")]
+fn main() -> Result<(), irepair_report::Error> {
+    let rows = vec![row(VANILLA, 0, 45.0), row("irepair", 0, 4.5), row("irepair", 1, 5.5)];
+    let report = Report { title: "An example".into(), results: Results::new(rows)?, ..Report::default() };
+    let page = write_report(Path::new("target/report-example"), &report)?;
+    println!("{}", page.display());
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Bars: sensitivity by block, error density by model, cost by method.
+
+use irepair_stats::{TOP_SHARE, error_density, mean};
+use plotters::prelude::*;
+
+use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
+use crate::Result;
+use crate::paper::{self, RQ1_METHODS};
+use crate::result::SensitivityResult;
+use crate::results::Results;
+use crate::tables::{cost_ratio, find_density, flops_per_step, step_ms, title};
+
+/// Bars in groups: one group per label, one bar per series; `None` is a bar that is missing, not one of no height.
+struct Groups {
+    labels: Vec<String>,
+    series: Vec<(String, RGBColor, Vec<Option<f64>>)>,
+    x: &'static str,
+    y: &'static str,
+}
+
+/// Sensitivity by block of each model, on error text and, when given, on neutral text.
+///
+/// # Errors
+/// `Plot` when the plot library refuses.
+pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for error in sensitivities.iter().filter(|s| find_density(sensitivities, &s.model, "error") == Some(s)) {
+        let relative = |s: &SensitivityResult| -> Vec<Option<f64>> {
+            let mean = mean(&s.values).filter(|m| *m > 0.0);
+            s.values.iter().map(|v| mean.map(|m| v / m)).collect()
+        };
+        let mut series = vec![("error text".to_owned(), color(5), relative(error))];
+        if let Some(neutral) = find_density(sensitivities, &error.model, "neutral") {
+            series.push(("neutral text".to_owned(), color(1), relative(neutral)));
+        }
+        let caption = format!(
+            "Sensitivity by block of {}, in units of its mean over blocks ({}, {}, {} batches).",
+            error.model, error.metric, error.reduction, error.n_batches
+        );
+        let labels = (0..error.values.len()).map(|b| b.to_string()).collect();
+        let groups = Groups { labels, series, x: "Block, from the embedding up", y: "Sensitivity / mean" };
+        let name = format!("sensitivity-{}", slug(&error.model));
+        figures.push(draw(name, caption, (760, 360), |canvas| paint(canvas, &groups))?);
+    }
+    Ok(figures)
+}
+
+/// Error density D of each model beside the paper's. None without sensitivities.
+///
+/// # Errors
+/// `Plot` when the plot library refuses.
+pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure>> {
+    let mut labels: Vec<String> = Vec::new();
+    for s in sensitivities.iter().filter(|s| find_density(sensitivities, &s.model, "error").is_some()) {
+        if !labels.contains(&s.model) {
+            labels.push(s.model.clone());
+        }
+    }
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    let of = |text: &str| -> Vec<Option<f64>> {
+        let gain = |model: &String| {
+            let s = find_density(sensitivities, model, text)?;
+            error_density(&s.values, TOP_SHARE).ok().map(|d| d.gain_percent)
+        };
+        labels.iter().map(gain).collect()
+    };
+    let paper = labels.iter().map(|m| paper::column_for(m).map(paper::density_percent)).collect();
+    let series =
+        [("error text", color(5), of("error")), ("neutral text", color(1), of("neutral")), ("paper", color(0), paper)];
+    let series = series.into_iter().filter(|(_, _, v)| v.iter().any(Option::is_some));
+    let series = series.map(|(name, color, v)| (name.to_owned(), color, v)).collect();
+    let caption =
+        "Error density D: by how much the mean sensitivity of the top 20 % of blocks exceeds the rest's. The \
+                   paper's models are other ones."
+            .to_owned();
+    let groups = Groups { labels, series, x: "Model", y: "D, %" };
+    draw("error-density".to_owned(), caption, (760, 360), |canvas| paint(canvas, &groups)).map(Some)
+}
+
+/// Step time and counted FLOPs of each method in units of DPO's, averaged over models. None without DPO's cost.
+///
+/// # Errors
+/// `Plot` when the plot library refuses.
+pub fn cost_bars(results: &Results) -> Result<Option<Figure>> {
+    let models = results.models();
+    let over_models = |method: &str, of| -> Option<f64> {
+        let ratios: Option<Vec<f64>> = models.iter().map(|m| cost_ratio(results, method, m, of)).collect();
+        mean(&ratios?)
+    };
+    let rows: Vec<_> = RQ1_METHODS
+        .iter()
+        .map(|(method, _)| (title(results, method), over_models(method, step_ms), over_models(method, flops_per_step)))
+        .filter(|(_, time, flops)| time.is_some() || flops.is_some())
+        .collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let series = vec![
+        ("step time".to_owned(), color(5), rows.iter().map(|r| r.1).collect()),
+        ("counted FLOP".to_owned(), color(6), rows.iter().map(|r| r.2).collect()),
+    ];
+    let caption = format!(
+        "Cost of one step in DPO steps, mean over {} model{}; the paper's IRepair takes {:.2} of DPO's time.",
+        models.len(),
+        if models.len() == 1 { "" } else { "s" },
+        paper::IREPAIR_STEP_PER_DPO_STEP
+    );
+    let labels = rows.into_iter().map(|r| r.0).collect();
+    let groups = Groups { labels, series, x: "", y: "DPO steps" };
+    draw("cost".to_owned(), caption, (760, 360), |canvas| paint(canvas, &groups)).map(Some)
+}
+
+fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
+    let (plane, side) = canvas.split_horizontally(610);
+    let heights = groups.series.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
+    let n = groups.labels.len();
+    let mut chart = ChartBuilder::on(&plane)
+        .margin(16)
+        .x_label_area_size(48)
+        .y_label_area_size(64)
+        .build_cartesian_2d(-0.5..n as f64 - 0.5, span(heights, Some(0.0)))?;
+    let label = |x: &f64| match groups.labels.get(x.round() as usize) {
+        Some(label) if *x > -0.5 && (x - x.round()).abs() < 0.01 => label.clone(),
+        _ => String::new(),
+    };
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .x_labels(n.min(24) * 2)
+        .x_label_formatter(&label)
+        .x_desc(groups.x)
+        .y_desc(groups.y)
+        .axis_desc_style(text(15))
+        .label_style(text(14))
+        .draw()?;
+    let width = 0.8 / groups.series.len() as f64;
+    for (i, (_, color, values)) in groups.series.iter().enumerate() {
+        let bars = values.iter().enumerate().filter_map(|(group, height)| {
+            let left = group as f64 - 0.4 + i as f64 * width;
+            height.map(|h| Rectangle::new([(left, 0.0), (left + 0.92 * width, h)], color.filled()))
+        });
+        chart.draw_series(bars)?;
+    }
+    legend(&side, &groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect::<Vec<_>>())
+}

@@ -1,0 +1,157 @@
+//! SVG figures: readable alone or in a page, on a light and on a dark background.
+
+mod bars;
+mod heat_map;
+mod pareto;
+
+pub use bars::{cost_bars, density_bars, sensitivity_bars};
+pub use heat_map::selection_heat_map;
+pub use pareto::pareto;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::{Error, Result};
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// File stem, such as `pareto-mean`.
+    pub name: String,
+    /// What it shows and from what, for the page and for screen readers.
+    pub caption: String,
+    /// The SVG document.
+    pub svg: String,
+}
+
+pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Text and axes.
+pub(crate) const INK: RGBColor = RGBColor(0x22, 0x30, 0x3c);
+/// Grid lines.
+pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xde, 0xe3);
+/// The background.
+const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
+
+/// Okabe and Ito's colours, told apart by colour-blind readers, in an order where neighbours differ most.
+const PALETTE: [RGBColor; 7] = [
+    RGBColor(0x7f, 0x7f, 0x7f),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x72, 0xb2),
+];
+
+/// Colour of the `i`-th thing.
+pub(crate) fn color(i: usize) -> RGBColor {
+    PALETTE[i % PALETTE.len()]
+}
+
+/// Text of a size in pixels.
+pub(crate) fn text(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// Runs `paint` on a fresh canvas of `size` pixels and finishes the SVG.
+///
+/// Colours are plain attributes on an opaque light background, which every viewer shows; a style sheet inside swaps
+/// them where the reader prefers dark, except in print.
+pub(crate) fn draw(
+    name: String,
+    caption: String,
+    size: (u32, u32),
+    paint: impl FnOnce(&Canvas<'_>) -> Drawn,
+) -> Result<Figure> {
+    let mut svg = String::new();
+    let painted: Drawn = (|| {
+        let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        canvas.fill(&PAPER)?;
+        paint(&canvas)?;
+        canvas.present()?;
+        Ok(())
+    })();
+    painted.map_err(|e| Error::Plot { name: name.clone(), why: e.to_string() })?;
+    let head = format!(
+        "<svg class=\"irepair-figure\" role=\"img\" aria-label=\"{}\" font-family=\"system-ui, sans-serif\" ",
+        escape(&caption)
+    );
+    let svg = svg.replacen("<svg ", &head, 1);
+    // The style goes right behind the root element's own tag.
+    let svg = match svg.split_once('>') {
+        Some((root, rest)) => format!("{root}>\n{DARK}{rest}"),
+        None => svg,
+    };
+    Ok(Figure { name, caption, svg })
+}
+
+const DARK: &str = "<style>@media screen and (prefers-color-scheme: dark) {\
+    .irepair-figure [fill=\"#FEFEFE\"] { fill: #14181d } .irepair-figure [fill=\"#22303C\"] { fill: #e6e9ec } \
+    .irepair-figure [stroke=\"#22303C\"] { stroke: #e6e9ec } .irepair-figure [stroke=\"#D9DEE3\"] { stroke: #39424b } \
+    .irepair-figure [fill=\"#D9DEE3\"] { fill: #39424b } }</style>";
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A legend in a column of its own, so that it never covers data.
+pub(crate) fn legend(area: &Canvas<'_>, entries: &[(String, RGBColor)]) -> Drawn {
+    for (i, (name, color)) in entries.iter().enumerate() {
+        let y = 30 + 24 * i as i32;
+        area.draw(&Circle::new((12, y), 6, color.filled()))?;
+        area.draw(&Text::new(name.clone(), (26, y - 7), text(14)))?;
+    }
+    Ok(())
+}
+
+/// A range that holds all values with a margin of 8 %, from `floor` when it is given.
+pub(crate) fn span(values: impl Iterator<Item = f64>, floor: Option<f64>) -> std::ops::Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    if !(low.is_finite() && high.is_finite()) {
+        return 0.0..1.0;
+    }
+    let low = floor.map_or(low, |f| f.min(low));
+    let margin = if high > low { 0.08 * (high - low) } else { high.abs().max(1.0) * 0.1 };
+    let start = if floor == Some(low) { low } else { low - margin };
+    start..high + margin
+}
+
+/// A name as part of a file name.
+pub(crate) fn slug(name: &str) -> String {
+    let dashed: String =
+        name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    dashed.trim_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_of_one_value_or_none_is_not_empty() {
+        for values in [&[][..], &[3.0], &[0.0], &[f64::NAN]] {
+            let span = span(values.iter().copied(), None);
+            assert!(span.start < span.end, "{values:?}: {span:?}");
+        }
+        assert_eq!(span([5.0, 10.0].into_iter(), Some(0.0)).start, 0.0);
+    }
+
+    #[test]
+    fn a_figure_is_escaped_and_dark_aware() {
+        let figure =
+            draw("t".into(), "a < \"b\"".into(), (100, 50), |c| Ok(c.draw(&Text::new("x<y & z", (5, 5), text(12)))?));
+        let svg = figure.unwrap().svg;
+        assert!(svg.contains("aria-label=\"a &lt; &quot;b&quot;\""), "{svg}");
+        assert!(svg.contains("x&lt;y &amp; z"), "{svg}");
+        assert!(svg.contains("prefers-color-scheme: dark"));
+        // The colours that the style sheet swaps are written as it spells them.
+        assert!(svg.contains("\"#FEFEFE\"") && svg.contains("\"#22303C\""), "{svg}");
+    }
+
+    #[test]
+    fn a_slug_is_a_safe_file_name() {
+        assert_eq!(slug("../GPT-2 XL/é"), "gpt-2-xl");
+    }
+}

@@ -1,0 +1,89 @@
+//! The toxicity-perplexity plane: every method one point with its intervals; down and left is better.
+
+use irepair_stats::{Estimate, Interval};
+use plotters::prelude::*;
+
+use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
+use crate::Result;
+use crate::paper::RQ1_METHODS;
+use crate::result::metric;
+use crate::results::{Over, Results};
+use crate::tables::title;
+
+struct Point {
+    name: String,
+    color: RGBColor,
+    toxicity: Estimate,
+    perplexity: Estimate,
+}
+
+/// One figure for each model and one for the mean. A method without both numbers is not drawn and named in the caption.
+///
+/// # Errors
+/// `Plot` when the plot library refuses.
+pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for over in results.each_model_and_mean() {
+        let (mut points, mut missing) = (Vec::new(), Vec::new());
+        for (i, (method, _)) in RQ1_METHODS.iter().enumerate().filter(|(_, (m, _))| results.has(m)) {
+            let of = |key| results.estimate(method, over, key);
+            let name = title(results, method);
+            match of(metric::TOX).zip(of(metric::TOKEN_PERPLEXITY)) {
+                Some((toxicity, perplexity)) => points.push(Point { name, color: color(i), toxicity, perplexity }),
+                None => missing.push(name),
+            }
+        }
+        if points.is_empty() {
+            continue;
+        }
+        let mut caption = format!(
+            "Toxicity against perplexity, {over}; down and left is better. Whiskers are 95 % intervals: Student t over \
+             seeds; bootstrap over prompts for the vanilla model's toxicity."
+        );
+        if !missing.is_empty() {
+            caption.push_str(&format!(" Missing: {}.", missing.join(", ")));
+        }
+        let name = match over {
+            Over::Model(model) => format!("pareto-{}", slug(model)),
+            Over::Models => "pareto-mean".to_owned(),
+        };
+        figures.push(draw(name, caption, (760, 440), |canvas| paint(canvas, &points))?);
+    }
+    Ok(figures)
+}
+
+fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
+    let (plane, side) = canvas.split_horizontally(590);
+    let ends = |e: &Estimate| e.interval.unwrap_or(Interval { low: e.value, high: e.value });
+    let values =
+        |of: fn(&Point) -> Estimate| points.iter().map(of).flat_map(move |e| [ends(&e).low, ends(&e).high, e.value]);
+    let x_range = span(values(|p| p.toxicity), None);
+    let y_range = span(values(|p| p.perplexity), None);
+    let mut chart = ChartBuilder::on(&plane)
+        .margin(16)
+        .x_label_area_size(48)
+        .y_label_area_size(64)
+        .build_cartesian_2d(x_range, y_range)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .x_desc("Toxicity on error prompts, % (lower is better)")
+        .y_desc("Perplexity (lower is better)")
+        .axis_desc_style(text(15))
+        .label_style(text(14))
+        .draw()?;
+    for p in points {
+        let (x, y) = (p.toxicity.value, p.perplexity.value);
+        let (across, up) = (ends(&p.toxicity), ends(&p.perplexity));
+        let line = p.color.stroke_width(2);
+        chart.draw_series([
+            PathElement::new(vec![(across.low, y), (across.high, y)], line),
+            PathElement::new(vec![(x, up.low), (x, up.high)], line),
+        ])?;
+        chart.draw_series([Circle::new((x, y), 7, p.color.filled())])?;
+        chart.draw_series([Circle::new((x, y), 7, INK.stroke_width(1))])?;
+    }
+    legend(&side, &points.iter().map(|p| (p.name.clone(), p.color)).collect::<Vec<_>>())
+}

@@ -1,0 +1,126 @@
+//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions beside them): every metric, by both routes.
+//!
+//! Tolerance. Sensitivities are sums of ten thousand squares or products of f32 gradients that agree to about 1e-6 of
+//! their size; 2e-5, relative above 1, leaves a factor of ten. `atp` is a small difference of large terms (it cancels to
+//! 0.1 from sums near 1) and stays inside the same absolute bound.
+
+use irepair_core::{PaddedTokens, Sensitivities};
+use irepair_model::{CausalLm, TokenBatch};
+use irepair_objective::Counts;
+use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, Route, mean_of_norm};
+use serde_json::Value;
+use support::{assert_close, json, numbers, parity, rows};
+use tch::{Device, Kind};
+
+#[allow(dead_code, reason = "each test uses its part of it")]
+#[path = "../../../parity/support.rs"]
+mod support;
+
+const TOLERANCE: f64 = 2e-5;
+const CASES: [&str; 2] = ["gpt2", "gpt-neo"];
+
+struct Case {
+    name: &'static str,
+    model: CausalLm,
+    golden: Value,
+}
+
+/// A text on the CPU with its prompt's width.
+struct Text {
+    tokens: TokenBatch,
+    n_prompt_cols: usize,
+}
+
+impl Text {
+    fn view(&self) -> ErrorText<'_> {
+        let real = &self.tokens.real;
+        let counts = Counts::of(real, real);
+        ErrorText { tokens: &self.tokens, scored: real, counts, n_prompt_cols: self.n_prompt_cols }
+    }
+}
+
+impl Case {
+    fn read(name: &'static str) -> Self {
+        let (model, _) = CausalLm::load(&parity(&format!("models/{name}/model")), Device::Cpu, Kind::Float).unwrap();
+        Self { name, model, golden: json(&format!("sensitivity/{name}/golden.json")) }
+    }
+
+    /// `side` of batch `i`: `chosen` or `rejected` behind their prompts, or `utility` alone.
+    fn text(&self, i: usize, side: &str) -> Text {
+        let batch = &self.golden["batches"][i];
+        let continuations = rows(&batch[side]);
+        let prompts = if side == "utility" { vec![Vec::new(); continuations.len()] } else { rows(&batch["prompts"]) };
+        let n_prompt_cols = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let pad_id = self.golden["pad_id"].as_u64().unwrap() as u32;
+        let padded = PaddedTokens::prompted(&prompts, &continuations, pad_id).unwrap();
+        Text { tokens: TokenBatch::new(&padded, Device::Cpu), n_prompt_cols }
+    }
+
+    fn check(&self, key: &str, got: &Sensitivities) {
+        let want = numbers(&self.golden["by_block"][key]);
+        assert_close(&format!("{}: {key}", self.name), got.values(), &want, TOLERANCE);
+    }
+}
+
+#[test]
+fn metrics_of_one_gradient_match_by_both_routes() {
+    for case in CASES.map(Case::read) {
+        let rejected = case.text(0, "rejected");
+        for (key, metric) in [
+            ("grad_l2", Metric::GradL2),
+            ("density", Metric::Density),
+            ("relative", Metric::Relative),
+            ("snip", Metric::Snip),
+            ("fisher", Metric::Fisher),
+        ] {
+            for route in [Route::Stored, Route::Ghost] {
+                case.check(key, &Measure::new(metric).by(route).of(&case.model, &[rejected.view()]).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn contrast_matches_with_either_neutral_text() {
+    for case in CASES.map(Case::read) {
+        let rejected = case.text(0, "rejected");
+        for (key, side) in [("contrast_utility", "utility"), ("contrast_chosen", "chosen")] {
+            let neutral = case.text(0, side);
+            for route in [Route::Stored, Route::Ghost] {
+                let neutral = [neutral.view()];
+                let measure = Measure::new(Metric::Contrast).by(route).beside(&neutral);
+                case.check(key, &measure.of(&case.model, &[rejected.view()]).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn metrics_of_block_outputs_match() {
+    for case in CASES.map(Case::read) {
+        let (rejected, chosen) = (case.text(0, "rejected"), case.text(0, "chosen"));
+        let chosen = [chosen.view()];
+        for (key, metric) in [("act_dist", Metric::ActDist), ("atp", Metric::Atp)] {
+            let measure = Measure::new(metric).against(&chosen);
+            case.check(key, &measure.of(&case.model, &[rejected.view()]).unwrap());
+        }
+    }
+}
+
+#[test]
+fn both_reductions_over_batches_match_and_differ() {
+    for case in CASES.map(Case::read) {
+        let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
+        for i in 0..case.golden["batches"].as_array().unwrap().len() {
+            let rejected = case.text(i, "rejected");
+            mean.add(&case.model, &[rejected.view()]).unwrap();
+            by_batch.push(Measure::new(Metric::GradL2).of(&case.model, &[rejected.view()]).unwrap());
+        }
+        let norm_of_mean = mean.sensitivities(&case.model).unwrap();
+        let mean_of_norm = mean_of_norm(&by_batch).unwrap();
+        case.check("norm_of_mean", &norm_of_mean);
+        case.check("mean_of_norm", &mean_of_norm);
+        // The norm is convex: the two reductions are ordered, and far apart on batches that disagree.
+        assert!(norm_of_mean.values().iter().zip(mean_of_norm.values()).all(|(a, b)| *a < 0.95 * b));
+    }
+}

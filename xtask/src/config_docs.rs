@@ -1,0 +1,119 @@
+//! `cargo xtask config-docs`: docs/CONFIG.md from the settings' doc comments, their only documentation.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::{Args, Command};
+use irepair_config::{EvalOptions, GenerateOptions, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions};
+
+use crate::paths;
+
+const HEAD: &str = "\
+# Settings
+
+Written by `cargo xtask config-docs` from the doc comments in `crates/irepair-config`; a test keeps it true.
+
+Every flag is a key of the TOML read with `--config`: `--top-k` is `top_k`. The command line wins over the file. Unknown
+keys, wrong types, values out of range and clashes are errors, all reported at once. Tags such as [D] are METHOD's: [D]
+documented, [F] found in the authors' code, [L] from Lee et al. 2024, [S] standard, [O] our choice.
+";
+
+/// Files whose structs are the tables of experiments/.
+const FILES: [(&str, &str); 2] = [
+    ("profile.toml", include_str!("../../crates/irepair-config/src/profile.rs")),
+    ("a row's file", include_str!("../../crates/irepair-config/src/experiment.rs")),
+];
+
+/// Writes the page.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn run() -> Result<()> {
+    irepair_core::fs::write_atomic(&paths::root().join("docs/CONFIG.md"), page().as_bytes())
+        .map_err(crate::stop::stop)?;
+    Ok(())
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    section::<RepairOptions>(&mut page, "repair");
+    section::<EvalOptions>(&mut page, "eval");
+    section::<SensitivityOptions>(&mut page, "sensitivity");
+    section::<GenerateOptions>(&mut page, "generate");
+    section::<ScoreOptions>(&mut page, "score");
+    section::<PretrainOptions>(&mut page, "pretrain");
+    page.push_str("\n## Files under experiments/\n");
+    for (file, source) in FILES {
+        for (title, keys) in structs(source).into_iter().filter(|(title, _)| !title.is_empty()) {
+            let _infallible =
+                write!(page, "\n{} (in {file})\n\n| key | meaning |\n|---|---|\n", title.trim_end_matches('.'));
+            for (key, meaning) in keys {
+                let _infallible = writeln!(page, "| `{key}` | {} |", cell(&meaning));
+            }
+        }
+    }
+    page
+}
+
+/// One table: the settings of a command.
+fn section<T: Args>(page: &mut String, name: &'static str) {
+    let _infallible = write!(page, "\n## irepair {name}\n\n| key | value | meaning |\n|---|---|---|\n");
+    for arg in T::augment_args(Command::new(name)).get_arguments() {
+        let words = arg.get_possible_values();
+        let is_flag = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
+        let value = match arg.get_value_names() {
+            _ if is_flag => "`true`, `false`".to_owned(),
+            _ if !words.is_empty() => {
+                words.iter().map(|word| format!("`{}`", word.get_name())).collect::<Vec<_>>().join(", ")
+            }
+            names => names.unwrap_or_default().join(" "),
+        };
+        let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        let stop = if help.ends_with('.') { "" } else { "." };
+        let _infallible = writeln!(page, "| `{}` | {value} | {}{stop} |", arg.get_id(), cell(&help));
+    }
+}
+
+/// Text that fits into a cell of a table.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+/// Doc comment and public fields, with theirs, of every struct of a source file.
+fn structs(source: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut doc = String::new();
+    for line in source.lines().map(str::trim).take_while(|line| *line != "#[cfg(test)]") {
+        if let Some(text) = line.strip_prefix("///") {
+            doc.push_str(text);
+        } else if line.starts_with("pub struct ") && line.ends_with('{') {
+            found.push((std::mem::take(&mut doc).trim().to_owned(), Vec::new()));
+        } else if let Some((key, _)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
+            if let (Some((_, keys)), false) = (found.last_mut(), doc.is_empty()) {
+                keys.push((key.to_owned(), std::mem::take(&mut doc).trim().to_owned()));
+            }
+        } else if !line.starts_with("#[") {
+            doc.clear();
+        }
+    }
+    found.retain(|(_, keys)| !keys.is_empty());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_the_doc_comments_say() {
+        let written = std::fs::read_to_string(paths::root().join("docs/CONFIG.md")).unwrap_or_default();
+        assert!(written == page(), "docs/CONFIG.md is out of date: run `cargo xtask config-docs`");
+    }
+
+    #[test]
+    fn structs_are_read_with_their_fields() {
+        let source =
+            "/// A thing.\n#[derive(Debug)]\npub struct A {\n    /// One\n    /// and more.\n    pub one: u32,\n}\n";
+        assert_eq!(structs(source), [("A thing.".to_owned(), vec![("one".to_owned(), "One and more.".to_owned())])]);
+    }
+}

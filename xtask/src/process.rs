@@ -1,0 +1,60 @@
+//! Running other programs: said on stderr, refused with their name when they fail.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+use irepair_core::{Diagnostic, ExitKind};
+
+use crate::paths;
+use crate::stop::Stop;
+
+/// A command that runs in the workspace root.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(paths::root());
+    command
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo() -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Says what is run, then runs it with this program's own stdout and stderr.
+///
+/// # Errors
+/// When it cannot be started or does not succeed.
+#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    eprintln!("$ {}", shown(command));
+    let status = command.status().map_err(|error| not_started(command, &error))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("command failed: {status}")).at(shown(command))).into())
+}
+
+/// [`run`] for set-up work, whose words are no result: its stdout goes to stderr.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
+    run(command.stdout(Stdio::from(io::stderr())).stdin(Stdio::null()))
+}
+
+/// What a command prints, trimmed; `None` when it is not there or fails.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn not_started(command: &Command, error: &io::Error) -> Stop {
+    Stop(Diagnostic::new(ExitKind::Device, format!("command cannot be started: {error}")).at(shown(command)))
+}
+
+fn shown(command: &Command) -> String {
+    let program = std::path::Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program());
+    std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

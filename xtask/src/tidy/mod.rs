@@ -1,0 +1,75 @@
+//! `cargo xtask tidy`: what no compiler checks. Also a test, so that plain `cargo test` runs it.
+
+mod arrows;
+mod text;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use irepair_core::{Diagnostic, ExitKind};
+
+use crate::paths;
+use crate::stop::Stop;
+
+/// Checks crate arrows and every text file.
+///
+/// # Errors
+/// Listing all violations.
+pub(crate) fn run() -> Result<()> {
+    let found = violations(&paths::root())?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let list: String = found.iter().map(|violation| format!("\n  - {violation}")).collect();
+    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("tidy: {} to mend{list}", found.len()))).into())
+}
+
+/// Every violation, as `file: what`.
+fn violations(root: &Path) -> Result<Vec<String>> {
+    let mut found = arrows::violations(root)?;
+    let mut files = Vec::new();
+    collect(root, &mut files)?;
+    files.sort();
+    for path in files {
+        // What is not UTF-8 is data, not text.
+        if let Ok(text) = fs::read_to_string(&path) {
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            found.extend(text::violations(&name, &text).into_iter().map(|what| format!("{name}: {what}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Sources and documents below `dir`: no build output, no results, no hidden directories but the project's own.
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let hidden = name.starts_with('.') && ![".ci", ".cargo"].contains(&name.as_str());
+        let made = ["target", "runs", "__pycache__"].contains(&name.as_str());
+        if hidden || made || path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if ["rs", "toml", "md", "py", "sh", "txt", "html", "run"]
+            .iter()
+            .any(|end| name == *end || name.ends_with(&format!(".{end}")))
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_tidy() {
+        let found = violations(&paths::root()).unwrap();
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}

@@ -1,0 +1,99 @@
+//! What every text file keeps to: heads, lengths, words.
+
+/// The longest file, in lines.
+const MAX_LINES: usize = 600;
+
+/// The only file with `unsafe` code, where it is documented.
+const UNSAFE_FILE: &str = "crates/irepair-model/src/sys.rs";
+
+/// Places of one machine.
+const MACHINE_PATHS: [&str; 4] =
+    [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
+
+// Put together, so that this file does not find itself.
+const TO_DO: &str = concat!("TO", "DO");
+const ALLOW: &str = concat!("#[al", "low(");
+const UNSAFE: &str = concat!("uns", "afe");
+const NN: &str = concat!("tch::", "nn");
+const VAR_STORE: &str = concat!("Var", "Store");
+
+/// Violations of one file; `name` is its path from the root, with `/`.
+pub(super) fn violations(name: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        found.extend(of_line(line).into_iter().map(|what| format!("line {}: {what}", i + 1)));
+    }
+    if name.ends_with(".rs") {
+        if !text.starts_with("//! ") {
+            found.push("must open with a `//!` line".to_owned());
+        }
+        let n_lines = text.lines().count();
+        if n_lines > MAX_LINES {
+            found.push(format!("{n_lines} lines, over {MAX_LINES}: what would the second file be called?"));
+        }
+        found.extend(of_code(name, text));
+    }
+    found
+}
+
+/// What no line of any file may hold.
+fn of_line(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in MACHINE_PATHS.iter().filter(|path| line.contains(**path)) {
+        found.push(format!("a path of one machine, `{path}`"));
+    }
+    if let Some((_, rest)) = line.split_once(TO_DO)
+        && !rest.starts_with('(')
+    {
+        found.push(format!("a {TO_DO} without an owner: write {TO_DO}(name)"));
+    }
+    found
+}
+
+/// What Rust code may not hold, line by line.
+fn of_code(name: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut say = |i: usize, what: &str| found.push(format!("line {}: {what}", i + 1));
+    for (i, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        // An attribute may go on; its reason then stands in one of the next lines.
+        let attribute = || text.lines().skip(i).take(6).collect::<String>();
+        if code.contains(ALLOW) && !attribute().split(")]").next().is_some_and(|inner| inner.contains("reason =")) {
+            say(i, "a lint switched off without a reason: use #[expect(lint, reason = \"...\")]");
+        }
+        let words = || code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        if name != UNSAFE_FILE && words().any(|word| word == UNSAFE) {
+            say(i, &format!("{UNSAFE} code outside {UNSAFE_FILE}"));
+        }
+        if code.contains(NN) || words().any(|word| word == VAR_STORE) {
+            say(i, &format!("{NN} or {VAR_STORE}: a Tensor is just a value here"));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_habit_is_checked() {
+        let check = |text: &str| violations("crates/x/src/lib.rs", text).join("; ");
+        assert_eq!(check("//! Fine.\nfn f() {}\n"), "");
+        assert_eq!(check("fn f() {}\n"), "must open with a `//!` line");
+        assert!(check(&format!("//! Long.\n{}", "\n".repeat(600))).starts_with("601 lines, over 600"));
+        assert!(check(&format!("//! x\n{UNSAFE} {{}}\n")).starts_with("line 2: "));
+        assert!(check(&format!("//! x\nuse {NN};\n")).starts_with("line 2: "));
+        assert!(check(&format!("//! x\n{ALLOW}dead_code)]\n")).starts_with("line 2: "));
+        assert_eq!(check(&format!("//! x\n{ALLOW}dead_code, reason = \"y\")]\n")), "");
+        assert!(check(&format!("//! x\n// {TO_DO}: later\n")).starts_with("line 2: "));
+        assert_eq!(check(&format!("//! x\n// {TO_DO}(ada): later\n")), "");
+    }
+
+    #[test]
+    fn other_files_are_checked_for_words_only() {
+        assert!(violations("README.md", "# No head\n").is_empty());
+        let path = format!("see {}me/x", MACHINE_PATHS[0]);
+        assert_eq!(violations("README.md", &path).len(), 1);
+    }
+}
