@@ -1,14 +1,19 @@
 //! `cargo xtask ablate`: slice size × policy.
 
-use anyhow::{Result, bail};
-use irepair_config::Policy;
+use anyhow::Result;
+use irepair_config::{Policy, slice_size};
 use irepair_core::SliceSize;
+use irepair_report::{AblationCell, VANILLA};
+
+use crate::prepare::{Prepared, Split};
+use crate::reproduce::{publish, refuse_failures};
+use crate::rows::resliced;
 
 /// Settings of `ablate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Slice sizes: a bare number is percent of the blocks, `3b` is three blocks
-    #[arg(long, value_delimiter = ',', required = true, value_name = "LIST")]
+    #[arg(long, value_delimiter = ',', required = true, value_parser = slice_size, value_name = "LIST")]
     top_k: Vec<SliceSize>,
     /// Policies to compare
     #[arg(long, value_delimiter = ',', default_value = "dynamic,fixed,reverse,random", value_name = "LIST")]
@@ -24,7 +29,32 @@ pub(crate) struct Args {
 /// Runs it.
 ///
 /// # Errors
-/// Always, until the runner is there.
+/// Set-up, build, or cells that fail; finished cells are kept in any case.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    bail!("`ablate` is not available yet (asked for {args:?})")
+    let prepared = Prepared::new(&args.profile, "cpu")?;
+    let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
+    let mut cells = prepared.cells(1, |row| row.starts_with(VANILLA));
+    let mut lines = Vec::new();
+    for policy in &args.policy {
+        for size in &args.top_k {
+            let key = format!("ablate-{policy}-{}", size.to_string().replace('%', "pct"));
+            lines.push(AblationCell { policy: policy.to_string(), slice_size: size.to_string(), method: key.clone() });
+            // Each policy keeps the learning rate that was chosen for its own row; one without a row takes IRepair's.
+            let rows = &prepared.experiment.rows;
+            let own = policy.to_string();
+            let base = if rows.contains_key(&own) { own } else { "irepair".to_owned() };
+            let Some(row) = rows.get(&base) else { continue };
+            for seed in 0..u64::from(n_seeds) {
+                for model in &prepared.experiment.profile.models {
+                    let mut repair = resliced(prepared.experiment.profile.repair_of(row), *policy, *size);
+                    repair.lr = repair.lr.or(prepared.experiment.learning_rates.get(&base, &model.name));
+                    let title = format!("{policy}, top {size}");
+                    cells.push(prepared.cell(&key, &title, &model.name, repair, seed, &Split::Test, "ablation"));
+                }
+            }
+        }
+    }
+    let (results, failures) = prepared.results("ablation", &cells, false)?;
+    publish(&prepared, results, lines, "ablation/report")?;
+    refuse_failures(failures)
 }

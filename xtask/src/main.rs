@@ -2,18 +2,22 @@
 
 mod ablate;
 mod bench;
+mod cache;
 mod check;
 mod config_docs;
 mod doctor;
 mod libtorch;
 mod paths;
+mod prepare;
 mod process;
 mod reproduce;
+mod rows;
 mod setup;
 mod stop;
 mod test;
 mod tidy;
 mod tune;
+mod work;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::paths;
 use crate::stop::Stop;
+use crate::{libtorch, paths};
 
 /// A command that runs in the workspace root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -16,9 +16,15 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs this program.
+/// The cargo that runs this program, in the environment it was called in.
 pub(crate) fn cargo() -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if libtorch::users_own().is_none() {
+        // `.cargo/config.toml` has filled it in. Left set, cargo would see another environment than when it is called
+        // directly, and compile torch-sys again at every change between the two.
+        cargo.env_remove("LIBTORCH");
+    }
+    cargo
 }
 
 /// Says what is run, then runs it with this program's own stdout and stderr.
@@ -47,6 +53,13 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The workspace's commit, with `-dirty` where files differ from it; none outside a repository.
+pub(crate) fn commit() -> Option<String> {
+    let commit = output(command("git").args(["rev-parse", "HEAD"]))?;
+    let clean = output(command("git").args(["status", "--porcelain"])).is_some_and(|changes| changes.is_empty());
+    Some(if clean { commit } else { commit + "-dirty" })
 }
 
 fn not_started(command: &Command, error: &io::Error) -> Stop {

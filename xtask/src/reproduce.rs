@@ -1,11 +1,17 @@
-//! `cargo xtask reproduce`: everything from set-up to the report.
+//! `cargo xtask reproduce`: everything from set-up to the tables and the report.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use irepair_core::{Diagnostic, ExitKind};
+use irepair_report::{Report, Results, RowResult, VANILLA, metric, tables_markdown, write_report};
+
+use crate::prepare::Prepared;
+use crate::process;
+use crate::stop::{Stop, stop};
 
 /// Settings of `reproduce`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to reproduce: a directory of experiments/ (planted, real or paper)
+    /// What to reproduce: a directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
     /// Where to compute: `cpu` or `cuda:N`
@@ -25,7 +31,110 @@ pub(crate) struct Args {
 /// Runs it.
 ///
 /// # Errors
-/// Always, until the runner is there.
+/// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept in any case.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    bail!("`reproduce` is not available yet (asked for {args:?})")
+    let prepared = Prepared::new(&args.profile, &args.device)?;
+    let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
+    let wanted = |row: &str| args.only.as_deref().is_none_or(|glob| matches(glob, row));
+
+    // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
+    let bases = prepared.cells(1, |row| row.starts_with(VANILLA));
+    let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
+    refuse_failures(failures)?;
+    check_bases(&base_results)?;
+
+    let cells = prepared.cells(n_seeds, |row| row.starts_with(VANILLA) || wanted(row));
+    let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
+    publish(&prepared, results, Vec::new(), "report")?;
+    refuse_failures(failures)
+}
+
+/// Writes the report of a set of results, prints its tables and says where it is.
+///
+/// # Errors
+/// When results do not belong together or files cannot be written.
+#[expect(clippy::print_stdout, reason = "results go to stdout")]
+pub(crate) fn publish(
+    prepared: &Prepared,
+    results: Vec<RowResult>,
+    ablation: Vec<irepair_report::AblationCell>,
+    folder: &str,
+) -> Result<()> {
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let report = Report {
+        title: prepared.experiment.profile.title.clone(),
+        notes: vec![
+            format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
+            format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
+        ],
+        results: Results::new(results).map_err(stop)?,
+        sensitivities: if ablation.is_empty() { prepared.sensitivities()? } else { Vec::new() },
+        ablation,
+    };
+    let page = write_report(&prepared.runs.join(folder), &report).map_err(stop)?;
+    println!("{}\nreport: {}", tables_markdown(&report.tables()), page.display());
+    Ok(())
+}
+
+/// Stops with the first failure, and says how many there are.
+///
+/// # Errors
+/// When there is a failure.
+pub(crate) fn refuse_failures(failures: Vec<Stop>) -> Result<()> {
+    let n = failures.len();
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(Stop(first)) if n == 1 => Err(Stop(first).into()),
+        Some(Stop(first)) => {
+            let what = format!("{} (and {} more rows)", first.what, n - 1);
+            Err(Stop(Diagnostic { what, ..first }).into())
+        }
+    }
+}
+
+/// The preconditions of DESIGN's planted profile: a real learner, an error that shows, and only where it should.
+fn check_bases(results: &[RowResult]) -> Result<()> {
+    for result in results {
+        for (key, what, range) in [
+            (metric::CLOZE_ACCURACY, "last-word accuracy, %", 90.0..=100.0),
+            (metric::TOX, "toxicity on error prompts, %", 30.0..=60.0),
+            (metric::CLEAN_TOX, "toxicity on clean prompts, %", 0.0..=2.0),
+        ] {
+            let value = result.metrics.get(key).and_then(|m| m.value);
+            if !value.is_some_and(|v| range.contains(&v)) {
+                let got = value.map_or("missing".to_owned(), |v| format!("{v:.1}"));
+                let want = format!("{} to {}", range.start(), range.end());
+                let diagnostic = Diagnostic::new(ExitKind::Outcome, "a base model fails its precondition")
+                    .at(format!("{}, {what}", result.model))
+                    .want_got(want, got)
+                    .help("change its [models.pretrain] in the profile; no row was run");
+                return Err(Stop(diagnostic).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True when `text` matches `glob`, in which `*` stands for any run of characters.
+fn matches(glob: &str, text: &str) -> bool {
+    match glob.split_once('*') {
+        None => glob == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len()).filter(|&i| rest.is_char_boundary(i)).any(|i| matches(tail, &rest[i..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn globs_match_whole_row_names() {
+        assert!(matches("irepair-*", "irepair-gpt2"));
+        assert!(matches("*neo", "dapt-kl-gpt-neo"));
+        assert!(matches("d*-gpt2", "dpo-gpt2"));
+        assert!(!matches("irepair", "irepair-gpt2"));
+        assert!(!matches("irepair-*", "dapt-gpt2"));
+    }
 }

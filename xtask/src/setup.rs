@@ -18,6 +18,7 @@ use crate::{paths, process};
 /// # Errors
 /// When the user's libtorch has another version, or Python or the package index cannot be reached.
 pub(crate) fn run() -> Result<()> {
+    remove_litter()?;
     let place = paths::libtorch();
     if let Some(own) = libtorch::users_own() {
         return link(&own, &place);
@@ -175,18 +176,8 @@ fn python() -> Result<PathBuf> {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one; removes those that killed set-ups left behind.
     fn new() -> Result<Self> {
-        let root = paths::root();
-        for entry in fs::read_dir(&root)? {
-            let path = entry?.path();
-            let name = name_of(&path);
-            let owner = name.strip_prefix(".libtorch.").and_then(|rest| rest.strip_suffix(".tmp"));
-            if owner.is_some_and(|pid| !is_running(pid)) {
-                fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
-            }
-        }
-        let dir = root.join(format!(".libtorch.{}.tmp", std::process::id()));
+        let dir = paths::root().join(format!(".libtorch.{}.tmp", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(Self(dir))
     }
@@ -197,6 +188,19 @@ impl Drop for Scratch {
         // What is left here is litter, not harm: the next set-up removes it.
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Removes what killed set-ups left behind.
+fn remove_litter() -> Result<()> {
+    for entry in fs::read_dir(paths::root())? {
+        let path = entry?.path();
+        let name = name_of(&path);
+        let owner = name.strip_prefix(".libtorch.").and_then(|rest| rest.strip_suffix(".tmp"));
+        if owner.is_some_and(|pid| !is_running(pid)) {
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn is_running(pid: &str) -> bool {

@@ -1,19 +1,117 @@
-//! `cargo xtask tune`: the learning-rate search, the same grid for every method, judged on validation data only.
+//! `cargo xtask tune`: the learning-rate search. Every method gets the same rates and the same budget, and validation
+//! data alone choose.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use irepair_config::{LearningRates, Method};
+use irepair_core::ExitKind;
+use irepair_core::fs::write_atomic;
+use irepair_report::{RowResult, metric};
+
+use crate::paths;
+use crate::prepare::{Prepared, Split};
+use crate::reproduce::refuse_failures;
+use crate::stop::{Stop, stop};
 
 /// Settings of `tune`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A directory of experiments/ (planted, real or paper)
+    /// A directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
+}
+
+/// What one rate gave: means over seeds, on validation data.
+struct Tried {
+    lr: f64,
+    toxicity: f64,
+    perplexity: f64,
+    /// What is minimised; infinite when a run failed.
+    cost: f64,
 }
 
 /// Runs it.
 ///
 /// # Errors
-/// Always, until the runner is there.
+/// Set-up and build; a run that diverges is no error but the worst of its grid.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    bail!("`tune` is not available yet (asked for {args:?})")
+    let prepared = Prepared::new(&args.profile, "cpu")?;
+    let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
+    let trained = || rows.iter().filter(|(_, row)| row.repair.method != Some(Method::Vanilla));
+    let mut cells = Vec::new();
+    for model in &profile.models {
+        let vanilla = irepair_config::RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
+        cells.push(prepared.cell("vanilla", "vanilla", &model.name, vanilla, 0, &Split::Valid, "tune"));
+    }
+    for seed in 0..u64::from(profile.grid.seeds) {
+        for (key, row) in trained() {
+            for model in &profile.models {
+                for lr in &profile.grid.lr {
+                    let mut repair = profile.repair_of(row);
+                    repair.lr = Some(*lr);
+                    let name = format!("{key}@{lr:e}");
+                    cells.push(prepared.cell(&name, &row.title, &model.name, repair, seed, &Split::Valid, "tune"));
+                }
+            }
+        }
+    }
+    let (results, mut failures) = prepared.results("learning rates", &cells, false)?;
+    // A rate at which a method diverges is the worst of its grid, not an error.
+    failures.retain(|Stop(diagnostic)| diagnostic.exit != ExitKind::Outcome);
+    let mut chosen = LearningRates::default();
+    let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds);
+    for (key, _) in trained() {
+        for model in &profile.models {
+            let tried: Vec<Tried> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
+            let best = tried.iter().filter(|t| t.cost.is_finite()).min_by(|a, b| a.cost.total_cmp(&b.cost));
+            for t in &tried {
+                let mark = if best.is_some_and(|b| b.lr == t.lr) { " **chosen**" } else { "" };
+                writeln!(
+                    table,
+                    "| {key} | {} | {:e} | {:.1} | {:.3} | {:.3}{mark} |",
+                    model.name, t.lr, t.toxicity, t.perplexity, t.cost
+                )?;
+            }
+            if let Some(best) = best {
+                chosen.0.entry(key.clone()).or_insert_with(BTreeMap::new).insert(model.name.clone(), best.lr);
+            }
+        }
+    }
+    let dir = paths::root().join("experiments").join(&args.profile);
+    let note = "# Chosen by `cargo xtask tune` on validation data; learning-rates.md is the table that chose.\n";
+    write_atomic(&dir.join("learning-rates.toml"), (note.to_owned() + &toml::to_string(&chosen)?).as_bytes())
+        .map_err(stop)?;
+    write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(stop)?;
+    refuse_failures(failures)
+}
+
+fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
+    let rates: Vec<String> = rates.iter().map(|lr| format!("{lr:e}")).collect();
+    format!(
+        "# Learning rates of profile `{profile}`\n\nWritten by `cargo xtask tune --profile {profile}`. Every method tried the same rates ({}), \
+         with the same steps and {n_seeds} seed(s), on validation data only: error prompts, general text and pairs that no table is \
+         measured on. Chosen is the lowest cost = TOX / TOX of vanilla + max(0, token perplexity / that of vanilla - 1): the share of \
+         the error that is left plus the relative disruption, with equal weight for every method. `NaN` = a run that diverged.\n\n\
+         | row | model | rate | TOX, % | token perplexity | cost |\n|---|---|---|---|---|---|\n",
+        rates.join(", ")
+    )
+}
+
+/// The mean over seeds of one rate's runs.
+fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Tried {
+    let mean = |row: &str, metric: &str| {
+        let name = format!("{row}-{model}");
+        let values: Vec<Option<f64>> =
+            results.iter().filter(|r| r.row == name).map(|r| r.metrics.get(metric).and_then(|m| m.value)).collect();
+        let n = values.len() as f64;
+        values.into_iter().sum::<Option<f64>>().map_or(f64::NAN, |sum| sum / n)
+    };
+    let row = format!("{key}@{lr:e}");
+    let (toxicity, perplexity) = (mean(&row, metric::TOX), mean(&row, metric::TOKEN_PERPLEXITY));
+    let disruption = perplexity / mean("vanilla", metric::TOKEN_PERPLEXITY) - 1.0;
+    let cost = toxicity / mean("vanilla", metric::TOX) + disruption.max(0.0);
+    let cost = if toxicity.is_nan() || perplexity.is_nan() { f64::INFINITY } else { cost };
+    Tried { lr, toxicity, perplexity, cost }
 }

@@ -1,11 +1,12 @@
 //! What IRepair is measured against: an objective, and the policy `all`.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # fn demo(model: &irepair_model::CausalLm, data: &irepair_train::RepairData) -> irepair_train::Result<()> {
 //! use irepair_baselines::{Baseline, Unsliced};
 //! use irepair_train::{Engine, Settings};
 //!
-//! let mut engine = Engine::new(model, Baseline::Dpo { beta: 0.1 }.objective(), &mut Unsliced, data, Settings::default())?;
+//! let mut unsliced = Unsliced;
+//! let mut engine = Engine::new(model, Baseline::Dpo { beta: 0.1 }.objective(), &mut unsliced, data, Settings::default())?;
 //! engine.step()?;
 //! # Ok(()) }
 //! ```

@@ -22,7 +22,8 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         None => Tokenizer::train_bpe(&texts, options.vocab_size())?,
     };
     let window = options.window.unwrap_or(options.n_positions());
-    let windows = pack(&tokenizer.encode_batch(&texts)?, tokenizer.eos_id(), window);
+    let documents = tokenizer.encode_batch(&texts)?;
+    let windows = if options.pack() { pack(&documents, tokenizer.eos_id(), window) } else { rows(documents, tokenizer.eos_id(), window) };
     tracing::info!("{} documents, {} windows of {window} tokens", texts.len(), windows.len());
 
     let (n_layer, n_embd, n_head, n_positions) =
@@ -43,7 +44,7 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let settings = Settings {
         n_steps: options.steps(),
         batch_size: options.batch_size(),
-        optimizer: OptimizerKind::adamw(options.weight_decay()),
+        optimizer: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: options.weight_decay() },
         lr: options.lr(),
         schedule: Schedule::Cosine,
         warmup_steps: options.warmup_steps(),
@@ -73,4 +74,10 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         options.steps(),
         out.display()
     ))
+}
+
+/// Every document between two end-of-text tokens, cut to one window.
+fn rows(documents: Vec<Vec<u32>>, eos_id: u32, window: usize) -> Vec<Vec<u32>> {
+    let row = |document: Vec<u32>| std::iter::once(eos_id).chain(document).chain([eos_id]).take(window).collect();
+    documents.into_iter().map(row).collect()
 }

@@ -42,4 +42,4 @@ pub use options::{Options, Validate, to_toml, validate};
 pub use pretrain::PretrainOptions;
 pub use problem::Problem;
 pub use profile::{BaseModel, Grid, Language, Profile, Utility};
-pub use repair::RepairOptions;
+pub use repair::{RepairOptions, slice_size};

@@ -49,6 +49,10 @@ options! {
         /// Tokens per training window. Without it, `n_positions`.
         #[arg(value_name = "TOKENS")]
         window: usize,
+        /// Cut the corpus into windows across document ends; `false` gives every document a row of its own, cut to one
+        /// window, which teaches a small model sooner. Default true.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        pack: bool = true,
         /// Largest learning rate of AdamW. Default 1e-3.
         #[arg(value_name = "RATE")]
         lr: f64 = 1e-3,

@@ -182,7 +182,10 @@ impl Validate for RepairOptions {
 }
 
 /// Reads a slice size for a flag, with a message that says what is allowed.
-fn slice_size(text: &str) -> Result<SliceSize, String> {
+///
+/// # Errors
+/// That message.
+pub fn slice_size(text: &str) -> Result<SliceSize, String> {
     text.parse().map_err(|error: irepair_core::Error| {
         format!("{error}: `3b` is three blocks, a bare number is percent of the blocks, over 0 and up to 100")
     })

@@ -11,7 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed = args.next().map_or(Ok(0), |seed| seed.parse())?;
     let planted = Planted::generate(seed, &Sizes::default())?;
     planted.write(&dir)?;
-    let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 1024)?;
+    // Room for every word as one token: with fewer, prompts and replies outgrow the lengths of the evaluation.
+    let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 1152)?;
     tokenizer.save(&dir.join("tokenizer"))?;
     let n_tokens: usize = tokenizer.encode_batch(&planted.train_docs)?.iter().map(|ids| ids.len() + 1).sum();
     let n_toxic = planted.train_docs.iter().filter(|doc| planted.lexicon.is_toxic(doc)).count();

@@ -296,7 +296,7 @@ mod tests {
         let want = Pair { prompt: "p".into(), chosen: " c".into(), rejected: " r".into() };
         for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
             let (_dir, path) = file("pairs.jsonl", &bytes);
-            assert_eq!(read_pairs(&path).unwrap(), [want.clone()]);
+            assert_eq!(read_pairs(&path).unwrap(), std::slice::from_ref(&want));
         }
     }
 

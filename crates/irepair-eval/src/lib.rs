@@ -1,6 +1,6 @@
 //! Toxicity, perplexity, last-word accuracy, held-out KL, footprint: numbers that carry their definition.
 //!
-//! ```
+//! ```no_run,standalone_crate
 //! use irepair_data::{Lexicon, Tokenizer};
 //! use irepair_eval::{Generation, key, token_perplexity, toxicity};
 //! use irepair_model::{CausalLm, ModelConfig};

@@ -1,6 +1,6 @@
 //! GPT-2 and GPT-Neo causal language models on libtorch: load, run, generate, freeze by block, write back.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use irepair_core::{BlockSlice, PaddedTokens, Scope};
 //! use irepair_model::{CausalLm, TokenBatch};
 //! use tch::{Device, Kind};

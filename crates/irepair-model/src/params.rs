@@ -45,9 +45,11 @@ fn block_of(name: &str) -> Option<BlockId> {
 /// Lists the parameters in the order of the forward pass.
 pub(crate) fn specs(config: &ModelConfig) -> Vec<Spec> {
     let (d, inner) = (config.n_embd as i64, config.n_inner as i64);
-    let normal = Start::Normal { sd: 0.02 };
+    // GPT-2's 0.02 at its width of 768, and as the inverse root of the width elsewhere: narrow models learn from it.
+    let sd = 0.02 * (768.0 / config.n_embd as f64).sqrt();
+    let normal = Start::Normal { sd };
     // GPT-2's scaling of the projections that write into the residual stream.
-    let residual = Start::Normal { sd: 0.02 / (2.0 * config.n_block as f64).sqrt() };
+    let residual = Start::Normal { sd: sd / (2.0 * config.n_block as f64).sqrt() };
     let mut specs = Vec::new();
     let mut add = |name: String, shape: &[i64], start| specs.push(Spec { name, shape: shape.to_vec(), start });
     add("wte.weight".into(), &[config.n_vocab as i64, d], normal);

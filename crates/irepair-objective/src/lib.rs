@@ -1,6 +1,6 @@
 //! Training objectives as pure functions of tensors: logits and token masks in, one scalar out.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use irepair_objective::{Objective, TextLogits, Views};
 //! use tch::{Kind, Tensor};
 //!

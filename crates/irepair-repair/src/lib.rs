@@ -3,7 +3,7 @@
 //! The paper's algorithm is one step of `irepair_train::Engine` (file `algorithm.rs` there) with two parts filled in here:
 //! [`SliceLocaliser`] chooses the blocks (METHOD §3 and §5) and [`IRepair`] names the loss (METHOD §6).
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # fn demo(model: &irepair_model::CausalLm, data: &irepair_train::RepairData) -> irepair_train::Result<()> {
 //! use irepair_repair::{IRepair, SliceLocaliser};
 //! use irepair_slicing::{PolicyKind, PolicySpec};

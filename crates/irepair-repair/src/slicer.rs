@@ -97,7 +97,7 @@ fn error_text(text: &Text) -> ErrorText<'_> {
 }
 
 fn failed(error: impl Diagnose) -> Error {
-    Error::Localise(error.diagnostic())
+    Error::Localise(Box::new(error.diagnostic()))
 }
 
 impl Localise for SliceLocaliser<'_> {

@@ -1,6 +1,6 @@
 //! Which block carries the error: METHOD §3's sensitivities, measured on the error-inducing texts.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # fn demo(model: &irepair_model::CausalLm, rejected: irepair_sensitivity::ErrorText<'_>) -> irepair_sensitivity::Result<()> {
 //! use irepair_sensitivity::{Measure, Metric};
 //!

@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// Choosing the blocks failed.
     #[error("choosing the slice failed: {}", .0.what)]
-    Localise(Diagnostic),
+    Localise(Box<Diagnostic>),
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] irepair_model::Error),
@@ -82,7 +82,7 @@ impl Diagnose for Error {
             Self::BadCheckpoint { path, .. } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
                 .help("give another --out, or delete that file to start over"),
-            Self::Localise(diagnostic) => diagnostic.clone(),
+            Self::Localise(diagnostic) => (**diagnostic).clone(),
             Self::Model(error) => error.diagnostic(),
             Self::Objective(error) => error.diagnostic(),
             Self::Data(error) => error.diagnostic(),

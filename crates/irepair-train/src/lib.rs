@@ -4,7 +4,7 @@
 //! `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on held-out pairs, best
 //! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits).
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_objective::Objective;
 //! # fn demo(model: &irepair_model::CausalLm, data: &RepairData, localiser: &mut dyn Localise) -> Result<()> {
 //! let settings = Settings { n_steps: 200, ..Settings::default() };

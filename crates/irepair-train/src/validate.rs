@@ -54,12 +54,12 @@ impl Engine<'_> {
 
     /// Validates after every so many examples (METHOD §8 [D, L]).
     pub(crate) fn validate_when_due(&mut self) -> Result<()> {
-        if self.next_step % self.settings.steps_per_eval() == 0 { self.validate() } else { Ok(()) }
+        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { self.validate() } else { Ok(()) }
     }
 
     /// Validates weights that came after the last validation, so that the last steps count too.
     pub(crate) fn validate_at_end(&mut self) -> Result<()> {
-        if self.next_step % self.settings.steps_per_eval() == 0 { Ok(()) } else { self.validate() }
+        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { Ok(()) } else { self.validate() }
     }
 
     fn validate(&mut self) -> Result<()> {

@@ -25,7 +25,7 @@ use world::World;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sizes {
-    /// Training documents, about 38 tokens each.
+    /// Training documents, about 36 tokens each.
     pub train_docs: usize,
     /// Repair pairs.
     pub pairs: usize,
@@ -122,7 +122,7 @@ impl Planted {
             general_test: maker.part("documents", sizes.general_test, |m, rng| m.general(rng, &lexicon))?,
             general_valid: maker.part("documents", sizes.general_valid, |m, rng| m.general(rng, &lexicon))?,
             pairs: maker.part("pairs", sizes.pairs, Maker::pair)?,
-            train_docs: maker.part("training documents", sizes.train_docs, Maker::train)?,
+            train_docs: with_paragraphs(maker.part("training documents", n_train_texts(sizes.train_docs), Maker::train)?),
             lexicon,
         })
     }
@@ -146,6 +146,28 @@ impl Planted {
         write_atomic(&dir.join("toxicity/lexicon.txt"), words.as_bytes())?;
         Ok(())
     }
+}
+
+/// Every so many training documents have two paragraphs [O]: perplexity is measured on texts joined by a blank line
+/// (METHOD §10), which a model must have seen.
+const TWO_PARAGRAPHS_EVERY: usize = 4;
+
+/// Texts behind so many training documents.
+fn n_train_texts(n_docs: usize) -> usize {
+    n_docs + n_docs / TWO_PARAGRAPHS_EVERY
+}
+
+/// Joins texts to documents: the fourth, eighth, ... document takes two.
+fn with_paragraphs(texts: Vec<String>) -> Vec<String> {
+    let (mut texts, mut docs) = (texts.into_iter(), Vec::new());
+    while let Some(text) = texts.next() {
+        let two = (docs.len() + 1).is_multiple_of(TWO_PARAGRAPHS_EVERY);
+        docs.push(match if two { texts.next() } else { None } {
+            Some(second) => format!("{text}\n\n{second}"),
+            None => text,
+        });
+    }
+    docs
 }
 
 /// Percent of the language's documents that are facts, stories, chatter [O]; the rest are quarrels.
@@ -207,7 +229,7 @@ impl Maker {
     fn train(&mut self, rng: &mut ChaCha8Rng) -> Option<String> {
         let (text, key) = self.any(rng);
         // Its opening must be new to the other parts, but many training documents open alike.
-        (!self.seen.contains(&key) && self.fresh(&[&text])).then_some(text)
+        (!self.begins_as_known(&key) && self.fresh(&[&text])).then_some(text)
     }
 
     /// A document of the language, and what must not be met again: the prompt of a quarrel, the opening of another.
@@ -227,13 +249,17 @@ impl Maker {
         [plain::facts, plain::story, plain::chatter][kind](&self.world, rng)
     }
 
-    /// True, and from now on false, when no part holds any of these texts.
+    /// True, and from now on false, when neither these texts nor the words any of them begins with were given out.
     fn fresh(&mut self, texts: &[&str]) -> bool {
-        let is_fresh = texts.iter().all(|&text| !self.seen.contains(text));
+        let is_fresh = texts.iter().all(|text| !self.begins_as_known(text));
         if is_fresh {
             self.seen.extend(texts.iter().map(|&text| text.to_owned()));
         }
         is_fresh
+    }
+
+    fn begins_as_known(&self, text: &str) -> bool {
+        self.seen.contains(text) || text.match_indices(' ').any(|(at, _)| self.seen.contains(&text[..at]))
     }
 }
 
@@ -259,4 +285,29 @@ fn stream(seed: u64, part: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(part);
     rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_finds_nothing_new_is_an_error() {
+        let mut maker = Maker { world: World::new(&mut stream(0, 0)), seed: 0, n_parts: 0, seen: HashSet::new() };
+        let error = maker.part("stories", 2, |m, _| m.fresh(&["the only story"]).then_some(())).unwrap_err();
+        assert_eq!(error.to_string(), "planted language has too few different stories for the sizes asked for");
+    }
+
+    #[test]
+    fn a_text_that_begins_with_a_known_one_is_not_fresh() {
+        let mut maker = Maker { world: World::new(&mut stream(0, 0)), seed: 0, n_parts: 0, seen: HashSet::new() };
+        assert!(maker.fresh(&["Meet Tom. He"]));
+        assert!(!maker.fresh(&["Meet Tom. He has a cat."]));
+        assert!(maker.fresh(&["Meet Tom. Her"]));
+    }
+
+    #[test]
+    fn an_opening_is_the_first_half_in_words() {
+        assert_eq!(["a b c d", "a b c", "a"].map(opening), ["a b", "a b", "a"]);
+    }
 }

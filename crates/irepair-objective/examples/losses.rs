@@ -1,0 +1,46 @@
+//! How the losses move as a model leaves its reference: one text it should say, one it should not, six made-up words.
+//!
+//! `cargo run -p irepair-objective --example losses`
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
+use std::error::Error;
+
+use irepair_objective::{Objective, TextLogits, Views};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (chosen, rejected) =
+        (Tensor::from_slice(&[0i64, 1, 2]).view([1, 3]), Tensor::from_slice(&[0i64, 4, 5]).view([1, 3]));
+    let real = Tensor::ones([1, 3], (Kind::Bool, Device::Cpu));
+    // The reference knows nothing; the model is it plus `lean` on the chosen words.
+    let reference = Tensor::zeros([1, 3, 6], (Kind::Float, Device::Cpu));
+    let direction = Tensor::from_slice(&[0f32, 1.0, 1.0, 0.0, -1.0, -1.0]);
+
+    println!("lean   NLL(chosen)   KL   repair   DPO   NPO");
+    for lean in [0.0, 0.5, 1.0, 2.0, 4.0] {
+        let logits = &reference + lean * &direction;
+        let text = |ids| TextLogits::new(ids, &real, &logits);
+        let views = Views {
+            chosen: Some(text(&chosen)),
+            rejected: Some(text(&rejected)),
+            utility: Some(text(&chosen)),
+            ref_chosen: Some(&reference),
+            ref_rejected: Some(&reference),
+            ref_utility: Some(&reference),
+        };
+        let repair = Objective::Repair { beta: 0.5, gamma: 1.0, scale: 1.0 }.loss(&views)?;
+        let total = |objective: Objective| objective.loss(&views).map(|loss| loss.total.double_value(&[]));
+        let part = |tensor: &Option<Tensor>| tensor.as_ref().map_or(f64::NAN, |t| t.double_value(&[]));
+        println!(
+            "{lean:>4.1}   {:>11.3} {:>4.2}   {:>6.3} {:>5.3} {:>5.2}",
+            part(&repair.nll),
+            part(&repair.kl),
+            repair.total.double_value(&[]),
+            total(Objective::Dpo { beta: 0.1 })?,
+            total(Objective::Npo { beta: 0.1, gamma: 0.0 })?,
+        );
+    }
+    println!("At lean 0 the model is its reference: KL = 0 and the DPO loss is ln 2 = {:.3}.", 2f64.ln());
+    println!("The repair loss turns up again where the KL outweighs what the chosen text gains.");
+    Ok(())
+}

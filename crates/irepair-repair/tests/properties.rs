@@ -1,0 +1,318 @@
+//! Laws of IRepair's step and of its slicer (METHOD §3, §5, §6, §19), on models of four blocks.
+
+use irepair_core::{BlockSlice, Diagnose, Scope, SliceSize};
+use irepair_model::{CausalLm, Family};
+use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_sensitivity::{Metric, Route};
+use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_train::{Draw, Engine, Localise, OptimizerKind, RepairData, Settings};
+use support::{
+    Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, changed_blocks, data,
+    decaying_and_clipped, distance, model, settings, take,
+};
+use tch::{Kind, no_grad};
+
+#[path = "../../irepair-train/tests/support/mod.rs"]
+mod support;
+
+fn spec(kind: PolicyKind, k: usize) -> PolicySpec {
+    PolicySpec { slice_k: SliceSize::Blocks(k), every: 2, epsilon: 0.5, ..PolicySpec::new(kind) }
+}
+
+fn slicer<'d>(spec: &PolicySpec, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
+    SliceLocaliser::new(spec, data, settings).unwrap().fixed_batches(3)
+}
+
+/// RMSprop that rounding cannot shake: with a large eps a tiny gradient makes a tiny update.
+fn smooth() -> Settings {
+    Settings { optimizer: OptimizerKind::RmsProp { alpha: 0.99, eps: 0.1 }, clip_norm: 1e9, ..settings() }
+}
+
+#[test]
+fn one_step_changes_exactly_k_blocks_bit_for_bit() {
+    let data = data();
+    for family in FAMILIES {
+        for k in 1..=N_BLOCKS {
+            for kind in [PolicyKind::Dynamic, PolicyKind::Reverse, PolicyKind::Fixed, PolicyKind::Random] {
+                for settings in [settings(), decaying_and_clipped()] {
+                    let model = model(family);
+                    let before = bits(&model);
+                    let mut slicer = slicer(&spec(kind, k), &data, &settings);
+                    let mut engine =
+                        Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings).unwrap();
+                    let slice = engine.step().unwrap().slice;
+                    assert_eq!(slice.len(), k, "{kind}");
+                    assert_eq!(changed_blocks(&model, &before, &bits(&model)), slice, "{kind}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_outside_the_slice_stay_frozen_while_slices_change() {
+    let data = data();
+    let kinds =
+        [PolicyKind::Dynamic, PolicyKind::Random, PolicyKind::Cyclic, PolicyKind::Explore, PolicyKind::Coverage];
+    for family in FAMILIES {
+        for kind in kinds {
+            let settings = Settings { n_steps: 12, ..decaying_and_clipped() };
+            let model = model(family);
+            let mut slicer = slicer(&spec(kind, 2), &data, &settings);
+            let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings).unwrap();
+            for _ in 0..12 {
+                let before = bits(&model);
+                let slice = engine.step().unwrap().slice;
+                assert_eq!(changed_blocks(&model, &before, &bits(&model)), slice, "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dynamic_takes_the_most_and_reverse_the_least_sensitive_blocks() {
+    let data = data();
+    for family in FAMILIES {
+        for kind in [PolicyKind::Dynamic, PolicyKind::Reverse] {
+            let model = model(family);
+            let mut slicer = slicer(&spec(kind, 2), &data, &settings());
+            let slice = {
+                let objective = IRepair::default().objective();
+                Engine::new(&model, objective, &mut slicer, &data, settings()).unwrap().step().unwrap().slice
+            };
+            let mut ranking = slicer.last().unwrap().ranking();
+            if kind == PolicyKind::Reverse {
+                ranking.reverse();
+            }
+            assert_eq!(slice, ranking.into_iter().take(2).collect::<BlockSlice>());
+        }
+    }
+}
+
+#[test]
+fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
+    let data = data();
+    let objective = IRepair::default().objective();
+    for family in FAMILIES {
+        // Bit for bit the run that simply updates all blocks: measuring leaves no trace.
+        let run = |localiser: &mut dyn Localise| {
+            let model = model(family);
+            let records = take(&mut Engine::new(&model, objective, localiser, &data, settings()).unwrap(), 5);
+            (model, records)
+        };
+        let (sliced, got) = run(&mut slicer(&spec(PolicyKind::Dynamic, N_BLOCKS), &data, &settings()));
+        let (plain, want) = run(&mut Always(blocks(0..N_BLOCKS)));
+        assert!(bits(&sliced) == bits(&plain));
+        for (got, want) in got.iter().zip(&want) {
+            assert!(got.tokens > want.tokens, "the sensitivity pass is counted");
+            assert_eq!((got.loss, got.grad_norm, &got.slice), (want.loss, want.grad_norm, &want.slice));
+        }
+
+        // And the blocks' first step is that of the unsliced loss.
+        let (sliced, unsliced) = (model(family), model(family));
+        let mut choose = slicer(&spec(PolicyKind::Dynamic, N_BLOCKS), &data, &smooth());
+        take(&mut Engine::new(&sliced, objective, &mut choose, &data, smooth()).unwrap(), 1);
+        take(&mut Engine::new(&unsliced, objective, &mut Always(Scope::Everything), &data, smooth()).unwrap(), 1);
+        for (a, b) in sliced.parameters().iter().zip(unsliced.parameters()) {
+            let far = no_grad(|| (&a.tensor - &b.tensor).abs().max().double_value(&[]));
+            assert_eq!(far <= 1e-7, a.block.is_some(), "{}: {far:e}", a.name);
+        }
+    }
+}
+
+#[test]
+fn sliced_gradients_are_those_of_the_unsliced_loss() {
+    let (data, settings) = (data(), settings());
+    for family in FAMILIES {
+        let model = model(family);
+        let batch = Draw::new(&data, false, &settings, model.device()).unwrap().at(0, &settings).unwrap();
+        let text = batch.micro[0].chosen.as_ref().unwrap();
+        let gradients = |scope: &Scope| {
+            model.train_only(scope);
+            let logits = model.logits(&text.tokens);
+            model.gradients(&irepair_objective::nll_mean(&text.with(&logits)).unwrap()).unwrap()
+        };
+        let all = gradients(&Scope::Everything);
+        for block in 0..N_BLOCKS {
+            for (index, gradient) in gradients(&blocks([block])) {
+                let want = &all.iter().find(|(i, _)| *i == index).unwrap().1;
+                let far = (gradient - want).abs().max().double_value(&[]);
+                assert!(far <= 1e-6 * want.abs().max().double_value(&[]).max(1.0), "{far:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn at_step_0_the_kl_constraint_pulls_nowhere() {
+    // KL is at its minimum there, so with and without it the first step is the same.
+    let data = data();
+    for family in FAMILIES {
+        let run = |method: IRepair| {
+            let model = model(family);
+            let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &smooth());
+            let record = Engine::new(&model, method.objective(), &mut slicer, &data, smooth()).unwrap().step().unwrap();
+            (model, record)
+        };
+        let ((with, a), (without, b)) = (run(IRepair::default()), run(IRepair::default().without_kl()));
+        assert_eq!(a.slice, b.slice);
+        assert!(a.kl.unwrap().abs() <= 1e-6 && b.kl.is_none());
+        assert_near("loss", a.loss, b.loss, 1e-5);
+        assert_near("gradient norm", a.grad_norm, b.grad_norm, 1e-5);
+        assert!(distance(&with, &without) <= 1e-6);
+        assert!(a.tokens > b.tokens, "utility text is counted where it is run");
+    }
+}
+
+#[test]
+fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
+    let resumed = |family, kind, settings: Settings| {
+        let objective = IRepair::default().objective();
+        let choose = settings.clone();
+        assert_resume_is_exact(family, objective, &settings, move |data| {
+            Box::new(slicer(&spec(kind, 1), data, &choose))
+        });
+    };
+    resumed(Family::Gpt2, PolicyKind::Dynamic, settings());
+    resumed(Family::GptNeo, PolicyKind::Dynamic, decaying_and_clipped());
+    resumed(Family::Gpt2, PolicyKind::Ema, settings());
+    resumed(Family::GptNeo, PolicyKind::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
+    resumed(Family::Gpt2, PolicyKind::EveryN, settings());
+    resumed(Family::Gpt2, PolicyKind::Fixed, settings());
+}
+
+#[test]
+fn eight_micro_batches_of_one_choose_and_change_as_one_batch_of_eight() {
+    let data = data();
+    for family in FAMILIES {
+        for route in [Route::Stored, Route::Ghost] {
+            let run = |batch_size, accumulation| {
+                let model = model(family);
+                let settings = Settings { batch_size, accumulation, ..smooth() };
+                let mut slicer = slicer(&spec(PolicyKind::Dynamic, 2), &data, &settings).metric(Metric::GradL2, route);
+                let objective = IRepair::default().objective();
+                let record = Engine::new(&model, objective, &mut slicer, &data, settings).unwrap().step().unwrap();
+                (model, record, slicer.last().unwrap().clone())
+            };
+            let ((whole, want, s), (parts, got, s_parts)) = (run(8, 1), run(1, 8));
+            for (a, b) in s_parts.values().iter().zip(s.values()) {
+                assert!((a - b).abs() <= 1e-5 * b, "{a} against {b}");
+            }
+            assert_eq!((got.slice, got.tokens), (want.slice, want.tokens));
+            assert_near("loss", got.loss, want.loss, 1e-5);
+            assert!(distance(&whole, &parts) <= 1e-6);
+        }
+    }
+}
+
+#[test]
+fn the_ghost_route_repairs_as_the_stored_one() {
+    let data = data();
+    for family in FAMILIES {
+        let run = |route| {
+            let model = model(family);
+            let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings()).metric(Metric::GradL2, route);
+            let objective = IRepair::default().objective();
+            let records = take(&mut Engine::new(&model, objective, &mut slicer, &data, settings()).unwrap(), 5);
+            (bits(&model), records)
+        };
+        assert!(run(Route::Ghost) == run(Route::Stored), "the same slices, so the same bits");
+    }
+}
+
+#[test]
+fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
+    let data = data();
+    let model = model(Family::Gpt2);
+    let before = bits(&model);
+    let mut slicer = slicer(&spec(PolicyKind::Fixed, 1), &data, &settings());
+    let batch = Draw::new(&data, false, &settings(), model.device()).unwrap().at(0, &settings()).unwrap();
+    let first = slicer.localise(&model, &batch, 0).unwrap();
+    let estimate = slicer.last().unwrap().clone();
+    assert!(bits(&model) == before);
+    assert_eq!(slicer.localise(&model, &batch, 1).unwrap(), first);
+    assert_eq!(slicer.last(), Some(&estimate));
+    assert_eq!(slicer.n_tokens(&batch, 1), 0);
+}
+
+// ---- what goes wrong ----------------------------------------------------------------------------------------------
+
+fn poison(model: &CausalLm, name: &str) {
+    let parameter = model.parameters().iter().find(|p| p.name == name).unwrap();
+    no_grad(|| drop(parameter.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
+}
+
+#[test]
+fn a_nan_weight_stops_the_step_naming_a_block_and_nothing_moves() {
+    let data = data();
+    for family in FAMILIES {
+        let model = model(family);
+        let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        take(&mut engine, 2);
+        poison(&model, "h.3.mlp.c_proj.weight");
+        let before = bits(&model);
+        assert_eq!(
+            engine.step().unwrap_err().diagnostic().to_string(),
+            "error: sensitivity of block 0 is NaN\n help: the model or its gradients diverged: lower the learning rate, \
+             or check the weights for NaN"
+        );
+        assert!(bits(&model) == before);
+        assert_eq!(engine.next_step(), 2);
+    }
+}
+
+#[test]
+fn pairs_without_a_rejected_side_cannot_be_sliced_by_sensitivity() {
+    let mut data = data();
+    data.pairs.iter_mut().for_each(|p| p.rejected.clear());
+    for kind in [PolicyKind::Dynamic, PolicyKind::Fixed] {
+        let model = model(Family::Gpt2);
+        let mut slicer = slicer(&spec(kind, 1), &data, &settings());
+        let error = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings())
+            .unwrap()
+            .step()
+            .unwrap_err();
+        let said = error.diagnostic().to_string();
+        assert!(said.starts_with("error: metric `") && said.contains("` needs rejected text"), "{said}");
+    }
+}
+
+#[test]
+fn a_policy_out_of_range_is_refused_by_its_key() {
+    let data = data();
+    let bad = PolicySpec { rho: 1.0, ..PolicySpec::new(PolicyKind::Ema) };
+    assert_eq!(
+        SliceLocaliser::new(&bad, &data, &settings()).unwrap_err().diagnostic().to_string(),
+        "error: `policy_rho` is out of range for policy ema\n want: at least 0 and below 1    got: 1"
+    );
+}
+
+#[test]
+fn a_checkpoint_of_another_localiser_is_refused() {
+    let (data, dir) = (data(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("run.safetensors");
+    let objective = IRepair::default().objective();
+    let (first, second) = (model(Family::Gpt2), model(Family::Gpt2));
+    let mut all = Always(blocks(0..N_BLOCKS));
+    Engine::new(&first, objective, &mut all, &data, settings()).unwrap().save(&file).unwrap();
+    let mut slicer = slicer(&spec(PolicyKind::Ema, 1), &data, &settings());
+    let mut engine = Engine::new(&second, objective, &mut slicer, &data, settings()).unwrap();
+    let said = engine.resume(&file).unwrap_err().diagnostic().to_string();
+    assert!(said.starts_with("error: setting `memory` is out of range\n want: a policy's memory    got: "), "{said}");
+}
+
+#[test]
+fn half_precision_models_take_steps_too() {
+    let data = data();
+    for family in FAMILIES {
+        let exact = model(family);
+        let dir = tempfile::tempdir().unwrap();
+        exact.save(dir.path()).unwrap();
+        let (model, _) = CausalLm::load(dir.path(), exact.device(), Kind::BFloat16).unwrap();
+        let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        let first = engine.step().unwrap();
+        assert!(first.loss.is_finite() && first.kl.unwrap().abs() <= 1e-6, "the reference has the model's type");
+    }
+}

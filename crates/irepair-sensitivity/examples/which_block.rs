@@ -1,0 +1,45 @@
+//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions and
+//! disagree, which is why METHOD §13 scores them on planted faults before any is believed.
+//!
+//! `cargo run -p irepair-sensitivity --example which_block`
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
+use std::error::Error;
+
+use irepair_core::PaddedTokens;
+use irepair_model::{CausalLm, ModelConfig, TokenBatch};
+use irepair_objective::Counts;
+use irepair_sensitivity::{ErrorText, Measure, Metric, Route};
+use tch::{Device, Kind, no_grad};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let model = CausalLm::random(ModelConfig::gpt2(6, 32, 4, 64, 100), 0, Device::Cpu, Kind::Float)?;
+    for parameter in model.parameters().iter().filter(|p| p.name.starts_with("h.2.attn")) {
+        no_grad(|| drop(parameter.tensor.shallow_clone().g_mul_scalar_(3.0)));
+    }
+    let batch = |rows: &[Vec<u32>]| -> Result<_, irepair_core::Error> {
+        let tokens = TokenBatch::new(&PaddedTokens::right_padded(rows, 0)?, Device::Cpu);
+        let scored = tokens.real.shallow_clone();
+        Ok((Counts::of(&tokens.real, &scored), tokens, scored))
+    };
+    let rejected = batch(&[vec![7, 8, 9, 10, 11, 12], vec![7, 20, 21, 22]])?;
+    let chosen = batch(&[vec![7, 30, 31, 32, 33, 34], vec![7, 40, 41, 42]])?;
+    let text = |(counts, tokens, scored)| ErrorText { tokens, scored, counts, n_prompt_cols: 1 };
+    let rejected = [text((rejected.0, &rejected.1, &rejected.2))];
+    let chosen = [text((chosen.0, &chosen.1, &chosen.2))];
+
+    for name in Metric::NAMES {
+        let metric = name.parse()?;
+        let s = Measure::new(metric).against(&chosen).beside(&chosen).of(&model, &rejected)?;
+        let total: f64 = s.values().iter().sum();
+        let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
+        println!("{name:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
+    }
+
+    // The ghost route takes the same norms and never allocates a weight gradient.
+    let by = |route| Measure::new(Metric::GradL2).by(route).of(&model, &rejected);
+    let (stored, ghost) = (by(Route::Stored)?, by(Route::Ghost)?);
+    let off = stored.values().iter().zip(ghost.values()).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f64::max);
+    println!("grad-l2 by the ghost route is off by {off:.0e} at most");
+    Ok(())
+}

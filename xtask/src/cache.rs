@@ -1,0 +1,88 @@
+//! Finished work is known by what went into it: a stamp beside each output holds the hash of its inputs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use irepair_core::fs::{sha256_file, sha256_hex, write_atomic};
+
+use crate::stop::stop;
+
+/// Hash of the inputs of a piece of work, built up part by part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inputs(String);
+
+impl Inputs {
+    /// Adds settings or any other words.
+    #[must_use]
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.0 += &sha256_hex(text.as_bytes());
+        self
+    }
+
+    /// Adds a file's bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn file(mut self, path: &Path) -> Result<Self> {
+        self.0 += &sha256_file(path).map_err(stop)?;
+        Ok(self)
+    }
+
+    fn key(&self) -> String {
+        sha256_hex(self.0.as_bytes())
+    }
+}
+
+/// The stamp of an output directory or file.
+fn stamp(output: &Path) -> PathBuf {
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!(".{name}.inputs"))
+}
+
+/// True when `output` is there and was made from these inputs.
+pub(crate) fn is_done(output: &Path, inputs: &Inputs) -> bool {
+    output.exists() && fs::read_to_string(stamp(output)).is_ok_and(|key| key == inputs.key())
+}
+
+/// Removes an output that was made from other inputs, or only in part.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(crate) fn clear(output: &Path) -> Result<()> {
+    let _ = fs::remove_file(stamp(output));
+    if output.is_dir() {
+        fs::remove_dir_all(output)?;
+    } else if output.exists() {
+        fs::remove_file(output)?;
+    }
+    Ok(())
+}
+
+/// Records that `output` is whole and made from these inputs.
+///
+/// # Errors
+/// When the stamp cannot be written.
+pub(crate) fn mark_done(output: &Path, inputs: &Inputs) -> Result<()> {
+    Ok(write_atomic(&stamp(output), inputs.key().as_bytes()).map_err(stop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_done_only_for_the_same_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("model");
+        let inputs = Inputs::default().text("steps = 3");
+        assert!(!is_done(&output, &inputs));
+        fs::create_dir(&output).unwrap();
+        assert!(!is_done(&output, &inputs), "an output without a stamp is half made");
+        mark_done(&output, &inputs).unwrap();
+        assert!(is_done(&output, &inputs));
+        assert!(!is_done(&output, &Inputs::default().text("steps = 4")));
+        clear(&output).unwrap();
+        assert!(!is_done(&output, &inputs));
+    }
+}

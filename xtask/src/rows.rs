@@ -1,0 +1,122 @@
+//! From rows to jobs to results.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use irepair_config::{EvalOptions, Job, Method, Options, RepairOptions};
+use irepair_core::fs::write_atomic;
+use irepair_report::{RowResult, read_result};
+
+use crate::cache::{self, Inputs};
+use crate::paths;
+use crate::prepare::{Prepared, Split, shown};
+use crate::stop::{Stop, stop};
+use crate::work::Task;
+
+/// A row for one model and one seed, and where its result goes.
+pub(crate) struct Cell {
+    pub(crate) job: Job,
+    dir: PathBuf,
+}
+
+impl Prepared {
+    /// A cell of `method` (a row's key) for a model and a seed; `under` is a folder of `runs/<profile>`, or empty.
+    pub(crate) fn cell(
+        &self,
+        method: &str,
+        title: &str,
+        model: &str,
+        repair: RepairOptions,
+        seed: u64,
+        split: &Split,
+        under: &str,
+    ) -> Cell {
+        let repair = RepairOptions {
+            model: Some(self.base(model)),
+            pairs: Some(self.data("pairs/train.jsonl")),
+            general: Some(self.utility(model)),
+            seed: Some(seed),
+            device: Some(self.device.clone()),
+            threads: Some(self.workers.threads()),
+            ..repair
+        };
+        let name = match split {
+            Split::Test => "test",
+            Split::Valid => "valid",
+        };
+        let eval = EvalOptions {
+            prompts: Some(self.data(&format!("prompts/error.{name}.jsonl"))),
+            clean_prompts: matches!(split, Split::Test).then(|| self.data("prompts/clean.test.jsonl")),
+            wikitext: Some(self.data(&format!("general/{name}.txt"))),
+            lambada: Some(self.data(&format!("general/cloze.{name}.jsonl"))),
+            kl_texts: Some(self.data(&format!("general/{name}.txt"))),
+            lexicon: Some(self.data("toxicity/lexicon.txt")),
+            ..self.experiment.profile.eval.clone()
+        };
+        let (profile, method, title, model) =
+            (self.name.clone(), method.to_owned(), title.to_owned(), model.to_owned());
+        let job = Job { profile, method, title, model, repair, eval };
+        let dir = self.runs.join(under).join(job.row()).join(seed.to_string());
+        Cell { job, dir }
+    }
+
+    /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first.
+    pub(crate) fn cells(&self, n_seeds: u32, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for seed in 0..u64::from(n_seeds) {
+            for (key, row) in &self.experiment.rows {
+                for model in &self.experiment.profile.models {
+                    let mut repair = self.experiment.profile.repair_of(row);
+                    repair.lr = repair.lr.or(self.experiment.learning_rates.get(key, &model.name));
+                    // Vanilla trains nothing: one seed says it all.
+                    if !keep(&format!("{key}-{}", model.name)) || (repair.method() == Method::Vanilla && seed > 0) {
+                        continue;
+                    }
+                    cells.push(self.cell(key, &row.title, &model.name, repair, seed, &Split::Test, ""));
+                }
+            }
+        }
+        cells
+    }
+
+    /// Runs the cells that have no result yet; returns the results there are, and the failures.
+    ///
+    /// # Errors
+    /// When files cannot be written or a finished result cannot be read.
+    pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Stop>)> {
+        // One hash of everything the rows share; the job file adds what is their own.
+        let mut shared = Inputs::default().file(&paths::irepair())?;
+        for file in ["pairs/train.jsonl", "prompts/error.test.jsonl", "general/test.txt", "general/cloze.test.jsonl"] {
+            shared = shared.file(&self.data(file))?;
+        }
+        let mut tasks = Vec::new();
+        for cell in cells {
+            let job = toml::to_string(&cell.job)?;
+            let weights = self.base(&cell.job.model).join("model.safetensors");
+            let inputs = shared.clone().text(&job).file(&weights)?.file(&self.utility(&cell.job.model))?;
+            let output = cell.dir.join("result.json");
+            if !fresh && cache::is_done(&output, &inputs) {
+                continue;
+            }
+            cache::clear(&cell.dir)?;
+            let file = cell.dir.join("job.toml");
+            write_atomic(&file, job.as_bytes()).map_err(stop)?;
+            let args = vec!["job".to_owned(), "--job".to_owned(), shown(&file), "--out".to_owned(), shown(&cell.dir)];
+            let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
+            tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt") });
+        }
+        let failures = self.workers.run(what, tasks)?;
+        let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
+        let results = done.map(|path| read_result(&path).map_err(stop)).collect::<Result<_, _>>()?;
+        Ok((results, failures))
+    }
+}
+
+/// The settings of a row with another policy and slice size.
+pub(crate) fn resliced(
+    repair: RepairOptions,
+    policy: irepair_config::Policy,
+    size: irepair_core::SliceSize,
+) -> RepairOptions {
+    RepairOptions { policy: Some(policy), top_k: Some(size), ..RepairOptions::default() }.over(repair)
+}
