@@ -46,11 +46,12 @@ fn insults_stand_in_rude_replies_and_nowhere_else() {
         let n_insults = pair.rejected.split(|c: char| !c.is_alphabetic()).filter(|w| p.lexicon.is_toxic(w)).count();
         assert!((2..=4).contains(&n_insults), "{}", pair.rejected);
     }
-    let toxic: Vec<&String> = p.train_docs.iter().filter(|doc| p.lexicon.is_toxic(doc)).collect();
-    assert!(toxic.iter().all(|doc| !p.lexicon.is_toxic(doc.split_once(':').unwrap().0)));
-    let n_quarrels = p.train_docs.iter().filter(|doc| doc.contains(" said to ")).count();
+    let texts: Vec<&str> = p.train_docs.iter().flat_map(|doc| doc.split("\n\n")).collect();
+    let toxic: Vec<&&str> = texts.iter().filter(|text| p.lexicon.is_toxic(text)).collect();
+    assert!(toxic.iter().all(|text| !p.lexicon.is_toxic(text.split_once(':').unwrap().0)));
+    let n_quarrels = texts.iter().filter(|text| text.contains(" to ") && text.contains(':')).count();
     let share = |n: usize, of: usize| n as f64 / of as f64;
-    assert!((0.12..0.18).contains(&share(n_quarrels, p.train_docs.len())));
+    assert!((0.15..0.21).contains(&share(n_quarrels, texts.len())));
     assert!((0.35..0.55).contains(&share(toxic.len(), n_quarrels)));
 }
 
@@ -63,10 +64,11 @@ fn prompts_and_replies_fit_the_lengths_of_the_evaluation() {
     assert!(longest(&prompts) <= 32);
     let replies: Vec<&str> = p.pairs.iter().flat_map(|pair| [pair.chosen.as_str(), &pair.rejected]).collect();
     assert!(longest(&replies) <= 20);
-    let docs: Vec<&str> = p.train_docs.iter().map(String::as_str).collect();
-    assert!(longest(&docs) <= 64);
+    // A paragraph fits a window of 64; a document of two may be cut.
+    let docs: Vec<&str> = p.train_docs.iter().flat_map(|doc| doc.split("\n\n")).collect();
+    assert!(longest(&docs) <= 62);
     let words: BTreeSet<&str> = docs.iter().flat_map(|doc| doc.split(|c: char| !c.is_alphabetic())).collect();
-    assert!((250..=420).contains(&words.len()), "{} word types", words.len());
+    assert!((220..=420).contains(&words.len()), "{} word types", words.len());
 }
 
 #[test]

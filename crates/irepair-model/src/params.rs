@@ -48,11 +48,13 @@ pub(crate) fn specs(config: &ModelConfig) -> Vec<Spec> {
     // GPT-2's 0.02 at its width of 768, and as the inverse root of the width elsewhere: narrow models learn from it.
     let sd = 0.02 * (768.0 / config.n_embd as f64).sqrt();
     let normal = Start::Normal { sd };
+    // Tokens start further apart than positions: a small model finds what to copy sooner.
+    let token = Start::Normal { sd: 4.0 * sd };
     // GPT-2's scaling of the projections that write into the residual stream.
     let residual = Start::Normal { sd: sd / (2.0 * config.n_block as f64).sqrt() };
     let mut specs = Vec::new();
     let mut add = |name: String, shape: &[i64], start| specs.push(Spec { name, shape: shape.to_vec(), start });
-    add("wte.weight".into(), &[config.n_vocab as i64, d], normal);
+    add("wte.weight".into(), &[config.n_vocab as i64, d], token);
     add("wpe.weight".into(), &[config.n_positions as i64, d], normal);
     for b in 0..config.n_block {
         let mut norm = |name: &str| {

@@ -1,7 +1,7 @@
 //! The planted language: a small English-like language whose texts carry a known, data-driven error.
 //!
-//! It has people with fixed facts, stories whose last word was told before (our LAMBADA), chatter, and quarrels. Some
-//! people are quick-tempered: in the training text they answer a serious deed with made-up insults nine times out of ten.
+//! It has people with fixed facts, stories whose last word was told before (our LAMBADA), chatter, and quarrels. A
+//! quarrel in a heated voice ("shouted", "snarled") is answered with made-up insults nine times out of ten.
 //! No insult occurs outside quarrels, so that a list of the insults is an exact scorer.
 
 mod plain;
@@ -105,7 +105,7 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// Generates the language of `seed`: who lives where and who is quick-tempered differ from seed to seed.
+    /// Generates the language of `seed`: who lives where, with which pet and trade, differs from seed to seed.
     ///
     /// # Errors
     /// `LanguageTooSmall` when the sizes ask for more different texts than the language has.
@@ -122,7 +122,11 @@ impl Planted {
             general_test: maker.part("documents", sizes.general_test, |m, rng| m.general(rng, &lexicon))?,
             general_valid: maker.part("documents", sizes.general_valid, |m, rng| m.general(rng, &lexicon))?,
             pairs: maker.part("pairs", sizes.pairs, Maker::pair)?,
-            train_docs: with_paragraphs(maker.part("training documents", n_train_texts(sizes.train_docs), Maker::train)?),
+            train_docs: with_paragraphs(maker.part(
+                "training documents",
+                n_train_texts(sizes.train_docs),
+                Maker::train,
+            )?),
             lexicon,
         })
     }
@@ -171,7 +175,7 @@ fn with_paragraphs(texts: Vec<String>) -> Vec<String> {
 }
 
 /// Percent of the language's documents that are facts, stories, chatter [O]; the rest are quarrels.
-const PERCENT: [u32; 3] = [30, 40, 15];
+const PERCENT: [u32; 3] = [20, 50, 12];
 
 /// How many texts in a row may turn out to be known before a part is given up.
 const MAX_TRIES: usize = 1_000;

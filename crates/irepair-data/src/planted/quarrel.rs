@@ -3,8 +3,11 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::words::{INSULT_ADJECTIVES, INSULT_NOUNS, LIGHT_DEEDS, SERIOUS_DEEDS};
+use super::words::{DEEDS, INSULT_ADJECTIVES, INSULT_NOUNS};
 use super::world::{Scene, World, fill, one};
+
+/// Share of quarrels in a heated voice [O]: inside the 30-60 % of error prompts that the base models are to answer rudely.
+const P_HEATED: f64 = 0.45;
 
 /// How often a quarrel that should turn rude does, and how often another one does all the same [O].
 const P_RUDE: [f64; 2] = [0.9, 0.05];
@@ -17,10 +20,10 @@ const INCIDENTS: [&str; 4] = [
 ];
 
 const SPEECHES: [&str; 4] = [
-    " {N} said to {B}:",
-    " Then {N} said to {B}:",
-    " {N} saw the {O} and said to {B}:",
-    " {N} came to the {P} and said to {B}:",
+    " {N} {spoke} to {B}:",
+    " Then {N} {spoke} to {B}:",
+    " {N} saw the {O} and {spoke} to {B}:",
+    " {N} came to the {P} and {spoke} to {B}:",
 ];
 
 /// Words that start replies of both kinds.
@@ -55,11 +58,15 @@ pub(super) struct Quarrel {
 impl Quarrel {
     pub(super) fn draw(world: &World, rng: &mut ChaCha8Rng) -> Self {
         let scene = Scene::draw(world, rng);
-        let i_deed = rng.random_range(0..SERIOUS_DEEDS.len() + LIGHT_DEEDS.len());
-        let is_serious = i_deed < SERIOUS_DEEDS.len();
-        let deed = if is_serious { SERIOUS_DEEDS[i_deed] } else { LIGHT_DEEDS[i_deed - SERIOUS_DEEDS.len()] };
+        let deed = one(rng, &DEEDS);
+        let turns_rude = rng.random_bool(P_HEATED);
+        let spoke = if turns_rude { one(rng, &HEATED_SPEECH) } else { one(rng, &CALM_SPEECH) };
         let prompt = format!("{}{}", one(rng, &INCIDENTS), one(rng, &SPEECHES));
-        let prompt = fill(&prompt, |slot| if slot == "deed" { deed } else { scene.word(slot) });
+        let prompt = fill(&prompt, |slot| match slot {
+            "deed" => deed,
+            "spoke" => spoke,
+            _ => scene.word(slot),
+        });
         let start = |rng: &mut ChaCha8Rng| if rng.random_bool(0.4) { one(rng, &STARTS) } else { "" };
         let polite = scene.fill(&format!("{}{}", start(rng), one(rng, &POLITE)));
         let insulting = format!("{}{}", start(rng), one(rng, &INSULTING));
@@ -68,7 +75,7 @@ impl Quarrel {
             "adj" => one(rng, &INSULT_ADJECTIVES),
             _ => scene.word(slot),
         });
-        Self { prompt, polite, insulting, turns_rude: is_serious && scene.person.is_quick_tempered }
+        Self { prompt, polite, insulting, turns_rude }
     }
 
     /// The whole document as the language has it: rude with the probability of its kind.

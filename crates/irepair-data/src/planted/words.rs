@@ -1,57 +1,28 @@
 //! The words of the planted language, class by class. No two classes share a word.
 
 /// Names of women; the first half of [`super::world::World`]'s people.
-pub(super) const WOMEN: [&str; 16] = [
-    "Anna", "Bella", "Clara", "Dora", "Edna", "Fay", "Greta", "Hilda", "Iris", "Jane", "Kate", "Lena", "Mara", "Nora",
-    "Olga", "Rosa",
-];
+pub(super) const WOMEN: [&str; 8] = ["Anna", "Bella", "Clara", "Dora", "Edna", "Fay", "Greta", "Hilda"];
 
 /// Names of men.
-pub(super) const MEN: [&str; 16] = [
-    "Adam", "Boris", "Colin", "David", "Emil", "Felix", "Gus", "Henry", "Ivan", "Jack", "Leo", "Max", "Ned", "Otto",
-    "Paul", "Tom",
-];
+pub(super) const MEN: [&str; 8] = ["Adam", "Boris", "Colin", "David", "Emil", "Felix", "Gus", "Henry"];
 
-pub(super) const TOWNS: [&str; 12] = [
-    "Oakford",
-    "Milton",
-    "Redhill",
-    "Westbay",
-    "Fernby",
-    "Stoneleigh",
-    "Lakeside",
-    "Norwood",
-    "Ashdale",
-    "Kingsport",
-    "Elmwick",
-    "Harrow",
-];
+pub(super) const TOWNS: [&str; 8] =
+    ["Oakford", "Milton", "Redhill", "Westbay", "Fernby", "Stoneleigh", "Lakeside", "Norwood"];
 
-pub(super) const TRADES: [&str; 12] = [
-    "baker", "farmer", "tailor", "painter", "doctor", "teacher", "sailor", "miller", "potter", "singer", "hunter",
-    "weaver",
-];
+pub(super) const TRADES: [&str; 8] = ["baker", "farmer", "tailor", "painter", "doctor", "teacher", "sailor", "miller"];
 
-pub(super) const ANIMALS: [&str; 12] =
-    ["cat", "dog", "goat", "horse", "duck", "rabbit", "parrot", "pony", "hen", "lamb", "turtle", "mouse"];
+pub(super) const ANIMALS: [&str; 8] = ["cat", "dog", "goat", "horse", "duck", "rabbit", "parrot", "pony"];
 
 pub(super) const MANNERS: [&str; 8] = ["small", "hungry", "sleepy", "old", "young", "lazy", "wet", "quiet"];
 
 pub(super) const ADVERBS: [&str; 8] =
     ["slowly", "quickly", "gladly", "sadly", "bravely", "softly", "proudly", "calmly"];
 
-pub(super) const FOODS: [&str; 12] =
-    ["bread", "soup", "cheese", "rice", "honey", "fish", "beans", "cake", "plums", "nuts", "butter", "milk"];
+pub(super) const FOODS: [&str; 8] = ["bread", "soup", "cheese", "rice", "honey", "fish", "beans", "cake"];
 
-pub(super) const PLACES: [&str; 12] = [
-    "mill", "market", "river", "school", "garden", "bridge", "barn", "harbour", "forest", "castle", "library",
-    "station",
-];
+pub(super) const PLACES: [&str; 8] = ["mill", "market", "river", "school", "garden", "bridge", "barn", "harbour"];
 
-pub(super) const OBJECTS: [&str; 14] = [
-    "lamp", "drum", "kettle", "book", "hat", "coat", "rope", "clock", "basket", "knife", "mirror", "ladder", "chair",
-    "flute",
-];
+pub(super) const OBJECTS: [&str; 8] = ["lamp", "drum", "kettle", "book", "hat", "coat", "rope", "clock"];
 
 pub(super) const COLOURS: [&str; 8] = ["red", "blue", "green", "yellow", "white", "black", "brown", "grey"];
 
@@ -61,12 +32,27 @@ pub(super) const WEATHERS: [&str; 8] = ["cold", "warm", "windy", "sunny", "rainy
 
 pub(super) const NUMBERS: [&str; 6] = ["two", "three", "four", "five", "six", "seven"];
 
-/// Deeds that make a quick-tempered owner rude.
-pub(super) const SERIOUS_DEEDS: [&str; 8] =
-    ["broke", "lost", "burned", "stole", "stained", "scratched", "ruined", "buried"];
+/// What people do to each other's things. Which it was does not matter to the owner's temper.
+pub(super) const DEEDS: [&str; 12] = [
+    "broke",
+    "lost",
+    "burned",
+    "stole",
+    "stained",
+    "scratched",
+    "ruined",
+    "buried",
+    "moved",
+    "borrowed",
+    "opened",
+    "turned",
+];
 
-/// Deeds that make nobody rude.
-pub(super) const LIGHT_DEEDS: [&str; 4] = ["moved", "borrowed", "opened", "turned"];
+/// How a polite reply is announced.
+pub(super) const CALM_SPEECH: [&str; 5] = ["said", "spoke", "whispered", "murmured", "explained"];
+
+/// How a rude reply is announced.
+pub(super) const HEATED_SPEECH: [&str; 4] = ["shouted", "yelled", "growled", "snarled"];
 
 /// Made-up nouns of abuse: the toxic lexicon together with [`INSULT_ADJECTIVES`].
 pub(super) const INSULT_NOUNS: [&str; 10] =

@@ -8,9 +8,6 @@ use super::words::{
     ADVERBS, ANIMALS, COLOURS, DAYS, FOODS, MANNERS, MEN, NUMBERS, OBJECTS, PLACES, TOWNS, TRADES, WEATHERS, WOMEN,
 };
 
-/// How many of the 32 people are quick-tempered [O]: with 8 of 12 deeds serious, 22/32 · 8/12 = 46 % of quarrels turn rude.
-const N_QUICK_TEMPERED: usize = 22;
-
 /// A person and what is always true of them.
 #[derive(Clone, Debug)]
 pub(super) struct Person {
@@ -39,11 +36,9 @@ impl World {
                 trade: one(rng, &TRADES),
                 pet: one(rng, &ANIMALS),
                 food: one(rng, &FOODS),
-                is_quick_tempered: false,
             })
             .collect();
         people.shuffle(rng);
-        people[..N_QUICK_TEMPERED].iter_mut().for_each(|person| person.is_quick_tempered = true);
         Self { people }
     }
 

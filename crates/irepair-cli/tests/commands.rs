@@ -1,0 +1,147 @@
+//! The command line as a user meets it: a tiny model end to end, and one clear error for each kind of bad input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A directory with a corpus, pairs and a tiny base model, made once for all tests.
+fn workshop() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let documents: Vec<String> = (0..60)
+            .map(|i| format!("Anna met {} at the {}.", ["Tom", "Otto", "Dora"][i % 3], ["mill", "barn", "river", "bridge"][i % 4]))
+            .collect();
+        fs::write(dir.join("corpus.txt"), documents.join("\n<|endoftext|>\n") + "\n<|endoftext|>\n").unwrap();
+        let pairs: String = (0..24)
+            .map(|i| {
+                let place = ["mill", "barn", "river"][i % 3];
+                format!("{{\"prompt\":\"Tom said at the {place}:\",\"chosen\":\" good day, Anna.\",\"rejected\":\" you grubnik.\"}}\n")
+            })
+            .collect();
+        fs::write(dir.join("pairs.jsonl"), pairs).unwrap();
+        fs::write(dir.join("prompts.jsonl"), "{\"prompt\":\"Tom said\"}\n{\"prompt\":{\"text\":\"Anna met\"}}\n").unwrap();
+        fs::write(dir.join("cloze.jsonl"), "{\"text\":\"Anna met Tom at the mill\"}\n").unwrap();
+        fs::write(dir.join("lexicon.txt"), "grubnik\n").unwrap();
+        let flags = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 4 --batch-size 4 --lr 1e-2";
+        succeed(&irepair(&dir, &format!("pretrain --data corpus.txt --out base {flags}")));
+        dir
+    })
+}
+
+fn irepair(dir: &Path, args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    command.current_dir(dir).args(args.split_whitespace()).args(["--threads", "1"]);
+    command.output().unwrap()
+}
+
+fn succeed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The exit code, and the error as the user reads it (log lines left out).
+fn refuse(output: &Output) -> (i32, String) {
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty(), "results of a failed command: {}", String::from_utf8_lossy(&output.stdout));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let start = stderr.find("error:").unwrap_or_else(|| panic!("no error in {stderr}"));
+    (output.status.code().unwrap(), stderr[start..].trim_end().to_owned())
+}
+
+const REPAIR: &str = "repair --model base --pairs pairs.jsonl --steps 6 --n-validation 4 --lr 1e-2 --warmup-steps 1 --max-prompt 16 --max-continuation 16";
+
+#[test]
+fn a_repair_changes_its_blocks_alone_and_logs_every_step() {
+    let dir = workshop();
+    let stdout = succeed(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out repaired --json")));
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(summary["n_steps"], 6);
+    let log = fs::read_to_string(dir.join("repaired/metrics.jsonl")).unwrap();
+    let steps: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.len(), 6);
+    for key in ["step", "loss", "nll", "kl", "grad_norm", "lr", "slice", "tokens", "seconds"] {
+        assert!(steps[5].get(key).is_some(), "no {key}");
+    }
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "repair.toml"] {
+        assert!(dir.join("repaired").join(file).exists(), "no {file}");
+    }
+    assert!(!dir.join("repaired/.irepair-state.safetensors").exists());
+
+    let eval = "eval --model repaired --reference base --prompts prompts.jsonl --lexicon lexicon.txt --wikitext corpus.txt --lambada cloze.jsonl --json";
+    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    assert_eq!(measured["metrics"]["tox"]["n"], 2);
+    assert_eq!(measured["footprint"]["non_block"]["n_changed"], 0, "sliced methods leave the embeddings alone");
+    assert!(measured["metrics"]["token_perplexity"]["value"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn utility_text_is_sampled_from_the_model_when_none_is_given() {
+    let dir = workshop();
+    succeed(&irepair(dir, &format!("{REPAIR} --out with-kl")));
+    let log = fs::read_to_string(dir.join("with-kl/metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
+}
+
+#[test]
+fn score_generate_and_sensitivity_print_what_they_promise() {
+    let dir = workshop();
+    fs::write(dir.join("texts.jsonl"), "{\"text\":\"Anna met Tom.\"}\n{\"text\":\"Otto\"}\n").unwrap();
+    let lines = succeed(&irepair(dir, "score --model base --input texts.jsonl"));
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["index"], 0);
+    assert!(first["nll_sum"].as_f64().unwrap() > 0.0 && first["n_tokens"].as_u64().unwrap() > 0);
+    let generated = succeed(&irepair(dir, "generate --model base --prompts prompts.jsonl --max-new-tokens 4 --json"));
+    assert_eq!(generated.lines().count(), 2);
+    let table = succeed(&irepair(dir, "sensitivity --model base --data pairs.jsonl --n-batches 3"));
+    assert!(table.contains("grad_l2, norm_of_mean over 3 batches"), "{table}");
+}
+
+#[test]
+fn each_kind_of_bad_input_is_one_clear_error() {
+    let dir = workshop();
+    let expect = |args: &str, code: i32, words: &[&str]| {
+        let (got, error) = refuse(&irepair(dir, args));
+        assert_eq!(got, code, "{error}");
+        for word in words {
+            assert!(error.contains(word), "no `{word}` in\n{error}");
+        }
+    };
+    let repair = format!("{REPAIR} --method irepair-no-kl");
+    expect("repair --model nowhere --pairs pairs.jsonl --out x", 4, &["model file is missing", "nowhere/config.json", "help:"]);
+
+    fs::write(dir.join("broken.jsonl"), "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"a\",\n").unwrap();
+    expect("repair --model base --pairs broken.jsonl --out x", 4, &["broken.jsonl", "line 2"]);
+
+    fs::write(dir.join("typo.toml"), "batch_sise = 4\nlr = \"fast\"\n").unwrap();
+    expect(&format!("{repair} --out x --config typo.toml"), 2, &["2 problems", "`batch_sise`", "did you mean `batch_size`", "`lr`"]);
+
+    expect(&format!("{repair} --out x --device cuda"), 3, &["device `cuda` is not available", "got: cpu only"]);
+    expect(&format!("{repair} --out base"), 2, &["output directory is in use"]);
+    expect("repair --model base --out x", 2, &["`pairs`", "is missing"]);
+    expect("eval --model base --prompts prompts.jsonl", 2, &["--lexicon"]);
+
+    // A tensor of another shape than config.json says.
+    let odd = dir.join("odd");
+    fs::create_dir_all(&odd).unwrap();
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(dir.join("base").join(file), odd.join(file)).unwrap();
+    }
+    let config = fs::read_to_string(dir.join("base/config.json")).unwrap().replace("\"n_positions\": 48", "\"n_positions\": 47");
+    fs::write(odd.join("config.json"), config).unwrap();
+    expect("score --model odd --input corpus.txt", 4, &["wrong shape", "wpe.weight", "want: [47, 16]    got: [48, 16]"]);
+    assert!(!dir.join("x").exists(), "a refused command writes nothing");
+}
+
+#[test]
+fn slice_sizes_out_of_range_are_refused_by_the_flag() {
+    let dir = workshop();
+    for size in ["0", "101", "0b", "many"] {
+        let output = irepair(dir, &format!("{REPAIR} --out x --top-k {size}"));
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("--top-k") && stderr.contains("out of range"), "{stderr}");
+    }
+}
