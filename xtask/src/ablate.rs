@@ -7,7 +7,7 @@ use irepair_report::{AblationCell, VANILLA};
 
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::{publish, refuse_failures};
-use crate::rows::resliced;
+use crate::rows::{Name, resliced};
 
 /// Settings of `ablate`.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     let mut repair = resliced(prepared.experiment.profile.repair_of(row), *policy, *size);
                     repair.lr = repair.lr.or(prepared.experiment.learning_rates.get(&base, &model.name));
                     let title = format!("{policy}, top {size}");
-                    cells.push(prepared.cell(&key, &title, &model.name, repair, seed, &Split::Test, "ablation"));
+                    let (model, split) = (&model.name, Split::Test);
+                    let name = Name { method: &key, title: &title, model, seed, split, under: "ablation" };
+                    cells.push(prepared.cell(&name, repair));
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! Project commands: `cargo xtask --help`. No libtorch here: it must run where everything else is broken.
 
 mod ablate;
-mod bench;
 mod cache;
 mod check;
 mod config_docs;
@@ -43,8 +42,6 @@ enum Command {
     Ablate(ablate::Args),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
-    /// The performance table
-    Bench(bench::Args),
     /// All tests of every crate
     Test(test::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
@@ -62,7 +59,6 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Tune(args) => tune::run(&args),
-        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),

@@ -26,7 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) runs: PathBuf,
 }
 
-/// Files of a profile's data.
+/// Which of a profile's data a cell is measured on.
+#[derive(Clone, Copy)]
 pub(crate) enum Split {
     /// For results.
     Test,

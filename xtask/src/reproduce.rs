@@ -65,6 +65,7 @@ pub(crate) fn publish(
         title: prepared.experiment.profile.title.clone(),
         notes: vec![
             format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
+            prepared.workers.describe(),
             format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
         ],
         results: Results::new(results).map_err(stop)?,

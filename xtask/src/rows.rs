@@ -13,6 +13,17 @@ use crate::prepare::{Prepared, Split, shown};
 use crate::stop::{Stop, stop};
 use crate::work::Task;
 
+/// What names a cell: a row's key and title, a model, a seed, the data it is measured on, and a folder of
+/// `runs/<profile>` (or none) that its result goes under.
+pub(crate) struct Name<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) title: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) seed: u64,
+    pub(crate) split: Split,
+    pub(crate) under: &'a str,
+}
+
 /// A row for one model and one seed, and where its result goes.
 pub(crate) struct Cell {
     pub(crate) job: Job,
@@ -20,43 +31,40 @@ pub(crate) struct Cell {
 }
 
 impl Prepared {
-    /// A cell of `method` (a row's key) for a model and a seed; `under` is a folder of `runs/<profile>`, or empty.
-    pub(crate) fn cell(
-        &self,
-        method: &str,
-        title: &str,
-        model: &str,
-        repair: RepairOptions,
-        seed: u64,
-        split: &Split,
-        under: &str,
-    ) -> Cell {
+    /// A cell with its settings, paths and all.
+    pub(crate) fn cell(&self, name: &Name<'_>, repair: RepairOptions) -> Cell {
+        let model = name.model;
         let repair = RepairOptions {
             model: Some(self.base(model)),
             pairs: Some(self.data("pairs/train.jsonl")),
             general: Some(self.utility(model)),
-            seed: Some(seed),
+            seed: Some(name.seed),
             device: Some(self.device.clone()),
             threads: Some(self.workers.threads()),
             ..repair
         };
-        let name = match split {
+        let split = match name.split {
             Split::Test => "test",
             Split::Valid => "valid",
         };
         let eval = EvalOptions {
-            prompts: Some(self.data(&format!("prompts/error.{name}.jsonl"))),
-            clean_prompts: matches!(split, Split::Test).then(|| self.data("prompts/clean.test.jsonl")),
-            wikitext: Some(self.data(&format!("general/{name}.txt"))),
-            lambada: Some(self.data(&format!("general/cloze.{name}.jsonl"))),
-            kl_texts: Some(self.data(&format!("general/{name}.txt"))),
+            prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
+            clean_prompts: matches!(name.split, Split::Test).then(|| self.data("prompts/clean.test.jsonl")),
+            wikitext: Some(self.data(&format!("general/{split}.txt"))),
+            lambada: Some(self.data(&format!("general/cloze.{split}.jsonl"))),
+            kl_texts: Some(self.data(&format!("general/{split}.txt"))),
             lexicon: Some(self.data("toxicity/lexicon.txt")),
             ..self.experiment.profile.eval.clone()
         };
-        let (profile, method, title, model) =
-            (self.name.clone(), method.to_owned(), title.to_owned(), model.to_owned());
-        let job = Job { profile, method, title, model, repair, eval };
-        let dir = self.runs.join(under).join(job.row()).join(seed.to_string());
+        let job = Job {
+            profile: self.name.clone(),
+            method: name.method.to_owned(),
+            title: name.title.to_owned(),
+            model: model.to_owned(),
+            repair,
+            eval,
+        };
+        let dir = self.runs.join(name.under).join(job.row()).join(name.seed.to_string());
         Cell { job, dir }
     }
 
@@ -72,7 +80,8 @@ impl Prepared {
                     if !keep(&format!("{key}-{}", model.name)) || (repair.method() == Method::Vanilla && seed > 0) {
                         continue;
                     }
-                    cells.push(self.cell(key, &row.title, &model.name, repair, seed, &Split::Test, ""));
+                    let (title, model, split) = (&row.title, &model.name, Split::Test);
+                    cells.push(self.cell(&Name { method: key, title, model, seed, split, under: "" }, repair));
                 }
             }
         }
@@ -107,7 +116,10 @@ impl Prepared {
         }
         let failures = self.workers.run(what, tasks)?;
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
-        let results = done.map(|path| read_result(&path).map_err(stop)).collect::<Result<_, _>>()?;
+        let mut results = Vec::new();
+        for path in done {
+            results.push(read_result(&path).map_err(stop)?);
+        }
         Ok((results, failures))
     }
 }

@@ -13,6 +13,7 @@ use irepair_report::{RowResult, metric};
 use crate::paths;
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::refuse_failures;
+use crate::rows::Name;
 use crate::stop::{Stop, stop};
 
 /// Settings of `tune`.
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut cells = Vec::new();
     for model in &profile.models {
         let vanilla = irepair_config::RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
-        cells.push(prepared.cell("vanilla", "vanilla", &model.name, vanilla, 0, &Split::Valid, "tune"));
+        cells.push(prepared.cell(&name("vanilla", "vanilla", &model.name, 0), vanilla));
     }
     for seed in 0..u64::from(profile.grid.seeds) {
         for (key, row) in trained() {
@@ -51,8 +52,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 for lr in &profile.grid.lr {
                     let mut repair = profile.repair_of(row);
                     repair.lr = Some(*lr);
-                    let name = format!("{key}@{lr:e}");
-                    cells.push(prepared.cell(&name, &row.title, &model.name, repair, seed, &Split::Valid, "tune"));
+                    let method = format!("{key}@{lr:e}");
+                    cells.push(prepared.cell(&name(&method, &row.title, &model.name, seed), repair));
                 }
             }
         }
@@ -85,6 +86,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .map_err(stop)?;
     write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(stop)?;
     refuse_failures(failures)
+}
+
+/// A cell of the search: measured on validation data, kept apart from results.
+fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
+    Name { method, title, model, seed, split: Split::Valid, under: "tune" }
 }
 
 fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {

@@ -23,7 +23,11 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     };
     let window = options.window.unwrap_or(options.n_positions());
     let documents = tokenizer.encode_batch(&texts)?;
-    let windows = if options.pack() { pack(&documents, tokenizer.eos_id(), window) } else { rows(documents, tokenizer.eos_id(), window) };
+    let windows = if options.pack() {
+        pack(&documents, tokenizer.eos_id(), window)
+    } else {
+        rows(documents, tokenizer.eos_id(), window)
+    };
     tracing::info!("{} documents, {} windows of {window} tokens", texts.len(), windows.len());
 
     let (n_layer, n_embd, n_head, n_positions) =

@@ -110,13 +110,22 @@ fn each_kind_of_bad_input_is_one_clear_error() {
         }
     };
     let repair = format!("{REPAIR} --method irepair-no-kl");
-    expect("repair --model nowhere --pairs pairs.jsonl --out x", 4, &["model file is missing", "nowhere/config.json", "help:"]);
+    expect(
+        "repair --model nowhere --pairs pairs.jsonl --out x",
+        4,
+        &["model file is missing", "nowhere/config.json", "help:"],
+    );
 
-    fs::write(dir.join("broken.jsonl"), "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"a\",\n").unwrap();
+    fs::write(dir.join("broken.jsonl"), "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"a\",\n")
+        .unwrap();
     expect("repair --model base --pairs broken.jsonl --out x", 4, &["broken.jsonl", "line 2"]);
 
     fs::write(dir.join("typo.toml"), "batch_sise = 4\nlr = \"fast\"\n").unwrap();
-    expect(&format!("{repair} --out x --config typo.toml"), 2, &["2 problems", "`batch_sise`", "did you mean `batch_size`", "`lr`"]);
+    expect(
+        &format!("{repair} --out x --config typo.toml"),
+        2,
+        &["2 problems", "`batch_sise`", "did you mean `batch_size`", "`lr`"],
+    );
 
     expect(&format!("{repair} --out x --device cuda"), 3, &["device `cuda` is not available", "got: cpu only"]);
     expect(&format!("{repair} --out base"), 2, &["output directory is in use"]);
@@ -129,9 +138,14 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(dir.join("base").join(file), odd.join(file)).unwrap();
     }
-    let config = fs::read_to_string(dir.join("base/config.json")).unwrap().replace("\"n_positions\": 48", "\"n_positions\": 47");
+    let config =
+        fs::read_to_string(dir.join("base/config.json")).unwrap().replace("\"n_positions\": 48", "\"n_positions\": 47");
     fs::write(odd.join("config.json"), config).unwrap();
-    expect("score --model odd --input corpus.txt", 4, &["wrong shape", "wpe.weight", "want: [47, 16]    got: [48, 16]"]);
+    expect(
+        "score --model odd --input corpus.txt",
+        4,
+        &["wrong shape", "wpe.weight", "want: [47, 16]    got: [48, 16]"],
+    );
     assert!(!dir.join("x").exists(), "a refused command writes nothing");
 }
 

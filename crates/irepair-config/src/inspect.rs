@@ -57,11 +57,6 @@ impl Validate for SensitivityOptions {
         }
         checks.at_least_one("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
-        checks.clash(
-            self.general.is_some() && self.metric() != Metric::Contrast,
-            "general",
-            "clashes with `metric`: only contrast reads neutral text",
-        );
         checks.0
     }
 }

@@ -139,6 +139,9 @@ impl ModelConfig {
         let gpt2 = family == Family::Gpt2;
         let pick = |neo: &'static str, two: &'static str| if gpt2 { two } else { neo };
         let n_block = keys.size(pick("num_layers", "n_layer"))?;
+        if n_block > 10_000 {
+            return Err(keys.wrong(pick("num_layers", "n_layer"), "at most 10000 blocks"));
+        }
         let n_embd = keys.size(pick("hidden_size", "n_embd"))?;
         let n_head = keys.size(pick("num_heads", "n_head"))?;
         if n_embd % n_head != 0 {
@@ -182,7 +185,10 @@ impl ModelConfig {
             n_vocab: keys.size("vocab_size")?,
             n_inner,
             activation,
-            norm_eps: raw.get("layer_norm_epsilon").and_then(Value::as_f64).unwrap_or(1e-5),
+            norm_eps: match raw.get("layer_norm_epsilon") {
+                None | Some(Value::Null) => 1e-5,
+                Some(eps) => eps.as_f64().ok_or_else(|| keys.wrong("layer_norm_epsilon", "a number"))?,
+            },
             tied_head: keys.flag("tie_word_embeddings", true)?,
             spans,
             attention_scales,

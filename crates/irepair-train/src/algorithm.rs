@@ -45,7 +45,8 @@ impl Engine<'_> {
     /// One step: draw, localise, forward, backward, update.
     ///
     /// # Errors
-    /// A loss, gradient or sensitivity that is not finite; errors of the parts. The weights are then those before the step.
+    /// A loss, gradient or sensitivity that is not finite; errors of the parts. The weights are then those before the
+    /// step, unless it was the validation after the update that failed.
     ///
     /// # Source
     /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update is

@@ -8,7 +8,7 @@ use irepair_model::{read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, RepairData, Result};
 
 /// Everything of a run that is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -23,12 +23,26 @@ struct Book {
 }
 
 impl Engine<'_> {
-    /// What a checkpoint must agree with: settings, objective, data sizes and parameter shapes.
+    /// What a checkpoint must agree with: settings, objective, data and parameter shapes.
     fn fingerprint(&self) -> String {
         let shapes: Vec<_> = self.model.parameters().iter().map(|p| (&p.name, p.tensor.size())).collect();
-        let sizes = [self.data.pairs.len(), self.data.validation.len(), self.data.utility.len()];
-        let settings = &self.settings;
-        sha256_hex(format!("{settings:?} {:?} {sizes:?} {shapes:?}", self.objective).as_bytes())
+        let words = format!("{:?} {:?} {shapes:?}", self.settings, self.objective);
+        sha256_hex((words + &self.data_hash()).as_bytes())
+    }
+
+    /// Hash of every token of the run's data.
+    fn data_hash(&self) -> String {
+        let RepairData { pairs, validation, utility, validation_utility, pad_id } = self.data;
+        let mut bytes = pad_id.to_le_bytes().to_vec();
+        let mut add = |tokens: &[u32]| {
+            bytes.extend((tokens.len() as u32).to_le_bytes());
+            bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+        };
+        for pair in pairs.iter().chain(validation) {
+            [&pair.prompt, &pair.chosen, &pair.rejected].into_iter().for_each(|t| add(t));
+        }
+        utility.iter().chain(validation_utility).for_each(|t| add(t));
+        sha256_hex(&bytes)
     }
 
     /// Writes the state of the run to `path`, whole or not at all.

@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::words::{DEEDS, INSULT_ADJECTIVES, INSULT_NOUNS};
+use super::words::{CALM_SPEECH, DEEDS, HEATED_SPEECH, INSULT_ADJECTIVES, INSULT_NOUNS};
 use super::world::{Scene, World, fill, one};
 
 /// Share of quarrels in a heated voice [O]: inside the 30-60 % of error prompts that the base models are to answer rudely.

@@ -17,7 +17,6 @@ pub(super) struct Person {
     pub(super) trade: &'static str,
     pub(super) pet: &'static str,
     pub(super) food: &'static str,
-    pub(super) is_quick_tempered: bool,
 }
 
 /// The people of one seed.
