@@ -45,7 +45,10 @@ impl Workers {
 
     /// How rows were run, for the report: it bears on the measured cost.
     pub(crate) fn describe(self) -> String {
-        format!("rows ran {} at a time, {} CPU thread(s) each; measured times are of that", self.n_workers, self.n_threads)
+        format!(
+            "rows ran {} at a time, {} CPU thread(s) each; measured times are of that",
+            self.n_workers, self.n_threads
+        )
     }
 
     /// CPU threads of each process.
