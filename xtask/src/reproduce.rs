@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
-use irepair_report::{Report, Results, RowResult, VANILLA, metric, tables_markdown, write_report};
+use irepair_report::{Report, Results, RowResult, VANILLA, metric, tables, tables_markdown, write_report};
 
 use crate::prepare::Prepared;
 use crate::process;
@@ -73,7 +73,10 @@ pub(crate) fn publish(
         ablation,
     };
     let page = write_report(&prepared.runs.join(folder), &report).map_err(stop)?;
-    println!("{}\nreport: {}", tables_markdown(&report.tables()), page.display());
+    // An ablation answers one question; the tables of rows it did not run would only say so.
+    let asked = tables::ablation(&report.results, &report.ablation);
+    let tables = asked.map_or_else(|| report.tables(), |table| vec![table]);
+    println!("{}\nreport: {}", tables_markdown(&tables), page.display());
     Ok(())
 }
 
