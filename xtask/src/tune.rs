@@ -81,9 +81,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let dir = paths::root().join("experiments").join(&args.profile);
-    let note = "# Chosen by `cargo xtask tune` on validation data; learning-rates.md is the table that chose.\n";
-    write_atomic(&dir.join("learning-rates.toml"), (note.to_owned() + &toml::to_string(&chosen)?).as_bytes())
-        .map_err(stop)?;
+    let note = format!(
+        "# Learning rates chosen on validation data; learning-rates.md is the table that chose.\n\
+         # needs: as profile.toml says        run: cargo xtask tune --profile {}\n",
+        args.profile
+    );
+    write_atomic(&dir.join("learning-rates.toml"), (note + &toml::to_string(&chosen)?).as_bytes()).map_err(stop)?;
     write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(stop)?;
     refuse_failures(failures)
 }
