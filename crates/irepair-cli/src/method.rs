@@ -1,11 +1,13 @@
 //! From a method's name and numbers to (objective, localiser): the one table of methods.
 
 use irepair_baselines::{Baseline, Unsliced};
-use irepair_config::{Method, Metric as MetricName, Optimizer, OptimizerState, Policy, RepairOptions};
+use irepair_config::{
+    Method, Metric as MetricName, Optimizer, OptimizerState, Policy, Reduction as ReductionName, RepairOptions,
+};
 use irepair_objective::Objective;
-use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_repair::{IRepair, Reduction, SliceLocaliser};
 use irepair_sensitivity::{Metric, Route};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_slicing::PolicySpec;
 use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode};
 
 /// The loss of a method; none for `vanilla`, which trains nothing.
@@ -34,7 +36,7 @@ pub(crate) fn localiser<'a>(
         return Ok(Box::new(Unsliced));
     }
     let spec = PolicySpec {
-        kind: policy_kind(options.policy()),
+        kind: options.policy().to_string().parse()?,
         slice_k: options.top_k(),
         every: options.policy_every(),
         rho: options.policy_rho(),
@@ -91,17 +93,10 @@ pub(crate) fn metric(name: MetricName) -> Metric {
     }
 }
 
-fn policy_kind(name: Policy) -> PolicyKind {
+/// The library's reduction of that name.
+pub(crate) fn reduction(name: ReductionName) -> Reduction {
     match name {
-        Policy::Dynamic => PolicyKind::Dynamic,
-        Policy::Reverse => PolicyKind::Reverse,
-        Policy::Fixed => PolicyKind::Fixed,
-        Policy::Random => PolicyKind::Random,
-        Policy::Cyclic => PolicyKind::Cyclic,
-        Policy::EveryN => PolicyKind::EveryN,
-        Policy::Ema => PolicyKind::Ema,
-        Policy::Explore => PolicyKind::Explore,
-        Policy::Coverage => PolicyKind::Coverage,
-        Policy::All => PolicyKind::All,
+        ReductionName::NormOfMean => Reduction::NormOfMean,
+        ReductionName::MeanOfNorm => Reduction::MeanOfNorm,
     }
 }

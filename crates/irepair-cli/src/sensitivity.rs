@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use irepair_config::{Reduction, SensitivityOptions};
+use irepair_config::SensitivityOptions;
 use irepair_core::Sensitivities;
 use irepair_data::{Limits, TokenPair, read_pairs, tokenize_pairs};
+use irepair_repair::Estimate;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
-use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, mean_of_norm};
 use irepair_stats::error_density;
-use irepair_train::{Draw, RepairData, Settings, Text};
+use irepair_train::{Draw, RepairData, Settings};
 
-use crate::method::metric;
+use crate::method;
 use crate::progress;
 use crate::repair::print;
 use crate::texts::documents;
@@ -89,34 +89,12 @@ fn over_batches(
     let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
     let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
     let draw = Draw::new(&data, !neutral.is_empty(), &settings, model.device())?;
-    let metric = metric(options.metric());
-    let averages_gradient = metric == Metric::GradL2 && options.reduction() == Reduction::NormOfMean;
-    let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
     let bar = progress::bar(what, n_batches);
-    for step in 0..n_batches {
-        let batch = draw.at(step, &settings)?;
-        let texts = |pick: fn(&irepair_train::MicroBatch) -> Option<&Text>| -> Vec<ErrorText<'_>> {
-            batch.micro.iter().filter_map(pick).map(error_text).collect()
-        };
-        let (rejected, chosen) = (texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()));
-        if averages_gradient {
-            mean.add(model, &rejected)?;
-        } else {
-            let utility = texts(|m| m.utility.as_ref());
-            let beside = if utility.is_empty() { &chosen } else { &utility };
-            let measure =
-                Measure::new(metric).against(&chosen).beside(beside).seeded(options.seed().wrapping_add(step));
-            by_batch.push(measure.of(model, &rejected)?);
-        }
-        bar.inc(1);
-    }
+    let estimate = Estimate { metric: method::metric(options.metric()), ..Estimate::new(options.seed()) };
+    let reduction = method::reduction(options.reduction());
+    let sensitivities = estimate.over_batches(model, &draw, &settings, n_batches, reduction, || bar.inc(1))?;
     bar.finish_and_clear();
-    let sensitivities = if averages_gradient { mean.sensitivities(model)? } else { mean_of_norm(&by_batch)? };
     Ok((sensitivities, n_batches))
-}
-
-fn error_text(text: &Text) -> ErrorText<'_> {
-    ErrorText { tokens: &text.tokens, scored: &text.scored, counts: text.counts, n_prompt_cols: text.n_prompt_cols }
 }
 
 /// A table for people: value and bar by block, then the error density.

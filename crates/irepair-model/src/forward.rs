@@ -8,7 +8,7 @@ use crate::checkpoint::Source;
 use crate::layers::{Block, KeyValues, Norm, Visibility};
 use crate::params::{Params, Starter, specs};
 use crate::probe::NoProbe;
-use crate::{Error, ModelConfig, Parameter, Probe, Result};
+use crate::{Error, Gradients, ModelConfig, Parameter, Probe, Result};
 
 /// A causal language model whose every parameter is addressable by block.
 #[derive(Debug)]
@@ -108,13 +108,13 @@ impl CausalLm {
         self.train_only(&Scope::Blocks(irepair_core::BlockSlice::default()));
     }
 
-    /// Gradients of `loss` (a scalar) for the parameters that want them, as `(parameter index, gradient)`.
+    /// Gradients of `loss` (a scalar) for the parameters that want them, in the parameters' order.
     ///
     /// Parameters that the loss does not reach are left out. Nothing is stored in the parameters.
     ///
     /// # Errors
     /// [`Error::Torch`] when no parameter wants a gradient, or `loss` depends on none.
-    pub fn gradients(&self, loss: &Tensor) -> Result<Vec<(usize, Tensor)>> {
+    pub fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
         let wanted: Vec<usize> =
             (0..self.parameters().len()).filter(|&i| self.parameters()[i].tensor.requires_grad()).collect();
         let tensors: Vec<&Tensor> = wanted.iter().map(|&i| &self.parameters()[i].tensor).collect();

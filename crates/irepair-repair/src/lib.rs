@@ -22,8 +22,10 @@
 //! **Invariants.** The slicer only measures: it changes no weight. Its memory is all a resumed run needs.
 //! **Boundary.** No loop, no optimizer, no baseline.
 
+mod estimate;
 mod method;
 mod slicer;
 
+pub use estimate::{Estimate, Reduction};
 pub use method::IRepair;
 pub use slicer::SliceLocaliser;

@@ -1,7 +1,7 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::CausalLm;
+use irepair_model::{CausalLm, Gradients, add_gradients};
 use irepair_objective::{Counts, nll_mean};
 use tch::{Kind, Tensor, no_grad};
 
@@ -12,7 +12,7 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
     no_grad(|| tensor.detach().to_kind(Kind::Float).square().sum(Kind::Float))
 }
 
-/// Gradients of `NLL_tok` of the texts for every block parameter, as `(parameter index, gradient)`.
+/// Gradients of `NLL_tok` of the texts for every block parameter.
 ///
 /// Several texts are micro-batches of one batch: their gradients are added.
 ///
@@ -21,19 +21,12 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
 ///
 /// # Source
 /// METHOD §3 [D]: `g_p = d NLL_tok(theta; X-) / d p`.
-pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<(usize, Tensor)>> {
+pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Gradients> {
     model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
-    let mut sum: Vec<(usize, Tensor)> = Vec::new();
+    let mut sum = Gradients::new();
     for text in texts {
         let logits = model.logits(text.tokens);
-        let gradients = model.gradients(&nll_mean(&text.with(&logits))?)?;
-        if sum.is_empty() {
-            sum = gradients;
-        } else {
-            for ((_, total), (_, more)) in sum.iter_mut().zip(gradients) {
-                let _ = total.g_add_(&more);
-            }
-        }
+        add_gradients(&mut sum, model.gradients(&nll_mean(&text.with(&logits))?)?);
     }
     Ok(sum)
 }

@@ -1,8 +1,7 @@
 //! Sensitivities over many batches: the norm of the mean gradient, or the mean of the norms. They differ and are named.
 
 use irepair_core::Sensitivities;
-use irepair_model::CausalLm;
-use tch::Tensor;
+use irepair_model::{CausalLm, Gradients, add_gradients};
 
 use crate::{Error, ErrorText, Result, block_squares, error_gradients};
 
@@ -12,7 +11,7 @@ use crate::{Error, ErrorText, Result, block_squares, error_gradients};
 /// METHOD §3 [D]: the estimate behind fixed selection, `G = (1/n) sum_i g(batch_i)`, `S_b = |G_b|`.
 #[derive(Debug, Default)]
 pub struct MeanGradient {
-    sum: Vec<(usize, Tensor)>,
+    sum: Gradients,
     n_batches: usize,
 }
 
@@ -25,14 +24,7 @@ impl MeanGradient {
         if texts.is_empty() {
             return Err(Error::Missing { metric: "norm_of_mean", what: "rejected text" });
         }
-        let gradients = error_gradients(model, texts)?;
-        if self.sum.is_empty() {
-            self.sum = gradients;
-        } else {
-            for ((_, total), (_, more)) in self.sum.iter_mut().zip(gradients) {
-                let _ = total.g_add_(&more);
-            }
-        }
+        add_gradients(&mut self.sum, error_gradients(model, texts)?);
         self.n_batches += 1;
         Ok(())
     }

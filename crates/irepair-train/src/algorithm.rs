@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use irepair_core::StepRecord;
-use irepair_model::CausalLm;
+use irepair_model::{CausalLm, Gradients, add_gradients};
 use irepair_objective::Objective;
 use tch::Tensor;
 
@@ -64,10 +64,10 @@ impl Engine<'_> {
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
         let (mut loss, mut nll, mut kl) = (0.0, None, None);
-        let mut gradients: Vec<(usize, Tensor)> = Vec::new();
+        let mut gradients = Gradients::new();
         for micro in &batch.micro {
             let parts = forwards::loss(model, self.reference.as_ref(), &self.objective, micro)?;
-            accumulate(&mut gradients, model.gradients(&parts.total)?);
+            add_gradients(&mut gradients, model.gradients(&parts.total)?);
             loss += parts.total.double_value(&[]);
             nll = add(nll, parts.nll.as_ref());
             kl = add(kl, parts.kl.as_ref());
@@ -93,16 +93,6 @@ impl Engine<'_> {
         let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
         let (slice, seconds) = (scope.blocks(model.n_blocks()), started.elapsed().as_secs_f64());
         Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds })
-    }
-}
-
-/// Adds gradients of a further micro-batch, parameter by parameter.
-fn accumulate(sum: &mut Vec<(usize, Tensor)>, more: Vec<(usize, Tensor)>) {
-    for (index, gradient) in more {
-        match sum.iter_mut().find(|(i, _)| *i == index) {
-            Some((_, total)) => drop(total.g_add_(&gradient)),
-            None => sum.push((index, gradient)),
-        }
     }
 }
 

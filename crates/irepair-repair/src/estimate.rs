@@ -1,0 +1,86 @@
+//! Sensitivities of the texts a step draws: of one batch, or of many put together.
+
+use irepair_core::{Diagnose, Sensitivities};
+use irepair_model::CausalLm;
+use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, Route, mean_of_norm};
+use irepair_train::{Draw, Error, MicroBatch, Result, Settings, StepBatch, Text};
+
+/// How several batches become one estimate (METHOD §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// Norm of the mean gradient [D]; of `grad-l2` alone, other metrics take [`Reduction::MeanOfNorm`].
+    #[default]
+    NormOfMean,
+    /// Mean of the batches' values [O].
+    MeanOfNorm,
+}
+
+/// What is measured on a drawn batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Estimate {
+    /// Which number says how sensitive a block is.
+    pub metric: Metric,
+    /// How gradient norms are taken.
+    pub route: Route,
+    /// Seeds the control metric `random`, together with the step.
+    pub seed: u64,
+}
+
+impl Estimate {
+    /// The paper's metric by the plain route.
+    pub fn new(seed: u64) -> Self {
+        Self { metric: Metric::GradL2, route: Route::default(), seed }
+    }
+
+    /// Sensitivities of the batch of `step`.
+    ///
+    /// # Errors
+    /// As [`Measure::of`].
+    pub fn of_batch(&self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+        let (rejected, chosen) = (texts(batch, |m| m.rejected.as_ref()), texts(batch, |m| m.chosen.as_ref()));
+        // Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
+        let utility = texts(batch, |m| m.utility.as_ref());
+        let neutral = if utility.is_empty() { &chosen } else { &utility };
+        let measure = Measure::new(self.metric).by(self.route).against(&chosen).beside(neutral);
+        measure.seeded(self.seed.wrapping_add(step)).of(model, &rejected).map_err(failed)
+    }
+
+    /// One estimate over the batches of the first `n_batches` steps; `measured` is called after each.
+    ///
+    /// # Errors
+    /// As [`Measure::of`]; when `n_batches` is 0.
+    pub fn over_batches(
+        &self,
+        model: &CausalLm,
+        draw: &Draw<'_>,
+        settings: &Settings,
+        n_batches: u64,
+        reduction: Reduction,
+        mut measured: impl FnMut(),
+    ) -> Result<Sensitivities> {
+        let averages_gradient = self.metric == Metric::GradL2 && reduction == Reduction::NormOfMean;
+        let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
+        for step in 0..n_batches {
+            let batch = draw.at(step, settings)?;
+            if averages_gradient {
+                mean.add(model, &texts(&batch, |m| m.rejected.as_ref())).map_err(failed)?;
+            } else {
+                by_batch.push(self.of_batch(model, &batch, step)?);
+            }
+            measured();
+        }
+        if averages_gradient { mean.sensitivities(model) } else { mean_of_norm(&by_batch) }.map_err(failed)
+    }
+}
+
+fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&Text>) -> Vec<ErrorText<'_>> {
+    batch.micro.iter().filter_map(pick).map(error_text).collect()
+}
+
+fn error_text(text: &Text) -> ErrorText<'_> {
+    ErrorText { tokens: &text.tokens, scored: &text.scored, counts: text.counts, n_prompt_cols: text.n_prompt_cols }
+}
+
+pub(crate) fn failed(error: impl Diagnose) -> Error {
+    Error::Localise(Box::new(error.diagnostic()))
+}
