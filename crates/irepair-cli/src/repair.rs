@@ -16,7 +16,7 @@ use crate::weights::{Opened, open, use_threads};
 use crate::{environment, method, progress};
 
 /// Where a killed run's state waits, inside the output directory.
-const STATE: &str = ".irepair-state.safetensors";
+pub(crate) const STATE: &str = ".irepair-state.safetensors";
 const METRICS: &str = "metrics.jsonl";
 
 /// What a repair did.
