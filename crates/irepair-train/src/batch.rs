@@ -174,7 +174,11 @@ impl<'a> Draw<'a> {
         let indices = self.order.batch(step, settings.batch_size * n_micro);
         let utility = if self.needs_utility {
             let n_drawn = settings.n_utility() * n_micro;
-            without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
+            if settings.shuffle {
+                without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
+            } else {
+                EpochOrder::new(self.data.utility.len(), settings.seed, false)?.batch(step, n_drawn)
+            }
         } else {
             Vec::new()
         };
