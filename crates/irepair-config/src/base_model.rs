@@ -151,8 +151,7 @@ mod tests {
     }
 
     fn published() -> BaseModel {
-        let shape =
-            Shape { family: Family::Gpt2, n_layer: 2, n_embd: 8, n_head: 2, n_positions: 16, vocab_size: 32 };
+        let shape = Shape { family: Family::Gpt2, n_layer: 2, n_embd: 8, n_head: 2, n_positions: 16, vocab_size: 32 };
         BaseModel {
             name: "m".into(),
             title: "M".into(),

@@ -86,7 +86,10 @@ fn the_paper_rows_have_the_papers_models_and_settings() {
         assert_eq!(options.gamma(), if options.method().has_kl() { 1.0 } else { 0.0 }, "{name}");
     }
     assert_eq!((profile.utility.n_texts, profile.utility.max_new_tokens, profile.utility.top_p), (30_000, 101, 0.9));
-    assert_eq!((profile.eval.prompt_tokens(), profile.eval.max_new_tokens(), profile.eval.window), (32, 20, Some(1024)));
+    assert_eq!(
+        (profile.eval.prompt_tokens(), profile.eval.max_new_tokens(), profile.eval.window),
+        (32, 20, Some(1024))
+    );
 }
 
 #[test]
