@@ -31,7 +31,12 @@ pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Ope
     };
     let (model, report) = CausalLm::load(dir, device, kind)?;
     let tokenizer = Tokenizer::load(dir)?;
-    tracing::info!("{}: {report}", dir.display());
+    if report.unused.is_empty() && !report.head_differs {
+        tracing::info!("{}: {report}", dir.display());
+    } else {
+        // What is stored is not quite what config.json describes: worth a look.
+        tracing::warn!("{}: {report}", dir.display());
+    }
     let eos_id = model.config().eos_id.unwrap_or_else(|| tokenizer.eos_id());
     crate::texts::check_vocabulary(dir, &model, &tokenizer, eos_id)?;
     Ok(Opened { model, tokenizer, eos_id })
