@@ -90,6 +90,7 @@ fn over_batches(
     };
     let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
     let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
+    model.check_length(data.longest())?;
     let draw = Draw::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
     let estimate = Estimate { metric: method::metric(options.metric()), ..Estimate::new(options.seed()) };

@@ -16,6 +16,7 @@
 //! Invariants: a reader returns every record of a file or one error that names the place; a writer leaves the old file or
 //! the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
 
+mod added;
 mod draw;
 mod error;
 mod lexicon;

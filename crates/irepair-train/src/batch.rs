@@ -25,7 +25,7 @@ pub struct RepairData {
 
 impl RepairData {
     /// Tokens of the longest text, prompt and continuation together.
-    pub(crate) fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         let pairs = self.pairs.iter().chain(&self.validation);
         let pairs = pairs.map(|p| p.prompt.len() + p.chosen.len().max(p.rejected.len()));
         let utility = self.utility.iter().chain(&self.validation_utility).map(Vec::len);
