@@ -1,5 +1,5 @@
-//! `--rehearse`: every row of a profile that is given its weights and data, on stand-ins made on the spot: random weights
-//! of the same families and proportions, and a generated language in the given formats.
+//! `--rehearse`: every row of a profile that is given its weights and data, on stand-ins made on the spot: weights a few
+//! steps from random, of the same families and proportions, and a generated language in the given formats.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::stop::{Stop, stop};
 use crate::{paths, process};
 
 /// Over every table of a rehearsal.
-const WARNING: &str = "REHEARSAL WITH RANDOM WEIGHTS, NOT A RESULT";
+const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
 
 /// Steps of every row.
 const STEPS: u64 = 2;
@@ -97,7 +97,8 @@ fn scaled(shape: &Shape) -> Shape {
     }
 }
 
-/// Random weights, as `irepair pretrain` starts from: its one step is too small to move them.
+/// Weights a few steps from random. Quite random ones would not do: with a tied head they say the start token again and
+/// again, so that every utility text would be empty.
 fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
     let Some(shape) = model.shape.map(|shape| scaled(&shape)) else { return Ok(()) };
     let out = inputs.join("models").join(&model.name);
@@ -109,10 +110,11 @@ fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
         n_positions: Some(shape.n_positions),
         vocab_size: Some(shape.vocab_size),
         window_size: (shape.family == Family::GptNeo).then_some(shape.n_positions / 4),
-        window: Some(16),
-        steps: Some(1),
-        batch_size: Some(1),
-        lr: Some(1e-12),
+        window: Some(32),
+        steps: Some(20),
+        batch_size: Some(4),
+        lr: Some(5e-3),
+        warmup_steps: Some(2),
         seed: Some(0),
         ..PretrainOptions::default()
     };
