@@ -9,8 +9,9 @@ use irepair_eval::{
 use irepair_model::CausalLm;
 use serde::Serialize;
 
+use crate::refusal::Refusal;
 use crate::repair::print;
-use crate::texts::{Refusal, documents};
+use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
 /// Everything measured on one model.

@@ -11,8 +11,8 @@ use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, write_result};
 
 use crate::environment::Environment;
 use crate::evaluate::measure;
-use crate::repair::{Repaired, run, selection};
-use crate::weights::{open, use_threads};
+use crate::repair::{Repaired, STATE, run, selection};
+use crate::weights::use_threads;
 
 /// Before-and-after texts kept per row.
 const N_SAMPLES: usize = 8;
@@ -22,9 +22,8 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     let job: Job = from_toml(job)?;
     use_threads(job.repair.threads);
     let Some(base) = &job.repair.model else { unreachable!("validated") };
-    let (device, dtype) = (job.repair.device(), job.repair.dtype());
-    let opened = open(base, &device, dtype)?;
-    let repaired = run(&opened, &job.repair, out)?;
+    let device = job.repair.device();
+    let (opened, repaired) = run(base, &job.repair, out)?;
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
     let trained = job.repair.method() != Method::Vanilla;
@@ -44,14 +43,16 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         metrics: convert(measured.metrics),
         prompt_scores: measured.prompt_scores,
     };
-    if trained {
+    if trained && job.keep_model.unwrap_or(true) {
         opened.model.save(&out.join("model"))?;
     }
     let environment = Environment::of(&device, Some(base), job.repair.pairs.as_deref());
     write_atomic(&out.join("env.json"), (serde_json::to_string_pretty(&environment)? + "\n").as_bytes())?;
     write_atomic(&out.join("config.toml"), effective(&job).as_bytes())?;
-    // The result comes last: a row with a result is a finished row.
-    Ok(write_result(&out.join("result.json"), &result)?)
+    // The result comes last: a row with a result is a finished row, which needs no checkpoint to go on from.
+    write_result(&out.join("result.json"), &result)?;
+    let _ = std::fs::remove_file(out.join(STATE));
+    Ok(())
 }
 
 /// The settings in effect, defaults spelled out.

@@ -13,7 +13,7 @@ use irepair_train::{Draw, RepairData, Settings};
 use crate::method;
 use crate::progress;
 use crate::repair::print;
-use crate::texts::documents;
+use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
 /// Share of the blocks called "top" in the paper's error density (METHOD §4).

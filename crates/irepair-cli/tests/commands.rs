@@ -32,7 +32,11 @@ fn workshop() -> &'static Path {
 
 fn irepair(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-    command.current_dir(dir).args(args.split_whitespace()).args(["--threads", "1"]);
+    command
+        .current_dir(dir)
+        .args(args.split_whitespace())
+        .args(["--threads", "1"])
+        .env("IREPAIR_CACHE", dir.join("cache"));
     command.output().unwrap()
 }
 
@@ -77,12 +81,55 @@ fn a_repair_changes_its_blocks_alone_and_logs_every_step() {
 }
 
 #[test]
-fn utility_text_is_sampled_from_the_model_when_none_is_given() {
+fn utility_text_is_sampled_from_the_model_once_and_kept() {
     let dir = workshop();
-    succeed(&irepair(dir, &format!("{REPAIR} --out with-kl")));
+    let run = |out: &str| {
+        let output = irepair(dir, &format!("{REPAIR} --seed 7 --out {out}"));
+        succeed(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let first = run("with-kl");
+    assert!(
+        first.contains("utility: sampling 30 texts from the model") && first.contains("utility: kept in"),
+        "{first}"
+    );
     let log = fs::read_to_string(dir.join("with-kl/metrics.jsonl")).unwrap();
-    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
+    let step: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert!(step["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
+
+    let second = run("with-kl-again");
+    assert!(second.contains("utility: 30 texts of the model's own, from"), "{second}");
+    let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
+    assert!(weights("with-kl") == weights("with-kl-again"), "kept texts are the sampled ones");
+}
+
+#[test]
+fn a_first_repair_needs_a_model_pairs_and_a_place_alone() {
+    let dir = workshop();
+    let output = irepair(dir, "repair --model base --pairs pairs.jsonl --out first");
+    let stdout = succeed(&output);
+    assert!(stdout.contains("repaired with irepair (dynamic): 25 steps"), "{stdout}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for said in ["20 pairs to train on, the last 4 held out", "25 steps of 1 x 4 pairs", "memory: about"] {
+        assert!(stderr.contains(said), "no `{said}` in {stderr}");
+    }
+    let effective = fs::read_to_string(dir.join("first/repair.toml")).unwrap();
+    assert!(effective.contains("n_validation = 4") && effective.contains("max_prompt = 24"), "{effective}");
+}
+
+#[test]
+fn memory_that_is_short_means_smaller_batches_and_then_a_refusal() {
+    let dir = workshop();
+    let args = |gib: f64| {
+        format!("repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 2 --memory-budget {gib}")
+    };
+    let (code, error) = refuse(&irepair(dir, &format!("{} --out never", args(1e-6))));
+    assert!(code == 3 && error.contains("not enough memory") && error.contains("--memory-budget"), "{error}");
+    assert!(!dir.join("never").exists());
+    // The estimate the program itself gives for the whole batch, less a little.
+    let enough = irepair(dir, &format!("{} --out enough", args(1.0)));
+    let said = String::from_utf8_lossy(&enough.stderr).into_owned();
+    assert!(said.contains("2 steps of 1 x 4 pairs"), "{said}");
 }
 
 #[test]

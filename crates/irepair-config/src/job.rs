@@ -17,6 +17,9 @@ pub struct Job {
     pub title: String,
     /// Name of the base model.
     pub model: String,
+    /// Write the repaired model beside the result. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_model: Option<bool>,
     /// The repair; method `vanilla` trains nothing.
     pub repair: RepairOptions,
     /// The measurement; its model is the repaired one, its reference the base.

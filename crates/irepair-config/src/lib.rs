@@ -19,7 +19,9 @@
 
 #[macro_use]
 mod options;
+mod base_model;
 mod error;
+mod estimate;
 mod eval;
 mod experiment;
 mod inspect;
@@ -30,8 +32,11 @@ mod pretrain;
 mod problem;
 mod profile;
 mod repair;
+mod shape;
 
+pub use base_model::{BaseModel, DataFile, Precondition};
 pub use error::{Error, Result};
+pub use estimate::{Memory, Texts, Work};
 pub use eval::{EvalOptions, GenerateOptions};
 pub use experiment::{Experiment, LearningRates, Row, Table};
 pub use inspect::{ScoreOptions, SensitivityOptions};
@@ -41,5 +46,6 @@ pub use names::{Dtype, Family, Method, Metric, Optimizer, OptimizerState, Policy
 pub use options::{Options, Validate, to_toml, validate};
 pub use pretrain::PretrainOptions;
 pub use problem::Problem;
-pub use profile::{BaseModel, Grid, Language, Profile, Utility};
+pub use profile::{Grid, Language, Profile, Utility};
 pub use repair::{RepairOptions, slice_size};
+pub use shape::Shape;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
-use crate::{EvalOptions, Options, PretrainOptions, Problem, RepairOptions, Validate};
+use crate::{BaseModel, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, Validate};
 
 /// What all rows of a profile share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,10 +13,26 @@ pub struct Profile {
     pub title: String,
     /// Seeds per row: 0, 1, ...
     pub seeds: u32,
+    /// The device it is meant for, as `--device` names it; `--device` wins. Default cpu.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Batches behind the error-density estimate (METHOD §17 [F]). Default 500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density_batches: Option<u32>,
+    /// Keep the repaired model of every row beside its result. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_models: Option<bool>,
     /// The generated language, in profiles that make their own data.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
+    /// Files of the data directory, in profiles that are given their data; instead of `language`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DataFile>,
     /// Base models, each repaired by every row.
     pub models: Vec<BaseModel>,
+    /// What the base models must show before any row is run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preconditions: Vec<Precondition>,
     /// Settings every row's `repair` is laid over.
     pub repair: RepairOptions,
     /// How every row is measured.
@@ -51,18 +67,6 @@ pub struct Language {
     pub cloze_test: usize,
     /// Last-word items settings are chosen on.
     pub cloze_valid: usize,
-}
-
-/// One base model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaseModel {
-    /// Name in paths and results: lower-case letters, digits and `-`.
-    pub name: String,
-    /// Name in tables.
-    pub title: String,
-    /// How it is made.
-    pub pretrain: PretrainOptions,
 }
 
 /// Texts sampled from a base model before its first repair (METHOD §2: `U`).
@@ -150,16 +154,31 @@ impl Validate for Profile {
         }
         checks.clash(self.models.is_empty(), "models", "is missing: name at least one base model");
         for (i, model) in self.models.iter().enumerate() {
-            let key = |name: &str| format!("models[{i}].{name}");
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            let named = !model.name.is_empty() && model.name.chars().all(plain);
-            checks.clash(!named, &key("name"), "must be lower-case letters, digits and `-`");
+            let key = format!("models[{i}]");
+            checks.0.extend(model.problems().into_iter().map(|problem| problem.inside(&key)));
             let twice = self.models[..i].iter().any(|other| other.name == model.name);
-            checks.clash(named && twice, &key("name"), "is the name of two models");
-            checks.clash(model.title.is_empty(), &key("title"), "is missing");
-            let pretrain = model.pretrain.problems().into_iter();
-            checks.0.extend(pretrain.map(|problem| problem.inside(&format!("models[{i}].pretrain"))));
+            checks.clash(!model.name.is_empty() && twice, &format!("{key}.name"), "is the name of two models");
         }
+        for (i, file) in self.data.iter().enumerate() {
+            checks.0.extend(file.problems().into_iter().map(|problem| problem.inside(&format!("data[{i}]"))));
+        }
+        for (i, precondition) in self.preconditions.iter().enumerate() {
+            let key = format!("preconditions[{i}]");
+            checks.0.extend(precondition.problems().into_iter().map(|problem| problem.inside(&key)));
+            let unknown = |name: &String| self.models.iter().all(|model| model.name != *name);
+            let unknown = precondition.model.as_ref().is_some_and(unknown);
+            checks.clash(unknown, &format!("{key}.model"), "is the name of no model");
+        }
+        let (made, given) = (self.language.is_some(), !self.data.is_empty());
+        checks.clash(
+            made && given,
+            "data",
+            "clashes with `language`: data are generated, or given; name one of the two",
+        );
+        let corpus = !made && self.models.iter().any(|model| model.pretrain.is_some());
+        checks.clash(corpus, "language", "is missing: models with `pretrain` learn it");
+        checks.at_least_one("density_batches", self.density_batches.map(u64::from));
+        checks.device(self.device.as_ref());
         checks.0.extend(shared_repair_problems(&self.repair));
         checks.0.extend(self.eval.problems().into_iter().map(|problem| problem.inside("eval")));
         checks.0
@@ -167,6 +186,11 @@ impl Validate for Profile {
 }
 
 impl Profile {
+    /// `density_batches`, or its default.
+    pub fn density_batches(&self) -> u32 {
+        self.density_batches.unwrap_or(500)
+    }
+
     /// A row's settings laid over those all rows share.
     pub fn repair_of(&self, row: &crate::Row) -> RepairOptions {
         row.repair.clone().over(self.repair.clone())
@@ -179,21 +203,23 @@ mod tests {
 
     #[test]
     fn problems_deep_in_a_profile_have_their_path_and_line() {
-        let text = "title = 't'\nseeds = 0\n[[models]]\nname = 'A b'\ntitle = 'x'\npretrain = { n_head = 3, n_embed = 64 }\n\
+        let text = "title = 't'\nseeds = 0\ndevice = 'gpu'\n[[models]]\nname = 'A b'\ntitle = 'x'\npretrain = { n_head = 3, n_embed = 64 }\n\
                     [repair]\nseed = 1\nlr = [1]\n[utility]\ntop_p = 2.0\n[grid]\nlr = [1e-3, -1.0]\nseeds = 1\n";
         let Err(Error::Problems { problems, .. }) = from_str::<Profile>(text, "p.toml") else { panic!("must fail") };
         let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(
             found,
             [
+                "`language`: is missing: models with `pretrain` learn it",
                 "line 2, `seeds`: must be at least 1, is 0",
-                "line 4, `models[0].name`: must be lower-case letters, digits and `-`",
-                "line 6, `models[0].pretrain.n_embed`: unknown key; did you mean `n_embd`?",
-                "line 6, `models[0].pretrain.n_head`: clashes with `n_embd`: 64 is not a multiple of 3",
-                "line 8, `repair.seed`: is set by the runner, not by an experiment file",
-                "line 9, `repair.lr`: invalid type: sequence, expected f64",
-                "line 11, `utility.top_p`: must be over 0 and up to 1, is 2",
-                "line 13, `grid.lr`: must be a number over 0, is -1",
+                "line 3, `device`: must be `cpu`, `cuda` or `cuda:N`, is gpu",
+                "line 5, `models[0].name`: must be lower-case letters, digits and `-`",
+                "line 7, `models[0].pretrain.n_embed`: unknown key; did you mean `n_embd`?",
+                "line 7, `models[0].pretrain.n_head`: clashes with `n_embd`: 64 is not a multiple of 3",
+                "line 9, `repair.seed`: is set by the runner, not by an experiment file",
+                "line 10, `repair.lr`: invalid type: sequence, expected f64",
+                "line 12, `utility.top_p`: must be over 0 and up to 1, is 2",
+                "line 14, `grid.lr`: must be a number over 0, is -1",
             ]
         );
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::{Experiment, LearningRates, Options, Policy, Profile, Row, from_str, validate};
+use irepair_config::{Dtype, Experiment, LearningRates, Options, Policy, Profile, Row, from_str, validate};
 use irepair_core::Diagnose;
 
 fn experiments() -> PathBuf {
@@ -60,12 +60,45 @@ fn the_planted_rows_are_those_of_the_paper_and_the_controls() {
 }
 
 #[test]
+fn the_paper_rows_have_the_papers_models_and_settings() {
+    let experiment = Experiment::load(&experiments().join("paper")).unwrap();
+    let rows: Vec<&str> = experiment.rows.keys().map(String::as_str).collect();
+    assert_eq!(
+        rows.join(" "),
+        "dapt dapt-kl dpo fixed fixed-no-kl irepair irepair-no-kl random random-no-kl reverse reverse-no-kl vanilla"
+    );
+    let profile = &experiment.profile;
+    assert_eq!((profile.seeds, profile.device.as_deref(), profile.density_batches()), (5, Some("cuda"), 500));
+    let weights: Vec<u64> = profile.models.iter().map(|m| m.known_shape().unwrap().n_weights()).collect();
+    assert_eq!(weights, [774_030_080, 1_557_611_200, 1_315_575_808]);
+    assert!(profile.models.iter().all(|m| m.pretrain.is_none()) && profile.language.is_none());
+    // METHOD §17, whatever the defaults of this version are.
+    for (name, row) in &experiment.rows {
+        let options = profile.repair_of(row);
+        assert_eq!((options.batch_size(), options.warmup_steps(), options.clip_norm()), (4, 150, 10.0), "{name}");
+        assert_eq!((options.epochs(), options.eval_every(), options.patience()), (5, 100, 30), "{name}");
+        assert_eq!((options.max_prompt(), options.max_continuation(), options.n_validation()), (64, 64, 64), "{name}");
+        assert_eq!((options.fixed_batches(), options.dtype(), options.steps), (500, Dtype::F32, None), "{name}");
+        for model in profile.models.iter().filter(|_| name != "vanilla") {
+            let rate = if name == "dpo" { 1e-6 } else { 5e-5 };
+            assert_eq!(experiment.learning_rates.get(name, &model.name), Some(rate), "{name}");
+        }
+        assert_eq!(options.gamma(), if options.method().has_kl() { 1.0 } else { 0.0 }, "{name}");
+    }
+    assert_eq!((profile.utility.n_texts, profile.utility.max_new_tokens, profile.utility.top_p), (30_000, 101, 0.9));
+    assert_eq!(
+        (profile.eval.prompt_tokens(), profile.eval.max_new_tokens(), profile.eval.window),
+        (32, 20, Some(1024))
+    );
+}
+
+#[test]
 fn files_that_disagree_are_reported_together() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write(
         "profile.toml",
-        "title = 't'\nseeds = 1\ngrid = { lr = [1e-3], seeds = 1 }\nmodels = [{ name = 'm', title = 'M' }]\n[repair]\ngamma = 0.5\n",
+        "title = 't'\nseeds = 1\ngrid = { lr = [1e-3], seeds = 1 }\nmodels = [{ name = 'm', title = 'M', hub = 'o/m', files = ['config.json'], shape = { family = 'gpt2', n_layer = 2, n_embd = 8, n_head = 2, n_positions = 16, vocab_size = 32 } }]\n[repair]\ngamma = 0.5\n",
     );
     write("dapt.toml", "title = 'DAPT'\ntables = ['rq1']\nrepair.method = 'dapt'\n");
     write("learning-rates.toml", "[dapt]\nm = 1e-3\nn = 1e-3\n[dpo]\nm = 1e-3\n");

@@ -106,6 +106,7 @@ impl CausalLm {
                         let value = to_tensor(&path, name, &view)?;
                         values[index] = Some(value.to_device(device).to_kind(kind));
                         report.n_bytes += view.data().len() as u64;
+                        sys::release(&map, view.data());
                     }
                     Some(_) => {}
                     None => report.unused.push(name.to_owned()),

@@ -1,0 +1,210 @@
+//! A profile's base models, and the data of profiles that do not make their own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Checks;
+use crate::{PretrainOptions, Problem, Shape, Validate};
+
+/// One base model: trained on the spot, or published weights.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseModel {
+    /// Name in paths and results: lower-case letters, digits and `-`.
+    pub name: String,
+    /// Name in tables.
+    pub title: String,
+    /// How it is made; instead of `hub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<PretrainOptions>,
+    /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
+    /// `pretrain`. The program does not go there: it looks for a local copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Files of the repository that are needed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Shape of the published model, for estimates before its files are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+}
+
+impl BaseModel {
+    /// Last part of the hub's name: what a plain copy of the repository is often called.
+    pub fn hub_folder(&self) -> Option<&str> {
+        self.hub.as_deref()?.rsplit('/').next()
+    }
+
+    /// Its shape: the published one, or that of the model about to be trained. The tokenizer that is trained may come
+    /// out smaller than asked for.
+    pub fn known_shape(&self) -> Option<Shape> {
+        let trained = |p: &PretrainOptions| Shape {
+            family: p.family(),
+            n_layer: p.n_layer(),
+            n_embd: p.n_embd(),
+            n_head: p.n_head(),
+            n_positions: p.n_positions(),
+            vocab_size: p.vocab_size(),
+        };
+        self.shape.or_else(|| self.pretrain.as_ref().map(trained))
+    }
+}
+
+impl Validate for BaseModel {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let named = !self.name.is_empty() && self.name.chars().all(plain);
+        checks.clash(!named, "name", "must be lower-case letters, digits and `-`");
+        checks.clash(self.title.is_empty(), "title", "is missing");
+        let (made, published) = (self.pretrain.is_some(), self.hub.is_some());
+        checks.clash(
+            made && published,
+            "hub",
+            "clashes with `pretrain`: a model is trained on the spot, or published; give one of the two",
+        );
+        checks.clash(!made && !published, "pretrain", "is missing: give `pretrain` or `hub`");
+        checks.clash(published && self.shape.is_none(), "shape", "is missing: estimates of a `hub` model need it");
+        checks.clash(published && self.files.is_empty(), "files", "is missing: name the files needed of `hub`");
+        checks.clash(made && !published && self.shape.is_some(), "shape", "clashes with `pretrain`, which says it");
+        if let Some(hub) = &self.hub {
+            let parts: Vec<&str> = hub.split('/').collect();
+            let fine = parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'));
+            checks.clash(!fine, "hub", "must be `owner/name`");
+        }
+        if let Some(shape) = &self.shape {
+            shape.check(&mut checks);
+        }
+        if let Some(pretrain) = &self.pretrain {
+            checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));
+        }
+        checks.0
+    }
+}
+
+/// One file of the data directory, in profiles that do not make their own data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataFile {
+    /// Path below the data directory. `.gz` may follow; `.txt` may be `.jsonl` and the other way round.
+    pub file: String,
+    /// What it holds.
+    pub what: String,
+    /// How to get it: said when it is missing.
+    pub get: String,
+    /// True when nothing but what it adds is lost without it. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// About how many records it holds, for estimates. Default 0.
+    pub n_records: u64,
+    /// About how many tokens it holds, for estimates. Default 0.
+    pub n_tokens: u64,
+}
+
+impl Validate for DataFile {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        let inside = !self.file.is_empty()
+            && std::path::Path::new(&self.file).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        checks.clash(!inside, "file", "must be a path below the data directory");
+        checks.clash(self.what.is_empty(), "what", "is missing");
+        checks.clash(self.get.is_empty(), "get", "is missing: say how to get the file");
+        checks.0
+    }
+}
+
+/// What must hold of a base model before any row is believed: a metric of its vanilla row within bounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Precondition {
+    /// Key of the metric in results.
+    pub metric: String,
+    /// Name of the metric in messages.
+    pub what: String,
+    /// Smallest value allowed.
+    pub min: f64,
+    /// Largest value allowed.
+    pub max: f64,
+    /// The model it is about. Without it, every model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl Validate for Precondition {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.clash(self.metric.is_empty(), "metric", "is missing");
+        checks.clash(self.what.is_empty(), "what", "is missing");
+        // Not `min > max`, which a NaN would pass.
+        let ordered = self.min <= self.max;
+        checks.clash(!ordered, "min", "clashes with `max`: it must not be over it");
+        checks.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+
+    fn problems(model: &BaseModel) -> Vec<String> {
+        model.problems().iter().map(ToString::to_string).collect()
+    }
+
+    fn published() -> BaseModel {
+        let shape = Shape { family: Family::Gpt2, n_layer: 2, n_embd: 8, n_head: 2, n_positions: 16, vocab_size: 32 };
+        BaseModel {
+            name: "m".into(),
+            title: "M".into(),
+            hub: Some("owner/Name-1.3B".into()),
+            files: vec!["config.json".into()],
+            shape: Some(shape),
+            ..BaseModel::default()
+        }
+    }
+
+    #[test]
+    fn a_model_is_trained_or_published_and_not_both() {
+        assert_eq!(problems(&published()), [""; 0]);
+        let both = BaseModel { pretrain: Some(PretrainOptions::default()), ..published() };
+        assert_eq!(
+            problems(&both),
+            ["`hub`: clashes with `pretrain`: a model is trained on the spot, or published; give one of the two"]
+        );
+        let neither = BaseModel { hub: None, shape: None, ..published() };
+        assert_eq!(problems(&neither), ["`pretrain`: is missing: give `pretrain` or `hub`"]);
+        let bare = BaseModel { shape: None, files: Vec::new(), hub: Some("../up".into()), ..published() };
+        assert_eq!(
+            problems(&bare),
+            [
+                "`shape`: is missing: estimates of a `hub` model need it",
+                "`files`: is missing: name the files needed of `hub`",
+                "`hub`: must be `owner/name`"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_shape_comes_from_either_source() {
+        assert_eq!(published().known_shape().map(|s| s.n_embd), Some(8));
+        assert_eq!(published().hub_folder(), Some("Name-1.3B"));
+        let made = BaseModel { pretrain: Some(PretrainOptions::default()), ..BaseModel::default() };
+        assert_eq!(made.known_shape().map(|s| (s.n_layer, s.n_embd)), Some((12, 64)));
+    }
+
+    #[test]
+    fn a_data_file_stays_below_its_directory() {
+        let file = |file: &str| DataFile { file: file.into(), what: "w".into(), get: "g".into(), ..Default::default() };
+        assert!(file("pairs/train.jsonl").problems().is_empty());
+        for bad in ["", "/etc/passwd", "../x", "a/../../b"] {
+            assert_eq!(file(bad).problems().len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_in_order() {
+        let bounds = |min, max| Precondition { metric: "m".into(), what: "w".into(), min, max, model: None };
+        assert!(bounds(1.0, 2.0).problems().is_empty());
+        assert_eq!(bounds(2.0, 1.0).problems().len(), 1);
+        assert_eq!(bounds(f64::NAN, 1.0).problems().len(), 1);
+    }
+}

@@ -1,0 +1,335 @@
+//! What a repair will need, from the shape of the model and the settings alone: memory and counted work.
+//!
+//! Both are upper bounds: every text at its longest, every step the settings allow, a slice that reaches down to block 0.
+//!
+//! ```
+//! use irepair_config::{Family, Memory, RepairOptions, Shape, Texts, Work};
+//!
+//! let xl = Shape { family: Family::Gpt2, n_layer: 48, n_embd: 1600, n_head: 25, n_positions: 1024, vocab_size: 50_257 };
+//! let options = RepairOptions::default();
+//! let texts = Texts::of(&options, 101);
+//! let memory = Memory::of(&xl, &options, &texts);
+//! assert_eq!(memory.weights, 4 * xl.n_weights());
+//! assert!(memory.total() < 40_000_000_000);
+//! assert!(Work::new(&xl, &options, &texts).per_step() > 1e12);
+//! ```
+
+use crate::{Dtype, Method, Optimizer, Policy, RepairOptions, Shape};
+
+/// Tokens of the texts of one step, each at its longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// Tokens of one batch of chosen, or of rejected, texts.
+    pub pairs: u64,
+    /// Tokens of one batch of utility texts.
+    pub utility: u64,
+    /// Tokens of the longest text.
+    pub longest: u64,
+    /// Batches per step.
+    pub accumulation: u64,
+}
+
+impl Texts {
+    /// Texts of a repair whose utility texts have `max_new_tokens` tokens after the start token (METHOD §2).
+    pub fn of(options: &RepairOptions, max_new_tokens: usize) -> Self {
+        let pair = (options.max_prompt() + options.max_continuation()) as u64;
+        let utility = max_new_tokens as u64 + 1;
+        let n = options.batch_size() as u64;
+        Self {
+            pairs: n * pair,
+            utility: n * utility,
+            longest: pair.max(utility),
+            accumulation: options.accumulation() as u64,
+        }
+    }
+}
+
+/// Which texts a method runs at every step (METHOD §6, §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Passes {
+    /// Chosen or rejected texts through the model, forward and backward.
+    pairs: u64,
+    /// Chosen or rejected texts through the reference.
+    reference_pairs: u64,
+    /// Utility texts through both.
+    utility: u64,
+}
+
+impl Passes {
+    fn of(options: &RepairOptions) -> Self {
+        let utility = u64::from(options.gamma() > 0.0);
+        match options.method() {
+            Method::Vanilla => Self::default(),
+            Method::Irepair | Method::DaptKl => Self { pairs: 1, utility, ..Self::default() },
+            Method::IrepairNoKl | Method::Dapt | Method::GradientAscent => Self { pairs: 1, ..Self::default() },
+            Method::Dpo => Self { pairs: 2, reference_pairs: 2, utility: 0 },
+            Method::Npo => Self { pairs: 1, reference_pairs: 1, utility },
+            Method::GradientDifference => Self { pairs: 2, ..Self::default() },
+        }
+    }
+
+    fn need_reference(self) -> bool {
+        self.reference_pairs + self.utility > 0
+    }
+}
+
+/// Whether a policy measures sensitivities as the run goes on.
+fn measures(policy: Policy) -> bool {
+    !matches!(policy, Policy::All | Policy::Fixed | Policy::Random | Policy::Cyclic)
+}
+
+/// Bytes on the device at the fullest moment of a repair, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The model.
+    pub weights: u64,
+    /// The frozen copy that KL and preference losses compare with, in the model's type (METHOD §1 [O]).
+    pub reference: u64,
+    /// Gradients: of the slice; of all blocks where sensitivities are measured.
+    pub gradients: u64,
+    /// Optimizer state in f32, of every block the policy can come to.
+    pub optimizer: u64,
+    /// The best weights so far, of the same blocks.
+    pub best: u64,
+    /// What the forward pass keeps for the backward pass, and the logits.
+    pub activations: u64,
+}
+
+impl Memory {
+    /// Memory of one repair; of `vanilla`, that of measuring a model beside its reference.
+    pub fn of(shape: &Shape, options: &RepairOptions, texts: &Texts) -> Self {
+        let (width, passes) = (options.dtype().n_bytes(), Passes::of(options));
+        let weights = shape.n_weights() * width;
+        if options.method() == Method::Vanilla {
+            let activations = logits(shape, texts.pairs, Dtype::F32);
+            return Self { weights, reference: weights, activations, ..Self::default() };
+        }
+        let blocks = |n: usize| n as u64 * shape.block_weights();
+        let k = options.top_k().resolve(shape.n_layer);
+        let (slice, touched) = match options.policy() {
+            Policy::All => (shape.n_weights(), shape.n_weights()),
+            Policy::Fixed => (blocks(k), blocks(k)),
+            _ => (blocks(k), blocks(shape.n_layer)),
+        };
+        // A second gradient stands beside the first while batches are added up.
+        let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
+        let localising = match options.policy() {
+            Policy::Fixed => 2 * blocks(shape.n_layer),
+            policy if measures(policy) => twice(blocks(shape.n_layer)),
+            _ => 0,
+        };
+        let moments = match options.optimizer() {
+            Optimizer::Rmsprop => 1,
+            Optimizer::Adamw => 2,
+        };
+        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
+        let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
+        let kept = activations(shape, trained.max(texts.pairs), texts.longest, options.dtype());
+        Self {
+            weights,
+            reference: if passes.need_reference() { weights } else { 0 },
+            gradients: twice(slice).max(localising) * width,
+            optimizer: moments * touched * Dtype::F32.n_bytes(),
+            best: touched * width,
+            activations: kept + logits(shape, trained, options.dtype()) + compared * vocabulary(shape, width),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.reference + self.gradients + self.optimizer + self.best + self.activations
+    }
+}
+
+/// What a block keeps of each token for its backward pass: 20 vectors of its width (its input, the norms, query, key and
+/// value and their copies by head, the attention's output twice, the MLP's inside twice), and its row of the attention
+/// matrix before and after softmax, which some kernels keep.
+fn activations(shape: &Shape, n_tokens: u64, longest: u64, dtype: Dtype) -> u64 {
+    let per_token = 20 * shape.n_embd as u64 + 2 * shape.n_head as u64 * longest;
+    n_tokens * shape.n_layer as u64 * per_token * dtype.n_bytes()
+}
+
+/// Logits and their gradient in the model's type, log-softmax and its gradient in f32.
+fn logits(shape: &Shape, n_tokens: u64, dtype: Dtype) -> u64 {
+    n_tokens * vocabulary(shape, 2 * dtype.n_bytes() + 2 * Dtype::F32.n_bytes())
+}
+
+fn vocabulary(shape: &Shape, n_bytes: u64) -> u64 {
+    shape.vocab_size as u64 * n_bytes
+}
+
+/// Matrix-multiplication work, in FLOPs, counted as METHOD §12 says.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    shape: &'a Shape,
+    options: &'a RepairOptions,
+    texts: &'a Texts,
+}
+
+impl<'a> Work<'a> {
+    /// The work of a repair.
+    pub fn new(shape: &'a Shape, options: &'a RepairOptions, texts: &'a Texts) -> Self {
+        Self { shape, options, texts }
+    }
+
+    /// One forward pass of one token: `2 P_b` per block and `2 d V` for the head.
+    pub fn forward_token(shape: &Shape) -> f64 {
+        blocks(shape) + head(shape)
+    }
+
+    /// One step: forward and backward of the trained texts, forward of the reference's, and the sensitivity pass.
+    pub fn per_step(&self) -> f64 {
+        if self.options.method() == Method::Vanilla {
+            return 0.0;
+        }
+        let (passes, texts) = (Passes::of(self.options), self.texts);
+        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
+        let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
+        let policy = self.options.policy();
+        let n_updated = match policy {
+            Policy::All => self.shape.n_layer,
+            _ => self.options.top_k().resolve(self.shape.n_layer),
+        };
+        // Unsliced methods also differentiate the weights of the head, which is the token embedding.
+        let n_heads = if policy == Policy::All { 2.0 } else { 1.0 };
+        let updated = blocks(self.shape) * n_updated as f64 / self.shape.n_layer as f64;
+        let backward = blocks(self.shape) + updated + n_heads * head(self.shape);
+        let sensitivity = match policy {
+            Policy::EveryN => self.sensitivity() / self.options.policy_every() as f64,
+            policy if measures(policy) => self.sensitivity(),
+            _ => 0.0,
+        };
+        let forward = Self::forward_token(self.shape);
+        texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward + sensitivity)
+    }
+
+    /// Sensitivities of one batch: a forward pass, and a backward pass to the weights of all blocks.
+    pub fn sensitivity(&self) -> f64 {
+        self.texts.pairs as f64 * (Self::forward_token(self.shape) + 2.0 * blocks(self.shape) + head(self.shape))
+    }
+
+    /// One validation (METHOD §8): the loss on the held-out pairs, and on as many held-out utility texts.
+    pub fn validation(&self) -> f64 {
+        let (passes, texts) = (Passes::of(self.options), self.texts);
+        let both = (passes.pairs + passes.reference_pairs) * texts.pairs + 2 * passes.utility * texts.utility;
+        let n_batches = self.options.n_validation() as f64 / self.options.batch_size() as f64;
+        n_batches * both as f64 * Self::forward_token(self.shape)
+    }
+
+    /// Steps of a run over `n_pairs` pairs, those of validation included, if patience never runs out.
+    pub fn n_steps(options: &RepairOptions, n_pairs: u64) -> u64 {
+        if options.method() == Method::Vanilla {
+            return 0;
+        }
+        let n_trained = n_pairs.saturating_sub(options.n_validation() as u64);
+        let per_step = (options.batch_size() * options.accumulation()) as u64;
+        options.steps.unwrap_or_else(|| options.epochs() * n_trained.div_ceil(per_step.max(1)))
+    }
+
+    /// A whole run of `n_steps`: the steps, their validations, and the one estimate of fixed selection.
+    pub fn of_run(&self, n_steps: u64) -> f64 {
+        let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
+        let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
+        let fixed = match self.options.policy() {
+            Policy::Fixed if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
+            _ => 0.0,
+        };
+        n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed
+    }
+}
+
+/// `2 P_b` of all blocks.
+fn blocks(shape: &Shape) -> f64 {
+    2.0 * (shape.n_layer as u64 * shape.block_matrix_weights()) as f64
+}
+
+/// `2 d V`.
+fn head(shape: &Shape) -> f64 {
+    2.0 * (shape.n_embd * shape.vocab_size) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+    use irepair_core::SliceSize;
+
+    const SHAPE: Shape =
+        Shape { family: Family::Gpt2, n_layer: 4, n_embd: 8, n_head: 2, n_positions: 64, vocab_size: 100 };
+
+    fn row(method: Method) -> RepairOptions {
+        RepairOptions { method: Some(method), ..Default::default() }
+    }
+
+    fn memory(options: &RepairOptions) -> Memory {
+        Memory::of(&SHAPE, options, &Texts::of(options, 101))
+    }
+
+    #[test]
+    fn unsliced_methods_hold_everything_and_slices_less() {
+        let all = 4 * SHAPE.n_weights();
+        let dpo = memory(&row(Method::Dpo));
+        assert_eq!((dpo.weights, dpo.reference, dpo.gradients, dpo.optimizer, dpo.best), (all, all, all, all, all));
+        let block = 4 * SHAPE.block_weights();
+        let irepair = memory(&row(Method::Irepair));
+        assert_eq!((irepair.gradients, irepair.optimizer), (4 * block, 4 * block), "any block may be chosen one day");
+        let fixed = memory(&RepairOptions { policy: Some(Policy::Fixed), ..row(Method::Irepair) });
+        assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient stands beside a new one");
+        let random = RepairOptions {
+            policy: Some(Policy::Random),
+            top_k: Some(SliceSize::Blocks(2)),
+            ..row(Method::IrepairNoKl)
+        };
+        let random = memory(&random);
+        assert_eq!((random.reference, random.gradients), (0, 2 * block));
+    }
+
+    #[test]
+    fn half_precision_halves_all_but_the_optimizer() {
+        let bf16 = memory(&RepairOptions { dtype: Some(Dtype::Bf16), ..row(Method::Dapt) });
+        let f32 = memory(&row(Method::Dapt));
+        assert_eq!((2 * bf16.weights, 2 * bf16.gradients, 2 * bf16.best), (f32.weights, f32.gradients, f32.best));
+        assert_eq!(bf16.optimizer, f32.optimizer);
+    }
+
+    /// The authors' own count (METHOD §12) in units of one forward pass of a batch, the head left out by making it small:
+    /// DAPT 3, DAPT+KL 5 where it runs two texts, each with its backward pass here, DPO 4 + 4.
+    #[test]
+    fn steps_cost_what_method_12_counts() {
+        let shape = Shape { vocab_size: 1, n_embd: 4096, ..SHAPE };
+        let in_forwards = |options: &RepairOptions| {
+            let texts = Texts { pairs: 10, utility: 10, longest: 10, accumulation: 1 };
+            let one = 10.0 * Work::forward_token(&shape);
+            Work::new(&shape, options, &texts).per_step() / one
+        };
+        let close = |got: f64, want: f64| assert!((got - want).abs() < 0.01, "{got}, not {want}");
+        close(in_forwards(&row(Method::Dapt)), 3.0);
+        close(in_forwards(&row(Method::DaptKl)), 7.0);
+        close(in_forwards(&row(Method::Dpo)), 8.0);
+        // Sensitivity 3, then forward and backward to activations, and the weights of one block in four.
+        close(in_forwards(&row(Method::IrepairNoKl)), 3.0 + 2.25);
+        close(in_forwards(&row(Method::Irepair)), 3.0 + 2.0 * 2.25 + 1.0);
+        let random = RepairOptions { policy: Some(Policy::Random), ..row(Method::IrepairNoKl) };
+        close(in_forwards(&random), 2.25);
+        let two = RepairOptions { policy: Some(Policy::EveryN), policy_every: Some(2), ..row(Method::IrepairNoKl) };
+        close(in_forwards(&two), 1.5 + 2.25);
+        assert_eq!(in_forwards(&row(Method::Vanilla)), 0.0);
+    }
+
+    #[test]
+    fn a_run_has_its_epochs_and_validations() {
+        let options = row(Method::Dapt);
+        assert_eq!(Work::n_steps(&options, 24_576), 5 * 6128);
+        assert_eq!(Work::n_steps(&RepairOptions { steps: Some(7), ..options.clone() }, 24_576), 7);
+        assert_eq!(Work::n_steps(&row(Method::Vanilla), 24_576), 0);
+        let texts = Texts::of(&options, 101);
+        let work = Work::new(&SHAPE, &options, &texts);
+        let (step, validation) = (work.per_step(), work.validation());
+        assert!((work.of_run(50) - (50.0 * step + 2.0 * validation)).abs() < 1e-6 * step);
+        // 64 pairs are 16 batches of forward passes alone.
+        assert!((validation / (16.0 * 512.0 * Work::forward_token(&SHAPE)) - 1.0).abs() < 1e-9);
+        let fixed = RepairOptions { policy: Some(Policy::Fixed), ..row(Method::IrepairNoKl) };
+        let work = Work::new(&SHAPE, &fixed, &texts);
+        assert!(work.of_run(10) > 10.0 * work.per_step() + 499.0 * work.sensitivity());
+    }
+}
