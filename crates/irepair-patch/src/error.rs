@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
-use crate::Side;
+use crate::{Difference, Side};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -72,6 +72,16 @@ pub enum Error {
         got: String,
         /// Whether the tensor is that of the patch's other side.
         is_other_side: bool,
+    },
+    /// A model that is neither of a patch's two.
+    #[error("model is neither the base nor the result of this patch")]
+    Neither {
+        /// Directory of the model.
+        path: PathBuf,
+        /// The first tensor by name that is not the base's.
+        from_base: Box<Difference>,
+        /// The first tensor by name that is not the result's.
+        from_result: Box<Difference>,
     },
     /// The tensors of a patch do not lead to the result it promises.
     #[error("patch is corrupt")]
@@ -190,6 +200,13 @@ impl Diagnose for Error {
                     (false, _) => "a patch fits one model, bit for bit: give the directory it was made for",
                 })
             }
+            Self::Neither { path, from_base, from_result } => {
+                let Difference { tensor, want, got } = &**from_result;
+                Diagnostic::new(ExitKind::Outcome, self)
+                    .at(tensor_of(path, &from_base.tensor))
+                    .want_got(format!("{} in the base", from_base.want), &from_base.got)
+                    .help(format!("in the result, tensor `{}` is {want}; here {got}", plain(tensor)))
+            }
             Self::Corrupt { path, tensor, want, got } => data()
                 .at(tensor_of(path, tensor))
                 .want_got(want, got)
@@ -203,7 +220,7 @@ impl Diagnose for Error {
                 .at(tensor_of(path, tensor))
                 .want_got("F32, F16 or BF16", got)
                 .help("patches of kind xor and replace take every type"),
-            Self::OutExists { path } => usage().at(path.display()).help("give another --out: nothing is written over"),
+            Self::OutExists { path } => usage().at(path.display()).help("give another place: nothing is written over"),
             Self::Conflict { first, second, tensors, .. } => {
                 let mut list: Vec<String> = tensors.iter().take(N_LISTED).map(|t| format!("`{}`", plain(t))).collect();
                 if tensors.len() > N_LISTED {
@@ -213,7 +230,9 @@ impl Diagnose for Error {
                     .at(format!("{} and {}, tensors {}", first.display(), second.display(), list.join(", ")))
                     .help("patches compose when they change different tensors of one base, or when the second was made for the first's result")
             }
-            Self::NotParent { path, want, got } => usage().at(path.display()).want_got(want, got),
+            Self::NotParent { path, want, got } => {
+                usage().at(path.display()).want_got(want, got).help("give the patch whose result --base is, or none")
+            }
         }
     }
 }

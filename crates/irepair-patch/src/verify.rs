@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::tensors::layout;
-use crate::{Manifest, Patch, Result, Side};
+use crate::{Error, Manifest, Patch, Result, Side};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +23,23 @@ pub enum Verdict {
         /// The first tensor by name that is not the result's.
         from_result: Difference,
     },
+}
+
+impl Verdict {
+    /// Which of the two models it is.
+    ///
+    /// # Errors
+    /// [`Error::Neither`], with `dir` as the place.
+    pub fn side(self, dir: &Path) -> Result<Side> {
+        match self {
+            Self::Base => Ok(Side::Base),
+            Self::Result => Ok(Side::Result),
+            Self::Neither { from_base, from_result } => {
+                let (from_base, from_result) = (Box::new(from_base), Box::new(from_result));
+                Err(Error::Neither { path: dir.to_owned(), from_base, from_result })
+            }
+        }
+    }
 }
 
 /// A tensor that is not what it should be.

@@ -6,7 +6,7 @@ mod workshop;
 use std::fs;
 use std::path::Path;
 
-use irepair_patch::{Kind, Patch, Provenance, Verdict, compose, verify};
+use irepair_patch::{Kind, Patch, Provenance, Side, compose, verify};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use workshop::{Tensor, apply, create, f32s, files, message, revert, write_file, write_model};
@@ -83,12 +83,12 @@ fn a_half_patched_model_is_neither() {
     write_model(&at("repaired"), &[f32s("a", &[2.0]), f32s("b", &[2.0])], 1);
     write_model(&at("half"), &[f32s("a", &[2.0]), f32s("b", &[1.0])], 1);
     let patch = create(&at("base"), &at("repaired"), Kind::Xor, &at("fix")).unwrap();
-    match verify(&at("half"), &patch).unwrap() {
-        Verdict::Neither { from_base, from_result } => {
-            assert_eq!((from_base.tensor.as_str(), from_result.tensor.as_str()), ("a", "b"));
-        }
-        other => panic!("{other:?}"),
-    }
+    let error = message(verify(&at("half"), &patch).unwrap().side(&at("half")), dir.path());
+    assert!(
+        error.starts_with("error: model is neither the base nor the result of this patch\n   at: half, tensor `a`")
+    );
+    assert!(error.contains("in the result, tensor `b` is sha256"), "{error}");
+    assert_eq!(verify(&at("base"), &patch).unwrap().side(&at("base")).unwrap(), Side::Base);
 }
 
 #[test]
