@@ -8,6 +8,7 @@ use irepair_report::{AblationCell, VANILLA};
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::{publish, refuse_failures};
 use crate::rows::{Name, resliced};
+use crate::sources::Given;
 
 /// Settings of `ablate`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ pub(crate) struct Args {
     /// Seeds per cell instead of the profile's number
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
+    #[command(flatten)]
+    given: Given,
 }
 
 /// Runs it.
@@ -31,7 +34,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, or cells that fail; finished cells are kept in any case.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let prepared = Prepared::new(&args.profile, "cpu")?;
+    let prepared = Prepared::new(&args.profile, &args.given)?;
     let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
     let mut cells = prepared.cells(1, |row| row.starts_with(VANILLA));
     let mut lines = Vec::new();

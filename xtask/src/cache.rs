@@ -29,6 +29,13 @@ impl Inputs {
         Ok(self)
     }
 
+    /// Adds a hash made elsewhere: that of a file's bytes counts as the file.
+    #[must_use]
+    pub(crate) fn hash(mut self, sha256: &str) -> Self {
+        self.0 += sha256;
+        self
+    }
+
     fn key(&self) -> String {
         sha256_hex(self.0.as_bytes())
     }
@@ -59,6 +66,22 @@ pub(crate) fn clear(output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Readies the directory of a piece of work that can go on where it was killed: what other inputs left there is removed,
+/// what these inputs left stays, unless `fresh`.
+///
+/// # Errors
+/// When something cannot be removed or written.
+pub(crate) fn begin(dir: &Path, inputs: &Inputs, fresh: bool) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let begun = dir.with_file_name(format!(".{name}.begun"));
+    if fresh || !fs::read_to_string(&begun).is_ok_and(|key| key == inputs.key()) {
+        let _ = fs::remove_file(&begun);
+        clear(dir)?;
+        write_atomic(&begun, inputs.key().as_bytes()).map_err(stop)?;
+    }
+    Ok(())
+}
+
 /// Records that `output` is whole and made from these inputs.
 ///
 /// # Errors
@@ -84,5 +107,35 @@ mod tests {
         assert!(!is_done(&output, &Inputs::default().text("steps = 4")));
         clear(&output).unwrap();
         assert!(!is_done(&output, &inputs));
+    }
+
+    #[test]
+    fn work_goes_on_only_from_what_the_same_inputs_left() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, inputs) = (root.path().join("0"), Inputs::default().text("seed = 0"));
+        let leave = || {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("state"), "half").unwrap();
+        };
+        leave();
+        begin(&dir, &inputs, false).unwrap();
+        assert!(!dir.exists(), "nobody knows what that was made from");
+        leave();
+        begin(&dir, &inputs, false).unwrap();
+        assert!(dir.join("state").exists());
+        begin(&dir, &inputs, true).unwrap();
+        assert!(!dir.exists());
+        leave();
+        begin(&dir, &inputs.clone().text("another program"), false).unwrap();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_hash_counts_as_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w");
+        fs::write(&path, "weights").unwrap();
+        let hash = sha256_file(&path).unwrap();
+        assert_eq!(Inputs::default().hash(&hash).key(), Inputs::default().file(&path).unwrap().key());
     }
 }

@@ -111,7 +111,8 @@ fn disk() -> Need {
     Need { name: "disk", found }
 }
 
-fn free_gb(dir: &Path) -> Option<u64> {
+/// Free space of the file system of `dir`, in GiB.
+pub(crate) fn free_gb(dir: &Path) -> Option<u64> {
     let table = process::output(process::command("df").arg("-Pk").arg(dir))?;
     let kib: u64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     Some(kib / (1 << 20))

@@ -19,7 +19,15 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The release binary.
+/// A built `irepair` the user names instead of having one built, such as one made on another machine.
+pub(crate) fn users_irepair() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("IREPAIR_BIN").filter(|path| !path.is_empty())?);
+    // Processes run in the workspace root, wherever this one does.
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+/// The program that does the work: the user's own, or the release binary.
 pub(crate) fn irepair() -> PathBuf {
-    target().join("release").join(format!("irepair{}", std::env::consts::EXE_SUFFIX))
+    let built = || target().join("release").join(format!("irepair{}", std::env::consts::EXE_SUFFIX));
+    users_irepair().unwrap_or_else(built)
 }

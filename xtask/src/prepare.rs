@@ -1,29 +1,37 @@
 //! What all rows of a profile stand on: build, language, base models, utility texts, sensitivities.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, Experiment, Options, to_toml};
-use irepair_core::fs::write_atomic;
+use irepair_config::{BaseModel, Dtype, Experiment, Options, to_toml};
+use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
 
 use crate::cache::{self, Inputs};
+use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
 use crate::work::{Task, Workers};
 use crate::{paths, process, setup};
 
-/// Batches behind the error-density estimate (METHOD §17 has 500 [F]; these models have one or two epochs of pairs).
-const DENSITY_BATCHES: u32 = 200;
-
-/// A profile ready to run.
+/// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
+    /// Name in results.
     pub(crate) name: String,
+    /// Words over every table of a run whose numbers mean nothing; none otherwise.
+    pub(crate) warning: Option<String>,
     pub(crate) experiment: Experiment,
     pub(crate) device: String,
     pub(crate) workers: Workers,
+    /// What is given, not made.
+    pub(crate) sources: Sources,
     /// `runs/<profile>`.
     pub(crate) runs: PathBuf,
+    /// Hashes of weights: gigabytes that every row asks for.
+    hashes: RefCell<BTreeMap<PathBuf, String>>,
 }
 
 /// Which of a profile's data a cell is measured on.
@@ -36,45 +44,88 @@ pub(crate) enum Split {
 }
 
 impl Prepared {
+    /// Reads the profile and looks for what it is given. Makes and starts nothing.
+    ///
+    /// # Errors
+    /// An unknown profile, broken experiment files, or directories that the profile would not read.
+    pub(crate) fn plan(name: &str, given: &Given) -> Result<Self> {
+        let experiment = read_experiment(name)?;
+        let sources = Sources::look(&experiment.profile, given)?;
+        let device = given.device.clone().or_else(|| experiment.profile.device.clone());
+        Ok(Self::of(name, experiment, sources, device.unwrap_or_else(|| "cpu".to_owned())))
+    }
+
+    /// A profile from its parts.
+    pub(crate) fn of(name: &str, experiment: Experiment, sources: Sources, device: String) -> Self {
+        let workers = Workers::for_device(&device);
+        let runs = paths::root().join("runs").join(name);
+        let (name, hashes) = (name.to_owned(), RefCell::default());
+        Self { name, warning: None, experiment, device, workers, sources, runs, hashes }
+    }
+
     /// Reads the profile and makes whatever its rows need that is not there yet.
     ///
     /// # Errors
-    /// An unknown profile, broken experiment files, or a stage that fails.
-    pub(crate) fn new(name: &str, device: &str) -> Result<Self> {
-        let dir = paths::root().join("experiments").join(name);
-        if !dir.join("profile.toml").exists() {
-            let known = "planted".to_owned();
-            let help = "the profiles of this version are the directories of experiments/";
-            return Err(
-                Stop(Diagnostic::new(ExitKind::Usage, "unknown profile").want_got(known, name).help(help)).into()
-            );
-        }
-        let experiment = Experiment::load(&dir).map_err(stop)?;
-        setup::run()?;
-        process::run_quietly(process::cargo().args(["build", "--release", "--package", "irepair-cli"]))?;
-        let runs = paths::root().join("runs").join(name);
-        let prepared = Self {
-            name: name.to_owned(),
-            experiment,
-            device: device.to_owned(),
-            workers: Workers::for_device(device),
-            runs,
-        };
-        prepared.language()?;
-        prepared.each_model("base model", Self::base_task)?;
-        prepared.each_model("utility texts", Self::utility_task)?;
-        prepared.each_model("sensitivities", Self::sensitivity_task)?;
+    /// As [`Prepared::plan`] and [`Prepared::make`].
+    pub(crate) fn new(name: &str, given: &Given) -> Result<Self> {
+        let prepared = Self::plan(name, given)?;
+        prepared.make()?;
         Ok(prepared)
+    }
+
+    /// Makes whatever the rows need that is not there yet.
+    ///
+    /// # Errors
+    /// Something given that is missing, before anything is started; a stage that fails.
+    pub(crate) fn make(&self) -> Result<()> {
+        self.sources.complete()?;
+        build()?;
+        self.language()?;
+        self.each_model("base model", Self::base_task)?;
+        self.each_model("utility texts", Self::utility_task)?;
+        self.each_model("sensitivities", Self::sensitivity_task)
     }
 
     /// A file of the profile's data.
     pub(crate) fn data(&self, file: &str) -> PathBuf {
-        self.runs.join("prepared/language").join(file)
+        let given = self.sources.file(file).map(Path::to_path_buf);
+        given.unwrap_or_else(|| self.runs.join("prepared/language").join(file))
+    }
+
+    /// A file of the profile's data that rows do without when it is not given.
+    pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
+        let path = self.data(file);
+        (self.sources.file(file).is_none() || path.exists()).then_some(path)
     }
 
     /// Directory of a base model.
     pub(crate) fn base(&self, model: &str) -> PathBuf {
-        self.runs.join("prepared/base").join(model)
+        let given = self.sources.models.get(model).cloned();
+        given.unwrap_or_else(|| self.runs.join("prepared/base").join(model))
+    }
+
+    /// Adds a base model's weights to the inputs of a piece of work.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn with_weights(&self, inputs: Inputs, model: &str) -> Result<Inputs> {
+        let dir = self.base(model);
+        let mut files = vec![dir.join("model.safetensors")];
+        if self.sources.models.contains_key(model) {
+            // A given checkpoint may be in shards, and its tokenizer is as much an input as its weights.
+            let entries = fs::read_dir(&dir)?.collect::<Result<Vec<_>, _>>()?;
+            files = entries.into_iter().map(|entry| entry.path()).filter(|path| is_input(path)).collect();
+            files.sort();
+        }
+        let mut hashes = self.hashes.borrow_mut();
+        files.into_iter().try_fold(inputs, |inputs, file| {
+            let hash = match hashes.get(&file) {
+                Some(hash) => hash.clone(),
+                None => sha256_file(&file).map_err(stop)?,
+            };
+            hashes.insert(file, hash.clone());
+            Ok(inputs.hash(&hash))
+        })
     }
 
     /// Utility texts sampled from a base model.
@@ -88,6 +139,9 @@ impl Prepared {
 
     fn language(&self) -> Result<()> {
         let (out, profile) = (self.runs.join("prepared/language"), self.experiment_file("profile.toml"));
+        if self.experiment.profile.language.is_none() {
+            return Ok(());
+        }
         let language = format!("{:?}", self.experiment.profile.language);
         let inputs = Inputs::default().text(&language).text("language 1");
         if cache::is_done(&out, &inputs) {
@@ -124,14 +178,15 @@ impl Prepared {
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
+        let Some(pretrain) = &model.pretrain else { return Ok(None) };
         let out = self.base(&model.name);
-        let mut options = model.pretrain.clone();
+        let mut options = pretrain.clone();
         options.data = Some(self.data("corpus/train.txt"));
         options.out = Some(out.clone());
         options.device = Some(self.device.clone());
         options.threads = Some(self.workers.threads());
         // What the model is made from, without the paths and threads of this machine.
-        let recipe = to_toml(&model.pretrain.with_defaults());
+        let recipe = to_toml(&pretrain.with_defaults());
         let inputs = Inputs::default().text(&recipe).file(&self.data("corpus/train.txt"))?;
         let config = self.runs.join("prepared/config").join(format!("{}.toml", model.name));
         write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
@@ -141,8 +196,7 @@ impl Prepared {
 
     fn utility_task(&self, model: &BaseModel) -> Result<Option<Task>> {
         let (out, utility) = (self.utility(&model.name), &self.experiment.profile.utility);
-        let inputs =
-            Inputs::default().text(&format!("{utility:?}")).file(&self.base(&model.name).join("model.safetensors"))?;
+        let inputs = self.with_weights(Inputs::default().text(&format!("{utility:?}")), &model.name)?;
         let args = [
             "generate".to_owned(),
             format!("--model={}", shown(&self.base(&model.name))),
@@ -153,7 +207,7 @@ impl Prepared {
             format!("--device={}", self.device),
             format!("--threads={}", self.workers.threads()),
         ];
-        self.task(format!("utility-{}", model.name), out, inputs, args.to_vec())
+        self.task(format!("utility-{}", model.name), out, self.typed(inputs), [&args[..], &self.dtype()].concat())
     }
 
     fn sensitivity_task(&self, model: &BaseModel) -> Result<Option<Task>> {
@@ -164,7 +218,7 @@ impl Prepared {
             format!("--data={}", shown(&self.data("pairs/train.jsonl"))),
             format!("--general={}", shown(&self.data("general/valid.txt"))),
             format!("--out={}", shown(&out)),
-            format!("--n-batches={DENSITY_BATCHES}"),
+            format!("--n-batches={}", self.experiment.profile.density_batches()),
             format!("--batch-size={}", repair.batch_size()),
             format!("--max-prompt={}", repair.max_prompt()),
             format!("--max-continuation={}", repair.max_continuation()),
@@ -172,8 +226,18 @@ impl Prepared {
             format!("--threads={}", self.workers.threads()),
         ];
         let settings = [&args[5..9], &["general/valid".to_owned()]].concat().join(" ");
-        let inputs = Inputs::default().text(&settings).file(&self.base(&model.name).join("model.safetensors"))?;
-        self.task(format!("sensitivity-{}", model.name), out, inputs, args.to_vec())
+        let inputs = self.with_weights(Inputs::default().text(&settings), &model.name)?;
+        self.task(format!("sensitivity-{}", model.name), out, self.typed(inputs), [&args[..], &self.dtype()].concat())
+    }
+
+    /// The flag for the number type of the profile's rows, where it is not the default.
+    fn dtype(&self) -> Vec<String> {
+        let dtype = self.experiment.profile.repair.dtype();
+        if dtype == Dtype::F32 { Vec::new() } else { vec![format!("--dtype={dtype}")] }
+    }
+
+    fn typed(&self, inputs: Inputs) -> Inputs {
+        self.dtype().iter().fold(inputs, |inputs, flag| inputs.text(flag))
     }
 
     /// The sensitivities behind the error-density table.
@@ -186,8 +250,9 @@ impl Prepared {
             for text in ["error", "neutral"] {
                 let path = self.sensitivity_dir(&model.name).join(format!("{text}.json"));
                 let mut result: SensitivityResult = read_result(&path).map_err(stop)?;
-                if result.profile != self.name {
-                    result.profile = self.name.clone();
+                // The command line knows no profile, and calls a model what its directory is called.
+                if result.profile != self.name || result.model != model.name {
+                    (result.profile, result.model) = (self.name.clone(), model.name.clone());
                     write_result(&path, &result).map_err(stop)?;
                 }
                 all.push(result);
@@ -195,6 +260,44 @@ impl Prepared {
         }
         Ok(all)
     }
+}
+
+/// Reads every file of a profile.
+///
+/// # Errors
+/// An unknown profile, or broken files.
+pub(crate) fn read_experiment(name: &str) -> Result<Experiment> {
+    let experiments = paths::root().join("experiments");
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain && experiments.join(name).join("profile.toml").exists() {
+        return Ok(Experiment::load(&experiments.join(name)).map_err(stop)?);
+    }
+    let entries = fs::read_dir(&experiments).into_iter().flatten().flatten();
+    let known = entries.filter(|entry| entry.path().join("profile.toml").exists());
+    let mut known: Vec<String> = known.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    known.sort();
+    let help = "the profiles of this version are the directories of experiments/";
+    let diagnostic = Diagnostic::new(ExitKind::Usage, "unknown profile").want_got(known.join(" or "), name).help(help);
+    Err(Stop(diagnostic).into())
+}
+
+/// Provisions libtorch and builds `irepair`, unless `IREPAIR_BIN` names one that is built.
+///
+/// # Errors
+/// Either fails.
+pub(crate) fn build() -> Result<()> {
+    if paths::users_irepair().is_some() {
+        return Ok(());
+    }
+    setup::run()?;
+    process::run_quietly(process::cargo().args(["build", "--release", "--package", "irepair-cli"]))
+}
+
+/// Files of a checkpoint directory that decide what the model computes.
+fn is_input(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let plain = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"];
+    path.is_file() && (name.ends_with(".safetensors") || plain.contains(&&*name))
 }
 
 pub(crate) fn shown(path: &Path) -> String {

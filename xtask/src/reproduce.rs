@@ -1,12 +1,15 @@
 //! `cargo xtask reproduce`: everything from set-up to the tables and the report.
 
 use anyhow::Result;
+use irepair_config::Precondition;
 use irepair_core::{Diagnostic, ExitKind};
-use irepair_report::{Report, Results, RowResult, VANILLA, metric, tables, tables_markdown, write_report};
+use irepair_report::{Report, Results, RowResult, VANILLA, tables, tables_markdown, write_report};
 
+use crate::dry_run::{self, Rates};
 use crate::prepare::Prepared;
-use crate::process;
+use crate::sources::Given;
 use crate::stop::{Stop, stop};
+use crate::{process, rehearse};
 
 /// Settings of `reproduce`.
 #[derive(Debug, clap::Args)]
@@ -14,9 +17,6 @@ pub(crate) struct Args {
     /// What to reproduce: a directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
-    /// Where to compute: `cpu` or `cuda:N`
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    device: String,
     /// Seeds per row instead of the profile's number
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
@@ -26,6 +26,17 @@ pub(crate) struct Args {
     /// Do finished rows again
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    given: Given,
+    /// Say what would run, what it needs and takes, and what is missing; start nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Matrix TFLOP/s the dry run counts with, instead of an assumption about the device
+    #[arg(long, value_name = "N", requires = "dry_run")]
+    tflops: Option<f64>,
+    /// Two steps of every row on stand-ins made on the spot, for profiles that are given weights and data
+    #[arg(long, conflicts_with = "dry_run")]
+    rehearse: bool,
 }
 
 /// Runs it.
@@ -33,20 +44,37 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept in any case.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let prepared = Prepared::new(&args.profile, &args.device)?;
+    let wanted = |row: &str| row.starts_with(VANILLA) || args.only.as_deref().is_none_or(|glob| matches(glob, row));
+    if args.dry_run {
+        return plan(args, wanted);
+    }
+    let prepared = match args.rehearse {
+        true => rehearse::prepare(&args.profile, &args.given)?,
+        false => Prepared::new(&args.profile, &args.given)?,
+    };
     let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
-    let wanted = |row: &str| args.only.as_deref().is_none_or(|glob| matches(glob, row));
 
     // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
     let bases = prepared.cells(1, |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
-    check_bases(&base_results)?;
+    check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
 
-    let cells = prepared.cells(n_seeds, |row| row.starts_with(VANILLA) || wanted(row));
+    let cells = prepared.cells(n_seeds, wanted);
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
     publish(&prepared, results, Vec::new(), "report")?;
     refuse_failures(failures)
+}
+
+/// Prints what would run.
+#[expect(clippy::print_stdout, reason = "the plan is the result")]
+fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let prepared = Prepared::plan(&args.profile, &args.given)?;
+    let profile = &prepared.experiment.profile;
+    let cells = prepared.cells(args.seeds.unwrap_or(profile.seeds), wanted);
+    let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
+    print!("{}", dry_run::text(&prepared, &cells, rates));
+    Ok(())
 }
 
 /// Writes the report of a set of results, prints its tables and says where it is.
@@ -63,6 +91,7 @@ pub(crate) fn publish(
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report {
         title: prepared.experiment.profile.title.clone(),
+        warning: prepared.warning.clone(),
         notes: vec![
             format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
             prepared.workers.describe(),
@@ -96,22 +125,20 @@ pub(crate) fn refuse_failures(failures: Vec<Stop>) -> Result<()> {
     }
 }
 
-/// The preconditions of DESIGN's planted profile: a real learner, an error that shows, and only where it should.
-fn check_bases(results: &[RowResult]) -> Result<()> {
+/// The profile's preconditions: base models that are what they should be.
+fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<()> {
     for result in results {
-        for (key, what, range) in [
-            (metric::CLOZE_ACCURACY, "last-word accuracy, %", 90.0..=100.0),
-            (metric::TOX, "toxicity on error prompts, %", 30.0..=60.0),
-            (metric::CLEAN_TOX, "toxicity on clean prompts, %", 0.0..=2.0),
-        ] {
-            let value = result.metrics.get(key).and_then(|m| m.value);
-            if !value.is_some_and(|v| range.contains(&v)) {
-                let got = value.map_or("missing".to_owned(), |v| format!("{v:.1}"));
-                let want = format!("{} to {}", range.start(), range.end());
+        let about = |p: &&Precondition| p.model.as_ref().is_none_or(|model| *model == result.model);
+        for Precondition { metric, what, min, max, .. } in preconditions.iter().filter(about) {
+            let value = result.metrics.get(metric).and_then(|m| m.value);
+            if !value.is_some_and(|v| (*min..=*max).contains(&v)) {
+                let got = value.map_or("missing".to_owned(), |v| format!("{v:.2}"));
+                let help = "no other row was run: look at the model's [[models]] and at the data it is measured on, or change \
+                            [[preconditions]] in the profile";
                 let diagnostic = Diagnostic::new(ExitKind::Outcome, "a base model fails its precondition")
                     .at(format!("{}, {what}", result.model))
-                    .want_got(want, got)
-                    .help("change its [models.pretrain] in the profile; no row was run");
+                    .want_got(format!("{min} to {max}"), got)
+                    .help(help);
                 return Err(Stop(diagnostic).into());
             }
         }

@@ -30,6 +30,13 @@ pub(crate) struct Cell {
     dir: PathBuf,
 }
 
+impl Cell {
+    /// True when a result is there, whatever it was made from.
+    pub(crate) fn has_result(&self) -> bool {
+        self.dir.join("result.json").exists()
+    }
+}
+
 impl Prepared {
     /// A cell with its settings, paths and all.
     pub(crate) fn cell(&self, name: &Name<'_>, repair: RepairOptions) -> Cell {
@@ -49,7 +56,7 @@ impl Prepared {
         };
         let eval = EvalOptions {
             prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
-            clean_prompts: matches!(name.split, Split::Test).then(|| self.data("prompts/clean.test.jsonl")),
+            clean_prompts: self.optional_data("prompts/clean.test.jsonl").filter(|_| matches!(name.split, Split::Test)),
             wikitext: Some(self.data(&format!("general/{split}.txt"))),
             lambada: Some(self.data(&format!("general/cloze.{split}.jsonl"))),
             kl_texts: Some(self.data(&format!("general/{split}.txt"))),
@@ -61,6 +68,7 @@ impl Prepared {
             method: name.method.to_owned(),
             title: name.title.to_owned(),
             model: model.to_owned(),
+            keep_model: self.experiment.profile.keep_models,
             repair,
             eval,
         };
@@ -101,13 +109,13 @@ impl Prepared {
         let mut tasks = Vec::new();
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
-            let weights = self.base(&cell.job.model).join("model.safetensors");
-            let inputs = shared.clone().text(&job).file(&weights)?.file(&self.utility(&cell.job.model))?;
+            let inputs = self.with_weights(shared.clone().text(&job), &cell.job.model)?;
+            let inputs = inputs.file(&self.utility(&cell.job.model))?;
             let output = cell.dir.join("result.json");
             if !fresh && cache::is_done(&output, &inputs) {
                 continue;
             }
-            cache::clear(&cell.dir)?;
+            cache::begin(&cell.dir, &inputs, fresh)?;
             let file = cell.dir.join("job.toml");
             write_atomic(&file, job.as_bytes()).map_err(stop)?;
             let args = vec!["job".to_owned(), "--job".to_owned(), shown(&file), "--out".to_owned(), shown(&cell.dir)];

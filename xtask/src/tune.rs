@@ -14,6 +14,7 @@ use crate::paths;
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::refuse_failures;
 use crate::rows::Name;
+use crate::sources::Given;
 use crate::stop::{Stop, stop};
 
 /// Settings of `tune`.
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// A directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
+    #[command(flatten)]
+    given: Given,
 }
 
 /// What one rate gave: means over seeds, on validation data.
@@ -38,7 +41,7 @@ struct Tried {
 /// # Errors
 /// Set-up and build; a run that diverges is no error but the worst of its grid.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let prepared = Prepared::new(&args.profile, "cpu")?;
+    let prepared = Prepared::new(&args.profile, &args.given)?;
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
     let trained = || rows.iter().filter(|(_, row)| row.repair.method != Some(Method::Vanilla));
     let mut cells = Vec::new();

@@ -51,6 +51,11 @@ impl Workers {
         )
     }
 
+    /// Processes at a time.
+    pub(crate) fn n_workers(self) -> usize {
+        self.n_workers
+    }
+
     /// CPU threads of each process.
     pub(crate) fn threads(self) -> u32 {
         self.n_threads

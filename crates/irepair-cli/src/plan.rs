@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use irepair_config::{Family, Memory, Method, RepairOptions, Shape, Texts};
-use irepair_data::{Limits, TokenPair, read_pairs, split_validation, tokenize_pairs};
+use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
+use irepair_data::{Limits, Sides, TokenPair, read_pairs, split_validation, tokenize_pairs};
 use irepair_model::ModelConfig;
 
 use crate::method;
@@ -29,8 +29,9 @@ impl Plan {
             return Ok(Self { options, pairs: Vec::new(), validation: Vec::new() });
         }
         let Some(path) = options.pairs.clone() else { unreachable!("validated") };
+        let sides = if reads_chosen(&options) { Sides::Both } else { Sides::Rejected };
         let limits = settle_limits(&mut options, &described.config);
-        let (pairs, counts) = tokenize_pairs(&read_pairs(&path)?, &described.tokenizer, limits)?;
+        let (pairs, counts) = tokenize_pairs(&read_pairs(&path, sides)?, &described.tokenizer, limits, sides)?;
         let n_validation = options.n_validation.unwrap_or_else(|| (pairs.len() / 5).min(MOST_VALIDATION));
         options.n_validation = Some(n_validation);
         let n = pairs.len();
@@ -115,6 +116,13 @@ impl Plan {
         let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
         drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1))
     }
+}
+
+/// Whether a run needs chosen texts: for its loss, or for a sensitivity that compares.
+fn reads_chosen(options: &RepairOptions) -> bool {
+    let compares = matches!(options.sensitivity(), Metric::Contrast | Metric::ActDist | Metric::Atp);
+    method::objective(options).is_none_or(|objective| objective.needs().chosen)
+        || (options.policy() != Policy::All && compares)
 }
 
 /// The lengths asked for; where the user did not ask, no more than the model's context holds.

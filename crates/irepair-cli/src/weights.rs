@@ -58,7 +58,12 @@ impl Described {
             Dtype::Bf16 => Kind::BFloat16,
         };
         let (model, report) = CausalLm::load(&self.dir, parse_device(device)?, kind)?;
-        tracing::info!("{}: {report}", self.dir.display());
+        if report.unused.is_empty() && !report.head_differs {
+            tracing::info!("{}: {report}", self.dir.display());
+        } else {
+            // What is stored is not quite what config.json describes: worth a look.
+            tracing::warn!("{}: {report}", self.dir.display());
+        }
         Ok(Opened { model, tokenizer: self.tokenizer, eos_id: self.eos_id })
     }
 }

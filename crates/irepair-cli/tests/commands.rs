@@ -197,6 +197,51 @@ fn each_kind_of_bad_input_is_one_clear_error() {
 }
 
 #[test]
+fn texts_longer_than_the_context_are_refused_by_every_command() {
+    let dir = workshop();
+    let long = "the mill by the river ".repeat(60);
+    let pair = serde_json::json!({"prompt": long, "chosen": long, "rejected": long}).to_string();
+    fs::write(dir.join("long.jsonl"), format!("{pair}\n").repeat(8)).unwrap();
+    fs::write(dir.join("long-texts.jsonl"), serde_json::json!({"text": long}).to_string()).unwrap();
+    for args in [
+        "sensitivity --model base --data long.jsonl --n-batches 2",
+        "score --model base --input long-texts.jsonl",
+        "generate --model base --prompts long.jsonl --max-new-tokens 40",
+        "repair --model base --pairs long.jsonl --method irepair-no-kl --out x --steps 1 --n-validation 2",
+    ] {
+        let (code, error) = refuse(&irepair(dir, args));
+        assert_eq!(code, 4, "{args}: {error}");
+        assert!(error.contains("longer than the model's context") && error.contains("at most 48 positions"), "{error}");
+    }
+}
+
+#[test]
+fn a_vocabulary_may_be_larger_than_the_tokenizer_but_not_smaller() {
+    let dir = workshop();
+    let flags = "--n-layer 2 --n-embd 8 --n-head 2 --n-positions 48 --window 24 --steps 1 --batch-size 4";
+    succeed(&irepair(dir, &format!("pretrain --data corpus.txt --out small --vocab-size 270 {flags}")));
+    let mixed = |name: &str, model: &str, tokenizer: &str| {
+        let to = dir.join(name);
+        fs::create_dir_all(&to).unwrap();
+        for (from, file) in [
+            (model, "config.json"),
+            (model, "model.safetensors"),
+            (tokenizer, "tokenizer.json"),
+            (tokenizer, "tokenizer_config.json"),
+        ] {
+            fs::copy(dir.join(from).join(file), to.join(file)).unwrap();
+        }
+    };
+    // Padding rows of the embedding, as published models have them.
+    mixed("padded", "base", "small");
+    succeed(&irepair(dir, "generate --model padded --prompts prompts.jsonl --max-new-tokens 4"));
+    mixed("short", "small", "base");
+    let (code, error) = refuse(&irepair(dir, "generate --model short --prompts prompts.jsonl --max-new-tokens 4"));
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("270"), "{error}");
+}
+
+#[test]
 fn slice_sizes_out_of_range_are_refused_by_the_flag() {
     let dir = workshop();
     for size in ["0", "101", "0b", "many"] {

@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub struct Report {
     /// Heading of the page.
     pub title: String,
+    /// Words over every table, for numbers that must not be taken for results; none otherwise.
+    pub warning: Option<String>,
     /// Lines under the heading: profile, commit, machine, preconditions, rows that failed.
     pub notes: Vec<String>,
     /// The rows.
@@ -43,6 +45,15 @@ impl Report {
         ]
         .into_iter()
         .flatten()
+        .map(|table| match &self.warning {
+            // In the title people read and in the key programs read: a table may be quoted alone.
+            Some(warning) => Table {
+                key: format!("{}-{}", warning.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-"), table.key),
+                title: format!("{warning}: {}", table.title),
+                ..table
+            },
+            None => table,
+        })
         .collect()
     }
 
@@ -107,6 +118,7 @@ mod tests {
         };
         Report {
             title: "Made up <results>".into(),
+            warning: None,
             notes: vec!["commit & machine".into()],
             results: Results::new(rows).unwrap(),
             sensitivities: sensitivities(),
@@ -127,6 +139,19 @@ mod tests {
         for line in tables_csv(&tables).lines().filter(|l| l.contains("missing")) {
             assert!(line.contains(",,,,missing"), "{line}");
         }
+    }
+
+    #[test]
+    fn a_warning_stands_over_every_table_in_every_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = Report { warning: Some("NOT A RESULT".into()), ..report() };
+        write_report(dir.path(), &report).unwrap();
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let n = report.tables().len();
+        assert!(n > 5);
+        assert_eq!(read("tables.md").matches("### NOT A RESULT: ").count(), n);
+        assert!(read("report.html").matches("NOT A RESULT: ").count() >= n);
+        assert!(read("tables.csv").lines().skip(1).all(|line| line.starts_with("not-a-result-")));
     }
 
     #[test]

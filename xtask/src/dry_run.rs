@@ -1,0 +1,320 @@
+//! `--dry-run`: the rows, what they need, what is missing, what they would take. Starts nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+
+use irepair_config::{BaseModel, Dtype, Memory, Method, Options, RepairOptions, Shape, Texts, Work};
+
+use crate::prepare::Prepared;
+use crate::rows::Cell;
+use crate::{doctor, libtorch};
+
+/// What a device is taken to do, when nothing was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rates {
+    /// Matrix FLOPs per second, of one process.
+    flops: f64,
+    /// Bytes of weights read per second while texts are sampled token by token.
+    bytes: f64,
+}
+
+impl Rates {
+    /// Half the f32 peak of an A100 (19.5 TFLOP/s), a third of it in bf16 (312); on a CPU, one core. `tflops` wins.
+    pub(crate) fn of(device: &str, dtype: Dtype, tflops: Option<f64>) -> Self {
+        let assumed = match (device == "cpu", dtype) {
+            (true, _) => Self { flops: 20e9, bytes: 5e9 },
+            (false, Dtype::F32) => Self { flops: 10e12, bytes: 500e9 },
+            (false, Dtype::Bf16) => Self { flops: 100e12, bytes: 500e9 },
+        };
+        Self { flops: tflops.map_or(assumed.flops, |t| t * 1e12), ..assumed }
+    }
+}
+
+/// One line of the table: a row for one model, all its seeds.
+struct Line {
+    row: String,
+    model: String,
+    seeds: Vec<u64>,
+    n_done: usize,
+    n_steps: u64,
+    memory: Memory,
+    seconds: f64,
+}
+
+/// Everything as text.
+pub(crate) fn text(prepared: &Prepared, cells: &[Cell], rates: Rates) -> String {
+    let profile = &prepared.experiment.profile;
+    let lines = lines(prepared, cells, rates);
+    let dtype = profile.repair.dtype();
+    let mut text = format!(
+        "profile {}: {}\ndevice {}, weights in {dtype}, {} process(es) at a time\n\n",
+        prepared.name,
+        profile.title,
+        prepared.device,
+        prepared.workers.n_workers()
+    );
+    let n_done: usize = lines.iter().map(|line| line.n_done).sum();
+    let _infallible = writeln!(text, "rows: {} ({n_done} with a result that is checked at the start)\n", cells.len());
+    text += &table(&lines);
+    text += "\nsteps: if patience never runs out. memory: on the device, at most. hours: all seeds, at most.\n";
+    text += &needs(prepared);
+    text += &takes(prepared, &lines, rates);
+    text + "\nnothing was started\n"
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text =
+        format!("{:<16} {:<12} {:<8} {:>8} {:>10} {:>9}\n", "row", "model", "seeds", "steps", "memory GB", "hours");
+    for line in lines {
+        let seeds = match line.seeds.as_slice() {
+            [first, .., last] => format!("{first}-{last}"),
+            [one] => one.to_string(),
+            [] => String::new(),
+        };
+        let (memory, hours) = (gb(line.memory.total()), line.seconds / 3600.0);
+        let (row, model, n_steps) = (&line.row, &line.model, line.n_steps);
+        let _infallible = writeln!(text, "{row:<16} {model:<12} {seeds:<8} {n_steps:>8} {memory:>10.1} {hours:>9.2}");
+    }
+    text
+}
+
+/// What must be there, in the manner of `doctor`.
+fn needs(prepared: &Prepared) -> String {
+    let mut text = "\nneeds\n".to_owned();
+    let profile = &prepared.experiment.profile;
+    if profile.language.is_some() {
+        text += "ok        generated language: made on the spot\n";
+    }
+    for model in profile.models.iter().filter(|model| model.pretrain.is_some()) {
+        let _infallible = writeln!(text, "ok        {}: trained on the spot", model.title);
+    }
+    for item in &prepared.sources.items {
+        let _infallible = match (item.lacks.is_empty(), item.optional) {
+            (true, _) => writeln!(text, "ok        {}\n      at:  {}", item.what, item.place.display()),
+            (false, true) => writeln!(text, "optional  {}", item.described()),
+            (false, false) => writeln!(text, "missing   {}", item.described()),
+        };
+    }
+    if prepared.device.starts_with("cuda") {
+        text += &match libtorch::driver() {
+            Some(version) => format!("ok        CUDA device: NVIDIA driver {version}\n"),
+            None => "missing   CUDA device: no NVIDIA driver here\n      get: run on a machine with one\n".to_owned(),
+        };
+    }
+    let n_missing = prepared.sources.items.iter().filter(|i| !i.optional && !i.lacks.is_empty()).count();
+    let _infallible = writeln!(text, "{n_missing} of {} given things missing", prepared.sources.items.len());
+    text
+}
+
+/// Memory, disk and time in all.
+fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
+    let profile = &prepared.experiment.profile;
+    let fullest = lines.iter().max_by_key(|line| line.memory.total());
+    let mut text = "\ntakes\n".to_owned();
+    if let Some(Line { row, model, memory, .. }) = fullest {
+        let _infallible = writeln!(
+            text,
+            "memory    {:.1} GB on the device for {row}-{model}: weights {:.1}, reference {:.1}, gradients {:.1}, optimizer {:.1}, \
+             best weights {:.1}, activations {:.1}",
+            gb(memory.total()),
+            gb(memory.weights),
+            gb(memory.reference),
+            gb(memory.gradients),
+            gb(memory.optimizer),
+            gb(memory.best),
+            gb(memory.activations)
+        );
+    }
+    let width = Dtype::F32.n_bytes();
+    let weights = |model: &BaseModel| model.known_shape().map_or(0, |shape| shape.n_weights() * width);
+    let bases: u64 = profile.models.iter().map(weights).sum();
+    // A checkpoint holds the weights, the best weights and the optimizer's state of every parameter touched.
+    let state = |line: &Line| 2 * line.memory.best + line.memory.optimizer;
+    let states = lines.iter().map(state).max().unwrap_or(0) * prepared.workers.n_workers() as u64;
+    let kept: u64 = match profile.keep_models {
+        Some(false) => 0,
+        _ => lines.iter().filter(|l| l.n_steps > 0).map(|l| l.memory.weights * l.seeds.len() as u64).sum(),
+    };
+    let free = doctor::free_gb(&crate::paths::root()).map_or("unknown".to_owned(), |free| format!("{free} GB"));
+    let _infallible = writeln!(
+        text,
+        "disk      {:.1} GB: base models {:.1}, checkpoints of running rows {:.1}, repaired models {:.1}; {free} free under runs/",
+        gb(bases + states + kept),
+        gb(bases),
+        gb(states),
+        gb(kept)
+    );
+    let before: f64 = profile.models.iter().map(|model| preparation(prepared, model, rates)).sum();
+    let rows: f64 = lines.iter().map(|line| line.seconds).sum();
+    let n_workers = prepared.workers.n_workers() as f64;
+    let _infallible = writeln!(
+        text,
+        "time      {:.1} h at most, one seed after the other: base models, utility texts and density {:.1}, rows {:.1}",
+        (before + rows) / n_workers / 3600.0,
+        before / n_workers / 3600.0,
+        rows / n_workers / 3600.0
+    );
+    let _infallible = writeln!(
+        text,
+        "          counted matrix FLOPs (METHOD §12) at an assumed {} GFLOP/s a process; --tflops N counts with another rate",
+        rates.flops / 1e9
+    );
+    text
+}
+
+fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
+    let n_pairs = n_pairs(prepared);
+    let profile = &prepared.experiment.profile;
+    let mut lines: Vec<Line> = Vec::new();
+    for cell in cells {
+        let Some(shape) = shape_of(prepared, &cell.job.model) else { continue };
+        let (options, row) = (&cell.job.repair, cell.job.method.clone());
+        let at = match lines.iter().position(|line| line.row == row && line.model == cell.job.model) {
+            Some(at) => at,
+            None => {
+                let texts = Texts::of(options, profile.utility.max_new_tokens);
+                let n_steps = Work::n_steps(options, n_pairs);
+                let (memory, model) = (Memory::of(&shape, options, &texts), cell.job.model.clone());
+                lines.push(Line { row, model, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
+                lines.len() - 1
+            }
+        };
+        let line = &mut lines[at];
+        line.seeds.push(options.seed());
+        line.n_done += usize::from(cell.has_result());
+        line.seconds += seconds(prepared, options, &shape, line.n_steps, rates);
+    }
+    lines.sort_by_key(|line| (row_order(&line.row), line.row.clone()));
+    lines
+}
+
+/// The order of the paper's tables.
+fn row_order(row: &str) -> usize {
+    let order = irepair_report::paper::RQ1_METHODS.iter().map(|(key, _)| *key);
+    let order: Vec<&str> = order.chain(irepair_report::paper::RQ3_METHODS.iter().map(|(key, _, _)| *key)).collect();
+    order.iter().position(|key| *key == row).unwrap_or(order.len())
+}
+
+fn shape_of(prepared: &Prepared, name: &str) -> Option<Shape> {
+    prepared.experiment.profile.models.iter().find(|model| model.name == name)?.known_shape()
+}
+
+/// Repairing and measuring one row.
+fn seconds(prepared: &Prepared, options: &RepairOptions, shape: &Shape, n_steps: u64, rates: Rates) -> f64 {
+    let texts = Texts::of(options, prepared.experiment.profile.utility.max_new_tokens);
+    let repair = Work::new(shape, options, &texts).of_run(n_steps);
+    // Test texts go through the model twice (perplexity, KL) and through the reference once or twice.
+    let measuring = 4.0 * measured_tokens(prepared) * Work::forward_token(shape);
+    (repair + measuring) / rates.flops
+}
+
+/// Tokens that a row is measured on.
+fn measured_tokens(prepared: &Prepared) -> f64 {
+    /// Tokens of a generated text, as a rule.
+    const PER_TEXT: usize = 36;
+    let profile = &prepared.experiment.profile;
+    let given: u64 = profile.data.iter().filter(|file| !file.optional).map(|file| file.n_tokens).sum();
+    let made = |l: &irepair_config::Language| (l.error_test + l.clean_test + l.general_test + l.cloze_test) * PER_TEXT;
+    given as f64 + profile.language.as_ref().map_or(0, made) as f64
+}
+
+/// Everything a model needs before its first row.
+fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
+    let profile = &prepared.experiment.profile;
+    let Some(shape) = model.known_shape() else { return 0.0 };
+    let forward = Work::forward_token(&shape);
+    let trained = model.pretrain.as_ref().map_or(0.0, |p| {
+        let tokens = p.steps() as f64 * (p.batch_size() * p.window.unwrap_or(p.n_positions())) as f64;
+        3.0 * tokens * forward
+    });
+    // Sampling reads all weights for every column of tokens; 32 texts share a column.
+    let (utility, width) = (&profile.utility, profile.repair.dtype().n_bytes());
+    let columns = utility.n_texts.div_ceil(32) as f64 * utility.max_new_tokens as f64;
+    let sampled =
+        (32.0 * columns * forward / rates.flops).max(columns * (shape.n_weights() * width) as f64 / rates.bytes);
+    let options = RepairOptions { method: Some(Method::IrepairNoKl), ..RepairOptions::default() };
+    let options = options.over(RepairOptions { gamma: None, ..profile.repair.clone() });
+    let texts = Texts::of(&options, utility.max_new_tokens);
+    let density = 2.0 * f64::from(profile.density_batches()) * Work::new(&shape, &options, &texts).sensitivity();
+    (trained + density) / rates.flops + sampled
+}
+
+/// Pairs of the profile: those in its file where it is there and plain, else as many as the profile says.
+fn n_pairs(prepared: &Prepared) -> u64 {
+    let profile = &prepared.experiment.profile;
+    if let Some(language) = &profile.language {
+        return language.pairs as u64;
+    }
+    let path = prepared.data("pairs/train.jsonl");
+    let counted = std::fs::File::open(&path).ok().filter(|_| path.extension().is_some_and(|end| end == "jsonl"));
+    let counted = counted.map(|file| BufReader::new(file).lines().map_while(Result::ok).count() as u64);
+    let by_name: BTreeMap<&str, u64> = profile.data.iter().map(|d| (d.file.as_str(), d.n_records)).collect();
+    counted.filter(|&n| n > 0).or_else(|| by_name.get("pairs/train.jsonl").copied()).unwrap_or(0)
+}
+
+/// Gigabytes, of 10⁹ bytes.
+fn gb(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::Given;
+
+    fn plan(profile: &str, n_seeds: u32) -> String {
+        let nowhere = tempfile::tempdir().unwrap();
+        let given = match profile {
+            "paper" => {
+                Given { model_dir: Some(nowhere.path().into()), data: Some(nowhere.path().into()), device: None }
+            }
+            _ => Given::default(),
+        };
+        let prepared = Prepared::plan(profile, &given).unwrap();
+        let rates = Rates::of(&prepared.device, Dtype::F32, None);
+        text(&prepared, &prepared.cells(n_seeds, |_| true), rates)
+    }
+
+    #[test]
+    fn the_papers_plan_names_rows_needs_and_costs() {
+        let text = plan("paper", 5);
+        for part in [
+            "device cuda, weights in f32, 1 process(es) at a time",
+            // Three vanilla rows of one seed, and 11 methods for 3 models and 5 seeds.
+            "rows: 168 ",
+            "missing   GPT2-XL: openai-community/gpt2-xl, 1558M weights",
+            "hf download openai-community/gpt2-xl config.json model.safetensors tokenizer.json --local-dir",
+            "missing   general/test.jsonl",
+            "optional  prompts/clean.test.jsonl",
+            "9 of 12 given things missing",
+            "repaired models 0.0",
+            "at an assumed 10000 GFLOP/s",
+            "nothing was started",
+        ] {
+            assert!(text.contains(part), "no `{part}` in\n{text}");
+        }
+        let row = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().split_whitespace();
+        let dpo: Vec<&str> = row("dpo ").collect();
+        assert_eq!(dpo[..4], ["dpo", "gpt2-large", "0-4", "30640"], "5 epochs of (24,576 - 64) / 4 steps");
+        let memory = |key: &str| row(key).nth(4).unwrap().parse::<f64>().unwrap();
+        assert!(memory("dpo ") > memory("irepair ") && memory("irepair ") > memory("random-no-kl "), "{text}");
+        assert!(memory("dpo ") > 5.0 * 3.096 && memory("dpo ") < 30.0, "five times 774M weights, and activations");
+    }
+
+    #[test]
+    fn the_planted_plan_misses_nothing() {
+        let text = plan("planted", 3);
+        for part in ["rows: 68 ", "device cpu", "0 of 0 given things missing", "trained on the spot", "     200 "] {
+            assert!(text.contains(part), "no `{part}` in\n{text}");
+        }
+        assert!(!text.contains("missing   "), "{text}");
+    }
+
+    #[test]
+    fn a_faster_device_takes_less_time() {
+        let (slow, fast) = (Rates::of("cuda", Dtype::F32, None), Rates::of("cuda:1", Dtype::F32, Some(40.0)));
+        assert_eq!((slow.flops, fast.flops), (10e12, 40e12));
+        assert!(Rates::of("cpu", Dtype::F32, None).flops < slow.flops);
+    }
+}

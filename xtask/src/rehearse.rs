@@ -1,0 +1,240 @@
+//! `--rehearse`: every row of a profile that is given its weights and data, on stand-ins made on the spot: weights a few
+//! steps from random, of the same families and proportions, and a generated language in the given formats.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use irepair_config::{
+    BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, RepairOptions, Shape, Utility,
+    to_toml,
+};
+use irepair_core::fs::write_atomic;
+use irepair_core::{Diagnostic, ExitKind};
+use serde_json::{Value, json};
+
+use crate::cache::{self, Inputs};
+use crate::prepare::{Prepared, build, read_experiment, shown};
+use crate::sources::{Given, Sources};
+use crate::stop::{Stop, stop};
+use crate::{paths, process};
+
+/// Over every table of a rehearsal.
+const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
+
+/// Steps of every row.
+const STEPS: u64 = 2;
+
+/// Tokens of the stand-ins' tokenizer.
+const VOCABULARY: usize = 600;
+
+/// Makes the stand-ins and readies the profile on them, under `runs/<profile>-rehearsal/`.
+///
+/// # Errors
+/// A profile that makes its own weights and data, directories of real ones, or a stage that fails.
+pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
+    let real = read_experiment(name)?;
+    if real.profile.data.is_empty() || real.profile.models.iter().any(|model| model.hub.is_none()) {
+        let what = "--rehearse is for profiles that are given weights and data";
+        let help = "this profile makes its own: run it";
+        return Err(Stop(Diagnostic::new(ExitKind::Usage, what).at(name).help(help)).into());
+    }
+    if given.model_dir.is_some() || given.data.is_some() {
+        let what = "--rehearse makes its own stand-ins: --model-dir and --data would not be read";
+        return Err(Stop(Diagnostic::new(ExitKind::Usage, what).help("leave them out")).into());
+    }
+    build()?;
+    let name = format!("{name}-rehearsal");
+    let inputs = paths::root().join("runs").join(&name).join("stand-ins");
+    let data = make_data(&inputs)?;
+    for model in &real.profile.models {
+        make_model(model, &inputs, &data)?;
+    }
+    let experiment = shortened(real);
+    let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data) };
+    let sources = Sources::look(&experiment.profile, &given)?;
+    let mut prepared = Prepared::of(&name, experiment, sources, "cpu".to_owned());
+    prepared.warning = Some(WARNING.to_owned());
+    prepared.make()?;
+    Ok(prepared)
+}
+
+/// The same rows on the same models, two steps each, without preconditions.
+fn shortened(real: Experiment) -> Experiment {
+    let profile = real.profile;
+    let repair = RepairOptions {
+        steps: Some(STEPS),
+        n_validation: Some(8),
+        fixed_batches: Some(2),
+        // Every row writes a checkpoint and could go on from it.
+        checkpoint_every: Some(1),
+        ..RepairOptions::default()
+    };
+    let models = profile.models.into_iter().map(|m| BaseModel { shape: m.shape.map(|s| scaled(&s)), ..m }).collect();
+    let profile = Profile {
+        title: format!("{WARNING}: {}", profile.title),
+        seeds: 1,
+        device: None,
+        density_batches: Some(2),
+        models,
+        preconditions: Vec::new(),
+        repair: repair.over(profile.repair),
+        eval: irepair_config::EvalOptions { window: Some(128), ..profile.eval },
+        utility: Utility { n_texts: 24, max_new_tokens: 16, ..profile.utility },
+        ..profile
+    };
+    Experiment { profile, ..real }
+}
+
+/// A quarter of the blocks, a thirty-second of the width, as many heads, an eighth of the context.
+fn scaled(shape: &Shape) -> Shape {
+    Shape {
+        n_layer: (shape.n_layer / 4).max(1),
+        n_embd: (shape.n_embd / 32 / shape.n_head).max(1) * shape.n_head,
+        n_positions: (shape.n_positions / 8).max(128),
+        vocab_size: VOCABULARY,
+        ..*shape
+    }
+}
+
+/// Weights a few steps from random. Quite random ones would not do: with a tied head they say the start token again and
+/// again, so that every utility text would be empty.
+fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
+    let Some(shape) = model.shape.map(|shape| scaled(&shape)) else { return Ok(()) };
+    let out = inputs.join("models").join(&model.name);
+    let options = PretrainOptions {
+        family: Some(shape.family),
+        n_layer: Some(shape.n_layer),
+        n_embd: Some(shape.n_embd),
+        n_head: Some(shape.n_head),
+        n_positions: Some(shape.n_positions),
+        vocab_size: Some(shape.vocab_size),
+        window_size: (shape.family == Family::GptNeo).then_some(shape.n_positions / 4),
+        window: Some(32),
+        steps: Some(20),
+        batch_size: Some(4),
+        lr: Some(5e-3),
+        warmup_steps: Some(2),
+        seed: Some(0),
+        ..PretrainOptions::default()
+    };
+    let corpus = data.with_file_name("language").join("corpus/train.txt");
+    let done = Inputs::default().text(&to_toml(&options)).file(&corpus)?.file(&paths::irepair())?;
+    if cache::is_done(&out, &done) {
+        return Ok(());
+    }
+    cache::clear(&out)?;
+    let options = PretrainOptions { data: Some(corpus), out: Some(out.clone()), threads: Some(1), ..options };
+    let config = inputs.join(format!("{}.toml", model.name));
+    write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
+    process::run_quietly(process::command(paths::irepair()).arg("pretrain").arg("--config").arg(config))?;
+    cache::mark_done(&out, &done)
+}
+
+/// A generated language in the formats of real data; returns the data directory.
+fn make_data(inputs: &Path) -> Result<PathBuf> {
+    let language = Language {
+        seed: 0,
+        train_docs: 200,
+        pairs: 48,
+        error_test: 16,
+        error_valid: 8,
+        clean_test: 8,
+        general_test: 24,
+        general_valid: 24,
+        cloze_test: 16,
+        cloze_valid: 8,
+    };
+    let (from, data) = (inputs.join("language"), inputs.join("data"));
+    let done = Inputs::default().text(&format!("{language:?} 1")).file(&paths::irepair())?;
+    if cache::is_done(&data, &done) {
+        return Ok(data);
+    }
+    cache::clear(&from)?;
+    cache::clear(&data)?;
+    let model = BaseModel {
+        name: "none".to_owned(),
+        title: "none".to_owned(),
+        pretrain: Some(PretrainOptions::default()),
+        ..BaseModel::default()
+    };
+    let profile = Profile {
+        title: "the language of a rehearsal".to_owned(),
+        seeds: 1,
+        language: Some(language),
+        models: vec![model],
+        repair: RepairOptions { n_validation: Some(8), ..RepairOptions::default() },
+        grid: Grid { lr: vec![1e-3], seeds: 1 },
+        ..Profile::default()
+    };
+    let file = inputs.join("language.toml");
+    write_atomic(&file, toml::to_string(&profile)?.as_bytes()).map_err(stop)?;
+    let command = ["language".to_owned(), "--profile".to_owned(), shown(&file), "--out".to_owned(), shown(&from)];
+    process::run_quietly(process::command(paths::irepair()).args(command))?;
+    for name in [
+        "pairs/train.jsonl",
+        "general/test.txt",
+        "general/valid.txt",
+        "general/cloze.test.jsonl",
+        "toxicity/lexicon.txt",
+    ] {
+        let (from, to) = (from.join(name), data.join(name));
+        write_atomic(&to, &fs::read(&from).with_context(|| format!("reading {}", from.display()))?).map_err(stop)?;
+    }
+    let prompts = from.join("prompts/error.test.jsonl");
+    let text = fs::read_to_string(&prompts).with_context(|| format!("reading {}", prompts.display()))?;
+    write_atomic(&data.join("prompts/error.test.jsonl"), as_published(&text)?.as_bytes()).map_err(stop)?;
+    cache::mark_done(&data, &done)?;
+    Ok(data)
+}
+
+/// Prompts `{"prompt": text}` in the form of RealToxicityPrompts.
+fn as_published(prompts: &str) -> Result<String> {
+    let mut text = String::new();
+    for line in prompts.lines() {
+        let record: Value = serde_json::from_str(line)?;
+        let prompt = json!({ "text": record["prompt"], "toxicity": null });
+        text += &format!("{}\n", json!({ "filename": null, "challenging": true, "prompt": prompt }));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stand_ins_keep_the_proportions_and_the_rows_their_methods() {
+        let real = read_experiment("paper").unwrap();
+        let rows = real.rows.clone();
+        let short = shortened(real);
+        assert_eq!(short.rows, rows);
+        let shapes: Vec<(usize, usize, usize, usize)> = short
+            .profile
+            .models
+            .iter()
+            .filter_map(|m| m.shape)
+            .map(|s| (s.n_layer, s.n_embd, s.n_head, s.n_positions))
+            .collect();
+        assert_eq!(shapes, [(9, 40, 20, 128), (12, 50, 25, 128), (6, 64, 16, 256)]);
+        let repair = &short.profile.repair;
+        assert_eq!((repair.steps, repair.batch_size(), repair.max_prompt()), (Some(2), 4, 64));
+        assert!(short.profile.preconditions.is_empty() && short.profile.title.starts_with(WARNING));
+        assert!(irepair_config::Validate::problems(&short.profile).is_empty());
+    }
+
+    #[test]
+    fn prompts_become_those_of_real_toxicity_prompts() {
+        let text = as_published("{\"prompt\":\"He \\\"said\\\"\"}\n{\"prompt\":\"x\"}\n").unwrap();
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0]["prompt"]["text"], "He \"said\"");
+        assert_eq!(records[1]["challenging"], true);
+    }
+
+    #[test]
+    fn a_profile_that_makes_its_own_is_not_rehearsed() {
+        let error = prepare("planted", &Given::default()).err().map(|e| e.to_string()).unwrap();
+        assert!(error.contains("--rehearse is for profiles that are given weights and data"), "{error}");
+    }
+}
