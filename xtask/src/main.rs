@@ -6,6 +6,7 @@ mod check;
 mod config_docs;
 mod doctor;
 mod dry_run;
+mod interop;
 mod libtorch;
 mod paths;
 mod prepare;
@@ -49,6 +50,8 @@ enum Command {
     Test(test::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
     Check,
+    /// Compare what irepair writes with transformers, in a Python of its own under target/ (3 GB)
+    Interop,
     /// Crate arrows, file heads and lengths, words
     Tidy,
     /// Write docs/CONFIG.md from the settings' doc comments
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),
+        Command::Interop => interop::run(),
         Command::Tidy => tidy::run(),
         Command::ConfigDocs => config_docs::run(),
     };

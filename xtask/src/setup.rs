@@ -152,7 +152,7 @@ fn replace(place: &Path, made: &Path, scratch: &Scratch) -> Result<()> {
 }
 
 /// The Python that fetches the wheels.
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     let asked = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys.executable)";
     let answer = process::output(process::command("python3").args(["-c", asked]));
     let refuse = |got: &str| {

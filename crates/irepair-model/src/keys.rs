@@ -75,7 +75,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Refuses the settings under which transformers would build or read another model than ours. Whatever else is unknown
-    /// here is unknown to the model code there as well, or changes training alone, such as dropout.
+    /// here is unknown to the model code there as well, or is dropout, which is off everywhere (METHOD §17).
     pub(crate) fn refuse_what_would_change_the_model(&self) -> Result<()> {
         let given = |key: &str| self.raw.get(key).is_some_and(|value| !value.is_null());
         let empty = |key: &str| match self.raw.get(key) {
