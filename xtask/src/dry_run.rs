@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader};
 
 use irepair_config::{BaseModel, Dtype, Memory, Method, Options, RepairOptions, Shape, Texts, Work};
 
+use crate::doctor;
 use crate::prepare::Prepared;
 use crate::rows::Cell;
-use crate::{doctor, libtorch};
 
 /// What a device is taken to do, when nothing was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,14 +96,8 @@ fn needs(prepared: &Prepared) -> String {
             (false, false) => writeln!(text, "missing   {}", item.described()),
         };
     }
-    if prepared.device.starts_with("cuda") {
-        text += &match libtorch::driver() {
-            Some(version) => format!("ok        CUDA device: NVIDIA driver {version}\n"),
-            None => "missing   CUDA device: no NVIDIA driver here\n      get: run on a machine with one\n".to_owned(),
-        };
-    }
-    let n_missing = prepared.sources.items.iter().filter(|i| !i.optional && !i.lacks.is_empty()).count();
-    let _infallible = writeln!(text, "{n_missing} of {} given things missing", prepared.sources.items.len());
+    let (n_missing, n) = (prepared.sources.missing().len(), prepared.sources.items.len());
+    let _infallible = writeln!(text, "{n_missing} of {n} needs missing");
     text
 }
 
@@ -287,7 +281,8 @@ mod tests {
             "hf download openai-community/gpt2-xl config.json model.safetensors tokenizer.json --local-dir",
             "missing   general/test.jsonl",
             "optional  prompts/clean.test.jsonl",
-            "9 of 12 given things missing",
+            " of 13 needs missing",
+            "CUDA device",
             "repaired models 0.0",
             "at an assumed 10000 GFLOP/s",
             "nothing was started",
@@ -305,7 +300,7 @@ mod tests {
     #[test]
     fn the_planted_plan_misses_nothing() {
         let text = plan("planted", 3);
-        for part in ["rows: 68 ", "device cpu", "0 of 0 given things missing", "trained on the spot", "     200 "] {
+        for part in ["rows: 68 ", "device cpu", "0 of 0 needs missing", "trained on the spot", "     200 "] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }
         assert!(!text.contains("missing   "), "{text}");
