@@ -30,7 +30,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_sensitivity::Error>,
         known::<irepair_train::Error>,
         known::<irepair_eval::Error>,
-        known::<crate::texts::Refusal>,
+        known::<crate::refusal::Refusal>,
     ];
     for cause in error.chain() {
         if let Some(known) = finders.iter().find_map(|find| find(cause)) {

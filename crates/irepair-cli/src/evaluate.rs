@@ -1,16 +1,17 @@
 //! `irepair eval`: every number carries its definition, how many it is over and how many failed.
 
 use irepair_config::EvalOptions;
-use irepair_data::{Lexicon, read_cloze, read_prompts, read_texts};
+use irepair_data::{Lexicon, Sides, read_cloze, read_minimal_pairs, read_pairs, read_prompts, read_texts};
 use irepair_eval::{
-    Footprint, Generation, Metrics, Toxicity, cloze, continuation_perplexity, footprint, joined_tokens, key,
-    kl_heldout, token_perplexity, toxicity,
+    Footprint, Generation, Metrics, MinimalPair, Toxicity, cloze, continuation_perplexity, footprint, joined_tokens,
+    key, kl_heldout, memorisation, stereotype_bias, token_perplexity, toxicity, wrong_preference,
 };
 use irepair_model::CausalLm;
 use serde::Serialize;
 
+use crate::refusal::Refusal;
 use crate::repair::print;
-use crate::texts::{Refusal, documents};
+use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
 /// Everything measured on one model.
@@ -110,6 +111,18 @@ pub(crate) fn measure(
     }
     if let Some(path) = &options.lambada {
         measured.metrics.extend(cloze(model, tokenizer, &read_cloze(path)?, batch_size)?.metrics);
+    }
+    if let Some(path) = &options.minimal_pairs {
+        let pairs = read_minimal_pairs(path)?.into_iter().map(|p| MinimalPair { better: p.stereotype, worse: p.anti });
+        measured.metrics.extend(stereotype_bias(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?);
+    }
+    if let Some(path) = &options.memorised {
+        let pairs = read_pairs(path, Sides::Rejected)?;
+        measured.metrics.extend(memorisation(model, tokenizer, &pairs, options.max_new_tokens(), batch_size)?);
+    }
+    if let Some(path) = &options.pairs {
+        let pairs = read_pairs(path, Sides::Both)?;
+        measured.metrics.insert(key::WRONG_PREFERENCE, wrong_preference(model, tokenizer, &pairs, batch_size)?);
     }
     if let Some(reference) = reference {
         if let Some(path) = &options.kl_texts {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::repair::print;
 use crate::weights::{open, use_threads};
-use crate::{progress, texts};
+use crate::{progress, utility};
 
 #[derive(Serialize)]
 struct Generated {
@@ -31,7 +31,7 @@ pub(crate) fn command(options: GenerateOptions) -> anyhow::Result<()> {
         (None, n) => {
             let (n, top_p) = (n.unwrap_or(1), options.top_p.unwrap_or(1.0));
             let rows =
-                texts::sample(&opened, n, options.max_new_tokens(), top_p, options.temperature(), options.seed())?;
+                utility::sample(&opened, n, options.max_new_tokens(), top_p, options.temperature(), options.seed())?;
             (vec![None; rows.len()], rows)
         }
     };

@@ -12,7 +12,7 @@ use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, write_result};
 use crate::environment::Environment;
 use crate::evaluate::measure;
 use crate::repair::{Repaired, STATE, run, selection};
-use crate::weights::{open, use_threads};
+use crate::weights::use_threads;
 
 /// Before-and-after texts kept per row.
 const N_SAMPLES: usize = 8;
@@ -22,9 +22,8 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     let job: Job = from_toml(job)?;
     use_threads(job.repair.threads);
     let Some(base) = &job.repair.model else { unreachable!("validated") };
-    let (device, dtype) = (job.repair.device(), job.repair.dtype());
-    let opened = open(base, &device, dtype)?;
-    let repaired = run(&opened, &job.repair, out)?;
+    let device = job.repair.device();
+    let (opened, repaired) = run(base, &job.repair, out)?;
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
     let trained = job.repair.method() != Method::Vanilla;

@@ -5,7 +5,7 @@ use std::path::Path;
 use irepair_config::{Profile, from_toml};
 use irepair_data::{Planted, Sizes};
 
-use crate::texts::Refusal;
+use crate::refusal::Refusal;
 
 /// Runs the command.
 pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {

@@ -9,12 +9,14 @@ mod generate;
 mod job;
 mod language;
 mod method;
+mod plan;
 mod pretrain;
 mod progress;
+mod refusal;
 mod repair;
 mod score;
 mod sensitivity;
-mod texts;
+mod utility;
 mod weights;
 
 use std::process::ExitCode;

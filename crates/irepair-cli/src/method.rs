@@ -44,7 +44,7 @@ pub(crate) fn localiser<'a>(
         quota: options.policy_quota(),
     };
     let slicer = SliceLocaliser::new(&spec, data, settings)?;
-    Ok(Box::new(slicer.metric(metric(options.sensitivity()), Route::Stored).fixed_batches(options.fixed_batches())))
+    Ok(Box::new(slicer.metric(metric(options.sensitivity()), Route::Ghost).fixed_batches(options.fixed_batches())))
 }
 
 /// The engine's settings. Steps are those given, or the epochs given turned into steps.

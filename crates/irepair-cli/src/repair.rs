@@ -7,12 +7,14 @@ use std::path::Path;
 use irepair_config::{Options, RepairOptions, to_toml};
 use irepair_core::StepRecord;
 use irepair_core::fs::write_atomic;
-use irepair_data::Limits;
-use irepair_train::{Engine, Outcome, Settings};
+use irepair_data::split_validation;
+use irepair_train::{Engine, Outcome, RepairData, Settings};
 use serde::Serialize;
 
-use crate::texts::{Refusal, Sources, repair_data};
-use crate::weights::{Opened, open, use_threads};
+use crate::plan::Plan;
+use crate::refusal::Refusal;
+use crate::utility::{N_NEW_TOKENS, documents, own_texts};
+use crate::weights::{Described, Opened, use_threads};
 use crate::{environment, method, progress};
 
 /// Where a killed run's state waits, inside the output directory.
@@ -23,6 +25,8 @@ const METRICS: &str = "metrics.jsonl";
 pub(crate) struct Repaired {
     pub(crate) records: Vec<StepRecord>,
     pub(crate) outcome: Outcome,
+    /// The settings in effect: those given, and what was chosen where none was.
+    pub(crate) options: RepairOptions,
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
 }
@@ -49,10 +53,9 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
-    let opened = open(&model, &options.device(), options.dtype())?;
-    let repaired = run(&opened, &options, &out)?;
+    let (opened, repaired) = run(&model, &options, &out)?;
     opened.model.save(&out)?;
-    write_atomic(&out.join("repair.toml"), to_toml(&options.with_defaults()).as_bytes())?;
+    write_atomic(&out.join("repair.toml"), to_toml(&repaired.options.with_defaults()).as_bytes())?;
     let _ = std::fs::remove_file(out.join(STATE));
     let summary = Summary {
         out: &out,
@@ -107,31 +110,46 @@ fn refuse_overwriting(model: &Path, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains `opened` in place, logging to `out/metrics.jsonl`; resumes a run that was killed there.
-pub(crate) fn run(opened: &Opened, options: &RepairOptions, out: &Path) -> anyhow::Result<Repaired> {
-    let Some(objective) = method::objective(options) else {
-        return Ok(Repaired {
-            records: Vec::new(),
-            outcome: Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false },
-            peak_rss_bytes: environment::peak_rss_bytes(),
-        });
-    };
-    let Some(pairs) = &options.pairs else { unreachable!("validated") };
-    let sources = Sources {
-        pairs,
-        general: options.general.as_deref(),
-        limits: Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() },
-        n_validation: options.n_validation(),
-        needs_utility: objective.needs().utility,
-        seed: options.seed(),
-    };
-    let data = repair_data(opened, &sources)?;
-    let settings = method::settings(options, data.pairs.len());
-    let mut localiser = method::localiser(options, &data, &settings)?;
-    let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
-    let records = train(&mut engine, &settings, options.checkpoint_every(), out)?;
-    let outcome = engine.finish()?;
-    Ok(Repaired { records, outcome, peak_rss_bytes: environment::peak_rss_bytes() })
+/// Opens the model, trains it in place, logging to `out/metrics.jsonl`; resumes a run that was killed there.
+pub(crate) fn run(model: &Path, options: &RepairOptions, out: &Path) -> anyhow::Result<(Opened, Repaired)> {
+    let described = Described::read(model)?;
+    let plan = Plan::make(&described, options)?;
+    let opened = described.open(&plan.options.device(), plan.options.dtype())?;
+    let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
+    let mut repaired =
+        Repaired { records: Vec::new(), outcome: nothing, options: plan.options.clone(), peak_rss_bytes: None };
+    if let Some(objective) = method::objective(&plan.options) {
+        let options = &plan.options;
+        let data = repair_data(model, &opened, &plan, objective.needs().utility)?;
+        let settings = method::settings(options, data.pairs.len());
+        let mut localiser = method::localiser(options, &data, &settings)?;
+        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
+        repaired.records = train(&mut engine, &settings, options.checkpoint_every(), out)?;
+        repaired.outcome = engine.finish()?;
+    }
+    repaired.peak_rss_bytes = environment::peak_rss_bytes();
+    Ok((opened, repaired))
+}
+
+/// The pairs of the plan, and utility texts where the objective reads them.
+fn repair_data(model: &Path, opened: &Opened, plan: &Plan, needs_utility: bool) -> anyhow::Result<RepairData> {
+    let (pairs, validation) = (plan.pairs.clone(), plan.validation.clone());
+    let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
+    if needs_utility {
+        let max_tokens = (N_NEW_TOKENS + 1).min(opened.model.config().n_positions);
+        let texts = match &plan.options.general {
+            Some(path) => documents(path, opened, max_tokens)?,
+            None => own_texts(model, opened, plan.n_utility(), plan.options.seed())?,
+        };
+        // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
+        let n_held_out = if validation.is_empty() { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
+        let n = texts.len();
+        (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
+            let path = plan.options.general.clone().unwrap_or_else(|| model.to_owned());
+            Refusal::TooFew { what: "utility texts", path, n_held_out, n }
+        })?;
+    }
+    Ok(RepairData { pairs, validation, utility, validation_utility, pad_id: opened.eos_id })
 }
 
 /// The loop around the engine: log, checkpoint, show progress.

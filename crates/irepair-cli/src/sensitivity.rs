@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use irepair_config::SensitivityOptions;
+use irepair_config::{Metric, SensitivityOptions};
 use irepair_core::Sensitivities;
-use irepair_data::{Limits, TokenPair, read_pairs, tokenize_pairs};
+use irepair_data::{Limits, Sides, TokenPair, read_pairs, tokenize_pairs};
 use irepair_repair::Estimate;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_stats::error_density;
@@ -13,7 +13,7 @@ use irepair_train::{Draw, RepairData, Settings};
 use crate::method;
 use crate::progress;
 use crate::repair::print;
-use crate::texts::documents;
+use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
 /// Share of the blocks called "top" in the paper's error density (METHOD §4).
@@ -25,7 +25,9 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     let (Some(dir), Some(path)) = (&options.model, &options.data) else { unreachable!("validated") };
     let opened = open(dir, &options.device(), options.dtype())?;
     let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
-    let (pairs, _) = tokenize_pairs(&read_pairs(path)?, &opened.tokenizer, limits)?;
+    let compares = matches!(options.metric(), Metric::Contrast | Metric::ActDist | Metric::Atp);
+    let sides = if compares { Sides::Both } else { Sides::Rejected };
+    let (pairs, _) = tokenize_pairs(&read_pairs(path, sides)?, &opened.tokenizer, limits, sides)?;
     let neutral = match &options.general {
         Some(path) => {
             let max_tokens = (limits.max_prompt + limits.max_continuation).min(opened.model.config().n_positions);
@@ -88,6 +90,7 @@ fn over_batches(
     };
     let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
     let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
+    model.check_length(data.longest())?;
     let draw = Draw::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
     let estimate = Estimate { metric: method::metric(options.metric()), ..Estimate::new(options.seed()) };

@@ -1,17 +1,28 @@
-//! Opening a model directory: device, threads, weights, tokenizer.
+//! Opening a model directory: settings and tokenizer first, weights when everything else is known to fit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, parse_device};
+use irepair_model::{CausalLm, ModelConfig, parse_device};
 use tch::Kind;
+
+use crate::refusal::Refusal;
+
+/// A model directory of which everything but the weights was read.
+pub(crate) struct Described {
+    dir: PathBuf,
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Tokenizer,
+    /// Fills padding, starts and ends texts.
+    pub(crate) eos_id: u32,
+}
 
 /// A model with the tokenizer that lies beside it.
 pub(crate) struct Opened {
     pub(crate) model: CausalLm,
     pub(crate) tokenizer: Tokenizer,
-    /// Fills padding and ends texts.
+    /// Fills padding, starts and ends texts.
     pub(crate) eos_id: u32,
 }
 
@@ -24,15 +35,35 @@ pub(crate) fn use_threads(threads: Option<u32>) {
 
 /// Loads a model and its tokenizer and says on stderr what was loaded.
 pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Opened> {
-    let device = parse_device(device)?;
-    let kind = match dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::Bf16 => Kind::BFloat16,
-    };
-    let (model, report) = CausalLm::load(dir, device, kind)?;
-    let tokenizer = Tokenizer::load(dir)?;
-    tracing::info!("{}: {report}", dir.display());
-    let eos_id = model.config().eos_id.unwrap_or_else(|| tokenizer.eos_id());
-    crate::texts::check_vocabulary(dir, &model, &tokenizer, eos_id)?;
-    Ok(Opened { model, tokenizer, eos_id })
+    Described::read(dir)?.open(device, dtype)
+}
+
+impl Described {
+    /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
+    pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let config = ModelConfig::read(&dir.join("config.json"))?;
+        let tokenizer = Tokenizer::load(dir)?;
+        let eos_id = config.eos_id.unwrap_or_else(|| tokenizer.eos_id());
+        let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size().max(eos_id as usize + 1));
+        if n_tokenizer > n_model {
+            return Err(Refusal::Vocabulary { dir: dir.to_owned(), n_model, n_tokenizer }.into());
+        }
+        Ok(Self { dir: dir.to_owned(), config, tokenizer, eos_id })
+    }
+
+    /// Reads the weights too.
+    pub(crate) fn open(self, device: &str, dtype: Dtype) -> anyhow::Result<Opened> {
+        let kind = match dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::Bf16 => Kind::BFloat16,
+        };
+        let (model, report) = CausalLm::load(&self.dir, parse_device(device)?, kind)?;
+        if report.unused.is_empty() && !report.head_differs {
+            tracing::info!("{}: {report}", self.dir.display());
+        } else {
+            // What is stored is not quite what config.json describes: worth a look.
+            tracing::warn!("{}: {report}", self.dir.display());
+        }
+        Ok(Opened { model, tokenizer: self.tokenizer, eos_id: self.eos_id })
+    }
 }

@@ -32,7 +32,11 @@ fn workshop() -> &'static Path {
 
 fn irepair(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-    command.current_dir(dir).args(args.split_whitespace()).args(["--threads", "1"]);
+    command
+        .current_dir(dir)
+        .args(args.split_whitespace())
+        .args(["--threads", "1"])
+        .env("IREPAIR_CACHE", dir.join("cache"));
     command.output().unwrap()
 }
 
@@ -77,12 +81,55 @@ fn a_repair_changes_its_blocks_alone_and_logs_every_step() {
 }
 
 #[test]
-fn utility_text_is_sampled_from_the_model_when_none_is_given() {
+fn utility_text_is_sampled_from_the_model_once_and_kept() {
     let dir = workshop();
-    succeed(&irepair(dir, &format!("{REPAIR} --out with-kl")));
+    let run = |out: &str| {
+        let output = irepair(dir, &format!("{REPAIR} --seed 7 --out {out}"));
+        succeed(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let first = run("with-kl");
+    assert!(
+        first.contains("utility: sampling 30 texts from the model") && first.contains("utility: kept in"),
+        "{first}"
+    );
     let log = fs::read_to_string(dir.join("with-kl/metrics.jsonl")).unwrap();
-    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
+    let step: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert!(step["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
+
+    let second = run("with-kl-again");
+    assert!(second.contains("utility: 30 texts of the model's own, from"), "{second}");
+    let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
+    assert!(weights("with-kl") == weights("with-kl-again"), "kept texts are the sampled ones");
+}
+
+#[test]
+fn a_first_repair_needs_a_model_pairs_and_a_place_alone() {
+    let dir = workshop();
+    let output = irepair(dir, "repair --model base --pairs pairs.jsonl --out first");
+    let stdout = succeed(&output);
+    assert!(stdout.contains("repaired with irepair (dynamic): 25 steps"), "{stdout}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for said in ["20 pairs to train on, the last 4 held out", "25 steps of 1 x 4 pairs", "memory: about"] {
+        assert!(stderr.contains(said), "no `{said}` in {stderr}");
+    }
+    let effective = fs::read_to_string(dir.join("first/repair.toml")).unwrap();
+    assert!(effective.contains("n_validation = 4") && effective.contains("max_prompt = 24"), "{effective}");
+}
+
+#[test]
+fn memory_that_is_short_means_smaller_batches_and_then_a_refusal() {
+    let dir = workshop();
+    let args = |gib: f64| {
+        format!("repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 2 --memory-budget {gib}")
+    };
+    let (code, error) = refuse(&irepair(dir, &format!("{} --out never", args(1e-6))));
+    assert!(code == 3 && error.contains("not enough memory") && error.contains("--memory-budget"), "{error}");
+    assert!(!dir.join("never").exists());
+    // The estimate the program itself gives for the whole batch, less a little.
+    let enough = irepair(dir, &format!("{} --out enough", args(1.0)));
+    let said = String::from_utf8_lossy(&enough.stderr).into_owned();
+    assert!(said.contains("2 steps of 1 x 4 pairs"), "{said}");
 }
 
 #[test]
@@ -147,6 +194,51 @@ fn each_kind_of_bad_input_is_one_clear_error() {
         &["wrong shape", "wpe.weight", "want: [47, 16]    got: [48, 16]"],
     );
     assert!(!dir.join("x").exists(), "a refused command writes nothing");
+}
+
+#[test]
+fn texts_longer_than_the_context_are_refused_by_every_command() {
+    let dir = workshop();
+    let long = "the mill by the river ".repeat(60);
+    let pair = serde_json::json!({"prompt": long, "chosen": long, "rejected": long}).to_string();
+    fs::write(dir.join("long.jsonl"), format!("{pair}\n").repeat(8)).unwrap();
+    fs::write(dir.join("long-texts.jsonl"), serde_json::json!({"text": long}).to_string()).unwrap();
+    for args in [
+        "sensitivity --model base --data long.jsonl --n-batches 2",
+        "score --model base --input long-texts.jsonl",
+        "generate --model base --prompts long.jsonl --max-new-tokens 40",
+        "repair --model base --pairs long.jsonl --method irepair-no-kl --out x --steps 1 --n-validation 2",
+    ] {
+        let (code, error) = refuse(&irepair(dir, args));
+        assert_eq!(code, 4, "{args}: {error}");
+        assert!(error.contains("longer than the model's context") && error.contains("at most 48 positions"), "{error}");
+    }
+}
+
+#[test]
+fn a_vocabulary_may_be_larger_than_the_tokenizer_but_not_smaller() {
+    let dir = workshop();
+    let flags = "--n-layer 2 --n-embd 8 --n-head 2 --n-positions 48 --window 24 --steps 1 --batch-size 4";
+    succeed(&irepair(dir, &format!("pretrain --data corpus.txt --out small --vocab-size 270 {flags}")));
+    let mixed = |name: &str, model: &str, tokenizer: &str| {
+        let to = dir.join(name);
+        fs::create_dir_all(&to).unwrap();
+        for (from, file) in [
+            (model, "config.json"),
+            (model, "model.safetensors"),
+            (tokenizer, "tokenizer.json"),
+            (tokenizer, "tokenizer_config.json"),
+        ] {
+            fs::copy(dir.join(from).join(file), to.join(file)).unwrap();
+        }
+    };
+    // Padding rows of the embedding, as published models have them.
+    mixed("padded", "base", "small");
+    succeed(&irepair(dir, "generate --model padded --prompts prompts.jsonl --max-new-tokens 4"));
+    mixed("short", "small", "base");
+    let (code, error) = refuse(&irepair(dir, "generate --model short --prompts prompts.jsonl --max-new-tokens 4"));
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("270"), "{error}");
 }
 
 #[test]

@@ -29,6 +29,15 @@ options! {
         /// Word list of the exact toxicity scorer.
         #[arg(value_name = "FILE")]
         lexicon: PathBuf,
+        /// Minimal pairs, JSONL with `stereotype` and `anti_stereotype`: which is likelier (METHOD §15).
+        #[arg(value_name = "FILE")]
+        minimal_pairs: PathBuf,
+        /// Memorised texts, JSONL with `prompt` and `rejected`: extraction rate and token rank of the latter (METHOD §15).
+        #[arg(value_name = "FILE")]
+        memorised: PathBuf,
+        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`: how often the wrong one is likelier (METHOD §15).
+        #[arg(value_name = "FILE")]
+        pairs: PathBuf,
         /// Neutral text on which KL(reference ‖ model) is measured; wants `reference`.
         #[arg(value_name = "FILE")]
         kl_texts: PathBuf,

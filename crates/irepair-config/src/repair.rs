@@ -90,7 +90,7 @@ options! {
         /// Stop after this many passes over the pairs (METHOD §17 [L,O]). Default 5.
         #[arg(value_name = "N")]
         epochs: u64 = 5,
-        /// Pairs per micro-batch (METHOD §17 [D]). Default 4.
+        /// Pairs per micro-batch (METHOD §17 [D]). Default 4, or 2 or 1 in more micro-batches where memory is short.
         #[arg(value_name = "N")]
         batch_size: usize = 4,
         /// Micro-batches per step, averaged by tokens (METHOD §8 [O]). Default 1.
@@ -108,7 +108,8 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
-        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]). Default 64.
+        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]). Default 64, and no more
+        /// than a fifth of the pairs.
         #[arg(value_name = "N")]
         n_validation: usize = 64,
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
@@ -117,6 +118,10 @@ options! {
         /// Stop after this many evaluations without a new best; the best is what is kept (METHOD §17 [L]). Default 30.
         #[arg(value_name = "N")]
         patience: u64 = 30,
+        /// Memory the run may take, in GiB; smaller micro-batches are chosen to stay below it. Without it, what the machine
+        /// has free.
+        #[arg(value_name = "GIB")]
+        memory_budget: f64,
         /// Steps between two checkpoints a killed run resumes from. Default 100.
         #[arg(value_name = "STEPS")]
         checkpoint_every: u64 = 100,
@@ -151,6 +156,7 @@ impl Validate for RepairOptions {
             ("npo_beta", self.npo_beta),
             ("lr", self.lr),
             ("clip_norm", self.clip_norm),
+            ("memory_budget", self.memory_budget),
         ] {
             checks.positive(key, value);
         }

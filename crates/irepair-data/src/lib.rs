@@ -1,11 +1,11 @@
 //! Pairs, prompts, texts and tokens: read, check, tokenise, draw, pack, write; the lexicon scorer and the planted language.
 //!
 //! ```
-//! use irepair_data::{EpochOrder, Limits, Planted, Sizes, Tokenizer, split_validation, tokenize_pairs};
+//! use irepair_data::{EpochOrder, Limits, Planted, Sides, Sizes, Tokenizer, split_validation, tokenize_pairs};
 //!
 //! let planted = Planted::generate(0, &Sizes::tiny())?;
 //! let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 400)?;
-//! let (pairs, counts) = tokenize_pairs(&planted.pairs, &tokenizer, Limits::default())?;
+//! let (pairs, counts) = tokenize_pairs(&planted.pairs, &tokenizer, Limits::default(), Sides::Both)?;
 //! let (train, validation) = split_validation(pairs, 4)?;
 //! let batch = EpochOrder::new(train.len(), 0, true)?.batch(0, 4);
 //! assert_eq!((counts.n_dropped_empty, validation.len(), batch.len()), (0, 4, 4));
@@ -16,6 +16,7 @@
 //! Invariants: a reader returns every record of a file or one error that names the place; a writer leaves the old file or
 //! the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
 
+mod added;
 mod draw;
 mod error;
 mod lexicon;
@@ -33,7 +34,8 @@ pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, split_validation, tokenize_pairs};
 pub use planted::{Planted, Sizes};
 pub use read::{
-    ClozeItem, END_OF_TEXT, Lines, MAX_LINE_BYTES, Pair, read_cloze, read_lines, read_pairs, read_prompts, read_texts,
+    ClozeItem, END_OF_TEXT, Lines, MAX_LINE_BYTES, Pair, Sides, Stereotype, read_cloze, read_lines, read_minimal_pairs,
+    read_pairs, read_prompts, read_texts,
 };
 pub use tokenizer::Tokenizer;
 pub use write::{write_cloze, write_jsonl, write_prompts, write_texts};

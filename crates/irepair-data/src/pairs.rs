@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Pair, Result, Tokenizer};
+use crate::{Error, Pair, Result, Sides, Tokenizer};
 
-/// A pair in token ids. `prompt` is never empty; neither are the continuations.
+/// A pair in token ids. `prompt` is never empty; neither are the continuations that were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPair {
     /// The prompt, p.
@@ -47,12 +47,17 @@ pub struct Counts {
 /// Tokenises pairs, prompt and continuations each on its own (METHOD §2 [D]).
 ///
 /// A prompt or continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt
-/// becomes the end-of-text token alone, so that the first token of the continuation is predicted too [O]. A pair with an
-/// empty continuation is dropped and counted.
+/// becomes the end-of-text token alone, so that the first token of the continuation is predicted too [O]. A pair whose
+/// wanted continuation is empty is dropped and counted; with [`Sides::Rejected`] every chosen continuation is empty.
 ///
 /// # Errors
 /// `Tokenize` when the tokenizer refuses a text.
-pub fn tokenize_pairs(pairs: &[Pair], tokenizer: &Tokenizer, limits: Limits) -> Result<(Vec<TokenPair>, Counts)> {
+pub fn tokenize_pairs(
+    pairs: &[Pair],
+    tokenizer: &Tokenizer,
+    limits: Limits,
+    sides: Sides,
+) -> Result<(Vec<TokenPair>, Counts)> {
     let encode = |part: fn(&Pair) -> &str| tokenizer.encode_batch(&pairs.iter().map(part).collect::<Vec<_>>());
     let prompts = encode(|pair| &pair.prompt)?;
     let chosen = encode(|pair| &pair.chosen)?;
@@ -61,7 +66,10 @@ pub fn tokenize_pairs(pairs: &[Pair], tokenizer: &Tokenizer, limits: Limits) -> 
     let mut counts = Counts { n_total: pairs.len(), ..Counts::default() };
     let mut kept = Vec::with_capacity(pairs.len());
     for ((mut prompt, mut chosen), mut rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
-        if chosen.is_empty() || rejected.is_empty() {
+        if sides == Sides::Rejected {
+            chosen.clear();
+        }
+        if (chosen.is_empty() && sides == Sides::Both) || rejected.is_empty() {
             counts.n_dropped_empty += 1;
             continue;
         }
@@ -104,11 +112,13 @@ mod tests {
         let ids = |text: &str| tokenizer.encode(text).unwrap();
         let pairs = [pair("abcd", "xy", "vwxyz"), pair("", "x", "y"), pair("a", "", "y")];
         let limits = Limits { max_prompt: 3, max_continuation: 3 };
-        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits).unwrap();
+        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
         assert_eq!(kept[0], TokenPair { prompt: ids("abc"), chosen: ids("xy"), rejected: ids("vwx") });
         assert_eq!(kept[1].prompt, [tokenizer.eos_id()]);
         let want = Counts { n_total: 3, n_truncated_prompts: 1, n_truncated_continuations: 1, n_dropped_empty: 1 };
         assert_eq!((kept.len(), counts), (2, want));
+        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Rejected).unwrap();
+        assert!(kept.iter().all(|pair| pair.chosen.is_empty()) && kept.len() == 3 && counts.n_dropped_empty == 0);
     }
 
     #[test]

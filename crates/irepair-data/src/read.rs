@@ -28,6 +28,24 @@ pub struct Pair {
     pub rejected: String,
 }
 
+/// Which continuations of a pair are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    /// Chosen and rejected.
+    Both,
+    /// The rejected one alone, as unlearning has it (METHOD §7: NPO).
+    Rejected,
+}
+
+/// A stereotype and the same sentence with it turned round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stereotype {
+    /// The stereotype.
+    pub stereotype: String,
+    /// The anti-stereotype.
+    pub anti: String,
+}
+
 /// One last-word item, as LAMBADA has them (METHOD §10 [S]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClozeItem {
@@ -50,15 +68,16 @@ impl ClozeItem {
     }
 }
 
-/// Reads pairs from JSONL `{"prompt", "chosen", "rejected"}`; other keys are ignored, `.gz` is unpacked.
+/// Reads pairs from JSONL `{"prompt", "chosen", "rejected"}`; other keys are ignored, `.gz` is unpacked. Where only the
+/// rejected side is wanted, `chosen` need not be there and comes back empty.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
-pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
     read_records(path, "pairs", |record| {
         Ok(Pair {
             prompt: record.string("prompt")?,
-            chosen: record.string("chosen")?,
+            chosen: if sides == Sides::Both { record.string("chosen")? } else { String::new() },
             rejected: record.string("rejected")?,
         })
     })
@@ -128,6 +147,16 @@ pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
             want: "at least two words",
             got: format!("{} words", text.split_whitespace().count()),
         })
+    })
+}
+
+/// Reads minimal pairs from JSONL `{"stereotype", "anti_stereotype"}` (METHOD §15).
+///
+/// # Errors
+/// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
+pub fn read_minimal_pairs(path: &Path) -> Result<Vec<Stereotype>> {
+    read_records(path, "minimal pairs", |record| {
+        Ok(Stereotype { stereotype: record.string("stereotype")?, anti: record.string("anti_stereotype")? })
     })
 }
 
@@ -296,7 +325,7 @@ mod tests {
         let want = Pair { prompt: "p".into(), chosen: " c".into(), rejected: " r".into() };
         for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
             let (_dir, path) = file("pairs.jsonl", &bytes);
-            assert_eq!(read_pairs(&path).unwrap(), std::slice::from_ref(&want));
+            assert_eq!(read_pairs(&path, Sides::Both).unwrap(), std::slice::from_ref(&want));
         }
     }
 
@@ -309,12 +338,12 @@ mod tests {
             ("[1]", ", line 2, key `prompt`", "a string", "a list"),
         ] {
             let (_dir, path) = file("p.jsonl", format!("{good}{bad}\n").as_bytes());
-            let d = read_pairs(&path).unwrap_err().diagnostic();
+            let d = read_pairs(&path, Sides::Both).unwrap_err().diagnostic();
             assert_eq!(d.at, Some(format!("{}{at}", path.display())));
             assert_eq!(d.want_got, Some((want.into(), got.into())));
         }
         let (_dir, path) = file("p.jsonl", format!("{good}{{\"prompt\": \n").as_bytes());
-        let d = read_pairs(&path).unwrap_err().diagnostic();
+        let d = read_pairs(&path, Sides::Both).unwrap_err().diagnostic();
         assert_eq!((d.what.as_str(), d.at), ("line is not JSON", Some(format!("{}, line 2", path.display()))));
     }
 
@@ -328,12 +357,12 @@ mod tests {
             (b"\xff\xfe\n", "line is not UTF-8"),
         ] {
             let (_dir, path) = file("p.jsonl", bytes);
-            assert_eq!(read_pairs(&path).unwrap_err().to_string(), what);
+            assert_eq!(read_pairs(&path, Sides::Both).unwrap_err().to_string(), what);
         }
-        let missing = read_pairs(Path::new("nowhere/p.jsonl")).unwrap_err().diagnostic();
+        let missing = read_pairs(Path::new("nowhere/p.jsonl"), Sides::Both).unwrap_err().diagnostic();
         assert_eq!(missing.at.as_deref(), Some("nowhere/p.jsonl"));
         let (_dir, path) = file("p.jsonl", &gzip(b"{\"prompt\":\"a\"}")[..20]);
-        assert_eq!(read_pairs(&path).unwrap_err().to_string(), "read failed");
+        assert_eq!(read_pairs(&path, Sides::Both).unwrap_err().to_string(), "read failed");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use irepair_core::fs::{read_to_string, write_atomic};
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Model, models::TrainerWrapper};
+use tokenizers::{AddedToken, models::TrainerWrapper};
 
+use crate::added::{self, bad, content, optional_json};
 use crate::read::END_OF_TEXT;
 use crate::{Error, Result};
 
@@ -20,17 +21,19 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads from a Hugging Face model directory: `tokenizer.json`, or else `vocab.json` with `merges.txt` (GPT-2's
-    /// byte-level BPE).
+    /// byte-level BPE). Ids are those of transformers' `GPT2TokenizerFast` without start or end token: tokens added beside
+    /// the vocabulary count, stored truncation and padding do not.
     ///
-    /// The end-of-text token is the first of these that is given: `eos_token` of `tokenizer_config.json`,
-    /// `eos_token_id` of `config.json`, the same of `generation_config.json`, the token `<|endoftext|>`.
+    /// The end-of-text token is the first of these that is given: `eos_token` of `tokenizer_config.json` or of the older
+    /// `special_tokens_map.json`, `eos_token_id` of `config.json`, the same of `generation_config.json`, the token
+    /// `<|endoftext|>`.
     ///
     /// # Errors
     /// `NoTokenizer` when there is neither form, `BadTokenizer` naming the file that cannot be used, `NoEos`, `File`.
     pub fn load(dir: &Path) -> Result<Self> {
         let (whole, vocab) = (dir.join("tokenizer.json"), dir.join("vocab.json"));
-        let config = optional_json(&dir.join("tokenizer_config.json"))?;
-        let inner = if whole.exists() {
+        let config = added::settings(dir)?;
+        let mut inner = if whole.exists() {
             let text = read_to_string(&whole)?;
             tokenizers::Tokenizer::from_bytes(text).map_err(|e| bad(&whole, e))?
         } else if vocab.exists() {
@@ -38,6 +41,8 @@ impl Tokenizer {
         } else {
             return Err(Error::NoTokenizer { dir: dir.to_owned() });
         };
+        added::add(&mut inner, dir, &config, !whole.exists())?;
+        inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
         Ok(Self { inner, eos_id })
     }
@@ -61,7 +66,7 @@ impl Tokenizer {
             .initial_alphabet(alphabet.into_iter().collect())
             .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
             .build();
-        let mut inner = byte_level(BPE::default());
+        let mut inner = byte_level(BPE::default(), false);
         inner
             .train(&mut TrainerWrapper::BpeTrainer(trainer), texts.iter().map(|text| text.as_ref().to_owned()))
             .map_err(|e| failed(e.to_string()))?;
@@ -125,14 +130,14 @@ impl Tokenizer {
     }
 }
 
-fn byte_level(model: BPE) -> tokenizers::Tokenizer {
+fn byte_level(model: BPE, add_prefix_space: bool) -> tokenizers::Tokenizer {
     let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    inner.with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)));
     inner.with_decoder(Some(ByteLevel::default()));
     inner
 }
 
-/// The older form: added tokens stand in `tokenizer_config.json` as `added_tokens_decoder`, or in `added_tokens.json`.
+/// The older form.
 fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Tokenizer> {
     let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
     if !merges.exists() {
@@ -140,44 +145,12 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|e| bad(&vocab, e))?;
-    let n_model = model.get_vocab_size() as u32;
-    let mut inner = byte_level(model);
-
-    let mut added: Vec<(u32, AddedToken)> = Vec::new();
-    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
-        if let (Ok(id), Some(content)) = (id.parse(), token["content"].as_str()) {
-            added.push((id, AddedToken::from(content, token["special"].as_bool().unwrap_or(false))));
-        }
-    }
-    let path = dir.join("added_tokens.json");
-    for (content, id) in optional_json(&path)?.as_object().into_iter().flatten() {
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| bad(&path, "an id is no number"))?;
-        if !added.iter().any(|(known, _)| *known == id) {
-            added.push((id, AddedToken::from(content, false)));
-        }
-    }
-    if added.is_empty() && inner.token_to_id(END_OF_TEXT).is_some() {
-        added.push((n_model, AddedToken::from(END_OF_TEXT, true)));
-    }
-    added.sort_by_key(|(id, _)| *id);
-    for (id, token) in added {
-        let content = token.content.clone();
-        let new = inner.token_to_id(&content).is_none();
-        if token.special {
-            inner.add_special_tokens(&[token]);
-        } else {
-            inner.add_tokens(&[token]);
-        }
-        if new && inner.token_to_id(&content) != Some(id) {
-            return Err(bad(&vocab, format!("added token {id} does not follow the {n_model} of the vocabulary")));
-        }
-    }
-    Ok(inner)
+    Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
 }
 
 fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {
     let path = dir.join("tokenizer_config.json");
-    if let Some(token) = config["eos_token"].as_str().or(config["eos_token"]["content"].as_str()) {
+    if let Some(token) = content(&config["eos_token"]) {
         return match inner.token_to_id(token) {
             Some(id) => Ok(Some(id)),
             None => Err(bad(&path, format!("eos_token `{token}` is not in the vocabulary"))),
@@ -197,17 +170,6 @@ fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<O
     Ok(inner.token_to_id(END_OF_TEXT))
 }
 
-fn optional_json(path: &Path) -> Result<Value> {
-    if !path.exists() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&read_to_string(path)?).map_err(|e| bad(path, e))
-}
-
-fn bad(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::BadTokenizer { path: path.to_owned(), why: why.to_string() }
-}
-
 fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {
     Error::Tokenize { action, why: why.to_string() }
 }
@@ -215,6 +177,7 @@ fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokenizers::Model;
 
     const TEXTS: [&str; 3] = ["the mill by the river", "the river by the mill", "Anna went to the mill."];
 
@@ -268,9 +231,15 @@ mod tests {
         let error = Tokenizer::load(dir.path()).unwrap_err();
         assert!(error.to_string().starts_with("tokenizer file cannot be used: "), "{error}");
         Tokenizer::train_bpe(&TEXTS, 280).unwrap().save(dir.path()).unwrap();
-        std::fs::write(dir.path().join("tokenizer_config.json"), "{\"eos_token\": \"</s>\"}").unwrap();
+        std::fs::write(dir.path().join("config.json"), "{\"eos_token_id\": 300}").unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
         let error = Tokenizer::load(dir.path()).unwrap_err();
-        assert_eq!(error.to_string(), "tokenizer file cannot be used: eos_token `</s>` is not in the vocabulary");
+        assert_eq!(error.to_string(), "tokenizer file cannot be used: eos_token_id 300 is not in the vocabulary");
+        let listed = json!({"added_tokens_decoder": {"500": {"content": "<far>", "special": true}}});
+        std::fs::write(dir.path().join("tokenizer_config.json"), listed.to_string()).unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err();
+        let want = "tokenizer file cannot be used: added token `<far>` is listed with id 500 and comes to ";
+        assert!(error.to_string().starts_with(want), "{error}");
         assert!(Tokenizer::train_bpe(&TEXTS, 100).is_err());
     }
 }

@@ -74,7 +74,7 @@ fn as_str<S: AsRef<str>, Z: serde::Serializer>(text: &S, serializer: Z) -> std::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Pair, read_cloze, read_pairs, read_prompts, read_texts};
+    use crate::{Pair, Sides, read_cloze, read_pairs, read_prompts, read_texts};
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -82,7 +82,7 @@ mod tests {
         let path = dir.path().join("deep/file");
         let pairs = vec![Pair { prompt: "a\n".into(), chosen: " \"b\"".into(), rejected: String::new() }];
         write_jsonl(&path, &pairs).unwrap();
-        assert_eq!(read_pairs(&path).unwrap(), pairs);
+        assert_eq!(read_pairs(&path, Sides::Both).unwrap(), pairs);
         write_texts(&path, ["one\n\ntwo", "three"]).unwrap();
         assert_eq!(read_texts(&path).unwrap(), ["one\n\ntwo", "three"]);
         write_prompts(&path, ["p"]).unwrap();

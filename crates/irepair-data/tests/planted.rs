@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use irepair_data::{Lexicon, Planted, Sizes, Tokenizer, read_cloze, read_pairs, read_prompts, read_texts};
+use irepair_data::{Lexicon, Planted, Sides, Sizes, Tokenizer, read_cloze, read_pairs, read_prompts, read_texts};
 
 fn sizes() -> Sizes {
     Sizes { train_docs: 4_000, pairs: 400, ..Sizes::default() }
@@ -86,7 +86,7 @@ fn the_written_files_are_read_back() {
     p.write(dir.path()).unwrap();
     let at = |name: &str| dir.path().join(name);
     assert_eq!(read_texts(&at("corpus/train.txt")).unwrap(), p.train_docs);
-    assert_eq!(read_pairs(&at("pairs/train.jsonl")).unwrap(), p.pairs);
+    assert_eq!(read_pairs(&at("pairs/train.jsonl"), Sides::Both).unwrap(), p.pairs);
     assert_eq!(read_prompts(&at("prompts/error.test.jsonl")).unwrap(), p.error_test);
     assert_eq!(read_prompts(&at("prompts/error.valid.jsonl")).unwrap(), p.error_valid);
     assert_eq!(read_prompts(&at("prompts/clean.test.jsonl")).unwrap(), p.clean_test);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use irepair_data::{
-    ClozeItem, EpochOrder, Pair, Tokenizer, pack, read_pairs, read_texts, without_replacement, write_jsonl, write_texts,
+    ClozeItem, EpochOrder, Pair, Sides, Tokenizer, pack, read_pairs, read_texts, without_replacement, write_jsonl,
+    write_texts,
 };
 use proptest::prelude::*;
 
@@ -54,7 +55,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pairs.jsonl");
         write_jsonl(&path, &pairs).unwrap();
-        prop_assert_eq!(read_pairs(&path).unwrap(), pairs);
+        prop_assert_eq!(read_pairs(&path, Sides::Both).unwrap(), pairs);
     }
 
     #[test]

@@ -53,15 +53,25 @@ pub fn pair_accuracy(
     pairs: &[MinimalPair],
     batch_size: usize,
 ) -> Result<Metric> {
+    let hits = likelier(model, tokenizer, pairs, batch_size)?;
+    let definition = "minimal pairs whose better sentence has the higher log-likelihood, ties not counted as success";
+    Ok(Metric::mean(&hits, 100.0, "%", definition))
+}
+
+/// 1 where the better sentence of a pair is the likelier, 0 where not, none where the pair failed.
+pub(crate) fn likelier(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    pairs: &[MinimalPair],
+    batch_size: usize,
+) -> Result<Vec<Option<f64>>> {
     if pairs.is_empty() {
         return Err(Error::Nothing { what: "pairs" });
     }
     let sentences: Vec<&String> = pairs.iter().flat_map(|p| [&p.better, &p.worse]).collect();
     let tokens = tokenizer.encode_batch(&sentences)?;
     let (found, _) = conditional(model, tokens.iter().map(|t| (&[][..], &t[..])), tokenizer.eos_id(), batch_size)?;
-    let hits: Vec<Option<f64>> = found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? > pair[1]?)))).collect();
-    let definition = "minimal pairs whose better sentence has the higher log-likelihood, ties not counted as success";
-    Ok(Metric::mean(&hits, 100.0, "%", definition))
+    Ok(found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? > pair[1]?)))).collect())
 }
 
 /// Percent of questions whose right ending is the likeliest, by log-likelihood and by log-likelihood per byte.
@@ -123,7 +133,7 @@ pub fn multiple_choice(
 }
 
 /// Log-likelihood of each target given its context, none where it failed; and whether the context was cut.
-fn conditional<'a>(
+pub(crate) fn conditional<'a>(
     model: &CausalLm,
     texts: impl Iterator<Item = (&'a [u32], &'a [u32])>,
     eos_id: u32,

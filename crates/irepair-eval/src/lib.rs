@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], `toxicity` with its degeneration `guard`
-//! (METHOD §9), then `perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10).
+//! (METHOD §9), then `perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts).
 //!
 //! **Invariants.** What cannot be measured is missing and counted, never 0. A batch size changes speed and memory, no
 //! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the input.
@@ -26,6 +26,7 @@
 mod choice;
 mod cloze;
 mod error;
+mod fault;
 mod footprint;
 mod guard;
 mod kl;
@@ -39,6 +40,7 @@ mod toxicity;
 pub use choice::{MinimalPair, MultipleChoice, Question, multiple_choice, pair_accuracy};
 pub use cloze::{Cloze, ClozeTokens, cloze, cloze_tokens};
 pub use error::{Error, Result};
+pub use fault::{memorisation, stereotype_bias, wrong_preference};
 pub use footprint::{Change, Footprint, footprint};
 pub use guard::degeneration;
 pub use kl::{Divergence, kl_heldout};

@@ -36,6 +36,16 @@ pub mod key {
     pub const CLOZE_ACCURACY: &str = "cloze_accuracy";
     /// Perplexity of the last word (METHOD §10: LAMBADA).
     pub const CLOZE_PERPLEXITY: &str = "cloze_perplexity";
+    /// Minimal pairs whose stereotype is the likelier sentence, percent (METHOD §15).
+    pub const STEREOTYPE_SHARE: &str = "stereotype_share";
+    /// Distance of that share from one half, percentage points (METHOD §15).
+    pub const STEREOTYPE_BIAS: &str = "stereotype_bias";
+    /// Continuations that greedy decoding gives verbatim, percent (METHOD §15).
+    pub const EXTRACTION_RATE: &str = "extraction_rate";
+    /// Mean rank of the tokens of those continuations, 1 = likeliest (METHOD §15).
+    pub const MEAN_TOKEN_RANK: &str = "mean_token_rank";
+    /// Pairs whose rejected continuation is preferred, percent (METHOD §15).
+    pub const WRONG_PREFERENCE: &str = "wrong_preference";
     /// KL(reference ‖ model) on held-out neutral text, nats per token (METHOD §10).
     pub const KL_HELDOUT: &str = "kl_heldout";
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::keys::Keys;
 use crate::{Error, Result};
 
 /// Model family; it decides names, weight layout and attention scaling.
@@ -133,17 +134,15 @@ impl ModelConfig {
             "gpt_neo" => Family::GptNeo,
             other => return Err(keys.unsupported("model_type", "gpt2 or gpt_neo", other)),
         };
-        if keys.flag("add_cross_attention", false)? {
-            return Err(keys.unsupported("add_cross_attention", "false", "true"));
-        }
+        keys.refuse_what_would_change_the_model()?;
         let gpt2 = family == Family::Gpt2;
         let pick = |neo: &'static str, two: &'static str| if gpt2 { two } else { neo };
-        let n_block = keys.size(pick("num_layers", "n_layer"))?;
+        let n_block = keys.size_or(pick("num_layers", "n_layer"), "num_hidden_layers")?;
         if n_block > 10_000 {
             return Err(keys.wrong(pick("num_layers", "n_layer"), "at most 10000 blocks"));
         }
-        let n_embd = keys.size(pick("hidden_size", "n_embd"))?;
-        let n_head = keys.size(pick("num_heads", "n_head"))?;
+        let n_embd = keys.size_or(pick("hidden_size", "n_embd"), "hidden_size")?;
+        let n_head = keys.size_or(pick("num_heads", "n_head"), "num_attention_heads")?;
         if n_embd % n_head != 0 {
             return Err(keys.unsupported(
                 pick("num_heads", "n_head"),
@@ -181,14 +180,11 @@ impl ModelConfig {
             n_block,
             n_embd,
             n_head,
-            n_positions: keys.size(pick("max_position_embeddings", "n_positions"))?,
+            n_positions: keys.size_or(pick("max_position_embeddings", "n_positions"), "max_position_embeddings")?,
             n_vocab: keys.size("vocab_size")?,
             n_inner,
             activation,
-            norm_eps: match raw.get("layer_norm_epsilon") {
-                None | Some(Value::Null) => 1e-5,
-                Some(eps) => eps.as_f64().ok_or_else(|| keys.wrong("layer_norm_epsilon", "a number"))?,
-            },
+            norm_eps: keys.not_negative("layer_norm_epsilon", 1e-5)?,
             tied_head: keys.flag("tie_word_embeddings", true)?,
             spans,
             attention_scales,
@@ -206,80 +202,6 @@ impl ModelConfig {
     /// Width of one attention head.
     pub fn head_width(&self) -> usize {
         self.n_embd / self.n_head
-    }
-}
-
-/// Typed look-ups that name the key when they fail.
-struct Keys<'a> {
-    raw: &'a Map<String, Value>,
-    path: &'a Path,
-}
-
-impl<'a> Keys<'a> {
-    fn unsupported(&self, key: &str, want: &str, got: &str) -> Error {
-        Error::Unsupported { path: self.path.to_owned(), key: key.into(), want: want.into(), got: got.into() }
-    }
-
-    fn wrong(&self, key: &str, want: &str) -> Error {
-        let got = self.raw.get(key).map_or("nothing".to_owned(), |v| {
-            let mut shown = v.to_string();
-            if shown.len() > 60 {
-                shown = shown.chars().take(60).chain(['…']).collect();
-            }
-            shown
-        });
-        self.unsupported(key, want, &got)
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        match self.raw.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(key, "a string")),
-        }
-    }
-
-    fn flag(&self, key: &str, default: bool) -> Result<bool> {
-        match self.raw.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(self.wrong(key, "true or false")),
-        }
-    }
-
-    /// A size that a real model can have: the bound keeps hostile numbers from becoming allocations.
-    fn size(&self, key: &str) -> Result<usize> {
-        match self.raw.get(key).and_then(Value::as_u64) {
-            Some(n) if (1..=1 << 24).contains(&n) => Ok(n as usize),
-            _ => Err(self.wrong(key, "a whole number of at least 1")),
-        }
-    }
-
-    /// GPT-Neo's attention pattern: `[[["global", "local"], 12]]` means that pair twelve times.
-    fn spans(&self, n_block: usize) -> Result<Vec<AttentionSpan>> {
-        let key = "attention_types";
-        let want = "a list like [[[\"global\", \"local\"], 12]] that covers every block";
-        let groups = self.raw.get(key).and_then(Value::as_array).ok_or_else(|| self.wrong(key, want))?;
-        let mut spans = Vec::new();
-        for group in groups {
-            let kinds = group.get(0).and_then(Value::as_array);
-            let (Some(kinds), Some(repeats)) = (kinds, group.get(1).and_then(Value::as_u64)) else {
-                return Err(self.wrong(key, want));
-            };
-            for _ in 0..repeats {
-                for kind in kinds {
-                    spans.push(match kind.as_str() {
-                        Some("global") => AttentionSpan::Global,
-                        Some("local") => AttentionSpan::Local(self.size("window_size")?),
-                        _ => return Err(self.wrong(key, "global or local attention")),
-                    });
-                }
-                if kinds.is_empty() || spans.len() > n_block {
-                    return Err(self.wrong(key, want));
-                }
-            }
-        }
-        if spans.len() == n_block { Ok(spans) } else { Err(self.wrong(key, want)) }
     }
 }
 
@@ -303,6 +225,33 @@ mod tests {
         let local = AttentionSpan::Local(5);
         assert_eq!(config.spans, [AttentionSpan::Global, local, local, local]);
         assert_eq!(config.attention_scales, [1.0; 4]);
+    }
+
+    #[test]
+    fn the_unfolded_list_beside_a_pattern_must_agree_with_it() {
+        let mut config = neo(json!([[["global", "local"], 2]]));
+        config["attention_layers"] = json!(["global", "local", "global", "local"]);
+        assert!(read(config.clone()).is_ok());
+        config["attention_layers"] = json!(["local", "local", "global", "local"]);
+        let error = read(config).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { ref key, .. } if key == "attention_layers"));
+    }
+
+    #[test]
+    fn sizes_go_by_both_of_their_names() {
+        let mut raw = ModelConfig::gpt2(2, 8, 2, 16, 7).raw;
+        let pairs = [
+            ("n_layer", "num_hidden_layers"),
+            ("n_embd", "hidden_size"),
+            ("n_head", "num_attention_heads"),
+            ("n_positions", "max_position_embeddings"),
+        ];
+        for (own, other) in pairs {
+            let value = raw.remove(own).unwrap();
+            raw.insert(other.into(), value);
+        }
+        let config = ModelConfig::from_json(raw, Path::new("c")).unwrap();
+        assert_eq!((config.n_block, config.n_embd, config.n_head, config.n_positions), (2, 8, 2, 16));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
+use crate::checkpoint::some_of;
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,13 +38,13 @@ pub enum Error {
         /// The value found.
         got: String,
     },
-    /// A tensor the model needs is in no file.
-    #[error("checkpoint lacks a tensor")]
-    MissingTensor {
+    /// Tensors the model needs are in no file.
+    #[error("checkpoint lacks {}", match tensors.len() { 1 => "a tensor".to_owned(), n => format!("{n} tensors") })]
+    MissingTensors {
         /// Checkpoint directory.
         path: PathBuf,
-        /// The tensor's name.
-        tensor: String,
+        /// The names of all of them, in the order of the forward pass.
+        tensors: Vec<String>,
     },
     /// A tensor has another shape than `config.json` implies.
     #[error("checkpoint tensor has the wrong shape")]
@@ -122,9 +124,12 @@ impl Diagnose for Error {
                 .at(format!("{}, key `{key}`", path.display()))
                 .want_got(want, got)
                 .help("GPT-2 and GPT-Neo causal language models are supported"),
-            Self::MissingTensor { path, tensor } => data().at(format!("{}, tensor `{tensor}`", path.display())).help(
-                "the files do not hold the model that config.json describes: a shard or the right config is missing",
-            ),
+            Self::MissingTensors { path, tensors } => {
+                let word = if tensors.len() == 1 { "tensor" } else { "tensors" };
+                data().at(format!("{}, {word} {}", path.display(), some_of(tensors, 20))).help(
+                    "the files do not hold the model that config.json describes: a shard or the right config is missing",
+                )
+            }
             Self::WrongShape { path, tensor, want, got } => data()
                 .at(format!("{}, tensor `{tensor}`", path.display()))
                 .want_got(format!("{want:?}"), format!("{got:?}"))

@@ -50,18 +50,37 @@ impl CausalLm {
         Ok(Self { config, params, token_embedding, position_embedding, blocks, final_norm, head, source })
     }
 
-    /// A copy with weights of its own: the frozen reference, or a point to come back to.
+    /// A copy with weights of its own: a point to come back to.
     ///
     /// # Errors
     /// As [`CausalLm::random`].
     pub fn duplicate(&self) -> Result<Self> {
+        self.like(|t| t.detach().copy())
+    }
+
+    /// The model as it is now, frozen, without a copy: every weight is shared until [`CausalLm::unshare`] is called for it.
+    ///
+    /// Who changes this model's weights must unshare them in the reference first, or the reference changes with them.
+    ///
+    /// # Errors
+    /// As [`CausalLm::random`].
+    pub fn reference(&self) -> Result<Self> {
+        self.like(Tensor::detach)
+    }
+
+    fn like(&self, value: impl Fn(&Tensor) -> Tensor) -> Result<Self> {
         let params = Params::collect(&specs(&self.config), |spec| {
-            self.params
-                .share(&spec.name)
-                .map(|t| no_grad(|| t.detach().copy()))
-                .ok_or_else(|| Error::Torch(format!("parameter `{}` is gone", spec.name)))
+            let gone = || Error::Torch(format!("parameter `{}` is gone", spec.name));
+            self.params.share(&spec.name).map(|t| no_grad(|| value(&t))).ok_or_else(gone)
         })?;
         Self::assemble(self.config.clone(), params, self.source.clone())
+    }
+
+    /// Gives one parameter memory of its own, with the value it has now.
+    pub fn unshare(&self, index: usize) {
+        let mut parameter = self.parameters()[index].tensor.shallow_clone();
+        // Every handle to this parameter, those of the layers included, sees the new memory.
+        no_grad(|| parameter.set_data(&parameter.detach().copy()));
     }
 
     /// The model's settings.

@@ -28,6 +28,7 @@ mod error;
 mod forward;
 mod generate;
 mod gradients;
+mod keys;
 mod layers;
 mod params;
 mod probe;

@@ -16,6 +16,20 @@ pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
     unsafe { Mmap::map(&file) }
 }
 
+/// Lets the system drop the pages of `part`, which were read and are not needed again; reading them anew is allowed.
+///
+/// Without this a checkpoint of the size of half the memory fills all of it: once as file pages, once as tensors.
+pub(crate) fn release(map: &Mmap, part: &[u8]) {
+    let offset = (part.as_ptr() as usize).saturating_sub(map.as_ptr() as usize);
+    if part.is_empty() || offset + part.len() > map.len() {
+        return;
+    }
+    // SAFETY: the map is read-only and backed by a file, so dropped pages come back with the same bytes. That it fails
+    // is no error: it only saves memory.
+    #[cfg(unix)]
+    drop(unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) });
+}
+
 /// Loads `libtorch_cuda` into the process if it lies where the loader looks.
 ///
 /// The linker drops that library because no symbol of it is used by name, so without this a binary sees no CUDA device

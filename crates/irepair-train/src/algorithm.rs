@@ -84,7 +84,7 @@ impl Engine<'_> {
         // 5. Update the slice, and nothing else.
         let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
         let lr = schedule.rate(lr, step, warmup_steps, n_steps);
-        self.best.remember_before_first_change(model, &gradients);
+        self.keep_before_first_change(gradients.iter().map(|(index, _)| *index));
         self.optimizer.update(model.parameters(), &gradients, lr);
         self.next_step += 1;
         self.validate_when_due()?;

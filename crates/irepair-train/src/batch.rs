@@ -25,7 +25,7 @@ pub struct RepairData {
 
 impl RepairData {
     /// Tokens of the longest text, prompt and continuation together.
-    pub(crate) fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         let pairs = self.pairs.iter().chain(&self.validation);
         let pairs = pairs.map(|p| p.prompt.len() + p.chosen.len().max(p.rejected.len()));
         let utility = self.utility.iter().chain(&self.validation_utility).map(Vec::len);
@@ -174,7 +174,11 @@ impl<'a> Draw<'a> {
         let indices = self.order.batch(step, settings.batch_size * n_micro);
         let utility = if self.needs_utility {
             let n_drawn = settings.n_utility() * n_micro;
-            without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
+            if settings.shuffle {
+                without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
+            } else {
+                EpochOrder::new(self.data.utility.len(), settings.seed, false)?.batch(step, n_drawn)
+            }
         } else {
             Vec::new()
         };

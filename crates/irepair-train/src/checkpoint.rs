@@ -89,7 +89,7 @@ impl Engine<'_> {
             return Err(bad("settings, data or model have changed"));
         }
         let device = self.model.device();
-        self.best.values.clear();
+        let mut kept = Vec::new();
         for (index, parameter) in self.model.parameters().iter().enumerate() {
             if let Some(best) = tensors.remove(&format!("best/{}", parameter.name)) {
                 let now =
@@ -97,9 +97,14 @@ impl Engine<'_> {
                 if now.size() != parameter.tensor.size() || best.size() != now.size() {
                     return Err(bad("a tensor has another shape"));
                 }
-                no_grad(|| parameter.tensor.detach().copy_(&now));
-                self.best.values.insert(index, best.to_device(device));
+                kept.push((index, best.to_device(device), now));
             }
+        }
+        // The reference keeps the weights the run started from; what was refused above changed no weight.
+        self.keep_before_first_change(kept.iter().map(|(index, ..)| *index));
+        for (index, best, now) in kept {
+            no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
+            self.best.values.insert(index, best);
         }
         (self.best.step, self.best.loss) = (book.best_step, book.best_loss);
         self.best.n_without_improvement = book.n_without_improvement;

@@ -8,7 +8,7 @@ use crate::validate::Best;
 use crate::{Engine, Localise, Optimizer, Outcome, RepairData, Result, Settings};
 
 impl<'a> Engine<'a> {
-    /// Prepares a run from the model as it is; copies it first if the objective needs a reference.
+    /// Prepares a run from the model as it is, which is also the reference if the objective needs one.
     ///
     /// # Errors
     /// Settings out of range, too little data, or a text longer than the model's context.
@@ -24,7 +24,7 @@ impl<'a> Engine<'a> {
         model.freeze();
         let needs = objective.needs();
         Ok(Self {
-            reference: if needs.reference() { Some(model.duplicate()?) } else { None },
+            reference: if needs.reference() { Some(model.reference()?) } else { None },
             draw: Draw::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode),
             best: Best::default(),
@@ -55,6 +55,15 @@ impl<'a> Engine<'a> {
     /// The frozen copy of the model the run started from, when the objective keeps one.
     pub fn reference(&self) -> Option<&CausalLm> {
         self.reference.as_ref()
+    }
+
+    /// Keeps the first value of parameters about to change: for the best checkpoint, and for the reference.
+    pub(crate) fn keep_before_first_change(&mut self, indices: impl Iterator<Item = usize>) {
+        for index in indices {
+            if self.best.remember_before_first_change(self.model, index) {
+                self.reference.iter().for_each(|reference| reference.unshare(index));
+            }
+        }
     }
 
     /// Ends the run: the model gets the weights that were best on validation (the last ones when nothing is held out).

@@ -18,11 +18,15 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// Keeps the value of parameters about to change for the first time: until now their best value is their first.
-    pub(crate) fn remember_before_first_change(&mut self, model: &CausalLm, gradients: &[(usize, Tensor)]) {
-        for (index, _) in gradients {
-            self.values.entry(*index).or_insert_with(|| no_grad(|| model.parameters()[*index].tensor.detach().copy()));
+    /// Keeps the value of a parameter about to change for the first time: until now its best value is its first.
+    ///
+    /// False when it has changed before.
+    pub(crate) fn remember_before_first_change(&mut self, model: &CausalLm, index: usize) -> bool {
+        if self.values.contains_key(&index) {
+            return false;
         }
+        self.values.insert(index, no_grad(|| model.parameters()[index].tensor.detach().copy()));
+        true
     }
 
     /// Takes the model's current weights as the best.

@@ -1,0 +1,170 @@
+//! What a repair is about to do, settled and said before any weight is read: pairs, steps, batches, memory.
+
+use std::path::Path;
+
+use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
+use irepair_data::{Limits, Sides, TokenPair, read_pairs, split_validation, tokenize_pairs};
+use irepair_model::ModelConfig;
+
+use crate::method;
+use crate::refusal::Refusal;
+use crate::utility::N_NEW_TOKENS;
+use crate::weights::Described;
+
+/// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
+const MOST_VALIDATION: usize = 64;
+
+/// The pairs of a repair, split, and the settings with everything that was left open filled in.
+pub(crate) struct Plan {
+    pub(crate) options: RepairOptions,
+    pub(crate) pairs: Vec<TokenPair>,
+    pub(crate) validation: Vec<TokenPair>,
+}
+
+impl Plan {
+    /// Reads and tokenises the pairs, settles what was left open, says it on stderr, and refuses what cannot fit.
+    pub(crate) fn make(described: &Described, options: &RepairOptions) -> anyhow::Result<Self> {
+        let mut options = options.clone();
+        if options.method() == Method::Vanilla {
+            return Ok(Self { options, pairs: Vec::new(), validation: Vec::new() });
+        }
+        let Some(path) = options.pairs.clone() else { unreachable!("validated") };
+        let sides = if reads_chosen(&options) { Sides::Both } else { Sides::Rejected };
+        let limits = settle_limits(&mut options, &described.config);
+        let (pairs, counts) = tokenize_pairs(&read_pairs(&path, sides)?, &described.tokenizer, limits, sides)?;
+        let n_validation = options.n_validation.unwrap_or_else(|| (pairs.len() / 5).min(MOST_VALIDATION));
+        options.n_validation = Some(n_validation);
+        let n = pairs.len();
+        let (pairs, validation) = split_validation(pairs, n_validation).map_err(|_| Refusal::TooFew {
+            what: "pairs",
+            path: path.clone(),
+            n_held_out: n_validation,
+            n,
+        })?;
+        tracing::info!(
+            "{}: {} pairs to train on, the last {n_validation} held out; {} prompts and {} continuations cut, {} dropped as empty",
+            path.display(),
+            pairs.len(),
+            counts.n_truncated_prompts,
+            counts.n_truncated_continuations,
+            counts.n_dropped_empty
+        );
+        let plan = Self { options, pairs, validation };
+        plan.fit(&described.config)
+    }
+
+    /// Chooses batches that fit into the memory there is, and says what the run will do.
+    fn fit(mut self, config: &ModelConfig) -> anyhow::Result<Self> {
+        let (free, chooses) = (free_memory(&self.options), self.options.batch_size.is_none());
+        let mut memory = self.memory(config);
+        // Half the pairs in twice the micro-batches is the same step (METHOD §8).
+        while chooses && free.is_some_and(|free| memory.total() > free) && self.options.batch_size().is_multiple_of(2) {
+            self.options.accumulation = Some(self.options.accumulation() * 2);
+            self.options.batch_size = Some(self.options.batch_size() / 2);
+            memory = self.memory(config);
+        }
+        let settings = method::settings(&self.options, self.pairs.len());
+        tracing::info!(
+            "plan: {}, policy {}, {} steps of {} x {} pairs, learning rate {:e}",
+            self.options.method(),
+            self.options.policy(),
+            settings.n_steps,
+            settings.accumulation,
+            settings.batch_size,
+            settings.lr
+        );
+        let say = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+        tracing::info!(
+            "memory: about {} (weights {}, what the run changes {}, passes {}){}",
+            say(memory.total()),
+            say(memory.weights),
+            say(memory.reference + memory.gradients + memory.optimizer + memory.best),
+            say(memory.activations),
+            free.map_or(String::new(), |free| format!("; {} free", say(free)))
+        );
+        match free {
+            Some(free) if memory.total() > free => Err(Refusal::Memory {
+                needed: say(memory.total()),
+                free: say(free),
+                smallest: self.options.batch_size() == 1,
+            }
+            .into()),
+            _ => Ok(self),
+        }
+    }
+
+    fn memory(&self, config: &ModelConfig) -> Memory {
+        let n = self.options.batch_size();
+        let longest = |part: fn(&TokenPair) -> usize| {
+            self.pairs.iter().chain(&self.validation).map(part).max().unwrap_or(0) as u64
+        };
+        let prompt = longest(|p| p.prompt.len());
+        let pair = prompt + longest(|p| p.chosen.len().max(p.rejected.len()));
+        let utility = (N_NEW_TOKENS + 1).min(config.n_positions) as u64;
+        let texts = Texts {
+            pairs: n as u64 * pair,
+            utility: n as u64 * utility,
+            longest: pair.max(utility),
+            accumulation: self.options.accumulation() as u64,
+        };
+        Memory::of(&shape(config), &self.options, &texts)
+    }
+
+    /// Utility texts the run can use: one for every pair of every step, and a tenth more to validate on.
+    pub(crate) fn n_utility(&self) -> usize {
+        let settings = method::settings(&self.options, self.pairs.len());
+        let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
+        drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1))
+    }
+}
+
+/// Whether a run needs chosen texts: for its loss, or for a sensitivity that compares.
+fn reads_chosen(options: &RepairOptions) -> bool {
+    let compares = matches!(options.sensitivity(), Metric::Contrast | Metric::ActDist | Metric::Atp);
+    method::objective(options).is_none_or(|objective| objective.needs().chosen)
+        || (options.policy() != Policy::All && compares)
+}
+
+/// The lengths asked for; where the user did not ask, no more than the model's context holds.
+fn settle_limits(options: &mut RepairOptions, config: &ModelConfig) -> Limits {
+    let n = config.n_positions;
+    if options.max_prompt.is_none() && options.max_continuation.is_none() {
+        options.max_prompt = Some(options.max_prompt().min(n / 2).max(1));
+        options.max_continuation = Some(options.max_continuation().min(n / 2).max(1));
+    }
+    Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() }
+}
+
+/// The shape that estimates are made from.
+pub(crate) fn shape(config: &ModelConfig) -> Shape {
+    Shape {
+        family: match config.family {
+            irepair_model::Family::Gpt2 => Family::Gpt2,
+            irepair_model::Family::GptNeo => Family::GptNeo,
+        },
+        n_layer: config.n_block,
+        n_embd: config.n_embd,
+        n_head: config.n_head,
+        n_positions: config.n_positions,
+        vocab_size: config.n_vocab,
+    }
+}
+
+/// Memory the run can take, in bytes: its budget, or on a CPU what the system has free or its control group leaves.
+fn free_memory(options: &RepairOptions) -> Option<u64> {
+    if let Some(gib) = options.memory_budget {
+        return Some((gib * f64::from(1 << 30)) as u64);
+    }
+    if options.device() != "cpu" {
+        return None;
+    }
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let system = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned))?;
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    });
+    let group = Path::new("/sys/fs/cgroup");
+    let at = |name: &str| number(&group.join(name).to_string_lossy());
+    let limited = at("memory.max").map(|max| max.saturating_sub(at("memory.current").unwrap_or(0)));
+    system.into_iter().chain(limited).min()
+}

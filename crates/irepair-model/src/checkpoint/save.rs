@@ -1,0 +1,106 @@
+//! A checkpoint directory out: what was loaded keeps its every byte until a weight changes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use irepair_core::fs::{replace, write_atomic};
+use safetensors::tensor::TensorView;
+use tch::Tensor;
+
+use super::file::{Parsed, bytes_of, is_unchanged, map, to_tensor};
+use super::{Shard, Source, Stored, WEIGHTS, write_tensors};
+use crate::{CausalLm, Error, Result};
+
+impl CausalLm {
+    /// Writes the model as a checkpoint directory that `transformers` loads unchanged.
+    ///
+    /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and brings
+    /// its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever type the
+    /// model computed in. Each file is written aside and renamed; weights come before `config.json`, so a directory with a
+    /// config is whole.
+    ///
+    /// # Errors
+    /// File errors; [`Error::MissingFile`] when the directory it was loaded from is gone or holds another model by now.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        match &self.source {
+            Source::None => self.save_fresh(dir)?,
+            Source::Directory { dir: from, shards } => {
+                for shard in shards {
+                    self.save_shard(from, shard, &dir.join(&shard.file))?;
+                }
+                copy_companions(from, dir)?;
+            }
+        }
+        Ok(write_atomic(&dir.join("config.json"), self.config().to_json().as_bytes())?)
+    }
+
+    fn save_fresh(&self, dir: &Path) -> Result<()> {
+        let tensors: Vec<(String, &Tensor)> = self
+            .parameters()
+            .iter()
+            .map(|p| {
+                let prefix = if p.name == "lm_head.weight" { "" } else { "transformer." };
+                (format!("{prefix}{}", p.name), &p.tensor)
+            })
+            .collect();
+        write_tensors(&dir.join(WEIGHTS), &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
+    }
+
+    fn save_shard(&self, from: &Path, shard: &Shard, to: &Path) -> Result<()> {
+        let path = from.join(&shard.file);
+        // The source is only believed while it is the file that was loaded.
+        let map = map(&path).ok().filter(|map| map.starts_with(&shard.header));
+        let source = match &map {
+            Some(map) => Some(Parsed::new(&path, map)?),
+            None => None,
+        };
+        let io = |source| irepair_core::Error::Io { action: "write", path: to.to_owned(), source };
+        replace(to, |aside| {
+            let mut file = BufWriter::new(File::create(aside).map_err(io)?);
+            file.write_all(&shard.header).map_err(io)?;
+            for stored in &shard.tensors {
+                let view = source.as_ref().map(|source| source.view(&path, &stored.name)).transpose()?;
+                file.write_all(&self.bytes(stored, view, &path)?).map_err(io)?;
+            }
+            Ok::<(), Error>(file.flush().map_err(io)?)
+        })
+    }
+
+    /// The bytes of one tensor: those of the file as long as nothing changed, so that neither a round trip through another
+    /// type nor the payload of a NaN can move a bit.
+    fn bytes<'a>(&self, stored: &Stored, view: Option<TensorView<'a>>, path: &Path) -> Result<Cow<'a, [u8]>> {
+        let value = stored.parameter.map(|index| &self.parameters()[index].tensor);
+        match (value, view) {
+            (None, Some(view)) => Ok(Cow::Borrowed(view.data())),
+            (None, None) => Err(Error::MissingFile { path: path.to_owned() }),
+            (Some(value), Some(view)) if is_unchanged(&to_tensor(path, &stored.name, &view)?, value) => {
+                Ok(Cow::Borrowed(view.data()))
+            }
+            (Some(value), _) => Ok(Cow::Owned(bytes_of(value, stored.dtype))),
+        }
+    }
+}
+
+/// Copies everything small that belongs to a checkpoint: tokenizer, generation settings, shard index.
+fn copy_companions(from: &Path, to: &Path) -> Result<()> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::from(irepair_core::Error::Io { action: "read", path, source })
+    };
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(from).map_err(io(from))? {
+        let path = entry.map_err(io(from))?.path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        let wanted = [".json", ".txt", ".model", ".jinja", ".md"].iter().any(|end| name.ends_with(end));
+        if wanted && name != "config.json" && !name.starts_with('.') && path.is_file() {
+            files.insert(name.to_owned(), path);
+        }
+    }
+    for (name, path) in files {
+        write_atomic(&to.join(name), &std::fs::read(&path).map_err(io(&path))?)?;
+    }
+    Ok(())
+}
