@@ -39,6 +39,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Make, apply, revert and inspect patch files: a repair as its changed tensors alone.
+    Patch {
+        #[command(subcommand)]
+        action: crate::patch::Action,
+    },
     /// Repair and measure one row of a table, as `cargo xtask reproduce` asks for it.
     Job {
         /// The job file.

@@ -24,6 +24,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_data::Error>,
         known::<irepair_slicing::Error>,
         known::<irepair_stats::Error>,
+        known::<irepair_patch::Error>,
         known::<irepair_report::Error>,
         known::<irepair_model::Error>,
         known::<irepair_objective::Error>,

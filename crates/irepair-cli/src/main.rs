@@ -9,6 +9,7 @@ mod generate;
 mod job;
 mod language;
 mod method;
+mod patch;
 mod plan;
 mod pretrain;
 mod progress;
@@ -48,6 +49,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(given) => generate::command(given.settings()?),
         Command::Pretrain(given) => pretrain::command(given.settings()?),
         Command::Language { profile, out } => language::command(&profile, &out),
+        Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),
     }
 }

@@ -53,10 +53,12 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
+    options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let (opened, repaired) = run(&model, &options, &out)?;
     opened.model.save(&out)?;
     write_atomic(&out.join("repair.toml"), to_toml(&repaired.options.with_defaults()).as_bytes())?;
     let _ = std::fs::remove_file(out.join(STATE));
+    crate::patch::of_repair(&model, &out, &repaired)?;
     let summary = Summary {
         out: &out,
         method: options.method().to_string(),

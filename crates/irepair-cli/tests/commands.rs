@@ -207,7 +207,7 @@ fn texts_longer_than_the_context_are_refused_by_every_command() {
         "sensitivity --model base --data long.jsonl --n-batches 2",
         "score --model base --input long-texts.jsonl",
         "generate --model base --prompts long.jsonl --max-new-tokens 40",
-        "repair --model base --pairs long.jsonl --method irepair-no-kl --out x --steps 1 --n-validation 2",
+        "repair --model base --pairs long.jsonl --method irepair-no-kl --out x --steps 1 --n-validation 2 --max-prompt 64",
     ] {
         let (code, error) = refuse(&irepair(dir, args));
         assert_eq!(code, 4, "{args}: {error}");

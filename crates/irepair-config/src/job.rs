@@ -43,6 +43,8 @@ impl Validate for Job {
         }
         checks.clash(self.repair.model.is_none(), "repair.model", "is missing");
         checks.clash(self.repair.pairs.is_none(), "repair.pairs", "is missing");
+        let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
+        checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
         checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
         checks.0
     }

@@ -22,7 +22,8 @@ options! {
         /// Directory the repaired model is written to.
         #[arg(value_name = "DIR")]
         out: PathBuf,
-        /// Also write the changed tensors alone, as a patch file (METHOD §14).
+        /// Also write the changed tensors alone, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
+        /// §14).
         #[arg(value_name = "FILE")]
         patch: PathBuf,
         /// What to train (METHOD §6, §7). Default irepair.
@@ -166,7 +167,6 @@ impl Validate for RepairOptions {
         checks.value("policy_epsilon", self.policy_epsilon.as_ref(), "0 to 1", |x| (0.0..=1.0).contains(x));
         checks.value("policy_quota", self.policy_quota.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
         checks.device(self.device.as_ref());
-        checks.clash(self.patch.is_some(), "patch", "is specified (METHOD §14) but not written by this version");
 
         // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
         let method = self.method();

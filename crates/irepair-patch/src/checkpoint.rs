@@ -1,0 +1,143 @@
+//! A model directory: which files hold the weights, what else belongs to it, and its tensors by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use irepair_core::fs::read_to_string;
+
+use crate::tensors::{Bytes, MAX_HEADER, Stored, TensorFile, reading};
+use crate::{Error, Result};
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const CONFIG: &str = "config.json";
+/// Files of our own that are no part of a model: states, markers, files half written.
+pub(crate) const OWN: &str = ".irepair-";
+
+/// Endings of files that hold weights in a form no patch is applied to.
+const OTHER_WEIGHTS: [&str; 11] =
+    ["safetensors", "bin", "pt", "pth", "ckpt", "h5", "msgpack", "ot", "onnx", "gguf", "npz"];
+
+/// An opened model directory: headers only.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) dir: PathBuf,
+    /// Weight files, by file name.
+    pub(crate) files: Vec<TensorFile>,
+    /// For each tensor the index of its file.
+    place: BTreeMap<String, usize>,
+}
+
+/// The other files of a model directory.
+#[derive(Debug, Default)]
+pub(crate) struct Companions {
+    /// Copied along, `config.json` last.
+    pub(crate) files: Vec<String>,
+    /// Not copied: weights in other forms, which a patch does not reach, and folders.
+    pub(crate) left_out: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Opens `config.json`'s directory with `model.safetensors`, or the shards its index names.
+    ///
+    /// # Errors
+    /// Missing or broken files; a tensor that stands in two shards, or in the index alone.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let config = dir.join(CONFIG);
+        if !config.is_file() {
+            return Err(Error::MissingFile { path: config });
+        }
+        let names = match dir.join(WEIGHTS).exists() {
+            true => BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]),
+            false => read_index(dir)?,
+        };
+        let mut checkpoint = Self { dir: dir.to_owned(), files: Vec::new(), place: BTreeMap::new() };
+        for (name, promised) in names {
+            let file = TensorFile::open(&dir.join(name))?;
+            if let Some(tensor) = promised.iter().find(|tensor| !file.tensors.contains_key(*tensor)) {
+                let reason = format!("the index says it holds tensor `{}`, and it does not", crate::plain(tensor));
+                return Err(Error::Unreadable { path: file.path, reason });
+            }
+            for tensor in file.tensors.keys() {
+                if checkpoint.place.insert(tensor.clone(), checkpoint.files.len()).is_some() {
+                    let reason = format!("tensor `{}` is in another shard too", crate::plain(tensor));
+                    return Err(Error::Unreadable { path: file.path, reason });
+                }
+            }
+            checkpoint.files.push(file);
+        }
+        Ok(checkpoint)
+    }
+
+    /// Names of all tensors, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.place.keys()
+    }
+
+    /// A tensor and the file it lies in.
+    pub(crate) fn get(&self, name: &str) -> Option<(&TensorFile, &Stored)> {
+        let file = &self.files[*self.place.get(name)?];
+        Some((file, file.tensors.get(name)?))
+    }
+
+    /// The bytes of a tensor.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
+        let (file, stored) = self.get(name).ok_or_else(|| Error::Unreadable {
+            path: self.dir.clone(),
+            reason: format!("no tensor `{}`", crate::plain(name)),
+        })?;
+        file.bytes(stored)
+    }
+
+    /// Everything in the directory that is not its weights.
+    pub(crate) fn companions(&self) -> Result<Companions> {
+        let mut found = Companions::default();
+        for entry in std::fs::read_dir(&self.dir).map_err(reading(&self.dir))? {
+            let path = entry.map_err(reading(&self.dir))?.path();
+            let Some(name) = path.file_name() else { continue };
+            let weights = self.files.iter().any(|file| file.path.file_name() == Some(name));
+            let shown = name.to_string_lossy();
+            if weights || shown.starts_with(OWN) || shown == CONFIG {
+                continue;
+            }
+            let ending = path.extension().map(|end| end.to_string_lossy().to_lowercase()).unwrap_or_default();
+            // Links to files count as files: that is how download caches keep them.
+            match name.to_str() {
+                Some(name) if path.is_file() && !OTHER_WEIGHTS.contains(&ending.as_str()) => {
+                    found.files.push(name.to_owned());
+                }
+                _ => found.left_out.push(shown.into_owned()),
+            }
+        }
+        found.files.sort();
+        found.left_out.sort();
+        found.files.push(CONFIG.to_owned());
+        Ok(found)
+    }
+}
+
+/// Shard names with the tensors the index places in each.
+fn read_index(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let path = dir.join(INDEX);
+    if !path.is_file() {
+        return Err(Error::MissingFile { path: dir.join(WEIGHTS) });
+    }
+    let broken = |reason: String| Error::Unreadable { path: path.clone(), reason };
+    if std::fs::metadata(&path).map_err(reading(&path))?.len() > MAX_HEADER {
+        return Err(broken(format!("over {MAX_HEADER} bytes")));
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&read_to_string(&path)?).map_err(|e| broken(format!("not JSON: {e}")))?;
+    let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
+    let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (tensor, file) in map {
+        let name = file.as_str().unwrap_or_default();
+        // A shard is a file of this directory: anything with a path in it could reach outside.
+        if Path::new(name).file_name().is_none_or(|n| n != name) || !name.ends_with(".safetensors") {
+            let shown = crate::plain(name);
+            return Err(broken(format!("shard name `{shown}` is not a safetensors file of this directory")));
+        }
+        shards.entry(name.to_owned()).or_default().push(tensor.clone());
+    }
+    if shards.is_empty() { Err(broken("`weight_map` is empty".into())) } else { Ok(shards) }
+}

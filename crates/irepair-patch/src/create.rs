@@ -1,0 +1,79 @@
+//! From two models to the patch between them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::manifest::Record;
+use crate::tensors::PIECE;
+use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
+
+/// Writes the patch that leads from the model in `base` to the model in `repaired`.
+///
+/// Both may be one file or shards, in any split; tensor names, types and shapes must be the same. Only weights enter a
+/// patch. The same inputs give the same bytes. A model without a change gives a patch without tensors.
+///
+/// # Errors
+/// [`Error::OutExists`], [`Error::Misfit`], [`Error::NotFloat`] for kind `delta`, and those of reading and writing.
+pub fn create(base: &Path, repaired: &Path, kind: Kind, provenance: Provenance, out: &Path) -> Result<Patch> {
+    crate::refuse_existing(out)?;
+    let (base, repaired) = (Checkpoint::open(base)?, Checkpoint::open(repaired)?);
+    same_layout(&base, &repaired)?;
+    let mut tensors = records(&base)?;
+    for (name, record) in &mut tensors {
+        let after = repaired.bytes(name)?.sha256()?;
+        if after == record.base {
+            continue;
+        }
+        if kind.stored_dtype(record.dtype).is_none() {
+            let got = format!("{:?}", record.dtype);
+            return Err(Error::NotFloat { path: base.dir, tensor: name.clone(), got });
+        }
+        record.result = Some(after);
+    }
+    let manifest = Manifest { kind, tensors, provenance };
+    crate::patch::write(out, &manifest, |name, sink| {
+        let dtype = manifest.tensors[name].dtype;
+        let (mut before, mut after) = (base.bytes(name)?, repaired.bytes(name)?);
+        loop {
+            let piece = before.next(PIECE)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            sink(&kind.difference(dtype, piece, after.next(PIECE)?))?;
+        }
+    })
+}
+
+/// The id of the model in a directory, as patches write it ([`Manifest::model_id`]).
+///
+/// # Errors
+/// Those of reading a model.
+pub fn model_id(dir: &Path) -> Result<String> {
+    let tensors = records(&Checkpoint::open(dir)?)?;
+    Ok(Manifest { kind: Kind::default(), tensors, provenance: Provenance::default() }.model_id(Side::Base))
+}
+
+/// Every tensor of a model, hashed and unchanged.
+fn records(model: &Checkpoint) -> Result<BTreeMap<String, Record>> {
+    let record = |(name, stored): (&String, &crate::tensors::Stored)| {
+        let base = model.bytes(name)?.sha256()?;
+        Ok((name.clone(), Record { dtype: stored.dtype, shape: stored.shape.clone(), base, result: None }))
+    };
+    model.files.iter().flat_map(|file| &file.tensors).map(record).collect()
+}
+
+fn same_layout(base: &Checkpoint, repaired: &Checkpoint) -> Result<()> {
+    let mut names: Vec<&String> = base.names().chain(repaired.names()).collect();
+    names.sort();
+    let layout = |model: &Checkpoint, name: &String| {
+        model.get(name).map_or_else(|| "no such tensor".to_owned(), |(_, stored)| stored.layout())
+    };
+    for name in names {
+        let (want, got) = (layout(base, name), layout(repaired, name));
+        if want != got {
+            return Err(Error::Misfit { path: repaired.dir.clone(), tensor: name.clone(), want, got });
+        }
+    }
+    Ok(())
+}

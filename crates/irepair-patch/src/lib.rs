@@ -1,0 +1,42 @@
+//! Patch files: a repair as the changed tensors alone, checked by hash, applied and reverted bit by bit (METHOD §14).
+//!
+//! ```no_run
+//! use irepair_patch::{Kind, Lossy, Patch, Provenance, Verdict, apply, create, revert, verify};
+//! # fn main() -> Result<(), irepair_patch::Error> {
+//! let [base, repaired, file] = ["base", "repaired", "fix.safetensors"].map(std::path::Path::new);
+//! let patch = create(base, repaired, Kind::Xor, Provenance::default(), file)?;
+//! let report = apply(base, &patch, "patched".as_ref(), Lossy::Refuse, &mut |_| {})?;
+//! assert_eq!(verify("patched".as_ref(), &patch)?, Verdict::Result);
+//! revert("patched".as_ref(), &patch, None, "restored".as_ref(), Lossy::Refuse, &mut |_| {})?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: a patch goes on one model alone, told by the hash of every tensor; nothing is written before both the
+//! model and the outcome are checked; a directory with a `config.json` is whole, whenever the process is killed; memory
+//! holds pieces of tensors, never a file. Tensor names are never paths.
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod compose;
+mod create;
+mod error;
+mod float;
+mod kind;
+mod manifest;
+mod output;
+mod patch;
+mod rewrite;
+mod tensors;
+mod verify;
+
+pub use compose::compose;
+pub use create::{create, model_id};
+pub use error::{Error, Result, plain};
+pub use kind::Kind;
+pub use manifest::{Manifest, Provenance, Record, Side};
+pub use output::Step;
+pub use patch::{Patch, refuse_existing};
+pub use rewrite::{Lossy, Rewritten, apply, revert};
+pub use verify::{Difference, Verdict, verify};

@@ -1,0 +1,194 @@
+//! Applying and reverting: a model directory in, the other model of the patch out, byte for byte beside the tensors.
+
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::Checkpoint;
+use crate::kind::Op;
+use crate::manifest::Record;
+use crate::output::Output;
+use crate::tensors::{Bytes, PIECE, hex};
+use crate::verify::{Difference, all_names, found, sha256};
+use crate::{Error, Patch, Result, Side, Step};
+
+/// Whether rounding may change the outcome of a patch of kind `delta`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lossy {
+    /// An outcome that is not the one promised, bit for bit, is an error.
+    Refuse,
+    /// It is written, and the tensors are named in the report.
+    Allow,
+}
+
+/// What applying or reverting did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rewritten {
+    /// Which of the patch's models was written.
+    pub model: Side,
+    /// Tensors that were changed.
+    pub n_tensors: usize,
+    /// Tensors that came out rounded, by name: other bits than promised. Empty but for kind `delta`.
+    pub inexact: Vec<String>,
+    /// Names in the model's directory that were not copied: folders, and weights in other forms, which the patch does
+    /// not reach.
+    pub left_out: Vec<String>,
+}
+
+/// Writes the result of `patch` on the model in `base` to the directory `out`.
+///
+/// Every file is copied and only the changed tensors' bytes are written over, so files, headers and layout stay what
+/// they were. `on_step` hears of each step when it is done. A run that is killed
+/// leaves a directory without `config.json`, which the same command finishes.
+///
+/// # Errors
+/// [`Error::WrongModel`] with the first differing tensor, before anything is written; [`Error::Corrupt`];
+/// [`Error::Lossy`]; [`Error::OutExists`]; those of reading and writing.
+pub fn apply(
+    base: &Path,
+    patch: &Patch,
+    out: &Path,
+    lossy: Lossy,
+    on_step: &mut dyn FnMut(Step<'_>),
+) -> Result<Rewritten> {
+    let model = Checkpoint::open(base)?;
+    let op = patch.manifest().kind.forward();
+    Rewrite { model: &model, patch, from: Side::Base, op, origin: None }.run(out, lossy, on_step)
+}
+
+/// Writes the base of `patch`, restored from its result in `model`, to the directory `out`.
+///
+/// With `base`, the changed tensors come from there: a patch of kind `replace` needs that, and one of kind `delta` is
+/// exact with it.
+///
+/// # Errors
+/// Those of [`apply`], and [`Error::NeedsBase`].
+pub fn revert(
+    model: &Path,
+    patch: &Patch,
+    base: Option<&Path>,
+    out: &Path,
+    lossy: Lossy,
+    on_step: &mut dyn FnMut(Step<'_>),
+) -> Result<Rewritten> {
+    let op = match (base, patch.manifest().kind.backward()) {
+        (Some(_), _) => Op::Take,
+        (None, Some(op)) => op,
+        (None, None) => {
+            let why = "a patch of kind replace does not hold the tensors it replaced";
+            return Err(Error::NeedsBase { path: patch.path().to_owned(), why });
+        }
+    };
+    let model = Checkpoint::open(model)?;
+    let origin = base.map(Checkpoint::open).transpose()?;
+    Rewrite { model: &model, patch, from: Side::Result, op, origin: origin.as_ref() }.run(out, lossy, on_step)
+}
+
+/// One direction of a patch on one model.
+struct Rewrite<'a> {
+    model: &'a Checkpoint,
+    patch: &'a Patch,
+    from: Side,
+    op: Op,
+    /// The base, when the tensors come from there and not from the patch.
+    origin: Option<&'a Checkpoint>,
+}
+
+impl Rewrite<'_> {
+    fn run(&self, out: &Path, lossy: Lossy, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Rewritten> {
+        Output::refuse_used(out)?;
+        let inexact = self.check(lossy)?;
+        let mut output = Output::begin(out, on_step)?;
+        for file in &self.model.files {
+            output.weights(file, |out| {
+                for (name, record) in self.patch.manifest().changed() {
+                    let Some(stored) = file.tensors.get(name) else { continue };
+                    out.go_to(stored.offset)?;
+                    let after = self.each_piece(name, record, |piece| out.write(piece))?;
+                    // The inputs were checked before; here they would have changed in the meantime.
+                    if after != record.hash(self.from.other()) && !inexact.contains(name) {
+                        return Err(self.wrong_outcome(name, record, &after));
+                    }
+                    out.changed(name);
+                }
+                Ok(())
+            })?;
+        }
+        let companions = self.model.companions()?;
+        for name in &companions.files {
+            output.copy(&self.model.dir.join(name), name)?;
+        }
+        output.finish()?;
+        let n_tensors = self.patch.manifest().changed().count();
+        Ok(Rewritten { model: self.from.other(), n_tensors, inexact, left_out: companions.left_out })
+    }
+
+    /// Refuses a wrong model and a wrong outcome before anything is written; returns the tensors that come out rounded.
+    fn check(&self, lossy: Lossy) -> Result<Vec<String>> {
+        let manifest = self.patch.manifest();
+        for name in all_names(self.model, manifest) {
+            let found = found(self.model, manifest, name)?;
+            if let Some(Difference { tensor, want, got }) = found.differs(manifest, name, self.from) {
+                let is_other_side = found.differs(manifest, name, self.from.other()).is_none();
+                let path = self.model.dir.clone();
+                return Err(Error::WrongModel { path, side: self.from, tensor, want, got, is_other_side });
+            }
+        }
+        let mut inexact = Vec::new();
+        let mut first = None;
+        for (name, record) in manifest.changed() {
+            if let Some(origin) = self.origin {
+                let found = found(origin, manifest, name)?;
+                if let Some(Difference { tensor, want, got }) = found.differs(manifest, name, Side::Base) {
+                    let (path, side) = (origin.dir.clone(), Side::Base);
+                    return Err(Error::WrongModel { path, side, tensor, want, got, is_other_side: false });
+                }
+            }
+            let after = self.each_piece(name, record, |_| Ok(()))?;
+            if after == record.hash(self.from.other()) {
+                continue;
+            }
+            if !self.op.rounds() {
+                return Err(self.wrong_outcome(name, record, &after));
+            }
+            first.get_or_insert_with(|| (name.clone(), sha256(record.hash(self.from.other())), sha256(&after)));
+            inexact.push(name.clone());
+        }
+        match first {
+            Some((tensor, want, got)) if lossy == Lossy::Refuse => {
+                Err(Error::Lossy { path: self.patch.path().to_owned(), n_tensors: inexact.len(), tensor, want, got })
+            }
+            _ => Ok(inexact),
+        }
+    }
+
+    /// Hands out the new tensor piece by piece; returns its hash.
+    fn each_piece(&self, name: &str, record: &Record, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
+        let (mut before, mut change) = (self.model.bytes(name)?, self.change(name)?);
+        let mut hash = Sha256::new();
+        loop {
+            let piece = before.next(PIECE)?;
+            if piece.is_empty() {
+                return Ok(hex(hash));
+            }
+            let n_change = self.op.n_change(record.dtype, piece.len());
+            let new = self.op.run(record.dtype, piece, change.next(n_change)?);
+            hash.update(&new);
+            sink(&new)?;
+        }
+    }
+
+    /// What is combined with the tensor: out of the patch, or out of the base.
+    fn change(&self, name: &str) -> Result<Bytes> {
+        match self.origin {
+            Some(origin) => origin.bytes(name),
+            None => self.patch.bytes(name),
+        }
+    }
+
+    fn wrong_outcome(&self, name: &str, record: &Record, got: &str) -> Error {
+        let want = sha256(record.hash(self.from.other()));
+        Error::Corrupt { path: self.patch.path().to_owned(), tensor: name.to_owned(), want, got: sha256(got) }
+    }
+}

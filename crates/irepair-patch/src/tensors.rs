@@ -1,0 +1,168 @@
+//! One safetensors file by its header: names, types and byte ranges; values are read in pieces.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// Bytes of a tensor held at a time; a multiple of every element size.
+pub(crate) const PIECE: usize = 1 << 20;
+/// The format's own limit on a header, in bytes.
+pub(crate) const MAX_HEADER: u64 = 100_000_000;
+
+/// An opened safetensors file: its header only.
+#[derive(Clone, Debug)]
+pub(crate) struct TensorFile {
+    pub(crate) path: PathBuf,
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) tensors: BTreeMap<String, Stored>,
+}
+
+/// One tensor as it lies in a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    /// Bytes before it in the file, the header included.
+    pub(crate) offset: u64,
+    pub(crate) n_bytes: u64,
+}
+
+impl TensorFile {
+    /// Reads and checks the header; the size of the file must be what it promises.
+    ///
+    /// # Errors
+    /// File errors, [`Error::MissingFile`], and [`Error::Unreadable`] saying what the file is instead.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let broken = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
+        let cut = || broken("its size is not what its header says: a copy or download was cut short".into());
+        if !path.is_file() {
+            return Err(Error::MissingFile { path: path.to_owned() });
+        }
+        let mut file = open(path)?;
+        let n_file = file.metadata().map_err(reading(path))?.len();
+        let mut start = Vec::new();
+        (&mut file).take(64).read_to_end(&mut start).map_err(reading(path))?;
+        if let Some(reason) = disguise(&start) {
+            return Err(broken(reason.into()));
+        }
+        let length = start.first_chunk::<8>().ok_or_else(cut)?;
+        let n_header = u64::from_le_bytes(*length);
+        if n_header > MAX_HEADER {
+            return Err(broken(format!("not a safetensors file: a header of {n_header} bytes")));
+        }
+        if n_header + 8 > n_file {
+            return Err(cut());
+        }
+        file.seek(SeekFrom::Start(8)).map_err(reading(path))?;
+        let mut header = Vec::new();
+        file.take(n_header).read_to_end(&mut header).map_err(reading(path))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| broken(format!("not a safetensors file: {e}")))?;
+        let n_data = header.data_len() as u64;
+        if n_data.checked_add(n_header + 8) != Some(n_file) {
+            return Err(cut());
+        }
+        let tensors = header.tensors().into_iter().map(|(name, info)| {
+            let (from, to) = info.data_offsets;
+            let offset = n_header + 8 + from as u64;
+            (name, Stored { dtype: info.dtype, shape: info.shape.clone(), offset, n_bytes: (to - from) as u64 })
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            tensors: tensors.collect(),
+            metadata: header.metadata().clone().unwrap_or_default(),
+        })
+    }
+
+    /// The bytes of one of its tensors, from the first on.
+    pub(crate) fn bytes(&self, stored: &Stored) -> Result<Bytes> {
+        let mut file = open(&self.path)?;
+        file.seek(SeekFrom::Start(stored.offset)).map_err(reading(&self.path))?;
+        Ok(Bytes { file, path: self.path.clone(), left: stored.n_bytes, piece: Vec::new() })
+    }
+}
+
+impl Stored {
+    /// Type and shape, for messages: `F32 [2, 3]`.
+    pub(crate) fn layout(&self) -> String {
+        layout(self.dtype, &self.shape)
+    }
+}
+
+/// Type and shape, for messages: `F32 [2, 3]`.
+pub(crate) fn layout(dtype: Dtype, shape: &[usize]) -> String {
+    format!("{dtype:?} {shape:?}")
+}
+
+/// A tensor's bytes, read a piece at a time.
+pub(crate) struct Bytes {
+    file: File,
+    path: PathBuf,
+    left: u64,
+    piece: Vec<u8>,
+}
+
+impl Bytes {
+    /// The next `n` bytes, fewer at the end, none when all are read.
+    pub(crate) fn next(&mut self, n: usize) -> Result<&[u8]> {
+        let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(n);
+        self.piece.resize(n, 0);
+        self.file.read_exact(&mut self.piece).map_err(reading(&self.path))?;
+        self.left -= n as u64;
+        Ok(&self.piece)
+    }
+
+    /// SHA-256 of what is left.
+    pub(crate) fn sha256(mut self) -> Result<String> {
+        let mut hasher = Sha256::new();
+        loop {
+            match self.next(PIECE)? {
+                [] => return Ok(hex(hasher)),
+                piece => hasher.update(piece),
+            }
+        }
+    }
+}
+
+/// A finished hash in lower-case hexadecimal.
+pub(crate) fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(reading(path))
+}
+
+pub(crate) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source }.into()
+}
+
+pub(crate) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    |source| irepair_core::Error::Io { action: "write", path: path.to_owned(), source }.into()
+}
+
+/// Names the usual things that lie where tensors should be.
+fn disguise(start: &[u8]) -> Option<&'static str> {
+    // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
+    if start.get(8) == Some(&b'{') {
+        return None;
+    }
+    match start {
+        [] => Some("the file is empty"),
+        s if s.starts_with(b"version https://git-lfs") => {
+            Some("a git-lfs pointer, not the weights: fetch the large file")
+        }
+        s if s.trim_ascii_start().starts_with(b"<") => {
+            Some("an HTML or XML page, not the weights: the download failed")
+        }
+        s if s.starts_with(b"PK") || s.starts_with(&[0x80]) => Some("a pickle checkpoint under a safetensors name"),
+        _ => None,
+    }
+}

@@ -1,0 +1,130 @@
+//! Which of a patch's two models lies in a directory.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::tensors::layout;
+use crate::{Error, Manifest, Patch, Result, Side};
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "model")]
+pub enum Verdict {
+    /// The model the patch is applied to.
+    Base,
+    /// The model the patch leads to.
+    Result,
+    /// Another one, or one half patched.
+    Neither {
+        /// The first tensor by name that is not the base's.
+        from_base: Difference,
+        /// The first tensor by name that is not the result's.
+        from_result: Difference,
+    },
+}
+
+impl Verdict {
+    /// Which of the two models it is.
+    ///
+    /// # Errors
+    /// [`Error::Neither`], with `dir` as the place.
+    pub fn side(self, dir: &Path) -> Result<Side> {
+        match self {
+            Self::Base => Ok(Side::Base),
+            Self::Result => Ok(Side::Result),
+            Self::Neither { from_base, from_result } => {
+                let (from_base, from_result) = (Box::new(from_base), Box::new(from_result));
+                Err(Error::Neither { path: dir.to_owned(), from_base, from_result })
+            }
+        }
+    }
+}
+
+/// A tensor that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub tensor: String,
+    /// The hash it should have, or type and shape when those are wrong.
+    pub want: String,
+    /// What it has.
+    pub got: String,
+}
+
+/// Says whether the model in `dir` is the base of `patch`, its result, or neither.
+///
+/// A patch that changes nothing has one model for both; that is called the base.
+///
+/// # Errors
+/// Those of reading a model.
+pub fn verify(dir: &Path, patch: &Patch) -> Result<Verdict> {
+    let model = Checkpoint::open(dir)?;
+    let manifest = patch.manifest();
+    let (mut from_base, mut from_result) = (None, None);
+    for name in all_names(&model, manifest) {
+        if from_base.is_some() && from_result.is_some() {
+            break;
+        }
+        let found = found(&model, manifest, name)?;
+        for (side, first) in [(Side::Base, &mut from_base), (Side::Result, &mut from_result)] {
+            if first.is_none() {
+                *first = found.differs(manifest, name, side);
+            }
+        }
+    }
+    Ok(match (from_base, from_result) {
+        (None, _) => Verdict::Base,
+        (_, None) => Verdict::Result,
+        (Some(from_base), Some(from_result)) => Verdict::Neither { from_base, from_result },
+    })
+}
+
+/// What a directory holds under a tensor's name.
+pub(crate) enum Found {
+    /// The right type and shape, with this hash.
+    Hash(String),
+    /// The wrong ones, or nothing.
+    Other(String),
+}
+
+/// Names of the model and of the patch together, sorted.
+pub(crate) fn all_names<'a>(model: &'a Checkpoint, manifest: &'a Manifest) -> Vec<&'a String> {
+    let mut names: Vec<&String> = model.names().chain(manifest.tensors.keys()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Looks a tensor up and hashes it when its type and shape are those of the patch.
+pub(crate) fn found(model: &Checkpoint, manifest: &Manifest, name: &str) -> Result<Found> {
+    match (model.get(name), manifest.tensors.get(name)) {
+        (None, _) => Ok(Found::Other("no such tensor".to_owned())),
+        (Some((_, stored)), Some(record)) if stored.dtype == record.dtype && stored.shape == record.shape => {
+            Ok(Found::Hash(model.bytes(name)?.sha256()?))
+        }
+        (Some((_, stored)), _) => Ok(Found::Other(stored.layout())),
+    }
+}
+
+impl Found {
+    /// How it differs from one side of the patch.
+    pub(crate) fn differs(&self, manifest: &Manifest, name: &str, side: Side) -> Option<Difference> {
+        let record = manifest.tensors.get(name);
+        let difference = |want: String, got: &String| Difference { tensor: name.to_owned(), want, got: got.clone() };
+        match (self, record) {
+            (Self::Hash(got), Some(record)) => {
+                let want = record.hash(side);
+                (want != got).then(|| difference(sha256(want), &sha256(got)))
+            }
+            (Self::Hash(got) | Self::Other(got), None) => Some(difference("no such tensor".to_owned(), got)),
+            (Self::Other(got), Some(record)) => Some(difference(layout(record.dtype, &record.shape), got)),
+        }
+    }
+}
+
+/// A hash as messages show it.
+pub(crate) fn sha256(hash: &str) -> String {
+    format!("sha256 {hash}")
+}
