@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader};
 
 use irepair_config::{BaseModel, Dtype, Memory, Method, Options, RepairOptions, Shape, Texts, Work};
 
+use crate::doctor;
 use crate::prepare::Prepared;
 use crate::rows::Cell;
-use crate::{doctor, libtorch};
 
 /// What a device is taken to do, when nothing was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,14 +96,8 @@ fn needs(prepared: &Prepared) -> String {
             (false, false) => writeln!(text, "missing   {}", item.described()),
         };
     }
-    if prepared.device.starts_with("cuda") {
-        text += &match libtorch::driver() {
-            Some(version) => format!("ok        CUDA device: NVIDIA driver {version}\n"),
-            None => "missing   CUDA device: no NVIDIA driver here\n      get: run on a machine with one\n".to_owned(),
-        };
-    }
-    let n_missing = prepared.sources.items.iter().filter(|i| !i.optional && !i.lacks.is_empty()).count();
-    let _infallible = writeln!(text, "{n_missing} of {} given things missing", prepared.sources.items.len());
+    let (n_missing, n) = (prepared.sources.missing().len(), prepared.sources.items.len());
+    let _infallible = writeln!(text, "{n_missing} of {n} needs missing");
     text
 }
 
@@ -175,7 +169,7 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
             None => {
                 let texts = Texts::of(options, profile.utility.max_new_tokens);
                 let n_steps = Work::n_steps(options, n_pairs);
-                let (memory, model) = (Memory::of(&shape, options, &texts), cell.job.model.clone());
+                let (memory, model) = (fuller(&shape, options, &texts), cell.job.model.clone());
                 lines.push(Line { row, model, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
                 lines.len() - 1
             }
@@ -187,6 +181,13 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
     }
     lines.sort_by_key(|line| (row_order(&line.row), line.row.clone()));
     lines
+}
+
+/// Memory of repairing, or of measuring the model beside a second copy of what it was, whichever is more.
+fn fuller(shape: &Shape, options: &RepairOptions, texts: &Texts) -> Memory {
+    let vanilla = RepairOptions { method: Some(Method::Vanilla), gamma: None, ..options.clone() };
+    let (repairing, measuring) = (Memory::of(shape, options, texts), Memory::of(shape, &vanilla, texts));
+    if measuring.total() > repairing.total() { measuring } else { repairing }
 }
 
 /// The order of the paper's tables.
@@ -287,7 +288,8 @@ mod tests {
             "hf download openai-community/gpt2-xl config.json model.safetensors tokenizer.json --local-dir",
             "missing   general/test.jsonl",
             "optional  prompts/clean.test.jsonl",
-            "9 of 12 given things missing",
+            " of 13 needs missing",
+            "CUDA device",
             "repaired models 0.0",
             "at an assumed 10000 GFLOP/s",
             "nothing was started",
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn the_planted_plan_misses_nothing() {
         let text = plan("planted", 3);
-        for part in ["rows: 68 ", "device cpu", "0 of 0 given things missing", "trained on the spot", "     200 "] {
+        for part in ["rows: 68 ", "device cpu", "0 of 0 needs missing", "trained on the spot", "     200 "] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }
         assert!(!text.contains("missing   "), "{text}");

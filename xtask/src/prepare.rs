@@ -15,7 +15,7 @@ use crate::cache::{self, Inputs};
 use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
 use crate::work::{Task, Workers};
-use crate::{paths, process, setup};
+use crate::{libtorch, paths, process, setup};
 
 /// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
@@ -52,7 +52,9 @@ impl Prepared {
         let experiment = read_experiment(name)?;
         let sources = Sources::look(&experiment.profile, given)?;
         let device = given.device.clone().or_else(|| experiment.profile.device.clone());
-        Ok(Self::of(name, experiment, sources, device.unwrap_or_else(|| "cpu".to_owned())))
+        let device = device.unwrap_or_else(|| "cpu".to_owned());
+        let sources = sources.and_device(&device, libtorch::driver());
+        Ok(Self::of(name, experiment, sources, device))
     }
 
     /// A profile from its parts.

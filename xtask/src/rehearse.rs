@@ -17,7 +17,7 @@ use crate::cache::{self, Inputs};
 use crate::prepare::{Prepared, build, read_experiment, shown};
 use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
-use crate::{paths, process};
+use crate::{libtorch, paths, process};
 
 /// Over every table of a rehearsal.
 const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
@@ -51,9 +51,11 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
         make_model(model, &inputs, &data)?;
     }
     let experiment = shortened(real);
+    // A rehearsal is for any machine; where there is a GPU, `--device cuda` rehearses that too.
+    let device = given.device.clone().unwrap_or_else(|| "cpu".to_owned());
     let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data) };
-    let sources = Sources::look(&experiment.profile, &given)?;
-    let mut prepared = Prepared::of(&name, experiment, sources, "cpu".to_owned());
+    let sources = Sources::look(&experiment.profile, &given)?.and_device(&device, libtorch::driver());
+    let mut prepared = Prepared::of(&name, experiment, sources, device);
     prepared.warning = Some(WARNING.to_owned());
     prepared.make()?;
     Ok(prepared)

@@ -80,10 +80,30 @@ impl Sources {
         Ok(sources)
     }
 
+    /// Adds the device to what is needed.
+    #[must_use]
+    pub(crate) fn and_device(mut self, device: &str, driver: Option<String>) -> Self {
+        if device.starts_with("cuda") {
+            let lacks = if driver.is_some() { Vec::new() } else { vec!["no NVIDIA driver on this machine".to_owned()] };
+            let what = match driver {
+                Some(version) => format!("CUDA device: NVIDIA driver {version}"),
+                None => "CUDA device".to_owned(),
+            };
+            let get = "run on a machine with one, or give --device cpu and much patience".to_owned();
+            self.items.push(Item { what, place: PathBuf::from(device), lacks, get, optional: false });
+        }
+        self
+    }
+
     /// A data file by its name in the profile, or by the same name with the other ending.
     pub(crate) fn file(&self, name: &str) -> Option<&Path> {
         let stem = |name: &str| name.trim_end_matches(".txt").trim_end_matches(".jsonl").to_owned();
         self.data.iter().find(|(known, _)| stem(known) == stem(name)).map(|(_, path)| path.as_path())
+    }
+
+    /// What the rows need and is not there.
+    pub(crate) fn missing(&self) -> Vec<&Item> {
+        self.items.iter().filter(|item| !item.optional && !item.lacks.is_empty()).collect()
     }
 
     /// Refuses to start without what the rows need: one error that names all of it.
@@ -91,7 +111,7 @@ impl Sources {
     /// # Errors
     /// That one.
     pub(crate) fn complete(&self) -> Result<()> {
-        let missing: Vec<&Item> = self.items.iter().filter(|item| !item.optional && !item.lacks.is_empty()).collect();
+        let missing = self.missing();
         if missing.is_empty() {
             return Ok(());
         }

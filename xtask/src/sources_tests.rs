@@ -45,6 +45,15 @@ fn one_error_names_everything_that_is_missing_and_how_to_get_it() {
 }
 
 #[test]
+fn a_cuda_device_is_a_need_like_any_other() {
+    let with = |driver: Option<&str>| Sources::default().and_device("cuda:1", driver.map(str::to_owned));
+    assert!(with(Some("580.1")).complete().is_ok());
+    let error = with(None).complete().unwrap_err().to_string();
+    assert!(error.contains("CUDA device\n      at:  cuda:1: no NVIDIA driver on this machine"), "{error}");
+    assert!(Sources::default().and_device("cpu", None).items.is_empty());
+}
+
+#[test]
 fn without_directories_the_error_says_which_flags_name_them() {
     let sources = Sources::look(&paper(), &given(None, None)).unwrap();
     let data = sources.items.iter().find(|item| item.what.starts_with("pairs/")).unwrap();

@@ -14,7 +14,7 @@
 //! assert!(Work::new(&xl, &options, &texts).per_step() > 1e12);
 //! ```
 
-use crate::{Dtype, Method, Optimizer, Policy, RepairOptions, Shape};
+use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions, Shape};
 
 /// Tokens of the texts of one step, each at its longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,10 @@ fn measures(policy: Policy) -> bool {
 pub struct Memory {
     /// The model.
     pub weights: u64,
-    /// The frozen copy that KL and preference losses compare with, in the model's type (METHOD §1 [O]).
+    /// What KL and preference losses compare with, in the model's type (METHOD §1 [O]): the first values of everything the
+    /// run can come to change; the rest is shared with the model.
     pub reference: u64,
-    /// Gradients: of the slice; of all blocks where sensitivities are measured.
+    /// Gradients: of the slice; of all blocks where the sensitivity needs them stored.
     pub gradients: u64,
     /// Optimizer state in f32, of every block the policy can come to.
     pub optimizer: u64,
@@ -104,18 +105,20 @@ impl Memory {
             let activations = logits(shape, texts.pairs, Dtype::F32);
             return Self { weights, reference: weights, activations, ..Self::default() };
         }
-        let blocks = |n: usize| n as u64 * shape.block_weights();
-        let k = options.top_k().resolve(shape.n_layer);
+        let (blocks, k) = (|n: usize| n as u64 * shape.block_weights(), options.top_k().resolve(shape.n_layer));
+        // Blocks that a run of known length can come to; never more than there are.
+        let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match options.policy() {
             Policy::All => (shape.n_weights(), shape.n_weights()),
             Policy::Fixed => (blocks(k), blocks(k)),
-            _ => (blocks(k), blocks(shape.n_layer)),
+            _ => (blocks(k), blocks(k.saturating_mul(n_steps).min(shape.n_layer))),
         };
         // A second gradient stands beside the first while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
-        let localising = match options.policy() {
+        let ghost = takes_ghost_norms(options);
+        let stored = match options.policy() {
             Policy::Fixed => 2 * blocks(shape.n_layer),
-            policy if measures(policy) => twice(blocks(shape.n_layer)),
+            policy if measures(policy) && !ghost => twice(blocks(shape.n_layer)),
             _ => 0,
         };
         let moments = match options.optimizer() {
@@ -124,14 +127,20 @@ impl Memory {
         };
         let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
-        let kept = activations(shape, trained.max(texts.pairs), texts.longest, options.dtype());
+        let dtype = options.dtype();
+        let pass = |n: u64| activations(shape, n, texts.longest, dtype) + logits(shape, n, dtype);
+        let localising = match options.policy() {
+            policy if measures(policy) && ghost => pass(texts.pairs) + ghost_norms(shape, texts.pairs, dtype),
+            policy if measures(policy) || policy == Policy::Fixed => pass(texts.pairs),
+            _ => 0,
+        };
         Self {
             weights,
-            reference: if passes.need_reference() { weights } else { 0 },
-            gradients: twice(slice).max(localising) * width,
+            reference: if passes.need_reference() { touched * width } else { 0 },
+            gradients: twice(slice).max(stored) * width,
             optimizer: moments * touched * Dtype::F32.n_bytes(),
             best: touched * width,
-            activations: kept + logits(shape, trained, options.dtype()) + compared * vocabulary(shape, width),
+            activations: localising.max(pass(trained) + compared * vocabulary(shape, width)),
         }
     }
 
@@ -139,6 +148,20 @@ impl Memory {
     pub fn total(&self) -> u64 {
         self.weights + self.reference + self.gradients + self.optimizer + self.best + self.activations
     }
+}
+
+/// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
+fn takes_ghost_norms(options: &RepairOptions) -> bool {
+    let by_norm =
+        matches!(options.sensitivity(), Metric::GradL2 | Metric::Density | Metric::Relative | Metric::Contrast);
+    by_norm && options.accumulation() == 1
+}
+
+/// What ghost norms hold beside a pass: per token and block the gradients of 11 vectors (query, key, value, the attention's
+/// output, the MLP's inside, its output, both norms) and two normalised inputs; and the largest weight gradient, in f32.
+fn ghost_norms(shape: &Shape, n_tokens: u64, dtype: Dtype) -> u64 {
+    let d = shape.n_embd as u64;
+    n_tokens * shape.n_layer as u64 * 13 * d * dtype.n_bytes() + 4 * d * d * Dtype::F32.n_bytes()
 }
 
 /// What a block keeps of each token for its backward pass: 20 vectors of its width (its input, the norms, query, key and
@@ -272,7 +295,12 @@ mod tests {
         assert_eq!((dpo.weights, dpo.reference, dpo.gradients, dpo.optimizer, dpo.best), (all, all, all, all, all));
         let block = 4 * SHAPE.block_weights();
         let irepair = memory(&row(Method::Irepair));
-        assert_eq!((irepair.gradients, irepair.optimizer), (4 * block, 4 * block), "any block may be chosen one day");
+        assert_eq!((irepair.gradients, irepair.optimizer), (block, 4 * block), "any block may be chosen one day");
+        assert_eq!((irepair.reference, irepair.best), (4 * block, 4 * block), "what never changes is not copied");
+        let short = memory(&RepairOptions { steps: Some(2), ..row(Method::Irepair) });
+        assert_eq!((short.optimizer, short.reference), (2 * block, 2 * block), "two steps of one block");
+        let stored = memory(&RepairOptions { sensitivity: Some(Metric::Snip), ..row(Method::Irepair) });
+        assert_eq!(stored.gradients, 4 * block, "snip multiplies weights with their gradients");
         let fixed = memory(&RepairOptions { policy: Some(Policy::Fixed), ..row(Method::Irepair) });
         assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient stands beside a new one");
         let random = RepairOptions {
