@@ -126,7 +126,7 @@ pub(crate) fn measure(
     }
     if let Some(reference) = reference {
         if let Some(path) = &options.kl_texts {
-            let texts = documents(path, opened, model.config().n_positions)?;
+            let texts = documents(path, tokenizer, opened.eos_id, model.config().n_positions)?;
             measured.metrics.insert(key::KL_HELDOUT, kl_heldout(reference, model, &texts, batch_size)?.metric);
         }
         measured.footprint = Some(footprint(reference, model)?);

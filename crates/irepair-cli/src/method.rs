@@ -2,7 +2,8 @@
 
 use irepair_baselines::{Baseline, Unsliced};
 use irepair_config::{
-    Method, Metric as MetricName, Optimizer, OptimizerState, Policy, Reduction as ReductionName, RepairOptions,
+    EVAL_BATCH, Method, Metric as MetricName, Optimizer, OptimizerState, Policy, Reduction as ReductionName,
+    RepairOptions,
 };
 use irepair_objective::Objective;
 use irepair_repair::{IRepair, Reduction, SliceLocaliser};
@@ -71,7 +72,7 @@ pub(crate) fn settings(options: &RepairOptions, n_pairs: usize) -> Settings {
         clip_norm: options.clip_norm(),
         eval_every_examples: options.eval_every(),
         patience: options.patience(),
-        eval_batch_size: 32,
+        eval_batch_size: EVAL_BATCH.min(2 * options.batch_size()),
         skip_prompt: options.skip_prompt(),
         shuffle: !options.no_shuffle(),
         seed: options.seed(),

@@ -3,22 +3,28 @@
 use std::path::Path;
 
 use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
-use irepair_data::{Limits, Sides, TokenPair, read_pairs, split_validation, tokenize_pairs};
+use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_pairs, split_validation, tokenize_pairs};
 use irepair_model::ModelConfig;
+use irepair_train::Settings;
 
 use crate::method;
 use crate::refusal::Refusal;
-use crate::utility::N_NEW_TOKENS;
+use crate::utility::{documents, max_utility};
 use crate::weights::Described;
 
 /// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
 const MOST_VALIDATION: usize = 64;
+
+/// Pairs looked at, over all steps, to find the widest batch.
+const MOST_WALKED: usize = 50_000_000;
 
 /// The pairs of a repair, split, and the settings with everything that was left open filled in.
 pub(crate) struct Plan {
     pub(crate) options: RepairOptions,
     pub(crate) pairs: Vec<TokenPair>,
     pub(crate) validation: Vec<TokenPair>,
+    /// Utility texts given by the user, where the method reads any.
+    pub(crate) general: Option<Vec<Vec<u32>>>,
 }
 
 impl Plan {
@@ -26,7 +32,7 @@ impl Plan {
     pub(crate) fn make(described: &Described, options: &RepairOptions) -> anyhow::Result<Self> {
         let mut options = options.clone();
         if options.method() == Method::Vanilla {
-            return Ok(Self { options, pairs: Vec::new(), validation: Vec::new() });
+            return Ok(Self { options, pairs: Vec::new(), validation: Vec::new(), general: None });
         }
         let Some(path) = options.pairs.clone() else { unreachable!("validated") };
         let sides = if reads_chosen(&options) { Sides::Both } else { Sides::Rejected };
@@ -49,7 +55,13 @@ impl Plan {
             counts.n_truncated_continuations,
             counts.n_dropped_empty
         );
-        let plan = Self { options, pairs, validation };
+        let needs_utility = method::objective(&options).is_some_and(|objective| objective.needs().utility);
+        let tokenizer = &described.tokenizer;
+        let general = options.general.as_deref().filter(|_| needs_utility);
+        let general = general
+            .map(|path| documents(path, tokenizer, described.eos_id, max_utility(&described.config)))
+            .transpose()?;
+        let plan = Self { options, pairs, validation, general };
         plan.fit(&described.config)
     }
 
@@ -75,11 +87,12 @@ impl Plan {
         );
         let say = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
         tracing::info!(
-            "memory: about {} (weights {}, what the run changes {}, passes {}){}",
+            "memory: about {} (weights {}, what the run changes {}, passes {}, program {}){}",
             say(memory.total()),
             say(memory.weights),
             say(memory.reference + memory.gradients + memory.optimizer + memory.best),
             say(memory.activations),
+            say(memory.process),
             free.map_or(String::new(), |free| format!("; {} free", say(free)))
         );
         match free {
@@ -94,20 +107,42 @@ impl Plan {
     }
 
     fn memory(&self, config: &ModelConfig) -> Memory {
-        let n = self.options.batch_size();
-        let longest = |part: fn(&TokenPair) -> usize| {
-            self.pairs.iter().chain(&self.validation).map(part).max().unwrap_or(0) as u64
+        let settings = method::settings(&self.options, self.pairs.len());
+        let (n, n_held_out) = (settings.batch_size, settings.eval_batch_size);
+        let held_out: Vec<&TokenPair> = self.validation.iter().collect();
+        let longest_utility = match &self.general {
+            Some(texts) => texts.iter().map(Vec::len).max().unwrap_or(0),
+            None => max_utility(config),
         };
-        let prompt = longest(|p| p.prompt.len());
-        let pair = prompt + longest(|p| p.chosen.len().max(p.rejected.len()));
-        let utility = (N_NEW_TOKENS + 1).min(config.n_positions) as u64;
+        let pairs = self.widest_batch(&settings);
+        let held_out = held_out.chunks(n_held_out).map(padded).max().unwrap_or(0);
+        let utility = n * longest_utility;
         let texts = Texts {
-            pairs: n as u64 * pair,
-            utility: n as u64 * utility,
-            longest: pair.max(utility),
-            accumulation: self.options.accumulation() as u64,
+            pairs: pairs as u64,
+            utility: utility as u64,
+            held_out: held_out as u64,
+            longest: (pairs.max(utility) / n) as u64,
+            accumulation: settings.accumulation as u64,
         };
         Memory::of(&shape(config), &self.options, &texts)
+    }
+
+    /// Tokens, padding included, of the widest batch that the run will draw: its draws are known beforehand.
+    ///
+    /// Of runs too long to walk through, that of a batch which holds the longest texts there are.
+    fn widest_batch(&self, settings: &Settings) -> usize {
+        let n_walked = (MOST_WALKED / self.pairs.len().max(1)) as u64;
+        let order = EpochOrder::new(self.pairs.len(), settings.seed, settings.shuffle).ok();
+        let Some(order) = order.filter(|_| settings.n_steps <= n_walked) else {
+            let all: Vec<&TokenPair> = self.pairs.iter().collect();
+            return padded(&all).div_ceil(all.len().max(1)) * settings.batch_size;
+        };
+        let widest = |step| {
+            let drawn = order.batch(step, settings.batch_size * settings.accumulation);
+            let drawn: Vec<&TokenPair> = drawn.into_iter().map(|i| &self.pairs[i]).collect();
+            drawn.chunks(settings.batch_size).map(padded).max().unwrap_or(0)
+        };
+        (0..settings.n_steps).map(widest).max().unwrap_or(0)
     }
 
     /// Utility texts the run can use: one for every pair of every step, and a tenth more to validate on.
@@ -116,6 +151,12 @@ impl Plan {
         let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
         drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1))
     }
+}
+
+/// Tokens of a batch of pairs on its longer side, padding included.
+fn padded(pairs: &[&TokenPair]) -> usize {
+    let longest = |part: fn(&TokenPair) -> usize| pairs.iter().map(|pair| part(pair)).max().unwrap_or(0);
+    pairs.len() * (longest(|p| p.prompt.len()) + longest(|p| p.chosen.len().max(p.rejected.len())))
 }
 
 /// Whether a run needs chosen texts: for its loss, or for a sensitivity that compares.

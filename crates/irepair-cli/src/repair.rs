@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::refusal::Refusal;
-use crate::utility::{N_NEW_TOKENS, documents, own_texts};
+use crate::utility::own_texts;
 use crate::weights::{Described, Opened, use_threads};
 use crate::{environment, method, progress};
 
@@ -138,9 +138,8 @@ fn repair_data(model: &Path, opened: &Opened, plan: &Plan, needs_utility: bool) 
     let (pairs, validation) = (plan.pairs.clone(), plan.validation.clone());
     let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
     if needs_utility {
-        let max_tokens = (N_NEW_TOKENS + 1).min(opened.model.config().n_positions);
-        let texts = match &plan.options.general {
-            Some(path) => documents(path, opened, max_tokens)?,
+        let texts = match &plan.general {
+            Some(texts) => texts.clone(),
             None => own_texts(model, opened, plan.n_utility(), plan.options.seed())?,
         };
         // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.

@@ -31,7 +31,7 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     let neutral = match &options.general {
         Some(path) => {
             let max_tokens = (limits.max_prompt + limits.max_continuation).min(opened.model.config().n_positions);
-            documents(path, &opened, max_tokens)?
+            documents(path, &opened.tokenizer, opened.eos_id, max_tokens)?
         }
         None => Vec::new(),
     };

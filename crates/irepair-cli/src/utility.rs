@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
-use irepair_data::{read_texts, write_jsonl};
-use irepair_model::Decoding;
+use irepair_data::{Tokenizer, read_texts, write_jsonl};
+use irepair_model::{Decoding, ModelConfig};
 
 use crate::progress;
 use crate::weights::Opened;
@@ -12,18 +12,28 @@ use crate::weights::Opened;
 /// Most texts sampled when the user gives none.
 const MOST_SAMPLED: usize = 512;
 /// New tokens per text (METHOD §2: 101 [F]).
-pub(crate) const N_NEW_TOKENS: usize = 101;
+const N_NEW_TOKENS: usize = 101;
 /// Texts sampled at a time.
 const SAMPLE_BATCH: usize = 32;
 
+/// Tokens of a utility text at most, its start token included.
+pub(crate) fn max_utility(config: &ModelConfig) -> usize {
+    (N_NEW_TOKENS + 1).min(config.n_positions)
+}
+
 /// Tokens of the texts of a file: each piece of a document after the start token, `max_tokens` in all (METHOD §2).
-pub(crate) fn documents(path: &Path, opened: &Opened, max_tokens: usize) -> anyhow::Result<Vec<Vec<u32>>> {
-    let texts = opened.tokenizer.encode_batch(&read_texts(path)?)?;
+pub(crate) fn documents(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    eos_id: u32,
+    max_tokens: usize,
+) -> anyhow::Result<Vec<Vec<u32>>> {
+    let texts = tokenizer.encode_batch(&read_texts(path)?)?;
     // A last piece of a word or two would hold nothing still.
     let pieces = |text: &Vec<u32>| -> Vec<Vec<u32>> {
         let whole = text.chunks(max_tokens.saturating_sub(1).max(1));
         let keep = |(i, piece): &(usize, &[u32])| *i == 0 || piece.len() * 4 >= max_tokens;
-        whole.enumerate().filter(keep).map(|(_, piece)| with_start(piece, opened.eos_id)).collect()
+        whole.enumerate().filter(keep).map(|(_, piece)| with_start(piece, eos_id)).collect()
     };
     Ok(texts.iter().filter(|text| !text.is_empty()).flat_map(pieces).collect())
 }

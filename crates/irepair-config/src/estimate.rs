@@ -16,6 +16,12 @@
 
 use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions, Shape};
 
+/// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
+pub const EVAL_BATCH: usize = 8;
+
+/// The program itself with libtorch, its threads' buffers and what the allocator does not give back.
+const PROCESS: u64 = 128 << 20;
+
 /// Tokens of the texts of one step, each at its longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Texts {
@@ -23,6 +29,8 @@ pub struct Texts {
     pub pairs: u64,
     /// Tokens of one batch of utility texts.
     pub utility: u64,
+    /// Tokens of one batch of held-out pairs, on one side.
+    pub held_out: u64,
     /// Tokens of the longest text.
     pub longest: u64,
     /// Batches per step.
@@ -38,6 +46,7 @@ impl Texts {
         Self {
             pairs: n * pair,
             utility: n * utility,
+            held_out: (EVAL_BATCH as u64).min(2 * n) * pair,
             longest: pair.max(utility),
             accumulation: options.accumulation() as u64,
         }
@@ -68,6 +77,13 @@ impl Passes {
         }
     }
 
+    /// Logits that stand when the loss is taken, of pairs of so many tokens a side and of utility texts.
+    fn kept(self, pairs: u64, utility: u64, dtype: Dtype) -> Logits {
+        let reference = Logits(self.reference_pairs * pairs * dtype.n_bytes());
+        let utility = self.utility * utility;
+        Logits::trained(self.pairs * pairs + utility, dtype) + reference + Logits::compared(utility, dtype)
+    }
+
     fn need_reference(self) -> bool {
         self.reference_pairs + self.utility > 0
     }
@@ -94,6 +110,8 @@ pub struct Memory {
     pub best: u64,
     /// What the forward pass keeps for the backward pass, and the logits.
     pub activations: u64,
+    /// The program.
+    pub process: u64,
 }
 
 impl Memory {
@@ -102,8 +120,8 @@ impl Memory {
         let (width, passes) = (options.dtype().n_bytes(), Passes::of(options));
         let weights = shape.n_weights() * width;
         if options.method() == Method::Vanilla {
-            let activations = logits(shape, texts.pairs, Dtype::F32);
-            return Self { weights, reference: weights, activations, ..Self::default() };
+            let activations = Logits::trained(texts.held_out, Dtype::F32).bytes(shape);
+            return Self { weights, reference: weights, activations, process: PROCESS, ..Self::default() };
         }
         let (blocks, k) = (|n: usize| n as u64 * shape.block_weights(), options.top_k().resolve(shape.n_layer));
         // Blocks that a run of known length can come to; never more than there are.
@@ -125,28 +143,39 @@ impl Memory {
             Optimizer::Rmsprop => 1,
             Optimizer::Adamw => 2,
         };
-        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
-        let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let dtype = options.dtype();
-        let pass = |n: u64| activations(shape, n, texts.longest, dtype) + logits(shape, n, dtype);
         let localising = match options.policy() {
-            policy if measures(policy) && ghost => pass(texts.pairs) + ghost_norms(shape, texts.pairs, dtype),
-            policy if measures(policy) || policy == Policy::Fixed => pass(texts.pairs),
+            policy if measures(policy) || policy == Policy::Fixed => {
+                let pass = activations(shape, texts.pairs, texts.longest, dtype);
+                let backward = Logits::backward(texts.pairs, dtype).bytes(shape);
+                let kept = Logits::trained(texts.pairs, dtype).bytes(shape);
+                // Gradients of logits are gone when those of the blocks come up.
+                pass + kept + if ghost { backward.max(ghost_norms(shape, texts.pairs, dtype)) } else { backward }
+            }
             _ => 0,
         };
+        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
+        let widest = (passes.pairs.min(1) * texts.pairs).max(passes.utility * texts.utility);
+        let training = activations(shape, trained, texts.longest, dtype)
+            + (passes.kept(texts.pairs, texts.utility, dtype) + Logits::backward(widest, dtype)).bytes(shape);
+        let held_out = passes.kept(texts.held_out, texts.held_out.min(2 * texts.utility), dtype);
+        let validation = (held_out + Logits::trained(texts.held_out, Dtype::F32)).bytes(shape);
+        // The tied embedding's two gradients, as head and as table, stand beside their sum.
+        let joined = if options.policy() == Policy::All { (shape.n_embd * shape.vocab_size) as u64 } else { 0 };
         Self {
             weights,
             reference: if passes.need_reference() { touched * width } else { 0 },
-            gradients: twice(slice).max(stored) * width,
+            gradients: (twice(slice).max(stored) + joined) * width,
             optimizer: moments * touched * Dtype::F32.n_bytes(),
             best: touched * width,
-            activations: localising.max(pass(trained) + compared * vocabulary(shape, width)),
+            activations: localising.max(training).max(validation),
+            process: PROCESS,
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.reference + self.gradients + self.optimizer + self.best + self.activations
+        self.weights + self.reference + self.gradients + self.optimizer + self.best + self.activations + self.process
     }
 }
 
@@ -172,13 +201,38 @@ fn activations(shape: &Shape, n_tokens: u64, longest: u64, dtype: Dtype) -> u64 
     n_tokens * shape.n_layer as u64 * per_token * dtype.n_bytes()
 }
 
-/// Logits and their gradient in the model's type, log-softmax and its gradient in f32.
-fn logits(shape: &Shape, n_tokens: u64, dtype: Dtype) -> u64 {
-    n_tokens * vocabulary(shape, 2 * dtype.n_bytes() + 2 * Dtype::F32.n_bytes())
+/// Bytes of tensors over the vocabulary, per entry of the vocabulary: they outweigh the blocks in small models.
+#[derive(Clone, Copy)]
+struct Logits(u64);
+
+impl Logits {
+    /// Logits that wait for their backward pass, in half precision with their copy in f32.
+    fn trained(n_tokens: u64, dtype: Dtype) -> Self {
+        let copy = if dtype == Dtype::F32 { 0 } else { Dtype::F32.n_bytes() };
+        Self(n_tokens * (dtype.n_bytes() + copy))
+    }
+
+    /// What the KL of one text keeps: the reference's logits, both log-softmaxes and the reference's probabilities.
+    fn compared(n_tokens: u64, dtype: Dtype) -> Self {
+        Self(n_tokens * (dtype.n_bytes() + 3 * Dtype::F32.n_bytes()))
+    }
+
+    /// Gradients on the way from a loss to its logits: two in f32, and that of the logits.
+    fn backward(n_tokens: u64, dtype: Dtype) -> Self {
+        Self(n_tokens * (2 * Dtype::F32.n_bytes() + dtype.n_bytes()))
+    }
+
+    fn bytes(self, shape: &Shape) -> u64 {
+        self.0 * shape.vocab_size as u64
+    }
 }
 
-fn vocabulary(shape: &Shape, n_bytes: u64) -> u64 {
-    shape.vocab_size as u64 * n_bytes
+impl std::ops::Add for Logits {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
 }
 
 /// Matrix-multiplication work, in FLOPs, counted as METHOD §12 says.

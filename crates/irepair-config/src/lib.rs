@@ -36,7 +36,7 @@ mod shape;
 
 pub use base_model::{BaseModel, DataFile, Precondition};
 pub use error::{Error, Result};
-pub use estimate::{Memory, Texts, Work};
+pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
 pub use eval::{EvalOptions, GenerateOptions};
 pub use experiment::{Experiment, LearningRates, Row, Table};
 pub use inspect::{ScoreOptions, SensitivityOptions};

@@ -12,8 +12,13 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{Error, Result, sys};
 
+/// Bytes of a tensor brought over at a time: whole elements of every type, small enough to stay in the processor's cache.
+pub(super) const PIECE: usize = 1 << 20;
+
 /// A mapped file, understood.
 pub(super) struct Parsed<'a> {
+    path: &'a Path,
+    map: &'a Mmap,
     /// Everything before the first tensor, as stored.
     pub(super) header: &'a [u8],
     pub(super) metadata: Option<HashMap<String, String>>,
@@ -23,23 +28,86 @@ pub(super) struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    pub(super) fn new(path: &Path, bytes: &'a [u8]) -> Result<Self> {
-        if let Some(reason) = disguise(bytes) {
+    pub(super) fn new(path: &'a Path, map: &'a Mmap) -> Result<Self> {
+        if let Some(reason) = disguise(map) {
             return Err(Error::Unreadable { path: path.to_owned(), reason: reason.into() });
         }
-        let (n_json, header) = SafeTensors::read_metadata(bytes).map_err(|e| unreadable(path, e))?;
+        let (n_json, header) = SafeTensors::read_metadata(map).map_err(|e| unreadable(path, e))?;
         Ok(Self {
-            header: &bytes[..size_of::<u64>() + n_json],
+            path,
+            map,
+            header: &map[..size_of::<u64>() + n_json],
             metadata: header.metadata().clone(),
             names: header.offset_keys(),
-            tensors: SafeTensors::deserialize(bytes).map_err(|e| unreadable(path, e))?,
+            tensors: SafeTensors::deserialize(map).map_err(|e| unreadable(path, e))?,
         })
     }
 
     /// A tensor by its stored name.
-    pub(super) fn view(&self, path: &Path, name: &str) -> Result<TensorView<'a>> {
-        self.tensors.tensor(name).map_err(|e| unreadable(path, e))
+    pub(super) fn view(&self, name: &str) -> Result<TensorView<'a>> {
+        self.tensors.tensor(name).map_err(|e| unreadable(self.path, e))
     }
+
+    /// The value of a tensor, on `device`; of `kind`, or of the kind it is stored in.
+    pub(super) fn tensor(&self, name: &str, device: Device, kind: Option<Kind>) -> Result<Tensor> {
+        let (view, stored) = (self.view(name)?, self.kind(name)?);
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let value = Tensor::f_empty(&shape, (kind.unwrap_or(stored), device))?;
+        let (flat, mut start) = (value.f_view(-1)?, 0);
+        for piece in self.bytes(&view) {
+            let piece = flat_tensor(piece, stored)?;
+            flat.f_narrow(0, start, piece.numel() as i64)?.f_copy_(&piece)?;
+            start += piece.numel() as i64;
+        }
+        Ok(value)
+    }
+
+    /// True when a tensor, brought to `value`'s type, is `value` bit for bit.
+    pub(super) fn holds(&self, name: &str, value: &Tensor) -> Result<bool> {
+        let (view, stored) = (self.view(name)?, self.kind(name)?);
+        let dtype = dtype_of(value.kind());
+        let n = PIECE / stored.elt_size_in_bytes();
+        for (here, there) in self.bytes(&view).zip(pieces(value, n)) {
+            if bytes_of(&flat_tensor(here, stored)?, dtype) != bytes_of(&there, dtype) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a tensor, a piece at a time. Pages are let go once they are read, so that a file never stands in memory
+    /// beside the tensors made of it.
+    pub(super) fn bytes(&self, view: &TensorView<'a>) -> impl Iterator<Item = &'a [u8]> {
+        let map = self.map;
+        let mut last: &[u8] = &[];
+        let mut pieces = view.data().chunks(PIECE);
+        std::iter::from_fn(move || {
+            sys::release(map, last);
+            last = pieces.next().unwrap_or_default();
+            (!last.is_empty()).then_some(last)
+        })
+    }
+
+    fn kind(&self, name: &str) -> Result<Kind> {
+        let dtype = self.view(name)?.dtype();
+        kind_of(dtype).ok_or_else(|| Error::WrongDtype {
+            path: self.path.to_owned(),
+            tensor: name.to_owned(),
+            got: format!("{dtype:?}"),
+        })
+    }
+}
+
+/// The values of a tensor as tensors of one dimension, of `n` elements but for the last.
+pub(super) fn pieces(tensor: &Tensor, n: usize) -> impl Iterator<Item = Tensor> {
+    let flat = tensor.detach().contiguous().view(-1);
+    let numel = flat.numel();
+    (0..numel).step_by(n).map(move |start| flat.narrow(0, start as i64, n.min(numel - start) as i64))
+}
+
+/// Bytes as a tensor of one dimension.
+fn flat_tensor(bytes: &[u8], kind: Kind) -> Result<Tensor> {
+    Ok(Tensor::f_from_data_size(bytes, &[(bytes.len() / kind.elt_size_in_bytes()) as i64], kind)?)
 }
 
 /// Maps a weights file for reading.
@@ -96,14 +164,6 @@ fn dtype_of(kind: Kind) -> Dtype {
     }
 }
 
-/// The value of a stored tensor, in its stored type, on the CPU.
-pub(super) fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
-    let wrong =
-        || Error::WrongDtype { path: path.to_owned(), tensor: name.to_owned(), got: format!("{:?}", view.dtype()) };
-    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-    Ok(Tensor::f_from_data_size(view.data(), &shape, kind_of(view.dtype()).ok_or_else(wrong)?)?)
-}
-
 /// The bytes of a tensor's values, rounded to `dtype`.
 pub(super) fn bytes_of(tensor: &Tensor, dtype: Dtype) -> Vec<u8> {
     let kind = kind_of(dtype).unwrap_or(Kind::Float);
@@ -111,12 +171,6 @@ pub(super) fn bytes_of(tensor: &Tensor, dtype: Dtype) -> Vec<u8> {
     let mut bytes = vec![0; flat.numel() * kind.elt_size_in_bytes()];
     flat.copy_data_u8(&mut bytes, flat.numel());
     bytes
-}
-
-/// True when a stored tensor, brought to `tensor`'s type, is `tensor` bit for bit.
-pub(super) fn is_unchanged(stored: &Tensor, tensor: &Tensor) -> bool {
-    let dtype = dtype_of(tensor.kind());
-    bytes_of(stored, dtype) == bytes_of(tensor, dtype)
 }
 
 /// A tensor on its way to a file; its bytes are made when the writer asks, one tensor at a time.
@@ -177,7 +231,7 @@ pub fn read_tensors(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<Str
     let parsed = Parsed::new(path, &map)?;
     let mut tensors = HashMap::new();
     for name in &parsed.names {
-        tensors.insert(name.clone(), to_tensor(path, name, &parsed.view(path, name)?)?);
+        tensors.insert(name.clone(), parsed.tensor(name, Device::Cpu, None)?);
     }
     Ok((tensors, parsed.metadata.unwrap_or_default()))
 }

@@ -7,10 +7,9 @@ use irepair_core::fs::read_to_string;
 use memmap2::Mmap;
 use tch::{Device, Kind, Tensor};
 
-use super::file::{Parsed, map, to_tensor};
+use super::file::{Parsed, map};
 use super::{INDEX, LoadReport, Shard, Source, Stored, WEIGHTS};
 use crate::params::{Params, Spec, specs};
-use crate::sys;
 use crate::{CausalLm, Error, ModelConfig, Result};
 
 const EMBEDDING: &str = "wte.weight";
@@ -33,7 +32,7 @@ impl CausalLm {
         }
         let mut files: Vec<File<'_>> = Vec::new();
         for (name, path, map) in &maps {
-            files.push(File { name, path, map, parsed: Parsed::new(path, map)? });
+            files.push(File { name, path, parsed: Parsed::new(path, map)? });
         }
 
         let mut report = LoadReport::default();
@@ -71,7 +70,6 @@ impl CausalLm {
 struct File<'a> {
     name: &'a str,
     path: &'a Path,
-    map: &'a Mmap,
     parsed: Parsed<'a>,
 }
 
@@ -103,15 +101,14 @@ fn stored_head(files: &[File<'_>]) -> Result<StoredHead> {
     let find = |wanted: &str| {
         files.iter().find_map(|file| {
             let name = file.parsed.names.iter().find(|name| plain(name) == wanted)?;
-            Some(file.parsed.view(file.path, name).and_then(|view| to_tensor(file.path, name, &view)))
+            Some(file.parsed.tensor(name, Device::Cpu, Some(Kind::Float)))
         })
     };
     let Some(head) = find(HEAD).transpose()? else { return Ok(StoredHead::None) };
     Ok(match find(EMBEDDING).transpose()? {
         None => StoredHead::Instead,
         Some(embedding) => {
-            let same =
-                embedding.size() == head.size() && embedding.to_kind(Kind::Float).equal(&head.to_kind(Kind::Float));
+            let same = embedding.size() == head.size() && embedding.equal(&head);
             if same { StoredHead::Copy } else { StoredHead::Other }
         }
     })
@@ -138,7 +135,7 @@ impl Loader<'_> {
         let wanted: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
         let mut tensors = Vec::new();
         for name in &file.parsed.names {
-            let view = file.parsed.view(file.path, name)?;
+            let view = file.parsed.view(name)?;
             let plain = plain(name);
             let is_alias = self.alias.is_some() && plain == HEAD;
             let parameter = wanted.get(if is_alias { EMBEDDING } else { plain }).copied();
@@ -155,10 +152,8 @@ impl Loader<'_> {
                         let reason = format!("tensor `{name}` is stored twice");
                         return Err(Error::Unreadable { path: file.path.to_owned(), reason });
                     }
-                    let value = to_tensor(file.path, name, &view)?;
-                    self.values[index] = Some(value.to_device(device).to_kind(kind));
+                    self.values[index] = Some(file.parsed.tensor(name, device, Some(kind))?);
                     self.report.n_bytes += view.data().len() as u64;
-                    sys::release(file.map, view.data());
                     self.report.applied.push(name.clone());
                 }
                 // A copy of what is applied under the embedding's name.

@@ -1,16 +1,14 @@
 //! A checkpoint directory out: what was loaded keeps its every byte until a weight changes.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use irepair_core::fs::{replace, write_atomic};
-use safetensors::tensor::TensorView;
 use tch::Tensor;
 
-use super::file::{Parsed, bytes_of, is_unchanged, map, to_tensor};
+use super::file::{PIECE, Parsed, bytes_of, map, pieces};
 use super::{Shard, Source, Stored, WEIGHTS, write_tensors};
 use crate::{CausalLm, Error, Result};
 
@@ -62,25 +60,30 @@ impl CausalLm {
             let mut file = BufWriter::new(File::create(aside).map_err(io)?);
             file.write_all(&shard.header).map_err(io)?;
             for stored in &shard.tensors {
-                let view = source.as_ref().map(|source| source.view(&path, &stored.name)).transpose()?;
-                file.write_all(&self.bytes(stored, view, &path)?).map_err(io)?;
+                self.write_tensor(stored, source.as_ref(), &path, &mut |bytes| file.write_all(bytes).map_err(io))?;
             }
             Ok::<(), Error>(file.flush().map_err(io)?)
         })
     }
 
-    /// The bytes of one tensor: those of the file as long as nothing changed, so that neither a round trip through another
-    /// type nor the payload of a NaN can move a bit.
-    fn bytes<'a>(&self, stored: &Stored, view: Option<TensorView<'a>>, path: &Path) -> Result<Cow<'a, [u8]>> {
+    /// Writes one tensor: the bytes of the file it came from as long as nothing changed, so that neither a round trip
+    /// through another type nor the payload of a NaN can move a bit.
+    fn write_tensor(
+        &self,
+        stored: &Stored,
+        source: Option<&Parsed<'_>>,
+        path: &Path,
+        write: &mut dyn FnMut(&[u8]) -> Result<(), irepair_core::Error>,
+    ) -> Result<()> {
         let value = stored.parameter.map(|index| &self.parameters()[index].tensor);
-        match (value, view) {
-            (None, Some(view)) => Ok(Cow::Borrowed(view.data())),
-            (None, None) => Err(Error::MissingFile { path: path.to_owned() }),
-            (Some(value), Some(view)) if is_unchanged(&to_tensor(path, &stored.name, &view)?, value) => {
-                Ok(Cow::Borrowed(view.data()))
+        match (source, value) {
+            (Some(source), value) if value.map_or(Ok(true), |value| source.holds(&stored.name, value))? => {
+                source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
             }
-            (Some(value), _) => Ok(Cow::Owned(bytes_of(value, stored.dtype))),
+            (_, Some(value)) => pieces(value, PIECE).try_for_each(|piece| write(&bytes_of(&piece, stored.dtype)))?,
+            (_, None) => return Err(Error::MissingFile { path: path.to_owned() }),
         }
+        Ok(())
     }
 }
 
