@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use irepair_core::fs::{read_to_string, sha256_file};
-use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id, plain};
+use irepair_core::printable;
+use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
 use serde::Serialize;
 
 use crate::progress;
@@ -220,7 +221,7 @@ fn run(
     bar.finish_and_clear();
     let report = report?;
     if !report.left_out.is_empty() {
-        let names: Vec<String> = report.left_out.iter().map(|name| plain(name)).collect();
+        let names: Vec<String> = report.left_out.iter().map(|name| printable(name)).collect();
         tracing::warn!("not copied, for the patch does not reach it: {}", names.join(", "));
     }
     if args.json {
@@ -294,13 +295,13 @@ fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
         summary.n_bytes as f64 / f64::from(1 << 20)
     );
     for name in summary.changed.iter().take(N_SHOWN) {
-        text += &format!("  {}\n", plain(name));
+        text += &format!("  {}\n", printable(name));
     }
     if summary.changed.len() > N_SHOWN {
         text += &format!("  and {} more\n", summary.changed.len() - N_SHOWN);
     }
     for (key, value) in recorded(summary.provenance) {
-        text += &format!("{key}: {}\n", plain(&value));
+        text += &format!("{key}: {}\n", printable(&value));
     }
     print(&text)
 }

@@ -154,18 +154,27 @@ impl Memory {
             }
             _ => 0,
         };
-        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
-        let widest = (passes.pairs.min(1) * texts.pairs).max(passes.utility * texts.utility);
-        let training = activations(shape, trained, texts.longest, dtype)
-            + (passes.kept(texts.pairs, texts.utility, dtype) + Logits::backward(widest, dtype)).bytes(shape);
+        let training = |passes: Passes| {
+            let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
+            let widest = (passes.pairs.min(1) * texts.pairs).max(passes.utility * texts.utility);
+            activations(shape, trained, texts.longest, dtype)
+                + (passes.kept(texts.pairs, texts.utility, dtype) + Logits::backward(widest, dtype)).bytes(shape)
+        };
+        // Sliced methods go backward term by term, the others through the whole loss at once.
+        let sliced = options.policy() != Policy::All;
+        let training = match sliced && options.method() != Method::Dpo {
+            true => training(Passes { pairs: passes.pairs.min(1), utility: 0, ..passes })
+                .max(training(Passes { utility: passes.utility, ..Passes::default() })),
+            false => training(passes),
+        };
         let held_out = passes.kept(texts.held_out, texts.held_out.min(2 * texts.utility), dtype);
         let validation = (held_out + Logits::trained(texts.held_out, Dtype::F32)).bytes(shape);
         // The tied embedding's two gradients, as head and as table, stand beside their sum.
-        let joined = if options.policy() == Policy::All { (shape.n_embd * shape.vocab_size) as u64 } else { 0 };
+        let joined = if sliced { 0 } else { (shape.n_embd * shape.vocab_size) as u64 };
         Self {
             weights,
             reference: if passes.need_reference() { touched * width } else { 0 },
-            gradients: (twice(slice).max(stored) + joined) * width,
+            gradients: (if sliced { 2 * slice } else { twice(slice) }.max(stored) + joined) * width,
             optimizer: moments * touched * Dtype::F32.n_bytes(),
             best: touched * width,
             activations: localising.max(training).max(validation),
@@ -346,10 +355,11 @@ mod tests {
     fn unsliced_methods_hold_everything_and_slices_less() {
         let all = 4 * SHAPE.n_weights();
         let dpo = memory(&row(Method::Dpo));
-        assert_eq!((dpo.weights, dpo.reference, dpo.gradients, dpo.optimizer, dpo.best), (all, all, all, all, all));
+        assert_eq!((dpo.weights, dpo.reference, dpo.optimizer, dpo.best), (all, all, all, all));
+        assert_eq!(dpo.gradients, all + 4 * 8 * 100, "the tied embedding has two");
         let block = 4 * SHAPE.block_weights();
         let irepair = memory(&row(Method::Irepair));
-        assert_eq!((irepair.gradients, irepair.optimizer), (block, 4 * block), "any block may be chosen one day");
+        assert_eq!((irepair.gradients, irepair.optimizer), (2 * block, 4 * block), "any block may be chosen one day");
         assert_eq!((irepair.reference, irepair.best), (4 * block, 4 * block), "what never changes is not copied");
         let short = memory(&RepairOptions { steps: Some(2), ..row(Method::Irepair) });
         assert_eq!((short.optimizer, short.reference), (2 * block, 2 * block), "two steps of one block");
@@ -363,7 +373,7 @@ mod tests {
             ..row(Method::IrepairNoKl)
         };
         let random = memory(&random);
-        assert_eq!((random.reference, random.gradients), (0, 2 * block));
+        assert_eq!((random.reference, random.gradients), (0, 4 * block), "of two terms");
     }
 
     #[test]
@@ -380,7 +390,7 @@ mod tests {
     fn steps_cost_what_method_12_counts() {
         let shape = Shape { vocab_size: 1, n_embd: 4096, ..SHAPE };
         let in_forwards = |options: &RepairOptions| {
-            let texts = Texts { pairs: 10, utility: 10, longest: 10, accumulation: 1 };
+            let texts = Texts { pairs: 10, utility: 10, held_out: 20, longest: 10, accumulation: 1 };
             let one = 10.0 * Work::forward_token(&shape);
             Work::new(&shape, options, &texts).per_step() / one
         };

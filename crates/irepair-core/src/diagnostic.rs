@@ -82,6 +82,18 @@ pub trait Diagnose: std::error::Error {
     fn diagnostic(&self) -> Diagnostic;
 }
 
+/// Most characters of a name that are shown.
+const MAX_SHOWN: usize = 160;
+
+/// A name out of a file, safe to print: control characters escaped, and cut when very long.
+pub fn printable(name: &str) -> String {
+    let mut shown: String = name.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MAX_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,6 +69,15 @@ pub fn read_to_string(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
 }
 
+/// Size of a file.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn n_bytes(path: &Path) -> Result<u64> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    Ok(fs::metadata(path).map_err(io)?.len())
+}
+
 /// SHA-256 of `bytes`, in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()

@@ -22,9 +22,10 @@ mod record;
 mod sensitivities;
 mod size;
 mod tokens;
+pub mod weights;
 
 pub use block::{BlockId, BlockSlice, Scope};
-pub use diagnostic::{Diagnose, Diagnostic, ExitKind};
+pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 pub use record::StepRecord;
 pub use sensitivities::Sensitivities;

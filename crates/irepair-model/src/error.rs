@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use irepair_core::weights::Fault;
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
 use crate::checkpoint::some_of;
@@ -106,6 +107,16 @@ impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         // libtorch appends a C++ backtrace; the first line says what happened.
         Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Missing(path) => Self::MissingFile { path },
+            Fault::Unreadable(path, reason) => Self::Unreadable { path, reason },
+            Fault::File(error) => error.into(),
+        }
     }
 }
 

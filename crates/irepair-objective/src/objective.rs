@@ -105,13 +105,29 @@ impl Objective {
     pub fn needs(&self) -> Needs {
         let none = Needs::default();
         match *self {
-            Self::Repair { gamma, .. } => Needs { chosen: true, utility: gamma != 0.0, ..none },
+            Self::Repair { beta, gamma, .. } => Needs { chosen: beta != 0.0, utility: gamma != 0.0, ..none },
             Self::Dapt => Needs { chosen: true, ..none },
             Self::Dpo { .. } => Needs { chosen: true, rejected: true, ref_chosen: true, ref_rejected: true, ..none },
             Self::Npo { gamma, .. } => Needs { rejected: true, ref_rejected: true, utility: gamma != 0.0, ..none },
             Self::GradientAscent => Needs { rejected: true, ..none },
             Self::GradientDifference => Needs { chosen: true, rejected: true, ..none },
         }
+    }
+
+    /// The objectives whose losses add up to this one's, each on one text: going backward term by term keeps the activations
+    /// of one text at a time, for the same gradient. A loss that is no sum is its own only term.
+    pub fn terms(&self) -> Vec<Self> {
+        let kl = |gamma: f64, scale: f64| Self::Repair { beta: 0.0, gamma, scale };
+        let terms = match *self {
+            Self::Repair { beta, gamma, scale } => vec![Self::Repair { beta, gamma: 0.0, scale }, kl(gamma, scale)],
+            Self::Npo { beta, gamma } => vec![Self::Npo { beta, gamma: 0.0 }, kl(gamma, 1.0)],
+            Self::GradientDifference => {
+                vec![Self::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 }, Self::GradientAscent]
+            }
+            whole => vec![whole],
+        };
+        let terms: Vec<Self> = terms.into_iter().filter(|term| term.needs() != Needs::default()).collect();
+        if terms.is_empty() { vec![*self] } else { terms }
     }
 
     /// The loss of one batch.
@@ -124,10 +140,13 @@ impl Objective {
     pub fn loss(&self, views: &Views<'_>) -> Result<Loss> {
         match *self {
             Self::Repair { beta, gamma, scale } => {
-                let nll = nll_mean(&self.text(views.chosen, "chosen text")?)?;
+                let nll = match beta {
+                    0.0 => None,
+                    _ => Some(nll_mean(&self.text(views.chosen, "chosen text")?)?),
+                };
                 let kl = self.kl(gamma, views)?;
-                let total = scale * (beta * &nll + weighted(gamma, kl.as_ref()));
-                Ok(Loss { total, nll: Some(nll), kl })
+                let total = scale * (weighted(beta, nll.as_ref()) + weighted(gamma, kl.as_ref()));
+                Ok(Loss { total, nll, kl })
             }
             Self::Dapt => {
                 let chosen = self.text(views.chosen, "chosen text")?;
@@ -187,6 +206,6 @@ impl Objective {
     }
 }
 
-fn weighted(gamma: f64, kl: Option<&Tensor>) -> Tensor {
-    kl.map_or_else(|| Tensor::from(0f32), |kl| gamma * kl)
+fn weighted(weight: f64, term: Option<&Tensor>) -> Tensor {
+    term.map_or_else(|| Tensor::from(0f32), |term| weight * term)
 }

@@ -215,6 +215,47 @@ proptest! {
         prop_assert!(near(value(&loss.total), scale * beta * value(loss.nll.as_ref().unwrap())));
         prop_assert!(loss.kl.is_none());
     }
+
+    #[test]
+    fn terms_add_up_to_their_objective(texts in Texts::any(), beta in 0.1f64..2.0, gamma in 0.1f64..2.0) {
+        let batch = texts.batch(0, 0);
+        let objectives = [
+            Objective::Repair { beta, gamma, scale: 0.7 },
+            Objective::Repair { beta, gamma: 0.0, scale: 0.7 },
+            Objective::Npo { beta: 0.1 + beta, gamma },
+            Objective::GradientDifference,
+            Objective::GradientAscent,
+            Objective::Dapt,
+            Objective::Dpo { beta: 0.1 + beta },
+        ];
+        for objective in objectives {
+            // Every text is the same one: what matters is which of them a loss depends on, and how strongly.
+            let gradient = |objectives: &[Objective]| {
+                let logits = batch.model.detach().copy().set_requires_grad(true);
+                let text = TextLogits { logits: &logits, ..batch.under_model() };
+                let views = Views {
+                    chosen: Some(text),
+                    rejected: Some(text),
+                    utility: Some(text),
+                    ref_chosen: Some(&batch.reference),
+                    ref_rejected: Some(&batch.reference),
+                    ref_utility: Some(&batch.reference),
+                };
+                let total: Tensor = objectives.iter().map(|o| o.loss(&views).unwrap().total).sum();
+                let gradient = Tensor::f_run_backward(&[&total], &[&logits], false, false).unwrap().remove(0);
+                (value(&total), gradient)
+            };
+            let (terms, needs) = (objective.terms(), objective.needs());
+            let n_texts = |needs: irepair_objective::Needs| {
+                [needs.chosen, needs.rejected, needs.utility].into_iter().filter(|&needed| needed).count()
+            };
+            prop_assert!(terms.len() == 1 || terms.iter().all(|term| n_texts(term.needs()) == 1), "{objective:?}");
+            prop_assert_eq!(terms.iter().map(|term| n_texts(term.needs())).sum::<usize>(), n_texts(needs));
+            let ((whole, by_whole), (parts, by_parts)) = (gradient(&[objective]), gradient(&terms));
+            prop_assert!(near(whole, parts), "{objective:?}: {whole} {parts}");
+            prop_assert!(by_whole.allclose(&by_parts, 1e-5, 1e-7, false), "{objective:?}");
+        }
+    }
 }
 
 #[test]

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use irepair_core::fs::read_to_string;
+use irepair_core::weights::weight_files;
 
-use crate::tensors::{Bytes, MAX_HEADER, Stored, TensorFile, reading};
+use crate::tensors::{Bytes, Stored, TensorFile, reading};
 use crate::{Error, Result};
 
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const CONFIG: &str = "config.json";
 /// Files of our own that are no part of a model: states, markers, files half written.
 pub(crate) const OWN: &str = ".irepair-";
@@ -47,20 +45,17 @@ impl Checkpoint {
         if !config.is_file() {
             return Err(Error::MissingFile { path: config });
         }
-        let names = match dir.join(WEIGHTS).exists() {
-            true => BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]),
-            false => read_index(dir)?,
-        };
         let mut checkpoint = Self { dir: dir.to_owned(), files: Vec::new(), place: BTreeMap::new() };
-        for (name, promised) in names {
+        for (name, promised) in weight_files(dir)? {
             let file = TensorFile::open(&dir.join(name))?;
             if let Some(tensor) = promised.iter().find(|tensor| !file.tensors.contains_key(*tensor)) {
-                let reason = format!("the index says it holds tensor `{}`, and it does not", crate::plain(tensor));
+                let reason =
+                    format!("the index says it holds tensor `{}`, and it does not", irepair_core::printable(tensor));
                 return Err(Error::Unreadable { path: file.path, reason });
             }
             for tensor in file.tensors.keys() {
                 if checkpoint.place.insert(tensor.clone(), checkpoint.files.len()).is_some() {
-                    let reason = format!("tensor `{}` is in another shard too", crate::plain(tensor));
+                    let reason = format!("tensor `{}` is in another shard too", irepair_core::printable(tensor));
                     return Err(Error::Unreadable { path: file.path, reason });
                 }
             }
@@ -84,7 +79,7 @@ impl Checkpoint {
     pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
         let (file, stored) = self.get(name).ok_or_else(|| Error::Unreadable {
             path: self.dir.clone(),
-            reason: format!("no tensor `{}`", crate::plain(name)),
+            reason: format!("no tensor `{}`", irepair_core::printable(name)),
         })?;
         file.bytes(stored)
     }
@@ -114,30 +109,4 @@ impl Checkpoint {
         found.files.push(CONFIG.to_owned());
         Ok(found)
     }
-}
-
-/// Shard names with the tensors the index places in each.
-fn read_index(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let path = dir.join(INDEX);
-    if !path.is_file() {
-        return Err(Error::MissingFile { path: dir.join(WEIGHTS) });
-    }
-    let broken = |reason: String| Error::Unreadable { path: path.clone(), reason };
-    if std::fs::metadata(&path).map_err(reading(&path))?.len() > MAX_HEADER {
-        return Err(broken(format!("over {MAX_HEADER} bytes")));
-    }
-    let json: serde_json::Value =
-        serde_json::from_str(&read_to_string(&path)?).map_err(|e| broken(format!("not JSON: {e}")))?;
-    let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
-    let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (tensor, file) in map {
-        let name = file.as_str().unwrap_or_default();
-        // A shard is a file of this directory: anything with a path in it could reach outside.
-        if Path::new(name).file_name().is_none_or(|n| n != name) || !name.ends_with(".safetensors") {
-            let shown = crate::plain(name);
-            return Err(broken(format!("shard name `{shown}` is not a safetensors file of this directory")));
-        }
-        shards.entry(name.to_owned()).or_default().push(tensor.clone());
-    }
-    if shards.is_empty() { Err(broken("`weight_map` is empty".into())) } else { Ok(shards) }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
+use irepair_core::weights::Fault;
+use irepair_core::{Diagnose, Diagnostic, ExitKind, printable};
 
 use crate::{Difference, Side};
 
@@ -159,23 +160,22 @@ pub enum Error {
 
 /// Tensors a message lists before it counts the rest.
 const N_LISTED: usize = 12;
-/// Characters of a foreign name a message shows.
-const MAX_SHOWN: usize = 160;
 
-/// A name out of a file, safe to print: control characters escaped, and cut when very long.
-pub fn plain(name: &str) -> String {
-    let mut shown: String = name.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Missing(path) => Self::MissingFile { path },
+            Fault::Unreadable(path, reason) => Self::Unreadable { path, reason },
+            Fault::File(error) => error.into(),
+        }
     }
-    shown
 }
 
 impl Diagnose for Error {
     fn diagnostic(&self) -> Diagnostic {
         let data = || Diagnostic::new(ExitKind::Data, self);
         let usage = || Diagnostic::new(ExitKind::Usage, self);
-        let tensor_of = |path: &PathBuf, tensor: &str| format!("{}, tensor `{}`", path.display(), plain(tensor));
+        let tensor_of = |path: &PathBuf, tensor: &str| format!("{}, tensor `{}`", path.display(), printable(tensor));
         match self {
             Self::File(error) => error.diagnostic(),
             Self::MissingFile { path } => data().at(path.display()).help(
@@ -205,7 +205,7 @@ impl Diagnose for Error {
                 Diagnostic::new(ExitKind::Outcome, self)
                     .at(tensor_of(path, &from_base.tensor))
                     .want_got(format!("{} in the base", from_base.want), &from_base.got)
-                    .help(format!("in the result, tensor `{}` is {want}; here {got}", plain(tensor)))
+                    .help(format!("in the result, tensor `{}` is {want}; here {got}", printable(tensor)))
             }
             Self::Corrupt { path, tensor, want, got } => data()
                 .at(tensor_of(path, tensor))
@@ -222,7 +222,8 @@ impl Diagnose for Error {
                 .help("patches of kind xor and replace take every type"),
             Self::OutExists { path } => usage().at(path.display()).help("give another place: nothing is written over"),
             Self::Conflict { first, second, tensors, .. } => {
-                let mut list: Vec<String> = tensors.iter().take(N_LISTED).map(|t| format!("`{}`", plain(t))).collect();
+                let mut list: Vec<String> =
+                    tensors.iter().take(N_LISTED).map(|t| format!("`{}`", printable(t))).collect();
                 if tensors.len() > N_LISTED {
                     list.push(format!("and {} more", tensors.len() - N_LISTED));
                 }

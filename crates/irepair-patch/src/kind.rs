@@ -93,7 +93,7 @@ impl FromStr for Kind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        known.ok_or_else(|| format!("`{}` is not replace, xor or delta", crate::plain(text)))
+        known.ok_or_else(|| format!("`{}` is not replace, xor or delta", irepair_core::printable(text)))
     }
 }
 

@@ -33,7 +33,7 @@ mod verify;
 
 pub use compose::compose;
 pub use create::{create, model_id};
-pub use error::{Error, Result, plain};
+pub use error::{Error, Result};
 pub use kind::Kind;
 pub use manifest::{Manifest, Provenance, Record, Side};
 pub use output::Step;

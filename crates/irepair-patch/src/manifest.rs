@@ -161,14 +161,14 @@ impl Manifest {
         let needed = |key: &'static str| text(key).ok_or_else(|| (key, "it is missing".to_owned()));
         let version = needed("format_version")?;
         if version != VERSION {
-            return Err(("format_version", format!("version {} is not {VERSION}", crate::plain(&version))));
+            return Err(("format_version", format!("version {} is not {VERSION}", irepair_core::printable(&version))));
         }
         let kind = needed("kind")?.parse().map_err(|why| ("kind", why))?;
         let tensors: BTreeMap<String, Record> =
             parse(found, "tensors")?.ok_or_else(|| ("tensors", "it is missing".to_owned()))?;
         for (name, record) in &tensors {
             if !is_hash(&record.base) || record.result.as_ref().is_some_and(|hash| !is_hash(hash)) {
-                let name = crate::plain(name);
+                let name = irepair_core::printable(name);
                 return Err(("tensors", format!("a hash of `{name}` is not 64 lower-case hexadecimal digits")));
             }
         }

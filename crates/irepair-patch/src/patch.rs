@@ -4,12 +4,13 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use irepair_core::fs::{replace, sha256_file};
+use irepair_core::printable;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::manifest::FORMAT;
 use crate::tensors::{Bytes, TensorFile, layout, writing};
-use crate::{Error, Manifest, Result, plain};
+use crate::{Error, Manifest, Result};
 
 /// An opened patch: its header only.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl Patch {
         }
         let wrong = |(key, reason)| Error::BadMetadata { path: path.to_owned(), key, reason };
         let manifest = Manifest::from_metadata(&file.metadata).map_err(wrong)?;
-        let at = |name: &String, what: String| wrong(("tensors", format!("tensor `{}` {what}", plain(name))));
+        let at = |name: &String, what: String| wrong(("tensors", format!("tensor `{}` {what}", printable(name))));
         if let Some(name) = file.tensors.keys().find(|n| manifest.tensors.get(*n).is_none_or(|r| r.result.is_none())) {
             return Err(at(name, "is stored and not listed as changed".into()));
         }
@@ -74,7 +75,7 @@ impl Patch {
     pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
         let stored = self.file.tensors.get(name).ok_or_else(|| Error::Unreadable {
             path: self.file.path.clone(),
-            reason: format!("no tensor `{}`", plain(name)),
+            reason: format!("no tensor `{}`", printable(name)),
         })?;
         self.file.bytes(stored)
     }

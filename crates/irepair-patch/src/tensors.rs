@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use irepair_core::weights::{MAX_HEADER, disguise};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
@@ -13,8 +14,6 @@ use crate::{Error, Result};
 
 /// Bytes of a tensor held at a time; a multiple of every element size.
 pub(crate) const PIECE: usize = 1 << 20;
-/// The format's own limit on a header, in bytes.
-pub(crate) const MAX_HEADER: u64 = 100_000_000;
 
 /// An opened safetensors file: its header only.
 #[derive(Clone, Debug)]
@@ -146,23 +145,4 @@ pub(crate) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ 
 
 pub(crate) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     |source| irepair_core::Error::Io { action: "write", path: path.to_owned(), source }.into()
-}
-
-/// Names the usual things that lie where tensors should be.
-fn disguise(start: &[u8]) -> Option<&'static str> {
-    // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
-    if start.get(8) == Some(&b'{') {
-        return None;
-    }
-    match start {
-        [] => Some("the file is empty"),
-        s if s.starts_with(b"version https://git-lfs") => {
-            Some("a git-lfs pointer, not the weights: fetch the large file")
-        }
-        s if s.trim_ascii_start().starts_with(b"<") => {
-            Some("an HTML or XML page, not the weights: the download failed")
-        }
-        s if s.starts_with(b"PK") || s.starts_with(&[0x80]) => Some("a pickle checkpoint under a safetensors name"),
-        _ => None,
-    }
 }

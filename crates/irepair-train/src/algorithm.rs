@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use irepair_core::StepRecord;
+use irepair_core::{Scope, StepRecord};
 use irepair_model::{CausalLm, Gradients, add_gradients};
 use irepair_objective::Objective;
 use tch::Tensor;
@@ -65,8 +65,10 @@ impl Engine<'_> {
         model.train_only(&scope);
         let (mut loss, mut nll, mut kl) = (0.0, None, None);
         let mut gradients = Gradients::new();
-        for micro in &batch.micro {
-            let parts = forwards::loss(model, self.reference.as_ref(), &self.objective, micro)?;
+        // A second gradient of a slice is small beside a second text's activations; one of the whole model is not.
+        let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
+        for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
+            let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
             add_gradients(&mut gradients, model.gradients(&parts.total)?);
             loss += parts.total.double_value(&[]);
             nll = add(nll, parts.nll.as_ref());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use irepair_model::Parameter;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +62,46 @@ struct State {
     last_update: u64,
 }
 
+/// Elements updated at a time on a CPU.
+const PIECE: i64 = 1 << 17;
+
+/// One update of one parameter.
+struct Rule {
+    kind: OptimizerKind,
+    mode: StateMode,
+    /// Updates of this parameter, this one included.
+    n_updates: f64,
+    lr: f64,
+}
+
+impl Rule {
+    /// Changes `weights`, `square` and `mean` in place.
+    fn update(&self, mut weights: Tensor, gradient: &Tensor, mut square: Tensor, mean: Option<Tensor>) {
+        let lr = self.lr;
+        let debias = |rate: f64| 1.0 - rate.powf(self.n_updates);
+        match self.kind {
+            OptimizerKind::RmsProp { alpha, eps } => {
+                let _ = square.g_mul_scalar_(alpha).g_add_(&(gradient.square() * (1.0 - alpha)));
+                let corrected = match self.mode {
+                    StateMode::Debias => (square / debias(alpha)).sqrt(),
+                    StateMode::Keep | StateMode::Reset => square.sqrt(),
+                };
+                let _ = weights.g_sub_(&(gradient * lr / (corrected + eps)).to_kind(weights.kind()));
+            }
+            OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
+                let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());
+                let _ = mean.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
+                let _ = square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
+                let root = (square / debias(beta2)).sqrt() + eps;
+                if weight_decay != 0.0 {
+                    let _ = weights.g_mul_scalar_(1.0 - lr * weight_decay);
+                }
+                let _ = weights.g_sub_(&(mean * (lr / debias(beta1)) / root).to_kind(weights.kind()));
+            }
+        }
+    }
+}
+
 /// An optimizer over a model's parameters, by index. A parameter that gets no gradient is not touched in any way.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -93,10 +133,10 @@ impl Optimizer {
     fn update_one(&mut self, index: usize, weights: &mut Tensor, gradient: &Tensor, lr: f64) {
         let (kind, mode, now) = (self.kind, self.mode, self.n_calls);
         // Squared gradients underflow in half precision: state and arithmetic are float32 there too.
-        let gradient = gradient.to_kind(Kind::Float);
+        let zeros = || Tensor::zeros(gradient.size(), (Kind::Float, gradient.device()));
         let fresh = || State {
-            mean: matches!(kind, OptimizerKind::AdamW { .. }).then(|| gradient.zeros_like()),
-            square: gradient.zeros_like(),
+            mean: matches!(kind, OptimizerKind::AdamW { .. }).then(zeros),
+            square: zeros(),
             n_updates: 0,
             last_update: now,
         };
@@ -106,26 +146,14 @@ impl Optimizer {
         }
         state.n_updates += 1;
         state.last_update = now;
-        let n = state.n_updates as f64;
-        match kind {
-            OptimizerKind::RmsProp { alpha, eps } => {
-                let _ = state.square.g_mul_scalar_(alpha).g_add_(&(gradient.square() * (1.0 - alpha)));
-                let corrected = match mode {
-                    StateMode::Debias => (&state.square / (1.0 - alpha.powf(n))).sqrt(),
-                    StateMode::Keep | StateMode::Reset => state.square.sqrt(),
-                };
-                let _ = weights.g_sub_(&(gradient * lr / (corrected + eps)).to_kind(weights.kind()));
-            }
-            OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
-                let mean = state.mean.get_or_insert_with(|| gradient.zeros_like());
-                let _ = mean.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
-                let _ = state.square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
-                let root = (&state.square / (1.0 - beta2.powf(n))).sqrt() + eps;
-                if weight_decay != 0.0 {
-                    let _ = weights.g_mul_scalar_(1.0 - lr * weight_decay);
-                }
-                let _ = weights.g_sub_(&(&*mean * (lr / (1.0 - beta1.powf(n))) / root).to_kind(weights.kind()));
-            }
+        let rule = Rule { kind, mode, n_updates: state.n_updates as f64, lr };
+        // A piece at a time, so that what is computed on the way stays in the processor's cache; a GPU has none to speak of.
+        let n = if weights.device() == Device::Cpu { PIECE } else { weights.numel().max(1) as i64 };
+        let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
+        let mut means = state.mean.as_ref().map(parts);
+        for ((weights, gradient), square) in parts(weights).zip(parts(&gradient.contiguous())).zip(parts(&state.square))
+        {
+            rule.update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
         }
     }
 

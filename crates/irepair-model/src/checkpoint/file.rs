@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use irepair_core::fs::replace;
+use irepair_core::weights::disguise;
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
@@ -125,26 +126,6 @@ fn unreadable(path: &Path, error: SafeTensorError) -> Error {
         other => format!("not a safetensors file: {other}"),
     };
     Error::Unreadable { path: path.to_owned(), reason }
-}
-
-/// Names the usual things that lie where weights should be.
-fn disguise(bytes: &[u8]) -> Option<&'static str> {
-    // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
-    if bytes.get(8) == Some(&b'{') {
-        return None;
-    }
-    let start = &bytes[..bytes.len().min(64)];
-    match start {
-        [] => Some("the file is empty"),
-        s if s.starts_with(b"version https://git-lfs") => {
-            Some("a git-lfs pointer, not the weights: fetch the large file")
-        }
-        s if s.trim_ascii_start().starts_with(b"<") => {
-            Some("an HTML or XML page, not the weights: the download failed")
-        }
-        s if s.starts_with(b"PK") || s.starts_with(&[0x80]) => Some("a pickle checkpoint under a safetensors name"),
-        _ => None,
-    }
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use irepair_core::fs::read_to_string;
+use irepair_core::weights::weight_files;
 use memmap2::Mmap;
 use tch::{Device, Kind, Tensor};
 
 use super::file::{Parsed, map};
-use super::{INDEX, LoadReport, Shard, Source, Stored, WEIGHTS};
+use super::{LoadReport, Shard, Source, Stored};
 use crate::params::{Params, Spec, specs};
 use crate::{CausalLm, Error, ModelConfig, Result};
 
@@ -25,7 +25,7 @@ impl CausalLm {
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
         let mut config = ModelConfig::read(&dir.join("config.json"))?;
         let mut maps: Vec<(String, PathBuf, Mmap)> = Vec::new();
-        for file in shard_files(dir)? {
+        for (file, _) in weight_files(dir)? {
             let path = dir.join(&file);
             let map = map(&path)?;
             maps.push((file, path, map));
@@ -163,43 +163,6 @@ impl Loader<'_> {
             }
         }
         Ok(Shard { file: file.name.to_owned(), header: file.parsed.header.to_vec(), tensors })
-    }
-}
-
-/// The files that hold the weights of a directory.
-fn shard_files(dir: &Path) -> Result<Vec<String>> {
-    if dir.join(WEIGHTS).exists() {
-        return Ok(vec![WEIGHTS.to_owned()]);
-    }
-    let index = dir.join(INDEX);
-    if !index.exists() {
-        let pickle = dir.join("pytorch_model.bin");
-        if pickle.exists() {
-            let reason = "pickle checkpoints can run code when opened and are not read".to_owned();
-            return Err(Error::Unreadable { path: pickle, reason });
-        }
-        return Err(Error::MissingFile { path: dir.join(WEIGHTS) });
-    }
-    let broken = |reason: String| Error::Unreadable { path: index.clone(), reason };
-    let json: serde_json::Value =
-        serde_json::from_str(&read_to_string(&index)?).map_err(|e| broken(format!("not JSON: {e}")))?;
-    let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
-    let mut files: Vec<String> = Vec::new();
-    for file in map.values() {
-        let name = file.as_str().unwrap_or_default();
-        // A shard is a file of this directory: anything with a path in it could reach outside.
-        if Path::new(name).file_name().is_none_or(|n| n != name) || !name.ends_with(".safetensors") {
-            return Err(broken(format!("shard name `{name}` is not a safetensors file of this directory")));
-        }
-        if !files.iter().any(|f| f == name) {
-            files.push(name.to_owned());
-        }
-    }
-    files.sort();
-    match files.iter().map(|f| dir.join(f)).find(|f| !f.exists()) {
-        Some(path) => Err(Error::MissingFile { path }),
-        None if files.is_empty() => Err(broken("`weight_map` is empty".into())),
-        None => Ok(files),
     }
 }
 

@@ -13,9 +13,6 @@ mod save;
 
 pub use file::{read_tensors, write_tensors};
 
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-
 /// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are none.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {

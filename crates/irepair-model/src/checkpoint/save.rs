@@ -6,10 +6,11 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use irepair_core::fs::{replace, write_atomic};
+use irepair_core::weights::WEIGHTS;
 use tch::Tensor;
 
 use super::file::{PIECE, Parsed, bytes_of, map, pieces};
-use super::{Shard, Source, Stored, WEIGHTS, write_tensors};
+use super::{Shard, Source, Stored, write_tensors};
 use crate::{CausalLm, Error, Result};
 
 impl CausalLm {
