@@ -104,7 +104,7 @@ fn every_benchmark_of_general_performance_is_one_flag() {
         assert_eq!(metric["version"], 1, "{key}");
     }
     assert!(metrics["token_perplexity"]["definition"].as_str().unwrap().contains("(WIKI)"));
-    assert_eq!(metrics["word_perplexity"]["n"], 22, "words and signs of both pages, their ends too");
+    assert_eq!(metrics["word_perplexity"]["n"], 23, "12 and 11: words, signs and the ends of both pages");
 
     // Documents with marked ends are no WikiText: their perplexity goes by its own definition, and there are no pages.
     let own: serde_json::Value =
@@ -115,6 +115,54 @@ fn every_benchmark_of_general_performance_is_one_flag() {
         own["token_perplexity"]["definition"],
         "exp of the mean NLL of running text, windows of 48 tokens, stride 48"
     );
+}
+
+#[test]
+fn what_cannot_be_measured_is_missing_or_refused_and_never_a_panic() {
+    let dir = workshop();
+    put("empty.txt", "");
+    put("blank.txt", " \n\n \n");
+    put("one.txt", "a");
+    put("one-page.txt", " = = \n = T =");
+    for (flag, file, said) in [
+        ("wikitext", "empty.txt", "is empty"),
+        ("wikitext", "blank.txt", "no texts"),
+        ("wikitext", "one.txt", "no text of two tokens or more"),
+        ("blimp", "blank.txt", "no minimal pairs"),
+        ("hellaswag", "blank.txt", "no questions"),
+        ("f1", "blank.txt", "no prompts with continuations"),
+        ("lambada", "blank.txt", "no texts"),
+        ("blimp", "one.txt", "JSON"),
+        ("hellaswag", "prompts.jsonl", "wrong `ctx`"),
+        ("f1", "prompts.jsonl", "wrong `continuation`"),
+    ] {
+        let (code, error) = refuse(&irepair(dir, &format!("eval --model base --{flag} {file}")));
+        assert!(code == 4 && error.contains(said), "--{flag} {file}: {error}");
+    }
+    // Texts over the context of 48 tokens: cut into pieces, cut on the left, or failed and counted.
+    let long = "Anna met Tom at the mill ".repeat(40);
+    put("long-blimp.jsonl", &format!("{{\"sentence_good\":\"{long}\",\"sentence_bad\":\"\"}}\n"));
+    put(
+        "long-hella.jsonl",
+        &format!(
+            "{{\"ctx\":\"{long}\",\"endings\":[\"{long}\"],\"label\":0}}\n{{\"ctx\":\"\",\"endings\":[\"\"],\"label\":0}}\n{{\"ctx\":\"{long}\",\"endings\":[\"a\"],\"label\":0}}\n"
+        ),
+    );
+    put(
+        "long-f1.jsonl",
+        &format!("{{\"prompt\":\"{long}\",\"continuation\":\"x\"}}\n{{\"prompt\":\"\",\"continuation\":\"x\"}}\n"),
+    );
+    put("long.jsonl", &format!("{{\"text\":\"{long}\"}}\n{{\"text\":\"a {}\"}}\n", "x".repeat(60)));
+    let eval = "eval --model base --wikitext one-page.txt --lambada long.jsonl --blimp long-blimp.jsonl --hellaswag long-hella.jsonl --f1 long-f1.jsonl --prompt-tokens 8 --json";
+    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    let counts = |key: &str| ["n", "n_failed"].map(|n| measured["metrics"][key][n].as_u64().unwrap());
+    assert_eq!(counts("blimp_accuracy"), [0, 1]);
+    assert!(measured["metrics"]["blimp_accuracy"]["value"].is_null());
+    assert_eq!((counts("hellaswag_accuracy"), counts("hellaswag_accuracy_by_bytes")), ([1, 2], [1, 2]));
+    assert_eq!((counts("token_f1"), counts("cloze_accuracy")), ([1, 1], [1, 1]));
+    assert_eq!(counts("word_perplexity")[1], 0);
+    let (code, error) = refuse(&irepair(dir, "eval --model base --wikitext wiki-that-is-not-there.txt"));
+    assert!(code == 4 && error.contains("wiki-that-is-not-there.txt"), "{error}");
 }
 
 #[test]
