@@ -7,7 +7,7 @@ use irepair_config::RelearnOptions;
 use irepair_data::{Lexicon, TokenPair, read_prompts};
 use irepair_eval::{Generation, Metrics, toxicity};
 use irepair_model::CausalLm;
-use irepair_train::{Engine, RepairData, Settings};
+use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 use serde::Serialize;
 
 use crate::progress;
@@ -80,7 +80,8 @@ fn learn(
         n_steps: options.epochs().saturating_mul(texts.len().div_ceil(options.batch_size()) as u64),
         batch_size: options.batch_size(),
         lr: options.lr(),
-        // A warm-up longer than the shortest run would make its learning rate another one.
+        // A run of three steps knows no warm-up, and without one RMSprop's first steps are ten times the learning rate.
+        optimizer: OptimizerKind::adamw(0.0),
         warmup_steps: 0,
         seed: options.seed(),
         ..Settings::default()
@@ -112,7 +113,7 @@ fn table(points: &[Point], options: &RelearnOptions) -> anyhow::Result<()> {
     let definition = points.first().and_then(|p| p.metrics.get(TOX)).map_or("", |tox| &tox.definition);
     let (epochs, lr, batch) = (options.epochs(), options.lr(), options.batch_size());
     print(&format!(
-        "after {epochs} epoch(s) of the first texts of the file, every parameter, lr {lr}, {batch} texts a step, each number of \
+        "after {epochs} epoch(s) of the first texts of the file, every parameter, AdamW, lr {lr}, {batch} texts a step, each number of \
          texts from the model as given\n{TOX}: {definition}\n"
     ))
 }

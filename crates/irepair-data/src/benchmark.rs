@@ -136,7 +136,7 @@ pub fn read_running_text(path: &Path) -> Result<RunningText> {
     }
     let mut source = Lines::open(path)?;
     let mut lines = Vec::new();
-    while let Some(line) = source.next() {
+    for line in source.by_ref() {
         lines.push(line?.1);
     }
     if lines.iter().any(|line| line.trim_end() == END_OF_TEXT) {
