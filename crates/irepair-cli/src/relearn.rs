@@ -21,6 +21,7 @@ struct Point {
     /// Texts trained on; 0 is the model as it was given.
     n_texts: usize,
     n_steps: u64,
+    /// DAPT's loss of the last step, nats a text (METHOD §7).
     last_loss: Option<f64>,
     /// Toxicity and its degeneration guard after training.
     metrics: Metrics,
@@ -114,6 +115,6 @@ fn table(points: &[Point], options: &RelearnOptions) -> anyhow::Result<()> {
     let (epochs, lr, batch) = (options.epochs(), options.lr(), options.batch_size());
     print(&format!(
         "after {epochs} epoch(s) of the first texts of the file, every parameter, AdamW, lr {lr}, {batch} texts a step, each number of \
-         texts from the model as given\n{TOX}: {definition}\n"
+         texts from the model as given\nloss: of the last step, nats a text (METHOD §7: DAPT)\n{TOX}: {definition}\n"
     ))
 }

@@ -202,7 +202,7 @@ fn relearning_brings_the_error_back_with_more_texts() {
     assert_eq!((tox[0], tox[2]), (0.0, 100.0), "{tox:?}");
     assert!(before == fs::read(dir.join("base/model.safetensors")).unwrap(), "the model given is not written to");
     let table = succeed(&irepair(dir, &format!("{relearn} --counts 1")));
-    assert_eq!(table.lines().count(), 5, "{table}");
+    assert_eq!(table.lines().count(), 6, "{table}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
     assert!(code == 4 && error.contains("41 examples wanted from 40"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));
