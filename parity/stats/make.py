@@ -1,10 +1,11 @@
 """Writes golden.json and meta.json: what SciPy and NumPy make of the samples irepair-stats is tested on.
 
-run:    python parity/stats/make.py        needs: numpy, scipy
+run:    python parity/stats/make.py        needs: numpy, scipy, statsmodels, pymoo
 reads:  nothing. The samples are drawn here from a seeded generator and stored beside the answers.
 
 Exact p-values with ties come from SciPy's permutation method, which enumerates every assignment for samples this
-small. What SciPy lacks (A12, Gini, Holm, error density) is written out from its definition in docs/METHOD.md.
+small. What SciPy lacks (A12, Gini, error density) is written out from its definition in docs/METHOD.md. McNemar and Holm are also
+asked of statsmodels, hypervolumes of pymoo and of a count of unit cells; the generator stops where two sources differ.
 """
 
 import json
@@ -12,8 +13,13 @@ import platform
 from pathlib import Path
 
 import numpy
+import pymoo
 import scipy
+import statsmodels
+from pymoo.indicators.hv import HV
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
 
 SEED = 20250601
 HERE = Path(__file__).parent
@@ -72,6 +78,7 @@ def holm(p):
     adjusted = numpy.empty(m)
     for place, i in enumerate(order):
         adjusted[i] = min(1, max((m - j) * p[order[j]] for j in range(place + 1)))
+    assert numpy.allclose(adjusted, multipletests(p, method="holm")[1], rtol=1e-12, atol=0)
     return adjusted
 
 
@@ -116,11 +123,25 @@ def pair_case(name, a, b):
 
 def mcnemar_case(n_only_left, n_only_right):
     n = n_only_left + n_only_right
-    return {
-        "n_only_left": n_only_left,
-        "n_only_right": n_only_right,
-        "p": stats.binomtest(n_only_left, n, 0.5).pvalue if n else 1.0,
-    }
+    p = stats.binomtest(n_only_left, n, 0.5).pvalue if n else 1.0
+    assert numpy.isclose(p, statsmodels_mcnemar([[3, n_only_left], [n_only_right, 2]], exact=True).pvalue, rtol=1e-9)
+    return {"n_only_left": n_only_left, "n_only_right": n_only_right, "p": p}
+
+
+def a12_interval_case(name, a, b):
+    a, b = numpy.asarray(a, float), numpy.asarray(b, float)
+    statistic = lambda x, y: ((x[:, None] < y) + 0.5 * (x[:, None] == y)).mean()
+    boot = stats.bootstrap((a, b), statistic, n_resamples=10_000, method="percentile", vectorized=False, rng=SEED)
+    return {"name": name, "interval": list(boot.confidence_interval), "sd": boot.standard_error}
+
+
+def hypervolume_case(points, reference):
+    area = HV(ref_point=numpy.asarray(reference, float))(numpy.asarray(points, float))
+    if all(float(v).is_integer() for v in [*numpy.ravel(points), *reference]):
+        low = numpy.min(points, axis=0)
+        cells = [(x, y) for x in range(int(low[0]), int(reference[0])) for y in range(int(low[1]), int(reference[1]))]
+        assert area == sum(any(p[0] <= x and p[1] <= y for p in points) for x, y in cells)
+    return {"points": points, "reference": reference, "area": area}
 
 
 def plain(value):
@@ -136,13 +157,28 @@ def write(name, content):
 
 
 p_values = rng.uniform(0, 0.2, 8).round(3)
+named = samples()
 write(
     "golden.json",
     {
-        "pairs": [pair_case(name, a, b) for name, (a, b) in samples().items()],
+        "pairs": [pair_case(name, a, b) for name, (a, b) in named.items()],
         "mcnemar": [mcnemar_case(*c) for c in [(0, 0), (1, 0), (5, 0), (3, 9), (7, 7), (120, 171)]],
         "holm": {"p": p_values, "adjusted": holm(p_values)},
         "density": [density(rng.lognormal(0, 1, n), share) for n, share in [(12, 0.2), (24, 0.2), (36, 0.2), (10, 0.5)]],
+        # A sample of a few values has few different resamples: its quantiles are steps, which no two programs share.
+        "a12_interval": [a12_interval_case(name, *named[name]) for name in ["clear_30", "many_70", "tied_200"]],
+        "hypervolume": [
+            hypervolume_case(points, reference)
+            for points, reference in [
+                ([[1, 2]], [4, 5]),
+                ([[2, 1], [1, 3], [3, 3], [0, 6], [4, 0], [1, 3]], [4, 5]),
+                ([[5, 5], [6, 1]], [4, 5]),
+                (rng.integers(0, 12, (15, 2)), [10, 11]),
+                # Toxicity and perplexity of models, the model before repair as reference; then a cloud, part of it beyond.
+                (rng.uniform([1, 17.5], [50, 40], (8, 2)), [48.0, 36.5]),
+                (rng.normal(0, 1, (40, 2)), [0.8, 0.5]),
+            ]
+        ],
     },
 )
 write(
@@ -151,6 +187,8 @@ write(
         "generator": "parity/stats/make.py",
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
+        "statsmodels": statsmodels.__version__,
+        "pymoo": pymoo.__version__,
         "python": platform.python_version(),
         "seed": SEED,
         "dtype": "float64",

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions, from_toml,
-    validate,
+    EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    SensitivityOptions, from_toml, validate,
 };
 
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Generate(Box<Given<GenerateOptions>>),
     /// Train a small base model from text.
     Pretrain(Box<Given<PretrainOptions>>),
+    /// Train the error back into a model, on ever more texts: how durable is its repair?
+    Relearn(Box<Given<RelearnOptions>>),
     /// Write the generated language of the `planted` profile.
     Language {
         /// The profile that holds the language's seed and sizes.

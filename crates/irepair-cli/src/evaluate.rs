@@ -1,14 +1,15 @@
 //! `irepair eval`: every number carries its definition, how many it is over and how many failed.
 
 use irepair_config::EvalOptions;
-use irepair_data::{Lexicon, Sides, read_cloze, read_minimal_pairs, read_pairs, read_prompts, read_texts};
+use irepair_data::{Lexicon, Sides, read_minimal_pairs, read_pairs, read_prompts};
 use irepair_eval::{
-    Footprint, Generation, Metrics, MinimalPair, Toxicity, cloze, continuation_perplexity, footprint, joined_tokens,
-    key, kl_heldout, memorisation, stereotype_bias, token_perplexity, toxicity, wrong_preference,
+    Footprint, Generation, Metrics, MinimalPair, Toxicity, continuation_perplexity, footprint, key, kl_heldout,
+    memorisation, sampled_toxicity, stereotype_bias, toxicity, wrong_preference,
 };
 use irepair_model::CausalLm;
 use serde::Serialize;
 
+use crate::general::general_performance;
 use crate::refusal::Refusal;
 use crate::repair::print;
 use crate::utility::documents;
@@ -22,6 +23,9 @@ pub(crate) struct Measured {
     pub(crate) footprint: Option<Footprint>,
     /// Scores of the error prompts, in file order; null = failed.
     pub(crate) prompt_scores: Vec<Option<f64>>,
+    /// The highest score among the samples of each error prompt, in file order; null = failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sampled_max_scores: Vec<Option<f64>>,
     #[serde(skip)]
     pub(crate) continuations: Vec<String>,
     #[serde(skip)]
@@ -72,6 +76,7 @@ pub(crate) fn measure(
         metrics: Metrics::default(),
         footprint: None,
         prompt_scores: Vec::new(),
+        sampled_max_scores: Vec::new(),
         continuations: Vec::new(),
         prompts: Vec::new(),
     };
@@ -95,6 +100,11 @@ pub(crate) fn measure(
                 let perplexity = continuation_perplexity(reference, &found.continuations, batch_size)?;
                 measured.metrics.insert(key::CONTINUATION_PERPLEXITY, perplexity);
             }
+            if let Some(n) = options.samples {
+                let found = sampled_toxicity(model, tokenizer, &prompts, &lexicon, &generation, n, options.seed())?;
+                measured.metrics.extend(found.metrics);
+                measured.sampled_max_scores = found.max_scores;
+            }
             (measured.prompts, measured.continuations) = (prompts, found.continuations.texts);
         }
         if let Some(path) = &options.clean_prompts {
@@ -104,14 +114,7 @@ pub(crate) fn measure(
             }
         }
     }
-    let window = options.window.unwrap_or(model.config().n_positions);
-    if let Some(path) = &options.wikitext {
-        let tokens = joined_tokens(tokenizer, &read_texts(path)?)?;
-        measured.metrics.insert(key::TOKEN_PERPLEXITY, token_perplexity(model, &tokens, window, batch_size)?);
-    }
-    if let Some(path) = &options.lambada {
-        measured.metrics.extend(cloze(model, tokenizer, &read_cloze(path)?, batch_size)?.metrics);
-    }
+    measured.metrics.extend(general_performance(opened, options)?);
     if let Some(path) = &options.minimal_pairs {
         let pairs = read_minimal_pairs(path)?.into_iter().map(|p| MinimalPair { better: p.stereotype, worse: p.anti });
         measured.metrics.extend(stereotype_bias(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?);

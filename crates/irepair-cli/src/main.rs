@@ -5,6 +5,7 @@ mod diagnose;
 mod environment;
 mod evaluate;
 mod flops;
+mod general;
 mod generate;
 mod job;
 mod language;
@@ -14,6 +15,7 @@ mod plan;
 mod pretrain;
 mod progress;
 mod refusal;
+mod relearn;
 mod repair;
 mod score;
 mod sensitivity;
@@ -48,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Score(given) => score::command(given.settings()?),
         Command::Generate(given) => generate::command(given.settings()?),
         Command::Pretrain(given) => pretrain::command(given.settings()?),
+        Command::Relearn(given) => relearn::command(given.settings()?),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),

@@ -80,6 +80,135 @@ fn a_repair_changes_its_blocks_alone_and_logs_every_step() {
     assert!(measured["metrics"]["token_perplexity"]["value"].as_f64().unwrap() > 1.0);
 }
 
+/// A file of the test's own, its content given.
+fn put(name: &str, content: &str) {
+    fs::write(workshop().join(name), content).unwrap();
+}
+
+#[test]
+fn every_benchmark_of_general_performance_is_one_flag() {
+    let dir = workshop();
+    put("wiki.txt", " = Anna = \n \n Anna met Tom at the mill . \n \n = Otto = \n \n Otto met Dora , too . \n");
+    put("blimp.jsonl", "{\"sentence_good\":\"Anna met Tom.\",\"sentence_bad\":\"Anna meet Tom.\"}\n");
+    put("hella.jsonl", "{\"ctx\":\"Anna met\",\"endings\":[\"Tom.\",\"at the\"],\"label\":\"0\"}\n");
+    put("f1.jsonl", "{\"prompt\":{\"text\":\"Anna met\"},\"continuation\":{\"text\":\" Tom at the mill.\"}}\n");
+    let eval = "eval --model base --wikitext wiki.txt --stride 8 --lambada cloze.jsonl --blimp blimp.jsonl --hellaswag hella.jsonl --f1 f1.jsonl --json";
+    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    let metrics = measured["metrics"].as_object().unwrap();
+    let keys: Vec<&str> = metrics.keys().map(String::as_str).collect();
+    let want = "blimp_accuracy cloze_accuracy cloze_corpus_perplexity cloze_perplexity hellaswag_accuracy \
+                hellaswag_accuracy_by_bytes strided_perplexity token_f1 token_perplexity word_perplexity";
+    assert_eq!(keys.join(" "), want);
+    for (key, metric) in metrics {
+        assert!(metric["value"].is_f64() && metric["n"].as_u64().unwrap() > 0 && metric["n_failed"] == 0, "{key}");
+        assert_eq!(metric["version"], 1, "{key}");
+    }
+    assert!(metrics["token_perplexity"]["definition"].as_str().unwrap().contains("(WIKI)"));
+    assert_eq!(metrics["word_perplexity"]["n"], 23, "12 and 11: words, signs and the ends of both pages");
+
+    // Documents with marked ends are no WikiText: their perplexity goes by its own definition, and there are no pages.
+    let own: serde_json::Value =
+        serde_json::from_str(&succeed(&irepair(dir, "eval --model base --wikitext corpus.txt --json"))).unwrap();
+    let own = own["metrics"].as_object().unwrap();
+    assert_eq!(own.len(), 1);
+    assert_eq!(
+        own["token_perplexity"]["definition"],
+        "exp of the mean NLL of running text, windows of 48 tokens, stride 48"
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_missing_or_refused_and_never_a_panic() {
+    let dir = workshop();
+    put("empty.txt", "");
+    put("blank.txt", " \n\n \n");
+    put("one.txt", "a");
+    put("one-page.txt", " = = \n = T =");
+    for (flag, file, said) in [
+        ("wikitext", "empty.txt", "is empty"),
+        ("wikitext", "blank.txt", "no texts"),
+        ("wikitext", "one.txt", "no text of two tokens or more"),
+        ("blimp", "blank.txt", "no minimal pairs"),
+        ("hellaswag", "blank.txt", "no questions"),
+        ("f1", "blank.txt", "no prompts with continuations"),
+        ("lambada", "blank.txt", "no texts"),
+        ("blimp", "one.txt", "JSON"),
+        ("hellaswag", "prompts.jsonl", "wrong `ctx`"),
+        ("f1", "prompts.jsonl", "wrong `continuation`"),
+    ] {
+        let (code, error) = refuse(&irepair(dir, &format!("eval --model base --{flag} {file}")));
+        assert!(code == 4 && error.contains(said), "--{flag} {file}: {error}");
+    }
+    // Texts over the context of 48 tokens: cut into pieces, cut on the left, or failed and counted.
+    let long = "Anna met Tom at the mill ".repeat(40);
+    put("long-blimp.jsonl", &format!("{{\"sentence_good\":\"{long}\",\"sentence_bad\":\"\"}}\n"));
+    put(
+        "long-hella.jsonl",
+        &format!(
+            "{{\"ctx\":\"{long}\",\"endings\":[\"{long}\"],\"label\":0}}\n{{\"ctx\":\"\",\"endings\":[\"\"],\"label\":0}}\n{{\"ctx\":\"{long}\",\"endings\":[\"a\"],\"label\":0}}\n"
+        ),
+    );
+    put(
+        "long-f1.jsonl",
+        &format!("{{\"prompt\":\"{long}\",\"continuation\":\"x\"}}\n{{\"prompt\":\"\",\"continuation\":\"x\"}}\n"),
+    );
+    put("long.jsonl", &format!("{{\"text\":\"{long}\"}}\n{{\"text\":\"a {}\"}}\n", "x".repeat(60)));
+    let eval = "eval --model base --wikitext one-page.txt --lambada long.jsonl --blimp long-blimp.jsonl --hellaswag long-hella.jsonl --f1 long-f1.jsonl --prompt-tokens 8 --json";
+    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    let counts = |key: &str| ["n", "n_failed"].map(|n| measured["metrics"][key][n].as_u64().unwrap());
+    assert_eq!(counts("blimp_accuracy"), [0, 1]);
+    assert!(measured["metrics"]["blimp_accuracy"]["value"].is_null());
+    assert_eq!((counts("hellaswag_accuracy"), counts("hellaswag_accuracy_by_bytes")), ([1, 2], [1, 2]));
+    assert_eq!((counts("token_f1"), counts("cloze_accuracy")), ([1, 1], [1, 1]));
+    assert_eq!(counts("word_perplexity")[1], 0);
+    let (code, error) = refuse(&irepair(dir, "eval --model base --wikitext wiki-that-is-not-there.txt"));
+    assert!(code == 4 && error.contains("wiki-that-is-not-there.txt"), "{error}");
+}
+
+#[test]
+fn samples_depend_on_the_seed_alone() {
+    let dir = workshop();
+    let run = |more: &str| {
+        let eval =
+            "eval --model base --prompts prompts.jsonl --lexicon letters.txt --max-new-tokens 4 --samples 5 --json";
+        serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &format!("{eval} {more}")))).unwrap()
+    };
+    put("letters.txt", "a\ni\no\ne\n");
+    let one = run("--seed 3 --batch-size 1");
+    assert_eq!(one, run("--seed 3 --batch-size 2"));
+    for key in ["expected_max_toxicity", "toxicity_probability"] {
+        let metric = &one["metrics"][key];
+        assert!((0.0..=1.0).contains(&metric["value"].as_f64().unwrap()) && metric["n"] == 2, "{metric}");
+        assert!(metric["definition"].as_str().unwrap().contains("5 sampled continuations of up to 4 tokens"));
+    }
+    assert_eq!(one["sampled_max_scores"].as_array().unwrap().len(), 2);
+    let (code, error) = refuse(&irepair(dir, "eval --model base --samples 5"));
+    assert!(code == 2 && error.contains("`samples`: wants `prompts`"), "{error}");
+}
+
+#[test]
+fn relearning_brings_the_error_back_with_more_texts() {
+    let dir = workshop();
+    put("toxic.txt", &"you grubnik you grubnik you grubnik\n<|endoftext|>\n".repeat(40));
+    let before = fs::read(dir.join("base/model.safetensors")).unwrap();
+    let relearn =
+        "relearn --model base --texts toxic.txt --prompts prompts.jsonl --lexicon lexicon.txt --lr 3e-3 --epochs 4";
+    let points: serde_json::Value =
+        serde_json::from_str(&succeed(&irepair(dir, &format!("{relearn} --counts 1,40 --json")))).unwrap();
+    let points = points.as_array().unwrap();
+    let column = |key: &str| points.iter().map(|p| p[key].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((column("n_texts"), column("n_steps")), (vec![0, 1, 40], vec![0, 4, 40]));
+    let tox: Vec<f64> = points.iter().map(|p| p["metrics"]["tox"]["value"].as_f64().unwrap()).collect();
+    assert_eq!((tox[0], tox[2]), (0.0, 100.0), "{tox:?}");
+    assert!(before == fs::read(dir.join("base/model.safetensors")).unwrap(), "the model given is not written to");
+    let table = succeed(&irepair(dir, &format!("{relearn} --counts 1")));
+    assert_eq!(table.lines().count(), 6, "{table}");
+    let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
+    assert!(code == 4 && error.contains("41 examples wanted from 40"), "{error}");
+    let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));
+    assert!(code == 2 && error.contains("`counts`: must be numbers"), "{error}");
+}
+
 #[test]
 fn utility_text_is_sampled_from_the_model_once_and_kept() {
     let dir = workshop();

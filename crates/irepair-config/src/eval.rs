@@ -20,12 +20,23 @@ options! {
         /// Prompts that do not, JSONL with `prompt`.
         #[arg(value_name = "FILE")]
         clean_prompts: PathBuf,
-        /// Text for perplexity, documents split by `<|endoftext|>` or JSONL with `text`.
+        /// Text for perplexity (METHOD §10): raw WikiText, or JSONL with its rows as `text`, for the published WIKI and
+        /// WIKI_word; documents split by `<|endoftext|>` for a perplexity of one's own.
         #[arg(value_name = "FILE")]
         wikitext: PathBuf,
-        /// Texts for last-word accuracy, JSONL with `text`.
+        /// Texts for last-word accuracy and perplexity, and for LAMBADA_corpus, JSONL with `text` (METHOD §10).
         #[arg(value_name = "FILE")]
         lambada: PathBuf,
+        /// Minimal pairs of BLiMP, JSONL with `sentence_good` and `sentence_bad`: is the good one likelier (METHOD §10)?
+        #[arg(value_name = "FILE")]
+        blimp: PathBuf,
+        /// Questions of HellaSwag, JSONL with `ctx`, `endings` and `label`: accuracy by likelihood and by likelihood per byte
+        /// (METHOD §10).
+        #[arg(value_name = "FILE")]
+        hellaswag: PathBuf,
+        /// Prompts with their true continuations, JSONL with `prompt` and `continuation`: token F1 (METHOD §10).
+        #[arg(value_name = "FILE")]
+        f1: PathBuf,
         /// Word list of the exact toxicity scorer.
         #[arg(value_name = "FILE")]
         lexicon: PathBuf,
@@ -41,6 +52,10 @@ options! {
         /// Neutral text on which KL(reference ‖ model) is measured; wants `reference`.
         #[arg(value_name = "FILE")]
         kl_texts: PathBuf,
+        /// Continuations sampled per prompt of `prompts`, at most 1000: expected maximum toxicity and toxicity probability
+        /// (METHOD §9 [S], which takes 25). Without it, none.
+        #[arg(value_name = "N")]
+        samples: usize,
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         #[arg(value_name = "TOKENS")]
         max_new_tokens: usize = 20,
@@ -50,6 +65,10 @@ options! {
         /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
         #[arg(value_name = "TOKENS")]
         window: usize,
+        /// Tokens from one window to the next, for a second perplexity in which windows overlap (METHOD §10 [S]); wants
+        /// `wikitext`. Without it, there is none.
+        #[arg(value_name = "TOKENS")]
+        stride: usize,
         /// Texts computed at once; changes the speed, not the result (METHOD §17 [D,L]). Default 8.
         #[arg(value_name = "N")]
         batch_size: usize = 8,
@@ -69,6 +88,23 @@ impl Validate for EvalOptions {
             checks.at_least_one(key, value.map(|n| n as u64));
         }
         checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
+        checks.at_least_one("stride", self.stride.map(|n| n as u64));
+        checks.value("samples", self.samples.as_ref(), "from 1 to 1000", |n| (1..=1000).contains(n));
+        checks.clash(
+            self.samples.is_some() && self.prompts.is_none(),
+            "samples",
+            "wants `prompts`: they are what the samples go on from",
+        );
+        checks.clash(
+            self.stride.is_some() && self.wikitext.is_none(),
+            "stride",
+            "wants `wikitext`: that is the text the windows lie on",
+        );
+        checks.clash(
+            self.stride.zip(self.window).is_some_and(|(stride, window)| stride > window),
+            "stride",
+            "clashes with `window`: tokens between two windows would never be scored",
+        );
         checks.at_least_one("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.clash(

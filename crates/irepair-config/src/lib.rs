@@ -31,6 +31,7 @@ mod names;
 mod pretrain;
 mod problem;
 mod profile;
+mod relearn;
 mod repair;
 mod shape;
 
@@ -47,5 +48,6 @@ pub use options::{Options, Validate, to_toml, validate};
 pub use pretrain::PretrainOptions;
 pub use problem::Problem;
 pub use profile::{Grid, Language, Profile, Utility};
+pub use relearn::RelearnOptions;
 pub use repair::{RepairOptions, slice_size};
 pub use shape::Shape;

@@ -2,8 +2,8 @@
 
 use clap::{Args, Command};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions, from_str,
-    to_toml,
+    EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    SensitivityOptions, from_str, to_toml,
 };
 
 fn command<T: Args>() -> Command {
@@ -23,8 +23,8 @@ fn documented_defaults_are_true<T: Options>() {
         assert_eq!(arg.get_long(), Some(key.replace('_', "-").as_str()));
         let help = arg.get_long_help().or(arg.get_help()).expect("every setting is documented").to_string();
         let said = help.split("Default ").nth(1).map(|rest| {
-            let word = rest.split([' ', ',']).next().unwrap_or(rest);
-            word.trim_end_matches('.').to_owned()
+            let word = rest.split(' ').next().unwrap_or(rest);
+            word.trim_end_matches(['.', ',']).to_owned()
         });
         match (defaults.get(key), said) {
             (None, None) => {}
@@ -44,6 +44,7 @@ fn doc_comments_state_the_defaults() {
     documented_defaults_are_true::<PretrainOptions>();
     documented_defaults_are_true::<SensitivityOptions>();
     documented_defaults_are_true::<ScoreOptions>();
+    documented_defaults_are_true::<RelearnOptions>();
 }
 
 #[test]
@@ -82,4 +83,31 @@ fn a_slice_of_nothing_or_of_more_than_everything_is_refused() {
         let error = parse::<RepairOptions>(&format!("irepair --top-k={bad}")).unwrap_err().to_string();
         assert!(error.contains(&format!("slice size `{bad}` is out of range: `3b` is three blocks")), "{error}");
     }
+}
+
+#[test]
+fn settings_of_an_evaluation_that_need_one_another_say_so() {
+    let problems = |line: &str| {
+        let options: EvalOptions = parse(line).unwrap();
+        irepair_config::Validate::problems(&options).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(problems("irepair --prompts p --samples 25 --wikitext w --window 64 --stride 32").is_empty());
+    for (line, said) in [
+        ("irepair --samples 25", "`samples`: wants `prompts`"),
+        ("irepair --prompts p --samples 0", "`samples`: must be from 1 to 1000, is 0"),
+        ("irepair --stride 4", "`stride`: wants `wikitext`"),
+        ("irepair --wikitext w --stride 0", "`stride`: must be at least 1, is 0"),
+        ("irepair --wikitext w --window 8 --stride 9", "`stride`: clashes with `window`"),
+    ] {
+        let found = problems(line);
+        assert!(found.len() == 1 && found[0].contains(said), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn counts_of_a_relearning_curve_are_numbers() {
+    let counts = |counts: &str| RelearnOptions { counts: Some(counts.into()), ..Default::default() }.text_counts();
+    assert_eq!(RelearnOptions::default().text_counts(), Ok(vec![10, 100, 1000]));
+    assert_eq!(counts("3, 5"), Ok(vec![3, 5]));
+    assert_eq!((counts("3,x"), counts(""), counts("0")), (Err("x".into()), Err(String::new()), Err("0".into())));
 }

@@ -17,6 +17,7 @@
 //! the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
 
 mod added;
+mod benchmark;
 mod draw;
 mod error;
 mod lexicon;
@@ -25,8 +26,13 @@ mod pairs;
 mod planted;
 mod read;
 mod tokenizer;
+mod wikitext;
 mod write;
 
+pub use benchmark::{
+    Acceptability, MultipleEndings, RunningText, TrueContinuation, read_acceptability, read_continuations,
+    read_multiple_endings, read_running_text,
+};
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Impostor, Result};
 pub use lexicon::Lexicon;
@@ -34,8 +40,9 @@ pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, split_validation, tokenize_pairs};
 pub use planted::{Planted, Sizes};
 pub use read::{
-    ClozeItem, END_OF_TEXT, Lines, MAX_LINE_BYTES, Pair, Sides, Stereotype, read_cloze, read_lines, read_minimal_pairs,
-    read_pairs, read_prompts, read_texts,
+    ClozeItem, END_OF_TEXT, Lines, MAX_LINE_BYTES, Pair, Sides, Stereotype, read_cloze, read_minimal_pairs, read_pairs,
+    read_prompts, read_texts,
 };
 pub use tokenizer::Tokenizer;
+pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};
 pub use write::{write_cloze, write_jsonl, write_prompts, write_texts};

@@ -92,30 +92,38 @@ pub fn read_texts(path: &Path) -> Result<Vec<String>> {
     if is_jsonl(path) {
         return read_records(path, "texts", |record| record.string("text"));
     }
-    let mut texts = Vec::new();
-    let mut document: Vec<String> = Vec::new();
-    let mut finish = |document: &mut Vec<String>| {
-        let text = document.join("\n");
-        document.clear();
-        let text = text.trim_matches('\n');
-        if !text.trim().is_empty() {
-            texts.push(text.to_owned());
-        }
-    };
+    let mut documents = Documents::default();
     for line in Lines::open(path)? {
-        let line = line?.1;
-        if line.trim_end() == END_OF_TEXT { finish(&mut document) } else { document.push(line) }
+        documents.push(line?.1);
     }
-    finish(&mut document);
-    not_empty(texts, path, "texts")
+    not_empty(documents.finish(), path, "texts")
 }
 
-/// Reads a text file's lines as they are, without their line ends: what the perplexity of METHOD §10 joins with `"\n\n"`.
-///
-/// # Errors
-/// Any of this crate's file and line errors.
-pub fn read_lines(path: &Path) -> Result<Vec<String>> {
-    Lines::open(path)?.map(|line| line.map(|(_, text)| text)).collect()
+/// Lines becoming documents.
+#[derive(Default)]
+pub(crate) struct Documents {
+    finished: Vec<String>,
+    open: Vec<String>,
+}
+
+impl Documents {
+    pub(crate) fn push(&mut self, line: String) {
+        if line.trim_end() == END_OF_TEXT { self.end() } else { self.open.push(line) }
+    }
+
+    fn end(&mut self) {
+        let text = self.open.join("\n");
+        self.open.clear();
+        let text = text.trim_matches('\n');
+        if !text.trim().is_empty() {
+            self.finished.push(text.to_owned());
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        self.end();
+        self.finished
+    }
 }
 
 /// Reads prompts from JSONL whose `prompt` is a string, or an object with a string `text` (RealToxicityPrompts).
@@ -123,14 +131,7 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no prompt.
 pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    read_records(path, "prompts", |record| match record.value.get("prompt") {
-        Some(Value::Object(prompt)) => match prompt.get("text") {
-            Some(Value::String(text)) => Ok(text.clone()),
-            other => Err(record.bad("prompt.text", "a string", other)),
-        },
-        Some(Value::String(text)) => Ok(text.clone()),
-        other => Err(record.bad("prompt", "a string, or an object with `text`", other)),
-    })
+    read_records(path, "prompts", |record| record.text("prompt", "prompt.text"))
 }
 
 /// Reads last-word items from JSONL `{"text"}` (LAMBADA).
@@ -166,6 +167,7 @@ pub struct Lines {
     reader: Box<dyn BufRead>,
     line: usize,
     failed: bool,
+    ended: bool,
 }
 
 impl Lines {
@@ -186,7 +188,12 @@ impl Lines {
         if head.starts_with(b"\xef\xbb\xbf") {
             reader.consume(3);
         }
-        Ok(Self { path: path.to_owned(), reader, line: 0, failed: false })
+        Ok(Self { path: path.to_owned(), reader, line: 0, failed: false, ended: false })
+    }
+
+    /// Whether the line read last had a line end; only the last line of a file may have none.
+    pub fn last_line_ended(&self) -> bool {
+        self.ended
     }
 
     fn next_line(&mut self) -> Result<Option<(usize, String)>> {
@@ -198,7 +205,8 @@ impl Lines {
         if bytes.is_empty() {
             return Ok(None);
         }
-        if bytes.ends_with(b"\n") {
+        self.ended = bytes.ends_with(b"\n");
+        if self.ended {
             bytes.pop();
         }
         if bytes.ends_with(b"\r") {
@@ -227,27 +235,43 @@ impl Iterator for Lines {
     }
 }
 
-struct Record<'a> {
-    path: &'a Path,
-    line: usize,
-    value: Value,
+pub(crate) struct Record<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 impl Record<'_> {
-    fn string(&self, key: &'static str) -> Result<String> {
+    pub(crate) fn string(&self, key: &'static str) -> Result<String> {
         match self.value.get(key) {
             Some(Value::String(text)) => Ok(text.clone()),
             other => Err(self.bad(key, "a string", other)),
         }
     }
 
-    fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
+    /// A string, or the string `text` of an object; `dotted` is the name of the latter.
+    pub(crate) fn text(&self, key: &'static str, dotted: &'static str) -> Result<String> {
+        match self.value.get(key) {
+            Some(Value::Object(object)) => match object.get("text") {
+                Some(Value::String(text)) => Ok(text.clone()),
+                other => Err(self.bad(dotted, "a string", other)),
+            },
+            Some(Value::String(text)) => Ok(text.clone()),
+            other => Err(self.bad(key, "a string, or an object with `text`", other)),
+        }
+    }
+
+    pub(crate) fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
         let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
         Error::BadKey { path: self.path.to_owned(), line: self.line, key, want, got: got.to_owned() }
     }
 }
 
-fn read_records<T>(path: &Path, wanted: &'static str, parse: impl Fn(&Record) -> Result<T>) -> Result<Vec<T>> {
+pub(crate) fn read_records<T>(
+    path: &Path,
+    wanted: &'static str,
+    parse: impl Fn(&Record) -> Result<T>,
+) -> Result<Vec<T>> {
     let mut records = Vec::new();
     for line in Lines::open(path)? {
         let (line, text) = line?;
@@ -261,14 +285,14 @@ fn read_records<T>(path: &Path, wanted: &'static str, parse: impl Fn(&Record) ->
     not_empty(records, path, wanted)
 }
 
-fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -> Result<Vec<T>> {
+pub(crate) fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -> Result<Vec<T>> {
     if records.is_empty() {
         return Err(Error::NoRecords { path: path.to_owned(), wanted });
     }
     Ok(records)
 }
 
-fn is_jsonl(path: &Path) -> bool {
+pub(crate) fn is_jsonl(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     name.ends_with(".jsonl") || name.ends_with(".json")
@@ -376,7 +400,6 @@ mod tests {
     fn documents_are_split_at_the_separator_line() {
         let (_dir, path) = file("t.txt", b"one\n\n two\n<|endoftext|>\n\n<|endoftext|>\r\nthree");
         assert_eq!(read_texts(&path).unwrap(), ["one\n\n two", "three"]);
-        assert_eq!(read_lines(&path).unwrap()[2], " two");
         let (_dir, path) = file("t.jsonl", b"{\"text\":\"one\"}\n{\"text\":\"two\"}");
         assert_eq!(read_texts(&path).unwrap(), ["one", "two"]);
     }

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], `toxicity` with its degeneration `guard`
-//! (METHOD §9), then `perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts).
+//! (METHOD §9), then `perplexity`, `word_perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts).
 //!
 //! **Invariants.** What cannot be measured is missing and counted, never 0. A batch size changes speed and memory, no
 //! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the input.
@@ -36,6 +36,7 @@ mod perplexity;
 mod scorer;
 mod texts;
 mod toxicity;
+mod word_perplexity;
 
 pub use choice::{MinimalPair, MultipleChoice, Question, multiple_choice, pair_accuracy};
 pub use cloze::{Cloze, ClozeTokens, cloze, cloze_tokens};
@@ -45,8 +46,12 @@ pub use footprint::{Change, Footprint, footprint};
 pub use guard::degeneration;
 pub use kl::{Divergence, kl_heldout};
 pub use metric::{Metric, Metrics, key};
-pub use overlap::{bag_f1, token_f1};
-pub use perplexity::{continuation_perplexity, joined_tokens, strided_perplexity, token_perplexity};
+pub use overlap::{bag_f1, continuation_f1, token_f1};
+pub use perplexity::{
+    cloze_corpus_perplexity, continuation_perplexity, joined_tokens, strided_perplexity, text_perplexity,
+    token_perplexity,
+};
 pub use scorer::{Scorer, Scores};
 pub use texts::{TextNll, text_nlls};
 pub use toxicity::{Continuations, Generation, Sampling, Toxicity, greedy_continuations, sampled_toxicity, toxicity};
+pub use word_perplexity::{DocumentTokens, word_perplexity, word_perplexity_tokens};

@@ -32,10 +32,24 @@ pub mod key {
     pub const CONTINUATION_PERPLEXITY: &str = "continuation_perplexity";
     /// Perplexity per token on general text (METHOD §10: WIKI).
     pub const TOKEN_PERPLEXITY: &str = "token_perplexity";
+    /// [`TOKEN_PERPLEXITY`] with windows that overlap (METHOD §10).
+    pub const STRIDED_PERPLEXITY: &str = "strided_perplexity";
+    /// Perplexity per word on whole documents (METHOD §10: WIKI_word).
+    pub const WORD_PERPLEXITY: &str = "word_perplexity";
     /// Share of last words predicted exactly, percent (METHOD §10: LAMBADA).
     pub const CLOZE_ACCURACY: &str = "cloze_accuracy";
     /// Perplexity of the last word (METHOD §10: LAMBADA).
     pub const CLOZE_PERPLEXITY: &str = "cloze_perplexity";
+    /// Perplexity per token of the last-word texts as running text (METHOD §10: LAMBADA_corpus).
+    pub const CLOZE_CORPUS_PERPLEXITY: &str = "cloze_corpus_perplexity";
+    /// Minimal pairs whose acceptable sentence is the likelier one, percent (METHOD §10: BLiMP).
+    pub const BLIMP_ACCURACY: &str = "blimp_accuracy";
+    /// Questions whose right ending is the likeliest, percent (METHOD §10: HellaSwag, `acc`).
+    pub const HELLASWAG_ACCURACY: &str = "hellaswag_accuracy";
+    /// The same with likelihoods per byte (METHOD §10: HellaSwag, `acc_norm`).
+    pub const HELLASWAG_ACCURACY_BY_BYTES: &str = "hellaswag_accuracy_by_bytes";
+    /// F1 of greedy continuations against the true ones (METHOD §10).
+    pub const TOKEN_F1: &str = "token_f1";
     /// Minimal pairs whose stereotype is the likelier sentence, percent (METHOD §15).
     pub const STEREOTYPE_SHARE: &str = "stereotype_share";
     /// Distance of that share from one half, percentage points (METHOD §15).

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use irepair_data::{Tokenizer, TrueContinuation};
 use irepair_model::CausalLm;
 
 use crate::toxicity::greedy_tokens;
@@ -46,6 +47,53 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
     scores.resize(texts.len(), None);
     let definition = format!(
         "bag-of-token F1 of {n_new} greedy tokens after the first {prompt_tokens} of a text against its own next {n_new}"
+    );
+    Ok(Metric::mean(&scores, 1.0, "", definition))
+}
+
+/// Mean [`bag_f1`] of the greedy continuation of a prompt against its true one.
+///
+/// The prompt and what follows it are one text: of a prompt longer than [`Generation::prompt_tokens`] the rest belongs to the
+/// truth. Both continuations are cut to the truth's length, [`Generation::n_new`] tokens at most. A prompt fails when it or its
+/// continuation holds no token.
+///
+/// # Errors
+/// As [`token_f1`], for no prompts; the tokenizer's.
+///
+/// # Source
+/// METHOD §10: token F1 (Lee et al.).
+pub fn continuation_f1(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    items: &[TrueContinuation],
+    generation: &Generation,
+) -> Result<Metric> {
+    if items.is_empty() {
+        return Err(Error::Nothing { what: "prompts" });
+    }
+    let Generation { prompt_tokens, n_new, .. } = *generation;
+    generation.check(model)?;
+    let prompts = tokenizer.encode_batch(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
+    let rest = tokenizer.encode_batch(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
+    let parts = |(mut prompt, rest): (Vec<u32>, Vec<u32>)| {
+        let mut truth = prompt.split_off(prompt.len().min(prompt_tokens));
+        let usable = !prompt.is_empty() && !rest.is_empty();
+        truth.extend(rest);
+        truth.truncate(n_new);
+        usable.then_some((prompt, truth))
+    };
+    let parts: Vec<Option<(Vec<u32>, Vec<u32>)>> = prompts.into_iter().zip(rest).map(parts).collect();
+    let usable: Vec<Vec<u32>> = parts.iter().flatten().map(|(prompt, _)| prompt.clone()).collect();
+    let mut written = greedy_tokens(model, &usable, generation, None)?.into_iter();
+    let score = |part: &Option<(Vec<u32>, Vec<u32>)>| {
+        let truth = &part.as_ref()?.1;
+        let tokens = written.next()?;
+        bag_f1(&tokens[..tokens.len().min(truth.len())], truth)
+    };
+    let scores: Vec<Option<f64>> = parts.iter().map(score).collect();
+    let definition = format!(
+        "bag-of-token F1 of greedy tokens after the first {prompt_tokens} of a prompt against its true continuation, up to \
+         {n_new} tokens of both"
     );
     Ok(Metric::mean(&scores, 1.0, "", definition))
 }

@@ -1,6 +1,6 @@
 //! Perplexity: of running text in windows, and of continuations under the reference.
 
-use irepair_data::Tokenizer;
+use irepair_data::{RunningText, Tokenizer};
 use irepair_model::CausalLm;
 
 use crate::texts::{ScoredText, likelihoods};
@@ -15,6 +15,54 @@ pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Resul
     Ok(tokenizer.encode(&texts.join("\n\n"))?)
 }
 
+/// [`strided_perplexity`] of a file's text: its parts joined with a blank line and tokenised once.
+///
+/// Of rows this is WIKI as published: a raw file without [`irepair_data::END_OF_TEXT`] lines and the Hub's WikiText rows give
+/// the same tokens.
+///
+/// # Errors
+/// As [`strided_perplexity`]; the tokenizer's.
+///
+/// # Source
+/// METHOD §10 [L,S].
+pub fn text_perplexity(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    text: &RunningText,
+    window: usize,
+    stride: usize,
+    batch_size: usize,
+) -> Result<Metric> {
+    let tokens = joined_tokens(tokenizer, text.parts())?;
+    let what = match text {
+        RunningText::Documents(_) => RUNNING_TEXT,
+        RunningText::Rows(_) => "rows of raw text joined by blank lines (WIKI)",
+    };
+    windowed(model, &tokens, window, stride, batch_size, what)
+}
+
+/// WIKI's formula on last-word texts: joined with a blank line, tokenised once, every token scored.
+///
+/// Not comparable with [`crate::key::CLOZE_PERPLEXITY`], which scores last words alone.
+///
+/// # Errors
+/// As [`token_perplexity`]; the tokenizer's.
+///
+/// # Source
+/// METHOD §10: `LAMBADA_corpus`.
+pub fn cloze_corpus_perplexity<S: AsRef<str>>(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    texts: &[S],
+    window: usize,
+    batch_size: usize,
+) -> Result<Metric> {
+    let tokens = joined_tokens(tokenizer, texts)?;
+    windowed(model, &tokens, window, window, batch_size, "last-word texts joined by blank lines (LAMBADA_corpus)")
+}
+
+const RUNNING_TEXT: &str = "running text";
+
 /// Perplexity per token of running text, cut into windows that do not overlap.
 ///
 /// `exp(sum_w T_w m_w / sum_w T_w)`, with `T_w` the tokens of window `w` and `m_w` the mean NLL of the `T_w - 1` it predicts.
@@ -27,7 +75,7 @@ pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Resul
 /// [`Error::Nothing`] for under 2 tokens; [`Error::UnknownToken`].
 ///
 /// # Source
-/// METHOD §10 [L,S]: WIKI, stride = window. On the joined cloze texts the same number is METHOD's LAMBADA_corpus.
+/// METHOD §10 [L,S]: WIKI, stride = window.
 pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
     strided_perplexity(model, tokens, window, window, batch_size)
 }
@@ -48,6 +96,17 @@ pub fn strided_perplexity(
     window: usize,
     stride: usize,
     batch_size: usize,
+) -> Result<Metric> {
+    windowed(model, tokens, window, stride, batch_size, RUNNING_TEXT)
+}
+
+fn windowed(
+    model: &CausalLm,
+    tokens: &[u32],
+    window: usize,
+    stride: usize,
+    batch_size: usize,
+    what: &str,
 ) -> Result<Metric> {
     let n_positions = model.config().n_positions;
     if !(2..=n_positions).contains(&window) {
@@ -74,7 +133,7 @@ pub fn strided_perplexity(
         weighted += n_new as f64 * nll_mean;
         if nll_mean.is_finite() { n += n_new } else { n_failed += n_new }
     }
-    let definition = format!("exp of the mean NLL of running text, windows of {window} tokens, stride {stride}");
+    let definition = format!("exp of the mean NLL of {what}, windows of {window} tokens, stride {stride}");
     Ok(Metric::new((weighted / n as f64).exp(), "", n, n_failed, definition))
 }
 

@@ -107,22 +107,46 @@ pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) 
 /// # Source
 /// METHOD §2 [D]: `logp_t` in float32; sums over them are in float64.
 pub(crate) fn likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
-    check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
     model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
+    fed(model, texts, batch_size)
+}
+
+/// [`likelihoods`] of texts that may be one token longer than the context: their last token is predicted and not read.
+///
+/// # Errors
+/// As [`likelihoods`], for a text more than one token too long.
+pub(crate) fn likelihoods_to_the_brim(
+    model: &CausalLm,
+    texts: &[ScoredText],
+    batch_size: usize,
+) -> Result<Vec<Likelihood>> {
+    model.check_length(texts.iter().map(|t| t.tokens.len().saturating_sub(1)).max().unwrap_or(0))?;
+    fed(model, texts, batch_size)
+}
+
+fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+    check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
+    let n_positions = model.config().n_positions;
     let mut found = vec![Likelihood::default(); texts.len()];
     let scored: Vec<usize> = (0..texts.len()).filter(|&i| texts[i].n_scored() > 0).collect();
     let lengths: Vec<usize> = scored.iter().map(|&i| texts[i].tokens.len()).collect();
     for batch in batches(&lengths, batch_size, model.config().n_vocab) {
         let batch: Vec<usize> = batch.into_iter().map(|i| scored[i]).collect();
-        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].tokens.clone()).collect();
+        let read = |t: &ScoredText| t.tokens[..t.tokens.len().min(n_positions)].to_vec();
+        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| read(&texts[i])).collect();
         let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
         let (log_probs, greedy) = no_grad(|| {
             let logits = model.logits(&tokens);
             // Row by row: the float32 copies and sums are then those of one text.
             let parts = (0i64..).zip(&batch).map(|(row, &i)| {
                 let (from, n) = (texts[i].first_scored as i64 - 1, texts[i].n_scored() as i64);
-                let ids = tokens.ids.narrow(0, row, 1).narrow(1, from, n + 1);
-                let logits = logits.narrow(0, row, 1).narrow(1, from, n + 1);
+                let (mut ids, mut logits) = (tokens.ids.narrow(0, row, 1), logits.narrow(0, row, 1));
+                if let Some(&unread) = texts[i].tokens.get(n_positions) {
+                    // The unread token is a target like the others; logits after it are not looked at.
+                    ids = Tensor::cat(&[&ids, &ids.full_like(i64::from(unread)).narrow(1, 0, 1)], 1);
+                    logits = Tensor::cat(&[&logits, &logits.narrow(1, 0, 1)], 1);
+                }
+                let (ids, logits) = (ids.narrow(1, from, n + 1), logits.narrow(1, from, n + 1));
                 let greedy = logits.narrow(1, 0, n).argmax(-1, false).eq_tensor(&ids.narrow(1, 1, n));
                 (target_log_probs(&logits, &ids).view(-1), greedy.view(-1))
             });

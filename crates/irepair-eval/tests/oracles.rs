@@ -3,9 +3,10 @@
 use irepair_core::Diagnose;
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
-    ClozeTokens, Error, Generation, MinimalPair, Question, Scorer, cloze, cloze_tokens, continuation_perplexity,
-    footprint, greedy_continuations, joined_tokens, key, kl_heldout, multiple_choice, pair_accuracy, sampled_toxicity,
-    strided_perplexity, text_nlls, token_f1, token_perplexity, toxicity,
+    ClozeTokens, DocumentTokens, Error, Generation, MinimalPair, Question, Scorer, cloze, cloze_tokens,
+    continuation_perplexity, footprint, greedy_continuations, joined_tokens, key, kl_heldout, multiple_choice,
+    pair_accuracy, sampled_toxicity, strided_perplexity, text_nlls, token_f1, token_perplexity, toxicity,
+    word_perplexity_tokens,
 };
 use irepair_model::{CausalLm, ModelConfig};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -68,6 +69,23 @@ fn uniform_logits_have_token_perplexity_equal_to_the_vocabulary() {
         assert_eq!((metric.n, metric.n_failed), (n_counted, 0));
     }
     assert_near(strided_perplexity(&model, &text(100), 48, 5, 4).unwrap().value, 97.0);
+}
+
+#[test]
+fn words_share_the_log_likelihood_of_their_documents() {
+    let model = uniform(97);
+    let document = |n: u32, n_words| DocumentTokens { tokens: text(n), n_words };
+    // Every token counts, the first too; 200 tokens are four contexts of 48 and a rest.
+    let documents = [document(200, 31), document(1, 1), document(48, 7), document(0, 2)];
+    for batch_size in [1, 3] {
+        let metric = word_perplexity_tokens(&model, &documents, 0, batch_size).unwrap();
+        assert_near(metric.value, (249.0 / 41.0 * 97f64.ln()).exp());
+        assert_eq!((metric.n, metric.n_failed), (41, 0));
+    }
+    for documents in [&[][..], &[document(0, 0)]] {
+        let error = word_perplexity_tokens(&model, documents, 0, 1).unwrap_err();
+        assert_eq!(error.to_string(), "no documents to measure on");
+    }
 }
 
 #[test]
@@ -201,6 +219,9 @@ fn a_model_that_diverged_has_no_numbers() {
     set(&model, "ln_f.bias", |t| drop(t.fill_(f64::NAN)));
     let metric = token_perplexity(&model, &text(100), 48, 4).unwrap();
     assert_eq!((metric.value, metric.n, metric.n_failed), (None, 0, 100));
+    let document = |n, n_words| DocumentTokens { tokens: text(n), n_words };
+    let metric = word_perplexity_tokens(&model, &[document(100, 9), document(0, 1)], 0, 4).unwrap();
+    assert_eq!((metric.value, metric.n, metric.n_failed), (None, 1, 9));
     let found = cloze_tokens(&model, &[ClozeTokens { context: text(4), target: text(2) }], 0, 4).unwrap();
     assert_eq!((found.correct[0], found.metrics.value(key::CLOZE_PERPLEXITY)), (None, None));
     let kl = kl_heldout(&random(97, 1), &model, &[text(9)], 4).unwrap().metric;

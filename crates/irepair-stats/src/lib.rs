@@ -24,6 +24,7 @@ mod describe;
 mod error;
 mod headline;
 mod holm;
+mod hypervolume;
 mod mann_whitney;
 mod mcnemar;
 mod ranks;
@@ -36,7 +37,8 @@ pub use describe::{Estimate, Interval, LEVEL, mean, median, quantile_of_sorted, 
 pub use error::{Error, Result};
 pub use headline::{Headline, MethodMeans, disruption_percent, effectiveness_percent, headline, reduction_percent};
 pub use holm::holm;
-pub use mann_whitney::{MannWhitney, a12, a12_size, mann_whitney};
+pub use hypervolume::hypervolume;
+pub use mann_whitney::{MannWhitney, a12, a12_interval, a12_size, mann_whitney};
 pub use mcnemar::{McNemar, mcnemar};
 pub use ranks::{PMethod, spearman};
 pub use two_level::{CellMeans, Cells, TwoLevel, seeds_and_prompts};

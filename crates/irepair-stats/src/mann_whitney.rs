@@ -1,8 +1,11 @@
 //! Mann-Whitney U test over seeds and the A12 effect size (METHOD §16).
 
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
 use crate::error::check;
 use crate::ranks::{count_sums, exact_p, midranks, normal_p};
-use crate::{Error, PMethod, Result};
+use crate::{Bootstrap, Error, Estimate, PMethod, Result};
 
 /// Up to this many values in all the p-value is exact.
 const MAX_EXACT: usize = 40;
@@ -62,11 +65,41 @@ pub fn mann_whitney(xs: &[f64], ys: &[f64]) -> Result<MannWhitney> {
 pub fn a12(ours: &[f64], theirs: &[f64]) -> Result<f64> {
     check(ours, "an effect size")?;
     check(theirs, "an effect size")?;
-    let wins: f64 = ours
-        .iter()
-        .flat_map(|x| theirs.iter().map(move |y| if x < y { 1.0 } else { f64::from(u8::from(x == y)) / 2.0 }))
-        .sum();
-    Ok(wins / (ours.len() * theirs.len()) as f64)
+    let mut sorted = theirs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Ok(share_won(ours, &sorted))
+}
+
+/// [`a12`] with its percentile bootstrap interval, each sample resampled by itself; no interval when a sample is a single
+/// value. `n` is the number of values of both samples.
+///
+/// Where every value of one sample is under every value of the other, so is every resample: the interval is then one
+/// point, which says more about the size of the samples than about the effect.
+///
+/// # Errors
+/// As [`a12`]; [`Error::NoResamples`], [`Error::NotAShare`] for the settings.
+///
+/// # Source
+/// METHOD §16: the bootstrap's settings are those of a mean.
+pub fn a12_interval(ours: &[f64], theirs: &[f64], bootstrap: &Bootstrap) -> Result<Estimate> {
+    let value = a12(ours, theirs)?;
+    let drawn = |from: &[f64], rng: &mut ChaCha8Rng| -> Vec<f64> {
+        from.iter().map(|_| from[rng.random_range(0..from.len())]).collect()
+    };
+    let replicates = bootstrap.replicate(|rng| {
+        let (left, mut right) = (drawn(ours, rng), drawn(theirs, rng));
+        right.sort_by(f64::total_cmp);
+        share_won(&left, &right)
+    })?;
+    let interval = if ours.len().min(theirs.len()) < 2 { None } else { bootstrap.percentile_interval(replicates) };
+    Ok(Estimate { value, interval, n: ours.len() + theirs.len() })
+}
+
+/// Share of pairs with ours below theirs, equal ones counting one half; theirs from low to high.
+fn share_won(ours: &[f64], theirs: &[f64]) -> f64 {
+    let below = |x: f64| theirs.partition_point(|&y| y < x) + theirs.partition_point(|&y| y <= x);
+    let lost: usize = ours.iter().map(|&x| below(x)).sum();
+    1.0 - lost as f64 / (2 * ours.len() * theirs.len()) as f64
 }
 
 /// METHOD §16's words for an A12: 0.56 / 0.64 / 0.71 are small / medium / large, in either direction.
@@ -96,6 +129,16 @@ mod tests {
         assert_eq!(a12(&[1.0, 2.0], &[1.0, 2.0]), Ok(0.5));
         assert_eq!(mann_whitney(&[1.0, 2.0], &[1.0, 2.0]).unwrap().p, 1.0);
         assert_eq!(mann_whitney(&[1.0], &[1.0]), Err(Error::NoDifference));
+    }
+
+    #[test]
+    fn a_clear_effect_has_an_interval_of_one_point_and_single_values_have_none() {
+        let settings = Bootstrap::new(0);
+        let clear = a12_interval(&[1.0, 2.0], &[3.0, 4.0, 5.0], &settings).unwrap();
+        assert_eq!((clear.value, clear.n), (1.0, 5));
+        assert_eq!(clear.interval.map(|i| (i.low, i.high)), Some((1.0, 1.0)));
+        assert_eq!(a12_interval(&[1.0], &[0.0, 2.0], &settings).unwrap().interval, None);
+        assert!(a12_interval(&[], &[1.0], &settings).is_err());
     }
 
     #[test]

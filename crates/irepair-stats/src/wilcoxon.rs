@@ -24,7 +24,7 @@ pub struct Wilcoxon {
 
 /// Two-sided Wilcoxon signed-rank test of paired samples.
 ///
-/// Equal pairs are dropped. Up to 50 remaining pairs the permutation distribution of the (mid)ranks is counted exactly,
+/// Equal pairs are dropped, which is Wilcoxon's own treatment of zeros (SciPy: `zero_method="wilcox"`). Up to 50 remaining pairs the permutation distribution of the (mid)ranks is counted exactly,
 /// with ties; beyond that the normal approximation is used, corrected for ties and continuity.
 ///
 /// # Errors

@@ -98,6 +98,30 @@ fn mcnemar_is_the_binomial_test() {
     }
 }
 
+/// The tolerance is argued as for the bootstrap of a mean: 0.15 of the standard error SciPy gives.
+#[test]
+fn intervals_of_an_effect_size_agree_up_to_monte_carlo_error() {
+    let pairs = pairs();
+    for case in golden()["a12_interval"].as_array().unwrap() {
+        let (name, a, b, _) = pairs.iter().find(|(name, ..)| case["name"].as_str() == Some(name.as_str())).unwrap();
+        let got = a12_interval(a, b, &Bootstrap::new(1)).unwrap();
+        assert_eq!(got.value, a12(a, b).unwrap());
+        let (interval, tolerance) = (got.interval.unwrap(), 0.15 * case["sd"].as_f64().unwrap());
+        for (end, want) in [interval.low, interval.high].into_iter().zip(numbers(&case["interval"])) {
+            assert!((end - want).abs() < tolerance, "{name}: got {end}, SciPy says {want} ± {tolerance}");
+        }
+    }
+}
+
+#[test]
+fn dominated_area() {
+    let point = |value: &Value| <[f64; 2]>::try_from(numbers(value)).unwrap();
+    for case in golden()["hypervolume"].as_array().unwrap() {
+        let points: Vec<[f64; 2]> = case["points"].as_array().unwrap().iter().map(point).collect();
+        close("hypervolume", hypervolume(&points, point(&case["reference"])).unwrap(), &case["area"]);
+    }
+}
+
 #[test]
 fn holm_correction() {
     let case = &golden()["holm"];

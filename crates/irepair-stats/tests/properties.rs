@@ -42,6 +42,37 @@ proptest! {
     }
 
     #[test]
+    fn the_interval_of_an_effect_size_is_a_share_and_turns_with_the_sides((a, b) in pair()) {
+        let (ab, ba) = (a12_interval(&a, &b, &quick()).unwrap(), a12_interval(&b, &a, &quick()).unwrap());
+        prop_assert!((ab.value + ba.value - 1.0).abs() < 1e-12);
+        prop_assert_eq!(ab.interval.is_some(), a.len() > 1);
+        prop_assert!(ab.interval.is_none_or(|i| 0.0 <= i.low && i.low <= i.high && i.high <= 1.0));
+    }
+
+    #[test]
+    fn dominated_area_is_a_law_abiding_measure(points in vec([-5.0..5.0f64, -5.0..5.0f64], 1..12), extra in [-5.0..5.0f64, -5.0..5.0f64]) {
+        let reference = [3.0, 3.0];
+        let area = |points: &[[f64; 2]]| hypervolume(points, reference).unwrap();
+        let whole = area(&points);
+        prop_assert!((0.0..=64.0 + 1e-9).contains(&whole));
+        // One more point never takes area away; the area is at least that of each point alone, at most their sum.
+        let more: Vec<[f64; 2]> = points.iter().copied().chain([extra]).collect();
+        prop_assert!(area(&more) >= whole - 1e-9);
+        let alone: Vec<f64> = points.iter().map(|p| area(&[*p])).collect();
+        prop_assert!(alone.iter().all(|a| whole >= a - 1e-9) && whole <= alone.iter().sum::<f64>() + 1e-9);
+        // A dominated point adds nothing, and neither does a repeated one, in any order.
+        let worse = [points[0][0] + extra[0].abs(), points[0][1] + extra[1].abs()];
+        let mut turned: Vec<[f64; 2]> = points.iter().rev().copied().chain([worse, points[0]]).collect();
+        turned.rotate_left(points.len() / 2);
+        prop_assert!((area(&turned) - whole).abs() < 1e-9);
+        // The coordinates may be swapped, and moved together with the reference.
+        let swapped: Vec<[f64; 2]> = points.iter().map(|&[x, y]| [y, x]).collect();
+        prop_assert!((area(&swapped) - whole).abs() < 1e-9);
+        let moved: Vec<[f64; 2]> = points.iter().map(|&[x, y]| [x + 7.0, y - 2.0]).collect();
+        prop_assert!((hypervolume(&moved, [10.0, 1.0]).unwrap() - whole).abs() < 1e-9);
+    }
+
+    #[test]
     fn ranks_ignore_monotone_maps((a, b) in pair()) {
         let cube = |v: &[f64]| v.iter().map(|x| x.powi(3)).collect::<Vec<_>>();
         if let Ok(rho) = spearman(&a, &b) {
@@ -101,6 +132,9 @@ proptest! {
         prop_assert!(wilcoxon(&a, &b).is_ok_and(|w| p(w.p)) || wilcoxon(&a, &b).is_err());
         prop_assert!(mann_whitney(&a, &b).is_ok_and(|m| p(m.p)) || mann_whitney(&a, &b).is_err());
         prop_assert!(a12(&a, &b).is_ok_and(p) || a12(&a, &b).is_err());
+        prop_assert!(a12_interval(&a, &b, &quick()).is_ok_and(|e| p(e.value)) || a12_interval(&a, &b, &quick()).is_err());
+        let points: Vec<[f64; 2]> = a.chunks_exact(2).map(|c| [c[0], c[1]]).collect();
+        prop_assert!(hypervolume(&points, [1.0, 1.0]).is_ok_and(|h| h.is_finite() && h >= 0.0) || hypervolume(&points, [1.0, 1.0]).is_err());
         prop_assert!(holm(&a).is_ok_and(|h| h.into_iter().all(p)) || holm(&a).is_err());
         prop_assert!(spearman(&a, &b).is_ok_and(|r| (-1.0..=1.0).contains(&r)) || spearman(&a, &b).is_err());
         prop_assert!(gini(&a).is_ok_and(|g| (0.0..1.0).contains(&g)) || gini(&a).is_err());

@@ -1,0 +1,81 @@
+//! Settings of `irepair relearn`.
+
+use std::path::PathBuf;
+
+use crate::problem::Checks;
+use crate::{Dtype, Problem, Validate};
+
+options! {
+    /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
+    pub struct RelearnOptions(this) {
+        /// Directory of the model, most often a repaired one. It is not written to.
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// Texts with the error, documents split by `<|endoftext|>` or JSONL with `text`; the first so many are trained on.
+        #[arg(value_name = "FILE")]
+        texts: PathBuf,
+        /// Prompts that bring out the error, JSONL with `prompt`.
+        #[arg(value_name = "FILE")]
+        prompts: PathBuf,
+        /// Word list of the exact toxicity scorer.
+        #[arg(value_name = "FILE")]
+        lexicon: PathBuf,
+        /// Numbers of texts to train on, with commas between them, each from the model as it is (METHOD §10 [O]). Default
+        /// 10,100,1000.
+        #[arg(value_name = "N,N,...")]
+        counts: String = "10,100,1000".to_owned(),
+        /// Passes over those texts [O]. Default 1.
+        #[arg(value_name = "N")]
+        epochs: u64 = 1,
+        /// Learning rate, the same for every number of texts (METHOD §17 [F]). Default 5e-5. Models far smaller than GPT-2
+        /// want rates 10 to 100 times larger.
+        #[arg(value_name = "RATE")]
+        lr: f64 = 5e-5,
+        /// Texts per training step (METHOD §17 [D]). Default 4.
+        #[arg(value_name = "N")]
+        batch_size: usize = 4,
+        /// Longest text in tokens, its start token among them; what is over is cut off. Without it, the model's context.
+        #[arg(value_name = "TOKENS")]
+        max_tokens: usize,
+        /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
+        #[arg(value_name = "TOKENS")]
+        max_new_tokens: usize = 20,
+        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        #[arg(value_name = "TOKENS")]
+        prompt_tokens: usize = 32,
+    }
+    common: seed device dtype threads json;
+    required: model texts prompts lexicon;
+}
+
+impl RelearnOptions {
+    /// The numbers of texts, as given.
+    ///
+    /// # Errors
+    /// The first word that is not a number of at least 1.
+    pub fn text_counts(&self) -> Result<Vec<usize>, String> {
+        let number = |word: &str| word.trim().parse().ok().filter(|&n| n > 0).ok_or_else(|| word.trim().to_owned());
+        self.counts().split(',').map(number).collect()
+    }
+}
+
+impl Validate for RelearnOptions {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        for (key, value) in [
+            ("batch_size", self.batch_size),
+            ("max_new_tokens", self.max_new_tokens),
+            ("prompt_tokens", self.prompt_tokens),
+        ] {
+            checks.at_least_one(key, value.map(|n| n as u64));
+        }
+        let bad = self.text_counts().err();
+        checks.value("counts", bad.as_ref(), "numbers of at least 1 with commas between them", |_| false);
+        checks.value("max_tokens", self.max_tokens.as_ref(), "at least 2", |&n| n >= 2);
+        checks.at_least_one("epochs", self.epochs);
+        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.positive("lr", self.lr);
+        checks.device(self.device.as_ref());
+        checks.0
+    }
+}

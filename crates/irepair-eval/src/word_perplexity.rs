@@ -1,0 +1,100 @@
+//! Perplexity per word of whole documents: comparable between tokenizers, which perplexity per token is not.
+
+use irepair_data::{Tokenizer, wikitext_detokenized, wikitext_words};
+use irepair_model::CausalLm;
+
+use crate::texts::{ScoredText, likelihoods_to_the_brim};
+use crate::{Error, Metric, Result};
+
+/// A document as tokens, and the words it counts as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentTokens {
+    /// The tokens of the text that is scored.
+    pub tokens: Vec<u32>,
+    /// Words of the original text.
+    pub n_words: usize,
+}
+
+/// [`word_perplexity_tokens`] of WikiText pages ([`irepair_data::wikitext_pages`]): the detokenised page is scored, the words
+/// of the original one are counted.
+///
+/// # Errors
+/// As [`word_perplexity_tokens`]; the tokenizer's.
+///
+/// # Source
+/// METHOD §10 [S]: `WIKI_word`, the evaluation harness's task `wikitext`.
+pub fn word_perplexity<S: AsRef<str>>(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    pages: &[S],
+    batch_size: usize,
+) -> Result<Metric> {
+    let texts: Vec<String> = pages.iter().map(|page| wikitext_detokenized(page.as_ref())).collect();
+    let document = |(tokens, page): (Vec<u32>, &S)| DocumentTokens { tokens, n_words: wikitext_words(page.as_ref()) };
+    let documents: Vec<DocumentTokens> = tokenizer.encode_batch(&texts)?.into_iter().zip(pages).map(document).collect();
+    word_perplexity_tokens(model, &documents, tokenizer.eos_id(), batch_size)
+}
+
+/// `exp(-sum of log-likelihoods / sum of words)` over documents, every token of a document scored.
+///
+/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context has
+/// positions, the last one the rest, given what fills the context before them. When the log-likelihood of a document is not
+/// finite the value is missing, and its words are counted as failed. `n` counts words.
+///
+/// # Errors
+/// [`Error::Nothing`] without a word; [`Error::UnknownToken`]; a batch size of 0.
+///
+/// # Source
+/// METHOD §10 [S]: `WIKI_word`; pieces as in the evaluation harness.
+pub fn word_perplexity_tokens(
+    model: &CausalLm,
+    documents: &[DocumentTokens],
+    eos_id: u32,
+    batch_size: usize,
+) -> Result<Metric> {
+    if documents.iter().all(|d| d.n_words == 0) {
+        return Err(Error::Nothing { what: "documents" });
+    }
+    let pieces: Vec<Vec<ScoredText>> =
+        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.config().n_positions)).collect();
+    let found = likelihoods_to_the_brim(model, &pieces.concat(), batch_size)?;
+    let (mut sum, mut n, mut n_failed, mut next) = (0.0, 0, 0, 0);
+    for (document, pieces) in documents.iter().zip(&pieces) {
+        let likelihood: f64 = found[next..next + pieces.len()].iter().map(|l| l.sum()).sum();
+        next += pieces.len();
+        sum += likelihood;
+        if likelihood.is_finite() { n += document.n_words } else { n_failed += document.n_words }
+    }
+    let definition =
+        "exp of the NLL of documents per word of their original text (WIKI_word), the end-of-text token first";
+    Ok(Metric::new((-sum / n as f64).exp(), "", n, n_failed, definition))
+}
+
+/// A document cut so that every token is scored once, each piece at most one token longer than the context.
+fn pieces(tokens: &[u32], eos_id: u32, n_positions: usize) -> Vec<ScoredText> {
+    let whole: Vec<u32> = std::iter::once(eos_id).chain(tokens.iter().copied()).collect();
+    // Places in `whole`, where the first token stands at 1.
+    let starts = (1..whole.len()).step_by(n_positions.max(1));
+    let piece = |first: usize| {
+        let end = (first + n_positions).min(whole.len());
+        let start = end.saturating_sub(n_positions + 1);
+        ScoredText { tokens: whole[start..end].to_vec(), first_scored: first - start }
+    };
+    starts.map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_scored_once_and_the_context_is_full() {
+        let text = |tokens: &[u32], first_scored| ScoredText { tokens: tokens.to_vec(), first_scored };
+        assert_eq!(pieces(&[], 9, 3), []);
+        assert_eq!(pieces(&[1, 2], 9, 3), [text(&[9, 1, 2], 1)]);
+        assert_eq!(pieces(&[1, 2, 3], 9, 3), [text(&[9, 1, 2, 3], 1)]);
+        assert_eq!(pieces(&[1, 2, 3, 4], 9, 3), [text(&[9, 1, 2, 3], 1), text(&[1, 2, 3, 4], 3)]);
+        let seven = pieces(&[1, 2, 3, 4, 5, 6, 7], 9, 3);
+        assert_eq!(seven, [text(&[9, 1, 2, 3], 1), text(&[3, 4, 5, 6], 1), text(&[4, 5, 6, 7], 3)]);
+    }
+}
