@@ -170,6 +170,9 @@ fn score_generate_and_sensitivity_print_what_they_promise() {
     assert!(first["nll_sum"].as_f64().unwrap() > 0.0 && first["n_tokens"].as_u64().unwrap() > 0);
     let generated = succeed(&irepair(dir, "generate --model base --prompts prompts.jsonl --max-new-tokens 4 --json"));
     assert_eq!(generated.lines().count(), 2);
+    fs::write(dir.join("two-lines.jsonl"), "{\"prompt\":\"Anna\\nmet\"}\n").unwrap();
+    let shown = succeed(&irepair(dir, "generate --model base --prompts two-lines.jsonl --max-new-tokens 1"));
+    assert!(shown.starts_with("Anna\\nmet ‖ ") && shown.lines().count() == 1, "{shown}");
     let table = succeed(&irepair(dir, "sensitivity --model base --data pairs.jsonl --n-batches 3"));
     assert!(table.contains("grad_l2, norm_of_mean over 3 batches"), "{table}");
 }
