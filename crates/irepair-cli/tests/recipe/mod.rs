@@ -18,6 +18,16 @@ pub(crate) struct Recipe {
     dir: tempfile::TempDir,
 }
 
+/// The results of one `irepair eval`.
+pub(crate) struct Measured(serde_json::Value);
+
+impl Measured {
+    /// The value of a metric.
+    pub(crate) fn value(&self, key: &str) -> f64 {
+        self.0["metrics"][key]["value"].as_f64().unwrap_or_else(|| panic!("no {key} in {}", self.0))
+    }
+}
+
 /// An `sh` block and the `text` block after it; lines are indices into the file.
 struct Step {
     script: String,
@@ -68,18 +78,12 @@ impl Recipe {
         recipe
     }
 
-    /// Runs one more command in the recipe's directory and reads the JSON it prints.
-    pub(crate) fn json(&self, args: &str) -> serde_json::Value {
-        let output =
-            self.command(Path::new(env!("CARGO_BIN_EXE_irepair")).as_os_str()).args(args.split(' ')).output().unwrap();
+    /// What `irepair eval --json` measures with the given arguments.
+    pub(crate) fn measure(&self, args: &str) -> Measured {
+        let mut command = self.command(env!("CARGO_BIN_EXE_irepair").as_ref());
+        let output = command.args(["eval", "--json", "--threads", "1"]).args(args.split(' ')).output().unwrap();
         assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// The value of a metric that `irepair eval` measures with the given arguments.
-    pub(crate) fn metric(&self, key: &str, args: &str) -> f64 {
-        let measured = self.json(&format!("eval --json --threads 1 {args}"));
-        measured["metrics"][key]["value"].as_f64().unwrap_or_else(|| panic!("no {key} in {measured}"))
+        Measured(serde_json::from_slice(&output.stdout).unwrap())
     }
 
     /// The path of a file the recipe made.
