@@ -40,7 +40,7 @@ struct Step {
 impl Recipe {
     /// Runs `docs/recipes/<name>.md` in a copy of `docs/recipes/data/<name>`, as the recipe tells its reader to.
     pub(crate) fn run(name: &str) -> Self {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes");
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes").canonicalize().unwrap();
         let path = docs.join(format!("{name}.md"));
         let dir = tempfile::tempdir().unwrap();
         for file in fs::read_dir(docs.join("data").join(name)).unwrap() {
