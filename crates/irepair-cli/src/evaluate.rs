@@ -54,12 +54,16 @@ pub(crate) fn command(options: EvalOptions) -> anyhow::Result<()> {
         ))?;
     }
     match &measured.footprint {
-        Some(found) => print(&format!(
-            "changed: blocks {}, {} weights, {} bytes\n",
-            found.changed_blocks(),
-            found.n_changed(),
-            found.changed_bytes()
-        )),
+        Some(found) if found.n_changed() == 0 => print("changed: nothing\n"),
+        Some(found) => {
+            let blocks = found.changed_blocks();
+            let blocks = if blocks.is_empty() { "none".to_owned() } else { blocks.to_string() };
+            print(&format!(
+                "changed: blocks {blocks}, {} weights, {} bytes\n",
+                found.n_changed(),
+                found.changed_bytes()
+            ))
+        }
         None => Ok(()),
     }
 }

@@ -45,7 +45,11 @@ pub(crate) fn command(options: GenerateOptions) -> anyhow::Result<()> {
             generated.iter().try_for_each(|g| print(&(serde_json::to_string(g)? + "\n")))
         }
         None => {
-            generated.iter().try_for_each(|g| print(&format!("{} ‖ {}\n", g.prompt.as_deref().unwrap_or(""), g.text)))
+            // One line a prompt, so that lines can be counted and matched; `--json` has the texts as they are.
+            let line = |text: &str| text.replace('\n', "\\n");
+            generated
+                .iter()
+                .try_for_each(|g| print(&format!("{} ‖ {}\n", line(g.prompt.as_deref().unwrap_or("")), line(&g.text))))
         }
     }
 }

@@ -22,6 +22,7 @@ mod sensitivity;
 mod utility;
 mod weights;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(progress::StderrAboveBars)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .with_target(false)
         .without_time()
         .init();

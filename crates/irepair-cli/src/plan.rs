@@ -47,8 +47,9 @@ impl Plan {
             n_held_out: n_validation,
             n,
         })?;
+        let held_out = if n_validation == 0 { "none".to_owned() } else { format!("the last {n_validation}") };
         tracing::info!(
-            "{}: {} pairs to train on, the last {n_validation} held out; {} prompts and {} continuations cut, {} dropped as empty",
+            "{}: {} pairs to train on, {held_out} held out; {} prompts and {} continuations cut, {} dropped as empty",
             path.display(),
             pairs.len(),
             counts.n_truncated_prompts,

@@ -1,15 +1,33 @@
 //! `irepair pretrain`: a small base model from text, by the same engine as every repair.
 
+use std::path::Path;
+
 use irepair_config::{Family, PretrainOptions};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts};
+use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, ModelConfig, parse_device};
 use irepair_objective::Objective;
 use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
+use serde::Serialize;
 use tch::Kind;
 
 use crate::progress;
 use crate::repair::print;
 use crate::weights::use_threads;
+
+/// Windows of the held-out text computed at once.
+const VALID_BATCH: usize = 8;
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    out: &'a Path,
+    n_steps: u64,
+    train_seconds: f64,
+    last_loss: f64,
+    /// Perplexity on the held-out text, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<Metric>,
+}
 
 /// Runs the command.
 pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
@@ -20,6 +38,10 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let tokenizer = match &options.tokenizer {
         Some(path) => Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?,
         None => Tokenizer::train_bpe(&texts, options.vocab_size())?,
+    };
+    let valid = match &options.valid {
+        Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
+        None => None,
     };
     let window = options.window.unwrap_or(options.n_positions());
     let documents = tokenizer.encode_batch(&texts)?;
@@ -73,8 +95,20 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     engine.finish()?;
     tokenizer.save(out)?;
     model.save(out)?;
+    let valid = match valid {
+        Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
+        None => None,
+    };
+    if options.json() {
+        let summary = Summary { out, n_steps: options.steps(), train_seconds: seconds, last_loss: last, valid };
+        return print(&(serde_json::to_string_pretty(&summary)? + "\n"));
+    }
+    let valid = valid.map_or(String::new(), |found| {
+        let value = found.value.map_or("missing".to_owned(), |v| format!("{v:.4}"));
+        format!("held-out perplexity per token {value}, n = {}\n", found.n)
+    });
     print(&format!(
-        "trained {} steps in {seconds:.1} s, last loss {last:.4} nats a token\nmodel: {}\n",
+        "trained {} steps in {seconds:.1} s, last loss {last:.4} nats a token\n{valid}model: {}\n",
         options.steps(),
         out.display()
     ))

@@ -247,6 +247,34 @@ fn a_first_repair_needs_a_model_pairs_and_a_place_alone() {
 }
 
 #[test]
+fn pretraining_reports_perplexity_on_text_it_never_saw() {
+    let dir = workshop();
+    let flags =
+        "--vocab-size 300 --n-layer 1 --n-embd 8 --n-head 2 --n-positions 48 --window 24 --steps 1 --batch-size 4";
+    let run =
+        |more: &str| succeed(&irepair(dir, &format!("pretrain --data corpus.txt --valid corpus.txt {flags} {more}")));
+    let summary: serde_json::Value = serde_json::from_str(&run("--out valid-json --json")).unwrap();
+    let perplexity = summary["valid"]["value"].as_f64().unwrap();
+    assert!(perplexity > 1.0 && summary["n_steps"] == 1, "{summary}");
+    let said = run("--out valid-text");
+    assert!(said.contains(&format!("held-out perplexity per token {perplexity:.4}, n = ")), "{said}");
+}
+
+#[test]
+fn all_pairs_can_be_trained_on() {
+    let dir = workshop();
+    let args =
+        "repair --model base --pairs pairs.jsonl --method irepair-no-kl --n-validation 0 --steps 2 --out all-pairs";
+    let output = irepair(dir, args);
+    assert!(succeed(&output).contains("weights of the last step"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("24 pairs to train on, none held out"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "colour codes in a file: {stderr}");
+    let eval = "eval --model base --reference base --pairs pairs.jsonl";
+    assert!(succeed(&irepair(dir, eval)).ends_with("changed: nothing\n"));
+}
+
+#[test]
 fn memory_that_is_short_means_smaller_batches_and_then_a_refusal() {
     let dir = workshop();
     let args = |gib: f64| {
@@ -271,6 +299,9 @@ fn score_generate_and_sensitivity_print_what_they_promise() {
     assert!(first["nll_sum"].as_f64().unwrap() > 0.0 && first["n_tokens"].as_u64().unwrap() > 0);
     let generated = succeed(&irepair(dir, "generate --model base --prompts prompts.jsonl --max-new-tokens 4 --json"));
     assert_eq!(generated.lines().count(), 2);
+    fs::write(dir.join("two-lines.jsonl"), "{\"prompt\":\"Anna\\nmet\"}\n").unwrap();
+    let shown = succeed(&irepair(dir, "generate --model base --prompts two-lines.jsonl --max-new-tokens 1"));
+    assert!(shown.starts_with("Anna\\nmet ‖ ") && shown.lines().count() == 1, "{shown}");
     let table = succeed(&irepair(dir, "sensitivity --model base --data pairs.jsonl --n-batches 3"));
     assert!(table.contains("grad_l2, norm_of_mean over 3 batches"), "{table}");
 }

@@ -11,7 +11,7 @@ options! {
         /// Text to train on, documents split by `<|endoftext|>` or JSONL with `text`.
         #[arg(value_name = "FILE")]
         data: PathBuf,
-        /// Text to report perplexity on, never trained on.
+        /// Text to report perplexity on (METHOD §10: WIKI), never trained on.
         #[arg(value_name = "FILE")]
         valid: PathBuf,
         /// Directory the model is written to.
@@ -49,8 +49,8 @@ options! {
         /// Tokens per training window. Without it, `n_positions`.
         #[arg(value_name = "TOKENS")]
         window: usize,
-        /// Cut the corpus into windows across document ends; `false` gives every document a row of its own, cut to one
-        /// window, which teaches a small model sooner. Default true.
+        /// Cut the corpus into windows across document ends; `--pack=false` gives every document a row of its own, cut to
+        /// one window, which teaches a small model sooner. Default true.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         pack: bool = true,
         /// Largest learning rate of AdamW. Default 1e-3.

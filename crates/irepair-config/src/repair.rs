@@ -109,8 +109,8 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
-        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]). Default 64, and no more
-        /// than a fifth of the pairs.
+        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of them
+        /// and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         #[arg(value_name = "N")]
         n_validation: usize = 64,
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
@@ -143,7 +143,6 @@ impl Validate for RepairOptions {
             ("accumulation", self.accumulation.map(|n| n as u64)),
             ("max_prompt", self.max_prompt.map(|n| n as u64)),
             ("max_continuation", self.max_continuation.map(|n| n as u64)),
-            ("n_validation", self.n_validation.map(|n| n as u64)),
             ("eval_every", self.eval_every),
             ("patience", self.patience),
             ("checkpoint_every", self.checkpoint_every),
