@@ -8,6 +8,21 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+/// The checkpoints under `parity/models/`.
+pub(crate) const MODELS: [&str; 11] = [
+    "gpt2",
+    "gpt2-inner",
+    "gpt2-untied",
+    "gpt2-scaled",
+    "gpt2-sharded",
+    "gpt2-bf16",
+    "gpt2-f16",
+    "gpt2-hub",
+    "gpt-neo",
+    "gpt-neo-uneven",
+    "gpt-neo-hub",
+];
+
 /// A path below `parity/`.
 pub(crate) fn parity(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity").join(path)

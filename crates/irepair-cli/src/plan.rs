@@ -122,6 +122,7 @@ impl Plan {
             pairs: pairs as u64,
             utility: utility as u64,
             held_out: held_out as u64,
+            held_out_utility: (n_held_out.min(self.validation.len()) * longest_utility) as u64,
             longest: (pairs.max(utility) / n) as u64,
             accumulation: settings.accumulation as u64,
         };

@@ -31,6 +31,8 @@ pub struct Texts {
     pub utility: u64,
     /// Tokens of one batch of held-out pairs, on one side.
     pub held_out: u64,
+    /// Tokens of one batch of held-out utility texts.
+    pub held_out_utility: u64,
     /// Tokens of the longest text.
     pub longest: u64,
     /// Batches per step.
@@ -47,6 +49,7 @@ impl Texts {
             pairs: n * pair,
             utility: n * utility,
             held_out: (EVAL_BATCH as u64).min(2 * n) * pair,
+            held_out_utility: (EVAL_BATCH as u64).min(2 * n) * utility,
             longest: pair.max(utility),
             accumulation: options.accumulation() as u64,
         }
@@ -167,8 +170,10 @@ impl Memory {
                 .max(training(Passes { utility: passes.utility, ..Passes::default() })),
             false => training(passes),
         };
-        let held_out = passes.kept(texts.held_out, texts.held_out.min(2 * texts.utility), dtype);
-        let validation = (held_out + Logits::trained(texts.held_out, Dtype::F32)).bytes(shape);
+        // Two further tensors stand while the terms of a KL are summed up.
+        let held_out = passes.kept(texts.held_out, texts.held_out_utility, dtype);
+        let summed = 2 * texts.held_out.max(passes.utility * texts.held_out_utility);
+        let validation = (held_out + Logits::trained(summed, Dtype::F32)).bytes(shape);
         // The tied embedding's two gradients, as head and as table, stand beside their sum.
         let joined = if sliced { 0 } else { (shape.n_embd * shape.vocab_size) as u64 };
         Self {
@@ -390,7 +395,8 @@ mod tests {
     fn steps_cost_what_method_12_counts() {
         let shape = Shape { vocab_size: 1, n_embd: 4096, ..SHAPE };
         let in_forwards = |options: &RepairOptions| {
-            let texts = Texts { pairs: 10, utility: 10, held_out: 20, longest: 10, accumulation: 1 };
+            let texts =
+                Texts { pairs: 10, utility: 10, held_out: 20, held_out_utility: 20, longest: 10, accumulation: 1 };
             let one = 10.0 * Work::forward_token(&shape);
             Work::new(&shape, options, &texts).per_step() / one
         };

@@ -10,7 +10,7 @@ use std::path::Path;
 use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{CausalLm, Decoding, TokenBatch};
 use serde_json::Value;
-use support::{assert_close, batch, json, numbers, parity, rows, tensors, values};
+use support::{MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};
 
 #[allow(dead_code, reason = "each test uses its part of it")]
@@ -19,19 +19,6 @@ mod support;
 
 const TOLERANCE: f64 = 2e-5;
 const BATCHES: [&str; 3] = ["right", "chosen", "rejected"];
-const CASES: [&str; 11] = [
-    "gpt2",
-    "gpt2-inner",
-    "gpt2-untied",
-    "gpt2-scaled",
-    "gpt2-sharded",
-    "gpt2-bf16",
-    "gpt2-f16",
-    "gpt2-hub",
-    "gpt-neo",
-    "gpt-neo-uneven",
-    "gpt-neo-hub",
-];
 
 fn load(case: &str) -> CausalLm {
     let (model, _) = CausalLm::load(&parity(&format!("models/{case}/model")), Device::Cpu, Kind::Float)
@@ -77,7 +64,7 @@ fn at_real(logits: &Tensor, real: &Tensor) -> Vec<f64> {
 
 #[test]
 fn logits_match() {
-    for case in CASES {
+    for case in MODELS {
         let (model, golden) = (load(case), golden(case));
         let want = tensors(&format!("models/{case}/golden.safetensors"));
         for name in BATCHES {
@@ -100,7 +87,7 @@ fn nll_mean(logits: &Tensor, batch: &TokenBatch) -> Tensor {
 
 #[test]
 fn nll_and_gradient_norms_by_block_match() {
-    for case in CASES {
+    for case in MODELS {
         let (model, golden) = (load(case), golden(case));
         model.train_only(&Scope::Everything);
         for name in BATCHES {
@@ -133,7 +120,7 @@ fn nll_and_gradient_norms_by_block_match() {
 #[test]
 fn greedy_text_matches_token_by_token() {
     // No tolerance: the generator refuses texts in which the two best logits were ever within 1e-3 of each other.
-    for case in CASES {
+    for case in MODELS {
         let want = &golden(case)["greedy"];
         let got = load(case).generate(&real_tokens(want), 10, Decoding::Greedy, None).unwrap();
         assert_eq!(got, rows(&want["new_tokens"]), "{case}");
@@ -151,7 +138,7 @@ fn files(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn an_unchanged_model_is_written_back_byte_for_byte() {
-    for case in CASES {
+    for case in MODELS {
         let from = parity(&format!("models/{case}/model"));
         // Half-precision files keep their dtype and bits, though the model computed in f32.
         let aside = tempfile::tempdir().unwrap();

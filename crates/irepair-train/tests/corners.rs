@@ -17,7 +17,7 @@ use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{CausalLm, Decoding, Error, TokenBatch};
 use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
 use serde_json::Value;
-use support::{assert_close, json, numbers, parity, rows, tensors, values};
+use support::{MODELS, assert_close, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor, no_grad};
 
 #[allow(dead_code, reason = "each test uses its part of it")]
@@ -34,19 +34,6 @@ const CORNERS: [&str; 8] = [
     "gpt-neo",
     "gpt-neo-untied",
     "gpt-neo-mixed",
-];
-const MODELS: [&str; 11] = [
-    "gpt2",
-    "gpt2-inner",
-    "gpt2-untied",
-    "gpt2-scaled",
-    "gpt2-sharded",
-    "gpt2-bf16",
-    "gpt2-f16",
-    "gpt2-hub",
-    "gpt-neo",
-    "gpt-neo-uneven",
-    "gpt-neo-hub",
 ];
 
 /// The largest differences of one case by quantity, each a column of the table.
