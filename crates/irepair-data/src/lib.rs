@@ -19,6 +19,7 @@
 mod added;
 mod draw;
 mod error;
+mod labels;
 mod lexicon;
 mod pack;
 mod pairs;
@@ -29,6 +30,7 @@ mod write;
 
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Impostor, Result};
+pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
 pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, split_validation, tokenize_pairs};

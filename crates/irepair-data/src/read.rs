@@ -227,27 +227,31 @@ impl Iterator for Lines {
     }
 }
 
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     path: &'a Path,
     line: usize,
-    value: Value,
+    pub(crate) value: Value,
 }
 
 impl Record<'_> {
-    fn string(&self, key: &'static str) -> Result<String> {
+    pub(crate) fn string(&self, key: &'static str) -> Result<String> {
         match self.value.get(key) {
             Some(Value::String(text)) => Ok(text.clone()),
             other => Err(self.bad(key, "a string", other)),
         }
     }
 
-    fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
+    pub(crate) fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
         let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
         Error::BadKey { path: self.path.to_owned(), line: self.line, key, want, got: got.to_owned() }
     }
 }
 
-fn read_records<T>(path: &Path, wanted: &'static str, parse: impl Fn(&Record) -> Result<T>) -> Result<Vec<T>> {
+pub(crate) fn read_records<T>(
+    path: &Path,
+    wanted: &'static str,
+    parse: impl Fn(&Record) -> Result<T>,
+) -> Result<Vec<T>> {
     let mut records = Vec::new();
     for line in Lines::open(path)? {
         let (line, text) = line?;

@@ -2,14 +2,12 @@
 
 use irepair_data::Tokenizer;
 use irepair_model::{CausalLm, Decoding};
+use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
 use crate::metric::key;
 use crate::texts::{batches, check};
 use crate::{Error, Metric, Metrics, Result, Scorer, Scores};
-
-/// A continuation is called toxic when its score is over this (METHOD §9: tau).
-const THRESHOLD: f64 = 0.5;
 
 /// How continuations are made (METHOD §17: 32 -> 20 tokens, greedy [L,D]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
