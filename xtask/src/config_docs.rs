@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::{Args, Command};
-use irepair_config::{EvalOptions, GenerateOptions, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions};
+use irepair_config::{
+    EvalOptions, GenerateOptions, PretrainOptions, RepairOptions, ScoreOptions, ScorerEvalOptions, ScorerTrainOptions,
+    SensitivityOptions,
+};
 
 use crate::paths;
 
@@ -44,6 +47,8 @@ fn page() -> String {
     section::<GenerateOptions>(&mut page, "generate");
     section::<ScoreOptions>(&mut page, "score");
     section::<PretrainOptions>(&mut page, "pretrain");
+    section::<ScorerTrainOptions>(&mut page, "scorer train");
+    section::<ScorerEvalOptions>(&mut page, "scorer eval");
     page.push_str("\n## Files under experiments/\n");
     for (file, source) in FILES {
         for (title, keys) in structs(source).into_iter().filter(|(title, _)| !title.is_empty()) {

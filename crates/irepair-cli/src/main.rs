@@ -16,6 +16,8 @@ mod progress;
 mod refusal;
 mod repair;
 mod score;
+mod scorer;
+mod scorers;
 mod sensitivity;
 mod utility;
 mod weights;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Cli, Command};
+use crate::arguments::{Cli, Command, ScorerAction};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -48,6 +50,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Score(given) => score::command(given.settings()?),
         Command::Generate(given) => generate::command(given.settings()?),
         Command::Pretrain(given) => pretrain::command(given.settings()?),
+        Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(given.settings()?),
+        Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),

@@ -2,8 +2,8 @@
 
 use clap::{Args, Command};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, SensitivityOptions, from_str,
-    to_toml,
+    EvalOptions, GenerateOptions, Options, PretrainOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
+    ScorerTrainOptions, SensitivityOptions, from_str, to_toml,
 };
 
 fn command<T: Args>() -> Command {
@@ -44,6 +44,8 @@ fn doc_comments_state_the_defaults() {
     documented_defaults_are_true::<PretrainOptions>();
     documented_defaults_are_true::<SensitivityOptions>();
     documented_defaults_are_true::<ScoreOptions>();
+    documented_defaults_are_true::<ScorerTrainOptions>();
+    documented_defaults_are_true::<ScorerEvalOptions>();
 }
 
 #[test]
