@@ -31,6 +31,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_objective::Error>,
         known::<irepair_sensitivity::Error>,
         known::<irepair_train::Error>,
+        known::<irepair_classifier::Error>,
         known::<irepair_eval::Error>,
         known::<crate::refusal::Refusal>,
     ];

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
 use irepair_config::{ScorerEvalOptions, ScorerKind, ScorerTrainOptions};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
 use irepair_scorer::{IdentityCheck, LinearScorer, LinearSettings, Quality, Scorer, identity_check, train_linear};
 use serde::Serialize;
+use tch::Device;
 
+use crate::progress;
 use crate::refusal::Refusal;
 use crate::repair::print;
 use crate::scorers::{ClassifierUse, open_scorer};
@@ -33,7 +36,28 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
             scorer.write(out)?;
             say_linear(&scorer, out, start.elapsed().as_secs_f64(), options.json())
         }
-        ScorerKind::Transformer => unimplemented!(),
+        ScorerKind::Transformer => {
+            let settings = TrainSettings {
+                vocab_size: options.vocab_size(),
+                n_block: options.n_layer(),
+                n_embd: options.n_embd(),
+                n_head: options.n_head(),
+                n_positions: options.n_positions(),
+                n_epochs: options.epochs(),
+                batch_size: options.batch_size(),
+                lr: options.lr(),
+                seed: options.seed(),
+            };
+            let bar = progress::bar("scorer", 0);
+            let record = train_classifier(&labels, sha256, settings, out, |step, n_steps, loss| {
+                bar.set_length(n_steps);
+                bar.set_position(step);
+                bar.set_message(format!("loss {loss:.3}"));
+            })?;
+            bar.finish_and_clear();
+            let scorer = Classifier::load(out, None, Device::Cpu, 1)?;
+            say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), options.json())
+        }
     }
 }
 
@@ -54,6 +78,25 @@ fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> an
         training.n_calibration,
         training.n_blank,
         training.data_sha256,
+        out.display()
+    ))
+}
+
+fn say_transformer(scorer: &Classifier, record: &Record, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {
+    if json {
+        let said = serde_json::json!({
+            "name": scorer.name(), "seconds": seconds, "data_sha256": record.data_sha256, "n_texts": record.n_texts,
+            "n_toxic": record.n_toxic, "n_steps": record.n_steps, "last_loss": record.last_loss, "settings": record.settings,
+        });
+        return print(&format!("{said:#}\n"));
+    }
+    print(&format!(
+        "{}: {} steps on {} texts, last loss {:.4} nats; {seconds:.1} s\ntrained on file {}\nscorer: {}\n",
+        scorer.name(),
+        record.n_steps,
+        record.n_texts,
+        record.last_loss,
+        record.data_sha256,
         out.display()
     ))
 }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use irepair_classifier::Classifier;
 use irepair_config::EvalOptions;
 use irepair_core::fs::sha256_file;
 use irepair_data::Lexicon;
+use irepair_model::parse_device;
 use irepair_scorer::{LinearScorer, Scorer, pinned};
 
 use crate::refusal::Refusal;
@@ -60,8 +62,16 @@ impl Scorers {
 /// Opens one scorer; what it is follows from the path.
 pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
     if path.is_dir() {
-        let _ = run;
-        return Err(Refusal::NoScorer { path: path.to_owned() }.into());
+        if !path.join("config.json").exists() {
+            return Err(Refusal::NoScorer { path: path.to_owned() }.into());
+        }
+        let classifier = Classifier::load(path, run.toxic_labels, parse_device(run.device)?, run.batch_size)?;
+        let toxic: Vec<&str> = classifier.toxic_labels().collect();
+        tracing::info!("{}: toxic labels {}", path.display(), toxic.join(", "));
+        if !classifier.unused().is_empty() {
+            tracing::warn!("{}: {} stored tensors have no use here", path.display(), classifier.unused().len());
+        }
+        return Ok(Box::new(classifier));
     }
     if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) {
         let name = pinned("lexicon", &sha256_file(path)?);

@@ -19,7 +19,7 @@ options! {
         /// Inverse strength of the linear scorer's L2 penalty, as scikit-learn's `C`. Default 3.0.
         #[arg(value_name = "C")]
         penalty_c: f64 = 3.0,
-        /// Tokens of the transformer's tokenizer, which is trained on the same texts. Default 8192.
+        /// Tokens of the transformer's tokenizer, a byte-level BPE trained on the same texts. Default 8192.
         #[arg(value_name = "N")]
         vocab_size: usize = 8192,
         /// Blocks of the transformer. Default 2.
@@ -63,7 +63,7 @@ impl Validate for ScorerTrainOptions {
         checks.at_least_one("threads", self.threads.map(u64::from));
         checks.positive("penalty_c", self.penalty_c);
         checks.positive("lr", self.lr);
-        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 100", |&n| n >= 100);
+        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| n >= 261);
         checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n >= 3);
         let (n_embd, n_head) = (self.n_embd(), self.n_head());
         if n_head > 0 && !n_embd.is_multiple_of(n_head) {

@@ -67,6 +67,46 @@ impl CausalLm {
     }
 }
 
+/// Tensors of a checkpoint directory by their stored names, whatever model they belong to.
+#[derive(Debug)]
+pub struct StoredTensors {
+    /// The tensors asked for, in their stored type, on the CPU.
+    pub tensors: HashMap<String, Tensor>,
+    /// Names of the tensors not asked for, sorted.
+    pub unused: Vec<String>,
+    /// The weight files of the directory, sorted.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the tensors of a checkpoint directory whose names are `wanted`: `model.safetensors`, or shards with their index.
+/// For models of other families than [`CausalLm`]'s; which tensors there must be, and of what shape, is theirs to check.
+///
+/// # Errors
+/// Missing or broken files; a wanted tensor of an unsupported type, or stored twice.
+pub fn read_checkpoint(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<StoredTensors> {
+    let mut stored = StoredTensors { tensors: HashMap::new(), unused: Vec::new(), files: Vec::new() };
+    for file in shard_files(dir)? {
+        let path = dir.join(file);
+        let map = map(&path)?;
+        let parsed = Parsed::new(&path, &map)?;
+        for name in &parsed.names {
+            if !wanted(name) {
+                stored.unused.push(name.clone());
+                continue;
+            }
+            let view = parsed.view(&path, name)?;
+            let tensor = to_tensor(&path, name, &view)?;
+            sys::release(&map, view.data());
+            if stored.tensors.insert(name.clone(), tensor).is_some() {
+                return Err(Error::Unreadable { path, reason: format!("tensor `{name}` is stored twice") });
+            }
+        }
+        stored.files.push(path);
+    }
+    stored.unused.sort();
+    Ok(stored)
+}
+
 /// One weights file of the directory.
 struct File<'a> {
     name: &'a str,

@@ -12,6 +12,7 @@ mod load;
 mod save;
 
 pub use file::{read_tensors, write_tensors};
+pub use load::{StoredTensors, read_checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
