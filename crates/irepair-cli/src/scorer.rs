@@ -53,6 +53,10 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
                 bar.set_length(n_steps);
                 bar.set_position(step);
                 bar.set_message(format!("loss {loss:.3}"));
+                // A bar is for terminals; a log gets ten lines.
+                if step.is_multiple_of(n_steps.div_ceil(10)) {
+                    tracing::info!("step {step} of {n_steps}: loss {loss:.3}");
+                }
             })?;
             bar.finish_and_clear();
             let scorer = Classifier::load(out, None, Device::Cpu, 1)?;

@@ -19,7 +19,8 @@ fn workshop() -> &'static Path {
         let labels = |range: std::ops::Range<usize>| -> String {
             let one = |i: usize| {
                 let source = ["made", "up"][i % 2];
-                serde_json::json!({"text": text(i), "toxic": usize::from(i % 3 == 0), "source": source}).to_string()
+                serde_json::json!({"text": text(i), "toxic": usize::from(i.is_multiple_of(3)), "source": source})
+                    .to_string()
                     + "\n"
             };
             range.map(one).collect()
