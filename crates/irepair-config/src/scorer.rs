@@ -19,9 +19,9 @@ options! {
         /// Inverse strength of the linear scorer's L2 penalty, as scikit-learn's `C`. Default 3.0.
         #[arg(value_name = "C")]
         penalty_c: f64 = 3.0,
-        /// Tokens of the transformer's tokenizer, a byte-level BPE trained on the same texts. Default 8192.
+        /// Tokens of the transformer's tokenizer, a byte-level BPE trained on the same texts. Default 4096.
         #[arg(value_name = "N")]
-        vocab_size: usize = 8192,
+        vocab_size: usize = 4096,
         /// Blocks of the transformer. Default 2.
         #[arg(value_name = "N")]
         n_layer: usize = 2,
@@ -34,12 +34,12 @@ options! {
         /// Tokens of a text that the transformer reads, from its start, the two at the ends included. Default 128.
         #[arg(value_name = "TOKENS")]
         n_positions: usize = 128,
-        /// Times the transformer sees every text. Default 3.
+        /// Times the transformer sees every text. Default 1.
         #[arg(value_name = "N")]
-        epochs: u64 = 3,
-        /// Texts per step of the transformer. Default 32.
+        epochs: u64 = 1,
+        /// Texts per step of the transformer. Default 64.
         #[arg(value_name = "N")]
-        batch_size: usize = 32,
+        batch_size: usize = 64,
         /// Largest learning rate of the transformer's AdamW. Default 1e-3.
         #[arg(value_name = "RATE")]
         lr: f64 = 1e-3,
