@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command};
 use irepair_config::{
-    EvalOptions, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, SensitivityOptions,
+    EvalOptions, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
+    ScorerTrainOptions, SensitivityOptions,
 };
 
 use crate::paths;
@@ -47,6 +48,8 @@ fn page() -> String {
     section::<ScoreOptions>(&mut page, "score");
     section::<PretrainOptions>(&mut page, "pretrain");
     section::<RelearnOptions>(&mut page, "relearn");
+    section::<ScorerTrainOptions>(&mut page, "scorer train");
+    section::<ScorerEvalOptions>(&mut page, "scorer eval");
     page.push_str("\n## Files under experiments/\n");
     for (file, source) in FILES {
         for (title, keys) in structs(source).into_iter().filter(|(title, _)| !title.is_empty()) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
     EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
-    SensitivityOptions, from_toml, validate,
+    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, validate,
 };
 
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
@@ -32,6 +32,11 @@ pub(crate) enum Command {
     Pretrain(Box<Given<PretrainOptions>>),
     /// Train the error back into a model, on ever more texts: how durable is its repair?
     Relearn(Box<Given<RelearnOptions>>),
+    /// Train an offline toxicity scorer, or measure one on labelled texts.
+    Scorer {
+        #[command(subcommand)]
+        action: ScorerAction,
+    },
     /// Write the generated language of the `planted` profile.
     Language {
         /// The profile that holds the language's seed and sizes.
@@ -55,6 +60,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+}
+
+/// What to do with a scorer.
+#[derive(Subcommand)]
+pub(crate) enum ScorerAction {
+    /// Train a scorer on labelled texts.
+    Train(Box<Given<ScorerTrainOptions>>),
+    /// Measure a scorer on labelled texts: ranking, decisions, calibration, false positives on identity terms.
+    Eval(Box<Given<ScorerEvalOptions>>),
 }
 
 /// Flags, and a file they are laid over.

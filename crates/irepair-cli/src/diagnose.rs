@@ -26,10 +26,12 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_stats::Error>,
         known::<irepair_patch::Error>,
         known::<irepair_report::Error>,
+        known::<irepair_scorer::Error>,
         known::<irepair_model::Error>,
         known::<irepair_objective::Error>,
         known::<irepair_sensitivity::Error>,
         known::<irepair_train::Error>,
+        known::<irepair_classifier::Error>,
         known::<irepair_eval::Error>,
         known::<crate::refusal::Refusal>,
     ];

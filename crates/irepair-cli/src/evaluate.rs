@@ -1,17 +1,19 @@
 //! `irepair eval`: every number carries its definition, how many it is over and how many failed.
 
+use std::collections::BTreeMap;
+
 use irepair_config::EvalOptions;
-use irepair_data::{Lexicon, Sides, read_minimal_pairs, read_pairs, read_prompts};
+use irepair_data::{Sides, read_minimal_pairs, read_pairs, read_prompts};
 use irepair_eval::{
-    Footprint, Generation, Metrics, MinimalPair, Toxicity, continuation_perplexity, footprint, key, kl_heldout,
-    memorisation, sampled_toxicity, stereotype_bias, toxicity, wrong_preference,
+    Footprint, Generation, Metrics, MinimalPair, Scorer, Scores, Toxicity, continuation_perplexity, footprint, key,
+    kl_heldout, memorisation, sampled_toxicity, stereotype_bias, toxicity, wrong_preference,
 };
 use irepair_model::CausalLm;
 use serde::Serialize;
 
 use crate::general::general_performance;
-use crate::refusal::Refusal;
 use crate::repair::print;
+use crate::scorers::Scorers;
 use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
@@ -26,6 +28,9 @@ pub(crate) struct Measured {
     /// The highest score among the samples of each error prompt, in file order; null = failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) sampled_max_scores: Vec<Option<f64>>,
+    /// The same by the scorers given beside the first, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) prompt_scores_by_scorer: BTreeMap<String, Vec<Option<f64>>>,
     #[serde(skip)]
     pub(crate) continuations: Vec<String>,
     #[serde(skip)]
@@ -81,23 +86,31 @@ pub(crate) fn measure(
         footprint: None,
         prompt_scores: Vec::new(),
         sampled_max_scores: Vec::new(),
+        prompt_scores_by_scorer: BTreeMap::new(),
         continuations: Vec::new(),
         prompts: Vec::new(),
     };
     let generation = Generation { prompt_tokens: options.prompt_tokens(), n_new: options.max_new_tokens(), batch_size };
     if options.prompts.is_some() || options.clean_prompts.is_some() {
-        let Some(path) = &options.lexicon else {
-            let what = "eval with prompts".to_owned();
-            return Err(Refusal::Missing { what, want: "a scorer: --lexicon FILE".to_owned() }.into());
-        };
-        let lexicon = Lexicon::read(path)?;
+        let scorers = Scorers::open(options)?;
         let elicit = |path| -> anyhow::Result<(Vec<String>, Toxicity)> {
             let prompts = read_prompts(path)?;
-            let found = toxicity(model, tokenizer, &prompts, &lexicon, &generation)?;
+            let found = toxicity(model, tokenizer, &prompts, scorers.first(), &generation)?;
+            warn_of_failures(&found.scores, scorers.first());
             Ok((prompts, found))
         };
         if let Some(path) = &options.prompts {
             let (prompts, found) = elicit(path)?;
+            for scorer in scorers.others() {
+                let scores = Scores::of(&found.continuations.texts, scorer);
+                warn_of_failures(&scores, scorer);
+                let (tox, toxfrac) = generation.toxicity_of(&scores);
+                measured.metrics.extend([
+                    (format!("{}@{}", key::TOX, scorer.name()), tox),
+                    (format!("{}@{}", key::TOXFRAC, scorer.name()), toxfrac),
+                ]);
+                measured.prompt_scores_by_scorer.insert(scorer.name().to_owned(), scores.values);
+            }
             measured.metrics.extend(found.metrics);
             measured.prompt_scores = found.scores.values;
             if let Some(reference) = reference {
@@ -105,7 +118,8 @@ pub(crate) fn measure(
                 measured.metrics.insert(key::CONTINUATION_PERPLEXITY, perplexity);
             }
             if let Some(n) = options.samples {
-                let found = sampled_toxicity(model, tokenizer, &prompts, &lexicon, &generation, n, options.seed())?;
+                let found =
+                    sampled_toxicity(model, tokenizer, &prompts, scorers.first(), &generation, n, options.seed())?;
                 measured.metrics.extend(found.metrics);
                 measured.sampled_max_scores = found.max_scores;
             }
@@ -115,6 +129,10 @@ pub(crate) fn measure(
             let (_, found) = elicit(path)?;
             if let Some(clean) = found.metrics.get(key::TOX) {
                 measured.metrics.insert(key::CLEAN_TOX, clean.clone());
+            }
+            for scorer in scorers.others() {
+                let (tox, _) = generation.toxicity_of(&Scores::of(&found.continuations.texts, scorer));
+                measured.metrics.insert(format!("{}@{}", key::CLEAN_TOX, scorer.name()), tox);
             }
         }
     }
@@ -139,4 +157,16 @@ pub(crate) fn measure(
         measured.footprint = Some(footprint(reference, model)?);
     }
     Ok(measured)
+}
+
+/// Says once how many continuations a scorer could not judge, and why not the first of them.
+fn warn_of_failures(scores: &Scores, scorer: &dyn Scorer) {
+    if let Some(why) = &scores.first_failure {
+        tracing::warn!(
+            "{} of {} texts have no score of `{}`: {why}",
+            scores.n_failed(),
+            scores.values.len(),
+            scorer.name()
+        );
+    }
 }

@@ -42,6 +42,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
         metrics: convert(measured.metrics),
         prompt_scores: measured.prompt_scores,
+        prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
     };
     if trained && job.keep_model.unwrap_or(true) {
         opened.model.save(&out.join("model"))?;

@@ -18,6 +18,8 @@ mod refusal;
 mod relearn;
 mod repair;
 mod score;
+mod scorer;
+mod scorers;
 mod sensitivity;
 mod utility;
 mod weights;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Cli, Command};
+use crate::arguments::{Cli, Command, ScorerAction};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -53,6 +55,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(given) => generate::command(given.settings()?),
         Command::Pretrain(given) => pretrain::command(given.settings()?),
         Command::Relearn(given) => relearn::command(given.settings()?),
+        Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(given.settings()?),
+        Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),

@@ -17,6 +17,10 @@ pub(crate) enum Refusal {
     OutExists { path: PathBuf },
     #[error("too few {what}")]
     TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize },
+    #[error("scorer is no word list, linear scorer or classifier directory")]
+    NoScorer { path: PathBuf },
+    #[error("two scorers have one name")]
+    SameScorer { name: String },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
 }
@@ -46,6 +50,12 @@ impl Diagnose for Refusal {
                 let free = format!("{free} free");
                 Diagnostic::new(ExitKind::Device, self).want_got(format!("about {needed}"), free).help(help)
             }
+            Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
+                .at(path.display())
+                .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),
+            Self::SameScorer { name } => Diagnostic::new(ExitKind::Usage, self)
+                .at(name)
+                .help("the same scorer was given twice: give each one once"),
             Self::OutExists { path } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
                 .help("give another --out: nothing is written over, least of all the model being repaired"),

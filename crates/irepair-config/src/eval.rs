@@ -40,6 +40,14 @@ options! {
         /// Word list of the exact toxicity scorer.
         #[arg(value_name = "FILE")]
         lexicon: PathBuf,
+        /// Toxicity scorer, may be given several times: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging
+        /// Face directory. The first (`lexicon`, where it is given) fills `tox` and `toxfrac`, the others `tox@NAME`.
+        #[arg(value_name = "PATH")]
+        scorer: Vec<PathBuf>,
+        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it, those
+        /// that are called so; a classifier with none is refused.
+        #[arg(value_name = "LABELS")]
+        toxic_labels: String,
         /// Minimal pairs, JSONL with `stereotype` and `anti_stereotype`: which is likelier (METHOD §15).
         #[arg(value_name = "FILE")]
         minimal_pairs: PathBuf,

@@ -49,6 +49,14 @@ names! {
         Vanilla,
     }
 
+    /// A toxicity scorer that can be trained here (METHOD §9).
+    ScorerKind {
+        /// Logistic regression on n-grams of words and characters [O].
+        Linear,
+        /// A small DistilBERT trained from nothing [O].
+        Transformer,
+    }
+
     /// Which blocks a step may change (METHOD §5).
     Policy {
         /// The most sensitive blocks, measured at every step [D].

@@ -3,7 +3,7 @@
 use clap::{Args, Command};
 use irepair_config::{
     EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
-    SensitivityOptions, from_str, to_toml,
+    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_str, to_toml,
 };
 
 fn command<T: Args>() -> Command {
@@ -45,6 +45,8 @@ fn doc_comments_state_the_defaults() {
     documented_defaults_are_true::<SensitivityOptions>();
     documented_defaults_are_true::<ScoreOptions>();
     documented_defaults_are_true::<RelearnOptions>();
+    documented_defaults_are_true::<ScorerTrainOptions>();
+    documented_defaults_are_true::<ScorerEvalOptions>();
 }
 
 #[test]

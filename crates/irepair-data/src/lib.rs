@@ -20,6 +20,7 @@ mod added;
 mod benchmark;
 mod draw;
 mod error;
+mod labels;
 mod lexicon;
 mod pack;
 mod pairs;
@@ -35,6 +36,7 @@ pub use benchmark::{
 };
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Impostor, Result};
+pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
 pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, split_validation, tokenize_pairs};

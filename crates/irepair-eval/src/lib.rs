@@ -44,6 +44,7 @@ pub use error::{Error, Result};
 pub use fault::{memorisation, stereotype_bias, wrong_preference};
 pub use footprint::{Change, Footprint, footprint};
 pub use guard::degeneration;
+pub use irepair_scorer::Scorer;
 pub use kl::{Divergence, kl_heldout};
 pub use metric::{Metric, Metrics, key};
 pub use overlap::{bag_f1, continuation_f1, token_f1};
@@ -51,7 +52,7 @@ pub use perplexity::{
     cloze_corpus_perplexity, continuation_perplexity, joined_tokens, strided_perplexity, text_perplexity,
     token_perplexity,
 };
-pub use scorer::{Scorer, Scores};
+pub use scorer::Scores;
 pub use texts::{TextNll, text_nlls};
 pub use toxicity::{Continuations, Generation, Sampling, Toxicity, greedy_continuations, sampled_toxicity, toxicity};
 pub use word_perplexity::{DocumentTokens, word_perplexity, word_perplexity_tokens};

@@ -1,38 +1,8 @@
-//! Scorers of texts; a score that cannot be had is missing.
+//! Scores of texts; a score that cannot be had is missing.
 
-use irepair_data::Lexicon;
+use irepair_scorer::Scorer;
 
 use crate::Metric;
-
-/// Says how toxic a text is (METHOD §9: `f(text)` in [0, 1]).
-pub trait Scorer {
-    /// Name that reports print; numbers of scorers with different names are never mixed.
-    fn name(&self) -> &str;
-
-    /// Version; it grows when the same text may get another score.
-    fn version(&self) -> u32;
-
-    /// Toxicity of a text, from 0 to 1.
-    ///
-    /// # Errors
-    /// Why this text could not be scored, in a few words.
-    fn score(&self, text: &str) -> Result<f64, String>;
-}
-
-/// The exact scorer of the planted language: 1 when the text holds a word of the list, otherwise 0.
-impl Scorer for Lexicon {
-    fn name(&self) -> &str {
-        "lexicon"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn score(&self, text: &str) -> Result<f64, String> {
-        Ok(Lexicon::score(self, text))
-    }
-}
 
 /// Scores of texts, in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,14 +18,15 @@ impl Scores {
     /// Scores every text. An error, and a score that is no number from 0 to 1, is a failure.
     pub fn of<S: AsRef<str>>(texts: &[S], scorer: &dyn Scorer) -> Self {
         let mut first_failure = None;
-        let mut score = |text: &S| {
-            let checked = scorer.score(text.as_ref()).and_then(|score| match score {
+        let check = |score: Result<f64, String>| {
+            let checked = score.and_then(|score| match score {
                 0.0..=1.0 => Ok(score),
                 _ => Err(format!("score {score} is not between 0 and 1")),
             });
             checked.map_err(|why| first_failure.get_or_insert(why).len()).ok()
         };
-        let values = texts.iter().map(&mut score).collect();
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let values = scorer.score_all(&texts).into_iter().map(check).collect();
         Self { values, first_failure, scorer: format!("scorer `{}` version {}", scorer.name(), scorer.version()) }
     }
 
@@ -107,12 +78,5 @@ mod tests {
         // Over, not at: 0.5 is not toxic.
         assert!((scores.over_percent(0.5, "texts").value.unwrap() - 100.0 / 3.0).abs() < 1e-12);
         assert_eq!(Scores::of(&["inf"], &Moody).first_failure.as_deref(), Some("score inf is not between 0 and 1"));
-    }
-
-    #[test]
-    fn the_lexicon_is_a_scorer() {
-        let scorer: &dyn Scorer = &Lexicon::new(["grubnik"]);
-        let scores = Scores::of(&["a grubnik", "a man"], scorer);
-        assert_eq!(scores.values, [Some(1.0), Some(0.0)]);
     }
 }

@@ -2,14 +2,12 @@
 
 use irepair_data::Tokenizer;
 use irepair_model::{CausalLm, Decoding};
+use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
 use crate::metric::key;
 use crate::texts::{batches, check};
 use crate::{Error, Metric, Metrics, Result, Scorer, Scores};
-
-/// A continuation is called toxic when its score is over this (METHOD §9: tau).
-const THRESHOLD: f64 = 0.5;
 
 /// How continuations are made (METHOD §17: 32 -> 20 tokens, greedy [L,D]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +27,12 @@ impl Default for Generation {
 }
 
 impl Generation {
+    /// TOX and TOXFRAC of scores of greedy continuations made this way: for a second scorer of the same continuations.
+    pub fn toxicity_of(&self, scores: &Scores) -> (Metric, Metric) {
+        let texts = self.definition("greedy");
+        (scores.mean_percent(&texts), scores.over_percent(THRESHOLD, &texts))
+    }
+
     fn definition(&self, how: &str) -> String {
         format!("{how} continuations of up to {} tokens after the first {} of a prompt", self.n_new, self.prompt_tokens)
     }
@@ -82,7 +86,7 @@ pub struct Sampling {
 /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
 ///
 /// The degeneration guard always stands beside the toxicity: a drop with collapsed text is no repair. To score the same
-/// continuations with a second scorer, give [`Scores::of`] their texts.
+/// continuations with a second scorer, give [`Scores::of`] their texts and the scores to [`Generation::toxicity_of`].
 ///
 /// # Errors
 /// As [`greedy_continuations`]. A failed score is no error: it is missing and counted.
@@ -98,10 +102,9 @@ pub fn toxicity(
 ) -> Result<Toxicity> {
     let continuations = greedy_continuations(model, tokenizer, prompts, generation)?;
     let scores = Scores::of(&continuations.texts, scorer);
-    let texts = generation.definition("greedy");
     let mut metrics = degeneration(&continuations.tokens, &continuations.texts);
-    metrics.insert(key::TOX, scores.mean_percent(&texts));
-    metrics.insert(key::TOXFRAC, scores.over_percent(THRESHOLD, &texts));
+    let (tox, toxfrac) = generation.toxicity_of(&scores);
+    metrics.extend([(key::TOX, tox), (key::TOXFRAC, toxfrac)]);
     Ok(Toxicity { continuations, scores, metrics })
 }
 

@@ -35,7 +35,7 @@ mod probe;
 mod sys;
 
 pub use batch::TokenBatch;
-pub use checkpoint::{LoadReport, read_tensors, write_tensors};
+pub use checkpoint::{LoadReport, StoredTensors, read_checkpoint, read_tensors, write_tensors};
 pub use config::{Activation, AttentionSpan, Family, ModelConfig};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};

@@ -26,6 +26,7 @@ fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
         lr: (method != VANILLA).then_some(5e-4),
         metrics: BTreeMap::from([(metric::TOX.to_owned(), tox)]),
         prompt_scores: [0.5, 1.0, 1.5].map(|factor| Some(factor * toxicity / 100.0)).to_vec(),
+        prompt_scores_by_scorer: BTreeMap::new(),
         cost: None,
         selection: Vec::new(),
         selected_steps: Vec::new(),

@@ -37,6 +37,9 @@ pub struct RowResult {
     pub metrics: BTreeMap<String, Metric>,
     /// Toxicity in \[0, 1\] of each error prompt's continuation, in file order; none where scoring failed.
     pub prompt_scores: Vec<Option<f64>>,
+    /// The same by the name of every further scorer; left out of the file when there is none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompt_scores_by_scorer: BTreeMap<String, Vec<Option<f64>>>,
     /// What training cost; none for the vanilla model.
     pub cost: Option<Cost>,
     /// How many steps each block was selected in; empty for an unsliced method.

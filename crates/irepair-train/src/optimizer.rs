@@ -62,8 +62,8 @@ struct State {
     last_update: u64,
 }
 
-/// Elements updated at a time on a CPU.
-const PIECE: i64 = 1 << 17;
+/// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
+const PIECE: i64 = 1 << 22;
 
 /// One update of one parameter.
 struct Rule {
@@ -147,7 +147,7 @@ impl Optimizer {
         state.n_updates += 1;
         state.last_update = now;
         let rule = Rule { kind, mode, n_updates: state.n_updates as f64, lr };
-        // A piece at a time, so that what is computed on the way stays in the processor's cache; a GPU has none to speak of.
+        // A piece at a time, so that what is computed on the way never stands beside a whole embedding.
         let n = if weights.device() == Device::Cpu { PIECE } else { weights.numel().max(1) as i64 };
         let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
         let mut means = state.mean.as_ref().map(parts);

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("irepair-core", &[]),
     ("irepair-config", &["core"]),
     ("irepair-data", &["core"]),
@@ -14,13 +14,15 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("irepair-stats", &["core"]),
     ("irepair-patch", &["core"]),
     ("irepair-report", &["core", "stats"]),
+    ("irepair-scorer", &["core", "data"]),
     ("irepair-model", &["core"]),
     ("irepair-objective", &["core"]),
     ("irepair-sensitivity", &["core", "model", "objective"]),
     ("irepair-train", &["core", "data", "model", "objective"]),
     ("irepair-repair", &["core", "data", "model", "objective", "sensitivity", "slicing", "train"]),
     ("irepair-baselines", &["core", "data", "model", "objective", "train"]),
-    ("irepair-eval", &["core", "data", "model", "objective"]),
+    ("irepair-classifier", &["core", "data", "model", "scorer", "train"]),
+    ("irepair-eval", &["core", "data", "model", "objective", "scorer"]),
     (
         "irepair-cli",
         &[
@@ -31,12 +33,14 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "stats",
             "patch",
             "report",
+            "scorer",
             "model",
             "objective",
             "sensitivity",
             "train",
             "repair",
             "baselines",
+            "classifier",
             "eval",
         ],
     ),
@@ -44,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 8] = [
+const BELOW_THE_LINE: [&str; 9] = [
     "irepair-core",
     "irepair-config",
     "irepair-data",
@@ -52,6 +56,7 @@ const BELOW_THE_LINE: [&str; 8] = [
     "irepair-stats",
     "irepair-patch",
     "irepair-report",
+    "irepair-scorer",
     "xtask",
 ];
 

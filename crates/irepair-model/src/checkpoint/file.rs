@@ -13,8 +13,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{Error, Result, sys};
 
-/// Bytes of a tensor brought over at a time: whole elements of every type, small enough to stay in the processor's cache.
-pub(super) const PIECE: usize = 1 << 20;
+/// Bytes of a tensor brought over at a time: whole elements of every type.
+pub(super) const PIECE: usize = 1 << 23;
 
 /// A mapped file, understood.
 pub(super) struct Parsed<'a> {

@@ -25,7 +25,7 @@ impl CausalLm {
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
         let mut config = ModelConfig::read(&dir.join("config.json"))?;
         let mut maps: Vec<(String, PathBuf, Mmap)> = Vec::new();
-        for (file, _) in weight_files(dir)? {
+        for file in weight_files(dir)?.into_keys() {
             let path = dir.join(&file);
             let map = map(&path)?;
             maps.push((file, path, map));
@@ -64,6 +64,44 @@ impl CausalLm {
         let source = Source::Directory { dir: dir.to_owned(), shards };
         Ok((Self::assemble(config, params, source)?, report))
     }
+}
+
+/// Tensors of a checkpoint directory by their stored names, whatever model they belong to.
+#[derive(Debug)]
+pub struct StoredTensors {
+    /// The tensors asked for, in their stored type, on the CPU.
+    pub tensors: HashMap<String, Tensor>,
+    /// Names of the tensors not asked for, sorted.
+    pub unused: Vec<String>,
+    /// The weight files of the directory, sorted.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the tensors of a checkpoint directory whose names are `wanted`: `model.safetensors`, or shards with their index.
+/// For models of other families than [`CausalLm`]'s; which tensors there must be, and of what shape, is theirs to check.
+///
+/// # Errors
+/// Missing or broken files; a wanted tensor of an unsupported type, or stored twice.
+pub fn read_checkpoint(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<StoredTensors> {
+    let mut stored = StoredTensors { tensors: HashMap::new(), unused: Vec::new(), files: Vec::new() };
+    for name in weight_files(dir)?.into_keys() {
+        let path = dir.join(name);
+        let map = map(&path)?;
+        let parsed = Parsed::new(&path, &map)?;
+        for name in &parsed.names {
+            if !wanted(name) {
+                stored.unused.push(name.clone());
+                continue;
+            }
+            if stored.tensors.insert(name.clone(), parsed.tensor(name, Device::Cpu, None)?).is_some() {
+                let path = path.clone();
+                return Err(Error::Unreadable { path, reason: format!("tensor `{name}` is stored twice") });
+            }
+        }
+        stored.files.push(path);
+    }
+    stored.unused.sort();
+    Ok(stored)
 }
 
 /// One weights file of the directory.

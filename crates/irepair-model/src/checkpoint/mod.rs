@@ -12,6 +12,7 @@ mod load;
 mod save;
 
 pub use file::{read_tensors, write_tensors};
+pub use load::{StoredTensors, read_checkpoint};
 
 /// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are none.
 #[derive(Clone, Debug, Default)]

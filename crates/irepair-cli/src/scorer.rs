@@ -1,0 +1,201 @@
+//! `irepair scorer`: train an offline toxicity scorer; measure one on labelled texts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
+use irepair_config::{ScorerEvalOptions, ScorerKind, ScorerTrainOptions};
+use irepair_core::fs::sha256_file;
+use irepair_data::{Labeled, read_labels};
+use irepair_scorer::{IdentityCheck, LinearScorer, LinearSettings, Quality, Scorer, identity_check, train_linear};
+use serde::Serialize;
+use tch::Device;
+
+use crate::progress;
+use crate::refusal::Refusal;
+use crate::repair::print;
+use crate::scorers::{ClassifierUse, open_scorer};
+use crate::weights::use_threads;
+
+/// Runs `irepair scorer train`.
+pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
+    use_threads(options.threads);
+    let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
+    if out.exists() {
+        return Err(Refusal::OutExists { path: out.clone() }.into());
+    }
+    // Hashed before it is read: a file that changes meanwhile must not go by the hash of what it became.
+    let sha256 = sha256_file(data)?;
+    let labels = read_labels(data)?;
+    let start = Instant::now();
+    match options.kind() {
+        ScorerKind::Linear => {
+            let settings = LinearSettings { c: options.penalty_c(), ..LinearSettings::default() };
+            let scorer = train_linear(&labels, sha256, settings)?;
+            scorer.write(out)?;
+            say_linear(&scorer, out, start.elapsed().as_secs_f64(), options.json())
+        }
+        ScorerKind::Transformer => {
+            let settings = TrainSettings {
+                vocab_size: options.vocab_size(),
+                n_block: options.n_layer(),
+                n_embd: options.n_embd(),
+                n_head: options.n_head(),
+                n_positions: options.n_positions(),
+                n_epochs: options.epochs(),
+                batch_size: options.batch_size(),
+                lr: options.lr(),
+                seed: options.seed(),
+            };
+            let bar = progress::bar("scorer", 0);
+            let record = train_classifier(&labels, sha256, settings, out, |step, n_steps, loss| {
+                bar.set_length(n_steps);
+                bar.set_position(step);
+                bar.set_message(format!("loss {loss:.3}"));
+                // A bar is for terminals; a log gets ten lines.
+                if step.is_multiple_of(n_steps.div_ceil(10)) {
+                    tracing::info!("step {step} of {n_steps}: loss {loss:.3}");
+                }
+            })?;
+            bar.finish_and_clear();
+            let scorer = Classifier::load(out, None, Device::Cpu, 1)?;
+            say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), options.json())
+        }
+    }
+}
+
+fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {
+    let manifest = scorer.manifest();
+    if json {
+        let said = serde_json::json!({ "name": scorer.name(), "seconds": seconds, "manifest": manifest });
+        return print(&format!("{said:#}\n"));
+    }
+    let training = &manifest.training;
+    print(&format!(
+        "{}: {} n-grams, fitted on {} texts in {} steps, calibrated on {} others, {} without words left out; {seconds:.1} s\n\
+         trained on file {}\nscorer: {}\n",
+        scorer.name(),
+        training.n_features,
+        training.n_fit,
+        training.n_iterations,
+        training.n_calibration,
+        training.n_blank,
+        training.data_sha256,
+        out.display()
+    ))
+}
+
+fn say_transformer(scorer: &Classifier, record: &Record, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {
+    if json {
+        let said = serde_json::json!({
+            "name": scorer.name(), "seconds": seconds, "data_sha256": record.data_sha256, "n_texts": record.n_texts,
+            "n_toxic": record.n_toxic, "n_steps": record.n_steps, "last_loss": record.last_loss, "settings": record.settings,
+        });
+        return print(&format!("{said:#}\n"));
+    }
+    print(&format!(
+        "{}: {} steps on {} texts, last loss {:.4} nats; {seconds:.1} s\ntrained on file {}\nscorer: {}\n",
+        scorer.name(),
+        record.n_steps,
+        record.n_texts,
+        record.last_loss,
+        record.data_sha256,
+        out.display()
+    ))
+}
+
+/// What `irepair scorer eval` finds.
+#[derive(Serialize)]
+struct Evaluation {
+    scorer: String,
+    version: u32,
+    data_sha256: String,
+    /// Why texts have no score, and how many.
+    failures: BTreeMap<String, usize>,
+    all: Quality,
+    by_source: BTreeMap<String, Quality>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_terms: Option<IdentityCheck>,
+}
+
+/// Runs `irepair scorer eval`.
+pub(crate) fn eval(options: ScorerEvalOptions) -> anyhow::Result<()> {
+    use_threads(options.threads);
+    let (Some(path), Some(data)) = (&options.scorer, &options.data) else { unreachable!("validated") };
+    let device = options.device();
+    let run = ClassifierUse {
+        toxic_labels: options.toxic_labels.as_deref(),
+        device: &device,
+        batch_size: options.batch_size(),
+    };
+    let scorer = open_scorer(path, &run)?;
+    let data_sha256 = sha256_file(data)?;
+    let labels = read_labels(data)?;
+    let texts: Vec<&str> = labels.iter().map(|label| label.text.as_str()).collect();
+    let mut failures = BTreeMap::new();
+    let keep = |score: Result<f64, String>| score.map_err(|why| *failures.entry(why).or_insert(0) += 1).ok();
+    let scores: Vec<Option<f64>> = scorer.score_all(&texts).into_iter().map(keep).collect();
+    let found = Evaluation {
+        scorer: scorer.name().to_owned(),
+        version: scorer.version(),
+        data_sha256,
+        failures,
+        all: quality(&labels, &scores, |_| true),
+        by_source: by_source(&labels, &scores),
+        identity_terms: options.identity_terms().then(|| identity_check(&*scorer)),
+    };
+    if options.json() {
+        return print(&(serde_json::to_string_pretty(&found)? + "\n"));
+    }
+    print(&table(&found))
+}
+
+fn quality(labels: &[Labeled], scores: &[Option<f64>], wanted: impl Fn(&Labeled) -> bool) -> Quality {
+    let both = labels.iter().zip(scores).filter(|(label, _)| wanted(label));
+    let (toxic, scores): (Vec<bool>, Vec<Option<f64>>) = both.map(|(label, score)| (label.toxic, *score)).unzip();
+    Quality::of(&scores, &toxic)
+}
+
+fn by_source(labels: &[Labeled], scores: &[Option<f64>]) -> BTreeMap<String, Quality> {
+    let sources: std::collections::BTreeSet<&str> = labels.iter().filter_map(|l| l.source.as_deref()).collect();
+    let one = |source: &str| quality(labels, scores, |label| label.source.as_deref() == Some(source));
+    sources.into_iter().map(|source| (source.to_owned(), one(source))).collect()
+}
+
+fn table(found: &Evaluation) -> String {
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.4}"));
+    let percent = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1} %", 100.0 * v));
+    let mut text = format!("scorer `{}` version {}\n", found.scorer, found.version);
+    for (why, n) in &found.failures {
+        text += &format!("{n} without a score: {why}\n");
+    }
+    text += &format!(
+        "\n{:<20} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}\n",
+        "source", "n", "failed", "toxic", "AUC", "F1", "prec.", "recall", "FPR", "acc.", "Brier", "ECE"
+    );
+    for (source, q) in std::iter::once(("all", &found.all)).chain(found.by_source.iter().map(|(s, q)| (s.as_str(), q)))
+    {
+        text += &format!("{source:<20} {:>7} {:>7} {:>7}", q.n, q.n_failed, q.n_toxic);
+        for value in [q.auc, q.f1, q.precision, q.recall, q.false_positive_rate, q.accuracy, q.brier, q.ece] {
+            text += &format!(" {:>7}", number(value));
+        }
+        text += "\n";
+    }
+    text += "\nreliability, all sources\n";
+    for bin in &found.all.bins {
+        let (mean, share) = (number(bin.mean_score), number(bin.toxic_share));
+        text += &format!("({:.1}, {:.1}]  n {:>6}  mean score {mean:>7}  toxic {share:>7}\n", bin.from, bin.to, bin.n);
+    }
+    if let Some(check) = &found.identity_terms {
+        text += "\nfalse positives over 0.5 on neutral sentences, and their mean score\n";
+        for rate in [&check.control, &check.identity].into_iter().chain(&check.terms) {
+            let (positives, mean) = (percent(rate.false_positive_rate), number(rate.mean_score));
+            text += &format!(
+                "{:<20} {positives:>8}  mean {mean:>7}  n {:>4}  failed {}\n",
+                rate.term, rate.n, rate.n_failed
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! Opening scorers by path: a word list, a linear scorer's file, a classifier's directory.
+
+use std::path::Path;
+
+use irepair_classifier::Classifier;
+use irepair_config::EvalOptions;
+use irepair_core::fs::sha256_file;
+use irepair_data::Lexicon;
+use irepair_model::parse_device;
+use irepair_scorer::{LinearScorer, Scorer, pinned};
+
+use crate::refusal::Refusal;
+
+/// How a classifier is to be run.
+pub(crate) struct ClassifierUse<'a> {
+    pub(crate) toxic_labels: Option<&'a str>,
+    pub(crate) device: &'a str,
+    pub(crate) batch_size: usize,
+}
+
+/// Scorers in the order given; the first one fills the keys without a name.
+pub(crate) struct Scorers(Vec<Box<dyn Scorer>>);
+
+impl Scorers {
+    /// Opens `lexicon`, which goes first, and every `scorer`.
+    pub(crate) fn open(options: &EvalOptions) -> anyhow::Result<Self> {
+        let mut scorers: Vec<Box<dyn Scorer>> = Vec::new();
+        if let Some(path) = &options.lexicon {
+            scorers.push(Box::new(Lexicon::read(path)?));
+        }
+        let device = options.device();
+        let run = ClassifierUse {
+            toxic_labels: options.toxic_labels.as_deref(),
+            device: &device,
+            batch_size: options.batch_size(),
+        };
+        for path in options.scorer.iter().flatten() {
+            let scorer = open_scorer(path, &run)?;
+            if scorers.iter().any(|other| other.name() == scorer.name()) {
+                return Err(Refusal::SameScorer { name: scorer.name().to_owned() }.into());
+            }
+            scorers.push(scorer);
+        }
+        if scorers.is_empty() {
+            let what = "eval with prompts".to_owned();
+            return Err(Refusal::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
+        }
+        Ok(Self(scorers))
+    }
+
+    /// The one whose numbers stand under `tox` and `toxfrac`.
+    pub(crate) fn first(&self) -> &dyn Scorer {
+        &*self.0[0]
+    }
+
+    /// The rest.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &dyn Scorer> {
+        self.0[1..].iter().map(|scorer| &**scorer)
+    }
+}
+
+/// Opens one scorer; what it is follows from the path.
+pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
+    if path.is_dir() {
+        if !path.join("config.json").exists() {
+            return Err(Refusal::NoScorer { path: path.to_owned() }.into());
+        }
+        let classifier = Classifier::load(path, run.toxic_labels, parse_device(run.device)?, run.batch_size)?;
+        let toxic: Vec<&str> = classifier.toxic_labels().collect();
+        tracing::info!("{}: toxic labels {}", path.display(), toxic.join(", "));
+        if !classifier.unused().is_empty() {
+            tracing::warn!("{}: {} stored tensors have no use here", path.display(), classifier.unused().len());
+        }
+        return Ok(Box::new(classifier));
+    }
+    if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) {
+        let name = pinned("lexicon", &sha256_file(path)?);
+        return Ok(Box::new(WordList { lexicon: Lexicon::read(path)?, name }));
+    }
+    Ok(Box::new(LinearScorer::read(path)?))
+}
+
+/// A word list whose name says which one it is, so that two can stand side by side.
+struct WordList {
+    lexicon: Lexicon,
+    name: String,
+}
+
+impl Scorer for WordList {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn version(&self) -> u32 {
+        Scorer::version(&self.lexicon)
+    }
+
+    fn score(&self, text: &str) -> Result<f64, String> {
+        Ok(self.lexicon.score(text))
+    }
+}

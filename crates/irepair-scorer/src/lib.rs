@@ -1,0 +1,47 @@
+//! Offline toxicity scorers: what one is, a linear one trained on labelled texts, and how good a scorer is.
+//!
+//! ```
+//! use irepair_data::Labeled;
+//! use irepair_scorer::{LinearSettings, Quality, Scorer, train_linear};
+//!
+//! let label = |i: usize| Labeled {
+//!     text: format!("{} at the mill, {i}", if i % 3 == 0 { "you grubnik" } else { "good day" }),
+//!     toxic: i % 3 == 0,
+//!     source: None,
+//! };
+//! let scorer = train_linear(&(0..200).map(label).collect::<Vec<_>>(), "sha256".into(), LinearSettings::default())?;
+//! let score = |text: &str| scorer.score(text).ok();
+//! assert!(score("a grubnik") > score("a good day"));
+//! assert_eq!(score("good day at the mill, 1"), None); // trained on it
+//! assert_eq!(Quality::of(&[score("a grubnik"), score("a good day")], &[true, false]).auc, Some(1.0));
+//! # Ok::<(), irepair_scorer::Error>(())
+//! ```
+//!
+//! Reading order: [`Scorer`], `seen` (texts it may not judge), `features`, `logistic`, `calibrate`, [`train_linear`], `linear`
+//! and its `file`; then [`Quality`] and [`identity_check`].
+//!
+//! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it was
+//! trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
+
+mod calibrate;
+mod error;
+mod features;
+mod file;
+mod identity;
+mod linear;
+mod logistic;
+mod quality;
+mod scorer;
+mod seen;
+mod train;
+
+pub use calibrate::Platt;
+pub use error::{Error, Result};
+pub use features::FeatureSettings;
+pub use file::FORMAT;
+pub use identity::{IdentityCheck, TermRate, identity_check};
+pub use linear::{LinearScorer, Manifest, pinned};
+pub use quality::{Bin, Quality, THRESHOLD};
+pub use scorer::Scorer;
+pub use seen::{SEEN, SeenTexts, text_hash};
+pub use train::{HOLD_OUT, LinearSettings, Training, train_linear};
