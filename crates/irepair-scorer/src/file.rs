@@ -136,7 +136,7 @@ mod tests {
 
     fn small() -> LinearScorer {
         let label = |i: usize| Labeled {
-            text: format!("{} at the {i} mill", if i % 3 == 0 { "you grubnik" } else { "good day" }),
+            text: format!("{} at the {i} mill", if i.is_multiple_of(3) { "you grubnik" } else { "good day" }),
             toxic: i.is_multiple_of(3),
             source: None,
         };
