@@ -1,6 +1,6 @@
 //! A scorer of a made-up language: trained, asked, measured.
 //!
-//! `cargo run -p irepair-scorer --example train [LABELS.jsonl DEV.jsonl]`
+//! `cargo run -p irepair-scorer --example train_scorer [LABELS.jsonl DEV.jsonl]`
 
 use std::path::Path;
 

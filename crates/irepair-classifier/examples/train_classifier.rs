@@ -1,6 +1,6 @@
 //! A tiny classifier of a made-up language: trained, written, read back, asked.
 //!
-//! `cargo run -p irepair-classifier --example train`
+//! `cargo run -p irepair-classifier --example train_classifier`
 
 use irepair_classifier::{Classifier, TrainSettings, train_classifier};
 use irepair_data::Labeled;
