@@ -1,10 +1,11 @@
-//! The one place with `unsafe`: mapping checkpoint files and loading libtorch's CUDA half.
-#![expect(unsafe_code, reason = "memory maps and dynamic loading have no safe interface")]
+//! The one place with `unsafe`: mapping checkpoint files, filling tensors from them, loading libtorch's CUDA half.
+#![expect(unsafe_code, reason = "memory maps, tensor memory and dynamic loading have no safe interface")]
 
 use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
+use tch::{Device, Tensor};
 
 /// Maps a file for reading.
 ///
@@ -28,6 +29,23 @@ pub(crate) fn release(map: &Mmap, part: &[u8]) {
     // is no error: it only saves memory.
     #[cfg(unix)]
     drop(unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) });
+}
+
+/// Writes `bytes` over those of a tensor, from byte `offset` of its values on; false, and nothing done, where they do not fit
+/// or the tensor does not lie contiguous in the CPU's memory.
+///
+/// libtorch's own way makes a tensor of the bytes first: a second allocation for every piece, between which the memory of
+/// the first falls to pieces.
+pub(crate) fn overwrite(tensor: &mut Tensor, offset: usize, bytes: &[u8]) -> bool {
+    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= n_bytes);
+    if !fits || tensor.device() != Device::Cpu || !tensor.is_contiguous() {
+        return false;
+    }
+    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, of which the range written is a part; `bytes`
+    // belong to a file's map, so the two cannot overlap; every pattern of bits is a value of these types.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), tensor.data_ptr().cast::<u8>().add(offset), bytes.len()) };
+    true
 }
 
 /// Loads `libtorch_cuda` into the process if it lies where the loader looks.

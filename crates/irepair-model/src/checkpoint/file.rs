@@ -53,12 +53,15 @@ impl<'a> Parsed<'a> {
     pub(super) fn tensor(&self, name: &str, device: Device, kind: Option<Kind>) -> Result<Tensor> {
         let (view, stored) = (self.view(name)?, self.kind(name)?);
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        let value = Tensor::f_empty(&shape, (kind.unwrap_or(stored), device))?;
+        let mut value = Tensor::f_empty(&shape, (kind.unwrap_or(stored), device))?;
         let (flat, mut start) = (value.f_view(-1)?, 0);
         for piece in self.bytes(&view) {
-            let piece = flat_tensor(piece, stored)?;
-            flat.f_narrow(0, start, piece.numel() as i64)?.f_copy_(&piece)?;
-            start += piece.numel() as i64;
+            let n = (piece.len() / stored.elt_size_in_bytes()) as i64;
+            let offset = start as usize * stored.elt_size_in_bytes();
+            if value.kind() != stored || !sys::overwrite(&mut value, offset, piece) {
+                flat.f_narrow(0, start, n)?.f_copy_(&flat_tensor(piece, stored)?)?;
+            }
+            start += n;
         }
         Ok(value)
     }
