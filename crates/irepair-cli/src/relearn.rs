@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::progress;
 use crate::repair::print;
-use crate::utility::started_texts;
+use crate::utility::documents;
 use crate::weights::{Opened, open, use_threads};
 
 /// One point of the curve.
@@ -57,7 +57,7 @@ pub(crate) fn command(options: RelearnOptions) -> anyhow::Result<()> {
 /// The texts as tokens after the start token, cut to their first tokens; empty ones are left out.
 fn toxic_texts(path: &Path, opened: &Opened, options: &RelearnOptions, wanted: usize) -> anyhow::Result<Vec<Vec<u32>>> {
     let max_tokens = options.max_tokens.unwrap_or(opened.model.config().n_positions);
-    let mut texts = started_texts(path, opened)?;
+    let mut texts = documents(path, &opened.tokenizer, opened.eos_id, usize::MAX)?;
     let n_cut = texts.iter_mut().filter(|text| text.len() > max_tokens).map(|text| text.truncate(max_tokens)).count();
     if n_cut > 0 {
         tracing::warn!("{n_cut} of {} texts cut to {max_tokens} tokens", texts.len());

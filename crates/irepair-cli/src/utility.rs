@@ -38,12 +38,6 @@ pub(crate) fn documents(
     Ok(texts.iter().filter(|text| !text.is_empty()).flat_map(pieces).collect())
 }
 
-/// Tokens of the texts of a file after the start token; texts without a token are left out.
-pub(crate) fn started_texts(path: &Path, opened: &Opened) -> anyhow::Result<Vec<Vec<u32>>> {
-    let texts = opened.tokenizer.encode_batch(&read_texts(path)?)?;
-    Ok(texts.iter().filter(|text| !text.is_empty()).map(|text| with_start(text, opened.eos_id)).collect())
-}
-
 /// Texts the model writes itself (METHOD §2 [F]), `wanted` of them but at most 512: those kept by an earlier run with
 /// the same weights, or new ones, which are then kept.
 pub(crate) fn own_texts(model: &Path, opened: &Opened, wanted: usize, seed: u64) -> anyhow::Result<Vec<Vec<u32>>> {
