@@ -39,6 +39,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         selection: if trained { selection(&repaired.records, opened.model.n_blocks()) } else { Vec::new() },
         selected_steps: repaired.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
+        trajectory: Vec::new(),
         samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
         metrics: convert(measured.metrics),
         prompt_scores: measured.prompt_scores,

@@ -31,6 +31,7 @@ fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
         selection: Vec::new(),
         selected_steps: Vec::new(),
         weight_change: Vec::new(),
+        trajectory: Vec::new(),
         samples: Vec::new(),
     }
 }

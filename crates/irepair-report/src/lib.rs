@@ -37,7 +37,8 @@ pub mod tables;
 pub use error::{Error, Result};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
-    Cost, Metric, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, VANILLA, metric, read_result, write_result,
+    Cost, Metric, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric,
+    read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};

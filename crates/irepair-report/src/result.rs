@@ -48,8 +48,23 @@ pub struct RowResult {
     pub selected_steps: Vec<Vec<usize>>,
     /// Relative weight change of each block, `‖θ_b − θ0_b‖ / ‖θ0_b‖` (METHOD §10).
     pub weight_change: Vec<f64>,
+    /// Where the model stood at some steps of its training, in step order; left out of the file when it was not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trajectory: Vec<TrajectoryPoint>,
     /// Continuations before and after, for people to look at.
     pub samples: Vec<Sample>,
+}
+
+/// A model part of the way through its repair, in the toxicity-perplexity plane.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrajectoryPoint {
+    /// Steps taken; 0 is the model before repair.
+    pub step: u64,
+    /// Toxicity of continuations of the trajectory's prompts, percent; none when it could not be measured.
+    pub toxicity: Option<f64>,
+    /// Perplexity per token of the trajectory's text; none when it could not be measured.
+    pub perplexity: Option<f64>,
 }
 
 /// One measured number with everything needed to compare it honestly.

@@ -43,6 +43,7 @@ pub(crate) fn row(method: &str, model: &str, seed: u64, toxicity: f64, perplexit
         selection: vec![],
         selected_steps: vec![],
         weight_change: vec![],
+        trajectory: Vec::new(),
         samples: vec![],
     }
 }
