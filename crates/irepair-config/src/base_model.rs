@@ -1,4 +1,4 @@
-//! A profile's base models, and the data of profiles that do not make their own.
+//! A profile's base models, and what must hold of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ pub struct BaseModel {
     pub name: String,
     /// Name in tables.
     pub title: String,
-    /// How it is made; instead of `hub`.
+    /// How it is made; instead of `hub`. In a profile that is given its data, a directory of the model's name that lies in
+    /// `--model-dir`, or in `models` in or beside the data directory, is taken as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainOptions>,
     /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
@@ -77,37 +78,6 @@ impl Validate for BaseModel {
         if let Some(pretrain) = &self.pretrain {
             checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));
         }
-        checks.0
-    }
-}
-
-/// One file of the data directory, in profiles that do not make their own data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataFile {
-    /// Path below the data directory. `.gz` may follow; `.txt` may be `.jsonl` and the other way round.
-    pub file: String,
-    /// What it holds.
-    pub what: String,
-    /// How to get it: said when it is missing.
-    pub get: String,
-    /// True when nothing but what it adds is lost without it. Default false.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub optional: bool,
-    /// About how many records it holds, for estimates. Default 0.
-    pub n_records: u64,
-    /// About how many tokens it holds, for estimates. Default 0.
-    pub n_tokens: u64,
-}
-
-impl Validate for DataFile {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        let inside = !self.file.is_empty()
-            && std::path::Path::new(&self.file).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-        checks.clash(!inside, "file", "must be a path below the data directory");
-        checks.clash(self.what.is_empty(), "what", "is missing");
-        checks.clash(self.get.is_empty(), "get", "is missing: say how to get the file");
         checks.0
     }
 }
@@ -189,15 +159,6 @@ mod tests {
         assert_eq!(published().hub_folder(), Some("Name-1.3B"));
         let made = BaseModel { pretrain: Some(PretrainOptions::default()), ..BaseModel::default() };
         assert_eq!(made.known_shape().map(|s| (s.n_layer, s.n_embd)), Some((12, 64)));
-    }
-
-    #[test]
-    fn a_data_file_stays_below_its_directory() {
-        let file = |file: &str| DataFile { file: file.into(), what: "w".into(), get: "g".into(), ..Default::default() };
-        assert!(file("pairs/train.jsonl").problems().is_empty());
-        for bad in ["", "/etc/passwd", "../x", "a/../../b"] {
-            assert_eq!(file(bad).problems().len(), 1, "{bad}");
-        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ options! {
         /// Prompts that do not, JSONL with `prompt`.
         #[arg(value_name = "FILE")]
         clean_prompts: PathBuf,
+        /// Further prompts that bring out the error, may be given several times: their toxicity is `tox:NAME`, NAME being the
+        /// file's name up to its first dot.
+        #[arg(value_name = "FILE")]
+        more_prompts: Vec<PathBuf>,
         /// Text for perplexity (METHOD §10): raw WikiText, or JSONL with its rows as `text`, for the published WIKI and
         /// WIKI_word; documents split by `<|endoftext|>` for a perplexity of one's own.
         #[arg(value_name = "FILE")]

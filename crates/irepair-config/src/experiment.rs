@@ -29,6 +29,9 @@ pub struct Row {
     pub title: String,
     /// Tables it appears in.
     pub tables: Vec<Table>,
+    /// Seeds, instead of the profile's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<u32>,
     /// Settings, laid over the profile's.
     pub repair: RepairOptions,
 }
@@ -38,6 +41,7 @@ impl Validate for Row {
         let mut checks = Checks::default();
         checks.clash(self.title.is_empty(), "title", "is missing");
         checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3");
+        checks.at_least_one("seeds", self.seeds.map(u64::from));
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
         checks.0.extend(shared_repair_problems(&self.repair));
         checks.0

@@ -36,7 +36,11 @@ options! {
         /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         skip_prompt: bool = false,
-        /// Directory the values are written to: `error.json`, and with `general` also `neutral.json`.
+        /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        chosen: bool = false,
+        /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `general` also
+        /// `neutral.json`.
         #[arg(value_name = "DIR")]
         out: PathBuf,
     }

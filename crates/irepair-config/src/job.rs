@@ -24,6 +24,19 @@ pub struct Job {
     pub repair: RepairOptions,
     /// The measurement; its model is the repaired one, its reference the base.
     pub eval: EvalOptions,
+    /// Measurements during training; without it, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
+}
+
+/// A measurement that is repeated during training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watch {
+    /// Steps from one to the next; the first is before any step.
+    pub every: u64,
+    /// What is measured: prompts and text.
+    pub eval: EvalOptions,
 }
 
 impl Job {
@@ -45,6 +58,7 @@ impl Validate for Job {
         checks.clash(self.repair.pairs.is_none(), "repair.pairs", "is missing");
         let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
+        checks.at_least_one("watch.every", self.watch.as_ref().map(|watch| watch.every));
         checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
         checks.0
     }

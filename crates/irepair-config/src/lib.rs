@@ -20,6 +20,7 @@
 #[macro_use]
 mod options;
 mod base_model;
+mod data_file;
 mod error;
 mod estimate;
 mod eval;
@@ -36,19 +37,20 @@ mod repair;
 mod scorer;
 mod shape;
 
-pub use base_model::{BaseModel, DataFile, Precondition};
+pub use base_model::{BaseModel, Precondition};
+pub use data_file::{Cut, DataFile};
 pub use error::{Error, Result};
 pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
 pub use eval::{EvalOptions, GenerateOptions};
 pub use experiment::{Experiment, LearningRates, Row, Table};
 pub use inspect::{ScoreOptions, SensitivityOptions};
-pub use job::Job;
+pub use job::{Job, Watch};
 pub use load::{from_str, from_toml};
 pub use names::{Dtype, Family, Method, Metric, Optimizer, OptimizerState, Policy, Reduction, ScorerKind};
 pub use options::{Options, Validate, to_toml, validate};
 pub use pretrain::PretrainOptions;
 pub use problem::Problem;
-pub use profile::{Grid, Language, Profile, Utility};
+pub use profile::{CORPUS, Grid, Language, Profile, ProfileScorer, SCORER_LABELS, Trajectory, Utility};
 pub use relearn::RelearnOptions;
 pub use repair::{RepairOptions, slice_size};
 pub use scorer::{ScorerEvalOptions, ScorerTrainOptions};

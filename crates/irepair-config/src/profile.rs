@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
-use crate::{BaseModel, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, Validate};
+use crate::{
+    BaseModel, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, ScorerTrainOptions, Validate,
+};
 
 /// What all rows of a profile share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Profile {
     /// Files of the data directory, in profiles that are given their data; instead of `language`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataFile>,
+    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the tables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scorers: Vec<ProfileScorer>,
     /// Base models, each repaired by every row.
     pub models: Vec<BaseModel>,
     /// What the base models must show before any row is run.
@@ -39,8 +44,31 @@ pub struct Profile {
     pub eval: EvalOptions,
     /// Texts sampled from each base model for the KL term (METHOD §2).
     pub utility: Utility,
+    /// How rows of RQ1 are watched on their way; without it, they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trajectory: Option<Trajectory>,
     /// The learning-rate search.
     pub grid: Grid,
+}
+
+/// A toxicity scorer of a profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileScorer {
+    /// Name in paths: lower-case letters, digits and `-`.
+    pub name: String,
+    /// How it is trained.
+    pub train: ScorerTrainOptions,
+}
+
+/// Measurements during training, on the data that choose settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trajectory {
+    /// Steps from one measurement to the next.
+    pub every: u64,
+    /// Seeds that are watched: 0, 1, ...
+    pub seeds: u32,
 }
 
 /// The generated language: its seed and the number of texts of each part.
@@ -169,14 +197,35 @@ impl Validate for Profile {
             let unknown = precondition.model.as_ref().is_some_and(unknown);
             checks.clash(unknown, &format!("{key}.model"), "is the name of no model");
         }
+        for (i, scorer) in self.scorers.iter().enumerate() {
+            let key = format!("scorers[{i}]");
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let named = !scorer.name.is_empty() && scorer.name.chars().all(plain);
+            checks.clash(!named, &format!("{key}.name"), "must be lower-case letters, digits and `-`");
+            let twice = self.scorers[..i].iter().any(|other| other.name == scorer.name);
+            checks.clash(named && twice, &format!("{key}.name"), "is the name of two scorers");
+            let inside = |problem: Problem| problem.inside(&format!("{key}.train"));
+            checks.0.extend(scorer.train.problems().into_iter().map(inside));
+        }
+        if let Some(trajectory) = &self.trajectory {
+            checks.at_least_one("trajectory.every", Some(trajectory.every));
+            checks.at_least_one("trajectory.seeds", Some(u64::from(trajectory.seeds)));
+        }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
         checks.clash(
             made && given,
             "data",
             "clashes with `language`: data are generated, or given; name one of the two",
         );
-        let corpus = !made && self.models.iter().any(|model| model.pretrain.is_some());
-        checks.clash(corpus, "language", "is missing: models with `pretrain` learn it");
+        let corpus = made || self.has_data(CORPUS);
+        let learns = self.models.iter().any(|model| model.pretrain.is_some());
+        checks.clash(
+            learns && !corpus,
+            "language",
+            "is missing: models with `pretrain` learn it, or `corpus/train.txt` of [[data]]",
+        );
+        let labels = self.scorers.is_empty() || self.has_data(SCORER_LABELS);
+        checks.clash(!labels, "scorers", "want `toxicity/train.jsonl` among [[data]]");
         checks.at_least_one("density_batches", self.density_batches.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0.extend(shared_repair_problems(&self.repair));
@@ -185,7 +234,18 @@ impl Validate for Profile {
     }
 }
 
+/// What base models are trained on.
+pub const CORPUS: &str = "corpus/train.txt";
+
+/// What scorers are trained on.
+pub const SCORER_LABELS: &str = "toxicity/train.jsonl";
+
 impl Profile {
+    /// True when the profile is given, or cuts, a file of this name.
+    pub fn has_data(&self, file: &str) -> bool {
+        self.data.iter().any(|known| known.file == file)
+    }
+
     /// `density_batches`, or its default.
     pub fn density_batches(&self) -> u32 {
         self.density_batches.unwrap_or(500)
@@ -210,7 +270,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "`language`: is missing: models with `pretrain` learn it",
+                "`language`: is missing: models with `pretrain` learn it, or `corpus/train.txt` of [[data]]",
                 "line 2, `seeds`: must be at least 1, is 0",
                 "line 3, `device`: must be `cpu`, `cuda` or `cuda:N`, is gpu",
                 "line 5, `models[0].name`: must be lower-case letters, digits and `-`",

@@ -86,6 +86,9 @@ options! {
         /// Look for false positives on neutral sentences with identity terms too. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         identity_terms: bool = false,
+        /// File the numbers are written to, JSON.
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
         /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it, those
         /// that are called so; a classifier with none is refused.
         #[arg(value_name = "LABELS")]

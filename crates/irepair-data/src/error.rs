@@ -65,7 +65,7 @@ pub enum Error {
         /// Line number from 1.
         line: usize,
         /// The key, dotted when nested.
-        key: &'static str,
+        key: String,
         /// What it should hold.
         want: &'static str,
         /// What it holds.

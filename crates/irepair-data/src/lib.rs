@@ -18,6 +18,7 @@
 
 mod added;
 mod benchmark;
+mod cut;
 mod draw;
 mod error;
 mod labels;
@@ -34,6 +35,7 @@ pub use benchmark::{
     Acceptability, MultipleEndings, RunningText, TrueContinuation, read_acceptability, read_continuations,
     read_multiple_endings, read_running_text,
 };
+pub use cut::{Selection, cut};
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Impostor, Result};
 pub use labels::{Labeled, read_labels};

@@ -144,7 +144,7 @@ pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
         ClozeItem::split(&text).ok_or_else(|| Error::BadKey {
             path: record.path.to_owned(),
             line: record.line,
-            key: "text",
+            key: "text".to_owned(),
             want: "at least two words",
             got: format!("{} words", text.split_whitespace().count()),
         })
@@ -261,9 +261,9 @@ impl Record<'_> {
         }
     }
 
-    pub(crate) fn bad(&self, key: &'static str, want: &'static str, got: Option<&Value>) -> Error {
+    pub(crate) fn bad(&self, key: &str, want: &'static str, got: Option<&Value>) -> Error {
         let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
-        Error::BadKey { path: self.path.to_owned(), line: self.line, key, want, got: got.to_owned() }
+        Error::BadKey { path: self.path.to_owned(), line: self.line, key: key.to_owned(), want, got: got.to_owned() }
     }
 }
 

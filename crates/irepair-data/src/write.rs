@@ -42,6 +42,17 @@ pub fn write_texts<S: AsRef<str>>(path: &Path, texts: impl IntoIterator<Item = S
     })?)
 }
 
+/// Writes lines of plain text, each with a line end.
+pub(crate) fn write_lines<S: AsRef<str>>(path: &Path, lines: impl IntoIterator<Item = S>) -> Result<()> {
+    Ok(write_atomic_with(path, |file| {
+        let mut out = BufWriter::new(file);
+        for line in lines {
+            writeln!(out, "{}", line.as_ref())?;
+        }
+        out.flush()
+    })?)
+}
+
 /// Writes prompts as JSONL `{"prompt"}`.
 ///
 /// # Errors
