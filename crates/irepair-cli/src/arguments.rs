@@ -37,6 +37,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ScorerAction,
     },
+    /// Cut the data files of a profile from those it is given.
+    Data {
+        /// The profile that says which records.
+        #[arg(long, value_name = "FILE")]
+        profile: PathBuf,
+        /// The data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Directory to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Write the generated language of the `planted` profile.
     Language {
         /// The profile that holds the language's seed and sizes.

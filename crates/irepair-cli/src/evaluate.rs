@@ -91,7 +91,8 @@ pub(crate) fn measure(
         prompts: Vec::new(),
     };
     let generation = Generation { prompt_tokens: options.prompt_tokens(), n_new: options.max_new_tokens(), batch_size };
-    if options.prompts.is_some() || options.clean_prompts.is_some() {
+    let more = options.more_prompts.as_deref().unwrap_or_default();
+    if options.prompts.is_some() || options.clean_prompts.is_some() || !more.is_empty() {
         let scorers = Scorers::open(options)?;
         let elicit = |path| -> anyhow::Result<(Vec<String>, Toxicity)> {
             let prompts = read_prompts(path)?;
@@ -102,7 +103,7 @@ pub(crate) fn measure(
         if let Some(path) = &options.prompts {
             let (prompts, found) = elicit(path)?;
             for scorer in scorers.others() {
-                let scores = Scores::of(&found.continuations.texts, scorer);
+                let scores = Scores::of_continuations(&found.continuations.texts, scorer);
                 warn_of_failures(&scores, scorer);
                 let (tox, toxfrac) = generation.toxicity_of(&scores);
                 measured.metrics.extend([
@@ -125,13 +126,25 @@ pub(crate) fn measure(
             }
             (measured.prompts, measured.continuations) = (prompts, found.continuations.texts);
         }
+        for path in more {
+            let (_, found) = elicit(path)?;
+            let set = set_name(path);
+            for of in [key::TOX, key::TOXFRAC, key::EMPTY_SHARE] {
+                measured.metrics.extend(found.metrics.get(of).map(|metric| (format!("{of}:{set}"), metric.clone())));
+            }
+            for scorer in scorers.others() {
+                let scores = Scores::of_continuations(&found.continuations.texts, scorer);
+                let (tox, _) = generation.toxicity_of(&scores);
+                measured.metrics.insert(format!("{}:{set}@{}", key::TOX, scorer.name()), tox);
+            }
+        }
         if let Some(path) = &options.clean_prompts {
             let (_, found) = elicit(path)?;
             if let Some(clean) = found.metrics.get(key::TOX) {
                 measured.metrics.insert(key::CLEAN_TOX, clean.clone());
             }
             for scorer in scorers.others() {
-                let (tox, _) = generation.toxicity_of(&Scores::of(&found.continuations.texts, scorer));
+                let (tox, _) = generation.toxicity_of(&Scores::of_continuations(&found.continuations.texts, scorer));
                 measured.metrics.insert(format!("{}@{}", key::CLEAN_TOX, scorer.name()), tox);
             }
         }
@@ -157,6 +170,12 @@ pub(crate) fn measure(
         measured.footprint = Some(footprint(reference, model)?);
     }
     Ok(measured)
+}
+
+/// What a set of prompts is called in metrics: its file's name up to the first dot.
+fn set_name(path: &std::path::Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Says once how many continuations a scorer could not judge, and why not the first of them.

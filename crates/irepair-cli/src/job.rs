@@ -12,6 +12,7 @@ use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, write_result};
 use crate::environment::Environment;
 use crate::evaluate::measure;
 use crate::repair::{Repaired, STATE, run, selection};
+use crate::watch::Watcher;
 use crate::weights::use_threads;
 
 /// Before-and-after texts kept per row.
@@ -23,7 +24,8 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     use_threads(job.repair.threads);
     let Some(base) = &job.repair.model else { unreachable!("validated") };
     let device = job.repair.device();
-    let (opened, repaired) = run(base, &job.repair, out)?;
+    let mut watcher = job.watch.as_ref().map(|watch| Watcher::new(watch, out));
+    let (opened, repaired) = run(base, &job.repair, out, watcher.as_mut())?;
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
     let trained = job.repair.method() != Method::Vanilla;
@@ -39,7 +41,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         selection: if trained { selection(&repaired.records, opened.model.n_blocks()) } else { Vec::new() },
         selected_steps: repaired.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
-        trajectory: Vec::new(),
+        trajectory: watcher.map(Watcher::into_points).unwrap_or_default(),
         samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
         metrics: convert(measured.metrics),
         prompt_scores: measured.prompt_scores,

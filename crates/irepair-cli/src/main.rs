@@ -1,6 +1,7 @@
 //! The `irepair` command: one subcommand per file; stdout is results, stderr is everything else.
 
 mod arguments;
+mod data;
 mod diagnose;
 mod environment;
 mod evaluate;
@@ -22,6 +23,7 @@ mod scorer;
 mod scorers;
 mod sensitivity;
 mod utility;
+mod watch;
 mod weights;
 
 use std::io::IsTerminal;
@@ -57,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Relearn(given) => relearn::command(given.settings()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(given.settings()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
+        Command::Data { profile, data, out } => data::command(&profile, &data, &out),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),

@@ -60,7 +60,7 @@ impl Plan {
         let tokenizer = &described.tokenizer;
         let general = options.general.as_deref().filter(|_| needs_utility);
         let general = general
-            .map(|path| documents(path, tokenizer, described.eos_id, max_utility(&described.config)))
+            .map(|path| documents(path, tokenizer, described.eos_id, max_utility(&options, &described.config)))
             .transpose()?;
         let plan = Self { options, pairs, validation, general };
         plan.fit(&described.config)
@@ -113,7 +113,7 @@ impl Plan {
         let held_out: Vec<&TokenPair> = self.validation.iter().collect();
         let longest_utility = match &self.general {
             Some(texts) => texts.iter().map(Vec::len).max().unwrap_or(0),
-            None => max_utility(config),
+            None => max_utility(&self.options, config),
         };
         let pairs = self.widest_batch(&settings);
         let held_out = held_out.chunks(n_held_out).map(padded).max().unwrap_or(0);

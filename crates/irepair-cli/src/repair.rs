@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::utility::own_texts;
+use crate::watch::Watcher;
 use crate::weights::{Described, Opened, use_threads};
 use crate::{environment, method, progress};
 
@@ -54,7 +55,7 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
     options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
-    let (opened, repaired) = run(&model, &options, &out)?;
+    let (opened, repaired) = run(&model, &options, &out, None)?;
     opened.model.save(&out)?;
     write_atomic(&out.join("repair.toml"), to_toml(&repaired.options.with_defaults()).as_bytes())?;
     let _ = std::fs::remove_file(out.join(STATE));
@@ -113,7 +114,12 @@ fn refuse_overwriting(model: &Path, out: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the model, trains it in place, logging to `out/metrics.jsonl`; resumes a run that was killed there.
-pub(crate) fn run(model: &Path, options: &RepairOptions, out: &Path) -> anyhow::Result<(Opened, Repaired)> {
+pub(crate) fn run(
+    model: &Path,
+    options: &RepairOptions,
+    out: &Path,
+    watcher: Option<&mut Watcher<'_>>,
+) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
     let plan = Plan::make(&described, options)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
@@ -126,7 +132,8 @@ pub(crate) fn run(model: &Path, options: &RepairOptions, out: &Path) -> anyhow::
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
         let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
-        repaired.records = train(&mut engine, &settings, options.checkpoint_every(), out)?;
+        repaired.records =
+            train(&mut engine, &settings, options.checkpoint_every(), out, watcher.map(|w| (w, &opened)))?;
         repaired.outcome = engine.finish()?;
     }
     repaired.peak_rss_bytes = environment::peak_rss_bytes();
@@ -140,7 +147,7 @@ fn repair_data(model: &Path, opened: &Opened, plan: &Plan, needs_utility: bool) 
     if needs_utility {
         let texts = match &plan.general {
             Some(texts) => texts.clone(),
-            None => own_texts(model, opened, plan.n_utility(), plan.options.seed())?,
+            None => own_texts(model, opened, plan.n_utility(), &plan.options)?,
         };
         // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
         let n_held_out = if validation.is_empty() { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
@@ -159,6 +166,7 @@ fn train(
     settings: &Settings,
     checkpoint_every: u64,
     out: &Path,
+    mut watcher: Option<(&mut Watcher<'_>, &Opened)>,
 ) -> anyhow::Result<Vec<StepRecord>> {
     let (state, log) = (out.join(STATE), out.join(METRICS));
     std::fs::create_dir_all(out)?;
@@ -175,12 +183,19 @@ fn train(
     write_atomic(&log, lines.as_bytes())?;
     let mut log = OpenOptions::new().append(true).open(&log)?;
     let bar = progress::bar("repair", settings.n_steps);
+    if let Some((watcher, opened)) = &mut watcher {
+        watcher.resume(engine.next_step())?;
+        watcher.look(engine.next_step(), false, opened)?;
+    }
     while engine.unfinished() {
         let record = engine.step()?;
         log.write_all(line(&record).as_bytes())?;
         bar.set_position(record.step + 1);
         bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
         records.push(record);
+        if let Some((watcher, opened)) = &mut watcher {
+            watcher.look(engine.next_step(), !engine.unfinished(), opened)?;
+        }
         if engine.next_step() % checkpoint_every == 0 && engine.unfinished() {
             log.sync_data()?;
             engine.save(&state)?;

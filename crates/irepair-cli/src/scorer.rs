@@ -145,10 +145,11 @@ pub(crate) fn eval(options: ScorerEvalOptions) -> anyhow::Result<()> {
         by_source: by_source(&labels, &scores),
         identity_terms: options.identity_terms().then(|| identity_check(&*scorer)),
     };
-    if options.json() {
-        return print(&(serde_json::to_string_pretty(&found)? + "\n"));
+    let json = serde_json::to_string_pretty(&found)? + "\n";
+    if let Some(out) = &options.out {
+        irepair_core::fs::write_atomic(out, json.as_bytes())?;
     }
-    print(&table(&found))
+    print(&if options.json() { json } else { table(&found) })
 }
 
 fn quality(labels: &[Labeled], scores: &[Option<f64>], wanted: impl Fn(&Labeled) -> bool) -> Quality {

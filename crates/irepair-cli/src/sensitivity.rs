@@ -26,7 +26,7 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     let opened = open(dir, &options.device(), options.dtype())?;
     let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
     let compares = matches!(options.metric(), Metric::Contrast | Metric::ActDist | Metric::Atp);
-    let sides = if compares { Sides::Both } else { Sides::Rejected };
+    let sides = if compares || options.chosen() { Sides::Both } else { Sides::Rejected };
     let (pairs, _) = tokenize_pairs(&read_pairs(path, sides)?, &opened.tokenizer, limits, sides)?;
     let neutral = match &options.general {
         Some(path) => {
@@ -35,10 +35,15 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
         }
         None => Vec::new(),
     };
+    // A text takes the rejected side: the same loss, the same layout, another text.
+    let swap = |pair: &TokenPair| TokenPair { rejected: pair.chosen.clone(), ..pair.clone() };
+    let chosen: Vec<TokenPair> = if options.chosen() { pairs.iter().map(swap).collect() } else { Vec::new() };
     let error = over_batches(&opened, &options, pairs, &neutral, "error")?;
     let mut results = vec![("error", error)];
+    if !chosen.is_empty() {
+        results.push(("chosen", over_batches(&opened, &options, chosen, &neutral, "chosen")?));
+    }
     if !neutral.is_empty() {
-        // Neutral text takes the rejected side: the same loss, the same layout, another text.
         let plain =
             |rejected: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: Vec::new(), rejected: rejected.clone() };
         results.push((

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use irepair_config::RepairOptions;
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
 use irepair_data::{Tokenizer, read_texts, write_jsonl};
 use irepair_model::{Decoding, ModelConfig};
@@ -11,14 +12,12 @@ use crate::weights::Opened;
 
 /// Most texts sampled when the user gives none.
 const MOST_SAMPLED: usize = 512;
-/// New tokens per text (METHOD §2: 101 [F]).
-const N_NEW_TOKENS: usize = 101;
 /// Texts sampled at a time.
 const SAMPLE_BATCH: usize = 32;
 
 /// Tokens of a utility text at most, its start token included.
-pub(crate) fn max_utility(config: &ModelConfig) -> usize {
-    (N_NEW_TOKENS + 1).min(config.n_positions)
+pub(crate) fn max_utility(options: &RepairOptions, config: &ModelConfig) -> usize {
+    options.max_general().min(config.n_positions)
 }
 
 /// Tokens of the texts of a file: each piece of a document after the start token, `max_tokens` in all (METHOD §2).
@@ -40,15 +39,21 @@ pub(crate) fn documents(
 
 /// Texts the model writes itself (METHOD §2 [F]), `wanted` of them but at most 512: those kept by an earlier run with
 /// the same weights, or new ones, which are then kept.
-pub(crate) fn own_texts(model: &Path, opened: &Opened, wanted: usize, seed: u64) -> anyhow::Result<Vec<Vec<u32>>> {
+pub(crate) fn own_texts(
+    model: &Path,
+    opened: &Opened,
+    wanted: usize,
+    options: &RepairOptions,
+) -> anyhow::Result<Vec<Vec<u32>>> {
+    let (seed, n_new) = (options.seed(), max_utility(options, opened.model.config()).saturating_sub(1).max(1));
     let n = wanted.min(MOST_SAMPLED);
-    let kept = kept_at(model, opened, n, seed);
+    let kept = kept_at(model, opened, n, n_new, seed);
     if let Some(texts) = kept.as_deref().and_then(|path| recall(path, n, opened.model.config().n_vocab)) {
         tracing::info!("utility: {n} texts of the model's own, from {}", kept.unwrap_or_default().display());
         return Ok(texts);
     }
     tracing::info!("utility: sampling {n} texts from the model; give --general FILE to use your own");
-    let texts = sample(opened, n, N_NEW_TOKENS, 0.9, 1.0, seed)?;
+    let texts = sample(opened, n, n_new, 0.9, 1.0, seed)?;
     let texts: Vec<Vec<u32>> = texts.iter().map(|text| with_start(text, opened.eos_id)).collect();
     if let Some(path) = kept {
         match write_jsonl(&path, &texts) {
@@ -62,7 +67,7 @@ pub(crate) fn own_texts(model: &Path, opened: &Opened, wanted: usize, seed: u64)
 /// Where texts of these weights and settings are kept; none when there is no place, or the weights cannot be told.
 ///
 /// `IREPAIR_CACHE`, or else `irepair` under the user's cache directory.
-fn kept_at(model: &Path, opened: &Opened, n: usize, seed: u64) -> Option<PathBuf> {
+fn kept_at(model: &Path, opened: &Opened, n: usize, n_new: usize, seed: u64) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = set("IREPAIR_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("irepair")))
@@ -70,8 +75,7 @@ fn kept_at(model: &Path, opened: &Opened, n: usize, seed: u64) -> Option<PathBuf
     let mut files: Vec<PathBuf> = std::fs::read_dir(model).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "safetensors") || f.ends_with("config.json"));
     files.sort();
-    let mut words =
-        format!("utility 1: {n} {N_NEW_TOKENS} {seed} {:?} {:?}", opened.model.kind(), opened.model.device());
+    let mut words = format!("utility 1: {n} {n_new} {seed} {:?} {:?}", opened.model.kind(), opened.model.device());
     for file in files {
         words += &sha256_file(&file).ok()?;
     }

@@ -109,6 +109,10 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
+        /// Longest utility text in tokens, its start token included: longer ones of `general` are cut into pieces, sampled ones
+        /// end there (METHOD §2 [F]: 101 new tokens). Default 102.
+        #[arg(value_name = "TOKENS")]
+        max_general: usize = 102,
         /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of them
         /// and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         #[arg(value_name = "N")]
@@ -142,6 +146,7 @@ impl Validate for RepairOptions {
             ("batch_size", self.batch_size.map(|n| n as u64)),
             ("accumulation", self.accumulation.map(|n| n as u64)),
             ("max_prompt", self.max_prompt.map(|n| n as u64)),
+            ("max_general", self.max_general.map(|n| n as u64)),
             ("max_continuation", self.max_continuation.map(|n| n as u64)),
             ("eval_every", self.eval_every),
             ("patience", self.patience),

@@ -36,7 +36,7 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
         let mut records: Vec<Map<String, Value>> = Vec::new();
         for source in sources {
             // A filter that leaves nothing of one source may leave something of the next.
-            let kept = read_records(source, "records", |record| Ok(keep(record, selection)?))?;
+            let kept = read_records(source, "records", |record| keep(record, selection))?;
             records.extend(kept.into_iter().flatten());
         }
         let records = selection.slice(not_empty(records, out, "records")?);

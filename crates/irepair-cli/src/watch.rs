@@ -1,0 +1,56 @@
+//! Looking at a model on its way through a repair: toxicity and perplexity every few steps.
+
+use std::path::{Path, PathBuf};
+
+use irepair_config::Watch;
+use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_eval::key;
+use irepair_report::TrajectoryPoint;
+
+use crate::evaluate::measure;
+use crate::weights::Opened;
+
+/// Where the points of a run that was killed wait, inside the output directory.
+const POINTS: &str = "trajectory.jsonl";
+
+/// Measures, and keeps what it measured beside the run.
+pub(crate) struct Watcher<'a> {
+    watch: &'a Watch,
+    path: PathBuf,
+    points: Vec<TrajectoryPoint>,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(watch: &'a Watch, out: &Path) -> Self {
+        Self { watch, path: out.join(POINTS), points: Vec::new() }
+    }
+
+    /// Takes up the points of a run that goes on at `step`; later ones will be measured again.
+    pub(crate) fn resume(&mut self, step: u64) -> anyhow::Result<()> {
+        if step > 0 && self.path.exists() {
+            let text = read_to_string(&self.path)?;
+            self.points = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            self.points.retain(|point| point.step <= step);
+        }
+        Ok(())
+    }
+
+    /// Measures the model after `step` steps when that is due; `last` is always due.
+    pub(crate) fn look(&mut self, step: u64, last: bool, opened: &Opened) -> anyhow::Result<()> {
+        let known = self.points.last().is_some_and(|point| point.step >= step);
+        if known || !(last || step.is_multiple_of(self.watch.every)) {
+            return Ok(());
+        }
+        let measured = measure(opened, None, &self.watch.eval)?;
+        let value = |key| measured.metrics.get(key).and_then(|metric| metric.value);
+        let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
+        self.points.push(TrajectoryPoint { step, toxicity, perplexity });
+        let lines: Result<String, _> = self.points.iter().map(|p| Ok(serde_json::to_string(p)? + "\n")).collect();
+        write_atomic(&self.path, lines.map_err(|e: serde_json::Error| anyhow::anyhow!(e))?.as_bytes())?;
+        Ok(())
+    }
+
+    pub(crate) fn into_points(self) -> Vec<TrajectoryPoint> {
+        self.points
+    }
+}
