@@ -33,6 +33,7 @@ mod results;
 mod sample;
 mod table;
 pub mod tables;
+mod trajectory;
 
 pub use error::{Error, Result};
 pub use report::{Report, tables_csv, tables_markdown, write_report};

@@ -36,6 +36,7 @@ impl Report {
         [
             tables::headlines(results, sensitivities),
             tables::rq1(results),
+            tables::trajectory(results),
             tables::guard(results),
             tables::pairwise(results),
             tables::rq2(results),
@@ -63,6 +64,7 @@ impl Report {
     /// [`Error::Plot`] when the plot library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>> {
         let mut figures = plots::pareto(&self.results)?;
+        figures.extend(plots::trajectories(&self.results)?);
         figures.extend(plots::selection_heat_map(&self.results)?);
         figures.extend(plots::sensitivity_bars(&self.sensitivities)?);
         figures.extend(plots::density_bars(&self.sensitivities)?);
@@ -189,7 +191,8 @@ mod tests {
                 "sensitivity-gpt-neo.svg",
                 "sensitivity-gpt2.svg",
                 "tables.csv",
-                "tables.md"
+                "tables.md",
+                "trajectory-gpt2.svg"
             ]
         );
     }

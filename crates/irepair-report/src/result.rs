@@ -169,6 +169,10 @@ pub mod metric {
     pub const REPETITION_4: &str = "repetition_4";
     /// Share of continuations that are empty or end at once.
     pub const EMPTY_SHARE: &str = "empty_share";
+    /// Toxicity at the last point of the trajectory, percent; carries the definition and n of all its points (METHOD §16).
+    pub const TRAJECTORY_TOX: &str = "trajectory_tox";
+    /// Perplexity at the last point of the trajectory; carries the definition and n of all its points.
+    pub const TRAJECTORY_PERPLEXITY: &str = "trajectory_perplexity";
     /// Perplexity of the continuations under the reference model.
     pub const CONTINUATION_PERPLEXITY: &str = "continuation_perplexity";
 }

@@ -8,6 +8,7 @@ mod headlines;
 mod pairwise;
 mod rq1;
 mod rq3;
+mod trajectory;
 
 pub use ablation::{AblationCell, ablation};
 pub use cost::rq2;
@@ -19,6 +20,7 @@ pub use headlines::headlines;
 pub use pairwise::pairwise;
 pub use rq1::rq1;
 pub use rq3::rq3;
+pub use trajectory::trajectory;
 
 use crate::paper;
 use crate::result::{Metric, RowResult, metric};
@@ -93,12 +95,12 @@ pub(crate) fn provenance(results: &Results, methods: &[&str], keys: &[&str]) -> 
     words
 }
 
-fn counted(n: usize, noun: &str) -> String {
+pub(crate) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `3`, or `2-3` when it differs; empty for nothing.
-fn range(values: impl Iterator<Item = u64>) -> String {
+pub(crate) fn range(values: impl Iterator<Item = u64>) -> String {
     let values: Vec<u64> = values.collect();
     match (values.iter().min(), values.iter().max()) {
         (Some(low), Some(high)) if low == high => low.to_string(),
