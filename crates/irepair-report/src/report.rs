@@ -37,6 +37,8 @@ impl Report {
             tables::headlines(results, sensitivities),
             tables::rq1(results),
             tables::trajectory(results),
+            tables::scorers(results),
+            tables::general(results),
             tables::guard(results),
             tables::pairwise(results),
             tables::rq2(results),

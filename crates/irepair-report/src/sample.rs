@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::result::{Cost, Metric, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric};
 use crate::results::Results;
 
-fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metric {
+/// A metric of four things, one of them failed.
+pub(crate) fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metric {
     Metric { value, unit: unit.into(), n: 4, n_failed: 1, definition: definition.into(), version: 2 }
 }
 

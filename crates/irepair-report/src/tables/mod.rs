@@ -1,25 +1,30 @@
 //! The tables of a report, one file each, and the words their captions share.
 
 mod ablation;
+mod by_method;
 mod cost;
 mod density;
+mod general;
 mod guard;
 mod headlines;
 mod pairwise;
 mod rq1;
 mod rq3;
+mod scorers;
 mod trajectory;
 
 pub use ablation::{AblationCell, ablation};
 pub use cost::rq2;
 pub(crate) use cost::{cost_ratio, flops_per_step, step_ms};
 pub use density::error_density;
-pub(crate) use density::find as find_density;
+pub(crate) use density::{controls, find as find_density};
+pub use general::general;
 pub use guard::guard;
 pub use headlines::headlines;
 pub use pairwise::pairwise;
 pub use rq1::rq1;
 pub use rq3::rq3;
+pub use scorers::scorers;
 pub use trajectory::trajectory;
 
 use crate::paper;
