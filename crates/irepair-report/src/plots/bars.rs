@@ -5,10 +5,11 @@ use plotters::prelude::*;
 
 use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
 use crate::Result;
+use crate::definition::range;
 use crate::paper::{self, RQ1_METHODS};
 use crate::result::SensitivityResult;
 use crate::results::Results;
-use crate::tables::{controls, cost_ratio, find_density, flops_per_step, range, step_ms, title};
+use crate::tables::{controls, cost_ratio, find_density, flops_per_step, step_ms, title};
 
 /// Bars in groups: one group per label, one bar per series; `None` is a bar that is missing, not one of no height.
 struct Groups {

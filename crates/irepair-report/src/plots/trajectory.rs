@@ -5,8 +5,9 @@ use plotters::prelude::*;
 
 use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
 use crate::Result;
+use crate::definition::range;
 use crate::results::Results;
-use crate::tables::{range, title};
+use crate::tables::title;
 use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_path, mean_start, travelled};
 
 /// The plane shows at least this many perplexities of the model before repair, and no more when a method leaves it.

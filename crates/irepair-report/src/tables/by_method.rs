@@ -1,6 +1,7 @@
 //! Tables of one row per model and method of RQ1 and one column per metric; the others are questions about which metrics.
 
-use super::{INTERVALS, metric_cell, provenance, seeds_cell, title};
+use super::{INTERVALS, READING, metric_cell, seeds_cell, title};
+use crate::definition::{definitions, whence};
 use crate::paper;
 use crate::results::Results;
 use crate::table::{Cell, Table};
@@ -47,6 +48,8 @@ pub(crate) fn by_method(results: &Results, key: &str, name: &str, columns: &[Col
         }
     }
     let keys: Vec<&str> = columns.iter().map(|c| c.key.as_str()).collect();
-    table.caption = format!("{}{remark} {INTERVALS}", provenance(results, &methods, &keys));
+    table.definitions = definitions(results, &methods, &keys);
+    table.caption = format!("{} {remark} {READING}", whence(results, &methods, &table.definitions));
+    table.details = vec![INTERVALS.to_owned()];
     Some(table)
 }

@@ -5,6 +5,7 @@ use irepair_stats::{
 };
 
 use super::PAPER;
+use crate::definition::range;
 use crate::paper;
 use crate::result::SensitivityResult;
 use crate::table::{Cell, Table};
@@ -57,8 +58,8 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
             top,
             Cell::number(d.map(|d| d.top_mean), 4),
             Cell::number(d.map(|d| d.rest_mean), 4),
-            Cell::number(d.map(|d| d.gain_percent), 1),
-            Cell::paper(paper, 1),
+            Cell::number(d.map(|d| d.gain_percent), 1).in_unit("%"),
+            Cell::paper(paper, 1).in_unit("%"),
             Cell::number(d.map(|d| d.gini), 3),
             Cell::number(d.map(|d| d.top_share_of_squares), 3),
         ];
@@ -84,16 +85,25 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
         )
     };
     table.caption = format!(
-        "Profile `{}`. D = 100 (mean sensitivity of the top floor(0.2 L) of L blocks / mean of the rest − 1), at least \
-         one block on top. One estimate per model from the batches given: no interval. `norm_of_mean` is the norm of the \
-         gradient averaged over batches, `mean_of_norm` the average of the norms. The pooled number adds models up and is \
-         dominated by the one with the largest raw gradients; D per model is the honest one. {compared} Summary rows and \
-         the paper's numbers are for {} with {} on error text; how the paper got {:.0} % is not known exactly. {PAPER}",
+        "Profile `{}`; one estimate per model from {} batches, no interval. D: by how much, in percent, the mean \
+         sensitivity of the top 20 % of blocks exceeds that of the rest. {compared}",
         sensitivities[0].profile,
-        MAIN_METRIC.0,
-        MAIN_METRIC.1,
-        paper::POOLED_DENSITY_PERCENT
+        range(sensitivities.iter().map(|s| s.n_batches)),
     );
+    table.details = vec![
+        "D = 100 (mean sensitivity of the top floor(0.2 L) of L blocks / mean of the rest − 1), at least one block on top. \
+         `norm_of_mean` is the norm of the gradient averaged over batches, `mean_of_norm` the average of the norms. The \
+         pooled number adds models up and is dominated by the one with the largest raw gradients; D per model is the \
+         honest one."
+            .to_owned(),
+        format!(
+            "Summary rows and the paper's numbers are for {} with {} on error text; how the paper got {:.0} % is not known \
+             exactly. {PAPER}",
+            MAIN_METRIC.0,
+            MAIN_METRIC.1,
+            paper::POOLED_DENSITY_PERCENT
+        ),
+    ];
     Some(table)
 }
 
@@ -104,7 +114,10 @@ fn against(error: &SensitivityResult, control: Option<&SensitivityResult>) -> [C
     };
     let d = |s: &SensitivityResult| density(&s.values, TOP_SHARE).ok().map(|d| d.gain_percent);
     let above = d(error).zip(d(control)).map(|(error, control)| error - control);
-    [Cell::number(above, 1), Cell::number(spearman(&error.values, &control.values).ok(), 2)]
+    [
+        Cell::number(above, 1).in_unit("percentage points"),
+        Cell::number(spearman(&error.values, &control.values).ok(), 2),
+    ]
 }
 
 /// Names of the texts beside error text, in order of first appearance.
@@ -155,7 +168,7 @@ fn same_but_text(a: &SensitivityResult, b: &SensitivityResult) -> bool {
 fn summary(table: &mut Table, name: &str, value: Option<f64>, paper: Option<f64>) {
     let mut row = vec![Cell::text(name), Cell::text(MAIN_METRIC.0), Cell::text(ERROR)];
     row.extend(std::iter::repeat_n(Cell::NotApplicable, 4));
-    row.extend([Cell::number(value, 1), Cell::paper(paper, 1)]);
+    row.extend([Cell::number(value, 1), Cell::paper(paper, 1)].map(|c| c.in_unit("%")));
     row.extend(std::iter::repeat_n(Cell::NotApplicable, table.header.len() - row.len()));
     table.rows.push(row);
 }

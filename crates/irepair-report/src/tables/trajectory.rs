@@ -2,7 +2,8 @@
 
 use irepair_stats::Estimate;
 
-use super::{counted, provenance, range, title};
+use super::title;
+use crate::definition::{definitions, range};
 use crate::result::{RowResult, VANILLA, metric};
 use crate::results::Results;
 use crate::table::{Cell, Table};
@@ -30,9 +31,9 @@ pub fn trajectory(results: &Results) -> Option<Table> {
                     runs.iter().filter_map(|r| r.trajectory.last()).map(|p| p.step).max().map(|s| s as f64),
                     0,
                 ),
-                over_seeds(&runs, |r| r.trajectory.last()?.toxicity),
+                over_seeds(&runs, |r| r.trajectory.last()?.toxicity).in_unit("%"),
                 over_seeds(&runs, |r| r.trajectory.last()?.perplexity),
-                over_seeds(&runs, |r| hypervolume_percent(&r.trajectory)),
+                over_seeds(&runs, |r| hypervolume_percent(&r.trajectory)).in_unit("%"),
             ]);
             methods.push(method);
             every_run.extend(runs);
@@ -43,19 +44,28 @@ pub fn trajectory(results: &Results) -> Option<Table> {
     }
     let n_lost = every_run.iter().flat_map(|r| &r.trajectory).filter(|p| place(p).is_none()).count();
     let lost = match n_lost {
-        0 => "no point is missing".to_owned(),
-        n => format!("{} could not be measured, which leaves their seeds without a hypervolume", counted(n, "point")),
+        0 => "none missing".to_owned(),
+        n => format!("{n} could not be measured, which leaves their seeds without a hypervolume"),
     };
+    table.definitions = definitions(results, &methods, &[metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY]);
     table.caption = format!(
-        "{}Hypervolume: the share, in percent, of the rectangle between (0, P0) and (T0, {PERPLEXITY_REACH} P0) that the \
-         points of a trajectory dominate, step 0 included; (T0, P0) are toxicity and perplexity of the same trajectory at \
-         step 0, the model before repair, and a perplexity below P0 counts as P0. 100 is all toxicity gone at no loss; a \
-         model worse than {PERPLEXITY_REACH} P0 adds nothing. Seeds counts runs with a trajectory, of {} points each; {lost}. The numbers \
-         at the end are those of the last step, not of the checkpoint that was kept, and on the trajectory's own prompts \
-         and text: they need not equal RQ1's. [low, high] is a 95 % Student t interval over seeds.",
-        provenance(results, &methods, &[metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY]),
+        "Profile `{}`; seeds are runs with a trajectory, {} points each, {lost}. Hypervolume: how much of the plane between \
+         the model before repair and no toxicity the way dominates; 100 % is all toxicity gone at no loss. [low, high]: \
+         95 % interval over seeds.",
+        results.profile().unwrap_or_default(),
         range(every_run.iter().map(|r| r.trajectory.len() as u64)),
     );
+    table.details = vec![
+        format!(
+            "Hypervolume: share of the rectangle between (0, P0) and (T0, {PERPLEXITY_REACH} P0) that the points of a \
+             trajectory dominate, step 0 included. (T0, P0) are toxicity and perplexity of the same trajectory at step 0, \
+             and a perplexity below P0 counts as P0; a model worse than {PERPLEXITY_REACH} P0 adds nothing. One share per \
+             seed; intervals are Student t."
+        ),
+        "The numbers at the end are those of the last step, not of the checkpoint that was kept, and on the trajectory's \
+         own prompts and text: they need not equal RQ1's."
+            .to_owned(),
+    ];
     Some(table)
 }
 
@@ -67,7 +77,7 @@ fn before_repair(results: &Results, model: &str, travelled: &[Travelled<'_>]) ->
         Cell::text(title(results, VANILLA)),
         Cell::NotApplicable,
         Cell::number(Some(0.0), 0),
-        Cell::number(Some(toxicity), 2),
+        Cell::number(Some(toxicity), 2).in_unit("%"),
         Cell::number(Some(perplexity), 2),
         Cell::NotApplicable,
     ])
@@ -117,7 +127,7 @@ mod tests {
                 ],
             ]
         );
-        assert!(table.caption.contains("2 points each; 1 point could not be measured"), "{}", table.caption);
+        assert!(table.caption.contains("2 points each, 1 could not be measured"), "{}", table.caption);
     }
 
     #[test]
