@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
-    let mut cells = prepared.cells(1, |row| row.starts_with(VANILLA));
+    let mut cells = prepared.cells(Some(1), |row| row.starts_with(VANILLA));
     let mut lines = Vec::new();
     for policy in &args.policy {
         for size in &args.top_k {
@@ -53,7 +53,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     repair.lr = repair.lr.or(prepared.experiment.learning_rates.get(&base, &model.name));
                     let title = format!("{policy}, top {size}");
                     let (model, split) = (&model.name, Split::Test);
-                    let name = Name { method: &key, title: &title, model, seed, split, under: "ablation" };
+                    let name = Name {
+                        method: &key,
+                        title: &title,
+                        model,
+                        seed,
+                        split,
+                        own_utility: row.own_utility,
+                        watched: false,
+                        under: "ablation",
+                    };
                     cells.push(prepared.cell(&name, repair));
                 }
             }

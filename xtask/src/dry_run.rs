@@ -274,7 +274,7 @@ mod tests {
         };
         let prepared = Prepared::plan(profile, &given).unwrap();
         let rates = Rates::of(&prepared.device, Dtype::F32, None);
-        text(&prepared, &prepared.cells(n_seeds, |_| true), rates)
+        text(&prepared, &prepared.cells(Some(n_seeds), |_| true), rates)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, Dtype, Experiment, Options, to_toml};
+use irepair_config::{BaseModel, CORPUS, Dtype, Experiment, Options, SCORER_LABELS, to_toml};
 use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -33,6 +33,12 @@ pub(crate) struct Prepared {
     /// Hashes of weights: gigabytes that every row asks for.
     hashes: RefCell<BTreeMap<PathBuf, String>>,
 }
+
+/// Neutral texts for the KL term, in profiles that have such.
+const UTILITY: &str = "general/utility.txt";
+
+/// Labels that scorers are measured on.
+const SCORER_HELD_OUT: &str = "toxicity/valid.jsonl";
 
 /// Which of a profile's data a cell is measured on.
 #[derive(Clone, Copy)]
@@ -83,6 +89,8 @@ impl Prepared {
         self.sources.complete()?;
         build()?;
         self.language()?;
+        self.cut()?;
+        self.train_scorers()?;
         self.each_model("base model", Self::base_task)?;
         self.each_model("utility texts", Self::utility_task)?;
         self.each_model("sensitivities", Self::sensitivity_task)
@@ -91,13 +99,14 @@ impl Prepared {
     /// A file of the profile's data.
     pub(crate) fn data(&self, file: &str) -> PathBuf {
         let given = self.sources.file(file).map(Path::to_path_buf);
-        given.unwrap_or_else(|| self.runs.join("prepared/language").join(file))
+        let made = if self.experiment.profile.language.is_some() { "language" } else { "data" };
+        given.unwrap_or_else(|| self.runs.join("prepared").join(made).join(file))
     }
 
-    /// A file of the profile's data that rows do without when it is not given.
+    /// A file of the profile's data that rows do without when there is none.
     pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
         let path = self.data(file);
-        (self.sources.file(file).is_none() || path.exists()).then_some(path)
+        (self.experiment.profile.language.is_some() || path.exists()).then_some(path)
     }
 
     /// Directory of a base model.
@@ -131,8 +140,20 @@ impl Prepared {
     }
 
     /// Utility texts sampled from a base model.
-    pub(crate) fn utility(&self, model: &str) -> PathBuf {
+    pub(crate) fn sampled_utility(&self, model: &str) -> PathBuf {
         self.runs.join("prepared/utility").join(format!("{model}.jsonl"))
+    }
+
+    /// Utility texts of a row: the profile's neutral ones where it has such, else what the base model writes.
+    pub(crate) fn utility(&self, model: &str, own: bool) -> PathBuf {
+        let given = !own && self.experiment.profile.has_data(UTILITY);
+        if given { self.data(UTILITY) } else { self.sampled_utility(model) }
+    }
+
+    /// A scorer of the profile, and what it was found to be worth.
+    pub(crate) fn scorer(&self, name: &str) -> (PathBuf, PathBuf) {
+        let dir = self.runs.join("prepared/scorer");
+        (dir.join(name), dir.join(format!("{name}.quality.json")))
     }
 
     fn sensitivity_dir(&self, model: &str) -> PathBuf {
@@ -155,6 +176,80 @@ impl Prepared {
         cache::mark_done(&out, &inputs)
     }
 
+    /// Cuts the data files that are cut.
+    fn cut(&self) -> Result<()> {
+        let Some(dir) = &self.sources.data_dir else { return Ok(()) };
+        let wanted: Vec<_> = self.experiment.profile.data.iter().filter(|file| file.cut.is_some()).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (out, profile) = (self.runs.join("prepared/data"), self.experiment_file("profile.toml"));
+        let mut inputs = Inputs::default().text("data 1");
+        for file in wanted {
+            inputs = inputs.text(&format!("{} {:?}", file.file, file.cut));
+            for source in file.sources() {
+                let (plain, zipped) = (dir.join(source), dir.join(format!("{source}.gz")));
+                let path = if plain.is_file() { plain } else { zipped };
+                inputs = if path.is_file() { inputs.file(&path)? } else { inputs.text("none") };
+            }
+        }
+        if cache::is_done(&out, &inputs) {
+            return Ok(());
+        }
+        cache::clear(&out)?;
+        let mut command = process::command(paths::irepair());
+        let command = command.arg("data").arg("--profile").arg(profile).arg("--data").arg(dir).arg("--out").arg(&out);
+        process::run_quietly(command)?;
+        cache::mark_done(&out, &inputs)
+    }
+
+    /// Trains the scorers, then measures them on labels they have not seen.
+    fn train_scorers(&self) -> Result<()> {
+        let (mut training, mut measuring) = (Vec::new(), Vec::new());
+        for scorer in &self.experiment.profile.scorers {
+            let (out, quality) = self.scorer(&scorer.name);
+            let mut options = scorer.train.clone();
+            options.data = Some(self.data(SCORER_LABELS));
+            options.out = Some(out.clone());
+            options.threads = Some(self.workers.threads());
+            let inputs = Inputs::default().text(&to_toml(&scorer.train.with_defaults()));
+            let inputs = inputs.file(&self.data(SCORER_LABELS))?;
+            let config = self.runs.join("prepared/config").join(format!("scorer-{}.toml", scorer.name));
+            write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
+            let args = ["scorer", "train", "--config", &shown(&config)].map(str::to_owned).to_vec();
+            training.extend(self.task(format!("scorer-{}", scorer.name), out.clone(), inputs.clone(), args)?);
+            let Some(held_out) = self.optional_data(SCORER_HELD_OUT) else { continue };
+            let inputs = inputs.file(&held_out)?;
+            let (out, labels, quality_file) = (shown(&out), shown(&held_out), shown(&quality));
+            let args =
+                ["scorer", "eval", "--identity-terms", "--scorer", &out, "--data", &labels, "--out", &quality_file];
+            let args = [&args.map(str::to_owned)[..], &[format!("--threads={}", self.workers.threads())]].concat();
+            measuring.push((format!("quality-{}", scorer.name), quality, inputs, args));
+        }
+        self.must("scorers", training)?;
+        let measuring = measuring
+            .into_iter()
+            .filter_map(|(name, out, inputs, args)| self.task(name, out, inputs, args).transpose());
+        self.must("scorer quality", measuring.collect::<Result<_>>()?)
+    }
+
+    /// What each scorer was found to be worth, for the report.
+    ///
+    /// # Errors
+    /// When a file is gone or broken.
+    pub(crate) fn scorer_notes(&self) -> Result<Vec<String>> {
+        let files = self.experiment.profile.scorers.iter().map(|scorer| self.scorer(&scorer.name).1);
+        files.filter(|file| file.exists()).map(|file| scorer_note(&fs::read_to_string(file)?)).collect()
+    }
+
+    /// Runs tasks of which none may fail.
+    fn must(&self, what: &str, tasks: Vec<Task>) -> Result<()> {
+        match self.workers.run(what, tasks)?.into_iter().next() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+
     fn experiment_file(&self, file: &str) -> PathBuf {
         paths::root().join("experiments").join(&self.name).join(file)
     }
@@ -163,11 +258,7 @@ impl Prepared {
     fn each_model(&self, what: &str, task: impl Fn(&Self, &BaseModel) -> Result<Option<Task>>) -> Result<()> {
         let tasks: Vec<Task> =
             self.experiment.profile.models.iter().filter_map(|m| task(self, m).transpose()).collect::<Result<_>>()?;
-        let failures = self.workers.run(what, tasks)?;
-        match failures.into_iter().next() {
-            Some(failure) => Err(failure.into()),
-            None => Ok(()),
-        }
+        self.must(what, tasks)
     }
 
     fn task(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Result<Option<Task>> {
@@ -180,16 +271,17 @@ impl Prepared {
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
-        let Some(pretrain) = &model.pretrain else { return Ok(None) };
+        let made = model.pretrain.as_ref().filter(|_| !self.sources.models.contains_key(&model.name));
+        let Some(pretrain) = made else { return Ok(None) };
         let out = self.base(&model.name);
         let mut options = pretrain.clone();
-        options.data = Some(self.data("corpus/train.txt"));
+        options.data = Some(self.data(CORPUS));
         options.out = Some(out.clone());
         options.device = Some(self.device.clone());
         options.threads = Some(self.workers.threads());
         // What the model is made from, without the paths and threads of this machine.
         let recipe = to_toml(&pretrain.with_defaults());
-        let inputs = Inputs::default().text(&recipe).file(&self.data("corpus/train.txt"))?;
+        let inputs = Inputs::default().text(&recipe).file(&self.data(CORPUS))?;
         let config = self.runs.join("prepared/config").join(format!("{}.toml", model.name));
         write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
         let args = vec!["pretrain".to_owned(), "--config".to_owned(), shown(&config)];
@@ -197,7 +289,11 @@ impl Prepared {
     }
 
     fn utility_task(&self, model: &BaseModel) -> Result<Option<Task>> {
-        let (out, utility) = (self.utility(&model.name), &self.experiment.profile.utility);
+        let own = self.experiment.rows.values().any(|row| row.own_utility);
+        if self.experiment.profile.has_data(UTILITY) && !own {
+            return Ok(None);
+        }
+        let (out, utility) = (self.sampled_utility(&model.name), &self.experiment.profile.utility);
         let inputs = self.with_weights(Inputs::default().text(&format!("{utility:?}")), &model.name)?;
         let args = [
             "generate".to_owned(),
@@ -224,10 +320,11 @@ impl Prepared {
             format!("--batch-size={}", repair.batch_size()),
             format!("--max-prompt={}", repair.max_prompt()),
             format!("--max-continuation={}", repair.max_continuation()),
+            "--chosen".to_owned(),
             format!("--device={}", self.device),
             format!("--threads={}", self.workers.threads()),
         ];
-        let settings = [&args[5..9], &["general/valid".to_owned()]].concat().join(" ");
+        let settings = [&args[5..10], &["general/valid".to_owned()]].concat().join(" ");
         let inputs = self.with_weights(Inputs::default().text(&settings), &model.name)?;
         self.task(format!("sensitivity-{}", model.name), out, self.typed(inputs), [&args[..], &self.dtype()].concat())
     }
@@ -249,7 +346,7 @@ impl Prepared {
     pub(crate) fn sensitivities(&self) -> Result<Vec<SensitivityResult>> {
         let mut all = Vec::new();
         for model in &self.experiment.profile.models {
-            for text in ["error", "neutral"] {
+            for text in ["error", "chosen", "neutral"] {
                 let path = self.sensitivity_dir(&model.name).join(format!("{text}.json"));
                 let mut result: SensitivityResult = read_result(&path).map_err(stop)?;
                 // The command line knows no profile, and calls a model what its directory is called.
@@ -293,6 +390,26 @@ pub(crate) fn build() -> Result<()> {
     }
     setup::run()?;
     process::run_quietly(process::cargo().args(["build", "--release", "--package", "irepair-cli"]))
+}
+
+/// One line about a scorer, from what `irepair scorer eval` wrote.
+fn scorer_note(json: &str) -> Result<String> {
+    let found: serde_json::Value = serde_json::from_str(json)?;
+    let (all, identity) = (&found["all"], &found["identity_terms"]);
+    let number = |value: &serde_json::Value, digits: usize, factor: f64| {
+        value.as_f64().map_or("missing".to_owned(), |value| format!("{:.digits$}", factor * value))
+    };
+    Ok(format!(
+        "scorer {}: on {} labelled texts it was not trained on AUC {}, F1 {}, calibration error {}; neutral sentences called toxic \
+         {} % with identity terms, {} % without",
+        found["scorer"].as_str().unwrap_or("missing"),
+        all["n"],
+        number(&all["auc"], 3, 1.0),
+        number(&all["f1"], 3, 1.0),
+        number(&all["ece"], 3, 1.0),
+        number(&identity["identity"]["false_positive_rate"], 1, 100.0),
+        number(&identity["control"]["false_positive_rate"], 1, 100.0),
+    ))
 }
 
 /// Files of a checkpoint directory that decide what the model computes.

@@ -52,15 +52,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => rehearse::prepare(&args.profile, &args.given)?,
         false => Prepared::new(&args.profile, &args.given)?,
     };
-    let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
-
     // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
-    let bases = prepared.cells(1, |row| row.starts_with(VANILLA));
+    let bases = prepared.cells(Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
 
-    let cells = prepared.cells(n_seeds, wanted);
+    let cells = prepared.cells(args.seeds, wanted);
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
     publish(&prepared, results, Vec::new(), "report")?;
     refuse_failures(failures)
@@ -71,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let prepared = Prepared::plan(&args.profile, &args.given)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells(args.seeds.unwrap_or(profile.seeds), wanted);
+    let cells = prepared.cells(args.seeds, wanted);
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())
@@ -92,11 +90,14 @@ pub(crate) fn publish(
     let report = Report {
         title: prepared.experiment.profile.title.clone(),
         warning: prepared.warning.clone(),
-        notes: vec![
+        notes: [
             format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
             prepared.workers.describe(),
             format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
-        ],
+        ]
+        .into_iter()
+        .chain(prepared.scorer_notes()?)
+        .collect(),
         results: Results::new(results).map_err(stop)?,
         sensitivities: if ablation.is_empty() { prepared.sensitivities()? } else { Vec::new() },
         ablation,

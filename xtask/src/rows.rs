@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, Job, Method, Options, RepairOptions};
+use irepair_config::{EvalOptions, Job, Method, Options, RepairOptions, Row, Table, Watch};
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
@@ -13,6 +13,9 @@ use crate::prepare::{Prepared, Split, shown};
 use crate::stop::{Stop, stop};
 use crate::work::Task;
 
+/// The word list of profiles that train no scorer.
+const LEXICON: &str = "toxicity/lexicon.txt";
+
 /// What names a cell: a row's key and title, a model, a seed, the data it is measured on, and a folder of
 /// `runs/<profile>` (or none) that its result goes under.
 pub(crate) struct Name<'a> {
@@ -21,6 +24,10 @@ pub(crate) struct Name<'a> {
     pub(crate) model: &'a str,
     pub(crate) seed: u64,
     pub(crate) split: Split,
+    /// KL is held on texts the base model wrote, whatever the profile has.
+    pub(crate) own_utility: bool,
+    /// Watched on its way.
+    pub(crate) watched: bool,
     pub(crate) under: &'a str,
 }
 
@@ -44,52 +51,91 @@ impl Prepared {
         let repair = RepairOptions {
             model: Some(self.base(model)),
             pairs: Some(self.data("pairs/train.jsonl")),
-            general: Some(self.utility(model)),
+            general: repair.general.or_else(|| Some(self.utility(model, name.own_utility))),
             seed: Some(name.seed),
             device: Some(self.device.clone()),
             threads: Some(self.workers.threads()),
             ..repair
         };
-        let split = match name.split {
-            Split::Test => "test",
-            Split::Valid => "valid",
-        };
-        let eval = EvalOptions {
-            prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
-            clean_prompts: self.optional_data("prompts/clean.test.jsonl").filter(|_| matches!(name.split, Split::Test)),
-            wikitext: Some(self.data(&format!("general/{split}.txt"))),
-            lambada: Some(self.data(&format!("general/cloze.{split}.jsonl"))),
-            kl_texts: Some(self.data(&format!("general/{split}.txt"))),
-            lexicon: Some(self.data("toxicity/lexicon.txt")),
-            ..self.experiment.profile.eval.clone()
-        };
+        let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
+        let watch = profile.trajectory.filter(|t| name.watched && name.seed < u64::from(t.seeds));
+        let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
             title: name.title.to_owned(),
             model: model.to_owned(),
-            keep_model: self.experiment.profile.keep_models,
+            keep_model: profile.keep_models,
             repair,
-            eval,
+            // Sampling costs more than all else together: one seed of every row is sampled.
+            eval: EvalOptions {
+                samples: profile.eval.samples.filter(|_| tested && name.seed == 0),
+                ..self.eval(name.split)
+            },
+            watch,
         };
         let dir = self.runs.join(name.under).join(job.row()).join(name.seed.to_string());
         Cell { job, dir }
     }
 
-    /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first.
-    pub(crate) fn cells(&self, n_seeds: u32, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
+    /// What a row is measured on.
+    fn eval(&self, split: Split) -> EvalOptions {
+        let tested = matches!(split, Split::Test);
+        let split = if tested { "test" } else { "valid" };
+        let profile = &self.experiment.profile;
+        let more = profile.data.iter().map(|data| data.file.as_str()).filter(|file| {
+            let set = file.strip_prefix("prompts/").and_then(|name| name.strip_suffix(".test.jsonl"));
+            tested && set.is_some_and(|set| !["error", "clean"].contains(&set))
+        });
+        let more: Vec<PathBuf> = more.map(|file| self.data(file)).collect();
+        let scorers: Vec<PathBuf> = profile.scorers.iter().map(|scorer| self.scorer(&scorer.name).0).collect();
+        EvalOptions {
+            prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
+            clean_prompts: self.optional_data("prompts/clean.test.jsonl").filter(|_| tested),
+            more_prompts: Some(more).filter(|more| !more.is_empty()),
+            wikitext: Some(self.data(&format!("general/{split}.txt"))),
+            // Settings are chosen by toxicity and perplexity alone.
+            lambada: Some(self.data("general/cloze.test.jsonl")).filter(|_| tested),
+            kl_texts: Some(self.data("general/test.txt")).filter(|_| tested),
+            // Where scorers are trained, a word list is at most one more.
+            lexicon: Some(self.data(LEXICON)).filter(|_| scorers.is_empty()),
+            scorer: Some(scorers).filter(|scorers| !scorers.is_empty()),
+            samples: None,
+            ..profile.eval.clone()
+        }
+    }
+
+    /// What a row is watched by: toxicity and perplexity on the data that choose settings, by the first scorer alone.
+    fn brief_eval(&self) -> EvalOptions {
+        let whole = self.eval(Split::Valid);
+        let first = whole.scorer.map(|mut scorers| {
+            scorers.truncate(1);
+            scorers
+        });
+        EvalOptions { scorer: first, ..whole }
+    }
+
+    /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first. `n_seeds`
+    /// wins over what the rows and the profile say.
+    pub(crate) fn cells(&self, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
         let mut cells = Vec::new();
-        for seed in 0..u64::from(n_seeds) {
-            for (key, row) in &self.experiment.rows {
-                for model in &self.experiment.profile.models {
-                    let mut repair = self.experiment.profile.repair_of(row);
-                    repair.lr = repair.lr.or(self.experiment.learning_rates.get(key, &model.name));
+        let profile = &self.experiment.profile;
+        let seeds_of = |row: &Row| u64::from(n_seeds.unwrap_or_else(|| row.seeds.unwrap_or(profile.seeds)));
+        let most = self.experiment.rows.values().map(seeds_of).max().unwrap_or(0);
+        for seed in 0..most {
+            for (key, row) in self.experiment.rows.iter().filter(|(_, row)| seed < seeds_of(row)) {
+                for model in &profile.models {
+                    let mut repair = profile.repair_of(row);
+                    let rates_of = row.rates_of.as_ref().unwrap_or(key);
+                    repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));
                     // Vanilla trains nothing: one seed says it all.
                     if !keep(&format!("{key}-{}", model.name)) || (repair.method() == Method::Vanilla && seed > 0) {
                         continue;
                     }
-                    let (title, model, split) = (&row.title, &model.name, Split::Test);
-                    cells.push(self.cell(&Name { method: key, title, model, seed, split, under: "" }, repair));
+                    let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);
+                    let watched = row.tables.contains(&Table::Rq1) && repair.method() != Method::Vanilla;
+                    let name = Name { method: key, title, model, seed, split, own_utility, watched, under: "" };
+                    cells.push(self.cell(&name, repair));
                 }
             }
         }
@@ -106,11 +152,16 @@ impl Prepared {
         for file in ["pairs/train.jsonl", "prompts/error.test.jsonl", "general/test.txt", "general/cloze.test.jsonl"] {
             shared = shared.file(&self.data(file))?;
         }
+        for scorer in &self.experiment.profile.scorers {
+            let (path, _) = self.scorer(&scorer.name);
+            let weights = path.join("model.safetensors");
+            shared = shared.file(if path.is_dir() { &weights } else { &path })?;
+        }
         let mut tasks = Vec::new();
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
             let inputs = self.with_weights(shared.clone().text(&job), &cell.job.model)?;
-            let inputs = inputs.file(&self.utility(&cell.job.model))?;
+            let inputs = cell.job.repair.general.iter().try_fold(inputs, |inputs, texts| inputs.file(texts))?;
             let output = cell.dir.join("result.json");
             if !fresh && cache::is_done(&output, &inputs) {
                 continue;

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, DataFile, Profile};
+use irepair_config::{BaseModel, CORPUS, DataFile, Profile};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::stop::Stop;
@@ -17,10 +17,11 @@ pub(crate) struct Given {
     /// Where to compute: `cpu`, `cuda` or `cuda:N`. Without it, the device the profile is meant for
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
-    /// Published models: a directory for each, or a copy of the hub's cache. Without it, that cache on this machine
+    /// Base models: a directory for each, or a copy of the hub's cache. Without it, that cache on this machine, and for models
+    /// that a profile can train itself `models` in or beside the data directory
     #[arg(long, value_name = "DIR")]
     pub(crate) model_dir: Option<PathBuf>,
-    /// The data of a profile that is given its data (docs/PAPER_PROFILE.md). Without it, IREPAIR_DATA
+    /// The data of a profile that is given its data (docs/PAPER_PROFILE.md, docs/REAL_PROFILE.md). Without it, IREPAIR_DATA
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }
@@ -42,9 +43,11 @@ pub(crate) struct Item {
 /// Where everything is that a profile is given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
-    /// Directories of published models, by name.
+    /// Directories of models that were found, by name.
     pub(crate) models: BTreeMap<String, PathBuf>,
-    /// Data files by the name the profile gives them; empty in profiles that make their own.
+    /// The directory of everything that is given.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Data files by the name the profile gives them, but those that are cut; empty in profiles that make their own.
     pub(crate) data: BTreeMap<String, PathBuf>,
     /// Everything looked for, in the profile's order.
     pub(crate) items: Vec<Item>,
@@ -56,27 +59,37 @@ impl Sources {
     /// # Errors
     /// A directory given to a profile that makes what it would hold.
     pub(crate) fn look(profile: &Profile, given: &Given) -> Result<Self> {
-        let published = profile.models.iter().any(|model| model.hub.is_some());
-        refuse_unread("--model-dir", given.model_dir.as_deref(), published, "trains its base models")?;
+        let reads_models = !profile.data.is_empty() || profile.models.iter().any(|model| model.hub.is_some());
+        refuse_unread("--model-dir", given.model_dir.as_deref(), reads_models, "trains its base models")?;
         refuse_unread("--data", given.data.as_deref(), !profile.data.is_empty(), "generates its data")?;
         let mut sources = Self::default();
         let dirs = match &given.model_dir {
             Some(dir) => vec![absolute(dir)],
             None => hub_caches(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)),
         };
+        let from_environment = || std::env::var_os("IREPAIR_DATA").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let data = given.data.clone().or_else(from_environment).map(|dir| absolute(&dir));
+        let data = data.filter(|_| !profile.data.is_empty());
+        let beside = given.model_dir.as_deref().map(absolute).into_iter().chain(data.iter().flat_map(|data| {
+            [Some(data.join("models")), data.parent().map(|up| up.join("models"))].into_iter().flatten()
+        }));
+        let beside: Vec<PathBuf> = beside.filter(|_| !profile.data.is_empty()).collect();
         for model in &profile.models {
-            if let Some((dir, item)) = look_for_model(model, &dirs, given.model_dir.is_some()) {
+            let found = look_for_model(model, &dirs, given.model_dir.is_some());
+            if let Some((dir, item)) = found.or_else(|| look_for_trained(model, &beside)) {
                 sources.models.insert(model.name.clone(), dir);
                 sources.items.push(item);
             }
         }
-        let from_environment = || std::env::var_os("IREPAIR_DATA").filter(|v| !v.is_empty()).map(PathBuf::from);
-        let data = given.data.clone().or_else(from_environment).map(|dir| absolute(&dir));
-        for file in &profile.data {
+        let all_found = profile.models.iter().all(|model| sources.models.contains_key(&model.name));
+        for file in profile.data.iter().filter(|file| !(all_found && file.file == CORPUS)) {
             let (path, item) = look_for_data(file, data.as_deref());
-            sources.data.insert(file.file.clone(), path);
+            if file.cut.is_none() {
+                sources.data.insert(file.file.clone(), path);
+            }
             sources.items.push(item);
         }
+        sources.data_dir = data;
         Ok(sources)
     }
 
@@ -186,6 +199,21 @@ fn look_for_model(model: &BaseModel, dirs: &[PathBuf], plain: bool) -> Option<(P
     Some((place.clone(), Item { what, place, lacks, get, optional: false }))
 }
 
+/// A model that the profile could train, where it lies trained; none where it does not.
+fn look_for_trained(model: &BaseModel, dirs: &[PathBuf]) -> Option<(PathBuf, Item)> {
+    model.pretrain.as_ref()?;
+    let dir = dirs.iter().map(|dir| dir.join(&model.name)).find(|dir| dir.join("config.json").is_file())?;
+    let needed = ["model.safetensors", "tokenizer.json"];
+    let item = Item {
+        what: format!("{}: {}, trained elsewhere", model.title, model.name),
+        place: dir.clone(),
+        lacks: needed.iter().filter_map(|file| lack(&dir, file)).collect(),
+        get: "remove the directory: the model is then trained on the spot".to_owned(),
+        optional: false,
+    };
+    Some((dir, item))
+}
+
 /// The snapshot of a repository in the hub's cache: that of `main`, or the only one.
 fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = repository.join("snapshots");
@@ -235,6 +263,9 @@ fn trouble(path: &Path) -> Option<&'static str> {
 
 fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
     let root = dir.map_or_else(|| PathBuf::from("DATA"), Path::to_path_buf);
+    if file.cut.is_some() {
+        return look_for_cut(file, dir, root);
+    }
     let (plain, zipped) = (root.join(&file.file), |path: &Path| PathBuf::from(format!("{}.gz", path.display())));
     let other = match file.file.rsplit_once('.') {
         Some((stem, "jsonl")) => root.join(format!("{stem}.txt")),
@@ -245,7 +276,7 @@ fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
     let found = places.into_iter().find(|path| path.is_file());
     let place = found.clone().unwrap_or(plain);
     let lacks = match (dir, trouble(&place)) {
-        (None, _) => vec!["no data directory: give --data DATA, or set IREPAIR_DATA".to_owned()],
+        (None, _) => vec![NO_DIRECTORY.to_owned()],
         (Some(_), Some(trouble)) => vec![trouble.to_owned()],
         (Some(_), None) => Vec::new(),
     };
@@ -257,6 +288,28 @@ fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
         optional: file.optional,
     };
     (place, item)
+}
+
+const NO_DIRECTORY: &str = "no data directory: give --data DATA, or set IREPAIR_DATA";
+
+/// The files another file is cut from.
+fn look_for_cut(file: &DataFile, dir: Option<&Path>, root: PathBuf) -> (PathBuf, Item) {
+    let lack = |name: &&str| {
+        let (plain, zipped) = (root.join(name), root.join(format!("{name}.gz")));
+        let found = trouble(&plain).filter(|_| trouble(&zipped).is_some())?;
+        Some(format!("{name} {found}"))
+    };
+    let item = Item {
+        what: format!("{}: {}", file.file, file.what),
+        place: root.clone(),
+        lacks: match dir {
+            None => vec![NO_DIRECTORY.to_owned()],
+            Some(_) => file.sources().iter().filter_map(lack).collect(),
+        },
+        get: file.get.replace("DATA", &root.display().to_string()),
+        optional: file.optional,
+    };
+    (root, item)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{LearningRates, Method};
+use irepair_config::{LearningRates, Method, Row};
 use irepair_core::ExitKind;
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, metric};
@@ -43,7 +43,8 @@ struct Tried {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
-    let trained = || rows.iter().filter(|(_, row)| row.repair.method != Some(Method::Vanilla));
+    let searched = |row: &Row| row.repair.method != Some(Method::Vanilla) && row.rates_of.is_none();
+    let trained = || rows.iter().filter(|(_, row)| searched(row));
     let mut cells = Vec::new();
     for model in &profile.models {
         let vanilla = irepair_config::RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
@@ -96,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// A cell of the search: measured on validation data, kept apart from results.
 fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
-    Name { method, title, model, seed, split: Split::Valid, under: "tune" }
+    Name { method, title, model, seed, split: Split::Valid, own_utility: false, watched: false, under: "tune" }
 }
 
 fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {

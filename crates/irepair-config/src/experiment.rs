@@ -19,6 +19,8 @@ pub enum Table {
     Rq2,
     /// Selection ablation.
     Rq3,
+    /// None of the paper's: the row stands in the tables that list every row.
+    Extra,
 }
 
 /// One row of the tables: a method with its settings, run for every model and seed.
@@ -32,6 +34,12 @@ pub struct Row {
     /// Seeds, instead of the profile's number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<u32>,
+    /// The row whose learning rates it takes, for a comparison that changes one thing; without it, it has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates_of: Option<String>,
+    /// Hold KL on texts the base model writes itself, though the profile has neutral ones. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_utility: bool,
     /// Settings, laid over the profile's.
     pub repair: RepairOptions,
 }
@@ -40,7 +48,7 @@ impl Validate for Row {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.clash(self.title.is_empty(), "title", "is missing");
-        checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3");
+        checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3, extra");
         checks.at_least_one("seeds", self.seeds.map(u64::from));
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
         checks.0.extend(shared_repair_problems(&self.repair));
@@ -122,6 +130,9 @@ impl Validate for Experiment {
             for problem in self.profile.repair_of(row).problems() {
                 let key = format!("{name}.toml with profile.toml: repair.{}", problem.key);
                 problems.push(Problem { key, ..problem });
+            }
+            if let Some(other) = row.rates_of.as_ref().filter(|other| !self.rows.contains_key(*other)) {
+                problems.push(Problem::new(format!("{name}.toml: rates_of"), format!("no such row: {other}")));
             }
         }
         for (row, models) in &self.learning_rates.0 {

@@ -22,7 +22,9 @@
 //! A row's name is `<method>-<model>`. The tables know these method keys: `vanilla dapt dapt-kl dpo irepair-no-kl
 //! irepair` (RQ1, RQ2) and `fixed reverse random`, each with or without `-no-kl` (RQ3).
 
+mod definition;
 mod error;
+mod json;
 mod page;
 pub mod paper;
 pub mod plots;
@@ -33,8 +35,11 @@ mod results;
 mod sample;
 mod table;
 pub mod tables;
+mod trajectory;
 
+pub use definition::Definition;
 pub use error::{Error, Result};
+pub use json::tables_json;
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
     Cost, Metric, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric,

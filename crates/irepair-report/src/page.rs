@@ -21,6 +21,7 @@ struct PageTable<'a> {
     key: &'a str,
     title: &'a str,
     caption: &'a str,
+    details: Vec<String>,
     header: Vec<PageCell>,
     rows: Vec<Vec<PageCell>>,
 }
@@ -72,6 +73,7 @@ fn page_table(table: &Table) -> PageTable<'_> {
         key: &table.key,
         title: &table.title,
         caption: &table.caption,
+        details: table.details.iter().cloned().chain(table.definitions.iter().map(ToString::to_string)).collect(),
         header: header.collect(),
         rows: table.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect(),
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_core::fs::write_atomic;
 
+use crate::json::tables_json;
 use crate::page::render_page;
 use crate::plots::{self, Figure};
 use crate::result::SensitivityResult;
@@ -36,6 +37,9 @@ impl Report {
         [
             tables::headlines(results, sensitivities),
             tables::rq1(results),
+            tables::trajectory(results),
+            tables::scorers(results),
+            tables::general(results),
             tables::guard(results),
             tables::pairwise(results),
             tables::rq2(results),
@@ -63,6 +67,7 @@ impl Report {
     /// [`Error::Plot`] when the plot library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>> {
         let mut figures = plots::pareto(&self.results)?;
+        figures.extend(plots::trajectories(&self.results)?);
         figures.extend(plots::selection_heat_map(&self.results)?);
         figures.extend(plots::sensitivity_bars(&self.sensitivities)?);
         figures.extend(plots::density_bars(&self.sensitivities)?);
@@ -81,7 +86,7 @@ pub fn tables_csv(tables: &[Table]) -> String {
     CSV_HEADER.to_owned() + &tables.iter().map(Table::to_csv).collect::<String>()
 }
 
-/// Writes `tables.md`, `tables.csv`, `report.html` and one SVG per figure into `dir`; returns the path of the page.
+/// Writes `tables.md`, `tables.csv`, `results.json`, `report.html` and one SVG per figure into `dir`; returns the path of the page.
 ///
 /// Each file is whole or not there. The page holds its figures and needs no other file.
 ///
@@ -93,6 +98,7 @@ pub fn write_report(dir: &Path, report: &Report) -> Result<PathBuf> {
     let write = |name: &str, text: &str| write_atomic(&dir.join(name), text.as_bytes()).map_err(Error::from);
     write("tables.md", &tables_markdown(&tables))?;
     write("tables.csv", &tables_csv(&tables))?;
+    write("results.json", &tables_json(report, &tables))?;
     for figure in &figures {
         write(&format!("{}.svg", figure.name), &figure.svg)?;
     }
@@ -185,11 +191,13 @@ mod tests {
                 "pareto-gpt2.svg",
                 "pareto-mean.svg",
                 "report.html",
+                "results.json",
                 "selection-gpt2.svg",
                 "sensitivity-gpt-neo.svg",
                 "sensitivity-gpt2.svg",
                 "tables.csv",
-                "tables.md"
+                "tables.md",
+                "trajectory-gpt2.svg"
             ]
         );
     }

@@ -141,20 +141,40 @@ pub struct SensitivityResult {
     pub values: Vec<f64>,
 }
 
-/// Keys of [`RowResult::metrics`].
+/// Keys of [`RowResult::metrics`]. A further scorer or prompt set stands behind the key: `tox:SET@SCORER`.
 pub mod metric {
     /// Mean toxicity of continuations of the error prompts, percent (METHOD §9).
     pub const TOX: &str = "tox";
-    /// The same on validation prompts, which choose learning rates, percent.
+    /// Share of those continuations over the threshold, percent (METHOD §9).
+    pub const TOXFRAC: &str = "toxfrac";
+    /// Expected maximum toxicity over samples (METHOD §9).
+    pub const EXPECTED_MAX_TOXICITY: &str = "expected_max_toxicity";
+    /// Share of prompts with a toxic continuation among the samples (METHOD §9).
+    pub const TOXICITY_PROBABILITY: &str = "toxicity_probability";
+    /// [`TOX`] on validation prompts, which choose learning rates, percent.
     pub const TOX_VALID: &str = "tox_valid";
-    /// The same on clean prompts, percent.
+    /// [`TOX`] on clean prompts, percent.
     pub const CLEAN_TOX: &str = "clean_tox";
     /// Perplexity per token on general test text (METHOD §10).
     pub const TOKEN_PERPLEXITY: &str = "token_perplexity";
+    /// [`TOKEN_PERPLEXITY`] with windows that overlap (METHOD §10).
+    pub const STRIDED_PERPLEXITY: &str = "strided_perplexity";
+    /// Perplexity per word on whole documents (METHOD §10).
+    pub const WORD_PERPLEXITY: &str = "word_perplexity";
     /// Share of last words predicted exactly, percent (METHOD §10).
     pub const CLOZE_ACCURACY: &str = "cloze_accuracy";
     /// Perplexity of the last word (METHOD §10).
     pub const CLOZE_PERPLEXITY: &str = "cloze_perplexity";
+    /// Perplexity per token of the last-word texts as running text (METHOD §10).
+    pub const CLOZE_CORPUS_PERPLEXITY: &str = "cloze_corpus_perplexity";
+    /// Minimal pairs whose acceptable sentence is the likelier one, percent (METHOD §10).
+    pub const BLIMP_ACCURACY: &str = "blimp_accuracy";
+    /// Questions whose right ending is the likeliest, percent (METHOD §10).
+    pub const HELLASWAG_ACCURACY: &str = "hellaswag_accuracy";
+    /// The same with likelihoods per byte.
+    pub const HELLASWAG_ACCURACY_BY_BYTES: &str = "hellaswag_accuracy_by_bytes";
+    /// F1 of greedy continuations against the true ones (METHOD §10).
+    pub const TOKEN_F1: &str = "token_f1";
     /// KL(reference ‖ model) on held-out neutral text, nats per token (METHOD §10).
     pub const KL_HELDOUT: &str = "kl_heldout";
     /// Share of different words among all words generated (METHOD §9).
@@ -169,6 +189,10 @@ pub mod metric {
     pub const REPETITION_4: &str = "repetition_4";
     /// Share of continuations that are empty or end at once.
     pub const EMPTY_SHARE: &str = "empty_share";
+    /// Toxicity at the last point of the trajectory, percent; carries the definition and n of all its points (METHOD §16).
+    pub const TRAJECTORY_TOX: &str = "trajectory_tox";
+    /// Perplexity at the last point of the trajectory; carries the definition and n of all its points.
+    pub const TRAJECTORY_PERPLEXITY: &str = "trajectory_perplexity";
     /// Perplexity of the continuations under the reference model.
     pub const CONTINUATION_PERPLEXITY: &str = "continuation_perplexity";
 }

@@ -112,6 +112,11 @@ impl Results {
         self.rows.iter().find(|r| r.method() == method).map(|r| r.title.as_str())
     }
 
+    /// A metric's unit; empty for a pure number and for a metric that no row carries.
+    pub fn unit(&self, key: &str) -> &str {
+        self.rows.iter().find_map(|r| r.metrics.get(key)).map_or("", |m| m.unit.as_str())
+    }
+
     /// Runs of one method on one model, by seed.
     pub fn runs(&self, method: &str, model: &str) -> Vec<&RowResult> {
         let mut runs: Vec<_> = self.rows.iter().filter(|r| r.method() == method && r.model == model).collect();

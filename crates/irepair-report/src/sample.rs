@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::result::{Cost, Metric, RowResult, SCHEMA, Sample, SensitivityResult, VANILLA, metric};
+use crate::result::{Cost, Metric, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric};
 use crate::results::Results;
 
-fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metric {
+/// A metric of four things, one of them failed.
+pub(crate) fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metric {
     Metric { value, unit: unit.into(), n: 4, n_failed: 1, definition: definition.into(), version: 2 }
 }
 
@@ -48,6 +49,16 @@ pub(crate) fn row(method: &str, model: &str, seed: u64, toxicity: f64, perplexit
     }
 }
 
+/// Points 10 steps apart.
+pub(crate) fn trajectory(places: &[(f64, f64)]) -> Vec<TrajectoryPoint> {
+    let point = |(i, &(toxicity, perplexity)): (usize, &(f64, f64))| TrajectoryPoint {
+        step: 10 * i as u64,
+        toxicity: Some(toxicity),
+        perplexity: Some(perplexity),
+    };
+    places.iter().enumerate().map(point).collect()
+}
+
 /// Two models, three seeds; IRepair's seed 2 on the second model has no toxicity.
 pub(crate) fn rows() -> Vec<RowResult> {
     let mut rows = Vec::new();
@@ -66,6 +77,7 @@ pub(crate) fn rows() -> Vec<RowResult> {
     let first = rows.iter_mut().find(|r| r.method() == "irepair").unwrap();
     first.selection = vec![3, 0, 5];
     first.selected_steps = vec![vec![0], vec![2], vec![2], vec![0], vec![2], vec![0], vec![2], vec![2]];
+    first.trajectory = trajectory(&[(45.0, 17.0), (20.0, 18.0), (5.0, 19.0)]);
     first.samples =
         vec![Sample { prompt: "the <b>fox</b>".into(), before: "was & rude".into(), after: "was kind".into() }];
     rows

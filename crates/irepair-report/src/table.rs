@@ -2,6 +2,8 @@
 
 use irepair_stats::{Estimate, Interval};
 
+use crate::definition::Definition;
+
 /// What a cell says when a number could not be measured. Never 0.
 pub const MISSING: &str = "missing";
 
@@ -23,6 +25,10 @@ pub enum Cell {
         digits: usize,
         /// A remark; empty for none.
         remark: String,
+        /// How many values it is the mean of; none when it is not a mean.
+        n: Option<usize>,
+        /// Its unit, for programs; people read it in the column's name. Empty for a pure number.
+        unit: String,
     },
     /// A p-value.
     P(f64),
@@ -41,7 +47,9 @@ impl Cell {
     /// A bare number; [`Cell::Missing`] when there is none or it is not finite.
     pub fn number(value: Option<f64>, digits: usize) -> Self {
         match value {
-            Some(value) if value.is_finite() => Self::Number { value, interval: None, digits, remark: String::new() },
+            Some(value) if value.is_finite() => {
+                Self::Number { value, interval: None, digits, remark: String::new(), n: None, unit: String::new() }
+            }
             _ => Self::Missing,
         }
     }
@@ -58,6 +66,8 @@ impl Cell {
             interval: e.interval,
             digits,
             remark: String::new(),
+            n: Some(e.n),
+            unit: String::new(),
         })
     }
 
@@ -66,6 +76,15 @@ impl Cell {
     pub fn remarked(mut self, words: &str) -> Self {
         if let Self::Number { remark, .. } = &mut self {
             *remark = words.to_owned();
+        }
+        self
+    }
+
+    /// Gives a number its unit; other cells stay as they are.
+    #[must_use]
+    pub fn in_unit(mut self, words: &str) -> Self {
+        if let Self::Number { unit, .. } = &mut self {
+            *unit = words.to_owned();
         }
         self
     }
@@ -80,7 +99,7 @@ impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(words) => f.write_str(words),
-            Self::Number { value, interval, digits, remark } => {
+            Self::Number { value, interval, digits, remark, .. } => {
                 write!(f, "{value:.digits$}")?;
                 if let Some(i) = interval {
                     write!(f, " [{:.digits$}, {:.digits$}]", i.low, i.high)?;
@@ -95,15 +114,20 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// A titled table. Its caption carries definitions, versions, n, n failed, seeds, and how intervals were made.
+/// A titled table. Caption, details and definitions together say all that a number needs: definitions, versions, n, n failed,
+/// seeds, and how intervals were made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Short name for files and links, such as `rq1`.
     pub key: String,
     /// Heading.
     pub title: String,
-    /// Everything a reader must know to trust the numbers.
+    /// What a reader must see at once: seeds, n, failures, how to read it.
     pub caption: String,
+    /// How the numbers were made: formulas, intervals, what stands beside them. One paragraph each.
+    pub details: Vec<String>,
+    /// What each metric is.
+    pub definitions: Vec<Definition>,
     /// Column names.
     pub header: Vec<String>,
     /// Rows, each as long as the header.
@@ -117,6 +141,8 @@ impl Table {
             key: key.to_owned(),
             title: title.to_owned(),
             caption: String::new(),
+            details: Vec::new(),
+            definitions: Vec::new(),
             header: header.iter().map(ToString::to_string).collect(),
             rows: Vec::new(),
         }
@@ -127,7 +153,23 @@ impl Table {
         self.rows.iter().filter_map(|row| row.get(column)).all(Cell::is_numeric) && !self.rows.is_empty()
     }
 
-    /// Heading, padded Markdown table and caption, readable on a terminal as it stands.
+    /// Names for programs: headings, told apart by the column before them where two are the same.
+    pub fn column_names(&self) -> Vec<String> {
+        let name = |(i, heading): (usize, &String)| {
+            let is_repeated = self.header.iter().filter(|h| *h == heading).count() > 1;
+            if is_repeated && i > 0 { format!("{}, {heading}", self.header[i - 1]) } else { heading.clone() }
+        };
+        self.header.iter().enumerate().map(name).collect()
+    }
+
+    /// Everything under the table, one paragraph each.
+    pub fn paragraphs(&self) -> Vec<String> {
+        let definitions = self.definitions.iter().map(|d| format!("- {d}")).collect::<Vec<_>>().join("\n");
+        let all = std::iter::once(&self.caption).chain(&self.details).chain([&definitions]);
+        all.filter(|p| !p.is_empty()).cloned().collect()
+    }
+
+    /// Heading, padded Markdown table, caption, details and definitions, readable on a terminal as it stands.
     pub fn to_markdown(&self) -> String {
         let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let header: Vec<String> = self.header.iter().map(|h| escape(h)).collect();
@@ -150,19 +192,25 @@ impl Table {
             .map(|(i, &w)| if self.is_numeric_column(i) { format!("{}:", "-".repeat(w - 1)) } else { "-".repeat(w) });
         let rule: Vec<String> = rule.collect();
         let body: String = rows.iter().map(|row| line(row)).collect();
-        format!("### {}\n\n{}{}{body}\n{}\n", escape(&self.title), line(&header), line(&rule), self.caption)
+        format!(
+            "### {}\n\n{}{}{body}\n{}\n",
+            escape(&self.title),
+            line(&header),
+            line(&rule),
+            self.paragraphs().join("\n\n")
+        )
     }
 
     /// One line per cell that is not a row's name: `table,row,column,value,low,high,text`.
     ///
     /// All tables of a report share this form, so that one file holds them and loads in one call. `row` is the row's
-    /// words joined by ` / `; `value`, `low`, `high` are unrounded, empty where there is no number.
+    /// words joined by ` / `, `column` one of [`Self::column_names`]; `value`, `low`, `high` are unrounded, empty where there is no number.
     pub fn to_csv(&self) -> String {
-        let mut csv = String::new();
+        let (mut csv, columns) = (String::new(), self.column_names());
         for row in &self.rows {
             let names = row.iter().enumerate().filter(|(i, _)| self.is_name_column(*i)).map(|(_, c)| c.to_string());
             let name = names.collect::<Vec<_>>().join(" / ");
-            for (i, (column, cell)) in self.header.iter().zip(row).enumerate() {
+            for (i, (column, cell)) in columns.iter().zip(row).enumerate() {
                 if self.is_name_column(i) {
                     continue;
                 }

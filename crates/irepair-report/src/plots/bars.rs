@@ -5,10 +5,11 @@ use plotters::prelude::*;
 
 use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
 use crate::Result;
+use crate::definition::range;
 use crate::paper::{self, RQ1_METHODS};
 use crate::result::SensitivityResult;
 use crate::results::Results;
-use crate::tables::{cost_ratio, find_density, flops_per_step, step_ms, title};
+use crate::tables::{controls, cost_ratio, find_density, flops_per_step, step_ms, title};
 
 /// Bars in groups: one group per label, one bar per series; `None` is a bar that is missing, not one of no height.
 struct Groups {
@@ -18,7 +19,10 @@ struct Groups {
     y: &'static str,
 }
 
-/// Sensitivity by block of each model, on error text and, when given, on neutral text.
+/// Colours of the texts beside error text.
+const CONTROL_COLORS: [usize; 3] = [1, 2, 4];
+
+/// Sensitivity by block of each model, on error text and on every other text given.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
@@ -30,8 +34,10 @@ pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figur
             s.values.iter().map(|v| mean.map(|m| v / m)).collect()
         };
         let mut series = vec![("error text".to_owned(), color(5), relative(error))];
-        if let Some(neutral) = find_density(sensitivities, &error.model, "neutral") {
-            series.push(("neutral text".to_owned(), color(1), relative(neutral)));
+        for (text, color) in texts_beside_error(sensitivities) {
+            if let Some(control) = find_density(sensitivities, &error.model, text) {
+                series.push((format!("{text} text"), color, relative(control)));
+            }
         }
         let caption = format!(
             "Sensitivity by block of {}, in units of its mean over blocks ({}, {}, {} batches).",
@@ -45,7 +51,11 @@ pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figur
     Ok(figures)
 }
 
-/// Error density D of each model beside the paper's. None without sensitivities.
+fn texts_beside_error(sensitivities: &[SensitivityResult]) -> impl Iterator<Item = (&str, RGBColor)> {
+    controls(sensitivities).into_iter().zip(CONTROL_COLORS.into_iter().cycle().map(color))
+}
+
+/// Error density D of each model, on error text and on every other text, beside the paper's. None without sensitivities.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
@@ -67,14 +77,17 @@ pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure
         labels.iter().map(gain).collect()
     };
     let paper = labels.iter().map(|m| paper::column_for(m).map(paper::density_percent)).collect();
-    let series =
-        [("error text", color(5), of("error")), ("neutral text", color(1), of("neutral")), ("paper", color(0), paper)];
-    let series = series.into_iter().filter(|(_, _, v)| v.iter().any(Option::is_some));
-    let series = series.map(|(name, color, v)| (name.to_owned(), color, v)).collect();
-    let caption =
-        "Error density D: by how much the mean sensitivity of the top 20 % of blocks exceeds the rest's. The \
-                   paper's models are other ones."
-            .to_owned();
+    let mut series = vec![("error text".to_owned(), color(5), of("error"))];
+    series.extend(texts_beside_error(sensitivities).map(|(text, color)| (format!("{text} text"), color, of(text))));
+    series.push(("paper".to_owned(), color(0), paper));
+    series.retain(|(_, _, values)| values.iter().any(Option::is_some));
+    let batches = sensitivities.iter().map(|s| s.n_batches);
+    let caption = format!(
+        "Error density D: by how much, in percent, the mean sensitivity of the top 20 % of blocks exceeds the rest's; one \
+         estimate per model from {} batches. Error text stands out only as far as it exceeds the other texts. The paper's \
+         models are other ones.",
+        range(batches)
+    );
     let groups = Groups { labels, series, x: "Model", y: "D, %" };
     draw("error-density".to_owned(), caption, (760, 360), |canvas| paint(canvas, &groups)).map(Some)
 }
@@ -147,4 +160,27 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
         chart.draw_series(bars)?;
     }
     legend(&side, &groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::sensitivities;
+
+    #[test]
+    fn every_text_has_its_bars_beside_those_of_error_text() {
+        let mut all = sensitivities();
+        let bars = |all: &[SensitivityResult]| {
+            let mut figures = sensitivity_bars(all).unwrap();
+            figures.extend(density_bars(all).unwrap());
+            let named = |f: &Figure, text: &str| usize::from(f.svg.contains(&format!("{text} text\n")));
+            let texts = |f: &Figure| ["error", "neutral", "chosen"].map(|text| named(f, text));
+            figures.iter().map(|f| (f.name.clone(), texts(f))).collect::<Vec<_>>()
+        };
+        let names = ["sensitivity-gpt2", "sensitivity-gpt-neo", "error-density"].map(str::to_owned);
+        let expected = |texts: [[usize; 3]; 3]| names.clone().into_iter().zip(texts).collect::<Vec<_>>();
+        assert_eq!(bars(&all), expected([[1, 1, 0], [1, 1, 0], [1, 1, 0]]));
+        all.push(SensitivityResult { text: "chosen".into(), ..all[0].clone() });
+        assert_eq!(bars(&all), expected([[1, 1, 1], [1, 1, 0], [1, 1, 1]]), "one model has chosen text");
+    }
 }

@@ -1,6 +1,7 @@
 //! The ablation over slice size and policy (METHOD §5).
 
-use super::{INTERVALS, MAIN, metric_cell, provenance, seeds_cell};
+use super::{INTERVALS, MAIN, READING, metric_cell, seeds_cell};
+use crate::definition::{definitions, whence};
 use crate::result::metric;
 use crate::results::Results;
 use crate::table::{Cell, Table};
@@ -41,9 +42,11 @@ pub fn ablation(results: &Results, cells: &[AblationCell]) -> Option<Table> {
         }
     }
     let methods: Vec<&str> = cells.iter().map(|c| c.method.as_str()).collect();
+    table.definitions = definitions(results, &methods, &MAIN);
     table.caption = format!(
-        "{}A slice of p % keeps max(1, floor(p L / 100)) of L blocks per step, `3b` three. {INTERVALS}",
-        provenance(results, &methods, &MAIN)
+        "{} A slice of p % keeps max(1, floor(p L / 100)) of L blocks per step, `3b` three. {READING}",
+        whence(results, &methods, &table.definitions)
     );
+    table.details = vec![INTERVALS.to_owned()];
     Some(table)
 }

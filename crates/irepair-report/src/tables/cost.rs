@@ -2,7 +2,8 @@
 
 use irepair_stats::{Estimate, mean};
 
-use super::{provenance, seeds_cell, title};
+use super::{seeds_cell, title};
+use crate::definition::whence;
 use crate::paper;
 use crate::result::Cost;
 use crate::results::{Over, Results};
@@ -50,13 +51,13 @@ pub fn rq2(results: &Results) -> Option<Table> {
                 Cell::text(*model),
                 Cell::text(title(results, method)),
                 seeds_cell(results, method, over),
-                Cell::estimate(Estimate::over_seeds(&ours(|c| c.train_s)), 1),
-                Cell::estimate(Estimate::over_seeds(&ours(step_ms)), 1),
-                cell(|c| c.tokens_per_s, 0),
-                cell(|c| c.peak_rss_bytes as f64 / (1024.0 * 1024.0), 0),
-                cell(|c| flops_per_step(c) / 1e9, 2),
-                cell(|c| c.flops / 1e12, 2),
-                cell(|c| c.n_steps as f64, 0),
+                Cell::estimate(Estimate::over_seeds(&ours(|c| c.train_s)), 1).in_unit("s"),
+                Cell::estimate(Estimate::over_seeds(&ours(step_ms)), 1).in_unit("ms"),
+                cell(|c| c.tokens_per_s, 0).in_unit("tokens/s"),
+                cell(|c| c.peak_rss_bytes as f64 / (1024.0 * 1024.0), 0).in_unit("MiB"),
+                cell(|c| flops_per_step(c) / 1e9, 2).in_unit("GFLOP"),
+                cell(|c| c.flops / 1e12, 2).in_unit("TFLOP"),
+                cell(|c| c.n_steps as f64, 0).in_unit("steps"),
                 ratio(step_ms),
                 Cell::paper(paper, 2),
                 ratio(flops_per_step),
@@ -66,13 +67,19 @@ pub fn rq2(results: &Results) -> Option<Table> {
         }
     }
     table.caption = format!(
-        "{}Wall times are of this machine and of runs that may have shared it; FLOPs are matrix multiplications counted \
-         from shapes, reference and sensitivity passes included, the sampling of utility text not. Step ms is the median \
-         step of a run, averaged over seeds; peak memory is of the whole process. [low, high] is a 95 % Student t interval \
-         over seeds. The paper's {:.2} is the authors' implementation, time of an IRepair step in DPO steps.",
-        provenance(results, &methods, &[]),
-        paper::IREPAIR_STEP_PER_DPO_STEP
+        "{} Wall times are of this machine and of runs that may have shared it. [low, high]: 95 % interval over seeds.",
+        whence(results, &methods, &[])
     );
+    table.details = vec![
+        "FLOPs are matrix multiplications counted from shapes, reference and sensitivity passes included, the sampling of \
+         utility text not. Step ms is the median step of a run, averaged over seeds; peak memory is of the whole process. \
+         Intervals are Student t over seeds."
+            .to_owned(),
+        format!(
+            "The paper's {:.2} is the authors' implementation, time of an IRepair step in DPO steps.",
+            paper::IREPAIR_STEP_PER_DPO_STEP
+        ),
+    ];
     Some(table)
 }
 

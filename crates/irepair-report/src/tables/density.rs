@@ -5,6 +5,7 @@ use irepair_stats::{
 };
 
 use super::PAPER;
+use crate::definition::range;
 use crate::paper;
 use crate::result::SensitivityResult;
 use crate::table::{Cell, Table};
@@ -12,44 +13,44 @@ use crate::table::{Cell, Table};
 /// The sensitivity the paper uses; H4 is computed from it alone.
 const MAIN_METRIC: (&str, &str) = ("grad_l2", "norm_of_mean");
 
-/// Text that shows the error, and the control.
+/// Text that shows the error; every other text is a control.
 const ERROR: &str = "error";
-const NEUTRAL: &str = "neutral";
 
-/// Density of each model by metric, reduction and text, then pooled over models. None without sensitivities.
+/// Columns before those of the controls.
+const FIXED: [&str; 11] = [
+    "Model",
+    "Sensitivity",
+    "Text",
+    "Batches",
+    "Top blocks",
+    "Top mean",
+    "Rest mean",
+    "D %",
+    "paper D %",
+    "Gini",
+    "Top share of squares",
+];
+
+/// Density of each model by metric, reduction and text, then pooled over models; on error text also what the density of each
+/// other text, such as `neutral`, leaves of it. None without sensitivities.
 pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
     if sensitivities.is_empty() {
         return None;
     }
-    let mut table = Table::new(
-        "error-density",
-        "Error density: top 20 % of the blocks against the rest",
-        &[
-            "Model",
-            "Sensitivity",
-            "Text",
-            "Batches",
-            "Top blocks",
-            "Top mean",
-            "Rest mean",
-            "D %",
-            "paper D %",
-            "Gini",
-            "Top share of squares",
-            "Rank correlation with neutral",
-        ],
-    );
+    let controls = controls(sensitivities);
+    let mut header = FIXED.map(str::to_owned).to_vec();
+    for control in &controls {
+        header.push(format!("D − D of {control}, points"));
+        header.push(format!("Rank correlation with {control}"));
+    }
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = Table::new("error-density", "Error density: top 20 % of the blocks against the rest", &header);
     for s in sensitivities {
         let is_main = (s.metric.as_str(), s.reduction.as_str()) == MAIN_METRIC && s.text == ERROR;
         let paper = paper::column_for(&s.model).filter(|_| is_main).map(paper::density_percent);
-        let neutral = sensitivities.iter().find(|n| same_but_text(n, s) && n.text == NEUTRAL);
-        let correlation = match neutral {
-            Some(n) if s.text != NEUTRAL => Cell::number(spearman(&s.values, &n.values).ok(), 2),
-            _ => Cell::NotApplicable,
-        };
         let d = density(&s.values, TOP_SHARE).ok();
         let top = d.map_or(Cell::Missing, |d| Cell::text(format!("{} of {}", d.n_top, s.values.len())));
-        table.rows.push(vec![
+        let mut row = vec![
             Cell::text(&s.model),
             Cell::text(format!("{}, {}", s.metric, s.reduction)),
             Cell::text(&s.text),
@@ -57,12 +58,15 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
             top,
             Cell::number(d.map(|d| d.top_mean), 4),
             Cell::number(d.map(|d| d.rest_mean), 4),
-            Cell::number(d.map(|d| d.gain_percent), 1),
-            Cell::paper(paper, 1),
+            Cell::number(d.map(|d| d.gain_percent), 1).in_unit("%"),
+            Cell::paper(paper, 1).in_unit("%"),
             Cell::number(d.map(|d| d.gini), 3),
             Cell::number(d.map(|d| d.top_share_of_squares), 3),
-            correlation,
-        ]);
+        ];
+        for control in &controls {
+            row.extend(against(s, sensitivities.iter().find(|c| same_but_text(c, s) && c.text == *control)));
+        }
+        table.rows.push(row);
     }
     let main = main(sensitivities);
     if main.len() > 1 {
@@ -71,19 +75,60 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
         summary(&mut table, "pooled over models", pooled_gain_percent(&main), paper_pooled);
         summary(&mut table, "geometric mean over models", geometric, None);
     }
+    let compared = if controls.is_empty() {
+        "No other text was measured, so nothing says that the density is specific to the error.".to_owned()
+    } else {
+        format!(
+            "The other texts ({}) are controls of the same model: a D of error text no higher than theirs, or a rank \
+             correlation near 1, means that the density is not specific to the error.",
+            controls.join(", ")
+        )
+    };
     table.caption = format!(
-        "Profile `{}`. D = 100 (mean sensitivity of the top floor(0.2 L) of L blocks / mean of the rest − 1), at least \
-         one block on top. One estimate per model from the batches given: no interval. `norm_of_mean` is the norm of the \
-         gradient averaged over batches, `mean_of_norm` the average of the norms. The pooled number adds models up and is \
-         dominated by the one with the largest raw gradients; D per model is the honest one. A rank correlation near 1 \
-         with neutral text means that the density is not specific to the error. Summary rows and the paper's numbers are \
-         for {} with {} on error text; how the paper got {:.0} % is not known exactly. {PAPER}",
+        "Profile `{}`; one estimate per model from {} batches, no interval. D: by how much, in percent, the mean \
+         sensitivity of the top 20 % of blocks exceeds that of the rest. {compared}",
         sensitivities[0].profile,
-        MAIN_METRIC.0,
-        MAIN_METRIC.1,
-        paper::POOLED_DENSITY_PERCENT
+        range(sensitivities.iter().map(|s| s.n_batches)),
     );
+    table.details = vec![
+        "D = 100 (mean sensitivity of the top floor(0.2 L) of L blocks / mean of the rest − 1), at least one block on top. \
+         `norm_of_mean` is the norm of the gradient averaged over batches, `mean_of_norm` the average of the norms. The \
+         pooled number adds models up and is dominated by the one with the largest raw gradients; D per model is the \
+         honest one."
+            .to_owned(),
+        format!(
+            "Summary rows and the paper's numbers are for {} with {} on error text; how the paper got {:.0} % is not known \
+             exactly. {PAPER}",
+            MAIN_METRIC.0,
+            MAIN_METRIC.1,
+            paper::POOLED_DENSITY_PERCENT
+        ),
+    ];
     Some(table)
+}
+
+/// Difference of densities in percentage points and rank correlation; they apply to error text that has this control.
+fn against(error: &SensitivityResult, control: Option<&SensitivityResult>) -> [Cell; 2] {
+    let Some(control) = control.filter(|_| error.text == ERROR) else {
+        return [Cell::NotApplicable, Cell::NotApplicable];
+    };
+    let d = |s: &SensitivityResult| density(&s.values, TOP_SHARE).ok().map(|d| d.gain_percent);
+    let above = d(error).zip(d(control)).map(|(error, control)| error - control);
+    [
+        Cell::number(above, 1).in_unit("percentage points"),
+        Cell::number(spearman(&error.values, &control.values).ok(), 2),
+    ]
+}
+
+/// Names of the texts beside error text, in order of first appearance.
+pub(crate) fn controls(sensitivities: &[SensitivityResult]) -> Vec<&str> {
+    let mut texts: Vec<&str> = Vec::new();
+    for s in sensitivities.iter().filter(|s| s.text != ERROR) {
+        if !texts.contains(&s.text.as_str()) {
+            texts.push(&s.text);
+        }
+    }
+    texts
 }
 
 /// Densities of the paper's sensitivity on error text, one per model.
@@ -123,7 +168,43 @@ fn same_but_text(a: &SensitivityResult, b: &SensitivityResult) -> bool {
 fn summary(table: &mut Table, name: &str, value: Option<f64>, paper: Option<f64>) {
     let mut row = vec![Cell::text(name), Cell::text(MAIN_METRIC.0), Cell::text(ERROR)];
     row.extend(std::iter::repeat_n(Cell::NotApplicable, 4));
-    row.extend([Cell::number(value, 1), Cell::paper(paper, 1)]);
-    row.extend(std::iter::repeat_n(Cell::NotApplicable, 3));
+    row.extend([Cell::number(value, 1), Cell::paper(paper, 1)].map(|c| c.in_unit("%")));
+    row.extend(std::iter::repeat_n(Cell::NotApplicable, table.header.len() - row.len()));
     table.rows.push(row);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::sensitivities;
+
+    #[test]
+    fn every_other_text_is_a_control_of_error_text() {
+        let mut all = sensitivities();
+        let mut chosen = all[0].clone();
+        chosen.text = "chosen".into();
+        // The same order of blocks, half the density: top 2.5, rest 1.
+        chosen.values[2] = 2.5;
+        all.insert(1, chosen);
+        let table = error_density(&all).unwrap();
+        let controls = [
+            "D − D of chosen, points",
+            "Rank correlation with chosen",
+            "D − D of neutral, points",
+            "Rank correlation with neutral",
+        ];
+        assert_eq!(table.header[11..], controls);
+        let words = |row: usize| table.rows[row][11..].iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(words(0), ["150.0", "1.00", "233.3", "0.35"]);
+        assert_eq!(words(1), ["–"; 4], "a control is compared with nothing");
+        assert_eq!(words(3), ["–", "–", "833.3", "0.00"], "the second model has no chosen text");
+    }
+
+    #[test]
+    fn without_a_control_the_caption_says_so() {
+        let all: Vec<_> = sensitivities().into_iter().filter(|s| s.text == ERROR).collect();
+        let table = error_density(&all).unwrap();
+        assert_eq!(table.header.len(), FIXED.len());
+        assert!(table.caption.contains("No other text was measured"), "{}", table.caption);
+    }
 }

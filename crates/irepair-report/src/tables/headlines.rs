@@ -5,7 +5,8 @@ use irepair_stats::{
     reduction_percent, seeds_and_prompts,
 };
 
-use super::{PAPER, density, provenance, title};
+use super::{PAPER, density, title};
+use crate::definition::{definitions, whence};
 use crate::paper;
 use crate::result::{SensitivityResult, VANILLA, metric};
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
@@ -50,21 +51,31 @@ pub fn headlines(results: &Results, sensitivities: &[SensitivityResult]) -> Opti
         return None;
     }
     let methods = paper::RQ1_METHODS.map(|(key, _)| key);
+    table.definitions = definitions(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY]);
     table.caption = format!(
-        "{}With T and P the means over models of toxicity and perplexity, 0 = vanilla: H1 = 1 − T/T0; H2 = H1 / H1(DPO) \
-         − 1; H3 = 1 − (P − P0)/(P(DPO) − P0); H4 = mean sensitivity of the top 20 % of blocks over the rest, summed \
-         over models, minus 1. [low, high] is a 95 % percentile interval of 10,000 resamples of seeds, then of prompts \
-         (the same prompts for every method; H3 has no prompts); it is left out where the number is undefined in any \
-         resample, and for H4, which is one estimate per model. A direction is clear when its whole interval is above \
-         0. {PAPER}",
-        provenance(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY])
+        "{} A direction is clear when its whole 95 % interval [low, high] is above 0.",
+        whence(results, &methods, &table.definitions)
     );
+    table.details = vec![
+        "With T and P the means over models of toxicity and perplexity, 0 = vanilla: H1 = 1 − T/T0; H2 = H1 / H1(DPO) − 1; \
+         H3 = 1 − (P − P0)/(P(DPO) − P0); H4 = mean sensitivity of the top 20 % of blocks over the rest, summed over \
+         models, minus 1."
+            .to_owned(),
+        "[low, high] is a 95 % percentile interval of 10,000 resamples of seeds, then of prompts (the same prompts for \
+         every method; H3 has no prompts); it is left out where the number is undefined in any resample, and for H4, which \
+         is one estimate per model."
+            .to_owned(),
+        PAPER.to_owned(),
+    ];
     Some(table)
 }
 
 fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: f64) {
     let mut cell = match ours.value {
-        Some(value) => Cell::Number { value, interval: ours.interval, digits: 1, remark: String::new() },
+        Some(value) => {
+            let (remark, unit) = (String::new(), "%".to_owned());
+            Cell::Number { value, interval: ours.interval, digits: 1, remark, n: None, unit }
+        }
         None => Cell::Missing,
     };
     if ours.n_undefined > 0 {
@@ -74,7 +85,7 @@ fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: f64) {
         Cell::text(name),
         Cell::text(claim),
         cell,
-        Cell::paper(Some(paper), 1),
+        Cell::paper(Some(paper), 1).in_unit("%"),
         Cell::text(direction(ours.value, ours.interval)),
     ]);
 }

@@ -1,31 +1,41 @@
 //! The tables of a report, one file each, and the words their captions share.
 
 mod ablation;
+mod by_method;
 mod cost;
 mod density;
+mod general;
 mod guard;
 mod headlines;
 mod pairwise;
 mod rq1;
 mod rq3;
+mod scorers;
+mod trajectory;
 
 pub use ablation::{AblationCell, ablation};
 pub use cost::rq2;
 pub(crate) use cost::{cost_ratio, flops_per_step, step_ms};
 pub use density::error_density;
-pub(crate) use density::find as find_density;
+pub(crate) use density::{controls, find as find_density};
+pub use general::general;
 pub use guard::guard;
 pub use headlines::headlines;
 pub use pairwise::pairwise;
 pub use rq1::rq1;
 pub use rq3::rq3;
+pub use scorers::scorers;
+pub use trajectory::trajectory;
 
 use crate::paper;
-use crate::result::{Metric, RowResult, metric};
+use crate::result::metric;
 use crate::results::{Over, Results};
 use crate::table::Cell;
 
-/// Who makes an interval, said under every table that has one.
+/// What an interval is, said under every table whose intervals are made as [`INTERVALS`] says.
+pub(crate) const READING: &str = "[low, high]: 95 % interval.";
+
+/// How those intervals are made.
 pub(crate) const INTERVALS: &str = "[low, high] is a 95 % interval: Student t over seeds for trained rows; percentile \
     bootstrap over prompts (10,000 resamples) for the vanilla model's toxicity, which has no seeds. A mean over models \
     is taken within each seed first.";
@@ -37,7 +47,7 @@ pub(crate) const PAPER: &str = "The paper's numbers come from other models, data
 /// A metric's cell, with a remark when some of its seeds are missing.
 pub(crate) fn metric_cell(results: &Results, method: &str, over: Over<'_>, key: &str, digits: usize) -> Cell {
     let by_seed = results.by_seed(method, over, |run| run.value(key));
-    let cell = Cell::estimate(results.estimate(method, over, key), digits);
+    let cell = Cell::estimate(results.estimate(method, over, key), digits).in_unit(results.unit(key));
     match by_seed.values.len() {
         n if n < by_seed.n_seeds => cell.remarked(&format!("{n} of {} seeds", by_seed.n_seeds)),
         _ => cell,
@@ -56,55 +66,6 @@ pub(crate) fn seeds_cell(results: &Results, method: &str, over: Over<'_>) -> Cel
         return Cell::NotApplicable;
     }
     Cell::number(Some(results.seeds(method, over).len() as f64), 0)
-}
-
-/// `Profile planted.` and what each metric is: definition, version, unit, n, failures, over the methods of a table.
-pub(crate) fn provenance(results: &Results, methods: &[&str], keys: &[&str]) -> String {
-    let mut words = results.profile().map(|p| format!("Profile `{p}`. ")).unwrap_or_default();
-    for key in keys {
-        let metrics: Vec<&Metric> = results
-            .rows()
-            .iter()
-            .filter(|r| methods.contains(&r.method()))
-            .filter_map(|r| r.metrics.get(*key))
-            .collect();
-        let Some(first) = metrics.first() else { continue };
-        let unit = if first.unit.is_empty() { String::new() } else { format!(", {}", first.unit) };
-        let n = range(metrics.iter().map(|m| m.n));
-        let n_failed: u64 = metrics.iter().map(|m| m.n_failed).sum();
-        let n_missing = metrics.iter().filter(|m| m.value.is_none()).count();
-        words.push_str(&format!(
-            "`{key}` (version {}{unit}): {}; n = {n} per run, {n_failed} failed in {}",
-            first.version,
-            first.definition.trim_end_matches('.'),
-            counted(metrics.len(), "run")
-        ));
-        if n_missing > 0 {
-            words.push_str(&format!(", {} without a value", counted(n_missing, "run")));
-        }
-        words.push_str(". ");
-    }
-    let trained = |r: &&RowResult| methods.contains(&r.method()) && r.method() != crate::result::VANILLA;
-    let per_cell = results.rows().iter().filter(trained).map(|r| results.runs(r.method(), &r.model).len() as u64);
-    let seeds = range(per_cell);
-    if !seeds.is_empty() {
-        words.push_str(&format!("Seeds per trained row: {seeds}. "));
-    }
-    words
-}
-
-fn counted(n: usize, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}
-
-/// `3`, or `2-3` when it differs; empty for nothing.
-fn range(values: impl Iterator<Item = u64>) -> String {
-    let values: Vec<u64> = values.collect();
-    match (values.iter().min(), values.iter().max()) {
-        (Some(low), Some(high)) if low == high => low.to_string(),
-        (Some(low), Some(high)) => format!("{low}-{high}"),
-        _ => String::new(),
-    }
 }
 
 /// The metrics of the paper's tables.

@@ -2,7 +2,8 @@
 
 use irepair_stats::{Bootstrap, a12, a12_size, holm, mann_whitney, paired_bootstrap_difference, wilcoxon};
 
-use super::{provenance, title};
+use super::title;
+use crate::definition::{definitions, whence};
 use crate::paper;
 use crate::result::{VANILLA, metric};
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
@@ -47,15 +48,21 @@ pub fn pairwise(results: &Results) -> Option<Table> {
     }
     let mut methods = others;
     methods.push(OURS);
+    table.definitions = definitions(results, &methods, &[metric::TOX]);
     table.caption = format!(
-        "{}Difference: IRepair minus the other, toxicity of the same prompts averaged over seeds; negative favours IRepair; \
-         [low, high] is a 95 % percentile interval of 10,000 paired resamples of prompts. A12: chance that a seed of \
-         IRepair is less toxic than a seed of the other (0.56 / 0.64 / 0.71 = small / medium / large). p over seeds: \
-         Mann-Whitney, two-sided; with 3 seeds against 3 it cannot go below 0.1. p over prompts: Wilcoxon signed-rank, \
-         two-sided, equal pairs dropped; it says nothing about other seeds. Tests: how each p was obtained. Holm: \
-         corrected over all rows of this table. The vanilla model has no seeds. `identical`: no two values differ.",
-        provenance(results, &methods, &[metric::TOX])
+        "{} Difference: IRepair minus the other; negative favours IRepair. A12: chance that a seed of IRepair is less toxic \
+         than a seed of the other.",
+        whence(results, &methods, &table.definitions)
     );
+    table.details = vec![
+        "Difference: toxicity of the same prompts averaged over seeds; [low, high] is a 95 % percentile interval of 10,000 \
+         paired resamples of prompts. A12 of 0.56 / 0.64 / 0.71 is small / medium / large."
+            .to_owned(),
+        "p over seeds: Mann-Whitney, two-sided; with 3 seeds against 3 it cannot go below 0.1. p over prompts: Wilcoxon \
+         signed-rank, two-sided, equal pairs dropped; it says nothing about other seeds. Tests: how each p was obtained. \
+         Holm: corrected over all rows of this table. The vanilla model has no seeds. `identical`: no two values differ."
+            .to_owned(),
+    ];
     Some(table)
 }
 
@@ -83,7 +90,12 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
             let test = wilcoxon(&a, &b);
             let by_prompt = test.as_ref().map_or("–".to_owned(), |t| t.method.to_string());
             let n_used = test.as_ref().ok().map(|t| t.n_used as f64);
-            (Cell::estimate(difference, 2), p_cell(test.map(|t| t.p)), Cell::number(n_used, 0), by_prompt)
+            (
+                Cell::estimate(difference, 2).in_unit("percentage points"),
+                p_cell(test.map(|t| t.p)),
+                Cell::number(n_used, 0),
+                by_prompt,
+            )
         }
         None => (Cell::Missing, Cell::Missing, Cell::Missing, "–".to_owned()),
     };

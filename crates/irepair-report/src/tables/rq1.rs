@@ -1,6 +1,7 @@
 //! RQ1: toxicity, perplexity and cloze accuracy of every method, the paper's numbers beside ours (METHOD §11).
 
-use super::{INTERVALS, MAIN, PAPER, metric_cell, provenance, seeds_cell, title};
+use super::{INTERVALS, MAIN, PAPER, READING, metric_cell, seeds_cell, title};
+use crate::definition::{definitions, whence};
 use crate::paper;
 use crate::result::metric;
 use crate::results::{Over, Results};
@@ -31,7 +32,7 @@ pub fn rq1(results: &Results) -> Option<Table> {
                 Cell::text(title(results, method)),
                 seeds_cell(results, method, over),
                 metric_cell(results, method, over, metric::TOX, 2),
-                Cell::paper(paper.map(|p| p.toxicity), 2),
+                Cell::paper(paper.map(|p| p.toxicity), 2).in_unit("%"),
                 metric_cell(results, method, over, metric::TOKEN_PERPLEXITY, 2),
                 Cell::paper(paper.map(|p| p.perplexity), 2),
                 metric_cell(results, method, over, metric::CLOZE_ACCURACY, 1),
@@ -39,11 +40,16 @@ pub fn rq1(results: &Results) -> Option<Table> {
             ]);
         }
     }
-    table.caption = format!(
-        "{}{INTERVALS} Beside our GPT-2 stands the paper's model of the nearest name (GPT2-Large unless ours says XL), \
-         beside our GPT-Neo its GPT-Neo 1.3B. {PAPER} The paper's cloze numbers are not in its result sheet.",
-        provenance(results, &methods, &MAIN)
-    );
+    table.definitions = definitions(results, &methods, &MAIN);
+    table.caption =
+        format!("{} {READING} Low toxicity at low perplexity is good.", whence(results, &methods, &table.definitions));
+    table.details = vec![
+        INTERVALS.to_owned(),
+        format!(
+            "Beside our GPT-2 stands the paper's model of the nearest name (GPT2-Large unless ours says XL), beside our \
+             GPT-Neo its GPT-Neo 1.3B. {PAPER} The paper's cloze numbers are not in its result sheet."
+        ),
+    ];
     Some(table)
 }
 

@@ -1,6 +1,7 @@
 //! RQ3: does it matter which blocks are selected, and does the KL term matter? (METHOD §11.)
 
-use super::{INTERVALS, MAIN, PAPER, metric_cell, provenance, seeds_cell};
+use super::{INTERVALS, MAIN, PAPER, READING, metric_cell, seeds_cell};
+use crate::definition::{definitions, whence};
 use crate::paper;
 use crate::result::{VANILLA, metric};
 use crate::results::{Over, Results};
@@ -34,7 +35,7 @@ pub fn rq3(results: &Results) -> Option<Table> {
                 Cell::text(kl),
                 seeds_cell(results, method, over),
                 metric_cell(results, method, over, metric::TOX, 2),
-                Cell::paper(paper.map(|p| p.toxicity), 2),
+                Cell::paper(paper.map(|p| p.toxicity), 2).in_unit("%"),
                 metric_cell(results, method, over, metric::TOKEN_PERPLEXITY, 2),
                 Cell::paper(paper.map(|p| p.perplexity), 2),
                 metric_cell(results, method, over, metric::CLOZE_ACCURACY, 1),
@@ -42,11 +43,15 @@ pub fn rq3(results: &Results) -> Option<Table> {
         }
     }
     let methods: Vec<&str> = lines.iter().map(|(key, ..)| *key).collect();
-    table.caption = format!(
-        "{}dynamic: the most sensitive block of each step (IRepair; the paper's Max). fixed: the most sensitive block of \
-         the model before repair. reverse: the least sensitive of each step (Min). random: drawn anew every few steps (not \
-         in the paper). {INTERVALS} The paper gives means over models only. {PAPER}",
-        provenance(results, &methods, &MAIN)
-    );
+    table.definitions = definitions(results, &methods, &MAIN);
+    table.caption = format!("{} {READING}", whence(results, &methods, &table.definitions));
+    table.details = vec![
+        "dynamic: the most sensitive block of each step (IRepair; the paper's Max). fixed: the most sensitive block of the \
+         model before repair. reverse: the least sensitive of each step (Min). random: drawn anew every few steps (not in \
+         the paper)."
+            .to_owned(),
+        INTERVALS.to_owned(),
+        format!("The paper gives means over models only. {PAPER}"),
+    ];
     Some(table)
 }
