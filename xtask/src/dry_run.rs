@@ -86,7 +86,8 @@ fn needs(prepared: &Prepared) -> String {
     if profile.language.is_some() {
         text += "ok        generated language: made on the spot\n";
     }
-    for model in profile.models.iter().filter(|model| model.pretrain.is_some()) {
+    let found = |model: &BaseModel| prepared.sources.models.contains_key(&model.name);
+    for model in profile.models.iter().filter(|model| model.pretrain.is_some() && !found(model)) {
         let _infallible = writeln!(text, "ok        {}: trained on the spot", model.title);
     }
     for item in &prepared.sources.items {
@@ -225,7 +226,8 @@ fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     let profile = &prepared.experiment.profile;
     let Some(shape) = model.known_shape() else { return 0.0 };
     let forward = Work::forward_token(&shape);
-    let trained = model.pretrain.as_ref().map_or(0.0, |p| {
+    let made = model.pretrain.as_ref().filter(|_| !prepared.sources.models.contains_key(&model.name));
+    let trained = made.map_or(0.0, |p| {
         let tokens = p.steps() as f64 * (p.batch_size() * p.window.unwrap_or(p.n_positions())) as f64;
         3.0 * tokens * forward
     });

@@ -69,7 +69,7 @@ impl Prepared {
             repair,
             // Sampling costs more than all else together: one seed of every row is sampled.
             eval: EvalOptions {
-                samples: profile.eval.samples.filter(|_| tested && name.seed == 0),
+                samples: profile.samples.filter(|_| tested && name.seed == 0),
                 ..self.eval(name.split)
             },
             watch,
@@ -100,7 +100,6 @@ impl Prepared {
             // Where scorers are trained, a word list is at most one more.
             lexicon: Some(self.data(LEXICON)).filter(|_| scorers.is_empty()),
             scorer: Some(scorers).filter(|scorers| !scorers.is_empty()),
-            samples: None,
             ..profile.eval.clone()
         }
     }

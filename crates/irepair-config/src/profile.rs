@@ -44,6 +44,9 @@ pub struct Profile {
     pub eval: EvalOptions,
     /// Texts sampled from each base model for the KL term (METHOD §2).
     pub utility: Utility,
+    /// Continuations sampled per error prompt by the first seed of every row (METHOD §9 [S]: 25); without it, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
     /// How rows of RQ1 are watched on their way; without it, they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trajectory: Option<Trajectory>,
@@ -207,6 +210,7 @@ impl Validate for Profile {
             let inside = |problem: Problem| problem.inside(&format!("{key}.train"));
             checks.0.extend(scorer.train.problems().into_iter().map(inside));
         }
+        checks.at_least_one("samples", self.samples.map(|n| n as u64));
         if let Some(trajectory) = &self.trajectory {
             checks.at_least_one("trajectory.every", Some(trajectory.every));
             checks.at_least_one("trajectory.seeds", Some(u64::from(trajectory.seeds)));
