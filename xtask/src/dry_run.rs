@@ -86,8 +86,7 @@ fn needs(prepared: &Prepared) -> String {
     if profile.language.is_some() {
         text += "ok        generated language: made on the spot\n";
     }
-    let found = |model: &BaseModel| prepared.sources.models.contains_key(&model.name);
-    for model in profile.models.iter().filter(|model| model.pretrain.is_some() && !found(model)) {
+    for model in profile.models.iter().filter(|model| prepared.is_trained_here(model)) {
         let _infallible = writeln!(text, "ok        {}: trained on the spot", model.title);
     }
     for item in &prepared.sources.items {
@@ -226,7 +225,7 @@ fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     let profile = &prepared.experiment.profile;
     let Some(shape) = model.known_shape() else { return 0.0 };
     let forward = Work::forward_token(&shape);
-    let made = model.pretrain.as_ref().filter(|_| !prepared.sources.models.contains_key(&model.name));
+    let made = model.pretrain.as_ref().filter(|_| prepared.is_trained_here(model));
     let trained = made.map_or(0.0, |p| {
         let tokens = p.steps() as f64 * (p.batch_size() * p.window.unwrap_or(p.n_positions())) as f64;
         3.0 * tokens * forward

@@ -179,7 +179,11 @@ impl Prepared {
     /// Cuts the data files that are cut.
     fn cut(&self) -> Result<()> {
         let Some(dir) = &self.sources.data_dir else { return Ok(()) };
-        let wanted: Vec<_> = self.experiment.profile.data.iter().filter(|file| file.cut.is_some()).collect();
+        // What nothing is trained on need not be there.
+        let pretrains = self.experiment.profile.models.iter().any(|model| self.is_trained_here(model));
+        let skipped: Vec<&str> = if pretrains { Vec::new() } else { vec![CORPUS] };
+        let cut = self.experiment.profile.data.iter().filter(|file| file.cut.is_some());
+        let wanted: Vec<_> = cut.filter(|file| !skipped.contains(&&*file.file)).collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -199,8 +203,13 @@ impl Prepared {
         cache::clear(&out)?;
         let mut command = process::command(paths::irepair());
         let command = command.arg("data").arg("--profile").arg(profile).arg("--data").arg(dir).arg("--out").arg(&out);
-        process::run_quietly(command)?;
+        process::run_quietly(command.args(skipped.iter().flat_map(|file| ["--skip", file])))?;
         cache::mark_done(&out, &inputs)
+    }
+
+    /// True when the profile's own corpus makes the model.
+    pub(crate) fn is_trained_here(&self, model: &BaseModel) -> bool {
+        model.pretrain.is_some() && !self.sources.models.contains_key(&model.name)
     }
 
     /// Trains the scorers, then measures them on labels they have not seen.
@@ -271,8 +280,7 @@ impl Prepared {
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
-        let made = model.pretrain.as_ref().filter(|_| !self.sources.models.contains_key(&model.name));
-        let Some(pretrain) = made else { return Ok(None) };
+        let Some(pretrain) = model.pretrain.as_ref().filter(|_| self.is_trained_here(model)) else { return Ok(None) };
         let out = self.base(&model.name);
         let mut options = pretrain.clone();
         options.data = Some(self.data(CORPUS));

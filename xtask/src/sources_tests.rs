@@ -146,3 +146,41 @@ fn the_hubs_cache_is_where_its_own_tools_keep_it() {
     assert_eq!(caches(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/x")]), [Path::new("/c")]);
     assert!(caches(&[]).is_empty());
 }
+
+fn real() -> Profile {
+    Experiment::load(&paths::root().join("experiments/real")).unwrap().profile
+}
+
+#[test]
+fn a_model_beside_the_data_is_taken_and_its_corpus_is_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let corpus = |sources: &Sources| sources.items.iter().any(|item| item.what.starts_with("corpus/train.txt"));
+    let look = || Sources::look(&real(), &given(None, Some(&data))).unwrap();
+    fs::create_dir(&data).unwrap();
+    let bare = look();
+    assert!(bare.models.is_empty() && corpus(&bare), "it is trained on the spot");
+    let name = "base-gpt2-12x192";
+    for place in [dir.path().join("models"), data.join("models")] {
+        put(&place.join(name), &["config.json", "model.safetensors", "tokenizer.json"]);
+        let found = look();
+        assert_eq!(found.models[name], place.join(name));
+        assert!(!corpus(&found));
+    }
+    fs::remove_file(data.join("models").join(name).join("model.safetensors")).unwrap();
+    let error = look().complete().unwrap_err().to_string();
+    assert!(error.contains("model.safetensors is not there"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_cut_needs_its_sources_packed_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), &["prompts/halves.dev.jsonl.gz", "corpus/brown.txt"]);
+    let sources = Sources::look(&real(), &given(None, Some(dir.path()))).unwrap();
+    let lacks = |name: &str| &sources.items.iter().find(|item| item.what.starts_with(name)).unwrap().lacks;
+    assert!(lacks("prompts/error.test.jsonl").is_empty());
+    assert_eq!(*lacks("pairs/train.jsonl"), ["pairs/paradetox.train.jsonl is not there"]);
+    let utility = lacks("general/utility.txt");
+    assert!(!utility.is_empty() && !utility.iter().any(|lack| lack.contains("brown")), "{utility:?}");
+    assert_eq!(sources.file("pairs/train.jsonl"), None, "it is made, not given");
+}

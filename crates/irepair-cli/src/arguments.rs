@@ -48,6 +48,9 @@ pub(crate) enum Command {
         /// Directory to write to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// A file of the profile that is not wanted; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        skip: Vec<String>,
     },
     /// Write the generated language of the `planted` profile.
     Language {

@@ -8,9 +8,10 @@ use irepair_data::{Selection, cut};
 use crate::progress;
 
 /// Runs the command.
-pub(crate) fn command(profile: &Path, data: &Path, out: &Path) -> anyhow::Result<()> {
+pub(crate) fn command(profile: &Path, data: &Path, out: &Path, skip: &[String]) -> anyhow::Result<()> {
     let profile: Profile = from_toml(profile)?;
-    let wanted: Vec<_> = profile.data.iter().filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
+    let kept = profile.data.iter().filter(|file| !skip.contains(&file.file));
+    let wanted: Vec<_> = kept.filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
     let bar = progress::bar("data", wanted.len() as u64);
     for (file, how) in wanted {
         let sources: Vec<PathBuf> = how.from.iter().map(|name| stored(data, name)).collect();

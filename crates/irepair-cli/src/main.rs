@@ -59,7 +59,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Relearn(given) => relearn::command(given.settings()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(given.settings()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
-        Command::Data { profile, data, out } => data::command(&profile, &data, &out),
+        Command::Data { profile, data, out, skip } => data::command(&profile, &data, &out, &skip),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),
