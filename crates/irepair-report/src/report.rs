@@ -175,7 +175,7 @@ mod tests {
         let html = std::fs::read_to_string(page).unwrap();
         assert!(html.contains("Made up &lt;results&gt;") && !html.contains("<results>"));
         assert!(html.contains("the &lt;b&gt;fox&lt;&#x2f;b&gt;") && !html.contains("<b>fox"), "samples are escaped");
-        assert!(html.contains("<details><summary>Sample 1"), "samples are masked");
+        assert!(html.contains("<details class=\"sample\"><summary>Sample 1"), "samples are masked");
         for loaded in ["src=", "@import", "url(", "<script", "<link"] {
             assert!(!html.contains(loaded), "{loaded}");
         }
