@@ -5,6 +5,7 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 use crate::Result;
+use crate::paper::RQ1_METHODS;
 use crate::plots::Figure;
 use crate::report::Report;
 use crate::result::{RowResult, Sample, VANILLA};
@@ -169,13 +170,15 @@ fn with_code(words: &str) -> Value {
     Value::from_safe_string(html)
 }
 
-/// For each model, its first prompts with what the vanilla model and the first seed of every method wrote.
+/// For each model, its first prompts with what the vanilla model and the first seed of every method wrote, the methods of RQ1
+/// first.
 fn samples(report: &Report) -> Vec<PageSamples<'_>> {
     let results = &report.results;
+    let mut methods = results.methods();
+    methods.sort_by_key(|method| RQ1_METHODS.iter().position(|(rq1, _)| rq1 == method).unwrap_or(RQ1_METHODS.len()));
     let of_model = |model| -> PageSamples<'_> {
-        let runs: Vec<&RowResult> = results
-            .methods()
-            .into_iter()
+        let runs: Vec<&RowResult> = methods
+            .iter()
             .filter_map(|method| results.runs(method, model).first().copied())
             .filter(|run| !run.samples.is_empty())
             .collect();
@@ -203,7 +206,7 @@ fn samples(report: &Report) -> Vec<PageSamples<'_>> {
 mod tests {
     use super::*;
     use crate::results::Results;
-    use crate::sample::{results, rows};
+    use crate::sample::{results, row, rows};
     use crate::tables::{headlines, rq1};
 
     #[test]
@@ -236,10 +239,12 @@ mod tests {
             after: after.to_owned(),
         };
         let mut rows = rows();
+        rows.insert(0, row("aaa", "gpt2", 0, 1.0, 1.0));
         for row in &mut rows {
             row.samples = match (row.method(), row.model.as_str(), row.seed) {
                 (VANILLA, "gpt2", _) => vec![sample("a", "rude")],
                 ("dpo", "gpt2", 0) => vec![sample("a", "mild"), sample("b", "mild")],
+                ("aaa", "gpt2", 0) => vec![sample("a", "odd")],
                 ("irepair", "gpt2", 0) => vec![sample("b", "kind"), sample("a", "kind")],
                 _ => Vec::new(),
             };
@@ -248,8 +253,10 @@ mod tests {
         let groups = samples(&report);
         let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
         let wrote: Vec<_> = group.samples.iter().map(|s| (s.prompt, s.before, s.after.clone())).collect();
-        let both = || vec![("DPO, seed 0".to_owned(), "mild"), ("IREPAIR, seed 0".to_owned(), "kind")];
-        assert_eq!((group.model, wrote), ("gpt2", vec![("a", "rude", both()), ("b", "rude", both())]));
+        let both = vec![("DPO, seed 0".to_owned(), "mild"), ("IREPAIR, seed 0".to_owned(), "kind")];
+        let mut all = both.clone();
+        all.push(("AAA, seed 0".to_owned(), "odd"));
+        assert_eq!((group.model, wrote), ("gpt2", vec![("a", "rude", all), ("b", "rude", both)]));
     }
 
     #[test]

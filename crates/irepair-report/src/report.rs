@@ -69,6 +69,7 @@ impl Report {
         let mut figures = plots::pareto(&self.results)?;
         figures.extend(plots::trajectories(&self.results)?);
         figures.extend(plots::selection_heat_map(&self.results)?);
+        figures.extend(plots::sensitivity_heat_map(&self.sensitivities)?);
         figures.extend(plots::sensitivity_bars(&self.sensitivities)?);
         figures.extend(plots::density_bars(&self.sensitivities)?);
         figures.extend(plots::cost_bars(&self.results)?);
@@ -195,6 +196,8 @@ mod tests {
                 "selection-gpt2.svg",
                 "sensitivity-gpt-neo.svg",
                 "sensitivity-gpt2.svg",
+                "sensitivity-map-gpt-neo.svg",
+                "sensitivity-map-gpt2.svg",
                 "tables.csv",
                 "tables.md",
                 "trajectory-gpt2.svg"

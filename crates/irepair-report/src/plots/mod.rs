@@ -3,11 +3,13 @@
 mod bars;
 mod heat_map;
 mod pareto;
+mod sensitivity;
 mod trajectory;
 
 pub use bars::{cost_bars, density_bars, sensitivity_bars};
 pub use heat_map::selection_heat_map;
 pub use pareto::pareto;
+pub use sensitivity::sensitivity_heat_map;
 pub use trajectory::trajectories;
 
 use plotters::coord::Shift;
