@@ -69,6 +69,7 @@ impl Report {
         let mut figures = plots::pareto(&self.results)?;
         figures.extend(plots::trajectories(&self.results)?);
         figures.extend(plots::selection_heat_map(&self.results)?);
+        figures.extend(plots::sensitivity_heat_map(&self.sensitivities)?);
         figures.extend(plots::sensitivity_bars(&self.sensitivities)?);
         figures.extend(plots::density_bars(&self.sensitivities)?);
         figures.extend(plots::cost_bars(&self.results)?);
@@ -175,7 +176,7 @@ mod tests {
         let html = std::fs::read_to_string(page).unwrap();
         assert!(html.contains("Made up &lt;results&gt;") && !html.contains("<results>"));
         assert!(html.contains("the &lt;b&gt;fox&lt;&#x2f;b&gt;") && !html.contains("<b>fox"), "samples are escaped");
-        assert!(html.contains("<details><summary>Sample 1"), "samples are masked");
+        assert!(html.contains("<details class=\"sample\"><summary>Sample 1"), "samples are masked");
         for loaded in ["src=", "@import", "url(", "<script", "<link"] {
             assert!(!html.contains(loaded), "{loaded}");
         }
@@ -195,6 +196,8 @@ mod tests {
                 "selection-gpt2.svg",
                 "sensitivity-gpt-neo.svg",
                 "sensitivity-gpt2.svg",
+                "sensitivity-map-gpt-neo.svg",
+                "sensitivity-map-gpt2.svg",
                 "tables.csv",
                 "tables.md",
                 "trajectory-gpt2.svg"

@@ -145,12 +145,13 @@ impl Results {
     }
 
     /// A metric's mean with its 95 % interval: Student t over seeds for trained rows, bootstrap over prompts for the
-    /// vanilla model's toxicity (it has no seeds), none otherwise. None when no seed has the number.
+    /// vanilla model's toxicity by any scorer (it has no seeds), none otherwise. None when no seed has the number.
     pub fn estimate(&self, method: &str, over: Over<'_>, key: &str) -> Option<Estimate> {
         let by_seed = self.by_seed(method, over, |run| run.value(key));
         let mut estimate = Estimate::over_seeds(&by_seed.values)?;
-        if method == VANILLA && by_seed.n_seeds == 1 && key == metric::TOX {
-            let scores: Option<Vec<f64>> = self.prompt_means(method, over).map(|s| s.into_iter().flatten().collect());
+        if method == VANILLA && by_seed.n_seeds == 1 {
+            let scores = self.prompt_means_by(method, over, |run| prompt_scores(run, key));
+            let scores: Option<Vec<f64>> = scores.map(|s| s.into_iter().flatten().collect());
             estimate.interval =
                 scores.and_then(|s| bootstrap_mean(&s, &Bootstrap::new(BOOTSTRAP_SEED)).ok()).and_then(|e| e.interval);
         }
@@ -161,13 +162,24 @@ impl Results {
     ///
     /// None as a whole when there are no runs, or their prompts do not line up.
     pub fn prompt_means(&self, method: &str, over: Over<'_>) -> Option<Vec<Option<f64>>> {
-        let runs: Vec<&RowResult> = self.models_of(over).iter().flat_map(|model| self.runs(method, model)).collect();
-        let n_prompts = runs.first()?.prompt_scores.len();
-        if n_prompts == 0 || runs.iter().any(|r| r.prompt_scores.len() != n_prompts) {
+        self.prompt_means_by(method, over, |run| Some(&run.prompt_scores))
+    }
+
+    fn prompt_means_by(
+        &self,
+        method: &str,
+        over: Over<'_>,
+        of: impl Fn(&RowResult) -> Option<&Vec<Option<f64>>>,
+    ) -> Option<Vec<Option<f64>>> {
+        let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
+        let runs: Option<Vec<&Vec<Option<f64>>>> = runs.map(of).collect();
+        let runs = runs?;
+        let n_prompts = runs.first()?.len();
+        if n_prompts == 0 || runs.iter().any(|r| r.len() != n_prompts) {
             return None;
         }
         let mean = |prompt: usize| {
-            let scores: Option<Vec<f64>> = runs.iter().map(|r| r.prompt_scores[prompt]).collect();
+            let scores: Option<Vec<f64>> = runs.iter().map(|r| r[prompt]).collect();
             irepair_stats::mean(&scores?).map(|s| 100.0 * s)
         };
         Some((0..n_prompts).map(mean).collect())
@@ -220,6 +232,14 @@ impl Results {
     }
 }
 
+/// Scores of the error prompts behind a mean toxicity: `tox`, or `tox@NAME` of a further scorer.
+fn prompt_scores<'a>(run: &'a RowResult, key: &str) -> Option<&'a Vec<Option<f64>>> {
+    match key.strip_prefix(metric::TOX)? {
+        "" => Some(&run.prompt_scores),
+        further => run.prompt_scores_by_scorer.get(further.strip_prefix('@')?),
+    }
+}
+
 fn matches_model(row: &RowResult, over: Over<'_>) -> bool {
     match over {
         Over::Model(model) => row.model == model,
@@ -258,6 +278,22 @@ mod tests {
             assert!(e.interval.unwrap().contains(e.value), "{over}: {e:?}");
             assert_eq!(r.estimate(VANILLA, over, metric::TOKEN_PERPLEXITY).unwrap().interval, None);
         }
+    }
+
+    #[test]
+    fn a_further_scorer_has_its_own_interval_of_the_vanilla_model() {
+        let mut rows = rows();
+        for row in &mut rows {
+            row.metrics.insert("tox@words".into(), row.metrics[metric::TOX].clone());
+            row.metrics.insert("tox:rtp".into(), row.metrics[metric::TOX].clone());
+            let halved = row.prompt_scores.iter().map(|s| s.map(|s| s / 2.0)).collect();
+            row.prompt_scores_by_scorer.insert("words".into(), halved);
+        }
+        let r = Results::new(rows).unwrap();
+        let high = |key| r.estimate(VANILLA, Over::Model("gpt2"), key).unwrap().interval.map(|i| i.high);
+        let first = high(metric::TOX).unwrap();
+        assert!((high("tox@words").unwrap() - first / 2.0).abs() < 1e-9, "the same resamples of halved scores");
+        assert_eq!(high("tox:rtp"), None, "scores of another prompt set are not kept");
     }
 
     #[test]

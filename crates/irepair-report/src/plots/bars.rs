@@ -2,14 +2,22 @@
 
 use irepair_stats::{TOP_SHARE, error_density, mean};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
 use crate::Result;
-use crate::definition::range;
+use crate::definition::{counted, range, whence};
 use crate::paper::{self, RQ1_METHODS};
 use crate::result::SensitivityResult;
 use crate::results::Results;
 use crate::tables::{controls, cost_ratio, find_density, flops_per_step, step_ms, title};
+
+/// Height of the plane, its axes included.
+const PLANE: u32 = 320;
+/// About so many numbers at the axis.
+const N_LABELS: usize = 8;
+/// More groups than this are not all labelled.
+const MAX_LABELS: usize = 13;
 
 /// Bars in groups: one group per label, one bar per series; `None` is a bar that is missing, not one of no height.
 struct Groups {
@@ -46,7 +54,7 @@ pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figur
         let labels = (0..error.values.len()).map(|b| b.to_string()).collect();
         let groups = Groups { labels, series, x: "Block, from the embedding up", y: "Sensitivity / mean" };
         let name = format!("sensitivity-{}", slug(&error.model));
-        figures.push(draw(name, caption, (760, 360), |canvas| paint(canvas, &groups))?);
+        figures.push(bars(Label { name, table: "error-density", caption, details: Vec::new() }, &groups)?);
     }
     Ok(figures)
 }
@@ -89,7 +97,8 @@ pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure
         range(batches)
     );
     let groups = Groups { labels, series, x: "Model", y: "D, %" };
-    draw("error-density".to_owned(), caption, (760, 360), |canvas| paint(canvas, &groups)).map(Some)
+    bars(Label { name: "error-density".to_owned(), table: "error-density", caption, details: Vec::new() }, &groups)
+        .map(Some)
 }
 
 /// Step time and counted FLOPs of each method in units of DPO's, averaged over models. None without DPO's cost.
@@ -114,43 +123,59 @@ pub fn cost_bars(results: &Results) -> Result<Option<Figure>> {
         ("step time".to_owned(), color(5), rows.iter().map(|r| r.1).collect()),
         ("counted FLOP".to_owned(), color(6), rows.iter().map(|r| r.2).collect()),
     ];
+    let methods = RQ1_METHODS.map(|(method, _)| method);
     let caption = format!(
-        "Cost of one step in DPO steps, mean over {} model{}; the paper's IRepair takes {:.2} of DPO's time.",
-        models.len(),
-        if models.len() == 1 { "" } else { "s" },
-        paper::IREPAIR_STEP_PER_DPO_STEP
+        "Cost of one step in DPO steps, mean over {}; the paper's IRepair takes {:.2} of DPO's time. {}",
+        counted(models.len(), "model"),
+        paper::IREPAIR_STEP_PER_DPO_STEP,
+        whence(results, &methods, &[])
     );
     let labels = rows.into_iter().map(|r| r.0).collect();
     let groups = Groups { labels, series, x: "", y: "DPO steps" };
-    draw("cost".to_owned(), caption, (760, 360), |canvas| paint(canvas, &groups)).map(Some)
+    let details = vec![
+        "Step time: median wall time of a step of a run, averaged over seeds. Counted FLOP: matrix multiplications of a \
+         step, counted from shapes."
+            .to_owned(),
+    ];
+    bars(Label { name: "cost".to_owned(), table: "rq2", caption, details }, &groups).map(Some)
+}
+
+fn bars(label: Label, groups: &Groups) -> Result<Figure> {
+    draw(label, PLANE + legend_height(groups.series.len()), |canvas| paint(canvas, groups))
 }
 
 fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
-    let (plane, side) = canvas.split_horizontally(610);
+    let (plane, below) = canvas.split_vertically(PLANE);
     let heights = groups.series.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
     let n = groups.labels.len();
+    let y_range = span(heights, Some(0.0));
     let mut chart = ChartBuilder::on(&plane)
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(64)
-        .build_cartesian_2d(-0.5..n as f64 - 0.5, span(heights, Some(0.0)))?;
-    let label = |x: &f64| match groups.labels.get(x.round() as usize) {
-        Some(label) if *x > -0.5 && (x - x.round()).abs() < 0.01 => label.clone(),
-        _ => String::new(),
-    };
+        .build_cartesian_2d(-0.5..n as f64 - 0.5, y_range.clone())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .x_labels(n.min(24) * 2)
-        .x_label_formatter(&label)
+        .x_labels(0)
+        .y_labels(N_LABELS)
+        .y_label_formatter(&ticks(&y_range, N_LABELS))
         .x_desc(groups.x)
         .y_desc(groups.y)
-        .axis_desc_style(text(15))
-        .label_style(text(14))
+        .axis_desc_style(text(LABEL))
+        .label_style(text(LABEL))
         .draw()?;
+    // Written by hand: a name of two words takes two lines, and of many blocks only some are named.
+    let centred = text(LABEL).pos(Pos::new(HPos::Center, VPos::Top));
+    for (group, label) in groups.labels.iter().enumerate().step_by(n.div_ceil(MAX_LABELS).max(1)) {
+        let (x, y) = chart.backend_coord(&(group as f64, 0.0));
+        for (line, words) in label.splitn(2, ' ').enumerate() {
+            plane.draw(&Text::new(words.to_owned(), (x, y + 6 + 16 * line as i32), centred.clone()))?;
+        }
+    }
     let width = 0.8 / groups.series.len() as f64;
     for (i, (_, color, values)) in groups.series.iter().enumerate() {
         let bars = values.iter().enumerate().filter_map(|(group, height)| {
@@ -159,7 +184,7 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
         });
         chart.draw_series(bars)?;
     }
-    legend(&side, &groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect::<Vec<_>>())
+    legend(&below, &groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, color, draw, slug, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, slug, text};
 use crate::Result;
 use crate::result::RowResult;
 use crate::results::Results;
@@ -36,8 +36,9 @@ fn heat_map(run: &RowResult) -> Result<Figure> {
         if width == 1 { "" } else { "s" }
     );
     let name = format!("selection-{}", slug(&run.model));
-    let height = 120 + (n_blocks as u32 * 22).clamp(160, 720);
-    draw(name, caption, (760, height), |canvas| paint(canvas, &shares(run, n_blocks, width), n_steps, width))
+    let height = 100 + (n_blocks as u32 * 18).clamp(160, 640);
+    let label = Label { name, table: "rq3", caption, details: Vec::new() };
+    draw(label, height, |canvas| paint(canvas, &shares(run, n_blocks, width), n_steps, width))
 }
 
 /// Share of the steps of each column that selected each block: `[column][block]`.
@@ -69,20 +70,28 @@ fn paint(canvas: &super::Canvas<'_>, shares: &[Vec<f64>], n_steps: usize, width:
         .axis_style(INK)
         .y_labels(n_blocks.min(13))
         .y_label_formatter(&|block| format!("{block:.0}"))
+        .x_labels(7)
         .x_label_formatter(&|step| format!("{step:.0}"))
         .x_desc("Step")
         .y_desc("Block, from the embedding up")
-        .axis_desc_style(text(15))
-        .label_style(text(14))
+        .axis_desc_style(text(LABEL))
+        .label_style(text(LABEL))
         .draw()?;
-    for (column, share) in shares.iter().enumerate() {
-        let (left, right) = ((column * width) as f64, ((column + 1) * width).min(n_steps) as f64);
-        let cells = share.iter().enumerate().filter(|(_, s)| **s > 0.0).map(|(block, &s)| {
-            // Never so pale that a rare selection disappears.
-            let shade = color(6).mix(0.2 + 0.8 * s.min(1.0)).filled();
-            Rectangle::new([(left, block as f64 - 0.45), (right, block as f64 + 0.45)], shade)
-        });
-        chart.draw_series(cells)?;
+    for block in 0..n_blocks {
+        let mut left = 0;
+        // Neighbours of one share are one rectangle, or seams would show between them.
+        for columns in shares.chunk_by(|a, b| a[block] == b[block]) {
+            let right = left + columns.len();
+            let ends = [left, right].map(|column| (column * width).min(n_steps) as f64);
+            let share = columns[0][block];
+            if share > 0.0 {
+                // Never so pale that a rare selection disappears.
+                let shade = color(6).mix(0.2 + 0.8 * share.min(1.0)).filled();
+                let corners = [(ends[0], block as f64 - 0.45), (ends[1], block as f64 + 0.45)];
+                chart.draw_series([Rectangle::new(corners, shade)])?;
+            }
+            left = right;
+        }
     }
     Ok(())
 }

@@ -3,14 +3,18 @@
 mod bars;
 mod heat_map;
 mod pareto;
+mod sensitivity;
 mod trajectory;
 
 pub use bars::{cost_bars, density_bars, sensitivity_bars};
 pub use heat_map::selection_heat_map;
 pub use pareto::pareto;
+pub use sensitivity::sensitivity_heat_map;
 pub use trajectory::trajectories;
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::{Error, Result};
@@ -20,14 +24,34 @@ use crate::{Error, Result};
 pub struct Figure {
     /// File stem, such as `pareto-mean`.
     pub name: String,
+    /// Key of the table it belongs to; a page shows it there, and by itself when that table is not there.
+    pub table: &'static str,
     /// What it shows and from what, for the page and for screen readers.
     pub caption: String,
+    /// What its numbers are, one paragraph each.
+    pub details: Vec<String>,
     /// The SVG document.
     pub svg: String,
 }
 
 pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What a figure is called and says, before it is drawn.
+pub(crate) struct Label {
+    pub(crate) name: String,
+    pub(crate) table: &'static str,
+    pub(crate) caption: String,
+    pub(crate) details: Vec<String>,
+}
+
 pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Width of every figure in pixels: narrow, so that text stays readable on a phone, which shows about 360 of them.
+pub(crate) const WIDTH: u32 = 480;
+/// Sizes of text: at axes and in legends, and what an axis shows.
+pub(crate) const LABEL: u32 = 15;
+/// Legend entries in a row, and the height of a row.
+const LEGEND_COLUMNS: usize = 2;
+const LEGEND_ROW: u32 = 24;
 
 /// Text and axes.
 pub(crate) const INK: RGBColor = RGBColor(0x22, 0x30, 0x3c);
@@ -57,19 +81,15 @@ pub(crate) fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// Runs `paint` on a fresh canvas of `size` pixels and finishes the SVG.
+/// Runs `paint` on a fresh canvas of [`WIDTH`] × `height` pixels and finishes the SVG.
 ///
 /// Colours are plain attributes on an opaque light background, which every viewer shows; a style sheet inside swaps
 /// them where the reader prefers dark, except in print.
-pub(crate) fn draw(
-    name: String,
-    caption: String,
-    size: (u32, u32),
-    paint: impl FnOnce(&Canvas<'_>) -> Drawn,
-) -> Result<Figure> {
+pub(crate) fn draw(label: Label, height: u32, paint: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<Figure> {
+    let Label { name, table, caption, details } = label;
     let mut svg = String::new();
     let painted: Drawn = (|| {
-        let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let canvas = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         canvas.fill(&PAPER)?;
         paint(&canvas)?;
         canvas.present()?;
@@ -83,10 +103,10 @@ pub(crate) fn draw(
     let svg = svg.replacen("<svg ", &head, 1);
     // The style goes right behind the root element's own tag.
     let svg = match svg.split_once('>') {
-        Some((root, rest)) => format!("{root}>\n{DARK}{rest}"),
+        Some((root, rest)) => format!("{root}>\n<desc>{}</desc>\n{DARK}{rest}", escape(&details.join(" "))),
         None => svg,
     };
-    Ok(Figure { name, caption, svg })
+    Ok(Figure { name, table, caption, details, svg })
 }
 
 const DARK: &str = "<style>@media screen and (prefers-color-scheme: dark) {\
@@ -98,14 +118,32 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A legend in a column of its own, so that it never covers data.
+/// Height of a legend of `n` entries.
+pub(crate) fn legend_height(n: usize) -> u32 {
+    n.div_ceil(LEGEND_COLUMNS) as u32 * LEGEND_ROW + 8
+}
+
+/// A legend under the plane, so that it never covers data.
 pub(crate) fn legend(area: &Canvas<'_>, entries: &[(String, RGBColor)]) -> Drawn {
+    let wide = (WIDTH as usize - 40) / LEGEND_COLUMNS;
     for (i, (name, color)) in entries.iter().enumerate() {
-        let y = 30 + 24 * i as i32;
-        area.draw(&Circle::new((12, y), 6, color.filled()))?;
-        area.draw(&Text::new(name.clone(), (26, y - 7), text(14)))?;
+        let x = (40 + i % LEGEND_COLUMNS * wide) as i32;
+        let y = (i / LEGEND_COLUMNS) as i32 * LEGEND_ROW as i32 + 10;
+        area.draw(&Circle::new((x, y), 6, color.filled()))?;
+        area.draw(&Text::new(name.clone(), (x + 14, y - 6), text(LABEL)))?;
     }
     Ok(())
+}
+
+/// How the numbers at an axis of about `n` labels are written: all with the digits that one of them needs.
+pub(crate) fn ticks(range: &std::ops::Range<f64>, n: usize) -> impl Fn(&f64) -> String + use<> {
+    let points = RangedCoordf64::from(range.clone()).key_points(n);
+    let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let fits =
+        |digits: &i32| points.iter().all(|&p| (rounded(p, *digits) - p).abs() < 1e-6 * (range.end - range.start));
+    let digits = (0..6).find(fits).unwrap_or(6);
+    // Adding 0 turns the negative zero into the other.
+    move |value| format!("{:.*}", digits as usize, rounded(*value, digits) + 0.0).replace('-', "−")
 }
 
 /// A range that holds all values with a margin of 8 %, from `floor` when it is given.
@@ -142,14 +180,27 @@ mod tests {
 
     #[test]
     fn a_figure_is_escaped_and_dark_aware() {
-        let figure =
-            draw("t".into(), "a < \"b\"".into(), (100, 50), |c| Ok(c.draw(&Text::new("x<y & z", (5, 5), text(12)))?));
+        let (name, caption) = ("t".to_owned(), "a < \"b\"".to_owned());
+        let label = Label { name, table: "t", caption, details: vec!["p < q".to_owned()] };
+        let figure = draw(label, 50, |c| Ok(c.draw(&Text::new("x<y & z", (5, 5), text(12)))?));
         let svg = figure.unwrap().svg;
+        assert!(svg.contains("<desc>p &lt; q</desc>"), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt; &quot;b&quot;\""), "{svg}");
         assert!(svg.contains("x&lt;y &amp; z"), "{svg}");
         assert!(svg.contains("prefers-color-scheme: dark"));
         // The colours that the style sheet swaps are written as it spells them.
         assert!(svg.contains("\"#FEFEFE\"") && svg.contains("\"#22303C\""), "{svg}");
+    }
+
+    #[test]
+    fn ticks_of_an_axis_have_the_same_digits() {
+        let written = |range: std::ops::Range<f64>| {
+            let write = ticks(&range, 6);
+            RangedCoordf64::from(range).key_points(6).iter().map(write).collect::<Vec<_>>()
+        };
+        assert_eq!(written(0.0..1200.0), ["0", "500", "1000"]);
+        assert_eq!(written(3.88..4.23), ["3.9", "4.0", "4.1"]);
+        assert_eq!(written(-0.11..0.11), ["−0.10", "−0.05", "0.00", "0.05", "0.10"]);
     }
 
     #[test]

@@ -3,12 +3,18 @@
 use irepair_stats::{Estimate, Interval};
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
 use crate::Result;
+use crate::definition::{definitions, whence};
 use crate::paper::RQ1_METHODS;
 use crate::result::metric;
 use crate::results::{Over, Results};
 use crate::tables::title;
+
+/// Height of the plane, its axes included.
+const PLANE: u32 = 360;
+/// About so many numbers at its axes.
+const N_LABELS: (usize, usize) = (7, 8);
 
 struct Point {
     name: String,
@@ -23,6 +29,9 @@ struct Point {
 /// `Plot` when the plot library refuses.
 pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
+    let methods = RQ1_METHODS.map(|(method, _)| method);
+    let defined = definitions(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY]);
+    let details: Vec<String> = defined.iter().map(ToString::to_string).collect();
     for over in results.each_model_and_mean() {
         let (mut points, mut missing) = (Vec::new(), Vec::new());
         for (i, (method, _)) in RQ1_METHODS.iter().enumerate().filter(|(_, (m, _))| results.has(m)) {
@@ -38,7 +47,8 @@ pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
         }
         let mut caption = format!(
             "Toxicity against perplexity, {over}; down and left is better. Whiskers are 95 % intervals: Student t over \
-             seeds; bootstrap over prompts for the vanilla model's toxicity."
+             seeds; bootstrap over prompts for the vanilla model's toxicity. {}",
+            whence(results, &methods, &defined)
         );
         if !missing.is_empty() {
             caption.push_str(&format!(" Missing: {}.", missing.join(", ")));
@@ -47,18 +57,21 @@ pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
             Over::Model(model) => format!("pareto-{}", slug(model)),
             Over::Models => "pareto-mean".to_owned(),
         };
-        figures.push(draw(name, caption, (760, 440), |canvas| paint(canvas, &points))?);
+        let label = Label { name, table: "rq1", caption, details: details.clone() };
+        let height = PLANE + legend_height(points.len());
+        figures.push(draw(label, height, |canvas| paint(canvas, &points))?);
     }
     Ok(figures)
 }
 
 fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
-    let (plane, side) = canvas.split_horizontally(590);
+    let (plane, below) = canvas.split_vertically(PLANE);
     let ends = |e: &Estimate| e.interval.unwrap_or(Interval { low: e.value, high: e.value });
     let values =
         |of: fn(&Point) -> Estimate| points.iter().map(of).flat_map(move |e| [ends(&e).low, ends(&e).high, e.value]);
     let x_range = span(values(|p| p.toxicity), None);
     let y_range = span(values(|p| p.perplexity), None);
+    let (x_ticks, y_ticks) = (ticks(&x_range, N_LABELS.0), ticks(&y_range, N_LABELS.1));
     let mut chart = ChartBuilder::on(&plane)
         .margin(16)
         .x_label_area_size(48)
@@ -69,10 +82,14 @@ fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .x_desc("Toxicity on error prompts, % (lower is better)")
-        .y_desc("Perplexity (lower is better)")
-        .axis_desc_style(text(15))
-        .label_style(text(14))
+        .x_desc("Toxicity on error prompts, %")
+        .y_desc("Perplexity")
+        .x_labels(N_LABELS.0)
+        .y_labels(N_LABELS.1)
+        .x_label_formatter(&x_ticks)
+        .y_label_formatter(&y_ticks)
+        .axis_desc_style(text(LABEL))
+        .label_style(text(LABEL))
         .draw()?;
     for p in points {
         let (x, y) = (p.toxicity.value, p.perplexity.value);
@@ -85,5 +102,5 @@ fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
         chart.draw_series([Circle::new((x, y), 7, p.color.filled())])?;
         chart.draw_series([Circle::new((x, y), 7, INK.stroke_width(1))])?;
     }
-    legend(&side, &points.iter().map(|p| (p.name.clone(), p.color)).collect::<Vec<_>>())
+    legend(&below, &points.iter().map(|p| (p.name.clone(), p.color)).collect::<Vec<_>>())
 }

@@ -3,15 +3,21 @@
 use irepair_stats::mean;
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, color, draw, legend, slug, span, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
 use crate::Result;
-use crate::definition::range;
+use crate::definition::{definitions, range};
+use crate::result::metric;
 use crate::results::Results;
 use crate::tables::title;
 use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_path, mean_start, travelled};
 
 /// The plane shows at least this many perplexities of the model before repair, and no more when a method leaves it.
 const SHOWN_REACH: f64 = 1.5;
+
+/// Height of the plane, its axes included.
+const PLANE: u32 = 360;
+/// About so many numbers at its axes.
+const N_LABELS: (usize, usize) = (7, 8);
 
 struct Way {
     name: String,
@@ -48,7 +54,12 @@ pub fn trajectories(results: &Results) -> Result<Vec<Figure>> {
             caption.push_str(&format!(" Leaves the plane above {SHOWN_REACH} times that perplexity: {gone}."));
         }
         let name = format!("trajectory-{}", slug(model));
-        figures.push(draw(name, caption, (760, 440), |canvas| paint(canvas, &ways, start))?);
+        let methods: Vec<&str> = travelled.iter().map(|t| t.method).collect();
+        let defined = definitions(results, &methods, &[metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY]);
+        let details = defined.iter().map(ToString::to_string).collect();
+        let label = Label { name, table: "trajectory", caption, details };
+        let height = PLANE + legend_height(ways.len());
+        figures.push(draw(label, height, |canvas| paint(canvas, &ways, start))?);
     }
     Ok(figures)
 }
@@ -64,25 +75,30 @@ fn way(results: &Results, travelled: &Travelled<'_>) -> Way {
 }
 
 fn paint(canvas: &super::Canvas<'_>, ways: &[Way], start: [f64; 2]) -> Drawn {
-    let (plane, side) = canvas.split_horizontally(560);
+    let (plane, below) = canvas.split_vertically(PLANE);
     let top = SHOWN_REACH * start[1];
     let shown = |axis: usize| ways.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
     let x_range = span(shown(0), Some(0.0));
-    let lowest = span(shown(1).map(|y| y.min(top)).chain([top]), None).start;
+    let y_range = span(shown(1).map(|y| y.min(top)).chain([top]), None).start..top;
+    let (x_ticks, y_ticks) = (ticks(&x_range, N_LABELS.0), ticks(&y_range, N_LABELS.1));
     let mut chart = ChartBuilder::on(&plane)
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(64)
-        .build_cartesian_2d(x_range, lowest..top)?;
+        .build_cartesian_2d(x_range, y_range)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .x_desc("Toxicity, % (lower is better)")
-        .y_desc("Perplexity (lower is better)")
-        .axis_desc_style(text(15))
-        .label_style(text(14))
+        .x_desc("Toxicity, %")
+        .y_desc("Perplexity")
+        .x_labels(N_LABELS.0)
+        .y_labels(N_LABELS.1)
+        .x_label_formatter(&x_ticks)
+        .y_label_formatter(&y_ticks)
+        .axis_desc_style(text(LABEL))
+        .label_style(text(LABEL))
         .draw()?;
     let frame = [(0.0, start[1]), (start[0], PERPLEXITY_REACH * start[1])];
     chart.draw_series([Rectangle::new(frame, INK.mix(0.5).stroke_width(1))])?;
@@ -103,7 +119,7 @@ fn paint(canvas: &super::Canvas<'_>, ways: &[Way], start: [f64; 2]) -> Drawn {
         Some(share) => format!("{}: {share:.0} %", w.name),
         None => w.name.clone(),
     };
-    legend(&side, &ways.iter().map(|w| (name(w), w.color)).collect::<Vec<_>>())
+    legend(&below, &ways.iter().map(|w| (name(w), w.color)).collect::<Vec<_>>())
 }
 
 /// The pieces of a line at or below `top`, ending on it where the line crosses it.

@@ -45,7 +45,7 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
     }
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let mut table = Table::new("error-density", "Error density: top 20 % of the blocks against the rest", &header);
-    for s in sensitivities {
+    for s in models(sensitivities).into_iter().flat_map(|m| sensitivities.iter().filter(move |s| s.model == m)) {
         let is_main = (s.metric.as_str(), s.reduction.as_str()) == MAIN_METRIC && s.text == ERROR;
         let paper = paper::column_for(&s.model).filter(|_| is_main).map(paper::density_percent);
         let d = density(&s.values, TOP_SHARE).ok();
@@ -185,19 +185,19 @@ mod tests {
         chosen.text = "chosen".into();
         // The same order of blocks, half the density: top 2.5, rest 1.
         chosen.values[2] = 2.5;
-        all.insert(1, chosen);
+        all.insert(4, chosen);
         let table = error_density(&all).unwrap();
         let controls = [
-            "D − D of chosen, points",
-            "Rank correlation with chosen",
             "D − D of neutral, points",
             "Rank correlation with neutral",
+            "D − D of chosen, points",
+            "Rank correlation with chosen",
         ];
         assert_eq!(table.header[11..], controls);
         let words = |row: usize| table.rows[row][11..].iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(words(0), ["150.0", "1.00", "233.3", "0.35"]);
-        assert_eq!(words(1), ["–"; 4], "a control is compared with nothing");
-        assert_eq!(words(3), ["–", "–", "833.3", "0.00"], "the second model has no chosen text");
+        assert_eq!(words(0), ["233.3", "0.35", "150.0", "1.00"]);
+        assert_eq!(words(2), ["–"; 4], "the third text of the first model: a control is compared with nothing");
+        assert_eq!(words(3), ["833.3", "0.00", "–", "–"], "the second model has no chosen text");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) const READING: &str = "[low, high]: 95 % interval.";
 
 /// How those intervals are made.
 pub(crate) const INTERVALS: &str = "[low, high] is a 95 % interval: Student t over seeds for trained rows; percentile \
-    bootstrap over prompts (10,000 resamples) for the vanilla model's toxicity, which has no seeds. A mean over models \
+    bootstrap over prompts (10,000 resamples) for the vanilla model's toxicity on the error prompts, which has no seeds. A mean over models \
     is taken within each seed first.";
 
 /// Why the paper's numbers cannot be compared digit by digit, said wherever they stand beside ours.

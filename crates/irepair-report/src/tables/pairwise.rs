@@ -89,7 +89,11 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
             let difference = paired_bootstrap_difference(&a, &b, &Bootstrap::new(BOOTSTRAP_SEED)).ok();
             let test = wilcoxon(&a, &b);
             let by_prompt = test.as_ref().map_or("–".to_owned(), |t| t.method.to_string());
-            let n_used = test.as_ref().ok().map(|t| t.n_used as f64);
+            let n_used = match &test {
+                Ok(t) => Some(t.n_used as f64),
+                Err(irepair_stats::Error::NoDifference) => Some(0.0),
+                Err(_) => None,
+            };
             (
                 Cell::estimate(difference, 2).in_unit("percentage points"),
                 p_cell(test.map(|t| t.p)),
@@ -136,5 +140,19 @@ fn correct(table: &mut Table, from: usize, to: usize) {
         if p(row).is_some() {
             row[to] = corrected.next().map_or(Cell::Missing, Cell::P);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::row as run;
+
+    #[test]
+    fn methods_without_a_difference_have_no_pairs_that_differ() {
+        let rows = ["irepair", "dpo"].map(|method| run(method, "m", 0, 5.0, 10.0));
+        let table = pairwise(&Results::new(rows.to_vec()).unwrap()).unwrap();
+        let words: Vec<String> = table.rows[0][6..9].iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["identical", "–", "0"]);
     }
 }
