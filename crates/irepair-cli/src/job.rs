@@ -29,6 +29,9 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
     let trained = job.repair.method() != Method::Vanilla;
+    let (trajectory, watched) = watcher.map(Watcher::finish).unwrap_or_default();
+    let mut metrics = measured.metrics;
+    metrics.extend(watched);
     let result = RowResult {
         schema: SCHEMA,
         profile: job.profile.clone(),
@@ -41,9 +44,9 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         selection: if trained { selection(&repaired.records, opened.model.n_blocks()) } else { Vec::new() },
         selected_steps: repaired.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
-        trajectory: watcher.map(Watcher::into_points).unwrap_or_default(),
+        trajectory,
         samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
-        metrics: convert(measured.metrics),
+        metrics: convert(metrics),
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
     };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::Watch;
 use irepair_core::fs::{read_to_string, write_atomic};
-use irepair_eval::key;
-use irepair_report::TrajectoryPoint;
+use irepair_eval::{Metrics, key};
+use irepair_report::{TrajectoryPoint, metric};
 
 use crate::evaluate::measure;
 use crate::weights::Opened;
@@ -18,11 +18,12 @@ pub(crate) struct Watcher<'a> {
     watch: &'a Watch,
     path: PathBuf,
     points: Vec<TrajectoryPoint>,
+    last: Metrics,
 }
 
 impl<'a> Watcher<'a> {
     pub(crate) fn new(watch: &'a Watch, out: &Path) -> Self {
-        Self { watch, path: out.join(POINTS), points: Vec::new() }
+        Self { watch, path: out.join(POINTS), points: Vec::new(), last: Metrics::default() }
     }
 
     /// Takes up the points of a run that goes on at `step`; later ones will be measured again.
@@ -45,12 +46,16 @@ impl<'a> Watcher<'a> {
         let value = |key| measured.metrics.get(key).and_then(|metric| metric.value);
         let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity });
+        self.last = measured.metrics;
         let lines: Result<String, _> = self.points.iter().map(|p| Ok(serde_json::to_string(p)? + "\n")).collect();
         write_atomic(&self.path, lines.map_err(|e: serde_json::Error| anyhow::anyhow!(e))?.as_bytes())?;
         Ok(())
     }
 
-    pub(crate) fn into_points(self) -> Vec<TrajectoryPoint> {
-        self.points
+    /// The points, and what the last one measured, under the keys of trajectories.
+    pub(crate) fn finish(self) -> (Vec<TrajectoryPoint>, Metrics) {
+        let keys = [(key::TOX, metric::TRAJECTORY_TOX), (key::TOKEN_PERPLEXITY, metric::TRAJECTORY_PERPLEXITY)];
+        let last = keys.into_iter().filter_map(|(from, to)| Some((to, self.last.get(from)?.clone())));
+        (self.points, last.collect())
     }
 }
