@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                         seed,
                         split,
                         own_utility: row.own_utility,
-                        watched: false,
+                        main: false,
                         under: "ablation",
                     };
                     cells.push(prepared.cell(&name, repair));

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, CORPUS, Dtype, Experiment, Options, SCORER_LABELS, to_toml};
+use irepair_config::{
+    BaseModel, CORPUS, Dtype, Experiment, Options, ProfileScorer, SCORER_LABELS, ScorerKind, to_toml,
+};
 use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -153,7 +155,11 @@ impl Prepared {
     /// A scorer of the profile, and what it was found to be worth.
     pub(crate) fn scorer(&self, name: &str) -> (PathBuf, PathBuf) {
         let dir = self.runs.join("prepared/scorer");
-        (dir.join(name), dir.join(format!("{name}.quality.json")))
+        let is_list = |scorer: &ProfileScorer| scorer.name == name && scorer.train.kind() == ScorerKind::Words;
+        // What a scorer is follows from its path.
+        let list = self.experiment.profile.scorers.iter().any(is_list);
+        let file = if list { format!("{name}.txt") } else { name.to_owned() };
+        (dir.join(file), dir.join(format!("{name}.quality.json")))
     }
 
     fn sensitivity_dir(&self, model: &str) -> PathBuf {

@@ -16,6 +16,9 @@ use crate::work::Task;
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
 
+/// Prompts with their true continuations.
+const TRUE_CONTINUATIONS: &str = "prompts/true.jsonl";
+
 /// What names a cell: a row's key and title, a model, a seed, the data it is measured on, and a folder of
 /// `runs/<profile>` (or none) that its result goes under.
 pub(crate) struct Name<'a> {
@@ -26,8 +29,8 @@ pub(crate) struct Name<'a> {
     pub(crate) split: Split,
     /// KL is held on texts the base model wrote, whatever the profile has.
     pub(crate) own_utility: bool,
-    /// Watched on its way.
-    pub(crate) watched: bool,
+    /// A row of the main table: watched on its way, and sampled.
+    pub(crate) main: bool,
     pub(crate) under: &'a str,
 }
 
@@ -58,7 +61,7 @@ impl Prepared {
             ..repair
         };
         let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
-        let watch = profile.trajectory.filter(|t| name.watched && name.seed < u64::from(t.seeds));
+        let watch = profile.trajectory.filter(|t| name.main && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),
@@ -67,9 +70,9 @@ impl Prepared {
             model: model.to_owned(),
             keep_model: profile.keep_models,
             repair,
-            // Sampling costs more than all else together: one seed of every row is sampled.
+            // Sampling costs more than all else together: one seed of the main rows is sampled.
             eval: EvalOptions {
-                samples: profile.samples.filter(|_| tested && name.seed == 0),
+                samples: profile.samples.filter(|_| tested && name.main && name.seed == 0),
                 ..self.eval(name.split)
             },
             watch,
@@ -100,6 +103,7 @@ impl Prepared {
             // Where scorers are trained, a word list is at most one more.
             lexicon: Some(self.data(LEXICON)).filter(|_| scorers.is_empty()),
             scorer: Some(scorers).filter(|scorers| !scorers.is_empty()),
+            f1: Some(self.data(TRUE_CONTINUATIONS)).filter(|_| tested && profile.has_data(TRUE_CONTINUATIONS)),
             ..profile.eval.clone()
         }
     }
@@ -132,8 +136,8 @@ impl Prepared {
                         continue;
                     }
                     let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);
-                    let watched = row.tables.contains(&Table::Rq1) && repair.method() != Method::Vanilla;
-                    let name = Name { method: key, title, model, seed, split, own_utility, watched, under: "" };
+                    let main = row.tables.contains(&Table::Rq1);
+                    let name = Name { method: key, title, model, seed, split, own_utility, main, under: "" };
                     cells.push(self.cell(&name, repair));
                 }
             }

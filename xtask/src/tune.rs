@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// A cell of the search: measured on validation data, kept apart from results.
 fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
-    Name { method, title, model, seed, split: Split::Valid, own_utility: false, watched: false, under: "tune" }
+    Name { method, title, model, seed, split: Split::Valid, own_utility: false, main: false, under: "tune" }
 }
 
 fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {

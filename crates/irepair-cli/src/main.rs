@@ -8,6 +8,7 @@ mod evaluate;
 mod flops;
 mod general;
 mod generate;
+mod interrupt;
 mod job;
 mod language;
 mod method;

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     NoScorer { path: PathBuf },
     #[error("two scorers have one name")]
     SameScorer { name: String },
+    #[error("interrupted after step {n_done} of {n_steps}")]
+    Interrupted { state: PathBuf, n_done: u64, n_steps: u64 },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
 }
@@ -50,6 +52,9 @@ impl Diagnose for Refusal {
                 let free = format!("{free} free");
                 Diagnostic::new(ExitKind::Device, self).want_got(format!("about {needed}"), free).help(help)
             }
+            Self::Interrupted { state, .. } => Diagnostic::new(ExitKind::Interrupted, self)
+                .at(state.display())
+                .help("nothing is lost: the same command goes on from there"),
             Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),

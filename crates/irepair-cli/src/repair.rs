@@ -11,6 +11,7 @@ use irepair_data::split_validation;
 use irepair_train::{Engine, Outcome, RepairData, Settings};
 use serde::Serialize;
 
+use crate::interrupt::Listening;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::utility::own_texts;
@@ -187,6 +188,7 @@ fn train(
         watcher.resume(engine.next_step())?;
         watcher.look(engine.next_step(), false, opened)?;
     }
+    let listening = Listening::start();
     while engine.unfinished() {
         let record = engine.step()?;
         log.write_all(line(&record).as_bytes())?;
@@ -196,9 +198,14 @@ fn train(
         if let Some((watcher, opened)) = &mut watcher {
             watcher.look(engine.next_step(), !engine.unfinished(), opened)?;
         }
-        if engine.next_step() % checkpoint_every == 0 && engine.unfinished() {
+        let interrupted = listening.asked() && engine.unfinished();
+        if interrupted || (engine.next_step() % checkpoint_every == 0 && engine.unfinished()) {
             log.sync_data()?;
             engine.save(&state)?;
+        }
+        if interrupted {
+            bar.finish_and_clear();
+            return Err(Refusal::Interrupted { state, n_done: engine.next_step(), n_steps: settings.n_steps }.into());
         }
     }
     log.sync_all()?;

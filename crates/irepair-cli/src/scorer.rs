@@ -8,7 +8,10 @@ use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
 use irepair_config::{ScorerEvalOptions, ScorerKind, ScorerTrainOptions};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
-use irepair_scorer::{IdentityCheck, LinearScorer, LinearSettings, Quality, Scorer, identity_check, train_linear};
+use irepair_scorer::{
+    IdentityCheck, LinearScorer, LinearSettings, Quality, Scorer, WordSettings, identity_check, toxic_words,
+    train_linear,
+};
 use serde::Serialize;
 use tch::Device;
 
@@ -61,6 +64,18 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
             bar.finish_and_clear();
             let scorer = Classifier::load(out, None, Device::Cpu, 1)?;
             say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), options.json())
+        }
+        ScorerKind::Words => {
+            let list = toxic_words(&labels, WordSettings::default());
+            let lines: String = list.words().map(|word| format!("{word}\n")).collect();
+            irepair_core::fs::write_atomic(out, lines.as_bytes())?;
+            let scorer = open_scorer(out, &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 })?;
+            let (name, n) = (scorer.name(), list.words().len());
+            if options.json() {
+                let said = serde_json::json!({ "name": name, "data_sha256": sha256, "n_words": n });
+                return print(&format!("{said:#}\n"));
+            }
+            print(&format!("{name}: {n} words\ntrained on file {sha256}\nscorer: {}\n", out.display()))
         }
     }
 }

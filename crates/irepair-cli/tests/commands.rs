@@ -411,3 +411,35 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
         assert!(stderr.contains("--top-k") && stderr.contains("out of range"), "{stderr}");
     }
 }
+
+/// A signal in the middle of a repair: the step is kept, the exit code and the words say so, and the same command ends with
+/// the bytes of a run that nobody stopped.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_repair_goes_on_to_the_same_bytes() {
+    let dir = workshop();
+    let long = |out: &str| {
+        format!("repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 400 --n-validation 4 --lr 1e-3 --max-prompt 16 --max-continuation 16 --checkpoint-every 1000 --out {out} --threads 1")
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    command.current_dir(dir).args(long("stopped").split_whitespace()).stderr(std::process::Stdio::piped());
+    let child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let steps = || fs::read_to_string(dir.join("stopped/metrics.jsonl")).map_or(0, |log| log.lines().count());
+    for _ in 0..6000 {
+        if steps() >= 3 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let (code, error) = refuse(&child.wait_with_output().unwrap());
+    assert_eq!(code, 130, "{error}");
+    assert!(error.contains("interrupted after step ") && error.contains("the same command goes on"), "{error}");
+    assert!(dir.join("stopped/.irepair-state.safetensors").exists() && !dir.join("stopped/config.json").exists());
+    assert!((3..400).contains(&steps()));
+    succeed(&irepair(dir, &long("stopped").replace(" --threads 1", "")));
+    succeed(&irepair(dir, &long("whole").replace(" --threads 1", "")));
+    let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
+    assert!(weights("stopped") == weights("whole"), "weights differ");
+    assert_eq!(steps(), 400);
+}

@@ -55,6 +55,8 @@ names! {
         Linear,
         /// A small DistilBERT trained from nothing [O].
         Transformer,
+        /// A word list: words that hardly any text but a toxic one holds [O].
+        Words,
     }
 
     /// Which blocks a step may change (METHOD §5).

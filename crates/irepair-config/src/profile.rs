@@ -44,7 +44,7 @@ pub struct Profile {
     pub eval: EvalOptions,
     /// Texts sampled from each base model for the KL term (METHOD §2).
     pub utility: Utility,
-    /// Continuations sampled per error prompt by the first seed of every row (METHOD §9 [S]: 25); without it, none.
+    /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it, none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// How rows of RQ1 are watched on their way; without it, they are not.

@@ -11,7 +11,7 @@ options! {
         /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         #[arg(value_name = "FILE")]
         data: PathBuf,
-        /// File of a linear scorer, or directory of a transformer, to write.
+        /// File of a linear scorer, `.txt` file of a word list, or directory of a transformer, to write.
         #[arg(value_name = "PATH")]
         out: PathBuf,
         /// What to train. Default linear.
@@ -63,6 +63,12 @@ impl Validate for ScorerTrainOptions {
         checks.at_least_one("threads", self.threads.map(u64::from));
         checks.positive("penalty_c", self.penalty_c);
         checks.positive("lr", self.lr);
+        let text = self.out.as_ref().is_none_or(|out| out.extension().is_some_and(|end| end == "txt"));
+        checks.clash(
+            self.kind() == ScorerKind::Words && !text,
+            "out",
+            "must end in `.txt`: that is what makes a word list",
+        );
         checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| n >= 261);
         checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n >= 3);
         let (n_embd, n_head) = (self.n_embd(), self.n_head());

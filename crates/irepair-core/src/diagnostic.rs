@@ -15,6 +15,8 @@ pub enum ExitKind {
     Data = 4,
     /// A result outside its tolerance: a diverged run, a failed precondition.
     Outcome = 5,
+    /// A signal asked to stop.
+    Interrupted = 130,
 }
 
 /// One error, laid out for a person.

@@ -34,6 +34,7 @@ mod quality;
 mod scorer;
 mod seen;
 mod train;
+mod words;
 
 pub use calibrate::Platt;
 pub use error::{Error, Result};
@@ -45,3 +46,4 @@ pub use quality::{Bin, Quality, THRESHOLD};
 pub use scorer::Scorer;
 pub use seen::{SEEN, SeenTexts, text_hash};
 pub use train::{HOLD_OUT, LinearSettings, Training, train_linear};
+pub use words::{WordSettings, toxic_words};
