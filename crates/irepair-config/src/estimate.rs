@@ -336,8 +336,8 @@ mod tests {
             ("Large, short", large, f32, Method::Irepair, SHORT, 1, 4_846),
             ("Large, full", large, f32, Method::Dapt, FULL, 2, 14_108),
             ("Large, short", large, f32, Method::Dapt, SHORT_2, 2, 12_973),
-            ("Large, full", large, f32, Method::Dpo, FULL, 2, 19_710),
-            ("Neo, full", neo, f32, Method::Irepair, FULL, 1, 8_856),
+            ("Large, full", large, f32, Method::Dpo, FULL, 2, 18_922),
+            ("Neo, full", neo, f32, Method::Irepair, FULL, 1, 8_415),
             ("XL, full", xl, bf16, Method::Irepair, FULL, 1, 5_836),
             ("XL, short", xl, bf16, Method::Irepair, SHORT, 1, 4_569),
         ] {
