@@ -29,6 +29,7 @@ mod inspect;
 mod job;
 mod load;
 mod names;
+mod passes;
 mod pretrain;
 mod problem;
 mod profile;

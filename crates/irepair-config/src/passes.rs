@@ -1,0 +1,205 @@
+//! What a pass over texts holds at its fullest, beside weights and gradients: the tensors that libtorch keeps for the way
+//! back, counted by block and by vocabulary.
+//!
+//! A kernel of fused attention is taken for granted: no row of the attention matrix is kept.
+
+use crate::{Dtype, Method, RepairOptions, Shape, Texts};
+
+/// Vectors of the model's width that a block keeps of each token for its backward pass: the inputs of its two norms, query,
+/// key and value, the attention's output, and the MLP's inside before the activation, four times as wide.
+const KEPT: u64 = 10;
+
+/// Further ones where the block's own weights get gradients: what its norms put out, and the MLP's inside after the
+/// activation.
+const KEPT_TO_LEARN: u64 = 6;
+
+/// Further ones where ghost norms are taken: those, both norms' inputs normalised, and what attention and MLP put out.
+const KEPT_TO_MEASURE: u64 = 10;
+
+/// Gradients of what a block's layers put out, for ghost norms: two norms, query, key and value, attention, the MLP's
+/// inside, the MLP.
+const OUTPUT_GRADIENTS: u64 = 11;
+
+/// Inputs of norms, which are gone when the backward pass has come through.
+const NORM_INPUTS: u64 = 2;
+
+/// Bytes of a number in f32, in which losses are taken whatever the model's type.
+const F32: u64 = 4;
+
+/// Which texts a method runs at every step (METHOD §6, §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// Chosen or rejected texts through the model, forward and backward.
+    pub(crate) pairs: u64,
+    /// Chosen or rejected texts through the reference.
+    pub(crate) reference_pairs: u64,
+    /// Utility texts through both.
+    pub(crate) utility: u64,
+}
+
+impl Passes {
+    pub(crate) fn of(options: &RepairOptions) -> Self {
+        let utility = u64::from(options.gamma() > 0.0);
+        match options.method() {
+            Method::Vanilla => Self::default(),
+            Method::Irepair | Method::DaptKl => Self { pairs: 1, utility, ..Self::default() },
+            Method::IrepairNoKl | Method::Dapt | Method::GradientAscent => Self { pairs: 1, ..Self::default() },
+            Method::Dpo => Self { pairs: 2, reference_pairs: 2, utility: 0 },
+            Method::Npo => Self { pairs: 1, reference_pairs: 1, utility },
+            Method::GradientDifference => Self { pairs: 2, ..Self::default() },
+        }
+    }
+
+    pub(crate) fn need_reference(self) -> bool {
+        self.reference_pairs + self.utility > 0
+    }
+
+    /// The texts of each term that goes backward on its own. That of DPO is one term: it is no sum.
+    pub(crate) fn terms(self) -> Vec<Self> {
+        if self.reference_pairs > 1 {
+            return vec![self];
+        }
+        let pair = Self { pairs: 1, utility: 0, ..self };
+        let utility = Self { utility: self.utility, ..Self::default() };
+        let pairs = std::iter::repeat_n(pair, self.pairs as usize);
+        pairs.chain((self.utility > 0).then_some(utility)).collect()
+    }
+}
+
+/// What passes of some model over some texts hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held<'a> {
+    pub(crate) shape: &'a Shape,
+    pub(crate) texts: &'a Texts,
+    pub(crate) dtype: Dtype,
+}
+
+impl Held<'_> {
+    /// Forward and backward through the texts of one loss, `n_learning` blocks getting gradients and the lowest of them
+    /// being block 0: all activations, and the logits when the last loss was taken or the first gradient is under way.
+    pub(crate) fn training(self, passes: Passes, n_learning: usize) -> u64 {
+        let (width, copy) = (self.dtype.n_bytes(), self.f32_copy());
+        let (pairs, utility) = (passes.pairs * self.texts.pairs, passes.utility * self.texts.utility);
+        let reference = passes.reference_pairs * self.texts.pairs;
+        let widest = utility.max(passes.pairs.min(1) * self.texts.pairs);
+        // A KL stands as both log-softmaxes, the reference's probabilities, the difference and its product with them.
+        let forward = (pairs + reference) * width + pairs * copy + utility * (2 * width + 5 * F32);
+        // Two tensors of it are kept, one of an NLL; a gradient takes three on its way to the logits.
+        let backward = pairs * F32 + utility * 2 * F32 + widest * 3 * F32;
+        let learning = KEPT_TO_LEARN * n_learning as u64;
+        let kept = KEPT * self.shape.n_layer as u64 + learning;
+        self.vectors(pairs + utility, kept) + self.vocabularies(forward.max(backward))
+    }
+
+    /// Ghost norms of a batch of `n` tokens: when the loss goes backward, or when every layer's output gradient is there and
+    /// one layer's norm is taken.
+    pub(crate) fn measuring(self, n: u64) -> u64 {
+        let (n_layer, d) = (self.shape.n_layer as u64, self.shape.n_embd as u64);
+        let logits = n * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32);
+        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer) + self.vocabularies(logits);
+        let kept = KEPT + KEPT_TO_MEASURE - NORM_INPUTS + OUTPUT_GRADIENTS;
+        let end = self.vectors(n, kept * n_layer) + self.vocabularies(n * self.dtype.n_bytes());
+        // The widest layer, from `d` to `4 d`: input and gradient in f32, then the products of the cheaper way.
+        let copies = n * 5 * d * self.f32_copy();
+        let products = if n * 5 * d < 4 * d * d { 3 * n * n } else { 2 * 4 * d * d };
+        start.max(end + copies + products * F32)
+    }
+
+    /// One batch of a validation, forward alone: all logits, and what the wider of the losses takes.
+    pub(crate) fn validation(self, passes: Passes) -> u64 {
+        let (pairs, utility) = (self.texts.held_out, passes.utility * self.texts.held_out_utility);
+        let logits = ((passes.pairs + passes.reference_pairs) * pairs + 2 * utility) * self.dtype.n_bytes();
+        // Of an NLL one tensor in f32 beside the logits in f32; of a KL all of those above but its product.
+        self.vocabularies(logits + (pairs * (F32 + self.f32_copy())).max(utility * 4 * F32))
+    }
+
+    /// Logits of one held-out batch.
+    pub(crate) fn logits(self) -> u64 {
+        self.vocabularies(self.texts.held_out * F32)
+    }
+
+    /// So many vectors of the model's width for each token, and the mask of which token sees which.
+    fn vectors(self, n_tokens: u64, n_each: u64) -> u64 {
+        n_tokens * (n_each * self.shape.n_embd as u64 + self.texts.longest) * self.dtype.n_bytes()
+    }
+
+    /// Tensors over the vocabulary, of so many bytes per entry of it: they outweigh the blocks in small models.
+    fn vocabularies(self, n_bytes: u64) -> u64 {
+        n_bytes * self.shape.vocab_size as u64
+    }
+
+    /// Bytes per number of the f32 copy that half precision needs.
+    fn f32_copy(self) -> u64 {
+        if self.dtype == Dtype::F32 { 0 } else { F32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+
+    const SHAPE: Shape =
+        Shape { family: Family::Gpt2, n_layer: 4, n_embd: 8, n_head: 2, n_positions: 64, vocab_size: 1000 };
+    const TEXTS: Texts =
+        Texts { pairs: 10, utility: 20, held_out: 30, held_out_utility: 40, longest: 0, accumulation: 1 };
+    const NLL: Passes = Passes { pairs: 1, reference_pairs: 0, utility: 0 };
+    const KL: Passes = Passes { pairs: 0, reference_pairs: 0, utility: 1 };
+
+    fn held(dtype: Dtype) -> Held<'static> {
+        Held { shape: &SHAPE, texts: &TEXTS, dtype }
+    }
+
+    #[test]
+    fn a_pass_keeps_vectors_of_its_blocks_and_tensors_of_its_loss() {
+        // Both in bytes, of a token: of a block, and over the vocabulary.
+        let pass = |n: u64, block: u64, logits: u64| n * (4 * block + 1000 * logits);
+        let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
+        // Logits and three tensors on the way back to them.
+        assert_eq!(f32.training(NLL, 0), pass(10, 4 * 8 * 10, 4 + 3 * 4));
+        assert_eq!(bf16.training(NLL, 0), pass(10, 2 * 8 * 10, 4 + 3 * 4), "the loss is taken in f32");
+        // Both models' logits, and five tensors when a KL is summed up.
+        assert_eq!(f32.training(KL, 0), pass(20, 4 * 8 * 10, 2 * 4 + 5 * 4));
+        assert_eq!(bf16.training(KL, 0), pass(20, 2 * 8 * 10, 2 * 2 + 5 * 4));
+        // Blocks that learn keep the inputs of their matrices too.
+        assert_eq!(f32.training(NLL, 4), pass(10, 4 * 8 * 16, 16));
+        assert_eq!(f32.training(NLL, 1) - f32.training(NLL, 0), 10 * 4 * 8 * 6);
+        let masked = Texts { longest: 50, ..TEXTS };
+        let masked = Held { texts: &masked, ..f32 };
+        assert_eq!(masked.training(NLL, 0) - f32.training(NLL, 0), 10 * 50 * 4, "one mask for all blocks");
+    }
+
+    #[test]
+    fn a_whole_loss_holds_every_text_and_one_of_them_goes_backward() {
+        let dpo = Passes { pairs: 2, reference_pairs: 2, utility: 0 };
+        let logits = 10 * 1000 * (2 * 4 + 3 * 4);
+        assert_eq!(held(Dtype::F32).training(dpo, 4), 2 * 10 * 4 * 16 * 8 * 4 + logits);
+        assert_eq!(dpo.terms(), [dpo], "the sigmoid of a difference is no sum");
+        let whole = Passes { pairs: 1, utility: 1, ..NLL };
+        assert_eq!(whole.terms(), [NLL, KL]);
+        let terms = [NLL, KL].map(|term| held(Dtype::F32).training(term, 1));
+        assert!(held(Dtype::F32).training(whole, 1) > terms.into_iter().max().unwrap_or(0));
+        assert_eq!(Passes { pairs: 2, ..NLL }.terms(), [NLL, NLL]);
+    }
+
+    #[test]
+    fn ghost_norms_are_fullest_at_one_end_of_the_way_back() {
+        // Wide logits: when the loss goes backward. In half precision they stand beside their copy.
+        let start = |width: u64, logits: u64| 10 * (4 * 20 * 8 * width + 1000 * logits);
+        assert_eq!(held(Dtype::F32).measuring(10), start(4, 16));
+        assert_eq!(held(Dtype::Bf16).measuring(10), start(2, 18));
+        // Wide blocks: when all output gradients are there, and a norm is taken of the products of ten tokens.
+        let wide = Shape { n_embd: 4096, ..SHAPE };
+        let end = 10 * (4 * 29 * 4096 * 4 + 1000 * 4) + 3 * 10 * 10 * 4;
+        assert_eq!(Held { shape: &wide, ..held(Dtype::F32) }.measuring(10), end);
+    }
+
+    #[test]
+    fn a_validation_keeps_no_activation() {
+        let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
+        assert_eq!(f32.validation(NLL), 30 * 1000 * (4 + 4));
+        assert_eq!(bf16.validation(NLL), 30 * 1000 * (2 + 4 + 4));
+        let whole = Passes { pairs: 1, utility: 1, ..NLL };
+        assert_eq!(f32.validation(whole), 1000 * (30 * 4 + 40 * (2 * 4 + 4 * 4)));
+    }
+}
