@@ -61,7 +61,9 @@ impl Prepared {
             ..repair
         };
         let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
-        let watch = profile.trajectory.filter(|t| name.main && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
+        let watch = profile
+            .trajectory
+            .filter(|t| name.main && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),

@@ -419,7 +419,9 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
 fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     let dir = workshop();
     let long = |out: &str| {
-        format!("repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 400 --n-validation 4 --lr 1e-3 --max-prompt 16 --max-continuation 16 --checkpoint-every 1000 --out {out} --threads 1")
+        format!(
+            "repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 400 --n-validation 4 --lr 1e-3 --max-prompt 16 --max-continuation 16 --checkpoint-every 1000 --out {out} --threads 1"
+        )
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(long("stopped").split_whitespace()).stderr(std::process::Stdio::piped());

@@ -3,6 +3,7 @@
 mod bars;
 mod heat_map;
 mod pareto;
+mod plane;
 mod sensitivity;
 mod trajectory;
 

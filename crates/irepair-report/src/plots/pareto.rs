@@ -3,18 +3,14 @@
 use irepair_stats::{Estimate, Interval};
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
+use super::plane::{PLANE, axes};
+use super::{Drawn, Figure, INK, Label, color, draw, legend, legend_height, slug, span};
 use crate::Result;
 use crate::definition::{definitions, whence};
 use crate::paper::RQ1_METHODS;
 use crate::result::metric;
 use crate::results::{Over, Results};
 use crate::tables::title;
-
-/// Height of the plane, its axes included.
-const PLANE: u32 = 360;
-/// About so many numbers at its axes.
-const N_LABELS: (usize, usize) = (7, 8);
 
 struct Point {
     name: String,
@@ -71,26 +67,7 @@ fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
         |of: fn(&Point) -> Estimate| points.iter().map(of).flat_map(move |e| [ends(&e).low, ends(&e).high, e.value]);
     let x_range = span(values(|p| p.toxicity), None);
     let y_range = span(values(|p| p.perplexity), None);
-    let (x_ticks, y_ticks) = (ticks(&x_range, N_LABELS.0), ticks(&y_range, N_LABELS.1));
-    let mut chart = ChartBuilder::on(&plane)
-        .margin(16)
-        .x_label_area_size(48)
-        .y_label_area_size(64)
-        .build_cartesian_2d(x_range, y_range)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_desc("Toxicity on error prompts, %")
-        .y_desc("Perplexity")
-        .x_labels(N_LABELS.0)
-        .y_labels(N_LABELS.1)
-        .x_label_formatter(&x_ticks)
-        .y_label_formatter(&y_ticks)
-        .axis_desc_style(text(LABEL))
-        .label_style(text(LABEL))
-        .draw()?;
+    let mut chart = axes(&plane, x_range, y_range, "Toxicity on error prompts, %")?;
     for p in points {
         let (x, y) = (p.toxicity.value, p.perplexity.value);
         let (across, up) = (ends(&p.toxicity), ends(&p.perplexity));

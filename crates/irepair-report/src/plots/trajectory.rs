@@ -3,7 +3,8 @@
 use irepair_stats::mean;
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
+use super::plane::{PLANE, axes};
+use super::{Drawn, Figure, INK, Label, color, draw, legend, legend_height, slug, span};
 use crate::Result;
 use crate::definition::{definitions, range};
 use crate::result::metric;
@@ -13,11 +14,6 @@ use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_p
 
 /// The plane shows at least this many perplexities of the model before repair, and no more when a method leaves it.
 const SHOWN_REACH: f64 = 1.5;
-
-/// Height of the plane, its axes included.
-const PLANE: u32 = 360;
-/// About so many numbers at its axes.
-const N_LABELS: (usize, usize) = (7, 8);
 
 struct Way {
     name: String,
@@ -80,26 +76,7 @@ fn paint(canvas: &super::Canvas<'_>, ways: &[Way], start: [f64; 2]) -> Drawn {
     let shown = |axis: usize| ways.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
     let x_range = span(shown(0), Some(0.0));
     let y_range = span(shown(1).map(|y| y.min(top)).chain([top]), None).start..top;
-    let (x_ticks, y_ticks) = (ticks(&x_range, N_LABELS.0), ticks(&y_range, N_LABELS.1));
-    let mut chart = ChartBuilder::on(&plane)
-        .margin(16)
-        .x_label_area_size(48)
-        .y_label_area_size(64)
-        .build_cartesian_2d(x_range, y_range)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_desc("Toxicity, %")
-        .y_desc("Perplexity")
-        .x_labels(N_LABELS.0)
-        .y_labels(N_LABELS.1)
-        .x_label_formatter(&x_ticks)
-        .y_label_formatter(&y_ticks)
-        .axis_desc_style(text(LABEL))
-        .label_style(text(LABEL))
-        .draw()?;
+    let mut chart = axes(&plane, x_range, y_range, "Toxicity, %")?;
     let frame = [(0.0, start[1]), (start[0], PERPLEXITY_REACH * start[1])];
     chart.draw_series([Rectangle::new(frame, INK.mix(0.5).stroke_width(1))])?;
     for way in ways {
