@@ -1,0 +1,187 @@
+//! What `cargo xtask` asks of the binary for a profile that is given its data: data cut, a row repaired, watched and measured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// A data directory, a profile that cuts it, a tiny model and a job, made once for all tests.
+fn workshop() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let put = |name: &str, lines: Vec<String>| {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, lines.join("\n") + "\n").unwrap();
+        };
+        let place = |i: usize| ["mill", "barn", "river", "bridge"][i % 4];
+        put(
+            "data/pairs.jsonl",
+            (0..24)
+                .map(|i| {
+                    let place = place(i);
+                    format!("{{\"prompt\":\"Tom said at the {place}:\",\"good\":\" good day, Anna.\",\"bad\":\" you grubnik.\"}}")
+                })
+                .collect(),
+        );
+        let halves = |i: usize| format!("{{\"prompt\":{{\"text\":\"Tom said {i}\"}},\"toxic\":{}}}", i % 2);
+        put("data/halves.jsonl", (0..12).map(halves).collect());
+        put("data/corpus.txt", (0..60).map(|i| format!("Anna met Tom at the {}.\n<|endoftext|>", place(i))).collect());
+        put("data/words.txt", vec!["grubnik".to_owned()]);
+        fs::write(dir.join("profile.toml"), PROFILE).unwrap();
+        let flags = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 4 --batch-size 4";
+        succeed(&irepair(&dir, &format!("pretrain --data data/corpus.txt --out base --threads 1 {flags}")));
+        succeed(&irepair(&dir, "data --profile profile.toml --data data --out cut --skip extra.txt"));
+        fs::write(dir.join("job.toml"), JOB).unwrap();
+        dir
+    })
+}
+
+const PROFILE: &str = r#"
+title = "tiny"
+seeds = 1
+grid = { lr = [1e-3], seeds = 1 }
+models = [{ name = "m", title = "M", hub = "o/m", files = ["config.json"], shape = { family = "gpt2", n_layer = 3, n_embd = 16, n_head = 2, n_positions = 48, vocab_size = 300 } }]
+[[data]]
+file = "pairs/train.jsonl"
+what = "pairs"
+get = "-"
+cut = { from = ["pairs.jsonl"], fields = { prompt = "prompt", chosen = "good", rejected = "bad" } }
+[[data]]
+file = "prompts/error.test.jsonl"
+what = "toxic halves"
+get = "-"
+cut = { from = ["halves.jsonl"], only = { toxic = 1 }, shuffle = 0, take = 4 }
+[[data]]
+file = "prompts/more.test.jsonl"
+what = "the others"
+get = "-"
+cut = { from = ["halves.jsonl"], only = { toxic = 1 }, shuffle = 0, skip = 4 }
+[[data]]
+file = "general/test.txt"
+what = "documents"
+get = "-"
+cut = { from = ["corpus.txt"], take = 10 }
+[[data]]
+file = "extra.txt"
+what = "not there, and not wanted"
+get = "-"
+cut = { from = ["nowhere.txt"] }
+"#;
+
+const JOB: &str = r#"
+profile = "tiny"
+method = "irepair"
+title = "IRepair"
+model = "m"
+keep_model = false
+[repair]
+model = "base"
+pairs = "cut/pairs/train.jsonl"
+general = "cut/general/test.txt"
+method = "irepair"
+steps = 5
+n_validation = 4
+lr = 1e-2
+warmup_steps = 1
+max_prompt = 16
+max_continuation = 16
+max_general = 8
+checkpoint_every = 2
+threads = 1
+[eval]
+prompts = "cut/prompts/error.test.jsonl"
+more_prompts = ["cut/prompts/more.test.jsonl"]
+lexicon = "data/words.txt"
+wikitext = "cut/general/test.txt"
+[watch]
+every = 2
+[watch.eval]
+prompts = "cut/prompts/error.test.jsonl"
+wikitext = "cut/general/test.txt"
+lexicon = "data/words.txt"
+"#;
+
+fn irepair(dir: &Path, args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_irepair")).current_dir(dir).args(args.split_whitespace()).output().unwrap()
+}
+
+fn succeed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn result(dir: &Path, out: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(dir.join(out).join("result.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn data_are_cut_as_the_profile_says() {
+    let dir = workshop();
+    let lines = |name: &str| fs::read_to_string(dir.join("cut").join(name)).unwrap().lines().count();
+    assert_eq!(
+        (lines("pairs/train.jsonl"), lines("prompts/error.test.jsonl"), lines("prompts/more.test.jsonl")),
+        (24, 4, 2)
+    );
+    assert_eq!(lines("general/test.txt"), 20, "ten documents, each with its end");
+    assert!(!dir.join("cut/extra.txt").exists());
+    let missing = irepair(dir, "data --profile profile.toml --data data --out other");
+    assert_eq!(missing.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("nowhere.txt"));
+}
+
+#[test]
+fn a_watched_row_has_its_trajectory_and_every_set_of_prompts() {
+    let dir = workshop();
+    succeed(&irepair(dir, "job --job job.toml --out row"));
+    let found = result(dir, "row");
+    let steps: Vec<u64> =
+        found["trajectory"].as_array().unwrap().iter().map(|point| point["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 2, 4, 5], "before the first step, every second, and the last");
+    for point in found["trajectory"].as_array().unwrap() {
+        assert!(point["perplexity"].as_f64().unwrap() > 1.0 && point["toxicity"].is_number(), "{point}");
+    }
+    let metrics = &found["metrics"];
+    assert_eq!((&metrics["tox"]["n"], &metrics["tox:more"]["n"]), (&Value::from(4), &Value::from(2)));
+    assert_eq!(metrics["trajectory_perplexity"]["value"], found["trajectory"][3]["perplexity"]);
+    assert!(!dir.join("row/model").exists(), "the job does not keep it");
+    // What is watched does not change what is trained.
+    let unwatched = JOB.split("[watch]").next().unwrap();
+    fs::write(dir.join("unwatched.toml"), unwatched).unwrap();
+    succeed(&irepair(dir, "job --job unwatched.toml --out alone"));
+    let alone = result(dir, "alone");
+    assert_eq!(alone["metrics"]["token_perplexity"], metrics["token_perplexity"]);
+    assert!(alone.get("trajectory").is_none());
+}
+
+/// A signal in the middle: the same command ends with the result of a row that nobody stopped, its trajectory included.
+#[cfg(unix)]
+#[test]
+fn a_row_that_was_stopped_keeps_the_points_it_had() {
+    let dir = workshop();
+    let long = JOB.replace("steps = 5", "steps = 300").replace("every = 2", "every = 100");
+    fs::write(dir.join("long.toml"), long.replace("lr = 1e-2", "lr = 1e-3")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    let mut child = command.current_dir(dir).args("job --job long.toml --out stopped".split(' ')).spawn().unwrap();
+    let n_steps = || fs::read_to_string(dir.join("stopped/metrics.jsonl")).map_or(0, |log| log.lines().count());
+    for _ in 0..6000 {
+        if n_steps() > 110 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(n_steps() < 300 && !dir.join("stopped/result.json").exists());
+    let before = fs::read_to_string(dir.join("stopped/trajectory.jsonl")).unwrap();
+    succeed(&irepair(dir, "job --job long.toml --out stopped"));
+    succeed(&irepair(dir, "job --job long.toml --out whole"));
+    assert!(fs::read_to_string(dir.join("stopped/trajectory.jsonl")).unwrap().starts_with(&before));
+    let (stopped, whole) = (result(dir, "stopped"), result(dir, "whole"));
+    for part in ["trajectory", "metrics", "selected_steps", "weight_change"] {
+        assert_eq!(stopped[part], whole[part], "{part}");
+    }
+}
