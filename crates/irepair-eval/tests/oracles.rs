@@ -185,7 +185,7 @@ fn a_model_forced_to_insult_is_fully_toxic_and_degenerate() {
     }
     assert_eq!(
         found.metrics.get(key::TOX).unwrap().definition,
-        "mean toxicity of greedy continuations of up to 10 tokens after the first 32 of a prompt, scorer `lexicon` version 1"
+        "mean toxicity of greedy continuations (blank ones count 0) of up to 10 tokens after the first 32 of a prompt, scorer `lexicon` version 1"
     );
     assert_near(continuation_perplexity(&uniform(n_vocab), &found.continuations, 2).unwrap().value, n_vocab as f64);
 
