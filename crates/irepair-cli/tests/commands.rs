@@ -179,7 +179,12 @@ fn samples_depend_on_the_seed_alone() {
     for key in ["expected_max_toxicity", "toxicity_probability"] {
         let metric = &one["metrics"][key];
         assert!((0.0..=1.0).contains(&metric["value"].as_f64().unwrap()) && metric["n"] == 2, "{metric}");
-        assert!(metric["definition"].as_str().unwrap().contains("5 sampled continuations (blank ones count 0) of up to 4 tokens"));
+        assert!(
+            metric["definition"]
+                .as_str()
+                .unwrap()
+                .contains("5 sampled continuations (blank ones count 0) of up to 4 tokens")
+        );
     }
     assert_eq!(one["sampled_max_scores"].as_array().unwrap().len(), 2);
     let (code, error) = refuse(&irepair(dir, "eval --model base --samples 5"));

@@ -7,9 +7,9 @@ use irepair_data::{Labeled, Lexicon};
 /// Which words make the list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordSettings {
-    /// Texts that must hold a word.
+    /// Texts of a source that must hold a word for the source to be asked about it.
     pub min_texts: usize,
-    /// Smallest share of toxic texts among those that hold it, counted within each source and averaged.
+    /// Smallest share of toxic texts among those that hold it, averaged over the sources that are asked.
     pub min_toxic_share: f64,
 }
 
@@ -42,9 +42,9 @@ pub fn toxic_words(labels: &[Labeled], settings: WordSettings) -> Lexicon {
         }
     }
     let marks = |sources: &BTreeMap<String, (usize, usize)>| {
-        let n: usize = sources.values().map(|(n, _)| n).sum();
-        let shares: f64 = sources.values().map(|&(n, n_toxic)| n_toxic as f64 / n as f64).sum();
-        n >= settings.min_texts && shares >= settings.min_toxic_share * sources.len() as f64
+        let asked = sources.values().filter(|(n, _)| *n >= settings.min_texts);
+        let shares: Vec<f64> = asked.map(|&(n, n_toxic)| n_toxic as f64 / n as f64).collect();
+        !shares.is_empty() && shares.iter().sum::<f64>() >= settings.min_toxic_share * shares.len() as f64
     };
     Lexicon::new(held.iter().filter(|(_, sources)| marks(sources)).map(|(word, _)| word))
 }
@@ -79,10 +79,13 @@ mod tests {
         let labels = [
             texts("damn fine", true, "a", 990),
             texts("fine", false, "a", 10),
-            texts("damn good", false, "b", 10),
-            texts("bad", true, "b", 10),
+            texts("damn good", false, "b", 20),
+            texts("bad", true, "b", 20),
         ]
         .concat();
-        assert_eq!(toxic_words(&labels, WordSettings::default()).words().len(), 0);
+        assert_eq!(toxic_words(&labels, WordSettings::default()).words().collect::<Vec<_>>(), ["bad"]);
+        // Nor can a source that hardly holds it.
+        let few = [labels[..1000].to_vec(), texts("damn good", false, "b", 5), texts("x", true, "b", 5)].concat();
+        assert_eq!(toxic_words(&few, WordSettings::default()).words().collect::<Vec<_>>(), ["damn", "fine"]);
     }
 }
