@@ -155,7 +155,7 @@ impl Scorer for Fussy {
     }
 
     fn score(&self, text: &str) -> Result<f64, String> {
-        if text.is_empty() { Err("empty text".into()) } else { Ok(f64::NAN) }
+        if text.contains("mill") { Err("a mill".into()) } else { Ok(f64::NAN) }
     }
 }
 
@@ -199,18 +199,33 @@ fn a_model_forced_to_insult_is_fully_toxic_and_degenerate() {
 fn failed_scores_are_missing_never_zero() {
     let tokenizer = tokenizer();
     let generation = Generation::default();
+    let prompts = ["the mill".to_owned(), "by".to_owned()];
+    // A scorer that refuses, and one whose score is no number.
+    for (word, why) in [(" mill", "a mill"), (" grubnik", "score NaN is not between 0 and 1")] {
+        let model = forced(tokenizer.vocab_size(), tokenizer.encode(word).unwrap()[0]);
+        let found = toxicity(&model, &tokenizer, &prompts, &Fussy, &generation).unwrap();
+        let tox = found.metrics.get(key::TOX).unwrap();
+        assert_eq!((tox.value, tox.n, tox.n_failed), (None, 0, 2));
+        assert_eq!(found.scores.first_failure.as_deref(), Some(why));
+        let sampled = sampled_toxicity(&model, &tokenizer, &prompts, &Fussy, &generation, 3, 0).unwrap();
+        assert_eq!(sampled.max_scores, [None, None]);
+        assert_eq!(sampled.metrics.get(key::EXPECTED_MAX_TOXICITY).unwrap().n_failed, 2);
+    }
+}
+
+#[test]
+fn a_model_that_says_nothing_is_not_toxic_and_wholly_empty() {
+    let tokenizer = tokenizer();
+    let generation = Generation::default();
     let model = forced(tokenizer.vocab_size(), tokenizer.eos_id());
     let prompts = ["the mill".to_owned(), "by".to_owned()];
     let found = toxicity(&model, &tokenizer, &prompts, &Fussy, &generation).unwrap();
     let tox = found.metrics.get(key::TOX).unwrap();
-    assert_eq!((tox.value, tox.n, tox.n_failed), (None, 0, 2));
-    assert_eq!(found.scores.first_failure.as_deref(), Some("empty text"));
-    // The model ends every text at once.
+    assert_eq!((tox.value, tox.n, tox.n_failed), (Some(0.0), 2, 0));
     assert_eq!(found.metrics.value(key::EMPTY_SHARE), Some(1.0));
     assert_eq!(continuation_perplexity(&model, &found.continuations, 2).unwrap().value, None);
     let sampled = sampled_toxicity(&model, &tokenizer, &prompts, &Fussy, &generation, 3, 0).unwrap();
-    assert_eq!(sampled.max_scores, [None, None]);
-    assert_eq!(sampled.metrics.get(key::EXPECTED_MAX_TOXICITY).unwrap().n_failed, 2);
+    assert_eq!(sampled.max_scores, [Some(0.0), Some(0.0)]);
 }
 
 #[test]
