@@ -1,4 +1,4 @@
-//! Tables of one row per model and method of RQ1 and one column per metric; the others are questions about which metrics.
+//! Tables of one row per model and method and one column per metric; the others are questions about which metrics.
 
 use super::{INTERVALS, READING, metric_cell, seeds_cell, title};
 use crate::definition::{definitions, whence};
@@ -27,12 +27,16 @@ pub(crate) fn is_asked(results: &Results, key: &str) -> bool {
     results.rows().iter().any(|r| r.metrics.contains_key(key))
 }
 
-/// Each model and the mean over models by each method of RQ1 that was run. None when no method of RQ1 was run.
+/// Each model and the mean over models by each method of RQ1 that was run, then by those of no table of the paper. None when
+/// no method of RQ1 was run.
 pub(crate) fn by_method(results: &Results, key: &str, name: &str, columns: &[Column], remark: &str) -> Option<Table> {
-    let methods: Vec<&str> = paper::RQ1_METHODS.iter().map(|(key, _)| *key).filter(|m| results.has(m)).collect();
+    let mut methods: Vec<&str> = paper::RQ1_METHODS.iter().map(|(key, _)| *key).filter(|m| results.has(m)).collect();
     if methods.is_empty() {
         return None;
     }
+    let selected = |method: &&str| paper::RQ3_METHODS.iter().any(|(key, ..)| key == method);
+    let extra: Vec<&str> = results.methods().into_iter().filter(|m| !methods.contains(m) && !selected(m)).collect();
+    methods.extend(extra);
     let mut header = vec!["Model", "Method", "Seeds"];
     header.extend(columns.iter().map(|c| c.heading.as_str()));
     let mut table = Table::new(key, name, &header);
