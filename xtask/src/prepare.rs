@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{
-    BaseModel, CORPUS, Dtype, Experiment, Options, ProfileScorer, SCORER_LABELS, ScorerKind, to_toml,
+    BaseModel, CORPUS, Dtype, Experiment, Options, ProfileScorer, SCORER_LABELS, ScorerKind, stored, to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
@@ -198,8 +198,7 @@ impl Prepared {
         for file in wanted {
             inputs = inputs.text(&format!("{} {:?}", file.file, file.cut));
             for source in file.sources() {
-                let (plain, zipped) = (dir.join(source), dir.join(format!("{source}.gz")));
-                let path = if plain.is_file() { plain } else { zipped };
+                let path = stored(dir, source);
                 inputs = if path.is_file() { inputs.file(&path)? } else { inputs.text("none") };
             }
         }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, CORPUS, DataFile, Profile};
+use irepair_config::{BaseModel, CORPUS, DataFile, Profile, stored};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::stop::Stop;
@@ -295,8 +295,7 @@ const NO_DIRECTORY: &str = "no data directory: give --data DATA, or set IREPAIR_
 /// The files another file is cut from.
 fn look_for_cut(file: &DataFile, dir: Option<&Path>, root: PathBuf) -> (PathBuf, Item) {
     let lack = |name: &&str| {
-        let (plain, zipped) = (root.join(name), root.join(format!("{name}.gz")));
-        let found = trouble(&plain).filter(|_| trouble(&zipped).is_some())?;
+        let found = trouble(&stored(&root, name))?;
         Some(format!("{name} {found}"))
     };
     let item = Item {

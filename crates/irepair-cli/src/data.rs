@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::{Cut, Profile, from_toml};
+use irepair_config::{Cut, Profile, from_toml, stored};
 use irepair_data::{Selection, cut};
 
 use crate::progress;
@@ -24,12 +24,6 @@ pub(crate) fn command(profile: &Path, data: &Path, out: &Path, skip: &[String]) 
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-/// A file of the data directory, or the same with `.gz` behind its name.
-fn stored(data: &Path, name: &str) -> PathBuf {
-    let (plain, zipped) = (data.join(name), data.join(format!("{name}.gz")));
-    if !plain.is_file() && zipped.is_file() { zipped } else { plain }
 }
 
 fn selection(how: &Cut) -> anyhow::Result<Selection> {

@@ -4,8 +4,7 @@ use std::process::exit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a shell expects of a process ended by SIGINT.
-const EXIT: i32 = 130;
+use irepair_core::ExitKind;
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -19,7 +18,7 @@ impl Listening {
         INSTALL.call_once(|| {
             let heard = || {
                 if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-                    exit(EXIT);
+                    exit(ExitKind::Interrupted as i32);
                 }
                 tracing::info!("finishing the step; once more to stop at once");
             };

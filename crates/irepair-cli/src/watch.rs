@@ -47,8 +47,8 @@ impl<'a> Watcher<'a> {
         let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity });
         self.last = measured.metrics;
-        let lines: Result<String, _> = self.points.iter().map(|p| Ok(serde_json::to_string(p)? + "\n")).collect();
-        write_atomic(&self.path, lines.map_err(|e: serde_json::Error| anyhow::anyhow!(e))?.as_bytes())?;
+        let lines = self.points.iter().map(|point| Ok(serde_json::to_string(point)? + "\n"));
+        write_atomic(&self.path, lines.collect::<anyhow::Result<String>>()?.as_bytes())?;
         Ok(())
     }
 

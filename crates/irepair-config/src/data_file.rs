@@ -1,7 +1,7 @@
 //! The data of profiles that do not make their own: which files, and which records of them.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,12 @@ pub struct Cut {
     /// Fields of the records that are kept, by the names they get: `rejected = "rejected_matched"`. Without it, all as they are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
+}
+
+/// A file of the data directory, or the same with `.gz` behind its name where only that is there.
+pub fn stored(dir: &Path, name: &str) -> PathBuf {
+    let (plain, zipped) = (dir.join(name), dir.join(format!("{name}.gz")));
+    if !plain.is_file() && zipped.is_file() { zipped } else { plain }
 }
 
 impl DataFile {

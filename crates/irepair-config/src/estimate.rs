@@ -254,6 +254,7 @@ fn head(shape: &Shape) -> f64 {
 mod tests {
     use super::*;
     use crate::Family;
+    use crate::shape::tests::shape;
     use irepair_core::SliceSize;
 
     const SHAPE: Shape =
@@ -310,14 +311,6 @@ mod tests {
         // The widest of one batch and of two.
         const SHORT: Texts = Texts { pairs: 116, held_out: 304, longest: 102, ..FULL };
         const SHORT_2: Texts = Texts { pairs: 156, ..SHORT };
-        let shape = |family, n_layer, n_embd, n_head, n_positions| Shape {
-            family,
-            n_layer,
-            n_embd,
-            n_head,
-            n_positions,
-            vocab_size: 50_257,
-        };
         let small = shape(Family::Gpt2, 12, 768, 12, 1024);
         let large = shape(Family::Gpt2, 36, 1280, 20, 1024);
         let xl = shape(Family::Gpt2, 48, 1600, 25, 1024);

@@ -39,7 +39,7 @@ mod scorer;
 mod shape;
 
 pub use base_model::{BaseModel, Precondition};
-pub use data_file::{Cut, DataFile};
+pub use data_file::{Cut, DataFile, stored};
 pub use error::{Error, Result};
 pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
 pub use eval::{EvalOptions, GenerateOptions};

@@ -76,20 +76,17 @@ impl Dtype {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A model of GPT-2's vocabulary.
+    pub(crate) fn shape(family: Family, n_layer: usize, n_embd: usize, n_head: usize, n_positions: usize) -> Shape {
+        Shape { family, n_layer, n_embd, n_head, n_positions, vocab_size: 50_257 }
+    }
 
     /// The three models of METHOD §1, whose weights are known.
     #[test]
     fn the_papers_models_have_the_weights_of_method_1() {
-        let shape = |family, n_layer, n_embd, n_head, n_positions| Shape {
-            family,
-            n_layer,
-            n_embd,
-            n_head,
-            n_positions,
-            vocab_size: 50_257,
-        };
         let large = shape(Family::Gpt2, 36, 1280, 20, 1024);
         assert_eq!((large.block_weights(), large.n_weights()), (19_677_440, 774_030_080));
         let xl = shape(Family::Gpt2, 48, 1600, 25, 1024);

@@ -15,7 +15,7 @@ pub enum ExitKind {
     Data = 4,
     /// A result outside its tolerance: a diverged run, a failed precondition.
     Outcome = 5,
-    /// A signal asked to stop.
+    /// A signal asked to stop; what a shell expects after SIGINT.
     Interrupted = 130,
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::draw::without_replacement;
-use crate::read::{END_OF_TEXT, Lines, Record, is_jsonl, not_empty, read_records};
+use crate::read::{Documents, END_OF_TEXT, Lines, Record, is_jsonl, not_empty, read_records};
 use crate::write::{write_jsonl, write_lines};
-use crate::{Result, read_texts, write_texts};
+use crate::{Result, write_texts};
 
 /// Which records, in the order it is applied.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,28 +39,23 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
             let kept = read_records(source, "records", |record| keep(record, selection))?;
             records.extend(kept.into_iter().flatten());
         }
-        let records = selection.slice(not_empty(records, out, "records")?);
-        let n = not_empty(records, out, "records")?;
-        write_jsonl(out, &n)?;
-        return Ok(n.len());
+        let records = not_empty(selection.slice(records), out, "records")?;
+        write_jsonl(out, &records)?;
+        return Ok(records.len());
     }
-    let mut lines = Vec::new();
-    for source in sources {
-        for line in Lines::open(source)? {
-            lines.push(line?.1);
-        }
-    }
-    if lines.iter().any(|line| line.trim_end() == END_OF_TEXT) {
-        drop(lines);
-        let mut texts = Vec::new();
-        for source in sources {
-            texts.extend(read_texts(source)?);
-        }
-        let texts = not_empty(selection.slice(texts), out, "documents")?;
+    let read = |source: &PathBuf| Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>();
+    let sources: Vec<Vec<String>> = sources.iter().map(read).collect::<Result<_>>()?;
+    if sources.iter().flatten().any(|line| line.trim_end() == END_OF_TEXT) {
+        let documents = |lines: Vec<String>| {
+            let mut documents = Documents::default();
+            lines.into_iter().for_each(|line| documents.push(line));
+            documents.finish()
+        };
+        let texts = not_empty(selection.slice(sources.into_iter().flat_map(documents).collect()), out, "documents")?;
         write_texts(out, &texts)?;
         return Ok(texts.len());
     }
-    let lines = not_empty(selection.slice(lines), out, "lines")?;
+    let lines = not_empty(selection.slice(sources.into_iter().flatten().collect()), out, "lines")?;
     write_lines(out, &lines)?;
     Ok(lines.len())
 }
