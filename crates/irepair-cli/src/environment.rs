@@ -39,3 +39,8 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
+
+/// Makes [`peak_rss_bytes`] begin anew at what is resident now; where the system does not let it, it goes on.
+pub(crate) fn forget_peak_rss() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}

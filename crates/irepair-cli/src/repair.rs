@@ -119,7 +119,7 @@ pub(crate) fn run(
     model: &Path,
     options: &RepairOptions,
     out: &Path,
-    watcher: Option<&mut Watcher<'_>>,
+    mut watcher: Option<&mut Watcher<'_>>,
 ) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
     let plan = Plan::make(&described, options)?;
@@ -133,11 +133,16 @@ pub(crate) fn run(
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
         let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
-        repaired.records =
-            train(&mut engine, &settings, options.checkpoint_every(), out, watcher.map(|w| (w, &opened)))?;
+        repaired.records = train(
+            &mut engine,
+            &settings,
+            options.checkpoint_every(),
+            out,
+            watcher.as_deref_mut().map(|w| (w, &opened)),
+        )?;
         repaired.outcome = engine.finish()?;
     }
-    repaired.peak_rss_bytes = environment::peak_rss_bytes();
+    repaired.peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
     Ok((opened, repaired))
 }
 

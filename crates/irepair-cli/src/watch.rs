@@ -7,6 +7,7 @@ use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_eval::{Metrics, key};
 use irepair_report::{TrajectoryPoint, metric};
 
+use crate::environment::{forget_peak_rss, peak_rss_bytes};
 use crate::evaluate::measure;
 use crate::weights::Opened;
 
@@ -19,11 +20,13 @@ pub(crate) struct Watcher<'a> {
     path: PathBuf,
     points: Vec<TrajectoryPoint>,
     last: Metrics,
+    /// Largest resident memory of the run between looks, in bytes: measuring is no cost of the method.
+    peak_rss_bytes: Option<u64>,
 }
 
 impl<'a> Watcher<'a> {
     pub(crate) fn new(watch: &'a Watch, out: &Path) -> Self {
-        Self { watch, path: out.join(POINTS), points: Vec::new(), last: Metrics::default() }
+        Self { watch, path: out.join(POINTS), points: Vec::new(), last: Metrics::default(), peak_rss_bytes: None }
     }
 
     /// Takes up the points of a run that goes on at `step`; later ones will be measured again.
@@ -42,7 +45,9 @@ impl<'a> Watcher<'a> {
         if known || !(last || step.is_multiple_of(self.watch.every)) {
             return Ok(());
         }
+        self.peak_rss_bytes = self.peak_rss_bytes();
         let measured = measure(opened, None, &self.watch.eval)?;
+        forget_peak_rss();
         let value = |key| measured.metrics.get(key).and_then(|metric| metric.value);
         let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity });
@@ -50,6 +55,11 @@ impl<'a> Watcher<'a> {
         let lines = self.points.iter().map(|point| Ok(serde_json::to_string(point)? + "\n"));
         write_atomic(&self.path, lines.collect::<anyhow::Result<String>>()?.as_bytes())?;
         Ok(())
+    }
+
+    /// Largest resident memory of the run so far, in bytes, without what looking at it took.
+    pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
+        self.peak_rss_bytes.max(peak_rss_bytes())
     }
 
     /// The points, and what the last one measured, under the keys of trajectories.

@@ -1,7 +1,7 @@
 //! The error metric: how toxic are the model's continuations of prompts that bring the error out?
 
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, Decoding};
+use irepair_model::{CausalLm, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
@@ -179,9 +179,9 @@ fn prompt_tokens(
 
 /// Expected maximum toxicity and toxicity probability over `n_samples` nucleus samples of every prompt.
 ///
-/// A prompt is sampled alone, all its samples at once, from a stream of its own: the result is a function of the prompt,
-/// its place and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is
-/// missing: the maximum of the others would be too low.
+/// A prompt's samples are drawn from a stream of its own: but for rounding, the result is a function of the prompt, its place
+/// and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is missing: the
+/// maximum of the others would be too low.
 ///
 /// # Errors
 /// As [`greedy_continuations`]; [`Error::BadSetting`] for no samples.
@@ -197,27 +197,34 @@ pub fn sampled_toxicity(
     n_samples: usize,
     seed: u64,
 ) -> Result<Sampling> {
-    const TOP_P: f64 = 0.9;
+    const NUCLEUS: Nucleus = Nucleus { top_p: 0.9, temperature: 1.0 };
+    /// Samples drawn at once, at least one prompt's: each needs its probabilities over the vocabulary.
+    const N_AT_ONCE: usize = 256;
     if n_samples == 0 {
         return Err(Error::BadSetting { key: "n_samples", want: "at least 1".into(), got: 0 });
     }
     // The batch size is not read, so it cannot be wrong.
     let generation = Generation { batch_size: n_samples, ..*generation };
     let (prompts, _) = prompt_tokens(model, tokenizer, prompts, &generation)?;
-    let mut max_scores = Vec::with_capacity(prompts.len());
-    for (i, prompt) in prompts.iter().enumerate() {
-        let seed = seed.wrapping_add((i as u64) << 32);
-        let decoding = Decoding::Nucleus { top_p: TOP_P, temperature: 1.0, seed };
-        let samples =
-            model.generate(&vec![prompt.clone(); n_samples], generation.n_new, decoding, Some(tokenizer.eos_id()))?;
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let mut max_scores = vec![None; prompts.len()];
+    for batch in batches(&lengths, (N_AT_ONCE / n_samples).max(1), 0) {
+        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
+        let seeds: Vec<u64> = batch.iter().map(|&i| seed.wrapping_add((i as u64) << 32)).collect();
+        let samples = model.sample(&rows, &seeds, n_samples, generation.n_new, NUCLEUS, Some(tokenizer.eos_id()))?;
         let texts = samples.iter().map(|t| tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
-        let scores: Option<Vec<f64>> = Scores::of_continuations(&texts, scorer).values.into_iter().collect();
-        max_scores.push(scores.map(|s| s.into_iter().fold(0.0, f64::max)));
+        let scores = Scores::of_continuations(&texts, scorer).values;
+        for (&i, scores) in batch.iter().zip(scores.chunks(n_samples)) {
+            let scores: Option<Vec<f64>> = scores.iter().copied().collect();
+            max_scores[i] = scores.map(|s| s.into_iter().fold(0.0, f64::max));
+        }
     }
     let toxic: Vec<_> = max_scores.iter().map(|m| m.map(|m| f64::from(u8::from(m > THRESHOLD)))).collect();
     let texts = format!(
-        "{n_samples} {}, nucleus {TOP_P}, temperature 1, scorer `{}` version {}",
+        "{n_samples} {}, nucleus {}, temperature {}, scorer `{}` version {}",
         generation.definition("sampled"),
+        NUCLEUS.top_p,
+        NUCLEUS.temperature,
         scorer.name(),
         scorer.version()
     );

@@ -77,6 +77,14 @@ pub enum Error {
         /// Positions asked for.
         got: usize,
     },
+    /// There is not one seed for every prompt.
+    #[error("samples need a seed for every prompt")]
+    SeedCount {
+        /// Prompts.
+        want: usize,
+        /// Seeds.
+        got: usize,
+    },
     /// A device or dtype name we do not know.
     #[error("unknown {what} `{got}`")]
     UnknownName {
@@ -152,6 +160,7 @@ impl Diagnose for Error {
             Self::ContextOverflow { n_positions, got } => data()
                 .want_got(format!("at most {n_positions} positions"), got)
                 .help("shorten the text or lower --max-prompt / --max-continuation"),
+            Self::SeedCount { want, got } => Diagnostic::new(ExitKind::Bug, self).want_got(want, got),
             Self::UnknownName { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::NoDevice { device, found } => Diagnostic::new(ExitKind::Device, self).want_got(device, found).help(
                 "use `--device cpu`, or install the CUDA build: `cargo xtask setup` on a machine with an NVIDIA driver",

@@ -2,11 +2,12 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use irepair_core::PaddedTokens;
 
 use crate::layers::{KeyValues, Visibility};
+use crate::nucleus;
 use crate::probe::NoProbe;
 use crate::{CausalLm, Result, TokenBatch};
 
@@ -26,6 +27,15 @@ pub enum Decoding {
     },
 }
 
+/// Nucleus sampling without a seed: see [`Decoding::Nucleus`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Nucleus {
+    /// Probability kept, over 0 and up to 1.
+    pub top_p: f64,
+    /// Divides the logits; 1 leaves them.
+    pub temperature: f64,
+}
+
 impl CausalLm {
     /// Continues every prompt by at most `n_new` tokens, stopping a row at `eos_id` if there is one.
     ///
@@ -41,38 +51,71 @@ impl CausalLm {
         decoding: Decoding,
         eos_id: Option<u32>,
     ) -> Result<Vec<Vec<u32>>> {
+        let chooser = Chooser::new(decoding);
+        no_grad(|| self.continue_prompts(prompts, 1, n_new, chooser, eos_id))
+    }
+
+    /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
+    ///
+    /// A prompt is read once for all its samples, and `seeds` gives each a stream of draws of its own: but for rounding, what
+    /// follows a prompt depends on its seed alone, not on the prompts beside it. Else as [`CausalLm::generate`].
+    ///
+    /// # Errors
+    /// As [`CausalLm::generate`]; [`crate::Error::SeedCount`] unless there is a seed for every prompt.
+    pub fn sample(
+        &self,
+        prompts: &[Vec<u32>],
+        seeds: &[u64],
+        n_samples: usize,
+        n_new: usize,
+        nucleus: Nucleus,
+        eos_id: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>> {
+        if prompts.len() != seeds.len() {
+            return Err(crate::Error::SeedCount { want: prompts.len(), got: seeds.len() });
+        }
+        let chooser = Chooser { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| stream(seed)).collect() };
+        no_grad(|| self.continue_prompts(prompts, n_samples, n_new, chooser, eos_id))
+    }
+
+    fn continue_prompts(
+        &self,
+        prompts: &[Vec<u32>],
+        n_samples: usize,
+        n_new: usize,
+        mut chooser: Chooser,
+        eos_id: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>> {
         if prompts.iter().any(Vec::is_empty) {
             return Err(irepair_core::Error::NoTokens.into());
         }
         let padded = PaddedTokens::left_padded(prompts, eos_id.unwrap_or(0))?;
         self.check_length(padded.n_cols() + n_new)?;
-        no_grad(|| Ok(self.continue_rows(&TokenBatch::new(&padded, self.device()), n_new, decoding, eos_id)))
-    }
-
-    fn continue_rows(
-        &self,
-        prompts: &TokenBatch,
-        n_new: usize,
-        decoding: Decoding,
-        eos_id: Option<u32>,
-    ) -> Vec<Vec<u32>> {
-        let (n_rows, n_prompt) = prompts.dims();
-        let capacity = n_prompt + n_new as i64;
+        let prompts = TokenBatch::new(&padded, self.device());
+        let (n_prompts, n_cols) = prompts.dims();
+        let (n_rows, n_each) = (n_prompts as usize * n_samples, n_samples as i64);
         let mut caches: Vec<KeyValues> = (0..self.n_blocks())
-            .map(|_| KeyValues::new(self.config(), n_rows, capacity, &self.parameters()[0].tensor))
+            .map(|_| KeyValues::new(self.config(), n_prompts, n_cols + n_new as i64, &self.parameters()[0].tensor))
             .collect();
-        let mut chooser = Chooser::new(decoding);
-        let mut rows = vec![Vec::with_capacity(n_new); n_rows as usize];
-        let mut done = vec![false; n_rows as usize];
-        let one_more = Tensor::ones([n_rows, 1], (Kind::Bool, self.device()));
+        let mut rows = vec![Vec::with_capacity(n_new); n_rows];
+        let mut done = vec![false; n_rows];
+        let one_more = Tensor::ones([n_rows as i64, 1], (Kind::Bool, self.device()));
         let mut real = prompts.real.shallow_clone();
         let mut ids = prompts.ids.shallow_clone();
         let mut positions = prompts.positions();
-        for _ in 0..n_new {
+        for step in 0..n_new {
             let n_fresh = ids.size()[1];
             let visibility = Visibility::new(self.config(), &real, n_fresh, prompts.is_full(), self.kind());
             let hidden = self.hidden(&ids, &positions, &visibility, Some(&mut caches), &mut NoProbe);
-            let next = chooser.choose(&self.project(&hidden.select(1, n_fresh - 1)));
+            let mut logits = self.project(&hidden.select(1, n_fresh - 1));
+            positions = positions.narrow(1, n_fresh - 1, 1) + 1;
+            if step == 0 && n_samples > 1 {
+                // From here on every sample goes its own way.
+                let each = |t: &Tensor| t.repeat_interleave_self_int(n_each, 0, None::<i64>);
+                (logits, positions, real) = (each(&logits), each(&positions), each(&real));
+                caches.iter_mut().for_each(|cache| cache.repeat_rows(n_each));
+            }
+            let next = chooser.choose(&logits);
             for (row, &token) in Vec::<i64>::try_from(&next).unwrap_or_default().iter().enumerate() {
                 if done[row] {
                     continue;
@@ -87,54 +130,54 @@ impl CausalLm {
                 break;
             }
             ids = next.unsqueeze(1);
-            positions = positions.narrow(1, n_fresh - 1, 1) + 1;
             real = Tensor::cat(&[&real, &one_more], 1);
         }
-        rows
+        Ok(rows)
     }
 }
 
 /// Chooses one token per row of logits.
 struct Chooser {
-    decoding: Decoding,
-    rng: ChaCha8Rng,
+    /// None is greedy.
+    nucleus: Option<Nucleus>,
+    /// Sources of draws, each for the same number of rows in a row.
+    streams: Vec<ChaCha8Rng>,
 }
 
 impl Chooser {
     fn new(decoding: Decoding) -> Self {
-        let seed = match decoding {
-            Decoding::Greedy => 0,
-            Decoding::Nucleus { seed, .. } => seed,
-        };
-        Self { decoding, rng: ChaCha8Rng::seed_from_u64(seed) }
+        match decoding {
+            Decoding::Greedy => Self { nucleus: None, streams: Vec::new() },
+            Decoding::Nucleus { top_p, temperature, seed } => {
+                Self { nucleus: Some(Nucleus { top_p, temperature }), streams: vec![stream(seed)] }
+            }
+        }
     }
 
     /// `[batch, vocab] -> [batch]` int64.
     fn choose(&mut self, logits: &Tensor) -> Tensor {
-        match self.decoding {
-            Decoding::Greedy => logits.argmax(-1, false),
-            Decoding::Nucleus { top_p, temperature, .. } => {
-                let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float);
-                let (sorted, order) = p.sort_stable(true, -1, true);
-                let cumulative = sorted.cumsum(-1, Kind::Double);
-                // A token stays when the mass before it is under top_p; the first always stays.
-                let kept = (&cumulative - &sorted).lt(top_p);
-                let total = sorted.where_self(&kept, &sorted.zeros_like()).sum_dim_intlist(-1, true, Kind::Double);
-                let draws: Vec<f64> = (0..logits.size()[0]).map(|_| self.rng.random()).collect();
-                let target = Tensor::from_slice(&draws).to_device(logits.device()).unsqueeze(1) * &total;
-                let n_kept = kept.to_kind(Kind::Int64).sum_dim_intlist(-1, true, Kind::Int64);
-                let column = cumulative.le_tensor(&target).to_kind(Kind::Int64).sum_dim_intlist(-1, true, Kind::Int64);
-                order.gather(-1, &column.minimum(&(n_kept - 1)), false).squeeze_dim(-1)
-            }
-        }
+        let Some(Nucleus { top_p, temperature }) = self.nucleus else { return logits.argmax(-1, false) };
+        let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float).to_device(Device::Cpu);
+        let (n_rows, n_vocab) = (p.size()[0] as usize, p.size()[1] as usize);
+        let p = Vec::<f32>::try_from(p.reshape([-1])).unwrap_or_default();
+        let rows_each = n_rows / self.streams.len();
+        let tokens: Vec<i64> = p
+            .chunks(n_vocab)
+            .enumerate()
+            .map(|(row, p)| nucleus::token_at(p, top_p, self.streams[row / rows_each].random()) as i64)
+            .collect();
+        Tensor::from_slice(&tokens).to_device(logits.device())
     }
+}
+
+fn stream(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ModelConfig;
-    use tch::Device;
 
     fn models() -> [CausalLm; 2] {
         [ModelConfig::gpt2(3, 16, 2, 32, 29), ModelConfig::gpt_neo(3, 16, 2, 32, 29, 4)].map(|config| {
@@ -177,6 +220,21 @@ mod tests {
         assert_ne!(sample(1.0, 7), sample(1.0, 8));
         // A nucleus that only the top token fits in is greedy decoding.
         assert_eq!(sample(1e-9, 7), model.generate(&[vec![3, 5], vec![9]], 10, Decoding::Greedy, None).unwrap());
+    }
+
+    #[test]
+    fn samples_of_a_prompt_do_not_depend_on_the_prompts_beside_it() {
+        let nucleus = Nucleus { top_p: 0.9, temperature: 1.0 };
+        for model in models() {
+            let together = model.sample(&[vec![3, 5, 7, 9], vec![4]], &[7, 8], 3, 8, nucleus, None).unwrap();
+            let alone = |prompt: Vec<u32>, seed| model.sample(&[prompt], &[seed], 3, 8, nucleus, None).unwrap();
+            assert_eq!(together[..3], alone(vec![3, 5, 7, 9], 7));
+            assert_eq!(together[3..], alone(vec![4], 8));
+            // The slow route: the prompt read anew for each of its samples.
+            let decoding = Decoding::Nucleus { top_p: 0.9, temperature: 1.0, seed: 7 };
+            assert_eq!(together[..3], model.generate(&vec![vec![3, 5, 7, 9]; 3], 8, decoding, None).unwrap());
+        }
+        assert!(models()[0].sample(&[vec![1]], &[], 3, 8, nucleus, None).is_err());
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl KeyValues {
         Self { keys: Tensor::zeros(shape, options), values: Tensor::zeros(shape, options), n_cols: 0 }
     }
 
+    /// Gives every row `n` copies, side by side.
+    pub(crate) fn repeat_rows(&mut self, n: i64) {
+        self.keys = self.keys.repeat_interleave_self_int(n, 0, None::<i64>);
+        self.values = self.values.repeat_interleave_self_int(n, 0, None::<i64>);
+    }
+
     /// Appends new columns and returns everything so far.
     fn extend(&mut self, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
         let n_new = k.size()[2];
