@@ -4,7 +4,7 @@ use irepair_data::{ClozeItem, Tokenizer};
 use irepair_model::CausalLm;
 
 use crate::metric::key;
-use crate::texts::{ScoredText, likelihoods};
+use crate::texts::{ScoredText, greedy_likelihoods};
 use crate::{Error, Metric, Metrics, Result};
 
 /// A passage as tokens: all but the last word, and the last word with the space before it.
@@ -68,7 +68,7 @@ pub fn cloze_tokens(model: &CausalLm, items: &[ClozeTokens], eos_id: u32, batch_
             None => ScoredText::whole(&[]),
         })
         .collect();
-    let found = likelihoods(model, &texts, batch_size)?;
+    let found = greedy_likelihoods(model, &texts, batch_size)?;
     let log_probs: Vec<Option<f64>> =
         found.iter().map(|l| Some(l.sum()).filter(|p| !l.log_probs.is_empty() && p.is_finite())).collect();
     let correct: Vec<Option<bool>> =

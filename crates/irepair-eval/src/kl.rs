@@ -2,8 +2,8 @@
 
 use irepair_core::PaddedTokens;
 use irepair_model::{CausalLm, TokenBatch};
-use irepair_objective::{TextLogits, kl_ref_model};
-use tch::no_grad;
+use irepair_objective::head_divergences;
+use tch::{Kind, Tensor, no_grad};
 
 use crate::texts::{batches, check};
 use crate::{Error, Metric, Result};
@@ -43,20 +43,25 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
     for batch in batches(&lengths, batch_size, 2 * model.config().n_vocab) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].to_vec()).collect();
         let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
-        let by_row = no_grad(|| -> Result<Vec<f64>> {
-            let (ref_logits, logits) = (reference.logits(&tokens), model.logits(&tokens));
-            // Row by row: the KL makes several copies of what it is given.
-            (0i64..)
-                .zip(&batch)
-                .map(|(row, &i)| {
-                    let part = |t: &tch::Tensor| t.narrow(0, row, 1).narrow(1, 0, lengths[i] as i64);
-                    let (ids, real, logits) = (part(&tokens.ids), part(&tokens.real), part(&logits));
-                    Ok(kl_ref_model(&part(&ref_logits), &TextLogits::new(&ids, &real, &logits))?.double_value(&[]))
-                })
-                .collect()
-        })?;
-        for (&i, kl) in batch.iter().zip(by_row) {
-            sum += lengths[i] as f64 * kl;
+        let (n_cols, mut at) = (tokens.dims().1, Vec::new());
+        for (row, &i) in (0i64..).zip(&batch) {
+            at.extend((row * n_cols..).take(lengths[i]));
+        }
+        let at = Tensor::from_slice(&at).to_device(model.device());
+        let by_token = no_grad(|| {
+            let states = |model: &CausalLm| {
+                let hidden = model.hidden_states(&tokens);
+                hidden.view([-1, hidden.size()[2]]).index_select(0, &at)
+            };
+            head_divergences(&states(reference), reference.head(), &states(model), model.head()).values
+        });
+        let by_token = Vec::<f64>::try_from(by_token.to_kind(Kind::Double)).map_err(irepair_model::Error::from)?;
+        let mut rest = by_token.as_slice();
+        for &i in &batch {
+            let (by_token, after) = rest.split_at(lengths[i]);
+            rest = after;
+            let kl = by_token.iter().sum::<f64>();
+            sum += kl;
             if kl.is_finite() { n += lengths[i] } else { n_failed += lengths[i] }
         }
     }

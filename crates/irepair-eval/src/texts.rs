@@ -2,7 +2,7 @@
 
 use irepair_core::PaddedTokens;
 use irepair_model::{CausalLm, TokenBatch};
-use irepair_objective::target_log_probs;
+use irepair_objective::{head_greedy, head_log_probs};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::{Error, Result};
@@ -52,7 +52,7 @@ impl ScoredText {
 pub(crate) struct Likelihood {
     /// `log p(token | before)`, nats.
     pub(crate) log_probs: Vec<f64>,
-    /// Whether the token is the model's most probable one.
+    /// Whether the token is the model's most probable one; empty unless asked for.
     pub(crate) greedy: Vec<bool>,
 }
 
@@ -108,7 +108,16 @@ pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) 
 /// METHOD §2 [D]: `logp_t` in float32; sums over them are in float64.
 pub(crate) fn likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
     model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
-    fed(model, texts, batch_size)
+    fed(model, texts, batch_size, false)
+}
+
+/// [`likelihoods`], and whether each token is what the model would write.
+///
+/// # Errors
+/// As [`likelihoods`].
+pub(crate) fn greedy_likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+    model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
+    fed(model, texts, batch_size, true)
 }
 
 /// [`likelihoods`] of texts that may be one token longer than the context: their last token is predicted and not read.
@@ -121,10 +130,10 @@ pub(crate) fn likelihoods_to_the_brim(
     batch_size: usize,
 ) -> Result<Vec<Likelihood>> {
     model.check_length(texts.iter().map(|t| t.tokens.len().saturating_sub(1)).max().unwrap_or(0))?;
-    fed(model, texts, batch_size)
+    fed(model, texts, batch_size, false)
 }
 
-fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize, wants_greedy: bool) -> Result<Vec<Likelihood>> {
     check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
     let n_positions = model.config().n_positions;
     let mut found = vec![Likelihood::default(); texts.len()];
@@ -135,32 +144,31 @@ fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<
         let read = |t: &ScoredText| t.tokens[..t.tokens.len().min(n_positions)].to_vec();
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| read(&texts[i])).collect();
         let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
+        let n_cols = tokens.dims().1;
+        let (mut at, mut targets) = (Vec::new(), Vec::new());
+        for (row, &i) in (0i64..).zip(&batch) {
+            let first = texts[i].first_scored;
+            at.extend((first as i64 - 1..).take(texts[i].n_scored()).map(|column| row * n_cols + column));
+            targets.extend(texts[i].tokens[first..].iter().map(|&token| i64::from(token)));
+        }
+        let (at, targets) = (Tensor::from_slice(&at), Tensor::from_slice(&targets).to_device(model.device()));
         let (log_probs, greedy) = no_grad(|| {
-            let logits = model.logits(&tokens);
-            // Row by row: the float32 copies and sums are then those of one text.
-            let parts = (0i64..).zip(&batch).map(|(row, &i)| {
-                let (from, n) = (texts[i].first_scored as i64 - 1, texts[i].n_scored() as i64);
-                let (mut ids, mut logits) = (tokens.ids.narrow(0, row, 1), logits.narrow(0, row, 1));
-                if let Some(&unread) = texts[i].tokens.get(n_positions) {
-                    // The unread token is a target like the others; logits after it are not looked at.
-                    ids = Tensor::cat(&[&ids, &ids.full_like(i64::from(unread)).narrow(1, 0, 1)], 1);
-                    logits = Tensor::cat(&[&logits, &logits.narrow(1, 0, 1)], 1);
-                }
-                let (ids, logits) = (ids.narrow(1, from, n + 1), logits.narrow(1, from, n + 1));
-                let greedy = logits.narrow(1, 0, n).argmax(-1, false).eq_tensor(&ids.narrow(1, 1, n));
-                (target_log_probs(&logits, &ids).view(-1), greedy.view(-1))
-            });
-            let (log_probs, greedy): (Vec<Tensor>, Vec<Tensor>) = parts.unzip();
-            (Tensor::cat(&log_probs, 0), Tensor::cat(&greedy, 0))
+            let hidden = model.hidden_states(&tokens);
+            let hidden = hidden.view([-1, hidden.size()[2]]).index_select(0, &at.to_device(model.device()));
+            let log_probs = head_log_probs(&hidden, model.head(), &targets).values;
+            (log_probs, wants_greedy.then(|| head_greedy(&hidden, model.head(), &targets)))
         });
         let torch = irepair_model::Error::from;
         let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;
-        let greedy = Vec::<bool>::try_from(greedy).map_err(torch)?;
+        let greedy = greedy.map_or(Ok(Vec::new()), Vec::<bool>::try_from).map_err(torch)?;
         let mut start = 0;
         for &i in &batch {
             let range = start..start + texts[i].n_scored();
             start = range.end;
-            found[i] = Likelihood { log_probs: log_probs[range.clone()].to_vec(), greedy: greedy[range].to_vec() };
+            found[i] = Likelihood {
+                log_probs: log_probs[range.clone()].to_vec(),
+                greedy: greedy.get(range).unwrap_or_default().to_vec(),
+            };
         }
     }
     Ok(found)

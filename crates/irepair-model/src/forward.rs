@@ -1,5 +1,7 @@
 //! The model: embedding, blocks, head; and which of its parameters may change.
 
+use std::ops::Range;
+
 use irepair_core::{BlockId, Scope};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -21,6 +23,14 @@ pub struct CausalLm {
     final_norm: Norm,
     head: Tensor,
     pub(crate) source: Source,
+}
+
+/// A batch on its way through a model, before some block.
+#[derive(Debug)]
+pub struct Start {
+    hidden: Tensor,
+    visibility: Visibility,
+    block: BlockId,
 }
 
 impl CausalLm {
@@ -163,10 +173,66 @@ impl CausalLm {
 
     /// [`CausalLm::logits`] with a look inside.
     pub fn logits_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
-        let n_cols = batch.dims().1;
-        let visibility = Visibility::new(&self.config, &batch.real, n_cols, batch.is_full(), self.kind());
-        let hidden = self.hidden(&batch.ids, &batch.positions(), &visibility, None, probe);
-        self.project(&hidden)
+        self.project(&self.hidden_states_probed(batch, probe))
+    }
+
+    /// What the head turns into [`CausalLm::logits`]: the last hidden states, after the final norm.
+    ///
+    /// # Shapes
+    /// As [`CausalLm::logits`], but `[batch, seq, width]`.
+    pub fn hidden_states(&self, batch: &TokenBatch) -> Tensor {
+        self.hidden_states_probed(batch, &mut NoProbe)
+    }
+
+    /// [`CausalLm::hidden_states`] with a look inside.
+    pub fn hidden_states_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+        self.hidden(&batch.ids, &batch.positions(), &self.visibility(batch), None, probe)
+    }
+
+    /// Runs the embedding and the blocks before `block`, without gradient: where [`CausalLm::hidden_states_from`] goes on.
+    pub fn start(&self, batch: &TokenBatch, block: BlockId) -> Start {
+        let visibility = self.visibility(batch);
+        let hidden = no_grad(|| {
+            let hidden = self.embed(&batch.ids, &batch.positions());
+            self.through(0..block.0, hidden, &visibility, None, &mut NoProbe)
+        });
+        Start { hidden, visibility, block }
+    }
+
+    /// [`CausalLm::hidden_states`] from the block that `start` stops at.
+    pub fn hidden_states_from(&self, start: &Start) -> Tensor {
+        let blocks = start.block.0..self.n_blocks();
+        let hidden = start.hidden.shallow_clone();
+        self.final_norm.apply(&self.through(blocks, hidden, &start.visibility, None, &mut NoProbe))
+    }
+
+    /// The first block from which on this model and `other` may differ, or learn: what comes before it lies in memory they
+    /// share. None when not even the embedding is shared, or it learns.
+    pub fn first_block_apart(&self, other: &Self) -> Option<BlockId> {
+        let apart = |a: &Parameter, b: &Parameter| {
+            let learns = a.tensor.requires_grad() || b.tensor.requires_grad();
+            learns || a.tensor.data_ptr() != b.tensor.data_ptr()
+        };
+        let pairs = self.parameters().iter().zip(other.parameters());
+        let apart: Vec<&Parameter> = pairs.filter(|(a, b)| apart(a, b)).map(|(a, _)| a).collect();
+        if apart.iter().any(|parameter| self.is_embedding(parameter)) {
+            return None;
+        }
+        Some(apart.iter().filter_map(|parameter| parameter.block).min().unwrap_or(BlockId(self.n_blocks())))
+    }
+
+    fn is_embedding(&self, parameter: &Parameter) -> bool {
+        let of = |table: &Tensor| table.data_ptr() == parameter.tensor.data_ptr();
+        of(&self.token_embedding) || of(&self.position_embedding)
+    }
+
+    fn visibility(&self, batch: &TokenBatch) -> Visibility {
+        Visibility::new(&self.config, &batch.real, batch.dims().1, batch.is_full(), self.kind())
+    }
+
+    /// The head's weight, `[vocab, width]`: `logits = hidden states * weight^T`.
+    pub fn head(&self) -> &Tensor {
+        &self.head
     }
 
     /// Runs embedding, blocks and final norm, `[batch, seq] -> [batch, seq, width]`.
@@ -175,17 +241,31 @@ impl CausalLm {
         ids: &Tensor,
         positions: &Tensor,
         visibility: &Visibility,
+        caches: Option<&mut [KeyValues]>,
+        probe: &mut impl Probe,
+    ) -> Tensor {
+        let hidden = probe.embedded(self.embed(ids, positions));
+        self.final_norm.apply(&self.through(0..self.n_blocks(), hidden, visibility, caches, probe))
+    }
+
+    fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
+        let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
+        embed(&self.token_embedding, ids) + embed(&self.position_embedding, positions)
+    }
+
+    fn through(
+        &self,
+        blocks: Range<usize>,
+        mut hidden: Tensor,
+        visibility: &Visibility,
         mut caches: Option<&mut [KeyValues]>,
         probe: &mut impl Probe,
     ) -> Tensor {
-        let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
-        let mut hidden = embed(&self.token_embedding, ids) + embed(&self.position_embedding, positions);
-        hidden = probe.embedded(hidden);
-        for (b, block) in self.blocks.iter().enumerate() {
+        for b in blocks {
             let cache = caches.as_mut().map(|c| &mut c[b]);
-            hidden = block.apply(&hidden, visibility, cache, probe);
+            hidden = self.blocks[b].apply(&hidden, visibility, cache, probe);
         }
-        self.final_norm.apply(&hidden)
+        hidden
     }
 
     /// The head, `[.., width] -> [.., vocab]`.

@@ -40,7 +40,7 @@ pub use checkpoint::{LoadReport, StoredTensors, read_checkpoint, read_tensors, w
 pub use config::{Activation, AttentionSpan, Family, ModelConfig};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
-pub use forward::CausalLm;
+pub use forward::{CausalLm, Start};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use params::Parameter;

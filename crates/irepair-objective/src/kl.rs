@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::scores::TokenScores;
 use crate::{Error, Result, TextLogits};
 
 /// KL divergence from the reference to the model, mean over real tokens, in nats per token.
@@ -17,17 +18,19 @@ use crate::{Error, Result, TextLogits};
 /// # Source
 /// METHOD §2 [D]: `KL(theta0 || theta; U)`, forward direction, every real position counts, the last one too.
 pub fn kl_ref_model(ref_logits: &Tensor, model: &TextLogits<'_>) -> Result<Tensor> {
+    TokenScores { values: divergences(ref_logits, model)?, counts: model.counts }.mean_kl()
+}
+
+/// The divergence at every position, `[batch, seq]` float32, 0 where no token is real.
+pub(crate) fn divergences(ref_logits: &Tensor, model: &TextLogits<'_>) -> Result<Tensor> {
     if ref_logits.size() != model.logits.size() {
         let (want, got) = (ref_logits.size(), model.logits.size());
         return Err(Error::ShapeMismatch { what: "model logits", want, got });
     }
-    if model.counts.tokens == 0.0 {
-        return Err(Error::NothingCounted { what: "utility text" });
-    }
     let reference = ref_logits.detach().log_softmax(-1, Kind::Float);
     let log_probs = model.logits.log_softmax(-1, Kind::Float);
     let by_position = (reference.exp() * (&reference - log_probs)).sum_dim_intlist(-1, false, Kind::Float);
-    Ok(by_position.where_self(model.real, &by_position.zeros_like()).sum(Kind::Float) / model.counts.tokens)
+    Ok(by_position.where_self(model.real, &by_position.zeros_like()))
 }
 
 #[cfg(test)]

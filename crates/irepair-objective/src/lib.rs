@@ -13,18 +13,22 @@
 //! # Ok::<(), irepair_objective::Error>(())
 //! ```
 //!
-//! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `objective`
-//! (METHOD §6 and §7: each loss in a few lines).
+//! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `scores`, `objective`
+//! (METHOD §6 and §7: each loss in a few lines), `head` (the same scores from hidden states, with less work).
 //!
 //! **Invariants.** Softmax, log-softmax and every sum are in float32 whatever the logits' type. A padded token changes no
 //! value. An objective says what it needs ([`Objective::needs`]) and is given exactly that; it owns no loop and no model.
 
 mod error;
+mod head;
 mod kl;
 mod objective;
+mod scores;
 mod token;
 
 pub use error::{Error, Result};
+pub use head::{HeadScores, Targets, head_divergences, head_greedy, head_log_probs};
 pub use kl::kl_ref_model;
-pub use objective::{Loss, Needs, Objective, Views};
+pub use objective::{Loss, Needs, Objective};
+pub use scores::{Scores, TokenScores, Views};
 pub use token::{Counts, TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::token::{TextLogits, nll_mean, sequence_log_probs};
-use crate::{Error, Result, kl_ref_model};
+use crate::scores::{Scores, TokenScores, Views};
+use crate::{Error, Result};
 
 /// A training loss. With a slice policy it makes a method.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,23 +57,6 @@ impl Needs {
     pub fn reference(self) -> bool {
         self.ref_chosen || self.ref_rejected || self.utility
     }
-}
-
-/// The texts of one step with the logits the objective asked for. Reference logits carry no gradient.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Views<'a> {
-    /// Chosen texts under the model.
-    pub chosen: Option<TextLogits<'a>>,
-    /// Rejected texts under the model.
-    pub rejected: Option<TextLogits<'a>>,
-    /// Utility texts under the model.
-    pub utility: Option<TextLogits<'a>>,
-    /// Logits of the chosen texts under the reference, `[batch, seq, vocab]`.
-    pub ref_chosen: Option<&'a Tensor>,
-    /// Logits of the rejected texts under the reference.
-    pub ref_rejected: Option<&'a Tensor>,
-    /// Logits of the utility texts under the reference.
-    pub ref_utility: Option<&'a Tensor>,
 }
 
 /// A loss and the parts worth logging, each `[]` float32.
@@ -138,71 +121,65 @@ impl Objective {
     /// # Source
     /// METHOD §6 and §7.
     pub fn loss(&self, views: &Views<'_>) -> Result<Loss> {
+        self.of(&Scores::from_logits(self, views)?)
+    }
+
+    /// The loss of one batch from the scores of its tokens, whatever way they were found.
+    ///
+    /// # Errors
+    /// As [`Objective::loss`].
+    pub fn of(&self, scores: &Scores) -> Result<Loss> {
+        let chosen = || self.given(scores.chosen.as_ref(), "chosen text");
+        let rejected = || self.given(scores.rejected.as_ref(), "rejected text");
         match *self {
             Self::Repair { beta, gamma, scale } => {
-                let nll = match beta {
-                    0.0 => None,
-                    _ => Some(nll_mean(&self.text(views.chosen, "chosen text")?)?),
-                };
-                let kl = self.kl(gamma, views)?;
+                let nll = if beta == 0.0 { None } else { Some(chosen()?.nll_mean()?) };
+                let kl = self.kl(gamma, scores)?;
                 let total = scale * (weighted(beta, nll.as_ref()) + weighted(gamma, kl.as_ref()));
                 Ok(Loss { total, nll, kl })
             }
             Self::Dapt => {
-                let chosen = self.text(views.chosen, "chosen text")?;
-                let total = -sequence_log_probs(&chosen)?.sum(Kind::Float) / chosen.counts.texts;
-                Ok(Loss { total, nll: Some(nll_mean(&chosen)?), kl: None })
+                let chosen = chosen()?;
+                let total = -chosen.sequence_log_probs()?.sum(Kind::Float) / chosen.counts.texts;
+                Ok(Loss { total, nll: Some(chosen.nll_mean()?), kl: None })
             }
             Self::Dpo { beta } => {
-                let chosen = self.text(views.chosen, "chosen text")?;
-                let gain_chosen = self.gain(&chosen, views.ref_chosen)?;
-                let gain_rejected = self.gain(&self.text(views.rejected, "rejected text")?, views.ref_rejected)?;
+                let chosen = chosen()?;
+                let gain_chosen = self.gain(chosen, scores.ref_chosen.as_ref())?;
+                let gain_rejected = self.gain(rejected()?, scores.ref_rejected.as_ref())?;
                 let total =
                     -(beta * (gain_chosen - gain_rejected)).log_sigmoid().sum(Kind::Float) / chosen.counts.texts;
-                Ok(Loss { total, nll: Some(nll_mean(&chosen)?), kl: None })
+                Ok(Loss { total, nll: Some(chosen.nll_mean()?), kl: None })
             }
             Self::Npo { beta, gamma } => {
-                let rejected = self.text(views.rejected, "rejected text")?;
-                let gain = self.gain(&rejected, views.ref_rejected)?;
-                let kl = self.kl(gamma, views)?;
+                let rejected = rejected()?;
+                let gain = self.gain(rejected, scores.ref_rejected.as_ref())?;
+                let kl = self.kl(gamma, scores)?;
                 // log(1 + exp(beta r)) = -log sigmoid(-beta r)
                 let mean = (-beta * gain).log_sigmoid().sum(Kind::Float) / rejected.counts.texts;
                 Ok(Loss { total: -(2.0 / beta) * mean + weighted(gamma, kl.as_ref()), nll: None, kl })
             }
-            Self::GradientAscent => {
-                let total = -nll_mean(&self.text(views.rejected, "rejected text")?)?;
-                Ok(Loss { total, nll: None, kl: None })
-            }
+            Self::GradientAscent => Ok(Loss { total: -rejected()?.nll_mean()?, nll: None, kl: None }),
             Self::GradientDifference => {
-                let nll = nll_mean(&self.text(views.chosen, "chosen text")?)?;
-                let total = &nll - nll_mean(&self.text(views.rejected, "rejected text")?)?;
+                let nll = chosen()?.nll_mean()?;
+                let total = &nll - rejected()?.nll_mean()?;
                 Ok(Loss { total, nll: Some(nll), kl: None })
             }
         }
     }
 
-    fn missing(&self, what: &'static str) -> Error {
-        Error::Missing { objective: self.name(), what }
-    }
-
-    fn text<'a>(&self, view: Option<TextLogits<'a>>, what: &'static str) -> Result<TextLogits<'a>> {
-        view.ok_or_else(|| self.missing(what))
+    pub(crate) fn given<T>(&self, part: Option<T>, what: &'static str) -> Result<T> {
+        part.ok_or(Error::Missing { objective: self.name(), what })
     }
 
     /// `logp_seq(model) - logp_seq(reference)` per text, `[batch]`.
-    fn gain(&self, text: &TextLogits<'_>, ref_logits: Option<&Tensor>) -> Result<Tensor> {
-        let logits = ref_logits.ok_or_else(|| self.missing("reference"))?;
-        let reference = sequence_log_probs(&TextLogits { logits, ..*text })?.detach();
-        Ok(sequence_log_probs(text)? - reference)
+    fn gain(&self, text: &TokenScores, reference: Option<&Tensor>) -> Result<Tensor> {
+        let reference = TokenScores { values: self.given(reference, "reference")?.detach(), counts: text.counts };
+        Ok(text.sequence_log_probs()? - reference.sequence_log_probs()?)
     }
 
-    fn kl(&self, gamma: f64, views: &Views<'_>) -> Result<Option<Tensor>> {
-        if gamma == 0.0 {
-            return Ok(None);
-        }
-        let utility = self.text(views.utility, "utility text")?;
-        let reference = views.ref_utility.ok_or_else(|| self.missing("reference"))?;
-        kl_ref_model(reference, &utility).map(Some)
+    fn kl(&self, gamma: f64, scores: &Scores) -> Result<Option<Tensor>> {
+        if gamma == 0.0 { Ok(None) } else { self.given(scores.utility.as_ref(), "utility text")?.mean_kl().map(Some) }
     }
 }
 

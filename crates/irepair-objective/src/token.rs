@@ -88,7 +88,8 @@ pub fn target_log_probs(logits: &Tensor, ids: &Tensor) -> Tensor {
     predicted.gather(-1, &targets, false).squeeze_dim(-1) - predicted.logsumexp([-1].as_slice(), false)
 }
 
-fn counted_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
+/// [`target_log_probs`], `[batch, seq - 1]`, 0 where a target does not count.
+pub(crate) fn counted_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
     let size = text.ids.size();
     if text.logits.size().get(..2) != Some(size.as_slice()) {
         return Err(Error::ShapeMismatch { what: "logits", want: size, got: text.logits.size() });

@@ -6,7 +6,7 @@
 
 use irepair_core::BlockId;
 use irepair_model::{CausalLm, Probe, Site};
-use irepair_objective::nll_mean;
+use irepair_objective::{Targets, head_log_probs};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::{ErrorText, Result};
@@ -48,10 +48,14 @@ impl Probe for Recorder {
 pub(crate) fn block_squares(model: &CausalLm, text: &ErrorText<'_>) -> Result<Vec<f64>> {
     model.freeze();
     let mut recorder = Recorder::default();
-    let logits = model.logits_probed(text.tokens, &mut recorder);
-    let loss = nll_mean(&text.with(&logits))?;
+    let hidden = model.hidden_states_probed(text.tokens, &mut recorder);
+    let targets = Targets::of(&text.tokens.ids, &text.tokens.real, text.scored);
+    let hidden = hidden.view([-1, hidden.size()[2]]).index_select(0, &targets.at);
+    let scores = head_log_probs(&hidden, model.head(), &targets.ids);
+    let nll = scores.pull(&scores.values.full_like(-1.0 / text.counts.targets));
+    let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;
     let output_gradients =
-        Tensor::f_run_backward(&[&loss], &recorder.outputs, false, false).map_err(irepair_model::Error::from)?;
+        Tensor::f_run_backward(&[&nll], &recorder.outputs, false, false).map_err(irepair_model::Error::from)?;
     let mut sums = vec![0.0; model.n_blocks()];
     let squares: Vec<Tensor> =
         no_grad(|| recorder.layers.iter().zip(&output_gradients).map(|((_, seen), d)| layer_square(seen, d)).collect());

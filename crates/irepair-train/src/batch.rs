@@ -3,7 +3,7 @@
 use irepair_core::PaddedTokens;
 use irepair_data::{EpochOrder, TokenPair, without_replacement};
 use irepair_model::TokenBatch;
-use irepair_objective::{Counts, TextLogits};
+use irepair_objective::{Counts, Targets, TextLogits};
 use tch::{Device, Tensor};
 
 use crate::{Error, Result, Settings};
@@ -42,6 +42,10 @@ pub struct Text {
     pub scored: Tensor,
     /// What sums over this text are divided by.
     pub counts: Counts,
+    /// Where a prediction counts, and of which token.
+    pub targets: Targets,
+    /// Positions of the real tokens, into `[batch * seq]` laid flat; `[n]` int64.
+    pub real_at: Tensor,
     /// Columns of prompt (with its left padding) before the continuations start.
     pub n_prompt_cols: usize,
 }
@@ -64,10 +68,18 @@ impl Text {
         let first_scored = if skip_prompt { n_prompt_cols } else { 0 };
         let scored: Vec<bool> =
             padded.real().iter().enumerate().map(|(i, &r)| r && i % n_cols >= first_scored).collect();
-        let targets = (0..scored.len()).filter(|&i| i % n_cols != 0 && scored[i] && padded.real()[i - 1]).count();
-        let counts = Counts { targets: targets as f64, tokens: padded.n_real() as f64, texts: padded.n_rows() as f64 };
+        let targets: Vec<usize> =
+            (0..scored.len()).filter(|&i| i % n_cols != 0 && scored[i] && padded.real()[i - 1]).collect();
+        let counts =
+            Counts { targets: targets.len() as f64, tokens: padded.n_real() as f64, texts: padded.n_rows() as f64 };
+        let on_device = |values: Vec<i64>| Tensor::from_slice(&values).to_device(device);
+        let real_at = on_device((0i64..).zip(padded.real()).filter(|(_, real)| **real).map(|(i, _)| i).collect());
+        let targets = Targets {
+            at: on_device(targets.iter().map(|&i| i as i64 - 1).collect()),
+            ids: on_device(targets.iter().map(|&i| padded.ids()[i]).collect()),
+        };
         let scored = Tensor::from_slice(&scored).view([padded.n_rows() as i64, n_cols as i64]).to_device(device);
-        Ok(Self { tokens: TokenBatch::new(&padded, device), scored, counts, n_prompt_cols })
+        Ok(Self { tokens: TokenBatch::new(&padded, device), scored, counts, targets, real_at, n_prompt_cols })
     }
 
     /// Texts without a prompt.
@@ -76,6 +88,13 @@ impl Text {
     /// As [`Text::new`].
     pub fn plain(texts: &[Vec<u32>], pad_id: u32, device: Device) -> Result<Self> {
         Self::new(&vec![Vec::new(); texts.len()], texts, pad_id, false, device)
+    }
+
+    /// Scores of positions `at` as `[batch, seq]`, 0 elsewhere.
+    pub(crate) fn laid_out(&self, at: &Tensor, values: &Tensor) -> Tensor {
+        let (n_rows, n_cols) = self.tokens.dims();
+        let zeros = Tensor::zeros([n_rows * n_cols], (values.kind(), values.device()));
+        zeros.index_copy(0, at, values).view([n_rows, n_cols])
     }
 
     /// The text beside some model's logits.

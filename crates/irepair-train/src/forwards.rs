@@ -1,14 +1,109 @@
 //! Runs the forward passes that an objective asks for, and nothing more.
 
-use irepair_model::CausalLm;
-use irepair_objective::{Loss, Objective, TextLogits, Views};
+use irepair_model::{CausalLm, Start};
+use irepair_objective::{
+    HeadScores, Loss, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs,
+};
 use tch::{Tensor, no_grad};
 
 use crate::batch::MicroBatch;
 use crate::{Result, Text};
 
 /// The loss of a micro-batch under the model, with the reference where the objective needs it.
+///
+/// The head is applied only where a token counts, and logits never wait for the backward pass: see `irepair_objective`'s `head`.
+/// [`loss_from_logits`] is the plain route to the same numbers.
 pub(crate) fn loss(
+    model: &CausalLm,
+    reference: Option<&CausalLm>,
+    objective: &Objective,
+    batch: &MicroBatch,
+) -> Result<Loss> {
+    let needs = objective.needs();
+    let texts = [(&batch.chosen, needs.chosen), (&batch.rejected, needs.rejected), (&batch.utility, needs.utility)];
+    // What model and reference have in common is run once.
+    let from = reference.and_then(|r| model.first_block_apart(r)).filter(|block| block.0 > 0);
+    let [chosen, rejected, utility] = texts.map(|(text, needed)| {
+        text.as_ref().filter(|_| needed).map(|text| Under { text, start: from.map(|b| model.start(&text.tokens, b)) })
+    });
+    // Reference passes first: their activations are gone before the model's graph is kept.
+    let by_reference = |needed: bool, text: Option<&Under<'_>>| {
+        let found = reference.zip(text).filter(|_| needed);
+        found.map(|(r, under)| no_grad(|| under.text.laid_out(&under.text.targets.at, &under.log_probs(r).values)))
+    };
+    let ref_chosen = by_reference(needs.ref_chosen, chosen.as_ref());
+    let ref_rejected = by_reference(needs.ref_rejected, rejected.as_ref());
+    let ref_utility =
+        reference.zip(utility.as_ref()).map(|(r, under)| (r, no_grad(|| under.states(r, &under.text.real_at))));
+    let mut leaves = Leaves::default();
+    let [chosen, rejected] = [chosen, rejected]
+        .map(|under| under.map(|under| leaves.scores(under.text, &under.text.targets.at, under.log_probs(model))));
+    let utility = ref_utility.zip(utility).map(|((r, hidden), under)| {
+        let at = &under.text.real_at;
+        let found = head_divergences(&hidden, r.head(), &under.states(model, at), model.head());
+        leaves.scores(under.text, at, found)
+    });
+    leaves.pull(objective.of(&Scores { chosen, rejected, ref_chosen, ref_rejected, utility })?)
+}
+
+/// A text about to be run, from the start or from where its models part.
+struct Under<'a> {
+    text: &'a Text,
+    start: Option<Start>,
+}
+
+impl Under<'_> {
+    /// Last hidden states at positions `at`, `[n, width]`.
+    fn states(&self, model: &CausalLm, at: &Tensor) -> Tensor {
+        let hidden = match &self.start {
+            Some(start) => model.hidden_states_from(start),
+            None => model.hidden_states(&self.text.tokens),
+        };
+        hidden.view([-1, hidden.size()[2]]).index_select(0, at)
+    }
+
+    fn log_probs(&self, model: &CausalLm) -> HeadScores {
+        let targets = &self.text.targets;
+        head_log_probs(&self.states(model, &targets.at), model.head(), &targets.ids)
+    }
+}
+
+/// Scores as the objective sees them, to be followed back to the hidden states they came from.
+#[derive(Default)]
+struct Leaves(Vec<(Tensor, HeadScores)>);
+
+impl Leaves {
+    fn scores(&mut self, text: &Text, at: &Tensor, found: HeadScores) -> TokenScores {
+        let leaf = found.values.detach().set_requires_grad(true);
+        let values = text.laid_out(at, &leaf);
+        self.0.push((leaf, found));
+        TokenScores { values, counts: text.counts }
+    }
+
+    /// The loss with the gradients that its scores pass on.
+    fn pull(self, loss: Loss) -> Result<Loss> {
+        if !loss.total.requires_grad() {
+            return Ok(loss);
+        }
+        let leaves: Vec<&Tensor> = self.0.iter().map(|(leaf, _)| leaf).collect();
+        let weights =
+            Tensor::f_run_backward(&[&loss.total], &leaves, false, false).map_err(irepair_model::Error::from)?;
+        let mut total = loss.total.detach();
+        for ((_, found), weights) in self.0.iter().zip(weights) {
+            if let Some(pull) = found.pull(&weights) {
+                // Adds nothing but a gradient.
+                total = total + (&pull - pull.detach());
+            }
+        }
+        Ok(Loss { total, ..loss })
+    }
+}
+
+/// [`loss`] from the logits of every position: the oracle.
+///
+/// # Errors
+/// As [`Objective::loss`].
+pub fn loss_from_logits(
     model: &CausalLm,
     reference: Option<&CausalLm>,
     objective: &Objective,
@@ -20,7 +115,6 @@ pub(crate) fn loss(
     let run_reference = |wanted: bool, text: Option<&Text>| {
         reference.zip(text).filter(|_| wanted).map(|(r, t)| no_grad(|| r.logits(&t.tokens)))
     };
-    // Reference passes first: their activations are gone before the model's graph is kept.
     let ref_chosen = run_reference(needs.ref_chosen, chosen);
     let ref_rejected = run_reference(needs.ref_rejected, rejected);
     let ref_utility = run_reference(needs.utility, utility);
@@ -47,4 +141,98 @@ pub(crate) fn n_tokens(objective: &Objective, batch: &MicroBatch) -> usize {
 
 fn view<'a>(text: Option<&'a Text>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
     text.zip(logits).map(|(t, l)| t.with(l))
+}
+
+#[cfg(test)]
+mod tests {
+    use irepair_core::{BlockSlice, Scope};
+    use irepair_data::TokenPair;
+    use irepair_model::ModelConfig;
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::batch::micro_batch;
+
+    /// Two pairs and two utility texts, no two of a length.
+    fn batch(skip_prompt: bool) -> MicroBatch {
+        let pair = |prompt: &[u32], chosen: &[u32], rejected: &[u32]| TokenPair {
+            prompt: prompt.to_vec(),
+            chosen: chosen.to_vec(),
+            rejected: rejected.to_vec(),
+        };
+        let pairs = [pair(&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]), pair(&[5], &[10, 11, 3], &[2, 12])];
+        let utility = [vec![3, 1, 4, 1, 5, 9], vec![2, 7]];
+        micro_batch(&pairs.each_ref(), &utility, 0, skip_prompt, Device::Cpu).unwrap()
+    }
+
+    fn assert_same_loss(model: &CausalLm, reference: &CausalLm, scope: &Scope, skip_prompt: bool) {
+        let objectives = [
+            Objective::Repair { beta: 0.5, gamma: 1.5, scale: 0.7 },
+            Objective::Repair { beta: 0.0, gamma: 1.0, scale: 1.0 },
+            Objective::Dapt,
+            Objective::Dpo { beta: 0.3 },
+            Objective::Npo { beta: 0.2, gamma: 0.5 },
+            Objective::GradientAscent,
+            Objective::GradientDifference,
+        ];
+        let batch = batch(skip_prompt);
+        model.train_only(scope);
+        for objective in objectives {
+            let lean = loss(model, Some(reference), &objective, &batch).unwrap();
+            let plain = loss_from_logits(model, Some(reference), &objective, &batch).unwrap();
+            let parts =
+                |l: &Loss| [Some(&l.total), l.nll.as_ref(), l.kl.as_ref()].map(|t| t.map(|t| t.double_value(&[])));
+            for (lean, plain) in parts(&lean).into_iter().zip(parts(&plain)) {
+                assert_eq!(lean.is_some(), plain.is_some());
+                let (lean, plain) = (lean.unwrap_or(0.0), plain.unwrap_or(0.0));
+                assert!((lean - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{objective:?}: {lean} {plain}");
+            }
+            let (lean, plain) = (model.gradients(&lean.total).unwrap(), model.gradients(&plain.total).unwrap());
+            assert_eq!(lean.len(), plain.len());
+            for ((index, lean), (same, plain)) in lean.iter().zip(&plain) {
+                assert_eq!(index, same);
+                let far = (lean - plain).abs().max().double_value(&[]);
+                let scale = plain.abs().max().double_value(&[]).max(1e-3);
+                assert!(far <= 2e-5 * scale, "{objective:?}, {}: {far} of {scale}", model.parameters()[*index].name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_lean_route_is_the_plain_one() {
+        for config in [ModelConfig::gpt2(3, 16, 2, 32, 13), ModelConfig::gpt_neo(3, 16, 2, 32, 13, 4)] {
+            let model = CausalLm::random(config.clone(), 1, Device::Cpu, Kind::Float).unwrap();
+            let other = CausalLm::random(config, 2, Device::Cpu, Kind::Float).unwrap();
+            let middle = Scope::Blocks(BlockSlice::from_indices([1]));
+            for (scope, skip_prompt) in [(&middle, false), (&Scope::Everything, false), (&middle, true)] {
+                assert_same_loss(&model, &other, scope, skip_prompt);
+            }
+        }
+    }
+
+    #[test]
+    fn what_model_and_reference_share_is_run_once_and_changes_nothing() {
+        let config = ModelConfig::gpt2(4, 16, 2, 32, 13);
+        let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float).unwrap();
+        model.freeze();
+        let reference = model.reference().unwrap();
+        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(4));
+        // Block 2 has changed; then block 3 may.
+        let block = |b: usize| Scope::Blocks(BlockSlice::from_indices([b]));
+        for (index, parameter) in model.parameters().iter().enumerate() {
+            if parameter.block.is_some_and(|b| b.0 == 2) {
+                reference.unshare(index);
+                no_grad(|| drop(parameter.tensor.shallow_clone().g_mul_scalar_(1.1)));
+            }
+        }
+        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(2));
+        assert_same_loss(&model, &reference, &block(3), false);
+        assert_same_loss(&model, &reference, &block(2), false);
+        model.train_only(&block(1));
+        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(1), "what learns parts the models too");
+        assert_same_loss(&model, &reference, &block(1), false);
+        model.train_only(&Scope::Everything);
+        assert!(model.first_block_apart(&reference).is_none());
+        assert_same_loss(&model, &reference, &Scope::Everything, false);
+    }
 }

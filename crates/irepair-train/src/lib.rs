@@ -38,6 +38,7 @@ pub use algorithm::{Engine, Outcome};
 pub use batch::{Draw, MicroBatch, RepairData, StepBatch, Text};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
+pub use forwards::loss_from_logits;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};
 pub use schedule::Schedule;

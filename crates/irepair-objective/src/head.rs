@@ -1,0 +1,259 @@
+//! Scores of tokens straight from hidden states, without logits of every position standing in memory.
+//!
+//! The head (`logits = hidden W^T`) is applied to the positions that count only, a piece of them at a time, and every piece
+//! gives at once its scores and how they move with the hidden state: `d score_i / d hidden_i = (d score_i / d logits_i) W`, a
+//! vector of the model's width. So neither logits nor softmax wait for the backward pass, which starts at the hidden states.
+//! [`crate::Objective::loss`] is the plain route to the same numbers, and the tests compare the two.
+
+use tch::{Kind, Tensor, no_grad};
+
+/// Logits of a piece, in bytes: enough rows for a fast product, few enough to be written over again where they lie.
+const PIECE_BYTES: i64 = if cfg!(test) { 0 } else { 32 << 20 };
+
+/// Where tokens are predicted, and what they are.
+#[derive(Debug)]
+pub struct Targets {
+    /// Positions that predict, into `[batch * seq]` laid flat; `[n]` int64.
+    pub at: Tensor,
+    /// The tokens that come next; `[n]` int64.
+    pub ids: Tensor,
+}
+
+impl Targets {
+    /// The counted targets of a batch ([`crate::counted_targets`]); `ids`, `real` and `scored` are `[batch, seq]`.
+    pub fn of(ids: &Tensor, real: &Tensor, scored: &Tensor) -> Self {
+        // The last column predicts nothing.
+        let mask = crate::counted_targets(real, scored).constant_pad_nd([0, 1]);
+        let at = mask.view(-1).nonzero().squeeze_dim(-1);
+        let next = ids.roll(-1, 1).view(-1);
+        Self { ids: next.index_select(0, &at), at }
+    }
+}
+
+/// Scores of `n` rows and what is needed to go backward from them.
+#[derive(Debug)]
+pub struct HeadScores {
+    /// The scores, `[n]` float32; no gradient flows from here, but from [`HeadScores::pull`].
+    pub values: Tensor,
+    hidden: Tensor,
+    head: Tensor,
+    /// `d score / d hidden`, `[n, width]`; nothing where no gradient is wanted.
+    by_hidden: Option<Tensor>,
+    /// `-d score / d logits` less the targets' ones, in pieces `[.., vocab]`; nothing where the head does not learn.
+    by_logits: Vec<Tensor>,
+    targets: Option<Tensor>,
+}
+
+/// Log-probability of a token after every hidden state.
+///
+/// # Shapes
+/// `hidden`: `[n, width]`; `head`: `[vocab, width]`; `targets`: `[n]` int64
+///
+/// # Source
+/// METHOD §2 [D]: `log softmax(z)[x]` in float32.
+pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadScores {
+    HeadScores::collect(hidden, head, Some(targets), |at, n, learns| {
+        let mut log_probs = logits(hidden, head, at, n).log_softmax(-1, Kind::Float);
+        let values = log_probs.gather(-1, &targets.narrow(0, at, n).unsqueeze(-1), false).squeeze_dim(-1);
+        (values, learns.then(|| log_probs.exp_()))
+    })
+}
+
+/// `KL(reference ‖ model)` of the next-token distributions after every hidden state.
+///
+/// # Shapes
+/// `ref_hidden`, `hidden`: `[n, width]`; `ref_head`, `head`: `[vocab, width]`
+///
+/// # Source
+/// METHOD §2 [D], in float32.
+pub fn head_divergences(ref_hidden: &Tensor, ref_head: &Tensor, hidden: &Tensor, head: &Tensor) -> HeadScores {
+    HeadScores::collect(hidden, head, None, |at, n, learns| {
+        let mut reference = logits(ref_hidden, ref_head, at, n).log_softmax(-1, Kind::Float);
+        let mut log_probs = logits(hidden, head, at, n).log_softmax(-1, Kind::Float);
+        let mut p_reference = reference.exp();
+        let values = reference.g_sub_(&log_probs).g_mul_(&p_reference).sum_dim_intlist(-1, false, Kind::Float);
+        (values, learns.then(|| p_reference.g_sub_(&log_probs.exp_())))
+    })
+}
+
+/// Whether each target is the most probable token after its hidden state; shapes as in [`head_log_probs`], `[n]` bool.
+pub fn head_greedy(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Tensor {
+    let best: Vec<Tensor> =
+        pieces(hidden, head).map(|(at, n)| no_grad(|| logits(hidden, head, at, n).argmax(-1, false))).collect();
+    Tensor::cat(&best, 0).eq_tensor(targets)
+}
+
+impl HeadScores {
+    /// `piece(at, n, learns)` gives the scores of `n` rows from `at` on and, where something learns, what [`HeadScores`] keeps
+    /// of their logits' gradient.
+    fn collect(
+        hidden: &Tensor,
+        head: &Tensor,
+        targets: Option<&Tensor>,
+        piece: impl Fn(i64, i64, bool) -> (Tensor, Option<Tensor>),
+    ) -> Self {
+        let (by_hidden_too, head_too) = (hidden.requires_grad(), head.requires_grad());
+        let (mut values, mut by_hidden, mut by_logits) = (Vec::new(), Vec::new(), Vec::new());
+        no_grad(|| {
+            for (at, n) in pieces(hidden, head) {
+                let (scores, slope) = piece(at, n, by_hidden_too || head_too);
+                values.push(scores);
+                let Some(slope) = slope.map(|slope| slope.to_kind(head.kind())) else { continue };
+                if by_hidden_too {
+                    let away = slope.matmul(head);
+                    by_hidden.push(match targets {
+                        Some(targets) => head.index_select(0, &targets.narrow(0, at, n)) - away,
+                        None => -away,
+                    });
+                }
+                if head_too {
+                    by_logits.push(slope);
+                }
+            }
+            let none = || Tensor::zeros([0], (Kind::Float, hidden.device()));
+            Self {
+                values: if values.is_empty() { none() } else { Tensor::cat(&values, 0) },
+                by_hidden: (!by_hidden.is_empty()).then(|| Tensor::cat(&by_hidden, 0)),
+                by_logits,
+                targets: targets.map(Tensor::shallow_clone),
+                hidden: hidden.shallow_clone(),
+                head: head.shallow_clone(),
+            }
+        })
+    }
+
+    /// A scalar whose gradients are those of `sum_i weight_i score_i`; its value means nothing. None when nothing learns.
+    ///
+    /// `weights`: `[n]` float32, `d loss / d score`.
+    pub fn pull(&self, weights: &Tensor) -> Option<Tensor> {
+        let weights = weights.detach().unsqueeze(-1);
+        let by_hidden = self.by_hidden.as_ref().map(|by| {
+            let gradient = no_grad(|| (by * &weights).to_kind(self.hidden.kind()));
+            (&self.hidden * gradient).sum(Kind::Float)
+        });
+        let by_head = (!self.by_logits.is_empty()).then(|| {
+            let gradient = no_grad(|| {
+                let mut weighted = (self.hidden.detach() * &weights).to_kind(self.head.kind());
+                let mut sum = Tensor::zeros_like(&self.head);
+                if let Some(targets) = &self.targets {
+                    let _ = sum.index_add_(0, targets, &weighted);
+                }
+                let (away, mut at) = (weighted.neg_(), 0);
+                for slope in &self.by_logits {
+                    let n = slope.size()[0];
+                    let _ = sum.addmm_(&slope.tr(), &away.narrow(0, at, n));
+                    at += n;
+                }
+                sum
+            });
+            (&self.head * gradient).sum(Kind::Float)
+        });
+        match (by_hidden, by_head) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+fn logits(hidden: &Tensor, head: &Tensor, at: i64, n: i64) -> Tensor {
+    hidden.narrow(0, at, n).detach().matmul(&head.detach().tr())
+}
+
+/// `(start, length)` of the pieces that `hidden` is worked through in.
+fn pieces(hidden: &Tensor, head: &Tensor) -> impl Iterator<Item = (i64, i64)> {
+    let n_rows = hidden.size()[0];
+    let most = (PIECE_BYTES / (4 * head.size()[0])).max(16);
+    // Pieces of one size, so that each finds the memory the last one left.
+    let n_pieces = ((n_rows + most - 1) / most).max(1);
+    (0..n_pieces)
+        .map(move |i| (n_rows * i / n_pieces, n_rows * (i + 1) / n_pieces))
+        .map(|(from, to)| (from, to - from))
+        .filter(|(_, n)| *n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target_log_probs;
+    use tch::Device;
+
+    const SHAPE: (i64, i64, i64) = (40, 3, 7);
+
+    /// Rows over three pieces, a head, and targets; hidden states and head learn.
+    fn given(kind: Kind) -> (Tensor, Tensor, Tensor) {
+        let (n, width, vocab) = SHAPE;
+        tch::manual_seed(5);
+        let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind);
+        let targets = Tensor::randint(vocab, [n], (Kind::Int64, Device::Cpu));
+        (random([n, width]).set_requires_grad(true), random([vocab, width]).set_requires_grad(true), targets)
+    }
+
+    fn gradients(loss: &Tensor, hidden: &Tensor, head: &Tensor) -> Vec<Tensor> {
+        Tensor::f_run_backward(&[loss], &[hidden, head], false, false).unwrap()
+    }
+
+    fn assert_same(scores: &HeadScores, plain: &Tensor, (hidden, head): (&Tensor, &Tensor), tolerance: f64) {
+        let weights = Tensor::linspace(-1.0, 2.0, SHAPE.0, (Kind::Float, Device::Cpu));
+        assert!(scores.values.allclose(plain, tolerance, tolerance, false));
+        assert!(!scores.values.requires_grad());
+        let got = gradients(&scores.pull(&weights).unwrap(), hidden, head);
+        let want = gradients(&(plain * &weights).sum(Kind::Float), hidden, head);
+        for (got, want) in got.iter().zip(&want) {
+            let far = (got - want).abs().max().double_value(&[]) / want.abs().max().double_value(&[]);
+            assert!(far < tolerance, "{far}");
+        }
+    }
+
+    #[test]
+    fn log_probabilities_and_their_gradients_are_those_of_whole_logits() {
+        for (kind, tolerance) in [(Kind::Float, 2e-6), (Kind::BFloat16, 2e-2)] {
+            let (hidden, head, targets) = given(kind);
+            assert_eq!(pieces(&hidden, &head).count(), 3);
+            // One text of 41 tokens: the last one is only a target.
+            let ids = Tensor::cat(&[&targets.narrow(0, 0, 1), &targets], 0).unsqueeze(0);
+            let logits = hidden.matmul(&head.tr());
+            let logits = Tensor::cat(&[&logits, &logits.narrow(0, 0, 1)], 0).unsqueeze(0);
+            let plain = target_log_probs(&logits, &ids).squeeze_dim(0);
+            assert_same(&head_log_probs(&hidden, &head, &targets), &plain, (&hidden, &head), tolerance);
+            let greedy = logits.squeeze_dim(0).narrow(0, 0, SHAPE.0).argmax(-1, false).eq_tensor(&targets);
+            assert_eq!(head_greedy(&hidden, &head, &targets), greedy);
+        }
+    }
+
+    #[test]
+    fn divergences_and_their_gradients_are_those_of_whole_logits() {
+        for (kind, tolerance) in [(Kind::Float, 4e-6), (Kind::BFloat16, 3e-2)] {
+            let (hidden, head, _) = given(kind);
+            let (ref_hidden, ref_head) = (hidden.detach() * 0.9, head.detach() * 1.2);
+            let reference = ref_hidden.matmul(&ref_head.tr()).log_softmax(-1, Kind::Float);
+            let log_probs = hidden.matmul(&head.tr()).log_softmax(-1, Kind::Float);
+            let by_token = reference.exp() * (&reference - log_probs);
+            let plain = by_token.sum_dim_intlist(-1, false, Kind::Float);
+            let scores = head_divergences(&ref_hidden, &ref_head, &hidden, &head);
+            assert_same(&scores, &plain, (&hidden, &head), tolerance);
+        }
+    }
+
+    #[test]
+    fn what_does_not_learn_is_not_prepared_for() {
+        let (hidden, head, targets) = given(Kind::Float);
+        let frozen = head_log_probs(&hidden.detach(), &head.detach(), &targets);
+        assert!(frozen.by_hidden.is_none() && frozen.by_logits.is_empty());
+        assert!(frozen.pull(&frozen.values).is_none());
+        let sliced = head_log_probs(&hidden, &head.detach(), &targets);
+        assert!(sliced.by_hidden.is_some() && sliced.by_logits.is_empty());
+    }
+
+    #[test]
+    fn targets_are_where_the_mask_says() {
+        let ids = Tensor::from_slice(&[9i64, 4, 5, 6, 1, 2, 3, 9]).view([2, 4]);
+        let real = Tensor::from_slice(&[false, true, true, true, true, true, true, false]).view([2, 4]);
+        let targets = Targets::of(&ids, &real, &real);
+        assert_eq!(Vec::<i64>::try_from(&targets.at).unwrap(), [1, 2, 4, 5]);
+        assert_eq!(Vec::<i64>::try_from(&targets.ids).unwrap(), [5, 6, 2, 3]);
+        let nothing = Targets::of(&ids, &real, &real.zeros_like());
+        let (hidden, head, _) = given(Kind::Float);
+        let none = head_log_probs(&hidden.index_select(0, &nothing.at), &head, &nothing.ids);
+        assert_eq!(none.values.numel(), 0);
+    }
+}
