@@ -68,7 +68,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// The Python with torch and transformers, made once and again when a pin changes.
-fn environment(home: &Path) -> Result<PathBuf> {
+pub(crate) fn environment(home: &Path) -> Result<PathBuf> {
     let lists = ["xtask/libtorch/cuda.txt", "xtask/interop/requirements.txt"].map(|list| paths::root().join(list));
     let mut pins = String::new();
     for list in &lists {

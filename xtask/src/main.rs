@@ -1,6 +1,7 @@
 //! Project commands: `cargo xtask --help`. No libtorch here: it must run where everything else is broken.
 
 mod ablate;
+mod bench;
 mod cache;
 mod check;
 mod config_docs;
@@ -46,6 +47,8 @@ enum Command {
     Ablate(ablate::Args),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
+    /// Our steps beside PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
+    Bench(bench::Args),
     /// All tests of every crate
     Test(test::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),
         Command::Interop => interop::run(),

@@ -1,6 +1,6 @@
 //! What all rows of a profile stand on: build, language, base models, utility texts, sensitivities.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use irepair_config::{
     BaseModel, CORPUS, Dtype, Experiment, Options, ProfileScorer, SCORER_LABELS, ScorerKind, stored, to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
-use irepair_core::{Diagnostic, ExitKind};
+use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
 
 use crate::cache::{self, Inputs};
@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) runs: PathBuf,
     /// Hashes of weights: gigabytes that every row asks for.
     hashes: RefCell<BTreeMap<PathBuf, String>>,
+    /// Keeps other processes out of `runs/<profile>` once something is made there.
+    held: OnceCell<DirLock>,
 }
 
 /// Neutral texts for the KL term, in profiles that have such.
@@ -69,8 +71,8 @@ impl Prepared {
     pub(crate) fn of(name: &str, experiment: Experiment, sources: Sources, device: String) -> Self {
         let workers = Workers::for_device(&device);
         let runs = paths::root().join("runs").join(name);
-        let (name, hashes) = (name.to_owned(), RefCell::default());
-        Self { name, warning: None, experiment, device, workers, sources, runs, hashes }
+        let (name, hashes, held) = (name.to_owned(), RefCell::default(), OnceCell::new());
+        Self { name, warning: None, experiment, device, workers, sources, runs, hashes, held }
     }
 
     /// Reads the profile and makes whatever its rows need that is not there yet.
@@ -89,6 +91,9 @@ impl Prepared {
     /// Something given that is missing, before anything is started; a stage that fails.
     pub(crate) fn make(&self) -> Result<()> {
         self.sources.complete()?;
+        if self.held.get().is_none() {
+            let _ = self.held.set(DirLock::take(&self.runs).map_err(stop)?);
+        }
         build()?;
         self.language()?;
         self.cut()?;

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use irepair_config::{Job, Method, from_toml, to_toml};
+use irepair_config::{Job, Method, Policy, from_toml, to_toml};
 use irepair_core::StepRecord;
 use irepair_core::fs::write_atomic;
 use irepair_eval::Metrics;
 use irepair_model::CausalLm;
 use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, write_result};
+use irepair_train::step_flops;
 
 use crate::environment::Environment;
 use crate::evaluate::measure;
+use crate::method::objective;
 use crate::repair::{Repaired, STATE, run, selection};
 use crate::watch::Watcher;
 use crate::weights::use_threads;
@@ -93,7 +95,7 @@ fn cost(repaired: &Repaired, model: &CausalLm, job: &Job) -> Option<Cost> {
         tokens,
         tokens_per_s: tokens as f64 / train_s,
         peak_rss_bytes: repaired.peak_rss_bytes?,
-        flops: crate::flops::of_run(model, job, records),
+        flops: flops(model, job, records),
         n_steps: repaired.outcome.n_steps,
         best_step: repaired.outcome.best_step.unwrap_or(repaired.outcome.n_steps),
     })
@@ -118,7 +120,10 @@ fn samples(prompts: &[String], after: &[String], job: &Job, reference: &CausalLm
     Ok(prompts.iter().zip(before).zip(after).map(sample).collect())
 }
 
-/// Blocks updated per step, for the counted cost.
-pub(crate) fn slices(records: &[StepRecord]) -> impl Iterator<Item = (usize, usize)> + '_ {
-    records.iter().map(|r| (r.slice.len(), r.slice.lowest().map_or(0, |b| b.0)))
+/// Counted work of all steps (METHOD §12).
+fn flops(model: &CausalLm, job: &Job, records: &[StepRecord]) -> f64 {
+    let policy = job.repair.policy();
+    let measures = !matches!(policy, Policy::All | Policy::Fixed | Policy::Random | Policy::Cyclic);
+    let Some(objective) = objective(&job.repair) else { return 0.0 };
+    records.iter().map(|record| step_flops(model, &objective, policy != Policy::All, measures, record)).sum()
 }

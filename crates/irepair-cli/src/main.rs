@@ -5,7 +5,6 @@ mod data;
 mod diagnose;
 mod environment;
 mod evaluate;
-mod flops;
 mod general;
 mod generate;
 mod interrupt;

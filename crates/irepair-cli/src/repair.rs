@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use irepair_config::{Options, RepairOptions, to_toml};
-use irepair_core::StepRecord;
 use irepair_core::fs::write_atomic;
+use irepair_core::{DirLock, StepRecord};
 use irepair_data::split_validation;
 use irepair_train::{Engine, Outcome, RepairData, Settings};
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub(crate) struct Repaired {
     pub(crate) options: RepairOptions,
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// Keeps other processes out of the output directory.
+    _held: DirLock,
 }
 
 #[derive(Serialize)]
@@ -123,10 +125,16 @@ pub(crate) fn run(
 ) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
     let plan = Plan::make(&described, options)?;
+    let held = DirLock::take(out)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
     let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
-    let mut repaired =
-        Repaired { records: Vec::new(), outcome: nothing, options: plan.options.clone(), peak_rss_bytes: None };
+    let mut repaired = Repaired {
+        records: Vec::new(),
+        outcome: nothing,
+        options: plan.options.clone(),
+        peak_rss_bytes: None,
+        _held: held,
+    };
     if let Some(objective) = method::objective(&plan.options) {
         let options = &plan.options;
         let data = repair_data(model, &opened, &plan, objective.needs().utility)?;
@@ -175,7 +183,6 @@ fn train(
     mut watcher: Option<(&mut Watcher<'_>, &Opened)>,
 ) -> anyhow::Result<Vec<StepRecord>> {
     let (state, log) = (out.join(STATE), out.join(METRICS));
-    std::fs::create_dir_all(out)?;
     let mut records: Vec<StepRecord> = Vec::new();
     if state.exists() {
         engine.resume(&state)?;

@@ -57,7 +57,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Largest resident memory of the run so far, in bytes, without what looking at it took.
+    /// Largest resident memory of the run so far, in bytes, without what looking at it took: only memory that the
+    /// allocator kept from a look, and the run did not take up, still counts.
     pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
         self.peak_rss_bytes.max(peak_rss_bytes())
     }

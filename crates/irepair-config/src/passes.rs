@@ -23,8 +23,15 @@ const OUTPUT_GRADIENTS: u64 = 11;
 /// Inputs of norms, which are gone when the backward pass has come through.
 const NORM_INPUTS: u64 = 2;
 
+/// Vectors of a token at the fullest moment of one block, where none is kept.
+const PASSING: u64 = 12;
+
 /// Bytes of a number in f32, in which losses are taken whatever the model's type.
 const F32: u64 = 4;
+
+/// The head works through positions in pieces of so many bytes of f32 logits, and at least so many positions.
+const PIECE: u64 = 32 << 20;
+const PIECE_ROWS: u64 = 16;
 
 /// Which texts a method runs at every step (METHOD §6, §7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,46 +83,55 @@ pub(crate) struct Held<'a> {
 
 impl Held<'_> {
     /// Forward and backward through the texts of one loss, `n_learning` blocks getting gradients and the lowest of them
-    /// being block 0: all activations, and the logits when the last loss was taken or the first gradient is under way.
-    pub(crate) fn training(self, passes: Passes, n_learning: usize) -> u64 {
-        let (width, copy) = (self.dtype.n_bytes(), self.f32_copy());
+    /// being block 0: all activations, and what the head takes. A head that learns keeps the slope of every score over the
+    /// vocabulary, and a gradient of its own from each text beside the one on its way back.
+    pub(crate) fn training(self, passes: Passes, n_learning: usize, head_learns: bool) -> u64 {
         let (pairs, utility) = (passes.pairs * self.texts.pairs, passes.utility * self.texts.utility);
-        let reference = passes.reference_pairs * self.texts.pairs;
-        let widest = utility.max(passes.pairs.min(1) * self.texts.pairs);
-        // A KL stands as both log-softmaxes, the reference's probabilities, the difference and its product with them.
-        let forward = (pairs + reference) * width + pairs * copy + utility * (2 * width + 5 * F32);
-        // Two tensors of it are kept, one of an NLL; a gradient takes three on its way to the logits.
-        let backward = pairs * F32 + utility * 2 * F32 + widest * 3 * F32;
         let learning = KEPT_TO_LEARN * n_learning as u64;
         let kept = KEPT * self.shape.n_layer as u64 + learning;
-        self.vectors(pairs + utility, kept) + self.vocabularies(forward.max(backward))
+        let slopes = if head_learns { self.vocabularies((pairs + utility) * self.dtype.n_bytes()) } else { 0 };
+        let n_texts = if head_learns { 1 + passes.pairs + passes.utility } else { 0 };
+        let sums = n_texts * self.shape.n_embd as u64 * self.vocabularies(self.dtype.n_bytes());
+        self.vectors(pairs + utility, kept) + slopes + sums.max(self.head(passes, self.texts.pairs, utility))
     }
 
-    /// Ghost norms of a batch of `n` tokens: when the loss goes backward, or when every layer's output gradient is there and
-    /// one layer's norm is taken.
+    /// Ghost norms of a batch of `n` tokens: when the head is at work, or when every layer's output gradient is there and one
+    /// layer's norm is taken.
     pub(crate) fn measuring(self, n: u64) -> u64 {
         let (n_layer, d) = (self.shape.n_layer as u64, self.shape.n_embd as u64);
-        let logits = n * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32);
-        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer) + self.vocabularies(logits);
+        let head = self.head(Passes { pairs: 1, ..Passes::default() }, n, 0);
+        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer) + head;
         let kept = KEPT + KEPT_TO_MEASURE - NORM_INPUTS + OUTPUT_GRADIENTS;
-        let end = self.vectors(n, kept * n_layer) + self.vocabularies(n * self.dtype.n_bytes());
+        let end = self.vectors(n, kept * n_layer);
         // The widest layer, from `d` to `4 d`: input and gradient in f32, then the products of the cheaper way.
         let copies = n * 5 * d * self.f32_copy();
         let products = if n * 5 * d < 4 * d * d { 3 * n * n } else { 2 * 4 * d * d };
         start.max(end + copies + products * F32)
     }
 
-    /// One batch of a validation, forward alone: all logits, and what the wider of the losses takes.
+    /// One batch of a validation, forward alone.
     pub(crate) fn validation(self, passes: Passes) -> u64 {
         let (pairs, utility) = (self.texts.held_out, passes.utility * self.texts.held_out_utility);
-        let logits = ((passes.pairs + passes.reference_pairs) * pairs + 2 * utility) * self.dtype.n_bytes();
-        // Of an NLL one tensor in f32 beside the logits in f32; of a KL all of those above but its product.
-        self.vocabularies(logits + (pairs * (F32 + self.f32_copy())).max(utility * 4 * F32))
+        self.vectors(pairs.max(utility), PASSING) + self.head(passes, pairs, utility)
     }
 
-    /// Logits of one held-out batch.
-    pub(crate) fn logits(self) -> u64 {
-        self.vocabularies(self.texts.held_out * F32)
+    /// One batch of held-out texts under a model and its reference.
+    pub(crate) fn comparing(self) -> u64 {
+        self.validation(Passes { utility: 1, ..Passes::default() })
+    }
+
+    /// Logits of a batch of pairs on their way back where gradients are stored, which takes the plain route.
+    pub(crate) fn stored_logits(self) -> u64 {
+        self.vocabularies(self.texts.pairs * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32))
+    }
+
+    /// One piece of the head's work on so many tokens of pairs or of utility texts, whichever takes more: logits and their
+    /// log-softmax; for a KL the reference's beside them.
+    fn head(self, passes: Passes, pairs: u64, utility: u64) -> u64 {
+        let rows = (PIECE / (F32 * self.shape.vocab_size as u64)).max(PIECE_ROWS);
+        let one = self.dtype.n_bytes() + self.f32_copy() + F32;
+        let nll = if passes.pairs > 0 { pairs.min(rows) * one } else { 0 };
+        self.vocabularies(nll.max(utility.min(rows) * (one + F32)))
     }
 
     /// So many vectors of the model's width for each token, and the mask of which token sees which.
@@ -151,55 +167,68 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_keeps_vectors_of_its_blocks_and_tensors_of_its_loss() {
+    fn a_pass_keeps_vectors_of_its_blocks_and_a_piece_of_logits() {
         // Both in bytes, of a token: of a block, and over the vocabulary.
         let pass = |n: u64, block: u64, logits: u64| n * (4 * block + 1000 * logits);
         let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
-        // Logits and three tensors on the way back to them.
-        assert_eq!(f32.training(NLL, 0), pass(10, 4 * 8 * 10, 4 + 3 * 4));
-        assert_eq!(bf16.training(NLL, 0), pass(10, 2 * 8 * 10, 4 + 3 * 4), "the loss is taken in f32");
-        // Both models' logits, and five tensors when a KL is summed up.
-        assert_eq!(f32.training(KL, 0), pass(20, 4 * 8 * 10, 2 * 4 + 5 * 4));
-        assert_eq!(bf16.training(KL, 0), pass(20, 2 * 8 * 10, 2 * 2 + 5 * 4));
+        assert_eq!(f32.training(NLL, 0, false), pass(10, 4 * 8 * 10, 4 + 4));
+        assert_eq!(bf16.training(NLL, 0, false), pass(10, 2 * 8 * 10, 2 + 4 + 4), "the loss is taken in f32");
+        // The reference's probabilities stand beside the model's logits and what becomes of them.
+        assert_eq!(f32.training(KL, 0, false), pass(20, 4 * 8 * 10, 4 + 4 + 4));
+        assert_eq!(bf16.training(KL, 0, false), pass(20, 2 * 8 * 10, 2 + 4 + 4 + 4));
         // Blocks that learn keep the inputs of their matrices too.
-        assert_eq!(f32.training(NLL, 4), pass(10, 4 * 8 * 16, 16));
-        assert_eq!(f32.training(NLL, 1) - f32.training(NLL, 0), 10 * 4 * 8 * 6);
+        assert_eq!(f32.training(NLL, 4, false), pass(10, 4 * 8 * 16, 8));
+        assert_eq!(f32.training(NLL, 1, false) - f32.training(NLL, 0, false), 10 * 4 * 8 * 6);
         let masked = Texts { longest: 50, ..TEXTS };
         let masked = Held { texts: &masked, ..f32 };
-        assert_eq!(masked.training(NLL, 0) - f32.training(NLL, 0), 10 * 50 * 4, "one mask for all blocks");
+        assert_eq!(
+            masked.training(NLL, 0, false) - f32.training(NLL, 0, false),
+            10 * 50 * 4,
+            "one mask for all blocks"
+        );
     }
 
     #[test]
-    fn a_whole_loss_holds_every_text_and_one_of_them_goes_backward() {
+    fn more_positions_than_a_piece_take_no_more_logits() {
+        let many = Texts { pairs: 1_000_000, longest: 0, ..TEXTS };
+        let many = Held { texts: &many, ..held(Dtype::F32) };
+        let logits = many.training(NLL, 0, false) - many.vectors(1_000_000, KEPT * 4);
+        assert_eq!(logits, PIECE / 4000 * 1000 * 8);
+    }
+
+    #[test]
+    fn a_head_that_learns_keeps_a_slope_for_every_score() {
         let dpo = Passes { pairs: 2, reference_pairs: 2, utility: 0 };
-        let logits = 10 * 1000 * (2 * 4 + 3 * 4);
-        assert_eq!(held(Dtype::F32).training(dpo, 4), 2 * 10 * 4 * 16 * 8 * 4 + logits);
+        let slopes = 2 * 10 * 1000 * 4;
+        // A sum of each text and a product, of width 8: more than a piece of so few positions.
+        let sums = 3 * 8 * 1000 * 4;
+        assert_eq!(held(Dtype::F32).training(dpo, 4, true), 2 * 10 * 4 * 16 * 8 * 4 + slopes + sums);
         assert_eq!(dpo.terms(), [dpo], "the sigmoid of a difference is no sum");
         let whole = Passes { pairs: 1, utility: 1, ..NLL };
         assert_eq!(whole.terms(), [NLL, KL]);
-        let terms = [NLL, KL].map(|term| held(Dtype::F32).training(term, 1));
-        assert!(held(Dtype::F32).training(whole, 1) > terms.into_iter().max().unwrap_or(0));
+        let terms = [NLL, KL].map(|term| held(Dtype::F32).training(term, 1, false));
+        assert!(held(Dtype::F32).training(whole, 1, true) > terms.into_iter().max().unwrap_or(0));
         assert_eq!(Passes { pairs: 2, ..NLL }.terms(), [NLL, NLL]);
     }
 
     #[test]
     fn ghost_norms_are_fullest_at_one_end_of_the_way_back() {
-        // Wide logits: when the loss goes backward. In half precision they stand beside their copy.
+        // Wide logits: when the head is at work. In half precision they stand beside their copy.
         let start = |width: u64, logits: u64| 10 * (4 * 20 * 8 * width + 1000 * logits);
-        assert_eq!(held(Dtype::F32).measuring(10), start(4, 16));
-        assert_eq!(held(Dtype::Bf16).measuring(10), start(2, 18));
+        assert_eq!(held(Dtype::F32).measuring(10), start(4, 8));
+        assert_eq!(held(Dtype::Bf16).measuring(10), start(2, 10));
         // Wide blocks: when all output gradients are there, and a norm is taken of the products of ten tokens.
         let wide = Shape { n_embd: 4096, ..SHAPE };
-        let end = 10 * (4 * 29 * 4096 * 4 + 1000 * 4) + 3 * 10 * 10 * 4;
+        let end = 10 * (4 * 29 * 4096 * 4) + 3 * 10 * 10 * 4;
         assert_eq!(Held { shape: &wide, ..held(Dtype::F32) }.measuring(10), end);
     }
 
     #[test]
     fn a_validation_keeps_no_activation() {
         let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
-        assert_eq!(f32.validation(NLL), 30 * 1000 * (4 + 4));
-        assert_eq!(bf16.validation(NLL), 30 * 1000 * (2 + 4 + 4));
+        assert_eq!(f32.validation(NLL), 30 * (12 * 8 * 4 + 1000 * 8));
+        assert_eq!(bf16.validation(NLL), 30 * (12 * 8 * 2 + 1000 * 10));
         let whole = Passes { pairs: 1, utility: 1, ..NLL };
-        assert_eq!(f32.validation(whole), 1000 * (30 * 4 + 40 * (2 * 4 + 4 * 4)));
+        assert_eq!(f32.validation(whole), 40 * (12 * 8 * 4 + 1000 * 12));
     }
 }

@@ -30,6 +30,12 @@ pub enum Error {
     /// A batch without a single token.
     #[error("batch holds no tokens")]
     NoTokens,
+    /// A directory that another process is at work in.
+    #[error("another process works in this directory")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Reading or writing a file failed.
     #[error("{action} failed")]
     Io {
@@ -52,6 +58,9 @@ impl Diagnose for Error {
                 .want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
                 .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three"),
             Self::NoTokens => Diagnostic::new(ExitKind::Data, self).help("give at least one text that is not empty"),
+            Self::Busy { path } => Diagnostic::new(ExitKind::Usage, self)
+                .at(path.display())
+                .help("wait until it is done, or give another directory; a process that died holds none"),
             Self::Io { action, path, source } => {
                 Diagnostic::new(ExitKind::Data, format!("{action} failed: {source}")).at(path.display())
             }

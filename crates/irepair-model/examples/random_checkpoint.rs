@@ -17,14 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: random_checkpoint SHAPE DIR [f32|bf16]";
     let (shape, dir) = (args.first().ok_or(usage)?, args.get(1).ok_or(usage)?);
     let kind = parse_dtype(args.get(2).map_or("f32", String::as_str))?;
-    let config = match shape.as_str() {
-        "gpt2" => ModelConfig::gpt2(12, 768, 12, 1024, 50_257),
-        "gpt2-large" => ModelConfig::gpt2(36, 1280, 20, 1024, 50_257),
-        "gpt2-xl" => ModelConfig::gpt2(48, 1600, 25, 1024, 50_257),
-        "gpt-neo-125m" => ModelConfig::gpt_neo(12, 768, 12, 2048, 50_257, 256),
-        "gpt-neo-1.3b" => ModelConfig::gpt_neo(24, 2048, 16, 2048, 50_257, 256),
-        other => return Err(format!("no shape is called `{other}`; {usage}").into()),
-    };
+    let published = ModelConfig::PUBLISHED.into_iter().find(|published| published.name == shape);
+    let config = published.ok_or_else(|| format!("no shape is called `{shape}`; {usage}"))?.config();
     let model = CausalLm::random(config, 0, Device::Cpu, kind)?;
     model.save(Path::new(dir))?;
     let n_weights: usize = model.parameters().iter().map(|p| p.tensor.numel()).sum();

@@ -94,6 +94,9 @@ impl CausalLm {
         let prompts = TokenBatch::new(&padded, self.device());
         let (n_prompts, n_cols) = prompts.dims();
         let (n_rows, n_each) = (n_prompts as usize * n_samples, n_samples as i64);
+        if n_rows == 0 {
+            return Ok(Vec::new());
+        }
         let mut caches: Vec<KeyValues> = (0..self.n_blocks())
             .map(|_| KeyValues::new(self.config(), n_prompts, n_cols + n_new as i64, &self.parameters()[0].tensor))
             .collect();

@@ -33,6 +33,7 @@ mod layers;
 mod nucleus;
 mod params;
 mod probe;
+mod published;
 mod sys;
 
 pub use batch::TokenBatch;
@@ -45,3 +46,4 @@ pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use params::Parameter;
 pub use probe::{Probe, Site};
+pub use published::Published;

@@ -1,4 +1,4 @@
-//! The objectives of METHOD §6 and §7, each a function of the logits it asks for.
+//! The objectives of METHOD §6 and §7, each a function of the token scores it asks for.
 
 use tch::{Kind, Tensor};
 

@@ -40,6 +40,7 @@ mod trajectory;
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use json::tables_json;
+pub use plots::{GrowthLine, growth};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
     Cost, Metric, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric,

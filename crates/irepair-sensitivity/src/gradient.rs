@@ -33,7 +33,8 @@ pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Grad
 
 /// Sum of squared gradient entries per block.
 ///
-/// One transfer to the host whatever the number of blocks: the only point of a step where the device must wait.
+/// One transfer to the host whatever the number of blocks: the point of a step where the device must wait (the ghost
+/// route waits once more, to find the targets).
 pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Vec<f64> {
     by_block(model, gradients.iter().map(|(index, g)| (*index, square_sum(g))))
 }

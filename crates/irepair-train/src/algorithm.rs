@@ -69,7 +69,10 @@ impl Engine<'_> {
         let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
             let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
-            add_gradients(&mut gradients, model.gradients(&parts.total)?);
+            // A micro-batch in which nothing counts adds nothing.
+            if parts.total.requires_grad() {
+                add_gradients(&mut gradients, model.gradients(&parts.total)?);
+            }
             loss += parts.total.double_value(&[]);
             nll = add(nll, parts.nll.as_ref());
             kl = add(kl, parts.kl.as_ref());

@@ -11,7 +11,7 @@ use crate::{Result, Text};
 
 /// The loss of a micro-batch under the model, with the reference where the objective needs it.
 ///
-/// The head is applied only where a token counts, and logits never wait for the backward pass: see `irepair_objective`'s `head`.
+/// The head is applied only where a token counts, and its logits do not wait for the backward pass: see `irepair_objective`'s `head`.
 /// [`loss_from_logits`] is the plain route to the same numbers.
 pub(crate) fn loss(
     model: &CausalLm,
@@ -88,13 +88,9 @@ impl Leaves {
         let leaves: Vec<&Tensor> = self.0.iter().map(|(leaf, _)| leaf).collect();
         let weights =
             Tensor::f_run_backward(&[&loss.total], &leaves, false, false).map_err(irepair_model::Error::from)?;
-        let mut total = loss.total.detach();
-        for ((_, found), weights) in self.0.iter().zip(weights) {
-            if let Some(pull) = found.pull(&weights) {
-                // Adds nothing but a gradient.
-                total = total + (&pull - pull.detach());
-            }
-        }
+        let pulls = self.0.iter().zip(weights).filter_map(|((_, found), weights)| found.pull(&weights));
+        // Each adds nothing but a gradient.
+        let total = pulls.fold(loss.total.detach(), |total, pull| total + (&pull - pull.detach()));
         Ok(Loss { total, ..loss })
     }
 }

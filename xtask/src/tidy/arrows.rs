@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("irepair-core", &[]),
     ("irepair-config", &["core"]),
     ("irepair-data", &["core"]),
@@ -23,6 +23,10 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("irepair-baselines", &["core", "data", "model", "objective", "train"]),
     ("irepair-classifier", &["core", "data", "model", "scorer", "train"]),
     ("irepair-eval", &["core", "data", "model", "objective", "scorer"]),
+    (
+        "irepair-bench",
+        &["core", "data", "slicing", "model", "objective", "sensitivity", "train", "repair", "baselines", "eval"],
+    ),
     (
         "irepair-cli",
         &[

@@ -1,6 +1,7 @@
 //! SVG figures: readable alone or in a page, on a light and on a dark background.
 
 mod bars;
+mod growth;
 mod heat_map;
 mod pareto;
 mod plane;
@@ -8,6 +9,7 @@ mod sensitivity;
 mod trajectory;
 
 pub use bars::{cost_bars, density_bars, sensitivity_bars};
+pub use growth::{GrowthLine, growth};
 pub use heat_map::selection_heat_map;
 pub use pareto::pareto;
 pub use sensitivity::sensitivity_heat_map;

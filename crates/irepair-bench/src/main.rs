@@ -1,0 +1,185 @@
+//! `irepair-bench`: times one part of a repair on random weights of a published shape and prints one JSON object.
+//!
+//! `cargo xtask bench` runs it beside a PyTorch peer with the same arguments (`bench/peer.py`), turn by turn.
+#![expect(clippy::print_stdout, reason = "the result is what it prints")]
+
+mod parts;
+mod steps;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use irepair_core::SliceSize;
+use irepair_model::{CausalLm, ModelConfig, parse_device, parse_dtype};
+use serde::Serialize;
+use tch::Device;
+
+/// Times one part of a repair.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// What to time
+    #[arg(long)]
+    what: What,
+    /// A published shape; --n-layer and the like change it
+    #[arg(long, default_value = "gpt2")]
+    shape: String,
+    #[arg(long)]
+    n_layer: Option<usize>,
+    #[arg(long)]
+    n_embd: Option<usize>,
+    #[arg(long)]
+    n_head: Option<usize>,
+    #[arg(long)]
+    vocab_size: Option<usize>,
+    /// Blocks a sliced step updates: `20` is percent, `1b` is one
+    #[arg(long, default_value = "1b")]
+    top_k: SliceSize,
+    /// Pairs or texts at a time
+    #[arg(long, default_value_t = 4)]
+    pub(crate) batch: usize,
+    /// Tokens of a text
+    #[arg(long, default_value_t = 128)]
+    pub(crate) tokens: usize,
+    /// Repetitions counted
+    #[arg(long, default_value_t = 5)]
+    pub(crate) repeat: usize,
+    /// Repetitions before those
+    #[arg(long, default_value_t = 1)]
+    pub(crate) warm_up: usize,
+    /// Threads; all cores unless given
+    #[arg(long)]
+    threads: Option<i32>,
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    #[arg(long, default_value = "f32")]
+    dtype: String,
+    /// A model directory: read by `load`, written by `save`
+    #[arg(long)]
+    pub(crate) model: Option<PathBuf>,
+}
+
+/// Parts of a repair, and what they are measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    Irepair,
+    IrepairNoKl,
+    Dapt,
+    DaptKl,
+    Dpo,
+    /// Greedy continuations: 16 tokens of prompt, 20 new
+    Generate,
+    Perplexity,
+    /// A checkpoint's weights
+    Load,
+    /// Square matrix products: what the machine could do
+    Gemm,
+    /// Writes the shape's weights
+    Save,
+}
+
+/// What is printed.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Measured {
+    /// Seconds of each counted repetition.
+    pub(crate) seconds: Vec<f64>,
+    /// Tokens worked on in one repetition.
+    pub(crate) tokens: f64,
+    /// Counted matrix-multiplication work of one repetition.
+    pub(crate) flops: f64,
+    /// Blocks updated, step by step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slices: Vec<String>,
+    /// Largest resident memory of the process.
+    pub(crate) peak_rss_bytes: u64,
+    /// Memory the process holds on a GPU at its end: libtorch keeps what it once took, so this is nearly its peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peak_device_bytes: Option<u64>,
+    /// Bytes of the model's weights.
+    pub(crate) weight_bytes: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if let Some(n) = args.threads {
+        tch::set_num_threads(n);
+    }
+    let mut measured = match args.what {
+        What::Gemm => parts::gemm(&args)?,
+        What::Load => parts::load(&args)?,
+        What::Save => parts::save(&args)?,
+        What::Generate => parts::generate(&args)?,
+        What::Perplexity => parts::perplexity(&args)?,
+        _ => steps::steps(&args)?,
+    };
+    measured.peak_rss_bytes = peak_rss_bytes();
+    measured.peak_device_bytes = if args.device()? == Device::Cpu { None } else { device_bytes() };
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
+}
+
+impl Args {
+    pub(crate) fn device(&self) -> anyhow::Result<Device> {
+        Ok(parse_device(&self.device)?)
+    }
+
+    pub(crate) fn kind(&self) -> anyhow::Result<tch::Kind> {
+        Ok(parse_dtype(&self.dtype)?)
+    }
+
+    pub(crate) fn config(&self) -> anyhow::Result<ModelConfig> {
+        let names = ModelConfig::PUBLISHED;
+        let shape = names.iter().find(|shape| shape.name == self.shape);
+        let Some(mut shape) = shape.copied() else {
+            anyhow::bail!("no shape is called `{}`; there are {}", self.shape, names.map(|s| s.name).join(", "))
+        };
+        for (own, given) in [
+            (&mut shape.n_layer, self.n_layer),
+            (&mut shape.n_embd, self.n_embd),
+            (&mut shape.n_head, self.n_head),
+            (&mut shape.n_vocab, self.vocab_size),
+        ] {
+            *own = given.unwrap_or(*own);
+        }
+        anyhow::ensure!(
+            shape.n_head > 0 && shape.n_embd.is_multiple_of(shape.n_head),
+            "--n-embd wants to be a multiple of --n-head"
+        );
+        anyhow::ensure!(self.batch > 0 && self.repeat > 0, "--batch and --repeat want to be at least 1");
+        anyhow::ensure!((4..=shape.n_positions).contains(&self.tokens), "--tokens wants 4 to {}", shape.n_positions);
+        Ok(shape.config())
+    }
+
+    /// The shape with random weights.
+    pub(crate) fn random_model(&self) -> anyhow::Result<CausalLm> {
+        Ok(CausalLm::random(self.config()?, 0, self.device()?, self.kind()?)?)
+    }
+
+    pub(crate) fn top_k(&self) -> SliceSize {
+        self.top_k
+    }
+
+    pub(crate) fn what(&self) -> What {
+        self.what
+    }
+}
+
+pub(crate) fn weight_bytes(model: &CausalLm) -> u64 {
+    let bytes = |t: &tch::Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as u64;
+    model.parameters().iter().map(|p| bytes(&p.tensor)).sum()
+}
+
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+/// What the driver says this process holds; none where it does not know it by this number.
+fn device_bytes() -> Option<u64> {
+    let query = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"];
+    let output = std::process::Command::new("nvidia-smi").args(query).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let own = std::process::id().to_string();
+    let mib = said.lines().filter_map(|line| line.split_once(',')).find(|(pid, _)| pid.trim() == own)?.1;
+    mib.trim().parse::<u64>().ok().map(|mib| mib << 20)
+}

@@ -1,0 +1,82 @@
+//! Everything but steps: products, loading, generation, likelihoods.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use irepair_eval::text_nlls;
+use irepair_model::{CausalLm, Decoding};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Tensor, no_grad};
+
+use crate::{Args, Measured, weight_bytes};
+
+/// Tokens of a prompt and new tokens of a continuation.
+const PROMPT: usize = 16;
+const NEW: usize = 20;
+
+/// Square products of matrices that fit no cache but are read many times.
+pub(crate) fn gemm(args: &Args) -> anyhow::Result<Measured> {
+    let options = (args.kind()?, args.device()?);
+    let n = if options.1 == Device::Cpu { 2048 } else { 8192 };
+    let (a, b) = (Tensor::rand([n, n], options), Tensor::rand([n, n], options));
+    // Reading a value waits for the device.
+    let product = || Ok(no_grad(|| a.matmul(&b).double_value(&[0, 0])));
+    Ok(Measured { flops: 2.0 * (n * n * n) as f64, ..repeated(args, 0.0, product)? })
+}
+
+pub(crate) fn save(args: &Args) -> anyhow::Result<Measured> {
+    let dir = directory(args)?;
+    let model = CausalLm::random(args.config()?, 0, Device::Cpu, args.kind()?)?;
+    Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, 0.0, || Ok(model.save(&dir)?))? })
+}
+
+pub(crate) fn load(args: &Args) -> anyhow::Result<Measured> {
+    let (dir, device, kind) = (directory(args)?, args.device()?, args.kind()?);
+    let mut bytes = 0;
+    let measured = repeated(args, 0.0, || {
+        let (model, _) = CausalLm::load(&dir, device, kind)?;
+        // A weight that was read, whatever the loader puts off.
+        let sums: f64 = model.parameters().iter().map(|p| p.tensor.view(-1).double_value(&[0])).sum();
+        anyhow::ensure!(sums.is_finite(), "weights are not finite");
+        bytes = weight_bytes(&model);
+        Ok(())
+    })?;
+    Ok(Measured { weight_bytes: bytes, ..measured })
+}
+
+pub(crate) fn generate(args: &Args) -> anyhow::Result<Measured> {
+    let model = args.random_model()?;
+    let prompts = texts(args.batch, PROMPT, model.config().n_vocab);
+    let go = || Ok(model.generate(&prompts, NEW, Decoding::Greedy, None)?);
+    Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, (args.batch * NEW) as f64, go)? })
+}
+
+pub(crate) fn perplexity(args: &Args) -> anyhow::Result<Measured> {
+    let model = args.random_model()?;
+    let texts = texts(args.batch, args.tokens, model.config().n_vocab);
+    let go = || Ok(text_nlls(&model, &texts, args.batch)?);
+    Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, (args.batch * args.tokens) as f64, go)? })
+}
+
+fn texts(n: usize, n_tokens: usize, n_vocab: usize) -> Vec<Vec<u32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    (0..n).map(|_| (0..n_tokens).map(|_| rng.random_range(0..n_vocab as u32)).collect()).collect()
+}
+
+fn directory(args: &Args) -> anyhow::Result<PathBuf> {
+    args.model.clone().context("--model DIR is missing")
+}
+
+fn repeated<T>(args: &Args, tokens: f64, mut go: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Measured> {
+    let mut seconds = Vec::with_capacity(args.repeat);
+    for i in 0..args.warm_up + args.repeat {
+        let started = Instant::now();
+        go()?;
+        if i >= args.warm_up {
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(Measured { seconds, tokens, ..Measured::default() })
+}

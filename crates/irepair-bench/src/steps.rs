@@ -1,0 +1,65 @@
+//! Steps of the engine, as a user of the library would run them.
+
+use irepair_baselines::{Baseline, Unsliced};
+use irepair_data::TokenPair;
+use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_sensitivity::{Metric, Route};
+use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_train::{Engine, Localise, RepairData, Settings, step_flops};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Args, Measured, What, weight_bytes};
+
+/// Steps on texts of random tokens, every one of them as long as the others.
+pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
+    let model = args.random_model()?;
+    let n_steps = args.warm_up + args.repeat;
+    let data = random_data(args, model.config().n_vocab as u32, n_steps * args.batch);
+    let settings = Settings {
+        n_steps: n_steps as u64,
+        batch_size: args.batch,
+        lr: 1e-6,
+        warmup_steps: 0,
+        shuffle: false,
+        ..Settings::default()
+    };
+    let objective = match args.what() {
+        What::Irepair => IRepair::default().objective(),
+        What::IrepairNoKl => IRepair::default().without_kl().objective(),
+        What::DaptKl => Baseline::DaptKl { beta: 0.5, gamma: 1.0, scale: 1.0 }.objective(),
+        What::Dpo => Baseline::Dpo { beta: 0.1 }.objective(),
+        _ => Baseline::Dapt.objective(),
+    };
+    let sliced = matches!(args.what(), What::Irepair | What::IrepairNoKl);
+    let mut localiser: Box<dyn Localise> = if sliced {
+        let spec = PolicySpec { slice_k: args.top_k(), ..PolicySpec::new(PolicyKind::Dynamic) };
+        Box::new(SliceLocaliser::new(&spec, &data, &settings)?.metric(Metric::GradL2, Route::Ghost))
+    } else {
+        Box::new(Unsliced)
+    };
+    let mut engine = Engine::new(&model, objective, localiser.as_mut(), &data, settings)?;
+    let mut measured = Measured { weight_bytes: weight_bytes(&model), ..Measured::default() };
+    while engine.unfinished() {
+        let record = engine.step()?;
+        if record.step >= args.warm_up as u64 {
+            let flops = step_flops(&model, &objective, sliced, sliced, &record);
+            measured.flops += flops / args.repeat as f64;
+            measured.seconds.push(record.seconds);
+            measured.tokens = record.tokens as f64;
+            measured.slices.push(if sliced { record.slice.to_string() } else { "all".to_owned() });
+        }
+    }
+    Ok(measured)
+}
+
+fn random_data(args: &Args, n_vocab: u32, n: usize) -> RepairData {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut text = |n_tokens: usize| (0..n_tokens).map(|_| rng.random_range(0..n_vocab)).collect::<Vec<u32>>();
+    let half = args.tokens / 2;
+    let mut pair =
+        || TokenPair { prompt: text(half), chosen: text(args.tokens - half), rejected: text(args.tokens - half) };
+    let pairs = (0..n).map(|_| pair()).collect();
+    let utility = (0..n).map(|_| text(args.tokens)).collect();
+    RepairData { pairs, utility, ..RepairData::default() }
+}

@@ -1,0 +1,50 @@
+//! One process at a time in a directory.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// A directory held by this process until dropped. Nothing is written into it, and the system lets go of it when the process
+/// ends, however it ends: a lock cannot be left behind.
+#[derive(Debug)]
+pub struct DirLock {
+    _dir: Option<File>,
+}
+
+impl DirLock {
+    /// Holds `dir`, which is made when it is not there.
+    ///
+    /// Where a file system cannot lock, nothing is held and nothing refused.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when another process holds it; [`Error::Io`] when it cannot be made or opened.
+    pub fn take(dir: &Path) -> Result<Self> {
+        let io = |action| move |source| Error::Io { action, path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(io("create directory"))?;
+        let handle = File::open(dir).map_err(io("open"))?;
+        match handle.try_lock() {
+            Ok(()) => Ok(Self { _dir: Some(handle) }),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: dir.to_owned() }),
+            Err(TryLockError::Error(_)) => Ok(Self { _dir: None }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Diagnose;
+
+    #[test]
+    fn the_second_is_refused_until_the_first_lets_go() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("a/run");
+        let first = DirLock::take(&dir).unwrap();
+        let refused = DirLock::take(&dir).unwrap_err().diagnostic().to_string();
+        assert!(refused.starts_with("error: another process works in this directory"), "{refused}");
+        drop(first);
+        DirLock::take(&dir).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "no file is left");
+    }
+}

@@ -1,0 +1,31 @@
+//! Counted matrix-multiplication work of a step (METHOD §12), beside the measured time.
+
+use irepair_core::{BlockId, StepRecord};
+use irepair_model::{CausalLm, Parameter};
+use irepair_objective::Objective;
+
+/// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block, backward to
+/// weights 2P in updated blocks; the head forward and backward; where it `measures` sensitivities, a full backward for them.
+///
+/// Every text is counted through every block and the head, whether or not model and reference share some of them. Norms,
+/// softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are updated:
+/// else the embedding and its tied head are too.
+pub fn step_flops(model: &CausalLm, objective: &Objective, sliced: bool, measures: bool, record: &StepRecord) -> f64 {
+    let config = model.config();
+    let of_block = |p: &&Parameter| p.block == Some(BlockId(0)) && p.tensor.dim() == 2;
+    let n_matrices: usize = model.parameters().iter().filter(of_block).map(|p| p.tensor.numel()).sum();
+    // Per token: two operations per weight of a matrix.
+    let (block, head) = (2.0 * n_matrices as f64, 2.0 * (config.n_embd * config.n_vocab) as f64);
+    let n_blocks = config.n_block as f64;
+    let needs = objective.needs();
+    let texts = |flags: &[bool]| flags.iter().filter(|&&f| f).count() as f64;
+    let n_trained = texts(&[needs.chosen, needs.rejected, needs.utility]);
+    let n_reference = texts(&[needs.ref_chosen, needs.ref_rejected, needs.utility]);
+    let tokens = record.tokens as f64 / (n_trained + f64::from(u8::from(measures)));
+    let forward = n_blocks * block + head;
+    let down_to = n_blocks - record.slice.lowest().map_or(0, |b| b.0) as f64;
+    let head_backward = if sliced { head } else { 2.0 * head };
+    let backward = block * (down_to + record.slice.len() as f64) + head_backward;
+    let sensitivity = if measures { forward + 2.0 * n_blocks * block + head } else { 0.0 };
+    tokens * (n_trained * (forward + backward) + n_reference * forward + sensitivity)
+}

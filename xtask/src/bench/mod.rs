@@ -1,0 +1,79 @@
+//! `cargo xtask bench`: our steps beside PyTorch's, turn by turn on the same threads, and beside what the machine could do.
+
+mod growth;
+mod plan;
+mod run;
+mod table;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use irepair_core::fs::write_atomic;
+
+use crate::{interop, paths, process, setup};
+use plan::Plan;
+use run::Runner;
+
+/// Settings of `bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How often every line is measured, turn by turn with the others
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    rounds: usize,
+    /// Repetitions that count in each process, after one that does not
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    repeat: usize,
+    /// Threads of each process; all cores unless given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// cpu or cuda: on a GPU other shapes are measured, in bf16
+    #[arg(long, default_value = "cpu", value_name = "NAME")]
+    device: String,
+    /// Only lines whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Without the PyTorch peer, whose first use installs 3 GB
+    #[arg(long)]
+    no_peer: bool,
+    /// Toy shapes: shows that every line runs; the numbers mean nothing
+    #[arg(long)]
+    rehearse: bool,
+    /// Instead: how a step's time and memory grow with batch, text, width, depth and slice
+    #[arg(long)]
+    growth: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Set-up, build, or a line that fails.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run()?;
+    let build = ["build", "--package", "irepair-bench", "--release"];
+    // A rehearsal takes the build that tests have made.
+    process::run_quietly(process::cargo().args(&build[..if args.rehearse { 3 } else { 4 }]))?;
+    let home = paths::target().join("bench");
+    fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+    let python =
+        if args.no_peer || args.growth { None } else { Some(interop::environment(&paths::target().join("interop"))?) };
+    // A GPU's lines are rehearsed on the CPU.
+    let device = if args.rehearse { "cpu".to_owned() } else { args.device.clone() };
+    let runner = Runner { python, threads: args.threads, device, repeat: args.repeat, debug: args.rehearse };
+    if args.growth {
+        return growth::run(&runner, args.rehearse, &home);
+    }
+    let mut plan = Plan::new(&args.device, args.rehearse, &home);
+    plan.lines.retain(|line| args.only.as_ref().is_none_or(|text| line.name.contains(text.as_str())));
+    let measured = runner.measure(&plan, args.rounds.max(1))?;
+    let (table, json) = (table::table(&measured), serde_json::to_string_pretty(&measured)? + "\n");
+    write_atomic(&home.join("bench.md"), table.as_bytes())?;
+    write_atomic(&home.join("bench.json"), json.as_bytes())?;
+    say(&table);
+    Ok(())
+}
+
+/// Prints a result.
+#[expect(clippy::print_stdout, reason = "the result is what it prints")]
+fn say(text: &str) {
+    println!("{text}");
+}

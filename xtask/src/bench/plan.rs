@@ -1,0 +1,104 @@
+//! What is measured.
+
+use std::path::Path;
+
+/// Who does a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Who {
+    /// `irepair-bench`.
+    Ours,
+    /// `bench/peer.py --style published`.
+    Published,
+    /// `bench/peer.py --style tuned`.
+    Tuned,
+    /// The bytes of a checkpoint, read in Python.
+    Read,
+}
+
+/// One line of the table.
+pub(crate) struct Line {
+    pub(crate) name: String,
+    /// Arguments of `irepair-bench`, which the peer understands too.
+    pub(crate) args: Vec<String>,
+    pub(crate) who: Vec<Who>,
+}
+
+/// All lines, and what they need to be there.
+pub(crate) struct Plan {
+    pub(crate) lines: Vec<Line>,
+    /// Arguments that write what a line reads, and the directory where it then lies.
+    pub(crate) checkpoints: Vec<(Vec<String>, std::path::PathBuf)>,
+    /// Type that the machine's own products are measured in.
+    pub(crate) dtype: &'static str,
+}
+
+impl Plan {
+    /// The lines for a device.
+    pub(crate) fn new(device: &str, rehearse: bool, home: &Path) -> Self {
+        let dtype = if device == "cpu" { "f32" } else { "bf16" };
+        let mut plan = Self { lines: Vec::new(), checkpoints: Vec::new(), dtype };
+        let toy = if rehearse { " --n-layer 2 --n-embd 16 --n-head 2 --vocab-size 300 --tokens 16" } else { "" };
+        if device == "cpu" {
+            plan.on_cpu(toy, rehearse, home)
+        } else {
+            plan.on_gpu(toy)
+        }
+        plan
+    }
+
+    fn add(&mut self, name: &str, who: &[Who], args: &str) {
+        let args = args.split_whitespace().map(str::to_owned).collect();
+        self.lines.push(Line { name: name.to_owned(), args, who: who.to_vec() });
+    }
+
+    fn on_cpu(&mut self, toy: &str, rehearse: bool, home: &Path) {
+        use Who::{Ours, Published, Read, Tuned};
+        let all = [Ours, Published, Tuned];
+        for (name, what) in [
+            ("IRepair k = 1, GPT-2 124M", "irepair --top-k 1b"),
+            ("IRepair top 20 %, GPT-2 124M", "irepair --top-k 20"),
+            ("IRepair no KL k = 1, GPT-2 124M", "irepair-no-kl --top-k 1b"),
+            ("DAPT, GPT-2 124M", "dapt"),
+            ("DAPT+KL, GPT-2 124M", "dapt-kl"),
+            ("DPO, GPT-2 124M", "dpo"),
+        ] {
+            self.add(name, &all, &format!("--what {what} --shape gpt2{toy}"));
+        }
+        self.add("IRepair k = 1, GPT-Neo 125M", &all, &format!("--what irepair --shape gpt-neo-125m{toy}"));
+        // Full fine-tuning of this size is measured for its memory; one step of each shows it.
+        for what in ["irepair", "dapt"] {
+            let name = format!("{}, GPT2-Large", if what == "dapt" { "DAPT" } else { "IRepair k = 1" });
+            self.add(&name, &[Ours], &format!("--what {what} --shape gpt2-large --repeat 1{toy}"));
+        }
+        let pair = [Ours, Tuned];
+        self.add(
+            "Greedy generation, 32 prompts, GPT-2 124M",
+            &pair,
+            &format!("--what generate --shape gpt2 --batch 32{toy}"),
+        );
+        self.add("Perplexity, 16 texts, GPT-2 124M", &pair, &format!("--what perplexity --shape gpt2 --batch 16{toy}"));
+        for shape in ["gpt2", "gpt2-large"] {
+            let dir = home.join(if rehearse { format!("toy-{shape}") } else { shape.to_owned() });
+            let at = format!("--shape {shape} --model {}", dir.display());
+            self.add(&format!("Loading {shape}"), &[Ours, Tuned, Read], &format!("--what load {at}"));
+            let save = format!("--what save --repeat 1 --warm-up 0 {at}{toy}");
+            self.checkpoints.push((save.split_whitespace().map(str::to_owned).collect(), dir));
+        }
+    }
+
+    fn on_gpu(&mut self, toy: &str) {
+        for (shape, title) in [("gpt2-xl", "GPT2-XL"), ("gpt-neo-1.3b", "GPT-Neo 1.3B")] {
+            for batch in [4, 32] {
+                for (what, method) in [("irepair", "IRepair k = 1"), ("dpo", "DPO")] {
+                    let args = format!("--what {what} --shape {shape} --batch {batch} --dtype bf16{toy}");
+                    self.add(
+                        &format!("{method}, {title}, batch {batch}, bf16"),
+                        &[Who::Ours, Who::Published, Who::Tuned],
+                        &args,
+                    );
+                }
+            }
+        }
+    }
+}
