@@ -323,14 +323,13 @@ mod tests {
             ("124M, short", small, f32, Method::Dapt, SHORT_2, 2, 2_480),
             ("124M, full", small, f32, Method::Dpo, FULL, 2, 3_501),
             ("124M, short", small, f32, Method::Dpo, SHORT_2, 2, 3_099),
-            ("Large, full", large, f32, Method::Irepair, FULL, 1, 6_304),
-            ("Large, short", large, f32, Method::Irepair, SHORT, 1, 4_846),
-            ("Large, full", large, f32, Method::Dapt, FULL, 2, 14_108),
-            ("Large, short", large, f32, Method::Dapt, SHORT_2, 2, 12_973),
-            ("Large, full", large, f32, Method::Dpo, FULL, 2, 18_922),
-            ("Neo, full", neo, f32, Method::Irepair, FULL, 1, 8_415),
-            ("XL, full", xl, bf16, Method::Irepair, FULL, 1, 5_836),
-            ("XL, short", xl, bf16, Method::Irepair, SHORT, 1, 4_569),
+            ("Large, full", large, f32, Method::Irepair, FULL, 1, 6_160),
+            ("Large, short", large, f32, Method::Irepair, SHORT, 1, 4_550),
+            ("Large, full", large, f32, Method::Dapt, FULL, 2, 13_540),
+            ("Large, short", large, f32, Method::Dapt, SHORT_2, 2, 12_935),
+            ("Neo, full", neo, f32, Method::Irepair, FULL, 1, 8_350),
+            ("XL, full", xl, bf16, Method::Irepair, FULL, 1, 5_879),
+            ("XL, short", xl, bf16, Method::Irepair, SHORT, 1, 4_026),
         ] {
             let options = RepairOptions { dtype: Some(dtype), steps: Some(steps), ..row(method) };
             let estimated = Memory::of(&shape, &options, &texts).total() >> 20;

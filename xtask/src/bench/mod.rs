@@ -65,7 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut plan = Plan::new(&args.device, args.rehearse, &home);
     plan.lines.retain(|line| args.only.as_ref().is_none_or(|text| line.name.contains(text.as_str())));
     let measured = runner.measure(&plan, args.rounds.max(1))?;
-    let (table, json) = (table::table(&measured), serde_json::to_string_pretty(&measured)? + "\n");
+    let warning = if args.rehearse { "Toy shapes: the numbers mean nothing.\n\n" } else { "" };
+    let (table, json) =
+        (warning.to_owned() + &table::table(&measured), serde_json::to_string_pretty(&measured)? + "\n");
     write_atomic(&home.join("bench.md"), table.as_bytes())?;
     write_atomic(&home.join("bench.json"), json.as_bytes())?;
     say(&table);

@@ -1,5 +1,7 @@
 //! The table of a bench.
 
+use std::collections::BTreeSet;
+
 use super::plan::Who;
 use super::run::{Bench, Measured, Sample, median};
 
@@ -16,7 +18,8 @@ pub(crate) fn table(bench: &Bench) -> String {
         spread(rates.iter().map(|r| r / 1e9), 0),
         rates.len()
     );
-    let columns = ["part", "s", "tokens/s", "peak GiB", "/ published", "/ tuned", "peak / tuned", "GFLOP", "/ floor"];
+    let columns =
+        ["part", "s", "tokens/s", "peak GiB", "/ published", "/ tuned", "peak / tuned", "GFLOP", "/ floor", "blocks"];
     text += &row(columns.iter().map(|column| (*column).to_owned()));
     text += &row(columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned()));
     for line in &bench.lines {
@@ -25,7 +28,7 @@ pub(crate) fn table(bench: &Bench) -> String {
     text += "\ns: median and range over rounds of the median repetition (a step; a pass over all texts; a load). / published, / tuned: our time \
              over the peer's of the same round (`bench/peer.py`); for loading, / published is over reading the file's bytes. peak: of \
              the resident set; of the device's memory where the peer has one. / floor: time over counted matrix-product work at \
-             the rate of products in the same round.\n";
+             the rate of products in the same round. blocks: those that sliced steps updated.\n";
     text
 }
 
@@ -53,7 +56,19 @@ fn cells(line: &Measured, rates: &[f64]) -> Vec<String> {
         peaks.map_or_else(none, |ratio| format!("{ratio:.2}")),
         if flops > 0.0 { format!("{:.0}", flops / 1e9) } else { none() },
         if flops > 0.0 { spread(floors, 2) } else { none() },
+        blocks(line),
     ]
+}
+
+/// The blocks that sliced steps updated, by whom; how deep a step goes backward depends on them.
+fn blocks(line: &Measured) -> String {
+    let of = |(who, samples): &(Who, Vec<Sample>)| {
+        let slices: BTreeSet<&str> = samples.iter().flat_map(|sample| &sample.slices).map(String::as_str).collect();
+        let slices = slices.into_iter().collect::<Vec<_>>().join(" ");
+        (!slices.is_empty() && slices != "all").then(|| format!("{who:?}: {slices}").to_lowercase())
+    };
+    let found: Vec<String> = line.samples.iter().filter_map(of).collect();
+    if found.is_empty() { "-".to_owned() } else { found.join("; ") }
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {
@@ -80,7 +95,7 @@ mod tests {
             seconds: vec![seconds; 3],
             tokens: 10.0,
             flops,
-            slices: Vec::new(),
+            slices: if peak < 3.0 { vec!["3".into()] } else { Vec::new() },
             peak_rss_bytes: peak * GIB,
             peak_device_bytes: None,
             weight_bytes: 0.0,
@@ -101,7 +116,8 @@ mod tests {
         let gemm = vec![sample(1.0, 200.0, 0.0), sample(2.0, 200.0, 0.0)];
         let bench = Bench { machine: "m".into(), commit: None, dtype: "f32", gemm, lines: vec![line] };
         let text = table(&bench);
-        let want = "| step | 1.500 (1.000-2.000) | 7 | 2.00 | - | 0.50 (0.50-0.50) | 0.50 | 0 | 2.00 (2.00-2.00) |";
+        let want =
+            "| step | 1.500 (1.000-2.000) | 7 | 2.00 | - | 0.50 (0.50-0.50) | 0.50 | 0 | 2.00 (2.00-2.00) | ours: 3 |";
         assert!(text.contains(want), "{text}");
     }
 }
