@@ -29,9 +29,9 @@ pub(crate) struct Args {
     /// cpu or cuda: on a GPU other shapes are measured, in bf16
     #[arg(long, default_value = "cpu", value_name = "NAME")]
     device: String,
-    /// Only lines whose name has this in it
+    /// Only lines whose name has this in it; may be given several times
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Without the PyTorch peer, whose first use installs 3 GB
     #[arg(long)]
     no_peer: bool,
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return growth::run(&runner, args.rehearse, &home);
     }
     let mut plan = Plan::new(&args.device, args.rehearse, &home);
-    plan.lines.retain(|line| args.only.as_ref().is_none_or(|text| line.name.contains(text.as_str())));
+    plan.lines.retain(|line| args.only.is_empty() || args.only.iter().any(|text| line.name.contains(text.as_str())));
     let measured = runner.measure(&plan, args.rounds.max(1))?;
     let warning = if args.rehearse { "Toy shapes: the numbers mean nothing.\n\n" } else { "" };
     let (table, json) =
