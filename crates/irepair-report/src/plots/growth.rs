@@ -52,6 +52,8 @@ fn paint(canvas: &super::Canvas<'_>, lines: &[(String, Vec<(f64, f64)>)], what: 
         .bold_line_style(GRID)
         .axis_style(INK)
         .label_style(text(LABEL))
+        .x_label_formatter(&doubled)
+        .y_label_formatter(&doubled)
         .x_desc("times as much")
         .y_desc(format!("times the {what}"))
         .draw()?;
@@ -65,6 +67,12 @@ fn paint(canvas: &super::Canvas<'_>, lines: &[(String, Vec<(f64, f64)>)], what: 
     legend(&below, &names)
 }
 
+/// Label of a logarithmic axis: powers of two and of ten have room for one.
+fn doubled(value: &f64) -> String {
+    let whole = |power: f64| (power - power.round()).abs() < 1e-9;
+    if whole(value.log2()) || (whole(value.log10()) && *value > 10.0) { format!("{value}") } else { String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +83,7 @@ mod tests {
         let line = GrowthLine { name: "batch".into(), points: vec![(2.0, 3.0), (4.0, 9.0), (8.0, 20.0)] };
         let svg = growth(&[line], "seconds a step").unwrap();
         assert!(svg.contains("batch") && svg.contains("times the seconds a step"));
+        assert_eq!([1.0, 2.0, 3.0, 0.5, 10.0, 100.0].map(|v| doubled(&v)), ["1", "2", "", "0.5", "", "100"]);
         // Three points and the legend's dot.
         assert_eq!(svg.matches("<circle").count(), 4);
     }
