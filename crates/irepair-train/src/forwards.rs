@@ -95,7 +95,7 @@ impl Leaves {
     }
 }
 
-/// [`loss`] from the logits of every position: the oracle.
+/// The loss from the logits of every position: the plain route, and the oracle of the one the engine takes.
 ///
 /// # Errors
 /// As [`Objective::loss`].
