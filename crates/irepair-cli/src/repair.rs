@@ -32,7 +32,7 @@ pub(crate) struct Repaired {
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Keeps other processes out of the output directory.
-    _held: DirLock,
+    held_dir: Option<DirLock>,
 }
 
 #[derive(Serialize)]
@@ -125,7 +125,6 @@ pub(crate) fn run(
 ) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
     let plan = Plan::make(&described, options)?;
-    let held = DirLock::take(out)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
     let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
     let mut repaired = Repaired {
@@ -133,7 +132,7 @@ pub(crate) fn run(
         outcome: nothing,
         options: plan.options.clone(),
         peak_rss_bytes: None,
-        _held: held,
+        held_dir: None,
     };
     if let Some(objective) = method::objective(&plan.options) {
         let options = &plan.options;
@@ -141,6 +140,8 @@ pub(crate) fn run(
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
         let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
+        // From here on something is written.
+        repaired.held_dir = Some(DirLock::take(out)?);
         repaired.records = train(
             &mut engine,
             &settings,
