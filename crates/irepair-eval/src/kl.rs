@@ -49,10 +49,7 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
         }
         let at = Tensor::from_slice(&at).to_device(model.device());
         let by_token = no_grad(|| {
-            let states = |model: &CausalLm| {
-                let hidden = model.hidden_states(&tokens);
-                hidden.view([-1, hidden.size()[2]]).index_select(0, &at)
-            };
+            let states = |model: &CausalLm| CausalLm::states_at(&model.hidden_states(&tokens), &at);
             head_divergences(&states(reference), reference.head(), &states(model), model.head()).values
         });
         let by_token = Vec::<f64>::try_from(by_token.to_kind(Kind::Double)).map_err(irepair_model::Error::from)?;

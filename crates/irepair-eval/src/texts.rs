@@ -153,8 +153,7 @@ fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize, wants_greedy: 
         }
         let (at, targets) = (Tensor::from_slice(&at), Tensor::from_slice(&targets).to_device(model.device()));
         let (log_probs, greedy) = no_grad(|| {
-            let hidden = model.hidden_states(&tokens);
-            let hidden = hidden.view([-1, hidden.size()[2]]).index_select(0, &at.to_device(model.device()));
+            let hidden = CausalLm::states_at(&model.hidden_states(&tokens), &at.to_device(model.device()));
             let log_probs = head_log_probs(&hidden, model.head(), &targets).values;
             (log_probs, wants_greedy.then(|| head_greedy(&hidden, model.head(), &targets)))
         });

@@ -230,6 +230,11 @@ impl CausalLm {
         Visibility::new(&self.config, &batch.real, batch.dims().1, batch.is_full(), self.kind())
     }
 
+    /// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the head.
+    pub fn states_at(hidden: &Tensor, at: &Tensor) -> Tensor {
+        hidden.flatten(0, 1).index_select(0, at)
+    }
+
     /// The head's weight, `[vocab, width]`: `logits = hidden states * weight^T`.
     pub fn head(&self) -> &Tensor {
         &self.head

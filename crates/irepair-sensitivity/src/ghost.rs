@@ -50,7 +50,7 @@ pub(crate) fn block_squares(model: &CausalLm, text: &ErrorText<'_>) -> Result<Ve
     let mut recorder = Recorder::default();
     let hidden = model.hidden_states_probed(text.tokens, &mut recorder);
     let targets = Targets::of(&text.tokens.ids, &text.tokens.real, text.scored);
-    let hidden = hidden.view([-1, hidden.size()[2]]).index_select(0, &targets.at);
+    let hidden = CausalLm::states_at(&hidden, &targets.at);
     let scores = head_log_probs(&hidden, model.head(), &targets.ids);
     let nll = scores.pull(&scores.values.full_like(-1.0 / text.counts.targets));
     let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;

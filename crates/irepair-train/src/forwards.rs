@@ -59,7 +59,7 @@ impl Under<'_> {
             Some(start) => model.hidden_states_from(start),
             None => model.hidden_states(&self.text.tokens),
         };
-        hidden.view([-1, hidden.size()[2]]).index_select(0, at)
+        CausalLm::states_at(&hidden, at)
     }
 
     fn log_probs(&self, model: &CausalLm) -> HeadScores {
