@@ -9,7 +9,8 @@ run: python bench/peer.py --what irepair --style published [--shape gpt2 --batch
 --style tuned:     what someone who wants it fast writes without leaving PyTorch: fused attention (GPT-2; transformers has
                    none for GPT-Neo), gradients only where they are needed, cross_entropy for means.
 
-Prints one JSON object: seconds of each counted repetition, tokens of one, the slices updated, peak_rss_bytes (Python, torch
+With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds.
+Prints one JSON object at its end: seconds of each counted repetition, tokens of one, the slices updated, peak_rss_bytes (Python, torch
 and transformers included: `base_rss_bytes` is what they take before a model is made). Weights are random, texts are
 random tokens of one length, the optimizer is RMSprop, gradients are clipped at 10: as in irepair-bench.
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,6 +44,7 @@ def arguments():
     parser.add_argument("--top-k", default="1b")
     for name, default in [("batch", 4), ("tokens", 128), ("repeat", 5), ("warm-up", 1)]:
         parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--paced", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="f32")
@@ -221,14 +224,19 @@ def main():
     rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     base = rss()
     go, tokens, steps = part(args)
+    for _ in range(args.warm_up):
+        go()
+    if args.paced:
+        print("ready", flush=True)
     seconds = []
-    for i in range(args.warm_up + args.repeat):
+    while sys.stdin.readline() if args.paced else len(seconds) < args.repeat:
         started = time.perf_counter()
         go()
         if args.device != "cpu":
             torch.cuda.synchronize()
-        if i >= args.warm_up:
-            seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
+        if args.paced:
+            print(seconds[-1], flush=True)
     result = {"seconds": seconds, "tokens": tokens, "peak_rss_bytes": rss(), "base_rss_bytes": base}
     if steps is not None:
         result["slices"] = [",".join(map(str, slice)) for slice in steps.slices[args.warm_up:]]

@@ -5,6 +5,7 @@
 
 mod parts;
 mod steps;
+mod turns;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use tch::Device;
 
 /// Times one part of a repair.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     /// What to time
     #[arg(long)]
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// Repetitions before those
     #[arg(long, default_value_t = 1)]
     pub(crate) warm_up: usize,
+    /// Say `ready`, then do one repetition for every line on stdin and answer with its seconds; --repeat is not read
+    #[arg(long)]
+    pub(crate) paced: bool,
     /// Threads; all cores unless given
     #[arg(long)]
     threads: Option<i32>,
@@ -100,6 +105,7 @@ pub(crate) struct Measured {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    irepair_model::keep_freed_memory();
     if let Some(n) = args.threads {
         tch::set_num_threads(n);
     }

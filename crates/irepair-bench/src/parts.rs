@@ -1,7 +1,6 @@
 //! Everything but steps: products, loading, generation, likelihoods.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Context;
 use irepair_eval::text_nlls;
@@ -10,11 +9,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor, no_grad};
 
+use crate::turns::repeated;
 use crate::{Args, Measured, weight_bytes};
 
 /// Tokens of a prompt and new tokens of a continuation.
 const PROMPT: usize = 16;
 const NEW: usize = 20;
+/// Matrix products at a time: long enough to time.
+const PRODUCTS: i64 = 8;
 
 /// Square products of matrices that fit no cache but are read many times.
 pub(crate) fn gemm(args: &Args) -> anyhow::Result<Measured> {
@@ -22,8 +24,8 @@ pub(crate) fn gemm(args: &Args) -> anyhow::Result<Measured> {
     let n = if options.1 == Device::Cpu { 2048 } else { 8192 };
     let (a, b) = (Tensor::rand([n, n], options), Tensor::rand([n, n], options));
     // Reading a value waits for the device.
-    let product = || Ok(no_grad(|| a.matmul(&b).double_value(&[0, 0])));
-    Ok(Measured { flops: 2.0 * (n * n * n) as f64, ..repeated(args, 0.0, product)? })
+    let products = || Ok((0..PRODUCTS).map(|_| no_grad(|| a.matmul(&b).double_value(&[0, 0]))).sum::<f64>());
+    Ok(Measured { flops: (PRODUCTS * 2 * n * n * n) as f64, ..repeated(args, 0.0, products)? })
 }
 
 pub(crate) fn save(args: &Args) -> anyhow::Result<Measured> {
@@ -67,16 +69,4 @@ fn texts(n: usize, n_tokens: usize, n_vocab: usize) -> Vec<Vec<u32>> {
 
 fn directory(args: &Args) -> anyhow::Result<PathBuf> {
     args.model.clone().context("--model DIR is missing")
-}
-
-fn repeated<T>(args: &Args, tokens: f64, mut go: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Measured> {
-    let mut seconds = Vec::with_capacity(args.repeat);
-    for i in 0..args.warm_up + args.repeat {
-        let started = Instant::now();
-        go()?;
-        if i >= args.warm_up {
-            seconds.push(started.elapsed().as_secs_f64());
-        }
-    }
-    Ok(Measured { seconds, tokens, ..Measured::default() })
 }

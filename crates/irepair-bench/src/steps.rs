@@ -1,6 +1,7 @@
 //! Steps of the engine, as a user of the library would run them.
 
 use irepair_baselines::{Baseline, Unsliced};
+use irepair_core::StepRecord;
 use irepair_data::TokenPair;
 use irepair_repair::{IRepair, SliceLocaliser};
 use irepair_sensitivity::{Metric, Route};
@@ -9,15 +10,18 @@ use irepair_train::{Engine, Localise, RepairData, Settings, step_flops};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::turns::repeated;
 use crate::{Args, Measured, What, weight_bytes};
+
+/// Steps before a text comes again.
+const N_DRAWN: usize = 16;
 
 /// Steps on texts of random tokens, every one of them as long as the others.
 pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
     let model = args.random_model()?;
-    let n_steps = args.warm_up + args.repeat;
-    let data = random_data(args, model.config().n_vocab as u32, n_steps * args.batch);
+    let data = random_data(args, model.config().n_vocab as u32, N_DRAWN * args.batch);
     let settings = Settings {
-        n_steps: n_steps as u64,
+        n_steps: u64::MAX,
         batch_size: args.batch,
         lr: 1e-6,
         warmup_steps: 0,
@@ -39,18 +43,18 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
         Box::new(Unsliced)
     };
     let mut engine = Engine::new(&model, objective, localiser.as_mut(), &data, settings)?;
-    let mut measured = Measured { weight_bytes: weight_bytes(&model), ..Measured::default() };
-    while engine.unfinished() {
-        let record = engine.step()?;
-        if record.step >= args.warm_up as u64 {
-            let flops = step_flops(&model, &objective, sliced, sliced, &record);
-            measured.flops += flops / args.repeat as f64;
-            measured.seconds.push(record.seconds);
-            measured.tokens = record.tokens as f64;
-            measured.slices.push(if sliced { record.slice.to_string() } else { "all".to_owned() });
-        }
-    }
-    Ok(measured)
+    let mut records = Vec::new();
+    let measured = repeated(args, 0.0, || Ok(records.push(engine.step()?)))?;
+    let counted = &records[args.warm_up..];
+    let flops = counted.iter().map(|record| step_flops(&model, &objective, sliced, sliced, record)).sum::<f64>();
+    let slice = |record: &StepRecord| if sliced { record.slice.to_string() } else { "all".to_owned() };
+    Ok(Measured {
+        flops: flops / counted.len().max(1) as f64,
+        tokens: counted.first().map_or(0.0, |record| record.tokens as f64),
+        slices: counted.iter().map(slice).collect(),
+        weight_bytes: weight_bytes(&model),
+        ..measured
+    })
 }
 
 fn random_data(args: &Args, n_vocab: u32, n: usize) -> RepairData {

@@ -35,6 +35,7 @@ use crate::arguments::{Cli, Command, ScorerAction};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    irepair_model::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(progress::StderrAboveBars)

@@ -30,8 +30,11 @@ const PASSING: u64 = 12;
 const F32: u64 = 4;
 
 /// The head works through positions in pieces of so many bytes of f32 logits, and at least so many positions.
-const PIECE: u64 = 32 << 20;
+const PIECE: u64 = 50 << 20;
+/// Of which so many are worked on at a time.
+const STRIP: u64 = 4 << 20;
 const PIECE_ROWS: u64 = 16;
+const STRIP_ROWS: u64 = 8;
 
 /// Which texts a method runs at every step (METHOD §6, §7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,13 +128,18 @@ impl Held<'_> {
         self.vocabularies(self.texts.pairs * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32))
     }
 
-    /// One piece of the head's work on so many tokens of pairs or of utility texts, whichever takes more: logits and their
-    /// log-softmax; for a KL the reference's beside them.
+    /// One piece of the head's work on so many tokens of pairs or of utility texts, whichever takes more: its logits, and the
+    /// log-softmax of a strip of them; for a KL the reference's beside them, and its probabilities.
     fn head(self, passes: Passes, pairs: u64, utility: u64) -> u64 {
-        let rows = (PIECE / (F32 * self.shape.vocab_size as u64)).max(PIECE_ROWS);
-        let one = self.dtype.n_bytes() + self.f32_copy() + F32;
-        let nll = if passes.pairs > 0 { pairs.min(rows) * one } else { 0 };
-        self.vocabularies(nll.max(utility.min(rows) * (one + F32)))
+        let entries = |bytes: u64, least: u64| (bytes / (F32 * self.shape.vocab_size as u64)).max(least);
+        let (rows, strip) = (entries(PIECE, PIECE_ROWS), entries(STRIP, STRIP_ROWS));
+        let nll = if passes.pairs > 0 {
+            pairs.min(rows) * self.dtype.n_bytes() + pairs.min(strip) * (F32 + self.f32_copy())
+        } else {
+            0
+        };
+        let kl = utility.min(rows) * 2 * self.dtype.n_bytes() + utility.min(strip) * (3 * F32 + self.f32_copy());
+        self.vocabularies(nll.max(kl))
     }
 
     /// So many vectors of the model's width for each token, and the mask of which token sees which.
@@ -173,9 +181,9 @@ mod tests {
         let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
         assert_eq!(f32.training(NLL, 0, false), pass(10, 4 * 8 * 10, 4 + 4));
         assert_eq!(bf16.training(NLL, 0, false), pass(10, 2 * 8 * 10, 2 + 4 + 4), "the loss is taken in f32");
-        // The reference's probabilities stand beside the model's logits and what becomes of them.
-        assert_eq!(f32.training(KL, 0, false), pass(20, 4 * 8 * 10, 4 + 4 + 4));
-        assert_eq!(bf16.training(KL, 0, false), pass(20, 2 * 8 * 10, 2 + 4 + 4 + 4));
+        // Logits of model and reference, log-probabilities of both, and the reference's probabilities.
+        assert_eq!(f32.training(KL, 0, false), pass(20, 4 * 8 * 10, 2 * 4 + 3 * 4));
+        assert_eq!(bf16.training(KL, 0, false), pass(20, 2 * 8 * 10, 2 * 2 + 3 * 4 + 4));
         // Blocks that learn keep the inputs of their matrices too.
         assert_eq!(f32.training(NLL, 4, false), pass(10, 4 * 8 * 16, 8));
         assert_eq!(f32.training(NLL, 1, false) - f32.training(NLL, 0, false), 10 * 4 * 8 * 6);
@@ -193,7 +201,7 @@ mod tests {
         let many = Texts { pairs: 1_000_000, longest: 0, ..TEXTS };
         let many = Held { texts: &many, ..held(Dtype::F32) };
         let logits = many.training(NLL, 0, false) - many.vectors(1_000_000, KEPT * 4);
-        assert_eq!(logits, PIECE / 4000 * 1000 * 8);
+        assert_eq!(logits, PIECE / 4000 * 4000 + STRIP / 4000 * 4000);
     }
 
     #[test]
@@ -229,6 +237,6 @@ mod tests {
         assert_eq!(f32.validation(NLL), 30 * (12 * 8 * 4 + 1000 * 8));
         assert_eq!(bf16.validation(NLL), 30 * (12 * 8 * 2 + 1000 * 10));
         let whole = Passes { pairs: 1, utility: 1, ..NLL };
-        assert_eq!(f32.validation(whole), 40 * (12 * 8 * 4 + 1000 * 12));
+        assert_eq!(f32.validation(whole), 40 * (12 * 8 * 4 + 1000 * 20));
     }
 }

@@ -40,6 +40,17 @@ impl TokenBatch {
         Self { ids: self.ids.narrow(0, row, 1), real, n_real }
     }
 
+    /// Batches on top of each other, the narrower ones padded on the right.
+    pub fn stacked(batches: &[&Self]) -> Self {
+        let n_cols = batches.iter().map(|batch| batch.dims().1).max().unwrap_or(0);
+        let rows = |of: fn(&Self) -> &Tensor| {
+            let wide = |batch: &&Self| of(batch).constant_pad_nd([0, n_cols - batch.dims().1]);
+            Tensor::cat(&batches.iter().map(wide).collect::<Vec<_>>(), 0)
+        };
+        let n_real = batches.iter().map(|batch| batch.n_real).sum();
+        Self { ids: rows(|batch| &batch.ids), real: rows(|batch| &batch.real), n_real }
+    }
+
     /// Number of real tokens.
     pub fn n_real(&self) -> usize {
         self.n_real

@@ -235,7 +235,9 @@ impl Block {
         let [q, k, v] = match &self.qkv {
             Qkv::Joint(linear) => {
                 let joint = linear.apply(x, self.id, probe);
-                [0, 1, 2].map(|i| joint.narrow(-1, i * width, width).reshape([n_rows, n_new, width])).map(|t| heads(&t))
+                // One split: its gradient is laid side by side once, where three narrowings would each fill a tensor of zeros.
+                let parts = joint.split(width, -1);
+                [0, 1, 2].map(|i| heads(&parts[i]))
             }
             Qkv::Separate(parts) => parts.each_ref().map(|linear| heads(&linear.apply(x, self.id, probe))),
         };

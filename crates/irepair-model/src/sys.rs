@@ -1,8 +1,7 @@
-//! The one place with `unsafe`: mapping checkpoint files, filling tensors from them, loading libtorch's CUDA half.
+//! The one place with `unsafe`: mapping checkpoint files, filling tensors from them, telling the allocator what to keep, loading libtorch's CUDA half.
 #![expect(unsafe_code, reason = "memory maps, tensor memory and dynamic loading have no safe interface")]
 
 use std::fs::File;
-use std::path::Path;
 
 use memmap2::Mmap;
 use tch::{Device, Tensor};
@@ -11,10 +10,9 @@ use tch::{Device, Tensor};
 ///
 /// Sound as long as nobody changes the file while it is mapped; we map checkpoints, read them once and drop the map. A
 /// file truncated under us ends the process with SIGBUS instead of giving wrong bytes.
-pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
+pub(crate) fn map_file(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: see above; the map never outlives the function that reads it.
-    unsafe { Mmap::map(&file) }
+    unsafe { Mmap::map(file) }
 }
 
 /// Lets the system drop the pages of `part`, which were read and are not needed again; reading them anew is allowed.
@@ -31,21 +29,32 @@ pub(crate) fn release(map: &Mmap, part: &[u8]) {
     drop(unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) });
 }
 
-/// Writes `bytes` over those of a tensor, from byte `offset` of its values on; false, and nothing done, where they do not fit
-/// or the tensor does not lie contiguous in the CPU's memory.
+/// The bytes of a tensor's values, to be written over; none unless it lies contiguous in the CPU's memory.
 ///
 /// libtorch's own way makes a tensor of the bytes first: a second allocation for every piece, between which the memory of
 /// the first falls to pieces.
-pub(crate) fn overwrite(tensor: &mut Tensor, offset: usize, bytes: &[u8]) -> bool {
-    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= n_bytes);
-    if !fits || tensor.device() != Device::Cpu || !tensor.is_contiguous() {
-        return false;
+pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
+    if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
+        return None;
     }
-    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, of which the range written is a part; `bytes`
-    // belong to a file's map, so the two cannot overlap; every pattern of bits is a value of these types.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), tensor.data_ptr().cast::<u8>().add(offset), bytes.len()) };
-    true
+    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, which libtorch's allocator gave out; the slice
+    // borrows the tensor for as long as it is there, and nobody else reads a tensor that is being made; every pattern of
+    // bits is a value of these types.
+    Some(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), n_bytes) })
+}
+
+/// Lets the C allocator keep what libtorch frees, up to tensors of 128 MiB, for the tensors of the next step.
+///
+/// Left alone it gives every tensor over 32 MiB back to the system, and the end of its heap once 64 MiB of it are free: each
+/// step then waits for tens of thousands of pages to be cleared anew. Does nothing where the allocator is not glibc's.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets two numbers that the allocator reads; any value is allowed.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+    }
 }
 
 /// Loads `libtorch_cuda` into the process if it lies where the loader looks.

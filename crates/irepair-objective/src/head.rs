@@ -1,15 +1,18 @@
 //! Scores of tokens straight from hidden states, without logits of every position standing in memory.
 //!
-//! The head (`logits = hidden W^T`) is applied to the positions that count only, a piece of them at a time, and every piece
-//! gives at once its scores and how they move with the hidden state: `d score_i / d hidden_i = (d score_i / d logits_i) W`, a
+//! The head (`logits = hidden W^T`) is applied to the positions that count only, a piece of them at a time; scores are made of a
+//! piece strip by strip, while the strip is in the cache. Every piece gives at once its scores and how they move with the hidden state: `d score_i / d hidden_i = (d score_i / d logits_i) W`, a
 //! vector of the model's width. So no logits wait for the backward pass, which starts at the hidden states; only a head that itself
 //! learns keeps the slope of every score over the vocabulary until the loss is known.
 //! [`crate::Objective::loss`] is the plain route to the same numbers, and the tests compare the two.
 
 use tch::{Kind, Tensor, no_grad};
 
-/// Logits of a piece, in bytes: enough rows for a fast product, few enough to be written over again where they lie.
-const PIECE_BYTES: i64 = if cfg!(test) { 0 } else { 32 << 20 };
+/// Logits of a piece, in bytes: enough rows for a fast product.
+const PIECE_BYTES: i64 = if cfg!(test) { 0 } else { 50 << 20 };
+
+/// Logits of a strip of a piece, in bytes: few enough to stay in the cache while scores are made of them.
+const STRIP_BYTES: i64 = if cfg!(test) { 0 } else { 4 << 20 };
 
 /// Where tokens are predicted, and what they are.
 #[derive(Debug)]
@@ -53,13 +56,20 @@ pub struct HeadScores {
 /// METHOD §2 [D]: `log softmax(z)[x]` in float32.
 pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadScores {
     HeadScores::collect(hidden, head, |at, n, learns| {
-        let mut log_probs = logits(hidden, head, at, n).log_softmax(-1, Kind::Float);
+        let logits = logits(hidden, head, at, n);
         let targets = targets.narrow(0, at, n).unsqueeze(-1);
-        let values = log_probs.gather(-1, &targets, false).squeeze_dim(-1);
-        // Softmax less one at the target, while it is float32: half precision could not tell them apart where the model is sure.
-        let minus_one = || values.full_like(-1.0).unsqueeze(-1);
-        let slope = learns.then(|| log_probs.exp_().scatter_add_(-1, &targets, &minus_one()));
-        (values, slope)
+        let values = by_strips(&logits, |from, len| {
+            let (mut logits, targets) = (logits.narrow(0, from, len), targets.narrow(0, from, len));
+            let mut log_probs = logits.log_softmax(-1, Kind::Float);
+            let values = log_probs.gather(-1, &targets, false).squeeze_dim(-1);
+            if learns {
+                // Softmax less one at the target, while it is float32: half precision could not tell them apart where the model is sure.
+                let minus_one = values.full_like(-1.0).unsqueeze(-1);
+                logits.copy_(&log_probs.exp_().scatter_add_(-1, &targets, &minus_one));
+            }
+            values
+        });
+        (values, logits)
     })
 }
 
@@ -72,11 +82,19 @@ pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadS
 /// METHOD §2 [D], in float32.
 pub fn head_divergences(ref_hidden: &Tensor, ref_head: &Tensor, hidden: &Tensor, head: &Tensor) -> HeadScores {
     HeadScores::collect(hidden, head, |at, n, learns| {
-        let mut reference = logits(ref_hidden, ref_head, at, n).log_softmax(-1, Kind::Float);
-        let mut log_probs = logits(hidden, head, at, n).log_softmax(-1, Kind::Float);
-        let mut p_reference = reference.exp();
-        let values = reference.g_sub_(&log_probs).g_mul_(&p_reference).sum_dim_intlist(-1, false, Kind::Float);
-        (values, learns.then(|| p_reference.g_sub_(&log_probs.exp_())))
+        let (by_reference, logits) = (logits(ref_hidden, ref_head, at, n), logits(hidden, head, at, n));
+        let values = by_strips(&logits, |from, len| {
+            let mut reference = by_reference.narrow(0, from, len).log_softmax(-1, Kind::Float);
+            let mut logits = logits.narrow(0, from, len);
+            let mut log_probs = logits.log_softmax(-1, Kind::Float);
+            let mut p_reference = reference.exp();
+            let values = reference.g_sub_(&log_probs).g_mul_(&p_reference).sum_dim_intlist(-1, false, Kind::Float);
+            if learns {
+                logits.copy_(&p_reference.g_sub_(&log_probs.exp_()));
+            }
+            values
+        });
+        (values, logits)
     })
 }
 
@@ -88,8 +106,9 @@ pub fn head_greedy(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Tensor {
 }
 
 impl HeadScores {
-    /// `piece(at, n, learns)` gives the scores of `n` rows from `at` on and, where something learns, `-d score / d logits`.
-    fn collect(hidden: &Tensor, head: &Tensor, piece: impl Fn(i64, i64, bool) -> (Tensor, Option<Tensor>)) -> Self {
+    /// `piece(at, n, learns)` gives the scores of `n` rows from `at` on and, where something learns, `-d score / d logits`
+    /// written over the logits.
+    fn collect(hidden: &Tensor, head: &Tensor, piece: impl Fn(i64, i64, bool) -> (Tensor, Tensor)) -> Self {
         // A parameter says that it wants gradients where none are recorded too; what is computed from it does not.
         let head_learns = (head.narrow(0, 0, 1) * 1.0).requires_grad();
         let hidden_learns = hidden.requires_grad();
@@ -98,7 +117,6 @@ impl HeadScores {
             for (at, n) in pieces(hidden, head) {
                 let (scores, slope) = piece(at, n, hidden_learns || head_learns);
                 values.push(scores);
-                let Some(slope) = slope.map(|slope| slope.to_kind(head.kind())) else { continue };
                 if hidden_learns {
                     by_hidden.push(slope.matmul(head));
                 }
@@ -116,34 +134,39 @@ impl HeadScores {
         }
     }
 
-    /// A scalar whose gradients are those of `sum_i weight_i score_i`; its value means nothing. None when nothing learns.
-    ///
-    /// `weights`: `[n]` float32, `d loss / d score`.
+    /// [`pull`] of these scores alone.
     pub fn pull(&self, weights: &Tensor) -> Option<Tensor> {
-        let away = -weights.detach().unsqueeze(-1);
-        let along = |tensor: &Tensor, gradient: Tensor| tensor.reshape([-1]).dot(&gradient.reshape([-1]));
-        let by_hidden = self.by_hidden.as_ref().map(|by| {
-            let gradient = no_grad(|| (by * &away).to_kind(self.hidden.kind()));
-            along(&self.hidden, gradient)
-        });
-        let by_head = (!self.by_logits.is_empty()).then(|| {
-            let gradient = no_grad(|| {
-                let weighted = (self.hidden.detach() * &away).to_kind(self.head.kind());
-                let (mut sum, mut at) = (Tensor::zeros_like(&self.head), 0);
-                for slope in &self.by_logits {
-                    let n = slope.size()[0];
-                    let _ = sum.addmm_(&slope.tr(), &weighted.narrow(0, at, n));
-                    at += n;
-                }
-                sum
-            });
-            along(&self.head, gradient)
-        });
-        match (by_hidden, by_head) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        }
+        pull(&[(self, weights)])
     }
+}
+
+/// A scalar whose gradients are those of `sum_i weight_i score_i` over all the scores given, which are of one head; its value
+/// means nothing. None when nothing learns.
+///
+/// `weights`: `[n]` float32 for each, `d loss / d score`.
+pub fn pull(scored: &[(&HeadScores, &Tensor)]) -> Option<Tensor> {
+    let along = |tensor: &Tensor, gradient: &Tensor| tensor.reshape([-1]).dot(&gradient.reshape([-1]));
+    let (mut pulls, mut by_head): (Vec<Tensor>, Option<(&Tensor, Tensor)>) = (Vec::new(), None);
+    for (scores, weights) in scored {
+        let away = -weights.detach().unsqueeze(-1);
+        if let Some(by) = &scores.by_hidden {
+            let gradient = no_grad(|| (by * &away).to_kind(scores.hidden.kind()));
+            pulls.push(along(&scores.hidden, &gradient));
+        }
+        let mut at = 0;
+        no_grad(|| {
+            for slope in &scores.by_logits {
+                let n = slope.size()[0];
+                // One gradient of the head for all: it is as large as the embedding.
+                let (head, sum) = by_head.get_or_insert_with(|| (&scores.head, Tensor::zeros_like(&scores.head)));
+                let weighted = (scores.hidden.detach() * &away).narrow(0, at, n).to_kind(head.kind());
+                let _ = sum.addmm_(&slope.tr(), &weighted);
+                at += n;
+            }
+        });
+    }
+    pulls.extend(by_head.map(|(head, gradient)| along(head, &gradient)));
+    pulls.into_iter().reduce(|a, b| a + b)
 }
 
 /// Pieces in a row; of none, an empty tensor where `like` lies.
@@ -155,11 +178,21 @@ fn logits(hidden: &Tensor, head: &Tensor, at: i64, n: i64) -> Tensor {
     hidden.narrow(0, at, n).detach().matmul(&head.detach().tr())
 }
 
+/// `scores(start, length)` of strips of a piece's rows, joined.
+fn by_strips(logits: &Tensor, scores: impl Fn(i64, i64) -> Tensor) -> Tensor {
+    let size = logits.size();
+    let strips: Vec<Tensor> =
+        even(size[0], (STRIP_BYTES / (4 * size[1])).max(8)).map(|(at, n)| scores(at, n)).collect();
+    joined(&strips, Kind::Float, logits)
+}
+
 /// `(start, length)` of the pieces that `hidden` is worked through in.
 fn pieces(hidden: &Tensor, head: &Tensor) -> impl Iterator<Item = (i64, i64)> {
-    let n_rows = hidden.size()[0];
-    let most = (PIECE_BYTES / (4 * head.size()[0])).max(16);
-    // Pieces of one size, so that each finds the memory the last one left.
+    even(hidden.size()[0], (PIECE_BYTES / (4 * head.size()[0])).max(16))
+}
+
+/// `n_rows` in runs of nearly one size, so that each finds the memory the last one left, and of no more than `most`.
+fn even(n_rows: i64, most: i64) -> impl Iterator<Item = (i64, i64)> {
     let n_pieces = ((n_rows + most - 1) / most).max(1);
     (0..n_pieces)
         .map(move |i| (n_rows * i / n_pieces, n_rows * (i + 1) / n_pieces))

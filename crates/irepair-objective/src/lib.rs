@@ -27,7 +27,7 @@ mod scores;
 mod token;
 
 pub use error::{Error, Result};
-pub use head::{HeadScores, Targets, head_divergences, head_greedy, head_log_probs};
+pub use head::{HeadScores, Targets, head_divergences, head_greedy, head_log_probs, pull};
 pub use kl::kl_ref_model;
 pub use objective::{Loss, Needs, Objective};
 pub use scores::{Scores, TokenScores, Views};

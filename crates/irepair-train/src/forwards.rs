@@ -1,12 +1,13 @@
 //! Runs the forward passes that an objective asks for, and nothing more.
 
-use irepair_model::{CausalLm, Start};
+use irepair_model::CausalLm;
 use irepair_objective::{
-    HeadScores, Loss, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs,
+    HeadScores, Loss, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs, pull,
 };
 use tch::{Tensor, no_grad};
 
 use crate::batch::MicroBatch;
+use crate::together::Together;
 use crate::{Result, Text};
 
 /// The loss of a micro-batch under the model, with the reference where the objective needs it.
@@ -20,52 +21,47 @@ pub(crate) fn loss(
     batch: &MicroBatch,
 ) -> Result<Loss> {
     let needs = objective.needs();
-    let texts = [(&batch.chosen, needs.chosen), (&batch.rejected, needs.rejected), (&batch.utility, needs.utility)];
-    // What model and reference have in common is run once.
-    let from = reference.and_then(|r| model.first_block_apart(r)).filter(|block| block.0 > 0);
-    let [chosen, rejected, utility] = texts.map(|(text, needed)| {
-        text.as_ref().filter(|_| needed).map(|text| Under { text, start: from.map(|b| model.start(&text.tokens, b)) })
-    });
-    // Reference passes first: their activations are gone before the model's graph is kept.
-    let by_reference = |needed: bool, text: Option<&Under<'_>>| {
-        let found = reference.zip(text).filter(|_| needed);
-        found.map(|(r, under)| no_grad(|| under.text.laid_out(&under.text.targets.at, &under.log_probs(r).values)))
+    let asked = |[chosen, rejected, utility]: [bool; 3]| {
+        Together::of([
+            batch.chosen.as_ref().filter(|_| chosen).map(|text| (text, &text.targets.at)),
+            batch.rejected.as_ref().filter(|_| rejected).map(|text| (text, &text.targets.at)),
+            batch.utility.as_ref().filter(|_| utility).map(|text| (text, &text.real_at)),
+        ])
     };
-    let ref_chosen = by_reference(needs.ref_chosen, chosen.as_ref());
-    let ref_rejected = by_reference(needs.ref_rejected, rejected.as_ref());
-    let ref_utility =
-        reference.zip(utility.as_ref()).map(|(r, under)| (r, no_grad(|| under.states(r, &under.text.real_at))));
+    let by_model = asked([needs.chosen, needs.rejected, needs.utility]);
+    let by_reference = asked([needs.ref_chosen, needs.ref_rejected, needs.utility]);
+    // What model and reference have in common is run once.
+    let from = reference.filter(|_| by_model.is_like(&by_reference)).and_then(|r| model.first_block_apart(r));
+    let starts = from.filter(|block| block.0 > 0).map(|block| by_model.starts(model, block));
+    // Reference passes first: their activations are gone before the model's graph is kept.
+    let (ref_scores, ref_utility) = match reference {
+        None => ([None, None], None),
+        Some(r) => no_grad(|| {
+            let [chosen, rejected, utility] = by_reference.states(r, starts.as_deref());
+            let scores = |text: &Option<Text>, states: Option<Tensor>| {
+                let (text, states) = text.as_ref().zip(states)?;
+                Some(text.laid_out(&text.targets.at, &log_probs(r, text, &states).values))
+            };
+            ([scores(&batch.chosen, chosen), scores(&batch.rejected, rejected)], utility.zip(Some(r)))
+        }),
+    };
+    let [chosen, rejected, utility] = by_model.states(model, starts.as_deref());
     let mut leaves = Leaves::default();
-    let [chosen, rejected] = [chosen, rejected]
-        .map(|under| under.map(|under| leaves.scores(under.text, &under.text.targets.at, under.log_probs(model))));
-    let utility = ref_utility.zip(utility).map(|((r, hidden), under)| {
-        let at = &under.text.real_at;
-        let found = head_divergences(&hidden, r.head(), &under.states(model, at), model.head());
-        leaves.scores(under.text, at, found)
+    let mut scored = |text: &Option<Text>, states: Option<Tensor>| {
+        let (text, states) = text.as_ref().zip(states)?;
+        Some(leaves.scores(text, &text.targets.at, log_probs(model, text, &states)))
+    };
+    let (chosen, rejected) = (scored(&batch.chosen, chosen), scored(&batch.rejected, rejected));
+    let utility = batch.utility.as_ref().zip(utility).zip(ref_utility).map(|((text, states), (ref_states, r))| {
+        let found = head_divergences(&ref_states, r.head(), &states, model.head());
+        leaves.scores(text, &text.real_at, found)
     });
+    let [ref_chosen, ref_rejected] = ref_scores;
     leaves.pull(objective.of(&Scores { chosen, rejected, ref_chosen, ref_rejected, utility })?)
 }
 
-/// A text about to be run, from the start or from where its models part.
-struct Under<'a> {
-    text: &'a Text,
-    start: Option<Start>,
-}
-
-impl Under<'_> {
-    /// Last hidden states at positions `at`, `[n, width]`.
-    fn states(&self, model: &CausalLm, at: &Tensor) -> Tensor {
-        let hidden = match &self.start {
-            Some(start) => model.hidden_states_from(start),
-            None => model.hidden_states(&self.text.tokens),
-        };
-        CausalLm::states_at(&hidden, at)
-    }
-
-    fn log_probs(&self, model: &CausalLm) -> HeadScores {
-        let targets = &self.text.targets;
-        head_log_probs(&self.states(model, &targets.at), model.head(), &targets.ids)
-    }
+fn log_probs(model: &CausalLm, text: &Text, states: &Tensor) -> HeadScores {
+    head_log_probs(states, model.head(), &text.targets.ids)
 }
 
 /// Scores as the objective sees them, to be followed back to the hidden states they came from.
@@ -88,9 +84,10 @@ impl Leaves {
         let leaves: Vec<&Tensor> = self.0.iter().map(|(leaf, _)| leaf).collect();
         let weights =
             Tensor::f_run_backward(&[&loss.total], &leaves, false, false).map_err(irepair_model::Error::from)?;
-        let pulls = self.0.iter().zip(weights).filter_map(|((_, found), weights)| found.pull(&weights));
-        // Each adds nothing but a gradient.
-        let total = pulls.fold(loss.total.detach(), |total, pull| total + (&pull - pull.detach()));
+        let scored: Vec<(&HeadScores, &Tensor)> = self.0.iter().map(|(_, found)| found).zip(&weights).collect();
+        // Adds nothing but a gradient.
+        let pull = pull(&scored).map(|pull| &pull - pull.detach());
+        let total = pull.map_or_else(|| loss.total.detach(), |pull| loss.total.detach() + pull);
         Ok(Loss { total, ..loss })
     }
 }

@@ -33,6 +33,7 @@ mod optimizer;
 mod run;
 mod schedule;
 mod settings;
+mod together;
 mod validate;
 
 pub use algorithm::{Engine, Outcome};

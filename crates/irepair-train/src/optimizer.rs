@@ -63,7 +63,7 @@ struct State {
 }
 
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
-const PIECE: i64 = 1 << 22;
+const PIECE: i64 = 1 << 19;
 
 /// One update of one parameter.
 struct Rule {
@@ -81,12 +81,14 @@ impl Rule {
         let debias = |rate: f64| 1.0 - rate.powf(self.n_updates);
         match self.kind {
             OptimizerKind::RmsProp { alpha, eps } => {
-                let _ = square.g_mul_scalar_(alpha).g_add_(&(gradient.square() * (1.0 - alpha)));
-                let corrected = match self.mode {
+                let mut squared = gradient.square();
+                let _ = square.g_mul_scalar_(alpha).g_add_(&squared.g_mul_scalar_(1.0 - alpha));
+                let mut root = match self.mode {
                     StateMode::Debias => (square / debias(alpha)).sqrt(),
                     StateMode::Keep | StateMode::Reset => square.sqrt(),
                 };
-                let _ = weights.g_sub_(&(gradient * lr / (corrected + eps)).to_kind(weights.kind()));
+                let step = (gradient * lr).g_div_(&root.g_add_scalar_(eps));
+                let _ = weights.g_sub_(&step.to_kind(weights.kind()));
             }
             OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
                 let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());

@@ -4,6 +4,7 @@ mod growth;
 mod plan;
 mod run;
 mod table;
+mod worker;
 
 use std::fs;
 
@@ -17,12 +18,9 @@ use run::Runner;
 /// Settings of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How often every line is measured, turn by turn with the others
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    /// Turns that everybody takes on every line, after one that does not count
+    #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
-    /// Repetitions that count in each process, after one that does not
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    repeat: usize,
     /// Threads of each process; all cores unless given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -58,13 +56,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if args.no_peer || args.growth { None } else { Some(interop::environment(&paths::target().join("interop"))?) };
     // A GPU's lines are rehearsed on the CPU.
     let device = if args.rehearse { "cpu".to_owned() } else { args.device.clone() };
-    let runner = Runner { python, threads: args.threads, device, repeat: args.repeat, debug: args.rehearse };
+    let runner = Runner { python, threads: args.threads, device, rounds: args.rounds.max(1), debug: args.rehearse };
     if args.growth {
         return growth::run(&runner, args.rehearse, &home);
     }
     let mut plan = Plan::new(&args.device, args.rehearse, &home);
     plan.lines.retain(|line| args.only.is_empty() || args.only.iter().any(|text| line.name.contains(text.as_str())));
-    let measured = runner.measure(&plan, args.rounds.max(1))?;
+    let measured = runner.measure(&plan)?;
     let warning = if args.rehearse { "Toy shapes: the numbers mean nothing.\n\n" } else { "" };
     let (table, json) =
         (warning.to_owned() + &table::table(&measured), serde_json::to_string_pretty(&measured)? + "\n");

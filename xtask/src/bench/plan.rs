@@ -8,6 +8,8 @@ use std::path::Path;
 pub(crate) enum Who {
     /// `irepair-bench`.
     Ours,
+    /// `irepair-bench` with a DPO step instead.
+    OurDpo,
     /// `bench/peer.py --style published`.
     Published,
     /// `bench/peer.py --style tuned`.
@@ -16,9 +18,27 @@ pub(crate) enum Who {
     Read,
 }
 
+impl Who {
+    /// Whether it runs in Python.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Published | Self::Tuned | Self::Read)
+    }
+
+    /// What it does instead of the line's own part.
+    pub(crate) fn instead(self) -> &'static [&'static str] {
+        match self {
+            Self::OurDpo => &["--what", "dpo"],
+            Self::Read => &["--what", "read"],
+            Self::Ours | Self::Published | Self::Tuned => &[],
+        }
+    }
+}
+
 /// One line of the table.
 pub(crate) struct Line {
     pub(crate) name: String,
+    /// Rounds it is worth at most; none = as many as the others.
+    pub(crate) most_rounds: Option<usize>,
     /// Arguments of `irepair-bench`, which the peer understands too.
     pub(crate) args: Vec<String>,
     pub(crate) who: Vec<Who>,
@@ -49,12 +69,12 @@ impl Plan {
 
     fn add(&mut self, name: &str, who: &[Who], args: &str) {
         let args = args.split_whitespace().map(str::to_owned).collect();
-        self.lines.push(Line { name: name.to_owned(), args, who: who.to_vec() });
+        self.lines.push(Line { name: name.to_owned(), most_rounds: None, args, who: who.to_vec() });
     }
 
     fn on_cpu(&mut self, toy: &str, rehearse: bool, home: &Path) {
-        use Who::{Ours, Published, Read, Tuned};
-        let all = [Ours, Published, Tuned];
+        use Who::{OurDpo, Ours, Published, Read, Tuned};
+        let (all, with_dpo) = ([Ours, Published, Tuned], [Ours, OurDpo, Published, Tuned]);
         for (name, what) in [
             ("IRepair k = 1, GPT-2 124M", "irepair --top-k 1b"),
             ("IRepair top 20 %, GPT-2 124M", "irepair --top-k 20"),
@@ -63,13 +83,15 @@ impl Plan {
             ("DAPT+KL, GPT-2 124M", "dapt-kl"),
             ("DPO, GPT-2 124M", "dpo"),
         ] {
-            self.add(name, &all, &format!("--what {what} --shape gpt2{toy}"));
+            let who: &[Who] = if what == "irepair --top-k 1b" { &with_dpo } else { &all };
+            self.add(name, who, &format!("--what {what} --shape gpt2{toy}"));
         }
-        self.add("IRepair k = 1, GPT-Neo 125M", &all, &format!("--what irepair --shape gpt-neo-125m{toy}"));
+        self.add("IRepair k = 1, GPT-Neo 125M", &with_dpo, &format!("--what irepair --shape gpt-neo-125m{toy}"));
         // Full fine-tuning of this size is measured for its memory; one step of each shows it.
         for what in ["irepair", "dapt"] {
             let name = format!("{}, GPT2-Large", if what == "dapt" { "DAPT" } else { "IRepair k = 1" });
-            self.add(&name, &[Ours], &format!("--what {what} --shape gpt2-large --repeat 1{toy}"));
+            self.add(&name, &[Ours], &format!("--what {what} --shape gpt2-large{toy}"));
+            self.lines.iter_mut().rev().take(1).for_each(|line| line.most_rounds = Some(1));
         }
         let pair = [Ours, Tuned];
         self.add(
@@ -82,7 +104,7 @@ impl Plan {
             let dir = home.join(if rehearse { format!("toy-{shape}") } else { shape.to_owned() });
             let at = format!("--shape {shape} --model {}", dir.display());
             self.add(&format!("Loading {shape}"), &[Ours, Tuned, Read], &format!("--what load {at}"));
-            let save = format!("--what save --repeat 1 --warm-up 0 {at}{toy}");
+            let save = format!("--what save --warm-up 0 {at}{toy}");
             self.checkpoints.push((save.split_whitespace().map(str::to_owned).collect(), dir));
         }
     }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Line, Plan, Who};
+use super::plan::{Plan, Who};
+use super::worker::Worker;
 use crate::{paths, process};
 
 /// Who runs, on what.
@@ -16,13 +17,14 @@ pub(crate) struct Runner {
     pub(crate) python: Option<PathBuf>,
     pub(crate) threads: Option<usize>,
     pub(crate) device: String,
-    pub(crate) repeat: usize,
+    /// Turns of every line.
+    pub(crate) rounds: usize,
     /// Runs the debug build, which a rehearsal finds built.
     pub(crate) debug: bool,
 }
 
 /// What one process measured.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// Seconds of each counted repetition.
     pub(crate) seconds: Vec<f64>,
@@ -39,12 +41,14 @@ pub(crate) struct Sample {
     pub(crate) weight_bytes: f64,
 }
 
-/// A line's samples, one a round.
+/// A line's samples: repetition `i` of each was made in round `i`, one after the other.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) args: Vec<String>,
-    pub(crate) samples: Vec<(Who, Vec<Sample>)>,
+    pub(crate) samples: Vec<(Who, Sample)>,
+    /// Rate of square matrix products just before each round, in FLOP a second.
+    pub(crate) rates: Vec<f64>,
 }
 
 /// Everything measured.
@@ -52,10 +56,8 @@ pub(crate) struct Measured {
 pub(crate) struct Bench {
     pub(crate) machine: String,
     pub(crate) commit: Option<String>,
-    /// Type of the products below.
+    /// Type of the products.
     pub(crate) dtype: &'static str,
-    /// Square matrix products (2048 wide, on a GPU 8192), before each round.
-    pub(crate) gemm: Vec<Sample>,
     pub(crate) lines: Vec<Measured>,
 }
 
@@ -63,6 +65,25 @@ impl Sample {
     /// Median of the counted repetitions.
     pub(crate) fn median(&self) -> f64 {
         median(self.seconds.iter().copied())
+    }
+}
+
+impl Measured {
+    /// What `who` measured.
+    pub(crate) fn of(&self, who: Who) -> Option<&Sample> {
+        self.samples.iter().find(|(w, _)| *w == who).map(|(_, sample)| sample)
+    }
+
+    /// Our seconds over those of `who` in the same round.
+    pub(crate) fn ratios(&self, who: Who) -> Option<Vec<f64>> {
+        let (ours, peer) = (self.of(Who::Ours)?, self.of(who)?);
+        Some(ours.seconds.iter().zip(&peer.seconds).map(|(a, b)| a / b).collect())
+    }
+
+    /// Our seconds over what the counted products would take at the rate measured just before.
+    pub(crate) fn over_floor(&self) -> Option<Vec<f64>> {
+        let ours = self.of(Who::Ours).filter(|sample| sample.flops > 0.0)?;
+        Some(ours.seconds.iter().zip(&self.rates).map(|(seconds, rate)| seconds / (ours.flops / rate)).collect())
     }
 }
 
@@ -78,69 +99,72 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Runner {
-    /// Measures every line once a round.
+    /// Measures every line: its processes start one after the other, then take turns.
     ///
     /// # Errors
     /// A process that fails.
     #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-    pub(crate) fn measure(&self, plan: &Plan, n_rounds: usize) -> Result<Bench> {
+    pub(crate) fn measure(&self, plan: &Plan) -> Result<Bench> {
         for (args, dir) in &plan.checkpoints {
-            if !dir.join("model.safetensors").exists() && plan.lines.iter().any(|line| line.reads(dir)) {
+            let wanted = plan.lines.iter().any(|line| line.args.iter().any(|word| std::path::Path::new(word) == dir));
+            if wanted && !dir.join("model.safetensors").exists() {
                 self.sample(Who::Ours, args)?;
             }
         }
-        let of = |line: &Line| {
-            let who = line.who.iter().filter(|who| **who == Who::Ours || self.python.is_some());
-            let samples = who.map(|who| (*who, Vec::new())).collect();
-            Measured { name: line.name.clone(), args: line.args.clone(), samples }
-        };
-        let mut lines: Vec<Measured> = plan.lines.iter().map(of).collect();
-        let (mut gemm, started) = (Vec::new(), Instant::now());
-        for round in 0..n_rounds {
-            let products = ["--what", "gemm", "--repeat", "20", "--dtype", plan.dtype].map(str::to_owned);
-            gemm.push(self.sample(Who::Ours, &products)?);
-            for (i, line) in lines.iter_mut().enumerate() {
-                for (who, samples) in &mut line.samples {
-                    samples.push(self.sample(*who, &line.args).with_context(|| line.name.clone())?);
+        let products = ["--what", "gemm", "--dtype", plan.dtype].map(str::to_owned);
+        let mut products = Worker::start(self.command(Who::Ours, &products))?;
+        let (mut lines, started) = (Vec::new(), Instant::now());
+        for (i, line) in plan.lines.iter().enumerate() {
+            let who = line.who.iter().filter(|who| !who.is_peer() || self.python.is_some());
+            let mut workers = who
+                .map(|who| Ok((*who, Worker::start(self.command(*who, &line.args))?)))
+                .collect::<Result<Vec<_>>>()
+                .with_context(|| line.name.clone())?;
+            let mut gemm = Vec::new();
+            for _ in 0..line.most_rounds.unwrap_or(self.rounds).min(self.rounds) {
+                gemm.push(products.turn()?);
+                for (_, worker) in &mut workers {
+                    worker.turn().with_context(|| line.name.clone())?;
                 }
-                let done = (round * plan.lines.len() + i + 1) as f64 / (n_rounds * plan.lines.len()) as f64;
-                let left = started.elapsed().as_secs_f64() * (1.0 - done) / done;
-                eprintln!("round {}/{n_rounds}: {}, about {left:.0} s left", round + 1, line.name);
             }
+            let samples =
+                workers.into_iter().map(|(who, worker)| Ok((who, worker.finish()?))).collect::<Result<_>>()?;
+            lines.push((line, samples, gemm));
+            let done = (i + 1) as f64 / plan.lines.len() as f64;
+            let left = started.elapsed().as_secs_f64() * (1.0 - done) / done;
+            eprintln!("{}: done, about {left:.0} s left", line.name);
         }
+        let flops = products.finish()?.flops;
+        let measured = |(line, samples, gemm): (&super::plan::Line, _, Vec<f64>)| Measured {
+            name: line.name.clone(),
+            args: line.args.clone(),
+            samples,
+            rates: gemm.iter().map(|seconds| flops / seconds).collect(),
+        };
         Ok(Bench {
             machine: machine(&self.device, self.threads),
             commit: process::commit(),
             dtype: plan.dtype,
-            gemm,
-            lines,
+            lines: lines.into_iter().map(measured).collect(),
         })
     }
 
-    /// Runs one process.
+    /// Runs one process for itself.
+    ///
+    /// # Errors
+    /// A process that fails.
     pub(crate) fn sample(&self, who: Who, args: &[String]) -> Result<Sample> {
-        let mut command = self.program(who);
-        let mut args = args.to_vec();
-        if who == Who::Read {
-            args.iter_mut().filter(|word| *word == "load").for_each(|word| *word = "read".into());
+        let mut worker = Worker::start(self.command(who, args))?;
+        let once = args.iter().any(|word| word == "save");
+        for _ in 0..if once { 1 } else { self.rounds } {
+            worker.turn()?;
         }
-        if !args.iter().any(|word| word == "--repeat") {
-            args.extend(["--repeat".into(), self.repeat.to_string()]);
-        }
-        if let Some(n) = self.threads {
-            args.extend(["--threads".into(), n.to_string()]);
-        }
-        command.args(&args).args(["--device", &self.device]);
-        let output = command.output().with_context(|| format!("starting {}", command.get_program().display()))?;
-        anyhow::ensure!(output.status.success(), "{who:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-        let line = String::from_utf8_lossy(&output.stdout);
-        let line = line.lines().last().unwrap_or_default();
-        serde_json::from_str(line).with_context(|| format!("{who:?} printed `{line}`"))
+        worker.finish()
     }
 
-    fn program(&self, who: Who) -> Command {
-        match (who, &self.python) {
-            (Who::Ours, _) | (_, None) => process::command(
+    fn command(&self, who: Who, args: &[String]) -> Command {
+        let mut command = match (who, &self.python) {
+            (Who::Ours | Who::OurDpo, _) | (_, None) => process::command(
                 paths::target()
                     .join(if self.debug { "debug" } else { "release" })
                     .join(format!("irepair-bench{}", std::env::consts::EXE_SUFFIX)),
@@ -151,13 +175,12 @@ impl Runner {
                 command.arg(paths::root().join("bench/peer.py")).args(["--style", style]);
                 command
             }
+        };
+        command.args(args).args(who.instead()).args(["--device", &self.device, "--paced"]);
+        if let Some(n) = self.threads {
+            command.args(["--threads".to_owned(), n.to_string()]);
         }
-    }
-}
-
-impl Line {
-    fn reads(&self, dir: &std::path::Path) -> bool {
-        self.args.iter().any(|word| std::path::Path::new(word) == dir)
+        command
     }
 }
 

@@ -7,63 +7,92 @@ use super::run::{Bench, Measured, Sample, median};
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Everything as Markdown: machine, one row a line, what the columns are.
+/// Everything as Markdown: machine, one row a line, what the columns are; then the budgets.
 pub(crate) fn table(bench: &Bench) -> String {
-    let rate = |sample: &Sample| sample.flops / sample.median();
-    let rates: Vec<f64> = bench.gemm.iter().map(rate).collect();
+    let rates = bench.lines.iter().flat_map(|line| &line.rates).map(|rate| rate / 1e9);
+    let rounds = bench.lines.iter().map(|line| line.rates.len()).max().unwrap_or(0);
     let mut text = format!(
-        "{}; square matrix products in {}: {} GFLOP/s; {} round(s)\n\n",
+        "{}; square matrix products in {}: {} GFLOP/s; {rounds} round(s)\n\n",
         bench.machine,
         bench.dtype,
-        spread(rates.iter().map(|r| r / 1e9), 0),
-        rates.len()
+        spread(rates, 0),
     );
     let columns =
         ["part", "s", "tokens/s", "peak GiB", "/ published", "/ tuned", "peak / tuned", "GFLOP", "/ floor", "blocks"];
     text += &row(columns.iter().map(|column| (*column).to_owned()));
     text += &row(columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned()));
     for line in &bench.lines {
-        text += &row(cells(line, &rates).into_iter());
+        text += &row(cells(line).into_iter());
     }
-    text += "\ns: median and range over rounds of the median repetition (a step; a pass over all texts; a load). / published, / tuned: our time \
-             over the peer's of the same round (`bench/peer.py`); for loading, / published is over reading the file's bytes. peak: of \
-             the resident set; of the device's memory where the peer has one. / floor: time over counted matrix-product work at \
-             the rate of products in the same round. blocks: those that sliced steps updated.\n";
-    text
+    text += "\ns: median and range over rounds (a step; a pass over all texts; a load). / published, / tuned: our time over the peer's of \
+             the same round (`bench/peer.py`), median and range. peak: of the resident set; of the device's memory where the peer has \
+             one. / floor: time over counted matrix-product work at the rate of square products just before. blocks: those that sliced \
+             steps updated.\n";
+    text + &budgets(bench)
 }
 
-fn cells(line: &Measured, rates: &[f64]) -> Vec<String> {
-    let of = |who: Who| line.samples.iter().find(|(w, _)| *w == who).map(|(_, samples)| samples.as_slice());
-    let Some(ours) = of(Who::Ours) else { return vec![line.name.clone()] };
-    let ratio = |who: Who| {
-        let peers = of(who)?;
-        Some(spread(ours.iter().zip(peers).map(|(a, b)| a.median() / b.median()), 2))
-    };
+fn cells(line: &Measured) -> Vec<String> {
+    let Some(ours) = line.of(Who::Ours) else { return vec![line.name.clone()] };
     let none = || "-".to_owned();
-    let first = ours.first();
-    let tokens = first.map_or(0.0, |sample| sample.tokens);
-    let flops = median(ours.iter().map(|sample| sample.flops));
-    let floors = ours.iter().zip(rates).map(|(sample, rate)| sample.median() / (sample.flops / rate));
-    let peak = |sample: &Sample| sample.peak_device_bytes.unwrap_or(sample.peak_rss_bytes);
-    let peaks = of(Who::Tuned).map(|peers| median(ours.iter().zip(peers).map(|(a, b)| peak(a) / peak(b))));
+    let shown = |ratios: Option<Vec<f64>>| ratios.map_or_else(none, |ratios| spread(ratios.into_iter(), 2));
+    let peaks = line.of(Who::Tuned).map(|peer| peak(ours) / peak(peer));
     vec![
         line.name.clone(),
-        spread(ours.iter().map(Sample::median), 3),
-        if tokens > 0.0 { format!("{:.0}", tokens / median(ours.iter().map(Sample::median))) } else { none() },
-        format!("{:.2}", median(ours.iter().map(peak)) / GIB),
-        ratio(Who::Published).or_else(|| ratio(Who::Read)).unwrap_or_else(none),
-        ratio(Who::Tuned).unwrap_or_else(none),
+        spread(ours.seconds.iter().copied(), 3),
+        if ours.tokens > 0.0 { format!("{:.0}", ours.tokens / ours.median()) } else { none() },
+        format!("{:.2}", peak(ours) / GIB),
+        shown(line.ratios(Who::Published)),
+        shown(line.ratios(Who::Tuned)),
         peaks.map_or_else(none, |ratio| format!("{ratio:.2}")),
-        if flops > 0.0 { format!("{:.0}", flops / 1e9) } else { none() },
-        if flops > 0.0 { spread(floors, 2) } else { none() },
+        if ours.flops > 0.0 { format!("{:.0}", ours.flops / 1e9) } else { none() },
+        shown(line.over_floor()),
         blocks(line),
     ]
 }
 
+fn peak(sample: &Sample) -> f64 {
+    sample.peak_device_bytes.unwrap_or(sample.peak_rss_bytes)
+}
+
+/// What we promise ourselves, and what this run says of it; lines that were not run are left out.
+fn budgets(bench: &Bench) -> String {
+    let line = |name: &str| bench.lines.iter().find(|line| line.name == name);
+    let over = |name: &str, who: Who| line(name).and_then(|line| line.ratios(who));
+    let repair = "IRepair k = 1, GPT-2 124M";
+    let mut rows: Vec<(String, Option<Vec<f64>>, &str)> = vec![
+        ("IRepair step over the published peer's".into(), over(repair, Who::Published), "at most 0.6"),
+        ("IRepair step over the tuned peer's".into(), over(repair, Who::Tuned), "at most 0.8"),
+        (
+            "IRepair step over our own DPO step".into(),
+            over(repair, Who::OurDpo),
+            "at most 1.0 (the authors' code: 1.93)",
+        ),
+    ];
+    for line in &bench.lines {
+        rows.push((format!("{}: step over its floor", line.name), line.over_floor(), "at most 1.35"));
+    }
+    let of_large = |name: &str| line(&format!("{name}, GPT2-Large")).and_then(|line| line.of(Who::Ours)).map(peak);
+    let peaks = of_large("IRepair k = 1").zip(of_large("DAPT")).map(|(ours, full)| vec![ours / full]);
+    rows.push(("peak of IRepair over DAPT's, GPT2-Large".into(), peaks, "at most 0.6"));
+    for line in bench.lines.iter().filter(|line| line.name.starts_with("Greedy")) {
+        let speed = line.ratios(Who::Tuned).map(|ratios| ratios.into_iter().map(f64::recip).collect());
+        rows.push(("greedy generation, tokens/s over transformers'".into(), speed, "at least 1.5"));
+    }
+    for line in bench.lines.iter().filter(|line| line.name.starts_with("Loading")) {
+        rows.push((format!("{}: time over reading its bytes", line.name), line.ratios(Who::Read), "at most 1.2"));
+        let peaks = line.of(Who::Ours).map(|ours| vec![peak(ours) / ours.weight_bytes]);
+        rows.push((format!("{}: peak over the weights", line.name), peaks, "at most 1.15"));
+    }
+    let rows = rows.into_iter().filter_map(|(what, ratios, budget)| {
+        Some(row([what, spread(ratios?.into_iter(), 2), budget.to_owned()].into_iter()))
+    });
+    "\n| what | measured | budget |\n| --- | ---: | --- |\n".to_owned() + &rows.collect::<String>()
+}
+
 /// The blocks that sliced steps updated, by whom; how deep a step goes backward depends on them.
 fn blocks(line: &Measured) -> String {
-    let of = |(who, samples): &(Who, Vec<Sample>)| {
-        let slices: BTreeSet<&str> = samples.iter().flat_map(|sample| &sample.slices).map(String::as_str).collect();
+    let of = |(who, sample): &(Who, Sample)| {
+        let slices: BTreeSet<&str> = sample.slices.iter().map(String::as_str).collect();
         let slices = slices.into_iter().collect::<Vec<_>>().join(" ");
         (!slices.is_empty() && slices != "all").then(|| format!("{who:?}: {slices}").to_lowercase())
     };
@@ -90,34 +119,33 @@ fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
 mod tests {
     use super::*;
 
-    fn sample(seconds: f64, flops: f64, peak: f64) -> Sample {
-        Sample {
-            seconds: vec![seconds; 3],
-            tokens: 10.0,
-            flops,
-            slices: if peak < 3.0 { vec!["3".into()] } else { Vec::new() },
-            peak_rss_bytes: peak * GIB,
-            peak_device_bytes: None,
-            weight_bytes: 0.0,
-        }
+    fn sample(seconds: &[f64], flops: f64, peak: f64, slice: &str) -> Sample {
+        let slices = if slice.is_empty() { Vec::new() } else { vec![slice.into()] };
+        let seconds = seconds.to_vec();
+        Sample { seconds, tokens: 10.0, flops, slices, peak_rss_bytes: peak * GIB, ..Sample::default() }
     }
 
     #[test]
     fn ratios_are_of_one_round_and_floors_of_its_rate() {
         // The machine is half as fast in the second round: ratios do not see it.
         let line = Measured {
-            name: "step".into(),
+            name: "IRepair k = 1, GPT-2 124M".into(),
             args: Vec::new(),
             samples: vec![
-                (Who::Ours, vec![sample(1.0, 100.0, 2.0), sample(2.0, 100.0, 2.0)]),
-                (Who::Tuned, vec![sample(2.0, 0.0, 4.0), sample(4.0, 0.0, 4.0)]),
+                (Who::Ours, sample(&[1.0, 2.0], 100.0, 2.0, "3")),
+                (Who::Tuned, sample(&[2.0, 4.0], 0.0, 4.0, "")),
+                (Who::OurDpo, sample(&[4.0, 8.0], 0.0, 4.0, "all")),
             ],
+            rates: vec![200.0, 100.0],
         };
-        let gemm = vec![sample(1.0, 200.0, 0.0), sample(2.0, 200.0, 0.0)];
-        let bench = Bench { machine: "m".into(), commit: None, dtype: "f32", gemm, lines: vec![line] };
-        let text = table(&bench);
-        let want =
-            "| step | 1.500 (1.000-2.000) | 7 | 2.00 | - | 0.50 (0.50-0.50) | 0.50 | 0 | 2.00 (2.00-2.00) | ours: 3 |";
-        assert!(text.contains(want), "{text}");
+        let text = table(&Bench { machine: "m".into(), commit: None, dtype: "f32", lines: vec![line] });
+        for want in [
+            "| 1.500 (1.000-2.000) | 7 | 2.00 | - | 0.50 (0.50-0.50) | 0.50 | 0 | 2.00 (2.00-2.00) | ours: 3 |",
+            "| IRepair step over our own DPO step | 0.25 (0.25-0.25) | at most 1.0",
+            "step over its floor | 2.00 (2.00-2.00) | at most 1.35 |",
+        ] {
+            assert!(text.contains(want), "{text}");
+        }
+        assert!(!text.contains("published peer's |"), "what was not run is not reported");
     }
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
 use std::path::Path;
 
 use irepair_core::fs::replace;
@@ -16,10 +19,27 @@ use crate::{Error, Result, sys};
 /// Bytes of a tensor brought over at a time: whole elements of every type.
 pub(super) const PIECE: usize = 1 << 23;
 
+/// Bytes that one thread reads at a time: enough to be worth starting it.
+const SHARE: usize = 1 << 22;
+
+/// A weights file: its bytes to look at, and the file itself to read many of them from.
+pub(super) struct Mapped {
+    map: Mmap,
+    file: File,
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
 /// A mapped file, understood.
 pub(super) struct Parsed<'a> {
     path: &'a Path,
-    map: &'a Mmap,
+    mapped: &'a Mapped,
     /// Everything before the first tensor, as stored.
     pub(super) header: &'a [u8],
     pub(super) metadata: Option<HashMap<String, String>>,
@@ -29,14 +49,15 @@ pub(super) struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    pub(super) fn new(path: &'a Path, map: &'a Mmap) -> Result<Self> {
+    pub(super) fn new(path: &'a Path, mapped: &'a Mapped) -> Result<Self> {
+        let map: &[u8] = mapped;
         if let Some(reason) = disguise(map) {
             return Err(Error::Unreadable { path: path.to_owned(), reason: reason.into() });
         }
         let (n_json, header) = SafeTensors::read_metadata(map).map_err(|e| unreadable(path, e))?;
         Ok(Self {
             path,
-            map,
+            mapped,
             header: &map[..size_of::<u64>() + n_json],
             metadata: header.metadata().clone(),
             names: header.offset_keys(),
@@ -54,16 +75,38 @@ impl<'a> Parsed<'a> {
         let (view, stored) = (self.view(name)?, self.kind(name)?);
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         let mut value = Tensor::f_empty(&shape, (kind.unwrap_or(stored), device))?;
+        if value.kind() == stored
+            && let Some(bytes) = sys::bytes_mut(&mut value)
+        {
+            self.read(view.data(), bytes)?;
+            return Ok(value);
+        }
         let (flat, mut start) = (value.f_view(-1)?, 0);
         for piece in self.bytes(&view) {
             let n = (piece.len() / stored.elt_size_in_bytes()) as i64;
-            let offset = start as usize * stored.elt_size_in_bytes();
-            if value.kind() != stored || !sys::overwrite(&mut value, offset, piece) {
-                flat.f_narrow(0, start, n)?.f_copy_(&flat_tensor(piece, stored)?)?;
-            }
+            flat.f_narrow(0, start, n)?.f_copy_(&flat_tensor(piece, stored)?)?;
             start += n;
         }
         Ok(value)
+    }
+
+    /// Reads the bytes of `part`, a part of the map, into `bytes`, which is as long: from the file, without a page of the map, on
+    /// several threads, as most of the time goes into giving out fresh memory.
+    fn read(&self, part: &[u8], bytes: &mut [u8]) -> Result<()> {
+        let start = part.as_ptr() as usize - self.mapped.as_ptr() as usize;
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(bytes.len() / SHARE).max(1);
+        let share = bytes.len().div_ceil(n_threads).max(1);
+        let read = std::thread::scope(|scope| {
+            let reads: Vec<_> = bytes
+                .chunks_mut(share)
+                .enumerate()
+                .map(|(i, bytes)| scope.spawn(move || read_at(self.mapped, start + i * share, bytes)))
+                .collect();
+            let failed = || Err(io::Error::other("a reading thread failed"));
+            reads.into_iter().try_for_each(|read| read.join().unwrap_or_else(|_| failed()))
+        });
+        let io = |source| irepair_core::Error::Io { action: "read", path: self.path.to_owned(), source };
+        Ok(read.map_err(io)?)
     }
 
     /// True when a tensor, brought to `value`'s type, is `value` bit for bit.
@@ -82,7 +125,7 @@ impl<'a> Parsed<'a> {
     /// The bytes of a tensor, a piece at a time. Pages are let go once they are read, so that a file never stands in memory
     /// beside the tensors made of it.
     pub(super) fn bytes(&self, view: &TensorView<'a>) -> impl Iterator<Item = &'a [u8]> {
-        let map = self.map;
+        let map = &self.mapped.map;
         let mut last: &[u8] = &[];
         let mut pieces = view.data().chunks(PIECE);
         std::iter::from_fn(move || {
@@ -114,10 +157,18 @@ fn flat_tensor(bytes: &[u8], kind: Kind) -> Result<Tensor> {
     Ok(Tensor::f_from_data_size(bytes, &[(bytes.len() / kind.elt_size_in_bytes()) as i64], kind)?)
 }
 
-/// Maps a weights file for reading.
-pub(super) fn map(path: &Path) -> Result<Mmap> {
+/// Opens a weights file for reading.
+pub(super) fn map(path: &Path) -> Result<Mapped> {
     let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
-    Ok(sys::map_file(path).map_err(io)?)
+    let file = File::open(path).map_err(io)?;
+    Ok(Mapped { map: sys::map_file(&file).map_err(io)?, file })
+}
+
+fn read_at(mapped: &Mapped, offset: usize, bytes: &mut [u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(&mapped.file, bytes, offset as u64);
+    #[cfg(not(unix))]
+    return Ok(bytes.copy_from_slice(&mapped[offset..][..bytes.len()]));
 }
 
 fn unreadable(path: &Path, error: SafeTensorError) -> Error {

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use irepair_core::weights::weight_files;
-use memmap2::Mmap;
 use tch::{Device, Kind, Tensor};
 
-use super::file::{Parsed, map};
+use super::file::{Mapped, Parsed, map};
 use super::{LoadReport, Shard, Source, Stored};
 use crate::params::{Params, Spec, specs};
 use crate::{CausalLm, Error, ModelConfig, Result};
@@ -24,7 +23,7 @@ impl CausalLm {
     /// Missing or broken files, unsupported settings, missing or misshapen tensors: each by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
         let mut config = ModelConfig::read(&dir.join("config.json"))?;
-        let mut maps: Vec<(String, PathBuf, Mmap)> = Vec::new();
+        let mut maps: Vec<(String, PathBuf, Mapped)> = Vec::new();
         for file in weight_files(dir)?.into_keys() {
             let path = dir.join(&file);
             let map = map(&path)?;
