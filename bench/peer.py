@@ -10,6 +10,8 @@ run: python bench/peer.py --what irepair --style published [--shape gpt2 --batch
                    none for GPT-Neo), gradients only where they are needed, cross_entropy for means.
 
 With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds.
+--style trl:       for dpo, TRL's DPOTrainer on the same pairs (its own forward, loss, accumulation of metrics and step).
+
 Prints one JSON object at its end: seconds of each counted repetition, tokens of one, the slices updated, peak_rss_bytes (Python, torch
 and transformers included: `base_rss_bytes` is what they take before a model is made). Weights are random, texts are
 random tokens of one length, the optimizer is RMSprop, gradients are clipped at 10: as in irepair-bench.
@@ -20,6 +22,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,7 +40,7 @@ PROMPT, NEW = 16, 20
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--what", required=True)
-    parser.add_argument("--style", default="tuned", choices=["published", "tuned"])
+    parser.add_argument("--style", default="tuned", choices=["published", "tuned", "trl"])
     parser.add_argument("--shape", default="gpt2", choices=SHAPES)
     for name in ["n-layer", "n-embd", "n-head", "vocab-size"]:
         parser.add_argument("--" + name, type=int)
@@ -183,6 +186,48 @@ class Steps:
         return texts[self.args.what] * self.args.batch * self.args.tokens
 
 
+def trained_by_trl(args, between):
+    """Runs TRL's trainer until `between`, called before every step with the seconds of the last, says that it is enough."""
+    from datasets import Dataset
+    from pyarrow import Table
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    class Pace(TrainerCallback):
+        started = None
+
+        def on_step_begin(self, arguments, state, control, **_):
+            between(None if self.started is None else self.seconds)
+            self.started = time.perf_counter()
+
+        def on_step_end(self, arguments, state, control, **_):
+            self.seconds = time.perf_counter() - self.started
+
+    class Prepared(DPOTrainer):
+        def _prepare_dataset(self, dataset, *_):
+            return dataset
+
+    def row(i):
+        ids = torch.randint(vocab, (2 * args.tokens,), generator=torch.Generator().manual_seed(i)).tolist()
+        half = args.tokens // 2
+        return {"prompt_ids": ids[:half], "chosen_ids": ids[half:args.tokens], "rejected_ids": ids[args.tokens:][:args.tokens - half]}
+
+    model = model_of(args)
+    vocab = model.config.vocab_size
+    # With a fingerprint given, nothing is hashed.
+    pairs = Dataset(Table.from_pylist([row(i) for i in range(16 * args.batch)]), fingerprint="pairs")
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab)}, unk_token="w0"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w0")
+    home = tempfile.TemporaryDirectory()
+    settings = DPOConfig(output_dir=home.name, per_device_train_batch_size=args.batch, learning_rate=1e-6, max_length=None,
+                         max_grad_norm=10.0, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", use_cpu=True,
+                         gradient_checkpointing=False, bf16=False, max_steps=1_000_000, beta=0.1)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-6, alpha=0.99, eps=1e-8)
+    Prepared(model=model, ref_model=model_of(args), args=settings, processing_class=tokenizer, callbacks=[Pace()],
+             train_dataset=pairs, optimizers=(optimizer, None)).train()
+
+
 def part(args):
     """What is repeated, the tokens of one repetition, and the steps if it is steps."""
     if args.what == "gemm":
@@ -215,6 +260,30 @@ def part(args):
     return steps.step, steps.n_tokens(), steps
 
 
+def paced_by_trl(args, rss, base):
+    """[`main`] for a trainer that cannot be left between two steps."""
+    seconds, skipped = [], []
+
+    def between(last):
+        if last is not None and len(skipped) < args.warm_up:
+            skipped.append(last)
+        elif last is not None:
+            seconds.append(last)
+            if args.paced:
+                print(last, flush=True)
+        if len(skipped) < args.warm_up:
+            return
+        if args.paced and not seconds:
+            print("ready", flush=True)
+        if not (sys.stdin.readline() if args.paced else len(seconds) < args.repeat):
+            tokens = 2 * args.batch * args.tokens
+            result = {"seconds": seconds, "tokens": tokens, "peak_rss_bytes": rss(), "base_rss_bytes": base}
+            print(json.dumps(result), flush=True)
+            sys.exit(0)
+
+    trained_by_trl(args, between)
+
+
 def main():
     args = arguments()
     if args.threads:
@@ -223,6 +292,8 @@ def main():
 
     rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     base = rss()
+    if args.style == "trl":
+        return paced_by_trl(args, rss, base)
     go, tokens, steps = part(args)
     for _ in range(args.warm_up):
         go()

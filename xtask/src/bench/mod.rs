@@ -4,6 +4,7 @@ mod growth;
 mod plan;
 mod run;
 mod table;
+mod trl;
 mod worker;
 
 use std::fs;
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Without the PyTorch peer, whose first use installs 3 GB
     #[arg(long)]
     no_peer: bool,
+    /// With TRL's DPO trainer beside our DPO step; its first use installs another 0.3 GB
+    #[arg(long)]
+    trl: bool,
     /// Toy shapes: shows that every line runs; the numbers mean nothing
     #[arg(long)]
     rehearse: bool,
@@ -54,9 +58,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
     let python =
         if args.no_peer || args.growth { None } else { Some(interop::environment(&paths::target().join("interop"))?) };
+    let trl = python.as_ref().filter(|_| args.trl).map(|python| trl::installed(python, &home)).transpose()?;
     // A GPU's lines are rehearsed on the CPU.
     let device = if args.rehearse { "cpu".to_owned() } else { args.device.clone() };
-    let runner = Runner { python, threads: args.threads, device, rounds: args.rounds.max(1), debug: args.rehearse };
+    let runner =
+        Runner { python, trl, threads: args.threads, device, rounds: args.rounds.max(1), debug: args.rehearse };
     if args.growth {
         return growth::run(&runner, args.rehearse, &home);
     }

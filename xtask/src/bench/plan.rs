@@ -14,6 +14,8 @@ pub(crate) enum Who {
     Published,
     /// `bench/peer.py --style tuned`.
     Tuned,
+    /// TRL's trainer, in `bench/peer.py --style trl`.
+    Trl,
     /// The bytes of a checkpoint, read in Python.
     Read,
 }
@@ -21,7 +23,7 @@ pub(crate) enum Who {
 impl Who {
     /// Whether it runs in Python.
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self, Self::Published | Self::Tuned | Self::Read)
+        matches!(self, Self::Published | Self::Tuned | Self::Trl | Self::Read)
     }
 
     /// What it does instead of the line's own part.
@@ -29,7 +31,7 @@ impl Who {
         match self {
             Self::OurDpo => &["--what", "dpo"],
             Self::Read => &["--what", "read"],
-            Self::Ours | Self::Published | Self::Tuned => &[],
+            Self::Ours | Self::Published | Self::Tuned | Self::Trl => &[],
         }
     }
 }
@@ -73,8 +75,9 @@ impl Plan {
     }
 
     fn on_cpu(&mut self, toy: &str, rehearse: bool, home: &Path) {
-        use Who::{OurDpo, Ours, Published, Read, Tuned};
-        let (all, with_dpo) = ([Ours, Published, Tuned], [Ours, OurDpo, Published, Tuned]);
+        use Who::{OurDpo, Ours, Published, Read, Trl, Tuned};
+        let all = [Ours, Published, Tuned];
+        let (with_dpo, with_trl) = ([Ours, OurDpo, Published, Tuned], [Ours, Published, Tuned, Trl]);
         for (name, what) in [
             ("IRepair k = 1, GPT-2 124M", "irepair --top-k 1b"),
             ("IRepair top 20 %, GPT-2 124M", "irepair --top-k 20"),
@@ -83,7 +86,11 @@ impl Plan {
             ("DAPT+KL, GPT-2 124M", "dapt-kl"),
             ("DPO, GPT-2 124M", "dpo"),
         ] {
-            let who: &[Who] = if what == "irepair --top-k 1b" { &with_dpo } else { &all };
+            let who: &[Who] = match what {
+                "irepair --top-k 1b" => &with_dpo,
+                "dpo" => &with_trl,
+                _ => &all,
+            };
             self.add(name, who, &format!("--what {what} --shape gpt2{toy}"));
         }
         self.add("IRepair k = 1, GPT-Neo 125M", &with_dpo, &format!("--what irepair --shape gpt-neo-125m{toy}"));

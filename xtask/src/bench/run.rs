@@ -15,6 +15,8 @@ use crate::{paths, process};
 pub(crate) struct Runner {
     /// A Python with transformers; none = no peer.
     pub(crate) python: Option<PathBuf>,
+    /// Where TRL was installed for it; none = without TRL.
+    pub(crate) trl: Option<PathBuf>,
     pub(crate) threads: Option<usize>,
     pub(crate) device: String,
     /// Turns of every line.
@@ -115,7 +117,8 @@ impl Runner {
         let mut products = Worker::start(self.command(Who::Ours, &products))?;
         let (mut lines, started) = (Vec::new(), Instant::now());
         for (i, line) in plan.lines.iter().enumerate() {
-            let who = line.who.iter().filter(|who| !who.is_peer() || self.python.is_some());
+            let there = |who: Who| !who.is_peer() || self.python.is_some() && (who != Who::Trl || self.trl.is_some());
+            let who = line.who.iter().filter(|who| there(**who));
             let mut workers = who
                 .map(|who| Ok((*who, Worker::start(self.command(*who, &line.args))?)))
                 .collect::<Result<Vec<_>>>()
@@ -171,8 +174,15 @@ impl Runner {
             ),
             (who, Some(python)) => {
                 let mut command = process::command(python);
-                let style = if who == Who::Published { "published" } else { "tuned" };
+                let style = match who {
+                    Who::Published => "published",
+                    Who::Trl => "trl",
+                    _ => "tuned",
+                };
                 command.arg(paths::root().join("bench/peer.py")).args(["--style", style]);
+                if let Some(trl) = self.trl.as_ref().filter(|_| who == Who::Trl) {
+                    command.env("PYTHONPATH", trl);
+                }
                 command
             }
         };
