@@ -86,11 +86,13 @@ pub(crate) fn environment(home: &Path) -> Result<PathBuf> {
     fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
     process::run_quietly(process::command(setup::python()?).args(["-m", "venv"]).arg(&venv))?;
     let pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"];
-    let flags = ["--no-deps", "--only-binary=:all:", "--no-compile", "--no-cache-dir", "--requirement"];
-    let [torch, others] = &lists;
-    let install = || process::command(&python);
-    process::run_quietly(install().args(pip).arg("--require-hashes").args(flags).arg(torch))?;
-    process::run_quietly(install().args(pip).args(flags).arg(others))?;
+    let flags = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"];
+    let mut install = process::command(&python);
+    install.args(pip).args(flags);
+    for list in &lists {
+        install.arg("--requirement").arg(list);
+    }
+    process::run_quietly(&mut install)?;
     fs::write(&stamp, pins).with_context(|| format!("writing {}", stamp.display()))?;
     Ok(python)
 }

@@ -18,6 +18,7 @@ mod rows;
 mod setup;
 mod sources;
 mod stop;
+mod supply;
 mod test;
 mod tidy;
 mod tune;
@@ -57,6 +58,8 @@ enum Command {
     Interop,
     /// Crate arrows, file heads and lengths, words
     Tidy,
+    /// Known vulnerabilities of what is built, by cargo-deny; exit code 3 when they could not be checked
+    Advisories,
     /// Write docs/CONFIG.md from the settings' doc comments
     ConfigDocs,
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Interop => interop::run(),
         Command::Tidy => tidy::run(),
+        Command::Advisories => supply::advisories(),
         Command::ConfigDocs => config_docs::run(),
     };
     match done {

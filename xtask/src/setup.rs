@@ -251,12 +251,15 @@ mod tests {
 
     #[test]
     fn the_pins_name_no_host_and_every_wheel_has_a_hash() {
-        for list in [include_str!("../libtorch/cpu.txt"), include_str!("../libtorch/cuda.txt")] {
+        let torch = [include_str!("../libtorch/cpu.txt"), include_str!("../libtorch/cuda.txt")];
+        for list in torch.into_iter().chain([include_str!("../interop/requirements.txt")]) {
             assert!(!list.contains("://") && !list.contains("--index"));
-            let pins: Vec<&str> =
-                list.split("\n").filter(|line| line.contains("==") && !line.contains("--hash")).collect();
-            assert!(pins.iter().all(|pin| pin.ends_with('\\') && !pin.starts_with('#')));
-            assert!(list.contains(&format!("torch=={VERSION} ")));
+            let lines: Vec<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+            let pins = lines.iter().zip(lines.iter().skip(1)).filter(|(pin, _)| !pin.starts_with(' '));
+            for (pin, next) in pins {
+                assert!(pin.contains("==") && pin.ends_with('\\') && next.starts_with("    --hash=sha256:"), "{pin}");
+            }
         }
+        assert!(torch.iter().all(|list| list.contains(&format!("torch=={VERSION} "))));
     }
 }

@@ -90,9 +90,6 @@ pub enum Error {
         /// Step, from 0.
         step: u64,
     },
-    /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
-    Torch(String),
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] irepair_model::Error),
@@ -106,8 +103,7 @@ pub enum Error {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
-        // libtorch appends a C++ backtrace; the first line says what happened.
-        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+        Self::Model(error.into())
     }
 }
 
@@ -144,10 +140,48 @@ impl Diagnose for Error {
                 .want_got("toxic and other texts", format!("{n} texts of one label"))
                 .help("give more labelled texts, of both kinds"),
             Self::Diverged { .. } => Diagnostic::new(ExitKind::Outcome, self).help("lower --lr"),
-            Self::Torch(_) => Diagnostic::new(ExitKind::Bug, self),
             Self::Model(error) => error.diagnostic(),
             Self::Data(error) => error.diagnostic(),
             Self::Core(error) => error.diagnostic(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let config = || PathBuf::from("scorer/config.json");
+        let labels = || vec!["A".to_owned(), "B".to_owned()];
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Unreadable: [Error::Unreadable { path: "scorer/config.json".into(), reason: "not JSON".into() }],
+            Unsupported: [Error::Unsupported {
+                path: config(),
+                key: "model_type".into(),
+                want: "bert".into(),
+                got: "t5".into()
+            }],
+            UnclearLabels: [Error::UnclearLabels {
+                path: config(),
+                why: "no label is called toxic".into(),
+                labels: labels()
+            }],
+            MissingTensors: [Error::MissingTensors { path: "scorer".into(), tensors: vec!["classifier.bias".into()] }],
+            WrongShape: [Error::WrongShape {
+                path: "scorer".into(),
+                tensor: "classifier.bias".into(),
+                want: vec![2],
+                got: vec![3]
+            }],
+            Vocabulary: [Error::Vocabulary { path: "scorer".into(), n_vocab: 300, n_tokens: 301 }],
+            Tokenize: [Error::Tokenize { action: "encode", why: "no unknown token".into() }],
+            OneClass: [Error::OneClass { n: 40 }],
+            Diverged: [Error::Diverged { step: 7 }],
+            Model: [irepair_model::Error::ContextOverflow { n_positions: 512, got: 513 }.into()],
+            Data: [irepair_data::Error::TooFew { wanted: 2, n: 1 }.into()],
+            Core: [irepair_core::Error::NoTokens.into()],
+        }));
     }
 }

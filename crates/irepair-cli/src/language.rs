@@ -11,8 +11,7 @@ use crate::refusal::Refusal;
 pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
     let profile: Profile = from_toml(profile)?;
     let Some(language) = profile.language else {
-        let (want, got) = ("a [language] table".to_owned(), "none".to_owned());
-        return Err(Refusal::Precondition { what: "profile".to_owned(), want, got }.into());
+        return Err(Refusal::Missing { what: "the profile".to_owned(), want: "a [language] table".to_owned() }.into());
     };
     let sizes = Sizes {
         train_docs: language.train_docs,

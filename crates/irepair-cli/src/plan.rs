@@ -35,7 +35,7 @@ impl Plan {
             return Ok(Self { options, pairs: Vec::new(), validation: Vec::new(), general: None });
         }
         let Some(path) = options.pairs.clone() else { unreachable!("validated") };
-        let sides = if reads_chosen(&options) { Sides::Both } else { Sides::Rejected };
+        let sides = sides(&options);
         let limits = settle_limits(&mut options, &described.config);
         let (pairs, counts) = tokenize_pairs(&read_pairs(&path, sides)?, &described.tokenizer, limits, sides)?;
         let n_validation = options.n_validation.unwrap_or_else(|| (pairs.len() / 5).min(MOST_VALIDATION));
@@ -161,11 +161,12 @@ fn padded(pairs: &[&TokenPair]) -> usize {
     pairs.len() * (longest(|p| p.prompt.len()) + longest(|p| p.chosen.len().max(p.rejected.len())))
 }
 
-/// Whether a run needs chosen texts: for its loss, or for a sensitivity that compares.
-fn reads_chosen(options: &RepairOptions) -> bool {
+/// The sides of pairs that a run reads: chosen texts for its loss, or for a sensitivity that compares.
+pub(crate) fn sides(options: &RepairOptions) -> Sides {
     let compares = matches!(options.sensitivity(), Metric::Contrast | Metric::ActDist | Metric::Atp);
-    method::objective(options).is_none_or(|objective| objective.needs().chosen)
-        || (options.policy() != Policy::All && compares)
+    let reads_chosen = method::objective(options).is_none_or(|objective| objective.needs().chosen)
+        || (options.policy() != Policy::All && compares);
+    if reads_chosen { Sides::Both } else { Sides::Rejected }
 }
 
 /// The lengths asked for; where the user did not ask, no more than the model's context holds.

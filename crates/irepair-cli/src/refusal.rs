@@ -9,11 +9,9 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 pub(crate) enum Refusal {
     #[error("tokenizer and model do not fit together")]
     Vocabulary { dir: PathBuf, n_model: usize, n_tokenizer: usize },
-    #[error("a base model failed its precondition")]
-    Precondition { what: String, want: String, got: String },
     #[error("{what} is not complete")]
     Missing { what: String, want: String },
-    #[error("output directory is in use")]
+    #[error("output is there already")]
     OutExists { path: PathBuf },
     #[error("too few {what}")]
     TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize },
@@ -23,6 +21,8 @@ pub(crate) enum Refusal {
     SameScorer { name: String },
     #[error("interrupted after step {n_done} of {n_steps}")]
     Interrupted { state: PathBuf, n_done: u64, n_steps: u64 },
+    #[error("{}", .found.what)]
+    NotFinite { found: Box<Diagnostic>, dump: PathBuf, state: Option<PathBuf> },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
 }
@@ -34,11 +34,6 @@ impl Diagnose for Refusal {
                 .at(dir.display())
                 .want_got(format!("token ids below {n_model}"), format!("a tokenizer with {n_tokenizer} tokens"))
                 .help("put the tokenizer that belongs to this checkpoint into its directory"),
-            Self::Precondition { what, want, got } => {
-                Diagnostic::new(ExitKind::Outcome, self).at(what).want_got(want, got).help(
-                    "the profile's base models must learn the language and show the error before repair means anything",
-                )
-            }
             Self::Missing { want, .. } => Diagnostic::new(ExitKind::Usage, self).help(format!("give {want}")),
             Self::TooFew { path, n_held_out, n, .. } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
@@ -55,6 +50,13 @@ impl Diagnose for Refusal {
             Self::Interrupted { state, .. } => Diagnostic::new(ExitKind::Interrupted, self)
                 .at(state.display())
                 .help("nothing is lost: the same command goes on from there"),
+            Self::NotFinite { found, dump, state } => {
+                let kept = state.as_ref().map_or(String::new(), |s| format!("; {} is the last good state", s.display()));
+                (**found).clone().help(format!(
+                    "look at the texts of that step in {}, then run again with a lower --lr and another --out{kept}",
+                    dump.display()
+                ))
+            }
             Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),
@@ -65,5 +67,39 @@ impl Diagnose for Refusal {
                 .at(path.display())
                 .help("give another --out: nothing is written over, least of all the model being repaired"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let drawn = irepair_train::Drawn { pairs: vec![9, 2], utility: vec![] };
+        let error =
+            irepair_train::Error::NotFinite { what: "the loss is not finite".into(), step: 7, scope: None, drawn };
+        let found = || Box::new(error.diagnostic());
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Refusal {
+            Vocabulary: [Refusal::Vocabulary { dir: "gpt2".into(), n_model: 300, n_tokenizer: 301 }],
+            Missing: [Refusal::Missing { what: "the profile".into(), want: "a [language] table".into() }],
+            OutExists: [Refusal::OutExists { path: "repaired".into() }],
+            TooFew: [Refusal::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
+            NoScorer: [Refusal::NoScorer { path: "scorer.bin".into() }],
+            SameScorer: [Refusal::SameScorer { name: "words".into() }],
+            Interrupted: [Refusal::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],
+            NotFinite: [
+                Refusal::NotFinite {
+                    found: found(),
+                    dump: "out/not-finite.json".into(),
+                    state: Some("out/state".into())
+                },
+                Refusal::NotFinite { found: found(), dump: "out/not-finite.json".into(), state: None },
+            ],
+            Memory: [
+                Refusal::Memory { needed: "2.00 GiB".into(), free: "1.00 GiB".into(), smallest: false },
+                Refusal::Memory { needed: "2.00 GiB".into(), free: "1.00 GiB".into(), smallest: true },
+            ],
+        }));
     }
 }

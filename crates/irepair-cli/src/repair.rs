@@ -12,8 +12,10 @@ use irepair_train::{Engine, Outcome, RepairData, Settings};
 use serde::Serialize;
 
 use crate::interrupt::Listening;
-use crate::plan::Plan;
+use crate::not_finite::{self, Source};
+use crate::plan::{Plan, sides};
 use crate::refusal::Refusal;
+use crate::spikes::SpikeWatch;
 use crate::utility::own_texts;
 use crate::watch::Watcher;
 use crate::weights::{Described, Opened, use_threads};
@@ -142,14 +144,18 @@ pub(crate) fn run(
         let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
         // From here on something is written.
         repaired.held_dir = Some(DirLock::take(out)?);
-        repaired.records = train(
+        let _ = std::fs::remove_file(out.join(not_finite::DUMP));
+        let trained = train(
             &mut engine,
             &settings,
             options.checkpoint_every(),
             out,
             watcher.as_deref_mut().map(|w| (w, &opened)),
-        )?;
-        repaired.outcome = engine.finish()?;
+        );
+        let source = Source { data: &data, tokenizer: &opened.tokenizer, options, sides: sides(options) };
+        (repaired.records, repaired.outcome) = trained
+            .and_then(|records| Ok((records, engine.finish()?)))
+            .map_err(|error| not_finite::explain(error, &source, out))?;
     }
     repaired.peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
     Ok((opened, repaired))
@@ -201,9 +207,11 @@ fn train(
         watcher.resume(engine.next_step())?;
         watcher.look(engine.next_step(), false, opened)?;
     }
+    let mut spikes = SpikeWatch::after(&records);
     let listening = Listening::start();
     while engine.unfinished() {
-        let record = engine.step()?;
+        let mut record = engine.step()?;
+        spikes.look(&mut record);
         log.write_all(line(&record).as_bytes())?;
         bar.set_position(record.step + 1);
         bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
@@ -222,6 +230,7 @@ fn train(
         }
     }
     log.sync_all()?;
+    spikes.finish();
     bar.finish_and_clear();
     Ok(records)
 }

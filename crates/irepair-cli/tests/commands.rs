@@ -209,7 +209,7 @@ fn relearning_brings_the_error_back_with_more_texts() {
     let table = succeed(&irepair(dir, &format!("{relearn} --counts 1")));
     assert_eq!(table.lines().count(), 6, "{table}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
-    assert!(code == 4 && error.contains("41 examples wanted from 40"), "{error}");
+    assert!(code == 4 && error.contains("want: at least 41    got: 40"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));
     assert!(code == 2 && error.contains("`counts`: must be numbers"), "{error}");
 }
@@ -340,7 +340,7 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     );
 
     expect(&format!("{repair} --out x --device cuda"), 3, &["device `cuda` is not available", "got: cpu only"]);
-    expect(&format!("{repair} --out base"), 2, &["output directory is in use"]);
+    expect(&format!("{repair} --out base"), 2, &["output is there already"]);
     expect("repair --model base --out x", 2, &["`pairs`", "is missing"]);
     expect("eval --model base --prompts prompts.jsonl", 2, &["--lexicon"]);
 

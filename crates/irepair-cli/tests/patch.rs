@@ -176,11 +176,11 @@ fn each_kind_of_bad_input_is_one_clear_error() {
         ("patch show --patch none", 4, "file is missing"),
         ("patch show --patch cut.safetensors", 4, "cut short"),
         ("patch show --patch base/model.safetensors", 4, "file is not a patch"),
-        ("patch apply --base base --patch fix.safetensors --out repaired", 2, "output is in use"),
-        ("patch apply --base base --patch fix.safetensors --out base", 2, "output is in use"),
+        ("patch apply --base base --patch fix.safetensors --out repaired", 2, "output is there already"),
+        ("patch apply --base base --patch fix.safetensors --out base", 2, "output is there already"),
         ("patch apply --base repaired --patch fix.safetensors --out x", 4, "the patch is applied here already"),
         ("patch revert --model repaired --patch replace.safetensors --out x", 2, "--base DIR"),
-        ("patch create --base base --repaired repaired --out fix.safetensors", 2, "output is in use"),
+        ("patch create --base base --repaired repaired --out fix.safetensors", 2, "output is there already"),
         ("patch create --base base --repaired repaired --kind zip --out x", 2, "`zip` is not replace, xor or delta"),
     ] {
         let (got, error) = refuse(&irepair(dir, args));

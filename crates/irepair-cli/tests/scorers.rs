@@ -127,7 +127,7 @@ fn what_is_no_scorer_is_refused() {
     let (code, error) = refuse(dir, "scorer eval --scorer train.jsonl --data dev.jsonl");
     assert!(code == 4 && error.contains("not a linear scorer"), "{error}");
     let (code, error) = refuse(dir, "scorer train --data train.jsonl --out linear.scorer");
-    assert!(code == 2 && error.contains("output directory is in use"), "{error}");
+    assert!(code == 2 && error.contains("output is there already"), "{error}");
     let (code, error) = refuse(dir, "scorer eval --scorer classifier --data dev.jsonl --toxic-labels rude");
     assert!(code == 2 && error.contains("no label `rude`") && error.contains("non-toxic, toxic"), "{error}");
     fs::write(dir.join("odd.jsonl"), "{\"text\":\"a\",\"toxic\":\"yes\"}\n").unwrap();

@@ -41,3 +41,27 @@ impl Diagnose for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let help = Some("did you mean `batch_size`?".into());
+        let unknown = Problem { line: Some(4), help, ..Problem::new("batch_sise", "unknown key") };
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Problems: [
+                Error::Problems {
+                    place: "job.toml".into(),
+                    problems: vec![Problem::new("lr", "must be over 0"), unknown]
+                },
+                Error::Problems {
+                    place: "the command line".into(),
+                    problems: vec![Problem::new("lr", "must be over 0")]
+                },
+            ],
+            Core: [irepair_core::Error::NoTokens.into()],
+        }));
+    }
+}

@@ -53,7 +53,9 @@ impl Diagnose for Error {
         match self {
             Self::BadSensitivity { .. } => Diagnostic::new(ExitKind::Outcome, self)
                 .help("the model or its gradients diverged: lower the learning rate, or check the weights for NaN"),
-            Self::NoBlocks => Diagnostic::new(ExitKind::Data, self),
+            Self::NoBlocks => {
+                Diagnostic::new(ExitKind::Data, self).help("a model wants one block at least: see its config.json")
+            }
             Self::BadSliceSize { got } => Diagnostic::new(ExitKind::Usage, self)
                 .want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
                 .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three"),
@@ -65,5 +67,22 @@ impl Diagnose for Error {
                 Diagnostic::new(ExitKind::Data, format!("{action} failed: {source}")).at(path.display())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(crate::every_diagnostic!(Error {
+            BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
+            NoBlocks: [Error::NoBlocks],
+            BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
+            NoTokens: [Error::NoTokens],
+            Busy: [Error::Busy { path: "runs/a".into() }],
+            Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],
+        }));
     }
 }

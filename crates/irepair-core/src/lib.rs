@@ -17,6 +17,7 @@
 mod block;
 mod diagnostic;
 mod error;
+mod every;
 pub mod fs;
 mod lock;
 mod record;
@@ -28,6 +29,8 @@ pub mod weights;
 pub use block::{BlockId, BlockSlice, Scope};
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use every::entry;
 pub use lock::DirLock;
 pub use record::StepRecord;
 pub use sensitivities::Sensitivities;

@@ -104,6 +104,6 @@ mod tests {
     #[test]
     fn nothing_to_draw_from_is_an_error() {
         assert!(EpochOrder::new(0, 0, true).is_err());
-        assert_eq!(without_replacement(0, 0, 3, 4).unwrap_err().to_string(), "4 examples wanted from 3");
+        assert!(matches!(without_replacement(0, 0, 3, 4), Err(Error::TooFew { wanted: 4, n: 3 })));
     }
 }

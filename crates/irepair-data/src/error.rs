@@ -92,7 +92,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// The tokenizers library refused to train, encode or decode.
-    #[error("{action} failed: {why}")]
+    #[error("tokenizer failed to {action}: {why}")]
     Tokenize {
         /// What was being done: `encode`, `decode`, `train`.
         action: &'static str,
@@ -100,7 +100,7 @@ pub enum Error {
         why: String,
     },
     /// More examples asked for than there are.
-    #[error("{wanted} examples wanted from {n}")]
+    #[error("too few examples")]
     TooFew {
         /// What was wanted.
         wanted: usize,
@@ -147,13 +147,17 @@ impl Diagnose for Error {
                 Impostor::WebPage => "the download went wrong: fetch the raw file again",
                 Impostor::Empty => "an earlier copy or download was cut short: make the file again",
             }),
-            Self::NoRecords { path, .. } => data(self).at(path.display()),
+            Self::NoRecords { path, .. } => {
+                data(self).at(path.display()).help("give a file that holds some; is this the one you meant?")
+            }
             Self::LineTooLong { path, line, .. } => {
                 data(self).at(line_of(path, *line)).help("one record a line: is this really a line-based file?")
             }
             Self::NotUtf8 { path, line } => data(self).at(line_of(path, *line)).help("convert the file to UTF-8"),
             Self::NotJson { path, line, source } => {
-                data(self).at(line_of(path, *line)).want_got("one JSON object", source)
+                // Each record is one line to the parser: its "line 1" is not the file's.
+                let got = source.to_string().replace(" at line 1 column", " at column");
+                data(self).at(line_of(path, *line)).want_got("one JSON object", got)
             }
             Self::BadKey { path, line, key, want, got } => {
                 data(self).at(format!("{}, key `{key}`", line_of(path, *line))).want_got(want, got)
@@ -161,13 +165,53 @@ impl Diagnose for Error {
             Self::NoTokenizer { dir } => data(self)
                 .at(dir.display())
                 .help("a model directory holds `tokenizer.json`, or `vocab.json` with `merges.txt`"),
-            Self::BadTokenizer { path, .. } => data(self).at(path.display()),
+            Self::BadTokenizer { path, .. } => {
+                data(self).at(path.display()).help("copy it again from where the model came from")
+            }
             Self::NoEos { dir } => {
                 data(self).at(dir.display()).help("name it as `eos_token` in `tokenizer_config.json`")
             }
             Self::Tokenize { .. } => data(self),
-            Self::TooFew { .. } => data(self).help("ask for fewer, or give more data"),
+            Self::TooFew { wanted, n } => {
+                data(self).want_got(format!("at least {wanted}"), n).help("ask for fewer, or give more data")
+            }
             Self::LanguageTooSmall { .. } => Diagnostic::new(ExitKind::Usage, self).help("ask for smaller parts"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let path = || PathBuf::from("pairs.jsonl");
+        let not_json = serde_json::from_str::<serde_json::Value>("{\"prompt\":").unwrap_err();
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            File: [irepair_core::Error::NoTokens.into()],
+            NotData: [
+                Error::NotData { path: path(), found: Impostor::LfsPointer },
+                Error::NotData { path: path(), found: Impostor::WebPage },
+                Error::NotData { path: path(), found: Impostor::Empty },
+            ],
+            NoRecords: [Error::NoRecords { path: path(), wanted: "pairs" }],
+            LineTooLong: [Error::LineTooLong { path: path(), line: 3, max_bytes: 1024 }],
+            NotUtf8: [Error::NotUtf8 { path: path(), line: 3 }],
+            NotJson: [Error::NotJson { path: path(), line: 3, source: not_json }],
+            BadKey: [Error::BadKey {
+                path: path(),
+                line: 3,
+                key: "prompt.text".into(),
+                want: "text",
+                got: "a number".into()
+            }],
+            NoTokenizer: [Error::NoTokenizer { dir: "gpt2".into() }],
+            BadTokenizer: [Error::BadTokenizer { path: "gpt2/tokenizer.json".into(), why: "it has no model".into() }],
+            NoEos: [Error::NoEos { dir: "gpt2".into() }],
+            Tokenize: [Error::Tokenize { action: "decode", why: "id 9 is unknown".into() }],
+            TooFew: [Error::TooFew { wanted: 65, n: 64 }],
+            LanguageTooSmall: [Error::LanguageTooSmall { part: "prompts" }],
+        }));
     }
 }

@@ -125,6 +125,6 @@ mod tests {
     fn validation_is_the_tail() {
         assert_eq!(split_validation(vec![1, 2, 3], 1).unwrap(), (vec![1, 2], vec![3]));
         let error = split_validation(vec![1, 2], 2).unwrap_err();
-        assert_eq!(error.to_string(), "3 examples wanted from 2");
+        assert!(matches!(error, Error::TooFew { wanted: 3, n: 2 }));
     }
 }

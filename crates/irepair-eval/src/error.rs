@@ -69,7 +69,7 @@ pub enum Error {
 impl Diagnose for Error {
     fn diagnostic(&self) -> Diagnostic {
         match self {
-            Self::Nothing { .. } => Diagnostic::new(ExitKind::Data, self),
+            Self::Nothing { .. } => Diagnostic::new(ExitKind::Data, self).help("give a file that holds some"),
             Self::BadSetting { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::UnknownToken { token, n_vocab } => Diagnostic::new(ExitKind::Data, self)
                 .want_got(format!("tokens below {n_vocab}"), token)
@@ -77,9 +77,9 @@ impl Diagnose for Error {
             Self::ModelsDiffer { reference, model, .. } => Diagnostic::new(ExitKind::Usage, self)
                 .want_got(reference, model)
                 .help("the reference is the same model before repair, in the same type and on the same device"),
-            Self::BadQuestion { n_endings, answer, .. } => {
-                Diagnostic::new(ExitKind::Data, self).want_got(format!("an index below {n_endings}"), answer)
-            }
+            Self::BadQuestion { n_endings, answer, .. } => Diagnostic::new(ExitKind::Data, self)
+                .want_got(format!("an index below {n_endings}"), answer)
+                .help("questions and endings are counted from 0"),
             Self::Model(error) => error.diagnostic(),
             Self::Objective(error) => error.diagnostic(),
             Self::Data(error) => error.diagnostic(),
@@ -93,19 +93,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_what_is_wanted() {
-        let error = Error::BadSetting { key: "window", want: "2 to 64 tokens".into(), got: 65 };
-        assert_eq!(
-            error.diagnostic().to_string(),
-            "error: setting `window` is out of range\n want: 2 to 64 tokens    got: 65"
-        );
-        let error = Error::UnknownToken { token: 900, n_vocab: 300 };
-        assert_eq!(error.to_string(), "token 900 is not in the model's vocabulary");
-        assert_eq!(error.diagnostic().exit, ExitKind::Data);
-        assert_eq!(Error::Nothing { what: "prompts" }.to_string(), "no prompts to measure on");
-        let error = Error::BadQuestion { index: 3, n_endings: 4, answer: 4 };
-        assert_eq!(error.to_string(), "answer of question 3 is not among its endings");
-        let error = Error::ModelsDiffer { what: "device".into(), reference: "Cpu".into(), model: "Cuda(0)".into() };
-        assert_eq!(error.to_string(), "model and reference differ in device");
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Nothing: [Error::Nothing { what: "prompts" }],
+            BadSetting: [Error::BadSetting { key: "window", want: "2 to 64 tokens".into(), got: 65 }],
+            UnknownToken: [Error::UnknownToken { token: 900, n_vocab: 300 }],
+            ModelsDiffer: [Error::ModelsDiffer {
+                what: "device".into(),
+                reference: "Cpu".into(),
+                model: "Cuda(0)".into()
+            }],
+            BadQuestion: [Error::BadQuestion { index: 3, n_endings: 4, answer: 4 }],
+            Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
+            Objective: [irepair_objective::Error::NothingCounted { what: "text" }.into()],
+            Data: [irepair_data::Error::TooFew { wanted: 2, n: 1 }.into()],
+            Core: [irepair_core::Error::NoTokens.into()],
+        }));
     }
 }

@@ -166,7 +166,56 @@ impl Diagnose for Error {
                 "use `--device cpu`, or install the CUDA build: `cargo xtask setup` on a machine with an NVIDIA driver",
             ),
             Self::Core(error) => error.diagnostic(),
-            Self::Torch(_) => Diagnostic::new(ExitKind::Bug, self),
+            Self::Torch(said) if said.contains("out of memory") || said.contains("can't allocate memory") => {
+                Diagnostic::new(ExitKind::Device, self).help(
+                    "give shorter texts, a smaller --batch-size or --dtype bf16, or use a device with more memory",
+                )
+            }
+            Self::Torch(_) => Diagnostic::new(ExitKind::Bug, self)
+                .help("this should not happen: please report it with the command you ran"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let weights = || PathBuf::from("gpt2/model.safetensors");
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
+            Unreadable: [Error::Unreadable { path: weights(), reason: "its header is cut short".into() }],
+            Unsupported: [Error::Unsupported {
+                path: "gpt2/config.json".into(),
+                key: "model_type".into(),
+                want: "gpt2".into(),
+                got: "t5".into()
+            }],
+            MissingTensors: [
+                Error::MissingTensors { path: "gpt2".into(), tensors: vec!["wte.weight".into()] },
+                Error::MissingTensors {
+                    path: "gpt2".into(),
+                    tensors: (0..30).map(|i| format!("h.{i}.ln_1.weight")).collect()
+                },
+            ],
+            WrongShape: [Error::WrongShape {
+                path: weights(),
+                tensor: "wpe.weight".into(),
+                want: vec![1024, 768],
+                got: vec![768, 1024]
+            }],
+            WrongDtype: [Error::WrongDtype { path: weights(), tensor: "wpe.weight".into(), got: "I64".into() }],
+            ContextOverflow: [Error::ContextOverflow { n_positions: 1024, got: 1025 }],
+            SeedCount: [Error::SeedCount { want: 4, got: 3 }],
+            UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
+            NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],
+            Core: [irepair_core::Error::NoTokens.into()],
+            Torch: [
+                Error::Torch("expected scalar type Float but found Half".into()),
+                Error::Torch("CUDA out of memory. Tried to allocate 2.00 GiB".into()),
+            ],
+        }));
     }
 }

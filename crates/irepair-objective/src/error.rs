@@ -46,3 +46,21 @@ impl Diagnose for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            ShapeMismatch: [Error::ShapeMismatch {
+                what: "reference logits",
+                want: vec![4, 24, 50257],
+                got: vec![4, 23, 50257]
+            }],
+            NothingCounted: [Error::NothingCounted { what: "chosen text" }],
+            Missing: [Error::Missing { objective: "dpo", what: "reference" }],
+        }));
+    }
+}

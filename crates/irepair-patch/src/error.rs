@@ -97,7 +97,7 @@ pub enum Error {
         got: String,
     },
     /// Adding or taking away a float difference does not lead to the same bits.
-    #[error("{n_tensors} tensors would not come out bit for bit")]
+    #[error("{n_tensors} {} would not come out bit for bit", if *n_tensors == 1 { "tensor" } else { "tensors" })]
     Lossy {
         /// The patch.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub enum Error {
         got: String,
     },
     /// The place to write to is taken.
-    #[error("output is in use")]
+    #[error("output is there already")]
     OutExists {
         /// The directory or file.
         path: PathBuf,
@@ -182,7 +182,9 @@ impl Diagnose for Error {
                 "a model directory holds `config.json` and `model.safetensors`, or shards with \
                  `model.safetensors.index.json`",
             ),
-            Self::Unreadable { path, .. } => data().at(path.display()),
+            Self::Unreadable { path, .. } => {
+                data().at(path.display()).help("get the file again, then compare its size")
+            }
             Self::NotAPatch { path } => {
                 data().at(path.display()).help("a patch is a file that `irepair patch create` or `repair --patch` made")
             }
@@ -235,5 +237,60 @@ impl Diagnose for Error {
                 usage().at(path.display()).want_got(want, got).help("give the patch whose result --base is, or none")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let (fix, w) = (|| PathBuf::from("fix.safetensors"), || "h.0.ln_1.weight".to_owned());
+        let wrong = |side, is_other_side| Error::WrongModel {
+            path: "model".into(),
+            side,
+            tensor: w(),
+            want: "sha256 aa".into(),
+            got: "sha256 bb".into(),
+            is_other_side,
+        };
+        let other =
+            |hash: &str| Box::new(Difference { tensor: w(), want: format!("sha256 {hash}"), got: "sha256 cc".into() });
+        let lossy = |n_tensors| Error::Lossy {
+            path: fix(),
+            n_tensors,
+            tensor: w(),
+            want: "sha256 aa".into(),
+            got: "sha256 bb".into(),
+        };
+        let conflict = |n| Error::Conflict {
+            first: fix(),
+            second: "more.safetensors".into(),
+            why: "both change some tensors",
+            tensors: (0..n).map(|i| format!("h.{i}.ln_1.weight")).collect(),
+        };
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            File: [irepair_core::Error::NoTokens.into()],
+            MissingFile: [Error::MissingFile { path: "base/config.json".into() }],
+            Unreadable: [Error::Unreadable { path: fix(), reason: "its header is cut short".into() }],
+            NotAPatch: [Error::NotAPatch { path: fix() }],
+            BadMetadata: [Error::BadMetadata { path: fix(), key: "kind", reason: "unknown kind `or`".into() }],
+            Misfit: [Error::Misfit {
+                path: "repaired".into(),
+                tensor: w(),
+                want: "F32 [2]".into(),
+                got: "F32 [3]".into()
+            }],
+            WrongModel: [wrong(Side::Base, true), wrong(Side::Result, true), wrong(Side::Base, false)],
+            Neither: [Error::Neither { path: "model".into(), from_base: other("aa"), from_result: other("bb") }],
+            Corrupt: [Error::Corrupt { path: fix(), tensor: w(), want: "sha256 aa".into(), got: "sha256 bb".into() }],
+            Lossy: [lossy(1), lossy(2)],
+            NeedsBase: [Error::NeedsBase { path: fix(), why: "a patch of kind replace does not hold it" }],
+            NotFloat: [Error::NotFloat { path: fix(), tensor: w(), got: "I64".into() }],
+            OutExists: [Error::OutExists { path: "patched".into() }],
+            Conflict: [conflict(1), conflict(14)],
+            NotParent: [Error::NotParent { path: fix(), want: "aa".into(), got: "bb".into() }],
+        }));
     }
 }

@@ -201,7 +201,7 @@ fn models_that_do_not_line_up_make_no_patch() {
     let error = message(create(&at("whole"), &at("whole2"), Kind::Delta, &at("new")), dir.path());
     assert!(error.contains("no float difference") && error.contains("want: F32, F16 or BF16    got: I32"), "{error}");
     let error = message(create(&at("base"), &at("repaired"), Kind::Xor, &at("fix")), dir.path());
-    assert!(error.contains("output is in use\n   at: fix"), "{error}");
+    assert!(error.contains("output is there already\n   at: fix"), "{error}");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn an_output_directory_in_use_is_refused_and_left_alone() {
     fs::write(at("file"), "mine").unwrap();
     for out in ["base", "repaired", "notes", "file"] {
         let error = message(apply(&at("base"), &patch, &at(out)), dir.path());
-        assert!(error.starts_with(&format!("error: output is in use\n   at: {out}")), "{error}");
+        assert!(error.starts_with(&format!("error: output is there already\n   at: {out}")), "{error}");
     }
     assert_eq!(files(&at("base")), before);
     assert_eq!(fs::read(at("notes/merges.txt")).unwrap(), b"mine");

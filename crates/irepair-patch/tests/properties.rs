@@ -183,7 +183,7 @@ fn a_lossy_difference_is_refused_unless_allowed_and_then_named() {
     apply(&at("base"), &patch, &at("patched")).unwrap();
     let error = workshop::message(revert(&at("patched"), &patch, None, &at("restored")), dir.path());
     assert!(
-        error.starts_with("error: 1 tensors would not come out bit for bit\n   at: fix, tensor `w`\n want: sha256 ")
+        error.starts_with("error: 1 tensor would not come out bit for bit\n   at: fix, tensor `w`\n want: sha256 ")
     );
     assert!(error.contains("--allow-lossy"), "{error}");
     assert!(!at("restored").exists(), "a refused revert writes nothing");

@@ -93,9 +93,38 @@ impl Diagnose for Error {
                 .at(format!("row `{row}`"))
                 .want_got(first, second)
                 .help("numbers of different scorers or definitions are never mixed: run the older rows again"),
-            Self::RepeatedSeed { .. } => Diagnostic::new(ExitKind::Data, self),
-            Self::Plot { .. } | Self::Page(_) => Diagnostic::new(ExitKind::Bug, self),
+            Self::RepeatedSeed { .. } => {
+                Diagnostic::new(ExitKind::Data, self).help("keep one of the two result directories")
+            }
+            Self::Plot { .. } => Diagnostic::new(ExitKind::Bug, self),
+            Self::Page(source) => Diagnostic::new(ExitKind::Bug, format!("{self}: {source}")),
             Self::File(error) => error.diagnostic(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let not_json = serde_json::from_str::<serde_json::Value>("{\"schema\":").unwrap_err();
+        let page = minijinja::Error::new(minijinja::ErrorKind::UndefinedError, "`rows` is not there");
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Json: [Error::Json { path: "runs/a/result.json".into(), source: not_json }],
+            Schema: [Error::Schema { place: "runs/a/result.json".into(), want: 1, got: 2 }],
+            MixedProfiles: [Error::MixedProfiles { first: "planted".into(), second: "real".into(), row: "dpo".into() }],
+            MixedDefinitions: [Error::MixedDefinitions {
+                metric: "tox".into(),
+                first: "lexicon, 1".into(),
+                second: "linear, 1".into(),
+                row: "dpo".into(),
+            }],
+            RepeatedSeed: [Error::RepeatedSeed { row: "dpo".into(), model: "small".into(), seed: 3 }],
+            Plot: [Error::Plot { name: "tox.svg".into(), why: "no points".into() }],
+            Page: [page.into()],
+            File: [irepair_core::Error::NoTokens.into()],
+        }));
     }
 }

@@ -70,3 +70,20 @@ impl Diagnose for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            OneClass: [Error::OneClass { what: "the training file", n: 40 }],
+            Fit: [Error::Fit { why: "the line search found no step".into() }],
+            Unreadable: [Error::Unreadable { path: "scorer.json".into(), reason: "a weight is missing".into() }],
+            OtherVersion: [Error::OtherVersion { path: "scorer.json".into(), want: 1, got: 2 }],
+            Core: [irepair_core::Error::NoTokens.into()],
+            Data: [irepair_data::Error::TooFew { wanted: 2, n: 1 }.into()],
+        }));
+    }
+}

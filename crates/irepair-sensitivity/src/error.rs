@@ -48,3 +48,19 @@ impl Diagnose for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
+            UnknownMetric: [Error::UnknownMetric { got: "grad".into() }],
+            Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
+            Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
+            Core: [irepair_core::Error::NoBlocks.into()],
+        }));
+    }
+}

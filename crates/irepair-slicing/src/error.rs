@@ -58,9 +58,25 @@ impl Diagnose for Error {
                 "ask needs_sensitivities and needs_fixed_estimate first, or restore the memory the run stopped with",
             ),
             Self::WrongBlockCount { want, got } => Diagnostic::new(ExitKind::Data, self)
-                .want_got(want, got)
+                .want_got(format!("{want} blocks"), got)
                 .help("resume with the model the run began with"),
             Self::Core(error) => error.diagnostic(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            UnknownPolicy: [Error::UnknownPolicy { got: "dynamik".into() }],
+            OutOfRange: [Error::OutOfRange { kind: PolicyKind::Dynamic, key: "rho", want: "0 up to 1", got: 1.5 }],
+            NoSensitivities: [Error::NoSensitivities { kind: PolicyKind::Dynamic, step: 7 }],
+            WrongBlockCount: [Error::WrongBlockCount { want: 12, got: 24 }],
+            Core: [irepair_core::Error::NoBlocks.into()],
+        }));
     }
 }

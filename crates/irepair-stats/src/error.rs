@@ -118,12 +118,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_the_value() {
-        assert_eq!(check(&[], "a mean").unwrap_err().to_string(), "no values to compute a mean of");
-        assert_eq!(check(&[1.0, f64::NAN], "a mean").unwrap_err().to_string(), "value 1 is NaN");
-        assert_eq!(check_paired(&[1.0], &[], "a mean").unwrap_err().to_string(), "paired samples have 1 and 0 values");
-        let ragged = Error::Ragged { method: 1, model: 0, what: "seeds", want: 3, got: 2 };
-        assert_eq!(ragged.to_string(), "cells do not line up: method 1, model 0 has 2 seeds, wanted 3");
-        assert!(ragged.diagnostic().to_string().starts_with("error: cells do not line up"));
+    fn every_message_is_the_one_that_was_read() {
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            Empty: [Error::Empty { what: "a mean" }],
+            NotFinite: [Error::NotFinite { idx: 1, value: f64::NAN }],
+            Negative: [Error::Negative { idx: 1, value: -0.5 }],
+            UnequalLengths: [Error::UnequalLengths { left: 1, right: 0 }],
+            NoDifference: [Error::NoDifference],
+            NotAShare: [Error::NotAShare { what: "level", value: 1.5 }],
+            NoRest: [Error::NoRest { n_blocks: 2, n_top: 2 }],
+            SilentRest: [Error::SilentRest],
+            Ragged: [Error::Ragged { method: 1, model: 0, what: "seeds", want: 3, got: 2 }],
+            Overflow: [Error::Overflow],
+            NoResamples: [Error::NoResamples],
+        }));
+    }
+
+    #[test]
+    fn samples_are_checked_one_by_one() {
+        assert_eq!(check(&[], "a mean"), Err(Error::Empty { what: "a mean" }));
+        assert!(matches!(check(&[1.0, f64::NAN], "a mean"), Err(Error::NotFinite { idx: 1, .. })));
+        assert_eq!(check_paired(&[1.0], &[], "a mean"), Err(Error::UnequalLengths { left: 1, right: 0 }));
     }
 }

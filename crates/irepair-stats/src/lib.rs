@@ -28,6 +28,7 @@ mod hypervolume;
 mod mann_whitney;
 mod mcnemar;
 mod ranks;
+mod spikes;
 mod two_level;
 mod wilcoxon;
 
@@ -41,5 +42,6 @@ pub use hypervolume::hypervolume;
 pub use mann_whitney::{MannWhitney, a12, a12_interval, a12_size, mann_whitney};
 pub use mcnemar::{McNemar, mcnemar};
 pub use ranks::{PMethod, spearman};
+pub use spikes::Spikes;
 pub use two_level::{CellMeans, Cells, TwoLevel, seeds_and_prompts};
 pub use wilcoxon::{Wilcoxon, wilcoxon};

@@ -8,9 +8,9 @@ use irepair_objective::Objective;
 use tch::Tensor;
 
 use crate::batch::Draw;
-use crate::clip::{clip_global_norm, first_not_finite};
+use crate::clip::clip_global_norm;
 use crate::validate::Best;
-use crate::{Error, Localise, Optimizer, RepairData, Result, Settings, forwards};
+use crate::{Localise, Optimizer, RepairData, Result, Settings, forwards};
 
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
@@ -59,7 +59,7 @@ impl Engine<'_> {
         let batch = self.draw.at(step, &self.settings)?;
 
         // 2. Localise: which blocks does the error in X- move most? Its gradients are dropped at once.
-        let scope = self.localiser.localise(model, &batch, step)?;
+        let scope = self.localiser.localise(model, &batch, step).map_err(|e| self.localise_failed(e))?;
 
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
@@ -81,9 +81,7 @@ impl Engine<'_> {
         // 4. Clip over the slice; refuse what is not a number.
         let grad_norm = clip_global_norm(&mut gradients, self.settings.clip_norm);
         if !loss.is_finite() || !grad_norm.is_finite() {
-            let what = first_not_finite(model.parameters(), &gradients);
-            let what = what.map_or("the loss".to_owned(), |name| format!("the gradient of `{name}`"));
-            return Err(Error::NotFinite { what, step, slice: scope.to_string() });
+            return Err(self.step_failed(loss, &gradients, &scope));
         }
 
         // 5. Update the slice, and nothing else.
@@ -97,7 +95,7 @@ impl Engine<'_> {
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
         let (slice, seconds) = (scope.blocks(model.n_blocks()), started.elapsed().as_secs_f64());
-        Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds })
+        Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds, spike: false })
     }
 }
 

@@ -159,6 +159,15 @@ pub(crate) fn micro_batch(
     Ok(MicroBatch { chosen: side(|p| &p.chosen)?, rejected: side(|p| &p.rejected)?, utility })
 }
 
+/// Which texts a step draws, as indices into the `pairs` and `utility` of its [`RepairData`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drawn {
+    /// Pairs, in the order of the batch.
+    pub pairs: Vec<usize>,
+    /// Utility texts.
+    pub utility: Vec<usize>,
+}
+
 /// Draws step batches: a pure function of the step number.
 pub struct Draw<'a> {
     data: &'a RepairData,
@@ -187,12 +196,11 @@ impl<'a> Draw<'a> {
     /// `B` pairs without repeats within an epoch; `B` utility texts without repeats within the batch (METHOD §2 [D]).
     ///
     /// # Errors
-    /// Only for batches without any token.
-    pub fn at(&self, step: u64, settings: &Settings) -> Result<StepBatch> {
-        let n_micro = settings.accumulation;
-        let indices = self.order.batch(step, settings.batch_size * n_micro);
+    /// When there are too few utility texts, which [`Draw::new`] refuses.
+    pub fn indices(&self, step: u64, settings: &Settings) -> Result<Drawn> {
+        let pairs = self.order.batch(step, settings.batch_size * settings.accumulation);
         let utility = if self.needs_utility {
-            let n_drawn = settings.n_utility() * n_micro;
+            let n_drawn = settings.n_utility() * settings.accumulation;
             if settings.shuffle {
                 without_replacement(settings.seed, step, self.data.utility.len(), n_drawn)?
             } else {
@@ -201,9 +209,19 @@ impl<'a> Draw<'a> {
         } else {
             Vec::new()
         };
+        Ok(Drawn { pairs, utility })
+    }
+
+    /// The texts of [`Draw::indices`], laid out.
+    ///
+    /// # Errors
+    /// Only for batches without any token.
+    pub fn at(&self, step: u64, settings: &Settings) -> Result<StepBatch> {
+        let n_micro = settings.accumulation;
+        let Drawn { pairs, utility } = self.indices(step, settings)?;
         let mut micro = Vec::with_capacity(n_micro);
         for m in 0..n_micro {
-            let pairs: Vec<_> = share(&indices, m, n_micro).iter().map(|&i| &self.data.pairs[i]).collect();
+            let pairs: Vec<_> = share(&pairs, m, n_micro).iter().map(|&i| &self.data.pairs[i]).collect();
             let texts: Vec<_> = share(&utility, m, n_micro).iter().map(|&i| self.data.utility[i].clone()).collect();
             micro.push(micro_batch(&pairs, &texts, self.data.pad_id, settings.skip_prompt, self.device)?);
         }

@@ -48,8 +48,9 @@ impl Engine<'_> {
     /// Writes the state of the run to `path`, whole or not at all.
     ///
     /// # Errors
-    /// File errors.
+    /// [`Error::NotFinite`] when a weight is not finite: the file then stays what it was. File errors.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.check_weights()?;
         let parameters = self.model.parameters();
         let mut tensors: Vec<(String, &Tensor)> = Vec::new();
         for (&index, value) in &self.best.values {

@@ -1,6 +1,5 @@
 //! Gradient clipping by global norm.
 
-use irepair_model::Parameter;
 use tch::{Kind, Tensor};
 
 /// Norm of all gradients together, in float32.
@@ -21,10 +20,4 @@ pub fn clip_global_norm(gradients: &mut [(usize, Tensor)], max_norm: f64) -> f64
         }
     }
     norm
-}
-
-/// The first parameter whose gradient is not finite.
-pub(crate) fn first_not_finite<'a>(parameters: &'a [Parameter], gradients: &[(usize, Tensor)]) -> Option<&'a str> {
-    let bad = |g: &Tensor| g.isfinite().all().int64_value(&[]) == 0;
-    gradients.iter().find(|(_, g)| bad(g)).map(|(index, _)| parameters[*index].name.as_str())
 }

@@ -1,6 +1,8 @@
 //! The crate's error type.
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
+use irepair_core::{Diagnose, Diagnostic, ExitKind, Scope};
+
+use crate::Drawn;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -8,15 +10,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A loss, gradient or weight stopped being a number.
-    #[error("{what} is not finite at step {step}")]
+    /// A loss, sensitivity, gradient or weight stopped being a number.
+    #[error("{what} at step {step}")]
     NotFinite {
-        /// What went bad: the loss, or a parameter's gradient by name.
+        /// What went bad, as `the loss is not finite`; weights and gradients by name.
         what: String,
-        /// Step, from 0.
+        /// Step, from 0, whose forward pass or update it was.
         step: u64,
-        /// Blocks that the step was to update.
-        slice: String,
+        /// What the step was to update, or the block of a weight; none before that is known.
+        scope: Option<Scope>,
+        /// The texts of the step.
+        drawn: Drawn,
     },
     /// A setting that cannot work.
     #[error("setting `{key}` is out of range")]
@@ -72,9 +76,16 @@ impl From<tch::TchError> for Error {
 impl Diagnose for Error {
     fn diagnostic(&self) -> Diagnostic {
         match self {
-            Self::NotFinite { slice, .. } => Diagnostic::new(ExitKind::Outcome, self)
-                .at(format!("blocks {slice}"))
-                .help("lower --lr or --clip-norm, or use --dtype f32; earlier checkpoints are untouched"),
+            Self::NotFinite { scope, drawn, .. } => {
+                let scope = match scope {
+                    Some(Scope::Everything) => "every parameter; ".to_owned(),
+                    Some(Scope::Blocks(slice)) => format!("blocks {slice}; "),
+                    None => String::new(),
+                };
+                Diagnostic::new(ExitKind::Outcome, self)
+                    .at(format!("{scope}training pairs {} (counted from 0)", listed(&drawn.pairs)))
+                    .help("lower the learning rate, and look at these texts; earlier checkpoints are untouched")
+            }
             Self::BadSetting { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::TooLittle { want, got, .. } => {
                 Diagnostic::new(ExitKind::Data, self).want_got(format!("at least {want}"), got)
@@ -88,5 +99,51 @@ impl Diagnose for Error {
             Self::Data(error) => error.diagnostic(),
             Self::Core(error) => error.diagnostic(),
         }
+    }
+}
+
+/// Pairs a message lists before it counts the rest.
+const N_LISTED: usize = 16;
+
+fn listed(indices: &[usize]) -> String {
+    let shown: Vec<String> = indices.iter().take(N_LISTED).map(usize::to_string).collect();
+    let rest = indices.len() - shown.len();
+    shown.join(", ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_the_one_that_was_read() {
+        let drawn = |n| Drawn { pairs: (0..n).collect(), utility: vec![] };
+        insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
+            NotFinite: [
+                Error::NotFinite {
+                    what: "the loss is not finite".into(),
+                    step: 7,
+                    scope: Some(Scope::Everything),
+                    drawn: drawn(2)
+                },
+                Error::NotFinite {
+                    what: "weight `h.2.ln_1.weight` is not finite".into(),
+                    step: 7,
+                    scope: None,
+                    drawn: drawn(40)
+                },
+            ],
+            BadSetting: [Error::BadSetting { key: "lr", want: "a finite number over 0", got: "NaN".into() }],
+            TooLittle: [Error::TooLittle { what: "training pairs", want: 1, got: 0 }],
+            BadCheckpoint: [Error::BadCheckpoint {
+                path: "run.safetensors".into(),
+                reason: "a tensor is missing".into()
+            }],
+            Localise: [Error::Localise(Box::new(irepair_core::Error::NoBlocks.diagnostic()))],
+            Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
+            Objective: [irepair_objective::Error::NothingCounted { what: "chosen text" }.into()],
+            Data: [irepair_data::Error::TooFew { wanted: 2, n: 1 }.into()],
+            Core: [irepair_core::Error::NoTokens.into()],
+        }));
     }
 }

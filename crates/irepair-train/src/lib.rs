@@ -2,7 +2,8 @@
 //!
 //! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `batch` (what a step draws),
 //! `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on held-out pairs, best
-//! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits).
+//! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops a run,
+//! by the texts that led there).
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_objective::Objective;
@@ -18,7 +19,7 @@
 //! ```
 //!
 //! **Invariants.** Parameters outside the step's scope stay bit for bit what they were: they have no gradient, and an
-//! optimizer without a gradient does nothing. Every draw is a function of (seed, step), so resuming needs no random state.
+//! optimizer without a gradient does nothing. Weights that are not finite are never saved and never handed over. Every draw is a function of (seed, step), so resuming needs no random state.
 //! **Boundary.** This crate knows no sensitivity, no slicing policy and no method by name.
 
 mod algorithm;
@@ -26,6 +27,7 @@ mod batch;
 mod checkpoint;
 mod clip;
 mod error;
+mod finite;
 mod flops;
 mod forwards;
 mod localise;
@@ -37,7 +39,7 @@ mod together;
 mod validate;
 
 pub use algorithm::{Engine, Outcome};
-pub use batch::{Draw, MicroBatch, RepairData, StepBatch, Text};
+pub use batch::{Draw, Drawn, MicroBatch, RepairData, StepBatch, Text};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::step_flops;

@@ -69,10 +69,11 @@ impl<'a> Engine<'a> {
     /// Ends the run: the model gets the weights that were best on validation (the last ones when nothing is held out).
     ///
     /// # Errors
-    /// When a final validation that was due fails.
+    /// When a final validation that was due fails, or one of the weights is not finite.
     pub fn finish(mut self) -> Result<Outcome> {
         self.validate_at_end()?;
         self.best.put_back(self.model);
+        self.check_weights()?;
         self.model.freeze();
         Ok(Outcome {
             n_steps: self.next_step,

@@ -69,8 +69,7 @@ impl Engine<'_> {
     fn validate(&mut self) -> Result<()> {
         let Some(loss) = self.validation_loss()? else { return Ok(()) };
         if !loss.is_finite() {
-            let what = "the validation loss".to_owned();
-            return Err(Error::NotFinite { what, step: self.next_step, slice: "any".to_owned() });
+            return Err(self.validation_failed());
         }
         tracing::debug!(step = self.next_step, loss, best = self.best.loss, "validation");
         if self.best.loss.is_none_or(|best| loss < best) {

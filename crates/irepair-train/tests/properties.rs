@@ -330,32 +330,6 @@ fn evaluating_changes_no_weight() {
 
 // ---- what goes wrong ----------------------------------------------------------------------------------------------
 
-fn poison(model: &CausalLm, name: &str) {
-    let parameter = model.parameters().iter().find(|p| p.name == name).unwrap();
-    no_grad(|| drop(parameter.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
-}
-
-#[test]
-fn a_nan_weight_stops_the_step_by_name_and_nothing_moves() {
-    let data = data();
-    for family in FAMILIES {
-        let model = model(family);
-        let mut choose = Always(blocks([1, 2]));
-        let mut engine = Engine::new(&model, REPAIR, &mut choose, &data, settings()).unwrap();
-        take(&mut engine, 1);
-        poison(&model, "h.2.mlp.c_fc.weight");
-        let before = bits(&model);
-        let error = engine.step().unwrap_err();
-        assert_eq!(
-            error.diagnostic().to_string(),
-            "error: the gradient of `h.1.ln_1.weight` is not finite at step 1\n   at: blocks 1,2\n help: lower --lr or \
-             --clip-norm, or use --dtype f32; earlier checkpoints are untouched"
-        );
-        assert!(bits(&model) == before);
-        assert_eq!(engine.next_step(), 1);
-    }
-}
-
 fn refused(data: &RepairData, objective: Objective, settings: Settings) -> String {
     let model = model(Family::Gpt2);
     match Engine::new(&model, objective, &mut everything(), data, settings) {

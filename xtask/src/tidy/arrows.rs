@@ -98,6 +98,9 @@ fn of_crate(name: &str, manifest: &toml::Table) -> Vec<String> {
         found.push("has no arrows in xtask/src/tidy/arrows.rs".to_owned());
         return found;
     };
+    if manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool) != Some(true) {
+        found.push("does not take the workspace's lints".to_owned());
+    }
     for (kind, dependency) in dependencies(manifest) {
         if let Some(other) = dependency.strip_prefix("irepair-") {
             // Tests and examples may look at anything lower; what ships may not.
@@ -132,7 +135,8 @@ mod tests {
     use super::*;
 
     fn check(name: &str, dependencies: &str) -> Vec<String> {
-        of_crate(name, &format!("[package]\nname = '{name}'\n{dependencies}").parse().unwrap())
+        let head = format!("[package]\nname = '{name}'\n[lints]\nworkspace = true\n");
+        of_crate(name, &(head + dependencies).parse().unwrap())
     }
 
     #[test]
@@ -142,6 +146,12 @@ mod tests {
         let found = check("irepair-slicing", "[dependencies]\ntch.workspace = true");
         assert_eq!(found, ["is below the libtorch line and may not depend on tch"]);
         assert_eq!(check("irepair-new", "").len(), 1);
+    }
+
+    #[test]
+    fn a_crate_with_lints_of_its_own_is_named() {
+        let manifest = "[package]\nname = 'irepair-core'\n[lints.rust]\nmissing_docs = 'warn'".parse().unwrap();
+        assert_eq!(of_crate("irepair-core", &manifest), ["does not take the workspace's lints"]);
     }
 
     #[test]

@@ -1,0 +1,28 @@
+//! A weight that is not a number, met by the slicer first.
+
+use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_train::{Engine, Error};
+use support::{FAMILIES, bits, data, model, settings, take};
+use tch::no_grad;
+
+#[path = "../../irepair-train/tests/support/mod.rs"]
+mod support;
+
+#[test]
+fn a_nan_weight_stops_the_step_by_name_and_nothing_moves() {
+    let data = data();
+    for family in FAMILIES {
+        let model = model(family);
+        let mut slicer = SliceLocaliser::new(&PolicySpec::new(PolicyKind::Dynamic), &data, &settings()).unwrap();
+        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        take(&mut engine, 2);
+        let weight = model.parameters().iter().find(|p| p.name == "h.3.mlp.c_proj.weight").unwrap();
+        no_grad(|| drop(weight.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
+        let before = bits(&model);
+        let Err(Error::NotFinite { what, step: 1, .. }) = engine.step() else { panic!("accepted") };
+        assert_eq!(what, "weight `h.3.mlp.c_proj.weight` is not finite");
+        assert!(bits(&model) == before);
+        assert_eq!(engine.next_step(), 2);
+    }
+}

@@ -1,0 +1,100 @@
+//! Losses that stand out from those before them: a robust rule on a running series (METHOD §8).
+
+use std::collections::VecDeque;
+
+use crate::median;
+
+/// Values that the next one is compared with.
+const WINDOW: usize = 50;
+
+/// Values before which nothing is called a spike.
+const FEWEST: usize = 20;
+
+/// Robust standard deviations over the median.
+const N_SIGMA: f64 = 6.0;
+
+/// Standard deviation of a normal distribution, in median absolute deviations.
+const SIGMA_PER_MAD: f64 = 1.4826;
+
+/// The least standard deviation, as a share of the median: on a plateau every ripple would stand out.
+const LEAST_SIGMA: f64 = 0.01;
+
+/// The last values of a series.
+///
+/// ```
+/// let mut spikes = irepair_stats::Spikes::default();
+/// assert!((0..30).all(|i| spikes.judge(3.0 - 0.01 * f64::from(i)).is_none()));
+/// assert!(spikes.judge(9.0).is_some_and(|limit| limit < 4.0));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Spikes(VecDeque<f64>);
+
+impl Spikes {
+    /// Takes up `value`; the limit it is over when it is a spike. A value that is not finite is neither.
+    pub fn judge(&mut self, value: f64) -> Option<f64> {
+        if !value.is_finite() {
+            return None;
+        }
+        let limit = self.limit();
+        if self.0.len() == WINDOW {
+            self.0.pop_front();
+        }
+        self.0.push_back(value);
+        limit.filter(|limit| value > *limit)
+    }
+
+    /// The largest value that does not stand out; none while too few are known.
+    fn limit(&self) -> Option<f64> {
+        if self.0.len() < FEWEST {
+            return None;
+        }
+        let values: Vec<f64> = self.0.iter().copied().collect();
+        let middle = median(&values)?;
+        let apart: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
+        let sigma = (SIGMA_PER_MAD * median(&apart)?).max(LEAST_SIGMA * middle.abs());
+        Some(middle + N_SIGMA * sigma)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2, 3 and 4 in turn: median 3, MAD 1.
+    fn after(n: usize) -> Spikes {
+        let mut spikes = Spikes::default();
+        (0..n).for_each(|i| assert_eq!(spikes.judge((2 + i % 3) as f64), None));
+        spikes
+    }
+
+    #[test]
+    fn the_limit_is_six_robust_sigmas_over_the_median() {
+        let limit = 3.0 + 6.0 * 1.4826;
+        assert_eq!(after(50).judge(limit), None);
+        assert_eq!(after(50).judge(limit + 1e-9), Some(limit));
+        assert_eq!(after(50).judge(-100.0), None, "a fall is no spike");
+    }
+
+    #[test]
+    fn too_few_values_call_nothing_a_spike() {
+        assert_eq!(after(18).judge(1e9), None);
+        assert!(after(20).judge(1e9).is_some());
+    }
+
+    #[test]
+    fn one_spike_hides_no_other_and_a_new_level_is_soon_none() {
+        let mut spikes = after(50);
+        assert!((0..20).all(|_| spikes.judge(100.0).is_some()), "twenty of the last fifty move the median little");
+        assert!((0..20).any(|_| spikes.judge(100.0).is_none()));
+    }
+
+    #[test]
+    fn ripples_on_a_plateau_and_lost_numbers_are_none() {
+        let mut spikes = Spikes::default();
+        assert!((0..30).all(|_| spikes.judge(2.0).is_none()));
+        assert_eq!(spikes.judge(2.1), None);
+        assert_eq!(spikes.judge(f64::NAN), None);
+        assert_eq!(spikes.judge(f64::INFINITY), None);
+        assert!(spikes.judge(2.2).is_some());
+    }
+}

@@ -1,0 +1,72 @@
+//! What is not a number stops a run, and the error says which texts led there.
+
+use irepair_core::{BlockSlice, Diagnose, ExitKind, Scope};
+use irepair_model::{Gradients, Parameter};
+use tch::Tensor;
+
+use crate::{Engine, Error, Result};
+
+impl Engine<'_> {
+    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of weights.
+    pub(crate) fn localise_failed(&self, error: Error) -> Error {
+        match error.diagnostic() {
+            found if found.exit == ExitKind::Outcome && !matches!(error, Error::NotFinite { .. }) => {
+                self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(found.what, self.next_step, None))
+            }
+            _ => error,
+        }
+    }
+
+    /// The error of a step whose loss or gradients are not finite; weights are named first, since they spoil the rest.
+    pub(crate) fn step_failed(&self, loss: f64, gradients: &Gradients, scope: &Scope) -> Error {
+        let parameters = self.model.parameters();
+        let gradient = gradients.iter().find(|(_, gradient)| !is_finite(gradient));
+        let what = match gradient {
+            Some((index, _)) if loss.is_finite() => {
+                format!("the gradient of `{}` is not finite", parameters[*index].name)
+            }
+            _ => "the loss is not finite".to_owned(),
+        };
+        self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(what, self.next_step, Some(scope.clone())))
+    }
+
+    /// The error of a validation loss that is not finite, after the step before.
+    pub(crate) fn validation_failed(&self) -> Error {
+        let step = self.next_step.saturating_sub(1);
+        self.bad_weight(self.all())
+            .unwrap_or_else(|| self.not_finite("the validation loss is not finite".to_owned(), step, None))
+    }
+
+    /// Refuses weights of which one is not finite. Reads those that the run has changed, once.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] with the weight and the step before, whose update was the last.
+    pub(crate) fn check_weights(&self) -> Result<()> {
+        self.bad_weight(self.best.values.keys().copied()).map_or(Ok(()), Err)
+    }
+
+    fn all(&self) -> std::ops::Range<usize> {
+        0..self.model.parameters().len()
+    }
+
+    fn bad_weight(&self, indices: impl Iterator<Item = usize>) -> Option<Error> {
+        let parameters = self.model.parameters();
+        let Parameter { name, block, .. } =
+            indices.map(|index| &parameters[index]).find(|parameter| !is_finite(&parameter.tensor))?;
+        let scope = block.map(|block| Scope::Blocks(BlockSlice::from_iter([block])));
+        Some(self.not_finite(format!("weight `{name}` is not finite"), self.next_step.saturating_sub(1), scope))
+    }
+
+    fn not_finite(&self, what: String, step: u64, scope: Option<Scope>) -> Error {
+        match self.draw.indices(step, &self.settings) {
+            Ok(drawn) => Error::NotFinite { what, step, scope, drawn },
+            Err(error) => error,
+        }
+    }
+}
+
+/// Whether every number is finite. The sum of finite numbers may overflow: only then each is looked at.
+fn is_finite(tensor: &Tensor) -> bool {
+    let tensor = tensor.detach();
+    tensor.sum(tch::Kind::Float).double_value(&[]).is_finite() || tensor.isfinite().all().int64_value(&[]) == 1
+}
