@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::weights::disguise;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -35,7 +36,7 @@ impl Tokenizer {
         let config = added::settings(dir)?;
         let mut inner = if whole.exists() {
             let text = read_to_string(&whole)?;
-            tokenizers::Tokenizer::from_bytes(text).map_err(|e| bad(&whole, e))?
+            tokenizers::Tokenizer::from_bytes(&text).map_err(|e| bad(&whole, instead(&text, e)))?
         } else if vocab.exists() {
             from_vocab_and_merges(dir, &config)?
         } else {
@@ -144,8 +145,14 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
         return Err(Error::NoTokenizer { dir: dir.to_owned() });
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|e| bad(&vocab, e))?;
+    let model = BPE::from_file(&text(&vocab), &text(&merges)).build();
+    let model = model.map_err(|e| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), e)))?;
     Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
+}
+
+/// What lies in the place of a tokenizer file, or what the library says of it.
+fn instead(text: &str, error: impl std::fmt::Display) -> String {
+    disguise(text.as_bytes()).map_or_else(|| error.to_string(), str::to_owned)
 }
 
 fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {
@@ -230,6 +237,16 @@ mod tests {
         std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
         let error = Tokenizer::load(dir.path()).unwrap_err();
         assert!(error.to_string().starts_with("tokenizer file cannot be used: "), "{error}");
+        let lfs = "version https://git-lfs.github.com/spec/v1\n";
+        for (name, text, why) in [
+            ("tokenizer.json", lfs, "a git-lfs pointer, not the file itself: fetch the large file"),
+            ("tokenizer.json", "<!doctype html>", "an HTML or XML page, not the file itself: the download failed"),
+            ("tokenizer_config.json", lfs, "a git-lfs pointer, not the file itself: fetch the large file"),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let error = Tokenizer::load(dir.path()).unwrap_err();
+            assert_eq!(error.to_string(), format!("tokenizer file cannot be used: {why}"));
+        }
         Tokenizer::train_bpe(&TEXTS, 280).unwrap().save(dir.path()).unwrap();
         std::fs::write(dir.path().join("config.json"), "{\"eos_token_id\": 300}").unwrap();
         std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
