@@ -16,9 +16,10 @@ static ALLOCATOR: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::Syste
 /// Runs a target in a directory that lasts as long as the process.
 pub fn run(target: fn(&Path, &[u8]), data: &[u8]) {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let made = || match tempfile::tempdir() {
-        Ok(dir) => dir,
-        Err(error) => panic!("no temporary directory: {error}"),
+    let made = || {
+        // libFuzzer's own hook ends the process at every panic, those of a library that are caught among them.
+        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+        tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary directory: {error}"))
     };
     target(DIR.get_or_init(made).path(), data);
 }

@@ -61,7 +61,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let known = targets(&fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?)?;
     let chosen = choose(&known, &args.target)?;
     needs(chosen.iter().any(|target| target.torch))?;
-    let scratch = tempfile::Builder::new().prefix("irepair-fuzz-").tempdir_in(memory()).context("making a directory")?;
+    let scratch =
+        tempfile::Builder::new().prefix("irepair-fuzz-").tempdir_in(memory()).context("making a directory")?;
     let mut outcomes = Vec::new();
     for target in &chosen {
         outcomes.push(Fuzz { target, scratch: scratch.path(), args }.run()?);
@@ -82,7 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn needs(torch: bool) -> Result<()> {
     let missing = |what: &str, help: &str| Err(Stop(Diagnostic::new(ExitKind::Device, what).help(help)).into());
     if process::output(process::cargo_fuzz().arg("--version")).is_none() {
-        return missing("no nightly cargo with cargo-fuzz", "rustup toolchain install nightly; cargo install cargo-fuzz --locked");
+        return missing(
+            "no nightly cargo with cargo-fuzz",
+            "rustup toolchain install nightly; cargo install cargo-fuzz --locked",
+        );
     }
     if torch { setup::run() } else { Ok(()) }
 }
@@ -132,7 +136,13 @@ impl Fuzz<'_> {
         }
         let corpus = if self.args.keep { count(&kept) } else { count(&found) };
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Outcome { target: self.target.clone(), executions: executions(&said), corpus, crashes: crashes.min(1), seconds })
+        Ok(Outcome {
+            target: self.target.clone(),
+            executions: executions(&said),
+            corpus,
+            crashes: crashes.min(1),
+            seconds,
+        })
     }
 
     /// The kept corpus anew: the fewest inputs, small ones first, that reach what all of them reach.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use irepair_core::weights::disguise;
+use irepair_data::guarded;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::Lowercase;
@@ -23,13 +23,13 @@ pub(crate) struct TextTokens(Tokenizer);
 impl TextTokens {
     /// Reads `tokenizer.json`.
     pub(crate) fn read(path: &Path, n_positions: usize) -> Result<Self> {
-        let text = irepair_core::fs::read_to_string(path)?;
         let unreadable = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
-        let instead = |e: tokenizers::Error| disguise(text.as_bytes()).map_or_else(|| e.to_string(), str::to_owned);
-        let inner = Tokenizer::from_bytes(&text).map_err(|e| unreadable(instead(e)))?;
+        let inner = irepair_data::read_tokenizer(path)?;
         let n_ends = inner.get_post_processor().map_or(0, |ends| ends.added_tokens(false));
         if n_ends >= n_positions {
-            return Err(unreadable(format!("it adds {n_ends} tokens to a text, and there are {n_positions} positions")));
+            return Err(unreadable(format!(
+                "it adds {n_ends} tokens to a text, and there are {n_positions} positions"
+            )));
         }
         Self::cut(inner, n_positions)
     }
@@ -72,8 +72,8 @@ impl TextTokens {
 
     /// Ids of every text, on all cores.
     pub(crate) fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let failed = |e: tokenizers::Error| Error::Tokenize { action: "encode", why: e.to_string() };
-        let encodings = self.0.encode_batch_fast(texts.to_vec(), true).map_err(failed)?;
+        let failed = |why: String| Error::Tokenize { action: "encode", why };
+        let encodings = guarded(|| self.0.encode_batch_fast(texts.to_vec(), true)).map_err(failed)?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 

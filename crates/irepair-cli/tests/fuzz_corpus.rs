@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod changes;
 #[expect(unreachable_pub, reason = "a library for the fuzz targets")]
 #[path = "../../../fuzz/src/files/mod.rs"]
 mod files;
@@ -54,6 +55,32 @@ fn every_seed_keeps_the_laws() {
             assert!(!broken, "a law is broken by seed `{seed}` of {name}");
         }
     }
+}
+
+/// Changes of every whole file, each another one: few of them here, as many as one likes in the test after this one.
+fn changed_seeds_keep_the_laws(n: u64) {
+    let made = seeds::all();
+    for (name, run) in targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let seeds: Vec<&[u8]> = made.iter().filter(|(target, ..)| *target == name).map(|(.., b)| &b[..]).collect();
+        for i in 0..n {
+            let bytes = changes::changed(seeds[i as usize % seeds.len()], i);
+            let broken = std::panic::catch_unwind(|| run(dir.path(), &bytes)).is_err();
+            assert!(!broken, "a law of {name} is broken by change {i}: {:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
+#[test]
+fn whole_files_with_a_few_changes_keep_the_laws() {
+    changed_seeds_keep_the_laws(150);
+}
+
+#[test]
+#[ignore = "takes as long as one likes: N_CHANGES=100000, and so many for every target"]
+fn many_changes_keep_the_laws() {
+    let n = std::env::var("N_CHANGES").ok().and_then(|n| n.parse().ok());
+    changed_seeds_keep_the_laws(n.unwrap_or(10_000));
 }
 
 #[test]

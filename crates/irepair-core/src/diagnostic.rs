@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn no_file_speaks_to_the_terminal() {
-        let d = Diagnostic::new(ExitKind::Data, "unknown key `\u{1b}[2J`").at("a\rb\tc").want_got("\u{9b}", "größer 🙂");
+        let d =
+            Diagnostic::new(ExitKind::Data, "unknown key `\u{1b}[2J`").at("a\rb\tc").want_got("\u{9b}", "größer 🙂");
         assert_eq!(
             d.to_string(),
             "error: unknown key `\\u{1b}[2J`\n   at: a\\rb\\tc\n want: \\u{9b}    got: größer 🙂"

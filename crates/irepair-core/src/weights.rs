@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn pickles_go_by_many_names() {
-        for name in ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "consolidated.00.pth", "Model.CKPT"] {
+        for name in
+            ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "consolidated.00.pth", "Model.CKPT"]
+        {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("training_args.bin"), "no weights").unwrap();
             assert!(matches!(weight_files(dir.path()), Err(Fault::Missing(_))));
@@ -149,7 +151,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (text, reason) in [
             ("", "the file is empty"),
-            ("version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer, not the file itself: fetch the large file"),
+            (
+                "version https://git-lfs.github.com/spec/v1\n",
+                "a git-lfs pointer, not the file itself: fetch the large file",
+            ),
             ("<html>", "an HTML or XML page, not the file itself: the download failed"),
             ("{]", "not JSON: key must be a string at line 1 column 2"),
         ] {

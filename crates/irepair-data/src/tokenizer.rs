@@ -10,6 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, models::TrainerWrapper};
 
 use crate::added::{self, bad, content, optional_json};
+use crate::library::{guarded, read_tokenizer};
 use crate::read::END_OF_TEXT;
 use crate::{Error, Result};
 
@@ -35,14 +36,13 @@ impl Tokenizer {
         let (whole, vocab) = (dir.join("tokenizer.json"), dir.join("vocab.json"));
         let config = added::settings(dir)?;
         let mut inner = if whole.exists() {
-            let text = read_to_string(&whole)?;
-            tokenizers::Tokenizer::from_bytes(&text).map_err(|e| bad(&whole, instead(&text, e)))?
+            read_tokenizer(&whole)?
         } else if vocab.exists() {
             from_vocab_and_merges(dir, &config)?
         } else {
             return Err(Error::NoTokenizer { dir: dir.to_owned() });
         };
-        added::add(&mut inner, dir, &config, !whole.exists())?;
+        guarded(|| Ok(added::add(&mut inner, dir, &config, !whole.exists()))).map_err(|why| bad(&whole, why))??;
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
         Ok(Self { inner, eos_id })
@@ -79,7 +79,7 @@ impl Tokenizer {
     /// # Errors
     /// `File` with the path and the step that failed.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let whole = self.inner.to_string(true).map_err(|e| bad(&dir.join("tokenizer.json"), e))?;
+        let whole = guarded(|| self.inner.to_string(true)).map_err(|why| bad(&dir.join("tokenizer.json"), why))?;
         write_atomic(&dir.join("tokenizer.json"), whole.as_bytes())?;
         let eos = self.inner.id_to_token(self.eos_id);
         let config = json!({
@@ -98,7 +98,7 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| refused("encode", e))?;
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|why| refused("encode", why))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -108,7 +108,8 @@ impl Tokenizer {
     /// `Tokenize` when the library refuses a text.
     pub fn encode_batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings = self.inner.encode_batch_fast(inputs, false).map_err(|e| refused("encode", e))?;
+        let encodings =
+            guarded(|| self.inner.encode_batch_fast(inputs, false)).map_err(|why| refused("encode", why))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -117,7 +118,7 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| refused("decode", e))
+        guarded(|| self.inner.decode(ids, true)).map_err(|why| refused("decode", why))
     }
 
     /// Number of tokens, added ones included.
@@ -145,14 +146,14 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
         return Err(Error::NoTokenizer { dir: dir.to_owned() });
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(&vocab), &text(&merges)).build();
-    let model = model.map_err(|e| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), e)))?;
+    let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
+    let model = model.map_err(|why| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), why)))?;
     Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
 }
 
 /// What lies in the place of a tokenizer file, or what the library says of it.
-fn instead(text: &str, error: impl std::fmt::Display) -> String {
-    disguise(text.as_bytes()).map_or_else(|| error.to_string(), str::to_owned)
+fn instead(text: &str, why: String) -> String {
+    disguise(text.as_bytes()).map_or(why, str::to_owned)
 }
 
 fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {

@@ -58,7 +58,9 @@ fn line_ends_are_lf_and_cr_lf() {
 #[test]
 fn other_encodings_and_nothing_at_all_are_refused() {
     let utf16 = [0xff, 0xfe, b'{', 0];
-    for (bytes, what) in [(&utf16[..], "line is not UTF-8"), (b"", "data file is empty"), (b"\xef\xbb\xbf", "file holds no texts")] {
+    for (bytes, what) in
+        [(&utf16[..], "line is not UTF-8"), (b"", "data file is empty"), (b"\xef\xbb\xbf", "file holds no texts")]
+    {
         let (_dir, path) = file("t.txt", bytes);
         assert_eq!(read_texts(&path).unwrap_err().to_string(), what);
         assert_eq!(read_running_text(&path).unwrap_err().to_string(), what);

@@ -222,7 +222,10 @@ fn a_linked_shard_is_followed_and_must_be_a_weights_file() {
 fn other_things_in_the_place_of_the_config_are_named() {
     let dir = victim();
     for (text, reason) in [
-        ("version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer, not the file itself: fetch the large file"),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a git-lfs pointer, not the file itself: fetch the large file",
+        ),
         ("<!doctype html>", "an HTML or XML page, not the file itself: the download failed"),
         ("", "the file is empty"),
         ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
@@ -253,7 +256,11 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
     );
     for (key, value, want) in [
         ("n_head", 3.into(), "want: a divisor of 16    got: 3"),
-        ("n_layer", 1_000_000_000_000_000_000_u64.into(), "a whole number of 1 to 16777216    got: 1000000000000000000"),
+        (
+            "n_layer",
+            1_000_000_000_000_000_000_u64.into(),
+            "a whole number of 1 to 16777216    got: 1000000000000000000",
+        ),
         ("n_layer", 1e18.into(), "got: 1e+18"),
         ("n_layer", 10_001.into(), "want: at most 10000 blocks    got: 10001"),
         ("vocab_size", u64::MAX.into(), "got: 18446744073709551615"),

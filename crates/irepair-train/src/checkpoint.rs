@@ -116,7 +116,8 @@ impl Engine<'_> {
             let fits = state.size() == parameter.tensor.size() && state.kind() == Kind::Float;
             fits.then(|| state.to_device(device))
         };
-        let optimizer = self.optimizer.restored(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
+        let optimizer =
+            self.optimizer.restored(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
         self.localiser.recall(book.localiser)?;
 
         // Whatever can be refused has been: from here on the run changes.

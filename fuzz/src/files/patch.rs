@@ -5,7 +5,7 @@ use std::path::Path;
 
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Side, Verdict, apply, compose, create, revert, verify};
 
-use super::shared::{files, once, put, said, safetensors, written};
+use super::shared::{files, once, put, safetensors, said, written};
 
 /// Bytes of the base's tensors: two float32, one bfloat16.
 const BASE: [&[u8]; 3] = [&[0, 0, 128, 63, 0, 0, 0, 64], &[0, 0, 64, 64], &[128, 63]];

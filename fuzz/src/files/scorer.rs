@@ -4,7 +4,7 @@ use std::path::Path;
 
 use irepair_scorer::{LinearScorer, Scorer};
 
-use super::shared::{put, said, safetensors};
+use super::shared::{put, safetensors, said};
 
 const TEXTS: [&str; 4] = ["you grubnik", "A good day at the mill, größer!", "", "\u{202e}\0 🙂🙂"];
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use irepair_patch::{Error, Kind, Lossy, Provenance, apply, create, model_id};
 
-use super::shared::{once, put, said, safetensors};
+use super::shared::{once, put, safetensors, said};
 
 /// What is accepted makes a patch to any change of its values, and the patch gives that change bit for bit.
 ///

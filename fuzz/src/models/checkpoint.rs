@@ -6,7 +6,7 @@ use std::path::Path;
 use irepair_model::{CausalLm, ModelConfig, read_checkpoint, read_tensors};
 use tch::{Device, Kind};
 
-use crate::files::shared::{once, put, said, safetensors};
+use crate::files::shared::{once, put, safetensors, said};
 
 /// A model of one block, small enough for a corpus.
 pub fn config() -> ModelConfig {

@@ -11,7 +11,7 @@ use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::config;
-use crate::files::shared::{once, put, said, safetensors};
+use crate::files::shared::{once, put, safetensors, said};
 
 /// Pairs of the run.
 pub fn data() -> RepairData {

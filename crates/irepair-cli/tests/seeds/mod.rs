@@ -57,7 +57,11 @@ pub(crate) fn all() -> Vec<Seed> {
         let line = format!("{}\u{feff}{line}\r\n\n{line}", char::from(reader as u8));
         add("records", &reader.to_string(), line.into_bytes());
     }
-    add("texts", "documents", "\u{feff}one\r\n\n two\0\n<|endoftext|>\n🙂 größer\n<|endoftext|>\r\n".as_bytes().to_vec());
+    add(
+        "texts",
+        "documents",
+        "\u{feff}one\r\n\n two\0\n<|endoftext|>\n🙂 größer\n<|endoftext|>\r\n".as_bytes().to_vec(),
+    );
     add("texts", "wikitext", b" = The mill = \n \n 1 @,@ 000 ( \" a lot \" ) 's /' 5/\n = = Part = = \n".to_vec());
     add("texts", "gzip", vec![31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 75, 228, 2, 0, 7, 161, 234, 221, 2, 0, 0, 0]);
     for (name, bytes) in tokenizers(dir.path()) {
@@ -134,8 +138,10 @@ fn tokenizers(dir: &Path) -> Vec<(&'static str, Vec<u8>)> {
     let mut pieces = whole.clone();
     pieces["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"},
         {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "a"}]});
-    pieces["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Isolated", "invert": false});
-    pieces["post_processor"] = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    pieces["pre_tokenizer"] =
+        json!({"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Isolated", "invert": false});
+    pieces["post_processor"] =
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     let split = [b"\x02", pieces.to_string().as_bytes()].concat();
     pieces["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": [["<|endoftext|>", 0.0], ["a", -1.0]],
                              "byte_fallback": false});
