@@ -7,6 +7,7 @@ mod check;
 mod config_docs;
 mod doctor;
 mod dry_run;
+mod fuzz;
 mod interop;
 mod libtorch;
 mod paths;
@@ -56,6 +57,8 @@ enum Command {
     Check,
     /// Compare what irepair writes with transformers, in a Python of its own under target/ (3 GB)
     Interop,
+    /// Hostile bytes for every reader of files, with cargo-fuzz and a nightly compiler
+    Fuzz(fuzz::Args),
     /// Crate arrows, file heads and lengths, words
     Tidy,
     /// Known vulnerabilities of what is built, by cargo-deny; exit code 3 when they could not be checked
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),
         Command::Interop => interop::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Tidy => tidy::run(),
         Command::Advisories => supply::advisories(),
         Command::ConfigDocs => config_docs::run(),

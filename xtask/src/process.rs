@@ -27,6 +27,19 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// cargo-fuzz, on the nightly compiler: the cargo that runs this program is of another toolchain, so rustup's is called.
+pub(crate) fn cargo_fuzz() -> Command {
+    let mut cargo = command("cargo");
+    // What cargo has set for this program would bind the other one to this toolchain.
+    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "CARGO_MANIFEST_DIR", "LIBTORCH"] {
+        if name != "LIBTORCH" || libtorch::users_own().is_none() {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.args(["+nightly", "fuzz"]);
+    cargo
+}
+
 /// Says what is run, then runs it with this program's own stdout and stderr.
 ///
 /// # Errors

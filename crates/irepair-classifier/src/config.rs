@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use irepair_core::weights::not_json;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -74,7 +75,7 @@ impl ClassifierConfig {
         match serde_json::from_str(&text) {
             Ok(Value::Object(raw)) => Keys { raw: &raw, path }.config(),
             Ok(_) => Err(unreadable("not a JSON object".to_owned())),
-            Err(e) => Err(unreadable(format!("not JSON: {e}"))),
+            Err(e) => Err(unreadable(not_json(&text, e))),
         }
     }
 
@@ -230,7 +231,7 @@ impl Keys<'_> {
     fn size(&self, key: &str) -> Result<usize> {
         match self.raw.get(key).and_then(Value::as_u64) {
             Some(n) if (1..=1 << 24).contains(&n) => Ok(n as usize),
-            _ => Err(self.wrong(key, "a whole number of at least 1")),
+            _ => Err(self.wrong(key, "a whole number of 1 to 16777216")),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use irepair_data::guarded;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, Tokenizer, TruncationParams};
+use tokenizers::{AddedToken, PostProcessor, Tokenizer, TruncationParams};
 
 use crate::{Error, Result};
 
@@ -22,9 +23,14 @@ pub(crate) struct TextTokens(Tokenizer);
 impl TextTokens {
     /// Reads `tokenizer.json`.
     pub(crate) fn read(path: &Path, n_positions: usize) -> Result<Self> {
-        let text = irepair_core::fs::read_to_string(path)?;
-        let unreadable = |e: tokenizers::Error| Error::Unreadable { path: path.to_owned(), reason: e.to_string() };
-        let inner = Tokenizer::from_bytes(text).map_err(unreadable)?;
+        let unreadable = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
+        let inner = irepair_data::read_tokenizer(path)?;
+        let n_ends = inner.get_post_processor().map_or(0, |ends| ends.added_tokens(false));
+        if n_ends >= n_positions {
+            return Err(unreadable(format!(
+                "it adds {n_ends} tokens to a text, and there are {n_positions} positions"
+            )));
+        }
         Self::cut(inner, n_positions)
     }
 
@@ -66,8 +72,8 @@ impl TextTokens {
 
     /// Ids of every text, on all cores.
     pub(crate) fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let failed = |e: tokenizers::Error| Error::Tokenize { action: "encode", why: e.to_string() };
-        let encodings = self.0.encode_batch_fast(texts.to_vec(), true).map_err(failed)?;
+        let failed = |why: String| Error::Tokenize { action: "encode", why };
+        let encodings = guarded(|| self.0.encode_batch_fast(texts.to_vec(), true)).map_err(failed)?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -79,5 +85,23 @@ impl TextTokens {
     /// `tokenizer.json`.
     pub(crate) fn to_json(&self) -> Result<String> {
         self.0.to_string(true).map_err(|e| Error::Tokenize { action: "write", why: e.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_that_leave_no_room_for_a_text_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let trained = TextTokens::train(&["a mill by the river"], 300, 16).unwrap();
+        std::fs::write(&path, trained.to_json().unwrap()).unwrap();
+        assert_eq!(TextTokens::read(&path, 3).unwrap().encode(&["a mill"]).unwrap()[0].len(), 3);
+        let error = TextTokens::read(&path, 2).unwrap_err();
+        assert!(error.to_string().ends_with("it adds 2 tokens to a text, and there are 2 positions"), "{error}");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1").unwrap();
+        assert!(TextTokens::read(&path, 3).unwrap_err().to_string().contains("a git-lfs pointer"));
     }
 }

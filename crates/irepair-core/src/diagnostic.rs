@@ -64,17 +64,33 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
+        write!(f, "error: {}", Quoted(&self.what))?;
         if let Some(at) = &self.at {
-            write!(f, "\n   at: {at}")?;
+            write!(f, "\n   at: {}", Quoted(at))?;
         }
         if let Some((want, got)) = &self.want_got {
-            write!(f, "\n want: {want}    got: {got}")?;
+            write!(f, "\n want: {}    got: {}", Quoted(want), Quoted(got))?;
         }
         if let Some(help) = &self.help {
-            write!(f, "\n help: {help}")?;
+            write!(f, "\n help: {}", Quoted(help))?;
         }
         Ok(())
+    }
+}
+
+/// Words that may hold a piece of a file: control characters but line ends are escaped, because a terminal obeys them.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n') {
+            let (before, from) = rest.split_at(at);
+            let n = from.chars().next().map_or(0, char::len_utf8);
+            write!(f, "{before}{}", from[..n].escape_debug())?;
+            rest = &from[n..];
+        }
+        f.write_str(rest)
     }
 }
 
@@ -110,6 +126,16 @@ mod tests {
             d.to_string(),
             "error: checkpoint tensor has the wrong shape\n   at: m/model.safetensors, tensor \
              `h.3.attn.c_attn.weight`\n want: [3, 1]    got: [1, 3]\n help: re-export the checkpoint"
+        );
+    }
+
+    #[test]
+    fn no_file_speaks_to_the_terminal() {
+        let d =
+            Diagnostic::new(ExitKind::Data, "unknown key `\u{1b}[2J`").at("a\rb\tc").want_got("\u{9b}", "größer 🙂");
+        assert_eq!(
+            d.to_string(),
+            "error: unknown key `\\u{1b}[2J`\n   at: a\\rb\\tc\n want: \\u{9b}    got: größer 🙂"
         );
     }
 }

@@ -38,21 +38,19 @@ pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, Fault> 
     }
     let index = dir.join(INDEX);
     if !index.is_file() {
-        let pickle = dir.join("pytorch_model.bin");
-        if pickle.exists() {
-            return Err(Fault::Unreadable(
-                pickle,
-                "pickle checkpoints can run code when opened and are not read".into(),
-            ));
-        }
-        return Err(Fault::Missing(dir.join(WEIGHTS)));
+        return Err(match pickle(dir) {
+            Some(path) => {
+                Fault::Unreadable(path, "pickle checkpoints can run code when opened and are not read".into())
+            }
+            None => Fault::Missing(dir.join(WEIGHTS)),
+        });
     }
     let broken = |reason: String| Fault::Unreadable(index.clone(), reason);
     if fs::n_bytes(&index)? > MAX_HEADER {
         return Err(broken(format!("over {MAX_HEADER} bytes")));
     }
-    let json: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(&index)?).map_err(|e| broken(format!("not JSON: {e}")))?;
+    let text = fs::read_to_string(&index)?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| broken(not_json(&text, e)))?;
     let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, file) in map {
@@ -71,7 +69,22 @@ pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, Fault> 
     }
 }
 
-/// Names the usual things that lie where a safetensors file should be, from the first bytes; none when it may be one.
+/// The first file, by name, that holds weights in the form of PyTorch's own `save`.
+fn pickle(dir: &Path) -> Option<PathBuf> {
+    let weights = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["pytorch_model", "model", "consolidated"].iter().any(|start| name.starts_with(start))
+            && [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|end| name.ends_with(end))
+    };
+    std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(weights).min()
+}
+
+/// Why a JSON file cannot be read: what lies there instead, or what the parser says.
+pub fn not_json(text: &str, error: impl std::fmt::Display) -> String {
+    disguise(text.as_bytes()).map_or_else(|| format!("not JSON: {error}"), str::to_owned)
+}
+
+/// Names the usual things that lie where a model's file should be, from the first bytes; none when it may be that file.
 pub fn disguise(start: &[u8]) -> Option<&'static str> {
     // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
     if start.get(8) == Some(&b'{') {
@@ -80,12 +93,12 @@ pub fn disguise(start: &[u8]) -> Option<&'static str> {
     match &start[..start.len().min(64)] {
         [] => Some("the file is empty"),
         s if s.starts_with(b"version https://git-lfs") => {
-            Some("a git-lfs pointer, not the weights: fetch the large file")
+            Some("a git-lfs pointer, not the file itself: fetch the large file")
         }
         s if s.trim_ascii_start().starts_with(b"<") => {
-            Some("an HTML or XML page, not the weights: the download failed")
+            Some("an HTML or XML page, not the file itself: the download failed")
         }
-        s if s.starts_with(b"PK") || s.starts_with(&[0x80]) => Some("a pickle checkpoint under a safetensors name"),
+        s if s.starts_with(b"PK") || s.starts_with(&[0x80]) => Some("a pickle checkpoint under another name"),
         _ => None,
     }
 }
@@ -116,6 +129,41 @@ mod tests {
         std::fs::write(dir.path().join("1.safetensors"), "").unwrap();
         std::fs::write(dir.path().join("2.safetensors"), "").unwrap();
         assert_eq!(said(two).unwrap()["2.safetensors"], ["b", "c"]);
+    }
+
+    #[test]
+    fn pickles_go_by_many_names() {
+        for name in
+            ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "consolidated.00.pth", "Model.CKPT"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("training_args.bin"), "no weights").unwrap();
+            assert!(matches!(weight_files(dir.path()), Err(Fault::Missing(_))));
+            std::fs::write(dir.path().join(name), "").unwrap();
+            let fault = weight_files(dir.path()).unwrap_err();
+            assert!(matches!(&fault, Fault::Unreadable(path, _) if path.ends_with(name)), "{fault:?}");
+            assert_eq!(fault.to_string(), "pickle checkpoints can run code when opened and are not read");
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_something_else_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, reason) in [
+            ("", "the file is empty"),
+            (
+                "version https://git-lfs.github.com/spec/v1\n",
+                "a git-lfs pointer, not the file itself: fetch the large file",
+            ),
+            ("<html>", "an HTML or XML page, not the file itself: the download failed"),
+            ("{]", "not JSON: key must be a string at line 1 column 2"),
+        ] {
+            std::fs::write(dir.path().join(INDEX), text).unwrap();
+            assert_eq!(weight_files(dir.path()).unwrap_err().to_string(), reason);
+        }
+        std::fs::write(dir.path().join(INDEX), format!("{{\"weight_map\":{}", "[".repeat(100_000))).unwrap();
+        let said = weight_files(dir.path()).unwrap_err().to_string();
+        assert!(said.starts_with("not JSON: recursion limit exceeded"), "{said}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use irepair_core::fs::read_to_string;
+use irepair_core::weights::not_json;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
@@ -129,7 +130,8 @@ pub(crate) fn optional_json(path: &Path) -> Result<Value> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(&read_to_string(path)?).map_err(|e| bad(path, e))
+    let text = read_to_string(path)?;
+    serde_json::from_str(&text).map_err(|e| bad(path, not_json(&text, e)))
 }
 
 /// A tokenizer file that cannot be used.

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::weights::disguise;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, models::TrainerWrapper};
 
 use crate::added::{self, bad, content, optional_json};
+use crate::library::{guarded, read_tokenizer};
 use crate::read::END_OF_TEXT;
 use crate::{Error, Result};
 
@@ -34,14 +36,13 @@ impl Tokenizer {
         let (whole, vocab) = (dir.join("tokenizer.json"), dir.join("vocab.json"));
         let config = added::settings(dir)?;
         let mut inner = if whole.exists() {
-            let text = read_to_string(&whole)?;
-            tokenizers::Tokenizer::from_bytes(text).map_err(|e| bad(&whole, e))?
+            read_tokenizer(&whole)?
         } else if vocab.exists() {
             from_vocab_and_merges(dir, &config)?
         } else {
             return Err(Error::NoTokenizer { dir: dir.to_owned() });
         };
-        added::add(&mut inner, dir, &config, !whole.exists())?;
+        guarded(|| Ok(added::add(&mut inner, dir, &config, !whole.exists()))).map_err(|why| bad(&whole, why))??;
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
         Ok(Self { inner, eos_id })
@@ -78,7 +79,7 @@ impl Tokenizer {
     /// # Errors
     /// `File` with the path and the step that failed.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let whole = self.inner.to_string(true).map_err(|e| bad(&dir.join("tokenizer.json"), e))?;
+        let whole = guarded(|| self.inner.to_string(true)).map_err(|why| bad(&dir.join("tokenizer.json"), why))?;
         write_atomic(&dir.join("tokenizer.json"), whole.as_bytes())?;
         let eos = self.inner.id_to_token(self.eos_id);
         let config = json!({
@@ -97,7 +98,7 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| refused("encode", e))?;
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|why| refused("encode", why))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -107,7 +108,8 @@ impl Tokenizer {
     /// `Tokenize` when the library refuses a text.
     pub fn encode_batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings = self.inner.encode_batch_fast(inputs, false).map_err(|e| refused("encode", e))?;
+        let encodings =
+            guarded(|| self.inner.encode_batch_fast(inputs, false)).map_err(|why| refused("encode", why))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -116,7 +118,7 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| refused("decode", e))
+        guarded(|| self.inner.decode(ids, true)).map_err(|why| refused("decode", why))
     }
 
     /// Number of tokens, added ones included.
@@ -144,8 +146,14 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
         return Err(Error::NoTokenizer { dir: dir.to_owned() });
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|e| bad(&vocab, e))?;
+    let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
+    let model = model.map_err(|why| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), why)))?;
     Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
+}
+
+/// What lies in the place of a tokenizer file, or what the library says of it.
+fn instead(text: &str, why: String) -> String {
+    disguise(text.as_bytes()).map_or(why, str::to_owned)
 }
 
 fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {
@@ -230,6 +238,16 @@ mod tests {
         std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
         let error = Tokenizer::load(dir.path()).unwrap_err();
         assert!(error.to_string().starts_with("tokenizer file cannot be used: "), "{error}");
+        let lfs = "version https://git-lfs.github.com/spec/v1\n";
+        for (name, text, why) in [
+            ("tokenizer.json", lfs, "a git-lfs pointer, not the file itself: fetch the large file"),
+            ("tokenizer.json", "<!doctype html>", "an HTML or XML page, not the file itself: the download failed"),
+            ("tokenizer_config.json", lfs, "a git-lfs pointer, not the file itself: fetch the large file"),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let error = Tokenizer::load(dir.path()).unwrap_err();
+            assert_eq!(error.to_string(), format!("tokenizer file cannot be used: {why}"));
+        }
         Tokenizer::train_bpe(&TEXTS, 280).unwrap().save(dir.path()).unwrap();
         std::fs::write(dir.path().join("config.json"), "{\"eos_token_id\": 300}").unwrap();
         std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();

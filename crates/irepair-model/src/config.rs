@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use irepair_core::weights::not_json;
 use serde_json::{Map, Value, json};
 
 use crate::keys::Keys;
@@ -123,7 +124,7 @@ impl ModelConfig {
         match serde_json::from_str(&text) {
             Ok(Value::Object(raw)) => Self::from_json(raw, path),
             Ok(_) => Err(Error::Unreadable { path: path.to_owned(), reason: "not a JSON object".into() }),
-            Err(e) => Err(Error::Unreadable { path: path.to_owned(), reason: format!("not JSON: {e}") }),
+            Err(e) => Err(Error::Unreadable { path: path.to_owned(), reason: not_json(&text, e) }),
         }
     }
 

@@ -49,7 +49,7 @@ impl<'a> Keys<'a> {
     pub(crate) fn size(&self, key: &str) -> Result<usize> {
         match self.raw.get(key).and_then(Value::as_u64) {
             Some(n) if (1..=1 << 24).contains(&n) => Ok(n as usize),
-            _ => Err(self.wrong(key, "a whole number of at least 1")),
+            _ => Err(self.wrong(key, "a whole number of 1 to 16777216")),
         }
     }
 

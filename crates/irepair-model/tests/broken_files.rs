@@ -107,10 +107,10 @@ fn what_is_no_weights_file_is_called_by_its_name() {
     let whole = fs::read(&path).unwrap();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n".to_vec();
     let short = "its size is not what its header says: a copy or download was cut short";
-    let page = "an HTML or XML page, not the weights: the download failed";
-    let pickle = "a pickle checkpoint under a safetensors name";
+    let page = "an HTML or XML page, not the file itself: the download failed";
+    let pickle = "a pickle checkpoint under another name";
     for (bytes, reason) in [
-        (lfs, "a git-lfs pointer, not the weights: fetch the large file"),
+        (lfs, "a git-lfs pointer, not the file itself: fetch the large file"),
         (b"<!DOCTYPE html><html>404</html>".to_vec(), page),
         (b"\n  <?xml version=\"1.0\"?>".to_vec(), page),
         (b"PK\x03\x04 archive/data.pkl".to_vec(), pickle),
@@ -183,6 +183,62 @@ fn an_index_cannot_reach_outside_its_directory() {
 }
 
 #[test]
+fn a_shape_past_all_numbers_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.safetensors");
+    for shape in ["[0,18446744073709551615]", "[9223372036854775807,0,3]"] {
+        let header = format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}"#);
+        fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+        let error = irepair_model::read_tensors(&path).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "model file is unreadable: tensor `a` has no values and a shape past all numbers",
+            "{shape}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_linked_shard_is_followed_and_must_be_a_weights_file() {
+    use std::os::unix::fs::symlink;
+
+    // Download caches hold their files elsewhere and link to them.
+    let (dir, elsewhere) = (victim(), victim());
+    let weights = dir.path().join("model.safetensors");
+    fs::remove_file(&weights).unwrap();
+    symlink(elsewhere.path().join("model.safetensors"), &weights).unwrap();
+    assert!(CausalLm::load(dir.path(), Device::Cpu, Kind::Float).is_ok());
+
+    fs::remove_file(&weights).unwrap();
+    fs::write(elsewhere.path().join("secret"), "user:password\n").unwrap();
+    symlink(elsewhere.path().join("secret"), &weights).unwrap();
+    let said = complaint(dir.path());
+    assert!(said.starts_with("error: model file is unreadable: not a safetensors file: "), "{said}");
+    assert!(!said.contains("password"), "what lies elsewhere is not shown: {said}");
+}
+
+#[test]
+fn other_things_in_the_place_of_the_config_are_named() {
+    let dir = victim();
+    for (text, reason) in [
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "a git-lfs pointer, not the file itself: fetch the large file",
+        ),
+        ("<!doctype html>", "an HTML or XML page, not the file itself: the download failed"),
+        ("", "the file is empty"),
+        ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
+    ] {
+        fs::write(dir.path().join("config.json"), text).unwrap();
+        let want = format!("error: model file is unreadable: {reason}\n   at: config.json{FETCH}");
+        assert_eq!(complaint(dir.path()), want);
+    }
+    fs::write(dir.path().join("config.json"), "[".repeat(1_000_000)).unwrap();
+    assert!(complaint(dir.path()).contains("not JSON: recursion limit exceeded"));
+}
+
+#[test]
 fn a_config_we_cannot_compute_is_refused_by_key() {
     let dir = victim();
     let path = dir.path().join("config.json");
@@ -200,9 +256,17 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
     );
     for (key, value, want) in [
         ("n_head", 3.into(), "want: a divisor of 16    got: 3"),
-        ("n_embd", 0.into(), "want: a whole number of at least 1    got: 0"),
-        ("n_positions", (1_u64 << 40).into(), "want: a whole number of at least 1    got: 1099511627776"),
-        ("vocab_size", serde_json::Value::Null, "want: a whole number of at least 1    got: null"),
+        (
+            "n_layer",
+            1_000_000_000_000_000_000_u64.into(),
+            "a whole number of 1 to 16777216    got: 1000000000000000000",
+        ),
+        ("n_layer", 1e18.into(), "got: 1e+18"),
+        ("n_layer", 10_001.into(), "want: at most 10000 blocks    got: 10001"),
+        ("vocab_size", u64::MAX.into(), "got: 18446744073709551615"),
+        ("n_embd", 0.into(), "want: a whole number of 1 to 16777216    got: 0"),
+        ("n_positions", (1_u64 << 40).into(), "want: a whole number of 1 to 16777216    got: 1099511627776"),
+        ("vocab_size", serde_json::Value::Null, "want: a whole number of 1 to 16777216    got: null"),
         ("activation_function", "mish".into(), "got: mish"),
         ("tie_word_embeddings", "yes".into(), "want: true or false    got: \"yes\""),
         ("layer_norm_epsilon", (-1.0).into(), "want: a number of at least 0    got: -1.0"),

@@ -60,6 +60,16 @@ pub enum Error {
         /// The repeated seed.
         seed: u64,
     },
+    /// A step selected a block that no model has.
+    #[error("a selected block is none of any model")]
+    NoSuchBlock {
+        /// The row.
+        row: String,
+        /// No model has so many.
+        max: usize,
+        /// The block.
+        block: usize,
+    },
     /// A plot could not be drawn.
     #[error("plot `{name}` cannot be drawn: {why}")]
     Plot {
@@ -93,6 +103,10 @@ impl Diagnose for Error {
                 .at(format!("row `{row}`"))
                 .want_got(first, second)
                 .help("numbers of different scorers or definitions are never mixed: run the older rows again"),
+            Self::NoSuchBlock { row, max, block } => Diagnostic::new(ExitKind::Data, self)
+                .at(format!("row `{row}`"))
+                .want_got(format!("under {max}"), block)
+                .help("the result file is damaged: delete it and run the row again"),
             Self::RepeatedSeed { .. } => {
                 Diagnostic::new(ExitKind::Data, self).help("keep one of the two result directories")
             }

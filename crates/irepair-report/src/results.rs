@@ -10,6 +10,9 @@ use crate::{Error, Result};
 /// Seed of every bootstrap in a report, so that a report is the same each time it is made. METHOD §16 \[O\].
 pub const BOOTSTRAP_SEED: u64 = 0;
 
+/// Most blocks of a model that is read; a figure has a place for each.
+const MAX_BLOCKS: usize = 10_000;
+
 /// Rows of one profile in which every metric means one thing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
@@ -47,7 +50,7 @@ impl Results {
     /// Takes rows in any order.
     ///
     /// # Errors
-    /// [`Error::Schema`], [`Error::MixedProfiles`], [`Error::RepeatedSeed`]; [`Error::MixedDefinitions`] when a metric's
+    /// [`Error::Schema`], [`Error::MixedProfiles`], [`Error::RepeatedSeed`], [`Error::NoSuchBlock`]; [`Error::MixedDefinitions`] when a metric's
     /// definition, unit or version differs between rows: numbers of different scorers are never mixed.
     pub fn new(rows: Vec<RowResult>) -> Result<Self> {
         let mut definitions: BTreeMap<&str, String> = BTreeMap::new();
@@ -62,6 +65,9 @@ impl Results {
             }
             if !seen.insert((row.method(), &row.model, row.seed)) {
                 return Err(Error::RepeatedSeed { row: row.row.clone(), model: row.model.clone(), seed: row.seed });
+            }
+            if let Some(&block) = row.selected_steps.iter().flatten().find(|&&block| block >= MAX_BLOCKS) {
+                return Err(Error::NoSuchBlock { row: row.row.clone(), max: MAX_BLOCKS, block });
             }
             for (key, metric) in &row.metrics {
                 let definition = format!("{} ({}, version {})", metric.definition, metric.unit, metric.version);
@@ -318,6 +324,12 @@ mod tests {
         insta::assert_snapshot!(refuse(|r| r.metrics.get_mut("tox").unwrap().definition = "another scorer".into()));
         insta::assert_snapshot!(refuse(|r| r.seed = 1));
         insta::assert_snapshot!(refuse(|r| r.schema = 2));
+        let block = refuse(|r| r.selected_steps = vec![vec![0], vec![usize::MAX]]);
+        assert_eq!(
+            block,
+            "error: a selected block is none of any model\n   at: row `dpo-gpt2`\n want: under 10000    got: \
+             18446744073709551615\n help: the result file is damaged: delete it and run the row again"
+        );
     }
 
     #[test]

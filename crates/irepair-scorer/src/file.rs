@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use irepair_core::fs::write_atomic;
+use irepair_core::weights::disguise;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,7 @@ impl LinearScorer {
         let cut = || broken("its size is not what its header says: a copy was cut short".to_owned());
         let not_ours = |error| match error {
             SafeTensorError::MetadataIncompleteBuffer => cut(),
-            _ => broken("not a linear scorer".to_owned()),
+            _ => broken(disguise(bytes).unwrap_or("not a linear scorer").to_owned()),
         };
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(not_ours)?;
         let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
@@ -164,7 +165,9 @@ mod tests {
     fn broken_files_are_refused_by_reason() {
         let bytes = small().to_bytes();
         let refuse = |bytes: &[u8]| LinearScorer::from_bytes("s".as_ref(), bytes).unwrap_err().to_string();
-        assert_eq!(refuse(b""), "scorer file is unreadable: not a linear scorer");
+        assert_eq!(refuse(b""), "scorer file is unreadable: the file is empty");
+        assert_eq!(refuse(b"grubnik"), "scorer file is unreadable: not a linear scorer");
+        assert!(refuse(b"version https://git-lfs.github.com/spec/v1\n").contains("a git-lfs pointer"));
         assert!(refuse(&bytes[..bytes.len() - 1]).contains("cut short"));
         let swap = |from: &str, to: &str| {
             assert_eq!(from.len(), to.len());

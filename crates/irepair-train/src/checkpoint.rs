@@ -6,7 +6,7 @@ use std::path::Path;
 use irepair_core::fs::sha256_hex;
 use irepair_model::{read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::{Engine, Error, RepairData, Result};
 
@@ -78,7 +78,8 @@ impl Engine<'_> {
     /// Takes up a run at the state in `path`. The model must hold the weights that the run started from.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] when the file belongs to other settings, data or another model.
+    /// [`Error::BadCheckpoint`] when the file belongs to other settings, data or another model, or does not agree with
+    /// itself; the run and its model are then what they were.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let (mut tensors, metadata) = read_tensors(path)?;
         let bad = |reason: &str| Error::BadCheckpoint { path: path.to_owned(), reason: reason.to_owned() };
@@ -89,19 +90,40 @@ impl Engine<'_> {
         if book.fingerprint != self.fingerprint() {
             return Err(bad("settings, data or model have changed"));
         }
+        // One call of the optimizer a step.
+        let n = book.next_step;
+        if book.optimizer.0 != n || n > self.settings.n_steps || book.n_without_improvement > n {
+            return Err(bad("its counters are wrong"));
+        }
         let device = self.model.device();
+        let parameters = self.model.parameters();
         let mut kept = Vec::new();
-        for (index, parameter) in self.model.parameters().iter().enumerate() {
+        for (index, parameter) in parameters.iter().enumerate() {
             if let Some(best) = tensors.remove(&format!("best/{}", parameter.name)) {
                 let now =
                     tensors.remove(&format!("now/{}", parameter.name)).ok_or_else(|| bad("a tensor is missing"))?;
                 if now.size() != parameter.tensor.size() || best.size() != now.size() {
                     return Err(bad("a tensor has another shape"));
                 }
+                if now.kind() != parameter.tensor.kind() || best.kind() != now.kind() {
+                    return Err(bad("a tensor has another type"));
+                }
                 kept.push((index, best.to_device(device), now));
             }
         }
-        // The reference keeps the weights the run started from; what was refused above changed no weight.
+        let take = |index: usize, part: &'static str| {
+            let parameter = parameters.get(index)?;
+            let state = tensors.remove(&format!("{part}/{}", parameter.name))?;
+            let fits = state.size() == parameter.tensor.size() && state.kind() == Kind::Float;
+            fits.then(|| state.to_device(device))
+        };
+        let optimizer =
+            self.optimizer.restored(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
+        self.localiser.recall(book.localiser)?;
+
+        // Whatever can be refused has been: from here on the run changes.
+        self.optimizer = optimizer;
+        // The reference keeps the weights the run started from.
         self.keep_before_first_change(kept.iter().map(|(index, ..)| *index));
         for (index, best, now) in kept {
             no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
@@ -109,14 +131,6 @@ impl Engine<'_> {
         }
         (self.best.step, self.best.loss) = (book.best_step, book.best_loss);
         self.best.n_without_improvement = book.n_without_improvement;
-        let parameters = self.model.parameters();
-        let take = |index: usize, part: &'static str| {
-            let parameter = parameters.get(index)?;
-            let state = tensors.remove(&format!("{part}/{}", parameter.name))?;
-            (state.size() == parameter.tensor.size()).then(|| state.to_device(device))
-        };
-        self.optimizer.restore(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
-        self.localiser.recall(book.localiser)?;
         self.next_step = book.next_step;
         Ok(())
     }

@@ -182,22 +182,25 @@ impl Optimizer {
         (self.n_calls, self.states.iter().map(|(&i, s)| (i, s.n_updates, s.last_update)).collect())
     }
 
-    /// Puts back what [`Optimizer::tensors`] and [`Optimizer::counters`] gave; `take` finds a tensor.
-    pub(crate) fn restore(
-        &mut self,
+    /// This optimizer with the state that [`Optimizer::tensors`] and [`Optimizer::counters`] gave; `take` finds a tensor.
+    /// None when one is missing, or the counters count more updates than there were.
+    pub(crate) fn restored(
+        &self,
         (n_calls, counters): (u64, Vec<(usize, u64, u64)>),
         mut take: impl FnMut(usize, &'static str) -> Option<Tensor>,
-    ) -> Option<()> {
-        self.n_calls = n_calls;
-        self.states.clear();
+    ) -> Option<Self> {
+        let mut states = BTreeMap::new();
         for (index, n_updates, last_update) in counters {
+            if n_updates > n_calls || last_update > n_calls {
+                return None;
+            }
             let mean = match self.kind {
                 OptimizerKind::AdamW { .. } => Some(take(index, "mean")?),
                 OptimizerKind::RmsProp { .. } => None,
             };
-            self.states.insert(index, State { mean, square: take(index, "square")?, n_updates, last_update });
+            states.insert(index, State { mean, square: take(index, "square")?, n_updates, last_update });
         }
-        Some(())
+        Some(Self { kind: self.kind, mode: self.mode, states, n_calls })
     }
 }
 

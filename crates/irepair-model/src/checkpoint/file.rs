@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use irepair_core::fs::replace;
+use irepair_core::printable;
 use irepair_core::weights::disguise;
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
@@ -73,7 +74,7 @@ impl<'a> Parsed<'a> {
     /// The value of a tensor, on `device`; of `kind`, or of the kind it is stored in.
     pub(super) fn tensor(&self, name: &str, device: Device, kind: Option<Kind>) -> Result<Tensor> {
         let (view, stored) = (self.view(name)?, self.kind(name)?);
-        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let shape = self.shape(name, view.shape())?;
         let mut value = Tensor::f_empty(&shape, (kind.unwrap_or(stored), device))?;
         if value.kind() == stored
             && let Some(bytes) = sys::bytes_mut(&mut value)
@@ -107,6 +108,17 @@ impl<'a> Parsed<'a> {
         });
         let io = |source| irepair_core::Error::Io { action: "read", path: self.path.to_owned(), source };
         Ok(read.map_err(io)?)
+    }
+
+    /// A shape in libtorch's numbers. Its size is the file's, so that only a tensor without values can be too large: its
+    /// strides would be.
+    fn shape(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
+        let strides = shape.iter().try_fold(1_i64, |all, &n| all.checked_mul(i64::try_from(n.max(1)).ok()?));
+        if strides.is_none() {
+            let reason = format!("tensor `{}` has no values and a shape past all numbers", printable(name));
+            return Err(Error::Unreadable { path: self.path.to_owned(), reason });
+        }
+        Ok(shape.iter().map(|&n| n as i64).collect())
     }
 
     /// True when a tensor, brought to `value`'s type, is `value` bit for bit.

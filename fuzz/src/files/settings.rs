@@ -1,0 +1,54 @@
+//! TOML settings; the first byte says of what.
+
+use std::path::Path;
+
+use irepair_config::{
+    Error, EvalOptions, GenerateOptions, Job, LearningRates, PretrainOptions, Profile, RelearnOptions, RepairOptions,
+    Row, ScoreOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, Validate, from_str,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::shared::said;
+
+/// What is accepted is written and read the same; what is refused names its problems, each on a line of the file.
+///
+/// # Panics
+/// Where that is not so.
+pub fn run(_: &Path, data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match kind % 13 {
+        0 => same::<Job>(text),
+        1 => same::<Row>(text),
+        2 => same::<Profile>(text),
+        3 => same::<LearningRates>(text),
+        4 => same::<RepairOptions>(text),
+        5 => same::<EvalOptions>(text),
+        6 => same::<PretrainOptions>(text),
+        7 => same::<ScorerTrainOptions>(text),
+        8 => same::<ScorerEvalOptions>(text),
+        9 => same::<SensitivityOptions>(text),
+        10 => same::<ScoreOptions>(text),
+        11 => same::<GenerateOptions>(text),
+        _ => same::<RelearnOptions>(text),
+    }
+}
+
+fn same<T: Serialize + DeserializeOwned + Validate>(text: &str) {
+    match from_str::<T>(text, "fuzzed.toml") {
+        Ok(value) => {
+            let written = toml::to_string(&value).expect("settings are TOML");
+            let again = from_str::<T>(&written, "again.toml");
+            let again = again.unwrap_or_else(|error| panic!("refused when written again: {error:?}\n{written}"));
+            assert_eq!(toml::to_string(&again).expect("settings are TOML"), written);
+        }
+        Err(error) => {
+            said(&error);
+            let Error::Problems { problems, .. } = &error else { panic!("{error}") };
+            let n_lines = text.matches('\n').count() + 1;
+            assert!(!problems.is_empty());
+            assert!(problems.iter().all(|problem| problem.line.is_none_or(|line| (1..=n_lines).contains(&line))));
+        }
+    }
+}
