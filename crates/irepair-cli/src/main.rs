@@ -22,6 +22,7 @@ mod score;
 mod scorer;
 mod scorers;
 mod sensitivity;
+mod steps;
 mod utility;
 mod watch;
 mod weights;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
+    interrupt::follow_parent();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => diagnose::report(&error),

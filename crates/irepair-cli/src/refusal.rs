@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     SameScorer { name: String },
     #[error("interrupted after step {n_done} of {n_steps}")]
     Interrupted { state: PathBuf, n_done: u64, n_steps: u64 },
+    #[error("log does not hold every step up to the checkpoint")]
+    BadLog { path: PathBuf, n_steps: u64, n_logged: usize },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
 }
@@ -55,6 +57,10 @@ impl Diagnose for Refusal {
             Self::Interrupted { state, .. } => Diagnostic::new(ExitKind::Interrupted, self)
                 .at(state.display())
                 .help("nothing is lost: the same command goes on from there"),
+            Self::BadLog { path, n_steps, n_logged } => Diagnostic::new(ExitKind::Data, self)
+                .at(path.display())
+                .want_got(format!("{n_steps} steps"), n_logged)
+                .help("it was changed by somebody else: remove the output directory, and the same command starts anew"),
             Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),
