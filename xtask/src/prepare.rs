@@ -17,7 +17,7 @@ use crate::cache::{self, Inputs};
 use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
 use crate::work::{Task, Workers};
-use crate::{libtorch, paths, process, setup};
+use crate::{interrupt, libtorch, paths, process, setup};
 
 /// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
@@ -91,6 +91,7 @@ impl Prepared {
     /// Something given that is missing, before anything is started; a stage that fails.
     pub(crate) fn make(&self) -> Result<()> {
         self.sources.complete()?;
+        interrupt::listen();
         if self.held.get().is_none() {
             let _ = self.held.set(DirLock::take(&self.runs).map_err(stop)?);
         }

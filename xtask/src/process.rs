@@ -55,10 +55,10 @@ pub(crate) fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
 }
 
 fn finished(command: &Command, status: ExitStatus) -> Result<()> {
+    interrupt::refuse_when_asked()?;
     if status.success() {
         return Ok(());
     }
-    interrupt::refuse_when_asked()?;
     Err(Stop(Diagnostic::new(ExitKind::Bug, format!("command failed: {status}")).at(shown(command))).into())
 }
 

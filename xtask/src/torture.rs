@@ -24,9 +24,14 @@ pub(crate) struct Args {
 /// Set-up, build, or a run that did not come out as it should.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
-    let form = if args.resumes.is_some() { "one_run_interrupted_again_and_again" } else { "every_point_and_many_instants" };
+    let forms: &[&str] = match args.resumes {
+        Some(_) => &["one_run_interrupted_again_and_again"],
+        None => &["every_point_and_many_instants", "disk::a_full_disk_is_one_error_and_the_run_goes_on"],
+    };
     let mut test = process::cargo();
-    test.args(["test", "--package", "irepair-cli", "--test", "torture", "--", "--ignored", "--exact", "--nocapture", form])
+    test.args(["test", "--package", "irepair-cli", "--test", "torture", "--"])
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
+        .args(forms)
         .env("IREPAIR_TORTURE_KILLS", args.kills.to_string())
         .env("IREPAIR_TORTURE_SEED", args.seed.to_string())
         .env("IREPAIR_TORTURE_RESUMES", args.resumes.unwrap_or_default().to_string())

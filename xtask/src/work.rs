@@ -69,7 +69,6 @@ impl Workers {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        interrupt::listen();
         let progress = Progress::new(what, tasks.len());
         let queue = Mutex::new(VecDeque::from(tasks));
         let failures = Mutex::new(Vec::new());
