@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{
-    BaseModel, CORPUS, Dtype, Experiment, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerKind, stored, to_toml,
+    BaseModel, CORPUS, Dtype, Experiment, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerKind, stored,
+    to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, DirLock, ExitKind};

@@ -6,8 +6,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::stop::Stop;
 use crate::interrupt::{self, FOLLOW_STDIN};
+use crate::stop::Stop;
 use crate::{libtorch, paths};
 
 /// A command that runs in the workspace root.

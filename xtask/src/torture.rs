@@ -26,7 +26,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
     let forms: &[&str] = match args.resumes {
         Some(_) => &["one_run_interrupted_again_and_again"],
-        None => &["every_point_and_many_instants", "disk::a_full_disk_is_one_error_and_the_run_goes_on"],
+        None => &[
+            "every_point_of_pretrain",
+            "every_point_of_repair",
+            "every_point_of_patch_apply",
+            "many_instants_of_reproduce",
+            "disk::a_full_disk_is_one_error_and_the_run_goes_on",
+        ],
     };
     let mut test = process::cargo();
     test.args(["test", "--package", "irepair-cli", "--test", "torture", "--"])

@@ -87,10 +87,13 @@ fn reason(source: &std::io::Error) -> (String, Option<&'static str>) {
     use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let kept = |why: &str, help| (why.to_owned(), Some(help));
     match source.kind() {
-        StorageFull => kept("no space left", "free some space, then the same command goes on: what was finished is kept"),
-        QuotaExceeded => {
-            kept("no space left in your quota", "free some space, then the same command goes on: what was finished is kept")
+        StorageFull => {
+            kept("no space left", "free some space, then the same command goes on: what was finished is kept")
         }
+        QuotaExceeded => kept(
+            "no space left in your quota",
+            "free some space, then the same command goes on: what was finished is kept",
+        ),
         FileTooLarge => kept(
             "file is larger than may be written here",
             "raise the limit (`ulimit -f`) or take another file system, then the same command goes on: what was finished is kept",

@@ -36,7 +36,8 @@ impl DirLock {
     /// [`Error::Io`] when it cannot be opened.
     pub fn wait(dir: &Path) -> Result<()> {
         if dir.is_dir() {
-            let handle = File::open(dir).map_err(|source| Error::Io { action: "open", path: dir.to_owned(), source })?;
+            let handle =
+                File::open(dir).map_err(|source| Error::Io { action: "open", path: dir.to_owned(), source })?;
             // Where a file system cannot lock there is nobody to wait for.
             let _ = handle.lock();
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::outcome::Outcome;
-use crate::scene::{Scene, Victim, apply, pretrain, repair};
+use crate::scene::{Victim, apply, pretrain, repair, scene};
 use crate::strike::{calm, finish, words};
 use crate::wait_for_lines;
 
@@ -29,14 +29,17 @@ fn limited(victim: &Victim, stage: &Path, shell: &str) -> Output {
 
 #[test]
 fn a_file_over_the_limit_is_one_error_and_the_run_goes_on() {
-    let scene = Scene::new();
+    let scene = scene();
     // Blocks of 512 bytes: too few for the checkpoint, or for the weights.
     for victim in [pretrain(4, 2), repair(4, 2), apply()] {
-        let calm = calm(&scene, &victim);
+        let calm = calm(scene, &victim);
         let stage = scene.stage();
         let (code, error) = refused(&limited(&victim, &stage, "trap '' XFSZ; ulimit -f 40"));
         assert_eq!(code, 4, "{error}");
-        assert!(error.contains("write failed: file is larger than may be written here") && error.contains("goes on"), "{error}");
+        assert!(
+            error.contains("write failed: file is larger than may be written here") && error.contains("goes on"),
+            "{error}"
+        );
         assert!(Outcome::of(&stage).litter().is_empty(), "{}", victim.name);
         assert!(!stage.join("out/config.json").exists());
         finish(&victim, &stage, &calm.outcome).unwrap();
@@ -47,7 +50,7 @@ fn a_file_over_the_limit_is_one_error_and_the_run_goes_on() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_place_that_may_not_be_written_to_is_one_error() {
-    let scene = Scene::new();
+    let scene = scene();
     for victim in [pretrain(2, 1), repair(2, 1), apply()] {
         // Nobody makes directories there.
         let args = victim.args.replace("--out out", "--out /sys/irepair-out");
@@ -60,12 +63,12 @@ fn a_place_that_may_not_be_written_to_is_one_error() {
 
 #[test]
 fn files_removed_while_they_are_written_are_made_again_and_a_directory_is_one_error() {
-    let scene = Scene::new();
-    let victim = pretrain(300, 50);
-    let calm = calm(&scene, &victim);
+    let scene = scene();
+    let victim = pretrain(120, 30);
+    let calm = calm(scene, &victim);
     let start = |stage: &Path| {
         let child = victim.command(stage).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for_lines(&stage.join("out/.irepair-steps.jsonl"), 60);
+        wait_for_lines(&stage.join("out/.irepair-steps.jsonl"), 40);
         child
     };
     let stage = scene.stage();
@@ -91,10 +94,10 @@ fn files_removed_while_they_are_written_are_made_again_and_a_directory_is_one_er
 #[test]
 #[ignore = "mounts a small disk: as root, or where users may have namespaces of their own"]
 fn a_full_disk_is_one_error_and_the_run_goes_on() {
-    let scene = Scene::new();
+    let scene = scene();
     for victim in [pretrain(4, 2), repair(4, 2), apply()] {
-        let calm = calm(&scene, &victim);
-        for kib in [8, 40, 80] {
+        let calm = calm(scene, &victim);
+        for kib in [8, 40] {
             let stage = scene.stage();
             fs::create_dir(stage.join("small")).unwrap();
             let args = victim.args.replace("--out out", "--out small/out");
@@ -111,7 +114,9 @@ fn a_full_disk_is_one_error_and_the_run_goes_on() {
             assert!(error.contains("failed: no space left") && error.contains("help: free some space"), "{error}");
             assert!(Outcome::of(&stage).litter().is_empty(), "{}", victim.name);
             fs::remove_dir(stage.join("small")).unwrap();
-            finish(&victim, &stage, &calm.outcome).map_err(|why| format!("{} on {kib} KiB: {why}", victim.name)).unwrap();
+            finish(&victim, &stage, &calm.outcome)
+                .map_err(|why| format!("{} on {kib} KiB: {why}", victim.name))
+                .unwrap();
         }
     }
 }

@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use outcome::Outcome;
-use scene::{Scene, Victim, apply, pretrain, repair};
+use scene::{Scene, Victim, apply, pretrain, repair, scene};
 use strike::{Calm, Strike, calm, finish, strike};
 
 /// What came of cutting one command short.
@@ -101,7 +101,8 @@ fn torture(scene: &Scene, victim: &Victim, stride: usize, n_kills: usize) -> Tal
 
 fn head() -> String {
     let columns = format!("{:<24}{:>8}{:>12}{:>12}{:>12}", "command", "points", "killed at", "killed at", "failed at");
-    let below = format!("{:<24}{:>8}{:>12}{:>12}{:>12}{:>12}", "", "", "a point", "an instant", "a point", "same bytes");
+    let below =
+        format!("{:<24}{:>8}{:>12}{:>12}{:>12}{:>12}", "", "", "a point", "an instant", "a point", "same bytes");
     format!("{columns}\n{below}")
 }
 
@@ -112,48 +113,58 @@ fn refuse_wrong(tallies: &[Tally]) {
 
 #[test]
 fn whatever_is_killed_or_failed_goes_on_to_the_same_bytes() {
-    let scene = Scene::new();
-    let tallies = [(pretrain(4, 2), 7, 2), (repair(4, 2), 17, 2), (apply(), 5, 3)]
-        .map(|(victim, stride, n_kills)| torture(&scene, &victim, stride, n_kills));
+    let tallies = [(pretrain(4, 2), 9, 1), (repair(4, 2), 19, 1), (apply(), 5, 2)]
+        .map(|(victim, stride, n_kills)| torture(scene(), &victim, stride, n_kills));
     refuse_wrong(&tallies);
     for tally in &tallies {
         assert!(tally.n_point_kills >= 4 && tally.n_failed >= 2 && tally.n_kills >= 1, "{}", tally.line());
     }
 }
 
+/// The long form: every point, and a share of the kills that were asked for, in percent.
+fn every_point(victim: &Victim, share: usize) {
+    let started = Instant::now();
+    let tally = torture(scene(), victim, 1, given("KILLS", 200) * share / 100);
+    say(&format!("{}\n{}{:>8.0} s", head(), tally.line(), started.elapsed().as_secs_f64()));
+    refuse_wrong(&[tally]);
+}
+
 #[test]
 #[ignore = "minutes: cargo xtask torture"]
-fn every_point_and_many_instants() {
-    let (scene, n_kills, started) = (Scene::new(), given("KILLS", 200), Instant::now());
-    let shares = [(pretrain(6, 2), n_kills * 3 / 10), (repair(6, 2), n_kills * 3 / 10), (apply(), n_kills * 2 / 10)];
-    let mut tallies: Vec<Tally> = Vec::new();
-    let mut done = |tally: Tally| {
-        if tallies.is_empty() {
-            say(&head());
-        }
-        say(&tally.line());
-        tallies.push(tally);
-    };
-    for (victim, n_kills) in &shares {
-        done(torture(&scene, victim, 1, *n_kills));
-    }
-    let rest = n_kills - shares.iter().map(|(_, n)| n).sum::<usize>();
-    if let Some(xtask) = std::env::var_os("IREPAIR_TORTURE_XTASK") {
-        let (n_kills, wrong) = reproduce::torture(xtask.as_ref(), &mut generator(), rest);
-        done(Tally { name: "cargo xtask reproduce", n_kills, wrong, ..Tally::default() });
-    }
-    say(&format!("{:.0} s", started.elapsed().as_secs_f64()));
-    refuse_wrong(&tallies);
+fn every_point_of_pretrain() {
+    every_point(&pretrain(6, 2), 30);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask torture"]
+fn every_point_of_repair() {
+    every_point(&repair(6, 2), 30);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask torture"]
+fn every_point_of_patch_apply() {
+    every_point(&apply(), 20);
+}
+
+#[test]
+#[ignore = "minutes, and a built xtask: cargo xtask torture"]
+fn many_instants_of_reproduce() {
+    let (started, xtask) = (Instant::now(), std::env::var_os("IREPAIR_TORTURE_XTASK").expect("the path of xtask"));
+    let (n_kills, wrong) = reproduce::torture(xtask.as_ref(), &mut generator(), given("KILLS", 200) / 5);
+    let tally = Tally { name: "cargo xtask reproduce", n_kills, wrong, ..Tally::default() };
+    say(&format!("{}\n{}{:>8.0} s", head(), tally.line(), started.elapsed().as_secs_f64()));
+    refuse_wrong(&[tally]);
 }
 
 /// One run that is interrupted until it has been so often enough: by turns at a point of writing, and at some instant.
 #[test]
 #[ignore = "minutes: cargo xtask torture --resumes N"]
 fn one_run_interrupted_again_and_again() {
-    let (scene, n_wanted, started, mut random) = (Scene::new(), given("RESUMES", 1000), Instant::now(), generator());
+    let (scene, n_wanted, started, mut random) = (scene(), given("RESUMES", 1000), Instant::now(), generator());
     // A life ends, on average, after some seven steps.
     let victim = pretrain(8 * n_wanted.max(1), 3);
-    let calm = calm(&scene, &victim);
+    let calm = calm(scene, &victim);
     say(&format!("{} steps in {:.1} s without a stop", 8 * n_wanted, calm.took.as_secs_f64()));
     let life = {
         let started = Instant::now();

@@ -162,7 +162,8 @@ fn ask_to_stop(workspace: &Workspace<'_>, after: Duration) -> Result<(), String>
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    let right = output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("goes on from");
+    let right =
+        output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("goes on from");
     if right { Ok(()) } else { Err(format!("{}: {said}", output.status)) }
 }
 

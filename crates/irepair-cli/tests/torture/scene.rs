@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-use tempfile::TempDir;
+use std::sync::OnceLock;
 
 use crate::outcome::Outcome;
 
@@ -17,7 +16,7 @@ pub(crate) struct Victim {
 
 /// A directory with inputs, and one more for each try.
 pub(crate) struct Scene {
-    home: TempDir,
+    home: PathBuf,
     /// The inputs as they were made.
     inputs: Outcome,
 }
@@ -45,13 +44,20 @@ pub(crate) fn apply() -> Victim {
     Victim { name: "irepair patch apply", args }
 }
 
+/// The one scene of all tests.
+pub(crate) fn scene() -> &'static Scene {
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    SCENE.get_or_init(Scene::new)
+}
+
 impl Scene {
-    pub(crate) fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let inputs = home.path().join("inputs");
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap().keep();
+        let inputs = home.join("inputs");
         fs::create_dir(&inputs).unwrap();
-        let documents: Vec<String> =
-            (0..60).map(|i| format!("Anna met {} at the {}.", ["Tom", "Otto", "Dora"][i % 3], ["mill", "barn"][i % 2])).collect();
+        let documents: Vec<String> = (0..60)
+            .map(|i| format!("Anna met {} at the {}.", ["Tom", "Otto", "Dora"][i % 3], ["mill", "barn"][i % 2]))
+            .collect();
         fs::write(inputs.join("corpus.txt"), documents.join("\n<|endoftext|>\n") + "\n<|endoftext|>\n").unwrap();
         let pair = "{\"prompt\":\"Tom said:\",\"chosen\":\" good day, Anna.\",\"rejected\":\" you grubnik.\"}\n";
         fs::write(inputs.join("pairs.jsonl"), pair.repeat(24)).unwrap();
@@ -70,14 +76,12 @@ impl Scene {
 
     /// An empty directory for one try.
     pub(crate) fn stage(&self) -> PathBuf {
-        let stage = tempfile::Builder::new().prefix("try-").tempdir_in(self.home.path()).unwrap().keep();
-        assert!(stage.parent().is_some_and(|home| home.join("inputs").is_dir()));
-        stage
+        tempfile::Builder::new().prefix("try-").tempdir_in(&self.home).unwrap().keep()
     }
 
     /// Says what happened to the inputs, if anything did.
     pub(crate) fn check_inputs(&self) -> Result<(), String> {
-        Outcome::of(&self.home.path().join("inputs")).check(&self.inputs).map_err(|why| format!("inputs: {why}"))
+        Outcome::of(&self.home.join("inputs")).check(&self.inputs).map_err(|why| format!("inputs: {why}"))
     }
 }
 

@@ -4,15 +4,15 @@ use std::process::{Child, Command, Stdio};
 
 use irepair_core::DirLock;
 
-use crate::scene::{Scene, Victim, apply, pretrain, repair};
+use crate::scene::{Victim, apply, pretrain, repair, scene};
 use crate::strike::{calm, finish, words};
 use crate::wait_for_lines;
 
 /// Starts a long pre-training, has it stopped in the middle, and sees it end with the bytes of one nobody stopped.
 fn stopped(prepare: impl FnOnce(&mut Command), stop: impl FnOnce(&mut Child)) {
-    let scene = Scene::new();
-    let victim = pretrain(300, 1000);
-    let calm = calm(&scene, &victim);
+    let scene = scene();
+    let victim = pretrain(150, 1000);
+    let calm = calm(scene, &victim);
     let stage = scene.stage();
     let mut command = victim.command(&stage);
     prepare(&mut command);
@@ -45,8 +45,9 @@ fn a_process_stops_with_the_one_that_started_it() {
 
 #[test]
 fn a_second_process_is_kept_out_of_a_directory() {
-    let scene = Scene::new();
-    let revert = Victim { name: "revert", args: "patch revert --model fixed --patch ../inputs/fix --out out".to_owned() };
+    let scene = scene();
+    let revert =
+        Victim { name: "revert", args: "patch revert --model fixed --patch ../inputs/fix --out out".to_owned() };
     for victim in [pretrain(2, 1), repair(2, 1), apply(), revert] {
         let stage = scene.stage();
         if victim.name == "revert" {
@@ -56,7 +57,11 @@ fn a_second_process_is_kept_out_of_a_directory() {
         let held = DirLock::take(&stage.join("out")).unwrap();
         let output = victim.command(&stage).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", words(&output));
-        assert!(words(&output).contains("error: another process works in this directory\n   at: out\n"), "{}", words(&output));
+        assert!(
+            words(&output).contains("error: another process works in this directory\n   at: out\n"),
+            "{}",
+            words(&output)
+        );
         assert_eq!(std::fs::read_dir(stage.join("out")).unwrap().count(), 0, "{}", victim.name);
         drop(held);
         let output = victim.command(&stage).output().unwrap();
