@@ -18,7 +18,7 @@ const STATE: &str = ".irepair-state.safetensors";
 /// What a run keeps on its way.
 pub(crate) struct Keep {
     /// What the bar says.
-    pub(crate) what: &'static str,
+    what: &'static str,
     state: PathBuf,
     log: PathBuf,
     n_steps: u64,
