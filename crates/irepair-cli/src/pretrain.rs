@@ -96,8 +96,9 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let seconds: f64 = records.iter().map(|record| record.seconds).sum();
     tokenizer.save(out)?;
     model.save(out)?;
-    remove(&out.join(STEPS))?;
+    // A checkpoint without the log of its steps could not be taken up.
     steps::forget(out)?;
+    remove(&out.join(STEPS))?;
     let valid = match valid {
         Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
         None => None,

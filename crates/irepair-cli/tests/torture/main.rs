@@ -10,6 +10,7 @@ mod scene;
 mod stop;
 mod strike;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -82,7 +83,10 @@ fn torture(scene: &Scene, victim: &Victim, stride: usize, n_kills: usize) -> Tal
     let Calm { outcome, n_points, took } = calm(scene, victim);
     let calm = Calm { outcome, n_points, took };
     let mut tally = Tally { name: victim.name, n_points, ..Tally::default() };
-    for n in (1 + random.random_range(0..stride)..=n_points).step_by(stride) {
+    // What is removed when all is done is passed last: those points are always tried.
+    let first = 1 + random.random_range(0..stride);
+    let points: BTreeSet<usize> = (first..=n_points).step_by(stride).chain(n_points - 3..=n_points).collect();
+    for n in points {
         tally.add(Strike::Point(n), strike(scene, victim, &calm, Strike::Point(n)));
     }
     for (i, n) in (1 + random.random_range(0..stride)..=n_points).step_by(stride * 2).enumerate() {
