@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use irepair_core::DirLock;
 use irepair_core::fs::{sha256_file, sha256_hex, write_atomic};
 
 use crate::stop::stop;
@@ -67,11 +68,12 @@ pub(crate) fn clear(output: &Path) -> Result<()> {
 }
 
 /// Readies the directory of a piece of work that can go on where it was killed: what other inputs left there is removed,
-/// what these inputs left stays, unless `fresh`.
+/// what these inputs left stays, unless `fresh`. Waits for a process that is still ending there.
 ///
 /// # Errors
 /// When something cannot be removed or written.
 pub(crate) fn begin(dir: &Path, inputs: &Inputs, fresh: bool) -> Result<()> {
+    DirLock::wait(dir).map_err(stop)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let begun = dir.with_file_name(format!(".{name}.begun"));
     if fresh || !fs::read_to_string(&begun).is_ok_and(|key| key == inputs.key()) {

@@ -9,6 +9,7 @@ mod doctor;
 mod dry_run;
 mod fuzz;
 mod interop;
+mod interrupt;
 mod libtorch;
 mod paths;
 mod prepare;
@@ -22,6 +23,7 @@ mod stop;
 mod supply;
 mod test;
 mod tidy;
+mod torture;
 mod tune;
 mod work;
 
@@ -53,6 +55,8 @@ enum Command {
     Bench(bench::Args),
     /// All tests of every crate
     Test(test::Args),
+    /// Kill and fail `irepair` wherever it writes, resume, and compare with runs nobody stopped
+    Torture(torture::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
     Check,
     /// Compare what irepair writes with transformers, in a Python of its own under target/ (3 GB)
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Torture(args) => torture::run(&args),
         Command::Check => check::run(),
         Command::Interop => interop::run(),
         Command::Fuzz(args) => fuzz::run(&args),

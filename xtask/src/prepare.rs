@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{
-    BaseModel, CORPUS, Dtype, Experiment, Options, ProfileScorer, SCORER_LABELS, ScorerKind, stored, to_toml,
+    BaseModel, CORPUS, Dtype, Experiment, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerKind, stored,
+    to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{Diagnostic, DirLock, ExitKind};
@@ -17,7 +18,7 @@ use crate::cache::{self, Inputs};
 use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
 use crate::work::{Task, Workers};
-use crate::{libtorch, paths, process, setup};
+use crate::{interrupt, libtorch, paths, process, setup};
 
 /// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
@@ -91,6 +92,7 @@ impl Prepared {
     /// Something given that is missing, before anything is started; a stage that fails.
     pub(crate) fn make(&self) -> Result<()> {
         self.sources.complete()?;
+        interrupt::listen();
         if self.held.get().is_none() {
             let _ = self.held.set(DirLock::take(&self.runs).map_err(stop)?);
         }
@@ -285,8 +287,12 @@ impl Prepared {
             return Ok(None);
         }
         cache::clear(&output)?;
+        Ok(Some(self.task_of(name, output, inputs, args)))
+    }
+
+    fn task_of(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Task {
         let log = self.runs.join("prepared/log").join(format!("{name}.txt"));
-        Ok(Some(Task { name, args, output, inputs, log }))
+        Task { name, args, output, inputs, log }
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
@@ -298,12 +304,16 @@ impl Prepared {
         options.device = Some(self.device.clone());
         options.threads = Some(self.workers.threads());
         // What the model is made from, without the paths and threads of this machine.
-        let recipe = to_toml(&pretrain.with_defaults());
+        let recipe = to_toml(&PretrainOptions { checkpoint_every: None, ..pretrain.with_defaults() });
         let inputs = Inputs::default().text(&recipe).file(&self.data(CORPUS))?;
         let config = self.runs.join("prepared/config").join(format!("{}.toml", model.name));
         write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
         let args = vec!["pretrain".to_owned(), "--config".to_owned(), shown(&config)];
-        self.task(format!("base-{}", model.name), out, inputs, args)
+        if cache::is_done(&out, &inputs) {
+            return Ok(None);
+        }
+        cache::begin(&out, &inputs, false)?;
+        Ok(Some(self.task_of(format!("base-{}", model.name), out, inputs, args)))
     }
 
     fn utility_task(&self, model: &BaseModel) -> Result<Option<Task>> {

@@ -1,11 +1,12 @@
 //! Running other programs: said on stderr, refused with their name when they fail.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
+use crate::interrupt::{self, FOLLOW_STDIN};
 use crate::stop::Stop;
 use crate::{libtorch, paths};
 
@@ -48,18 +49,41 @@ pub(crate) fn cargo_fuzz() -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", shown(command));
     let status = command.status().map_err(|error| not_started(command, &error))?;
+    finished(command, status)
+}
+
+/// Runs a command that ends with this process: an `irepair` stops when its standard input does.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
+    let mut child = command.env(FOLLOW_STDIN, "1").stdin(Stdio::piped()).spawn()?;
+    // Waiting would close it.
+    if let Some(stdin) = child.stdin.take() {
+        interrupt::hold(child.id(), stdin);
+    }
+    let status = child.wait();
+    interrupt::let_go(child.id());
+    status
+}
+
+fn finished(command: &Command, status: ExitStatus) -> Result<()> {
+    interrupt::refuse_when_asked()?;
     if status.success() {
         return Ok(());
     }
     Err(Stop(Diagnostic::new(ExitKind::Bug, format!("command failed: {status}")).at(shown(command))).into())
 }
 
-/// [`run`] for set-up work, whose words are no result: its stdout goes to stderr.
+/// [`run`] for set-up work, whose words are no result: its stdout goes to stderr, and it ends with this process.
 ///
 /// # Errors
 /// As [`run`].
+#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
 pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
-    run(command.stdout(Stdio::from(io::stderr())).stdin(Stdio::null()))
+    eprintln!("$ {}", shown(command));
+    let status = wait_for(command.stdout(Stdio::from(io::stderr()))).map_err(|error| not_started(command, &error))?;
+    finished(command, status)
 }
 
 /// What a command prints, trimmed; `None` when it is not there or fails.

@@ -14,7 +14,7 @@ use irepair_core::{Diagnostic, ExitKind};
 
 use crate::cache::{self, Inputs};
 use crate::stop::Stop;
-use crate::{paths, process};
+use crate::{interrupt, paths, process};
 
 /// One `irepair` call.
 pub(crate) struct Task {
@@ -64,7 +64,7 @@ impl Workers {
     /// Runs all tasks and returns the failures; one failure does not stop the others.
     ///
     /// # Errors
-    /// When a process cannot be started or a stamp cannot be written.
+    /// When a process cannot be started or a stamp cannot be written, and after a signal that asks to stop.
     pub(crate) fn run(self, what: &str, tasks: Vec<Task>) -> Result<Vec<Stop>> {
         if tasks.is_empty() {
             return Ok(Vec::new());
@@ -90,11 +90,15 @@ impl Workers {
             workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
         progress.finish();
+        interrupt::refuse_when_asked()?;
         Ok(failures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
 fn next(queue: &Mutex<VecDeque<Task>>) -> Option<Task> {
+    if interrupt::asked() {
+        return None;
+    }
     queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front()
 }
 
@@ -104,11 +108,11 @@ fn run_one(task: &Task) -> Result<Option<Stop>> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let log = File::create(&task.log).with_context(|| format!("writing {}", task.log.display()))?;
     let mut command = process::command(paths::irepair());
-    command.args(&task.args).stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args(&task.args).stdout(log.try_clone()?).stderr(log);
     if let Some(commit) = process::commit() {
         command.env("IREPAIR_COMMIT", commit);
     }
-    let status = command.status().with_context(|| format!("starting {}", paths::irepair().display()))?;
+    let status = process::wait_for(&mut command).with_context(|| format!("starting {}", paths::irepair().display()))?;
     if status.success() {
         cache::mark_done(&task.output, &task.inputs)?;
         return Ok(None);

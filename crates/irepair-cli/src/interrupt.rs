@@ -1,13 +1,17 @@
 //! SIGINT and SIGTERM during training: the step is finished and kept before the process ends.
 
+use std::io::{Read, Write};
 use std::process::exit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use irepair_core::ExitKind;
+use irepair_core::{Diagnostic, ExitKind};
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Set by a program whose children are to end with it: the end of standard input is then its request to stop.
+const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 
 /// While it lives, the first signal is remembered instead of ending the process; the second one ends it at once.
 pub(crate) struct Listening(());
@@ -18,7 +22,7 @@ impl Listening {
         INSTALL.call_once(|| {
             let heard = || {
                 if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-                    exit(ExitKind::Interrupted as i32);
+                    leave();
                 }
                 tracing::info!("finishing the step; once more to stop at once");
             };
@@ -40,4 +44,28 @@ impl Drop for Listening {
     fn drop(&mut self) {
         LISTENING.store(false, Ordering::SeqCst);
     }
+}
+
+/// Stops when the program that started this one asks for it or is gone, where that program said it would.
+pub(crate) fn follow_parent() {
+    if std::env::var_os(FOLLOW_STDIN).is_none() {
+        return;
+    }
+    std::thread::spawn(|| {
+        let mut nothing = [0];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|n| n > 0) {}
+        ASKED.store(true, Ordering::SeqCst);
+        if !LISTENING.load(Ordering::SeqCst) {
+            leave();
+        }
+    });
+}
+
+/// Ends the process between steps, or where there are none.
+fn leave() -> ! {
+    let diagnostic = Diagnostic::new(ExitKind::Interrupted, "interrupted")
+        .help("the same command goes on from its last checkpoint, if it has one, else anew");
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{diagnostic}");
+    exit(ExitKind::Interrupted as i32);
 }

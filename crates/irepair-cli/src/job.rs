@@ -13,7 +13,8 @@ use irepair_train::step_flops;
 use crate::environment::Environment;
 use crate::evaluate::measure;
 use crate::method::objective;
-use crate::repair::{Repaired, STATE, run, selection};
+use crate::repair::{Repaired, run, selection};
+use crate::steps;
 use crate::watch::Watcher;
 use crate::weights::use_threads;
 
@@ -60,8 +61,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     write_atomic(&out.join("config.toml"), effective(&job).as_bytes())?;
     // The result comes last: a row with a result is a finished row, which needs no checkpoint to go on from.
     write_result(&out.join("result.json"), &result)?;
-    let _ = std::fs::remove_file(out.join(STATE));
-    Ok(())
+    Ok(steps::forget(out)?)
 }
 
 /// The settings in effect, defaults spelled out.

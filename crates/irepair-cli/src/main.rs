@@ -24,6 +24,7 @@ mod scorer;
 mod scorers;
 mod sensitivity;
 mod spikes;
+mod steps;
 mod utility;
 mod watch;
 mod weights;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
+    interrupt::follow_parent();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => diagnose::report(&error),

@@ -10,7 +10,7 @@ use irepair_train::{Error, RepairData};
 use serde::Serialize;
 
 use crate::refusal::Refusal;
-use crate::repair::STATE;
+use crate::steps::STATE;
 
 /// The file in the output directory.
 pub(crate) const DUMP: &str = "not-finite.json";

@@ -164,6 +164,13 @@ pub(crate) fn command(action: Action) -> anyhow::Result<()> {
 pub(crate) fn of_repair(model: &Path, out: &Path, repaired: &Repaired) -> anyhow::Result<()> {
     let options = &repaired.options;
     let Some(path) = &options.patch else { return Ok(()) };
+    if path.exists() {
+        // It was not there at the start: a run that was killed since then made it, or somebody else a patch of their own.
+        let patch = Patch::open(path)?;
+        let leads = |side, dir| Ok::<_, irepair_patch::Error>(patch.manifest().model_id(side) == model_id(dir)?);
+        let leads_here = leads(Side::Base, model)? && leads(Side::Result, out)?;
+        return if leads_here { Ok(()) } else { Ok(irepair_patch::refuse_existing(path)?) };
+    }
     let blocks: BTreeSet<usize> = repaired.records.iter().flat_map(|r| r.slice.iter()).map(|block| block.0).collect();
     let provenance = Provenance {
         method: Some(options.method().to_string()),

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use irepair_config::{Family, PretrainOptions};
+use irepair_core::DirLock;
+use irepair_core::fs::remove;
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, ModelConfig, parse_device};
@@ -11,9 +13,12 @@ use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
 use tch::Kind;
 
-use crate::progress;
 use crate::repair::print;
+use crate::steps::{self, Keep};
 use crate::weights::use_threads;
+
+/// The log of the steps, which goes once the model is whole.
+const STEPS: &str = ".irepair-steps.jsonl";
 
 /// Windows of the held-out text computed at once.
 const VALID_BATCH: usize = 8;
@@ -82,19 +87,18 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let objective = Objective::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 };
     let mut unsliced = irepair_baselines::Unsliced;
     let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?;
-    let bar = progress::bar("pretrain", options.steps());
-    let (mut last, mut seconds) = (f64::NAN, 0.0);
-    while engine.unfinished() {
-        let record = engine.step()?;
-        last = record.loss;
-        seconds += record.seconds;
-        bar.set_position(record.step + 1);
-        bar.set_message(format!("loss {last:.3}"));
-    }
-    bar.finish_and_clear();
+    // From here on something is written.
+    let _held = DirLock::take(out)?;
+    let keep = Keep::new("pretrain", out, STEPS, options.steps(), options.checkpoint_every());
+    let records = keep.run(&mut engine, None)?;
     engine.finish()?;
+    let last = records.last().map_or(f64::NAN, |record| record.loss);
+    let seconds: f64 = records.iter().map(|record| record.seconds).sum();
     tokenizer.save(out)?;
     model.save(out)?;
+    // A checkpoint without the log of its steps could not be taken up.
+    steps::forget(out)?;
+    remove(&out.join(STEPS))?;
     let valid = match valid {
         Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
         None => None,

@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     Interrupted { state: PathBuf, n_done: u64, n_steps: u64 },
     #[error("{}", .found.what)]
     NotFinite { found: Box<Diagnostic>, dump: PathBuf, state: Option<PathBuf> },
+    #[error("log does not hold every step up to the checkpoint")]
+    BadLog { path: PathBuf, n_steps: u64, n_logged: usize },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
 }
@@ -57,6 +59,10 @@ impl Diagnose for Refusal {
                     dump.display()
                 ))
             }
+            Self::BadLog { path, n_steps, n_logged } => Diagnostic::new(ExitKind::Data, self)
+                .at(path.display())
+                .want_got(format!("{n_steps} steps"), n_logged)
+                .help("it was changed by somebody else: remove the output directory, and the same command starts anew"),
             Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),
@@ -88,6 +94,7 @@ mod tests {
             NoScorer: [Refusal::NoScorer { path: "scorer.bin".into() }],
             SameScorer: [Refusal::SameScorer { name: "words".into() }],
             Interrupted: [Refusal::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],
+            BadLog: [Refusal::BadLog { path: "out/metrics.jsonl".into(), n_steps: 8, n_logged: 6 }],
             NotFinite: [
                 Refusal::NotFinite {
                     found: found(),

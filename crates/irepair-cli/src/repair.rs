@@ -1,28 +1,24 @@
 //! `irepair repair`: the main job, on the user's own model.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
 use irepair_config::{Options, RepairOptions, to_toml};
-use irepair_core::fs::write_atomic;
-use irepair_core::{DirLock, StepRecord};
+use irepair_core::fs::{remove, write_atomic};
+use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished, mark_unfinished};
 use irepair_data::split_validation;
-use irepair_train::{Engine, Outcome, RepairData, Settings};
+use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
-use crate::interrupt::Listening;
 use crate::not_finite::{self, Source};
 use crate::plan::{Plan, sides};
 use crate::refusal::Refusal;
-use crate::spikes::SpikeWatch;
+use crate::steps::{self, Keep};
 use crate::utility::own_texts;
 use crate::watch::Watcher;
 use crate::weights::{Described, Opened, use_threads};
-use crate::{environment, method, progress};
+use crate::{environment, method};
 
-/// Where a killed run's state waits, inside the output directory.
-pub(crate) const STATE: &str = ".irepair-state.safetensors";
 const METRICS: &str = "metrics.jsonl";
 
 /// What a repair did.
@@ -34,7 +30,7 @@ pub(crate) struct Repaired {
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Keeps other processes out of the output directory.
-    held_dir: Option<DirLock>,
+    _held: DirLock,
 }
 
 #[derive(Serialize)]
@@ -59,12 +55,19 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
-    options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
+    if !is_unfinished(&out) {
+        options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
+    }
     let (opened, repaired) = run(&model, &options, &out, None)?;
-    opened.model.save(&out)?;
+    // Another process may have filled the directory before this one held it.
+    refuse_overwriting(&model, &out)?;
+    mark_unfinished(&out)?;
+    remove(&out.join("config.json"))?;
     write_atomic(&out.join("repair.toml"), to_toml(&repaired.options.with_defaults()).as_bytes())?;
-    let _ = std::fs::remove_file(out.join(STATE));
+    opened.model.save(&out)?;
     crate::patch::of_repair(&model, &out, &repaired)?;
+    steps::forget(&out)?;
+    mark_finished(&out)?;
     let summary = Summary {
         out: &out,
         method: options.method().to_string(),
@@ -109,10 +112,10 @@ pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
     counts
 }
 
-/// Inputs are never written over, and neither is a finished model.
+/// Inputs are never written over, and neither is a finished model; what a killed run left is finished.
 fn refuse_overwriting(model: &Path, out: &Path) -> anyhow::Result<()> {
     let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if same || out.join("config.json").exists() {
+    if same || (out.join("config.json").exists() && !is_unfinished(out)) {
         return Err(Refusal::OutExists { path: out.to_owned() }.into());
     }
     Ok(())
@@ -129,36 +132,26 @@ pub(crate) fn run(
     let plan = Plan::make(&described, options)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
     let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
-    let mut repaired = Repaired {
-        records: Vec::new(),
-        outcome: nothing,
-        options: plan.options.clone(),
-        peak_rss_bytes: None,
-        held_dir: None,
-    };
+    let (mut records, mut outcome, mut held) = (Vec::new(), nothing, None);
     if let Some(objective) = method::objective(&plan.options) {
         let options = &plan.options;
         let data = repair_data(model, &opened, &plan, objective.needs().utility)?;
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
-        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings.clone())?;
+        let keep = Keep::new("repair", out, METRICS, settings.n_steps, options.checkpoint_every());
+        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings)?;
         // From here on something is written.
-        repaired.held_dir = Some(DirLock::take(out)?);
-        let _ = std::fs::remove_file(out.join(not_finite::DUMP));
-        let trained = train(
-            &mut engine,
-            &settings,
-            options.checkpoint_every(),
-            out,
-            watcher.as_deref_mut().map(|w| (w, &opened)),
-        );
+        held = Some(DirLock::take(out)?);
+        remove(&out.join(not_finite::DUMP))?;
+        let trained = keep.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
         let source = Source { data: &data, tokenizer: &opened.tokenizer, options, sides: sides(options) };
-        (repaired.records, repaired.outcome) = trained
+        (records, outcome) = trained
             .and_then(|records| Ok((records, engine.finish()?)))
             .map_err(|error| not_finite::explain(error, &source, out))?;
     }
-    repaired.peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
-    Ok((opened, repaired))
+    let _held = held.map_or_else(|| DirLock::take(out), Ok)?;
+    let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
+    Ok((opened, Repaired { records, outcome, options: plan.options, peak_rss_bytes, _held }))
 }
 
 /// The pairs of the plan, and utility texts where the objective reads them.
@@ -179,63 +172,4 @@ fn repair_data(model: &Path, opened: &Opened, plan: &Plan, needs_utility: bool) 
         })?;
     }
     Ok(RepairData { pairs, validation, utility, validation_utility, pad_id: opened.eos_id })
-}
-
-/// The loop around the engine: log, checkpoint, show progress.
-fn train(
-    engine: &mut Engine<'_>,
-    settings: &Settings,
-    checkpoint_every: u64,
-    out: &Path,
-    mut watcher: Option<(&mut Watcher<'_>, &Opened)>,
-) -> anyhow::Result<Vec<StepRecord>> {
-    let (state, log) = (out.join(STATE), out.join(METRICS));
-    let mut records: Vec<StepRecord> = Vec::new();
-    if state.exists() {
-        engine.resume(&state)?;
-        let text = irepair_core::fs::read_to_string(&log)?;
-        // Lines written after the checkpoint belong to steps that are about to be taken again.
-        records = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        records.retain(|record| record.step < engine.next_step());
-        tracing::info!("resuming at step {} from {}", engine.next_step(), state.display());
-    }
-    let lines: String = records.iter().map(line).collect();
-    write_atomic(&log, lines.as_bytes())?;
-    let mut log = OpenOptions::new().append(true).open(&log)?;
-    let bar = progress::bar("repair", settings.n_steps);
-    if let Some((watcher, opened)) = &mut watcher {
-        watcher.resume(engine.next_step())?;
-        watcher.look(engine.next_step(), false, opened)?;
-    }
-    let mut spikes = SpikeWatch::after(&records);
-    let listening = Listening::start();
-    while engine.unfinished() {
-        let mut record = engine.step()?;
-        spikes.look(&mut record);
-        log.write_all(line(&record).as_bytes())?;
-        bar.set_position(record.step + 1);
-        bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
-        records.push(record);
-        if let Some((watcher, opened)) = &mut watcher {
-            watcher.look(engine.next_step(), !engine.unfinished(), opened)?;
-        }
-        let interrupted = listening.asked() && engine.unfinished();
-        if interrupted || (engine.next_step() % checkpoint_every == 0 && engine.unfinished()) {
-            log.sync_data()?;
-            engine.save(&state)?;
-        }
-        if interrupted {
-            bar.finish_and_clear();
-            return Err(Refusal::Interrupted { state, n_done: engine.next_step(), n_steps: settings.n_steps }.into());
-        }
-    }
-    log.sync_all()?;
-    spikes.finish();
-    bar.finish_and_clear();
-    Ok(records)
-}
-
-fn line(record: &StepRecord) -> String {
-    // Numbers and a list of numbers always serialise.
-    serde_json::to_string(record).unwrap_or_default() + "\n"
 }

@@ -37,7 +37,7 @@ impl SpikeWatch {
     pub(crate) fn finish(&self) {
         if self.n_spikes > 1 {
             tracing::warn!(
-                "{} loss spikes, marked `spike` in metrics.jsonl: lower --lr, or look at the pairs of those steps",
+                "{} loss spikes, marked `spike` in the log of steps: lower --lr, or look at the texts of those steps",
                 self.n_spikes
             );
         }

@@ -62,6 +62,9 @@ options! {
         /// Weight decay of AdamW. Default 0.1.
         #[arg(value_name = "DECAY")]
         weight_decay: f64 = 0.1,
+        /// Steps between two checkpoints a killed run resumes from. Default 100.
+        #[arg(value_name = "STEPS")]
+        checkpoint_every: u64 = 100,
     }
     common: seed device threads json;
     required: data out;
@@ -80,6 +83,7 @@ impl Validate for PretrainOptions {
             checks.at_least_one(key, value.map(|n| n as u64));
         }
         checks.at_least_one("steps", self.steps);
+        checks.at_least_one("checkpoint_every", self.checkpoint_every);
         checks.at_least_one("threads", self.threads.map(u64::from));
         checks.value("vocab_size", self.vocab_size.as_ref(), "at least 2", |&n| n >= 2);
         checks.value("n_positions", self.n_positions.as_ref(), "at least 2 tokens", |&n| n >= 2);

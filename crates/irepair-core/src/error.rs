@@ -36,10 +36,16 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory that went while it was written to.
+    #[error("directory was removed while it was written to")]
+    Removed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Reading or writing a file failed.
     #[error("{action} failed")]
     Io {
-        /// What was being done: `read`, `write`, `rename`.
+        /// What was being done: `read`, `write`, `rename`, `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -63,10 +69,41 @@ impl Diagnose for Error {
             Self::Busy { path } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
                 .help("wait until it is done, or give another directory; a process that died holds none"),
+            Self::Removed { path } => Diagnostic::new(ExitKind::Data, self)
+                .at(path.display())
+                .help("what it held is gone: the same command starts anew"),
             Self::Io { action, path, source } => {
-                Diagnostic::new(ExitKind::Data, format!("{action} failed: {source}")).at(path.display())
+                let (why, help) = reason(source);
+                let diagnostic = Diagnostic::new(ExitKind::Data, format!("{action} failed: {why}")).at(path.display());
+                match help {
+                    Some(help) if *action != "read" => diagnostic.help(help),
+                    _ => diagnostic,
+                }
             }
         }
+    }
+}
+
+/// What the operating system says, in words, and what can be done where something cannot be written.
+fn reason(source: &std::io::Error) -> (String, Option<&'static str>) {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kept = |why: &str, help| (why.to_owned(), Some(help));
+    match source.kind() {
+        StorageFull => {
+            kept("no space left", "free some space, then the same command goes on: what was finished is kept")
+        }
+        QuotaExceeded => kept(
+            "no space left in your quota",
+            "free some space, then the same command goes on: what was finished is kept",
+        ),
+        FileTooLarge => kept(
+            "file is larger than may be written here",
+            "raise the limit (`ulimit -f`) or take another file system, then the same command goes on: what was finished is kept",
+        ),
+        ReadOnlyFilesystem | PermissionDenied => {
+            (source.to_string(), Some("give a place that may be written to; what was there is untouched"))
+        }
+        _ => (source.to_string(), None),
     }
 }
 
@@ -82,7 +119,24 @@ mod tests {
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
             NoTokens: [Error::NoTokens],
             Busy: [Error::Busy { path: "runs/a".into() }],
+            Removed: [Error::Removed { path: "runs/a".into() }],
             Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],
         }));
+    }
+
+    #[test]
+    fn a_full_disk_says_how_to_go_on() {
+        let text = |kind: std::io::ErrorKind, action: &'static str| {
+            Error::Io { action, path: "out/model.safetensors".into(), source: kind.into() }.diagnostic().to_string()
+        };
+        assert_eq!(
+            text(std::io::ErrorKind::StorageFull, "write"),
+            "error: write failed: no space left\n   at: out/model.safetensors\n help: free some space, then the same command \
+             goes on: what was finished is kept"
+        );
+        assert!(text(std::io::ErrorKind::QuotaExceeded, "write").contains("no space left in your quota"));
+        assert!(text(std::io::ErrorKind::FileTooLarge, "write").contains("`ulimit -f`"));
+        assert!(text(std::io::ErrorKind::PermissionDenied, "write").contains("a place that may be written to"));
+        assert!(!text(std::io::ErrorKind::PermissionDenied, "read").contains("help:"));
     }
 }

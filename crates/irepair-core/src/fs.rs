@@ -6,12 +6,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, aside, fault};
 
 /// Replaces `path` with the file that `fill` makes at the path it is given, or leaves it as it was.
 ///
 /// The new file is made in the same directory, flushed to disk and renamed over `path`; then the directory is flushed.
-/// Missing parent directories are made.
+/// Missing parent directories are made, and what killed processes were writing in this one is removed.
 ///
 /// # Errors
 /// [`Error::Io`] with the step that failed and the path; any error of `fill`, converted.
@@ -21,10 +21,12 @@ pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    fs::create_dir_all(dir).map_err(io("create directory"))?;
-    let aside = tempfile::Builder::new().prefix(".irepair-").suffix(".tmp").tempfile_in(dir).map_err(io("write"))?;
-    let aside = aside.into_temp_path();
+    fault::point("create directory", dir).and_then(|()| fs::create_dir_all(dir)).map_err(io("create directory"))?;
+    aside::sweep(dir);
+    fault::point("create", path).map_err(io("write"))?;
+    let (_lock, aside) = aside::create(dir).map_err(io("write"))?;
     fill(&aside)?;
+    fault::written(path, &aside).map_err(io("write"))?;
     let written = File::options().write(true).open(&aside).map_err(io("write"))?;
     #[cfg(unix)]
     {
@@ -33,13 +35,29 @@ pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(
         let mode = fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
         written.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("write"))?;
     }
-    written.sync_all().map_err(io("write"))?;
+    fault::point("flush", path).and_then(|()| written.sync_all()).map_err(io("write"))?;
+    fault::point("rename", path).map_err(io("rename"))?;
     aside.persist(path).map_err(|e| io("rename")(e.error))?;
-    if let Ok(dir) = File::open(dir) {
-        // Some file systems cannot flush a directory; the rename is done all the same.
-        let _ = dir.sync_all();
-    }
+    flush_directory(dir);
     Ok(())
+}
+
+/// Some file systems cannot flush a directory; what was renamed or removed there is so all the same.
+fn flush_directory(dir: &Path) {
+    let _ = fault::point("flush directory", dir).and_then(|()| File::open(dir)?.sync_all());
+}
+
+/// Removes a file; one that is not there is no error.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn remove(path: &Path) -> Result<()> {
+    match fault::point("remove", path).and_then(|()| fs::remove_file(path)) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// [`replace`] for a file written through one handle.

@@ -14,25 +14,32 @@
 //! Invariants: a [`BlockSlice`] is sorted and has no repeats; [`Sensitivities`] are finite and not negative;
 //! [`fs::write_atomic`] leaves the old file or the new file, never a part of either.
 
+mod aside;
 mod block;
 mod diagnostic;
 mod error;
 mod every;
+mod fault;
 pub mod fs;
+mod line_log;
 mod lock;
 mod record;
 mod sensitivities;
 mod size;
 mod tokens;
+mod unfinished;
 pub mod weights;
 
+pub use aside::is_aside;
 pub use block::{BlockId, BlockSlice, Scope};
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use every::entry;
+pub use line_log::LineLog;
 pub use lock::DirLock;
 pub use record::StepRecord;
 pub use sensitivities::Sensitivities;
 pub use size::SliceSize;
 pub use tokens::PaddedTokens;
+pub use unfinished::{is_unfinished, mark_finished, mark_unfinished};

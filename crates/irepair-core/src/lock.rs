@@ -29,6 +29,20 @@ impl DirLock {
             Err(TryLockError::Error(_)) => Ok(Self { _dir: None }),
         }
     }
+
+    /// Waits until no process holds `dir`; returns at once when it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened.
+    pub fn wait(dir: &Path) -> Result<()> {
+        if dir.is_dir() {
+            let handle =
+                File::open(dir).map_err(|source| Error::Io { action: "open", path: dir.to_owned(), source })?;
+            // Where a file system cannot lock there is nobody to wait for.
+            let _ = handle.lock();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +58,7 @@ mod tests {
         let refused = DirLock::take(&dir).unwrap_err().diagnostic().to_string();
         assert!(refused.starts_with("error: another process works in this directory"), "{refused}");
         drop(first);
+        DirLock::wait(&dir).unwrap();
         DirLock::take(&dir).unwrap();
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "no file is left");
     }

@@ -4,14 +4,12 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use irepair_core::fs::{replace, write_atomic};
+use irepair_core::fs::{remove, replace};
+use irepair_core::{DirLock, is_aside, is_unfinished, mark_finished, mark_unfinished};
 
-use crate::checkpoint::{CONFIG, OWN};
+use crate::checkpoint::CONFIG;
 use crate::tensors::{TensorFile, open, reading, writing};
 use crate::{Error, Result};
-
-/// Stands in a directory from the first to the last step of writing it.
-const MARKER: &str = ".irepair-unfinished";
 
 /// A step of writing a model directory, told when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +34,8 @@ pub enum Step<'a> {
 pub(crate) struct Output<'a> {
     dir: &'a Path,
     on_step: &'a mut dyn FnMut(Step<'_>),
+    /// Keeps other processes out.
+    _held: DirLock,
 }
 
 /// A weight file being written aside.
@@ -49,32 +49,31 @@ impl<'a> Output<'a> {
     /// Refuses a directory that holds anything, except what a killed run of this module left.
     pub(crate) fn refuse_used(dir: &Path) -> Result<()> {
         let used = || Error::OutExists { path: dir.to_owned() };
-        if dir.join(CONFIG).exists() || (dir.symlink_metadata().is_ok() && !dir.is_dir()) {
+        if dir.symlink_metadata().is_ok() && !dir.is_dir() {
             return Err(used());
         }
-        if !dir.exists() || dir.join(MARKER).exists() {
+        if !dir.exists() || is_unfinished(dir) {
             return Ok(());
         }
         for entry in std::fs::read_dir(dir).map_err(reading(dir))? {
             let name = entry.map_err(reading(dir))?.file_name();
-            if !is_litter(&name.to_string_lossy()) {
+            if !is_aside(&name.to_string_lossy()) {
                 return Err(used());
             }
         }
         Ok(())
     }
 
-    /// Marks the directory, and clears away what a killed run left half written.
+    /// Holds the directory and marks it.
     pub(crate) fn begin(dir: &'a Path, on_step: &'a mut dyn FnMut(Step<'_>)) -> Result<Self> {
-        write_atomic(&dir.join(MARKER), b"")?;
-        for entry in std::fs::read_dir(dir).map_err(reading(dir))? {
-            let entry = entry.map_err(reading(dir))?;
-            if is_litter(&entry.file_name().to_string_lossy()) {
-                std::fs::remove_file(entry.path()).map_err(writing(&entry.path()))?;
-            }
-        }
+        let held = DirLock::take(dir)?;
+        // Another process may have filled it since it was looked at.
+        Self::refuse_used(dir)?;
+        mark_unfinished(dir)?;
+        // A killed run may have got that far; from here on the directory is not whole again.
+        remove(&dir.join(CONFIG))?;
         on_step(Step::Marked);
-        Ok(Self { dir, on_step })
+        Ok(Self { dir, on_step, _held: held })
     }
 
     /// Writes a weight file: a copy, in which `change` writes over some bytes.
@@ -105,8 +104,7 @@ impl<'a> Output<'a> {
 
     /// Takes the mark away.
     pub(crate) fn finish(self) -> Result<()> {
-        let marker = self.dir.join(MARKER);
-        std::fs::remove_file(&marker).map_err(writing(&marker))?;
+        mark_finished(self.dir)?;
         (self.on_step)(Step::Finished);
         Ok(())
     }
@@ -140,9 +138,4 @@ fn copy(from: &Path, aside: &Path, path: &Path) -> Result<File> {
         return Err(Error::Unreadable { path: PathBuf::from(from), reason });
     }
     Ok(file)
-}
-
-/// Files that [`replace`] makes and that only a killed run leaves behind.
-fn is_litter(name: &str) -> bool {
-    name.starts_with(OWN) && name.ends_with(".tmp")
 }

@@ -128,6 +128,7 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Json: [Error::Json { path: "runs/a/result.json".into(), source: not_json }],
             Schema: [Error::Schema { place: "runs/a/result.json".into(), want: 1, got: 2 }],
+            NoSuchBlock: [Error::NoSuchBlock { row: "dpo".into(), max: 64, block: 70 }],
             MixedProfiles: [Error::MixedProfiles { first: "planted".into(), second: "real".into(), row: "dpo".into() }],
             MixedDefinitions: [Error::MixedDefinitions {
                 metric: "tox".into(),

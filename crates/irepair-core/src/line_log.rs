@@ -1,0 +1,85 @@
+//! A text file that grows by a line at a time.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::fs::write_atomic;
+use crate::{Error, Result, fault};
+
+/// A log open for more lines.
+#[derive(Debug)]
+pub struct LineLog {
+    path: PathBuf,
+    file: File,
+    n_bytes: u64,
+}
+
+impl LineLog {
+    /// Writes `lines` to `path`, over what was there, and goes on after them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the step that failed.
+    pub fn start(path: &Path, lines: &str) -> Result<Self> {
+        write_atomic(path, lines.as_bytes())?;
+        let file = File::options().append(true).open(path).map_err(|source| at(path, source))?;
+        Ok(Self { path: path.to_owned(), file, n_bytes: lines.len() as u64 })
+    }
+
+    /// Adds a line, its line end included.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a part of the line may then be in the file.
+    pub fn add(&mut self, line: &str) -> Result<()> {
+        fault::point("append", &self.path)
+            .and_then(|()| self.file.write_all(line.as_bytes()))
+            .map_err(|source| at(&self.path, source))?;
+        self.n_bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Flushes every line to disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Removed`] when the directory of the log is gone.
+    pub fn flush(&self) -> Result<()> {
+        fault::point("flush", &self.path)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| at(&self.path, source))?;
+        match self.path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() && !dir.exists() => Err(Error::Removed { path: dir.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// False when the file was removed or changed by somebody else.
+    pub fn is_whole(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| found.len() == self.n_bytes)
+    }
+}
+
+fn at(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { action: "write", path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_follow_those_it_started_with_and_a_removal_is_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("run");
+        let path = dir.join("metrics.jsonl");
+        let mut log = LineLog::start(&path, "1\n").unwrap();
+        log.add("2\n").unwrap();
+        log.flush().unwrap();
+        assert!(log.is_whole());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!log.is_whole());
+        log.flush().unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        assert!(matches!(log.flush(), Err(Error::Removed { path }) if path == dir));
+    }
+}
