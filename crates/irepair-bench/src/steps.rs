@@ -44,7 +44,10 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
     };
     let mut engine = Engine::new(&model, objective, localiser.as_mut(), &data, settings)?;
     let mut records = Vec::new();
-    let measured = repeated(args, 0.0, || Ok(records.push(engine.step()?)))?;
+    let measured = repeated(args, 0.0, || {
+        records.push(engine.step()?);
+        Ok(())
+    })?;
     let counted = &records[args.warm_up..];
     let flops = counted.iter().map(|record| step_flops(&model, &objective, sliced, sliced, record)).sum::<f64>();
     let slice = |record: &StepRecord| if sliced { record.slice.to_string() } else { "all".to_owned() };

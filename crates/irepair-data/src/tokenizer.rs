@@ -42,6 +42,10 @@ impl Tokenizer {
         } else {
             return Err(Error::NoTokenizer { dir: dir.to_owned() });
         };
+        if let Some(id) = id_of_two(&inner) {
+            let path = if whole.exists() { &whole } else { &vocab };
+            return Err(bad(path, format!("two tokens have the id {id}")));
+        }
         guarded(|| Ok(added::add(&mut inner, dir, &config, !whole.exists()))).map_err(|why| bad(&whole, why))??;
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
@@ -130,6 +134,13 @@ impl Tokenizer {
     pub fn eos_id(&self) -> u32 {
         self.eos_id
     }
+}
+
+/// An id that two tokens of the vocabulary have: nobody can say which of them it means.
+fn id_of_two(inner: &tokenizers::Tokenizer) -> Option<u32> {
+    let mut ids: Vec<u32> = inner.get_vocab(false).into_values().collect();
+    ids.sort_unstable();
+    ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 fn byte_level(model: BPE, add_prefix_space: bool) -> tokenizers::Tokenizer {
@@ -229,6 +240,18 @@ mod tests {
         std::fs::write(dir.path().join("config.json"), format!("{{\"eos_token_id\": {n}}}")).unwrap();
         let loaded = Tokenizer::load(dir.path()).unwrap();
         assert_eq!((loaded.vocab_size(), loaded.eos_id() as usize), (n + 1, n));
+    }
+
+    #[test]
+    fn one_id_for_two_tokens_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Tokenizer::train_bpe(&TEXTS, 280).unwrap().save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let mut stored: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        stored["model"]["vocab"]["!"] = json!(40);
+        std::fs::write(&path, stored.to_string()).unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "tokenizer file cannot be used: two tokens have the id 40");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const SIGMA_PER_MAD: f64 = 1.4826;
 /// The least standard deviation, as a share of the median: on a plateau every ripple would stand out.
 const LEAST_SIGMA: f64 = 0.01;
 
-/// The last values of a series.
+/// The last values of a series, and where it started.
 ///
 /// ```
 /// let mut spikes = irepair_stats::Spikes::default();
@@ -27,7 +27,11 @@ const LEAST_SIGMA: f64 = 0.01;
 /// assert!(spikes.judge(9.0).is_some_and(|limit| limit < 4.0));
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Spikes(VecDeque<f64>);
+pub struct Spikes {
+    last: VecDeque<f64>,
+    /// Median of the first values: what has been learned lies below it, and a loss that stays there has lost nothing of note.
+    start: Option<f64>,
+}
 
 impl Spikes {
     /// Takes up `value`; the limit it is over when it is a spike. A value that is not finite is neither.
@@ -36,23 +40,24 @@ impl Spikes {
             return None;
         }
         let limit = self.limit();
-        if self.0.len() == WINDOW {
-            self.0.pop_front();
+        if self.last.len() == WINDOW {
+            self.last.pop_front();
         }
-        self.0.push_back(value);
+        self.last.push_back(value);
         limit.filter(|limit| value > *limit)
     }
 
     /// The largest value that does not stand out; none while too few are known.
-    fn limit(&self) -> Option<f64> {
-        if self.0.len() < FEWEST {
+    fn limit(&mut self) -> Option<f64> {
+        if self.last.len() < FEWEST {
             return None;
         }
-        let values: Vec<f64> = self.0.iter().copied().collect();
+        let values: Vec<f64> = self.last.iter().copied().collect();
         let middle = median(&values)?;
+        let start = *self.start.get_or_insert(middle);
         let apart: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
         let sigma = (SIGMA_PER_MAD * median(&apart)?).max(LEAST_SIGMA * middle.abs());
-        Some(middle + N_SIGMA * sigma)
+        Some((middle + N_SIGMA * sigma).max(start))
     }
 }
 
@@ -73,6 +78,14 @@ mod tests {
         assert_eq!(after(50).judge(limit), None);
         assert_eq!(after(50).judge(limit + 1e-9), Some(limit));
         assert_eq!(after(50).judge(-100.0), None, "a fall is no spike");
+    }
+
+    #[test]
+    fn noise_on_what_was_learned_is_none() {
+        let mut spikes = after(20);
+        assert!((0..50).all(|_| spikes.judge(0.01).is_none()));
+        assert_eq!(spikes.judge(0.05), None, "far over the last fifty, far under where it started");
+        assert_eq!(spikes.judge(3.1), Some(3.0));
     }
 
     #[test]
