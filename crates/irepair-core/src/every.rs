@@ -15,6 +15,7 @@ use crate::Diagnostic;
 ///     BadSliceSize: [Error::BadSliceSize { got: "0b".into() }, Error::BadSliceSize { got: "all".into() }],
 ///     NoTokens: [Error::NoTokens],
 ///     Busy: [Error::Busy { path: "runs/a".into() }],
+///     Removed: [Error::Removed { path: "a".into() }],
 ///     Io: [Error::Io { action: "write", path: "a".into(), source: std::io::Error::other("disk full") }],
 /// });
 /// assert!(text.contains("NoTokens, exit 4\nerror: batch holds no tokens\n"));

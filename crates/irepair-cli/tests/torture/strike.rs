@@ -88,7 +88,7 @@ fn cut_short(victim: &Victim, stage: &Path, how: Strike) -> Result<bool, String>
 pub(crate) fn finish(victim: &Victim, stage: &Path, want: &Outcome) -> Result<(), String> {
     let output = victim.command(stage).output().unwrap();
     // It may have been cut short after its last step: then what it left is whole, and a model is not written over.
-    let was_done = output.status.code() == Some(2) && words(&output).contains("is in use");
+    let was_done = output.status.code() == Some(2) && words(&output).contains("is there already");
     if !output.status.success() && !was_done {
         return Err(format!("not taken up again: {}", words(&output)));
     }
