@@ -34,7 +34,7 @@ SHAPES = {
     "gpt2": (12, 768, 12, None), "gpt2-large": (36, 1280, 20, None), "gpt2-xl": (48, 1600, 25, None),
     "gpt-neo-125m": (12, 768, 12, 256), "gpt-neo-1.3b": (24, 2048, 16, 256),
 }
-PROMPT, NEW = 16, 20
+PROMPT, NEW, LAST = 16, 20, 2
 
 
 def arguments():
@@ -245,7 +245,7 @@ def part(args):
     if args.what == "read":
         # The bytes alone: the floor of loading.
         return lambda: len(open(os.path.join(args.model, "model.safetensors"), "rb").read()), 0, None
-    if args.what in ("generate", "perplexity"):
+    if args.what in ("generate", "perplexity", "last-words"):
         model = model_of(args).eval()
         ids = torch.randint(model.config.vocab_size, (args.batch, PROMPT if args.what == "generate" else args.tokens))
         ids = ids.to(args.device)
@@ -254,6 +254,14 @@ def part(args):
             settings = dict(max_new_tokens=NEW, do_sample=False, use_cache=True, pad_token_id=0)
             run = lambda: model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
             return torch.no_grad()(run), args.batch * NEW, None
+        if args.what == "last-words":
+
+            def run():
+                logits, words = model(input_ids=ids, use_cache=False).logits[:, -LAST - 1:-1], ids[:, -LAST:]
+                likely = logits.float().log_softmax(-1).gather(-1, words[..., None]).sum()
+                return float(likely), int((logits.argmax(-1) == words).all(-1).sum())
+
+            return torch.no_grad()(run), ids.numel(), None
         run = lambda: float(mean_nll(model(input_ids=ids, use_cache=False).logits, ids, True))
         return torch.no_grad()(run), ids.numel(), None
     steps = Steps(args)

@@ -74,6 +74,8 @@ pub(crate) enum What {
     /// Greedy continuations: 16 tokens of prompt, 20 new
     Generate,
     Perplexity,
+    /// Last words of two tokens, as LAMBADA asks for them
+    LastWords,
     /// A checkpoint's weights
     Load,
     /// Square matrix products: what the machine could do
@@ -115,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         What::Save => parts::save(&args)?,
         What::Generate => parts::generate(&args)?,
         What::Perplexity => parts::perplexity(&args)?,
+        What::LastWords => parts::last_words(&args)?,
         _ => steps::steps(&args)?,
     };
     measured.peak_rss_bytes = peak_rss_bytes();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use irepair_eval::text_nlls;
+use irepair_eval::{ClozeTokens, cloze_tokens, text_nlls};
 use irepair_model::{CausalLm, Decoding};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +15,8 @@ use crate::{Args, Measured, weight_bytes};
 /// Tokens of a prompt and new tokens of a continuation.
 const PROMPT: usize = 16;
 const NEW: usize = 20;
+/// Tokens of a last word.
+const LAST: usize = 2;
 /// Matrix products at a time: long enough to time.
 const PRODUCTS: i64 = 8;
 
@@ -59,6 +61,14 @@ pub(crate) fn perplexity(args: &Args) -> anyhow::Result<Measured> {
     let model = args.random_model()?;
     let texts = texts(args.batch, args.tokens, model.config().n_vocab);
     let go = || Ok(text_nlls(&model, &texts, args.batch)?);
+    Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, (args.batch * args.tokens) as f64, go)? })
+}
+
+pub(crate) fn last_words(args: &Args) -> anyhow::Result<Measured> {
+    let model = args.random_model()?;
+    let item = |mut context: Vec<u32>| ClozeTokens { target: context.split_off(args.tokens - LAST), context };
+    let items: Vec<_> = texts(args.batch, args.tokens, model.config().n_vocab).into_iter().map(item).collect();
+    let go = || Ok(cloze_tokens(&model, &items, 0, args.batch)?);
     Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, (args.batch * args.tokens) as f64, go)? })
 }
 

@@ -106,7 +106,10 @@ impl Plan {
             &pair,
             &format!("--what generate --shape gpt2 --batch 32{toy}"),
         );
-        self.add("Perplexity, 16 texts, GPT-2 124M", &pair, &format!("--what perplexity --shape gpt2 --batch 16{toy}"));
+        for (name, what) in [("Perplexity", "perplexity"), ("Last words (LAMBADA)", "last-words")] {
+            let args = format!("--what {what} --shape gpt2 --batch 16{toy}");
+            self.add(&format!("{name}, 16 texts, GPT-2 124M"), &pair, &args);
+        }
         for shape in ["gpt2", "gpt2-large"] {
             let dir = home.join(if rehearse { format!("toy-{shape}") } else { shape.to_owned() });
             let at = format!("--shape {shape} --model {}", dir.display());

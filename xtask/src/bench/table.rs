@@ -87,7 +87,8 @@ fn budgets(bench: &Bench) -> String {
     let rows = rows.into_iter().filter_map(|(what, ratios, budget)| {
         Some(row([what, spread(ratios?.into_iter(), 2), budget.to_owned()].into_iter()))
     });
-    "\n| what | measured | budget |\n| --- | ---: | --- |\n".to_owned() + &rows.collect::<String>()
+    let rows: String = rows.collect();
+    if rows.is_empty() { rows } else { "\n| what | measured | budget |\n| --- | ---: | --- |\n".to_owned() + &rows }
 }
 
 /// The blocks that sliced steps updated, by whom; how deep a step goes backward depends on them.
