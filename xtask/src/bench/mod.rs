@@ -72,8 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let warning = if args.rehearse { "Toy shapes: the numbers mean nothing.\n\n" } else { "" };
     let (table, json) =
         (warning.to_owned() + &table::table(&measured), serde_json::to_string_pretty(&measured)? + "\n");
-    write_atomic(&home.join("bench.md"), table.as_bytes())?;
-    write_atomic(&home.join("bench.json"), json.as_bytes())?;
+    let name = if args.rehearse { "rehearsal" } else { "bench" };
+    write_atomic(&home.join(name).with_extension("md"), table.as_bytes())?;
+    write_atomic(&home.join(name).with_extension("json"), json.as_bytes())?;
     say(&table);
     Ok(())
 }
