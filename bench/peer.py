@@ -9,9 +9,9 @@ run: python bench/peer.py --what irepair --style published [--shape gpt2 --batch
 --style tuned:     what someone who wants it fast writes without leaving PyTorch: fused attention (GPT-2; transformers has
                    none for GPT-Neo), gradients only where they are needed, cross_entropy for means.
 
-With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds.
 --style trl:       for dpo, TRL's DPOTrainer on the same pairs (its own forward, loss, accumulation of metrics and step).
 
+With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds.
 Prints one JSON object at its end: seconds of each counted repetition, tokens of one, the slices updated, peak_rss_bytes (Python, torch
 and transformers included: `base_rss_bytes` is what they take before a model is made). Weights are random, texts are
 random tokens of one length, the optimizer is RMSprop, gradients are clipped at 10: as in irepair-bench.
