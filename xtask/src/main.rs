@@ -18,6 +18,7 @@ mod rehearse;
 mod reproduce;
 mod rows;
 mod setup;
+mod soak;
 mod sources;
 mod stop;
 mod supply;
@@ -57,6 +58,8 @@ enum Command {
     Test(test::Args),
     /// Kill and fail `irepair` wherever it writes, resume, and compare with runs nobody stopped
     Torture(torture::Args),
+    /// One repair for two hours: memory and open files must stay as they are
+    Soak(soak::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
     Check,
     /// Compare what irepair writes with transformers, in a Python of its own under target/ (3 GB)
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Torture(args) => torture::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Check => check::run(),
         Command::Interop => interop::run(),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use irepair_config::RepairOptions;
 use irepair_core::Diagnose;
 use irepair_core::fs::write_atomic;
-use irepair_data::{Limits, Sides, Tokenizer, read_pairs, tokenize_pairs};
+use irepair_data::{Limits, Sides, Tokenizer, each_pair, tokenize_pairs};
 use irepair_train::{Error, RepairData};
 use serde::Serialize;
 
@@ -102,11 +102,11 @@ impl Source<'_> {
     fn records(&self) -> Vec<usize> {
         let limits =
             Limits { max_prompt: self.options.max_prompt(), max_continuation: self.options.max_continuation() };
-        let Some(Ok(pairs)) = self.options.pairs.as_deref().map(|path| read_pairs(path, self.sides)) else {
+        let Some(Ok(pairs)) = self.options.pairs.as_deref().map(|path| each_pair(path, self.sides)) else {
             return Vec::new();
         };
-        let kept = |pair| tokenize_pairs(std::slice::from_ref(pair), self.tokenizer, limits, self.sides);
-        let is_kept = |pair| kept(pair).is_ok_and(|(kept, _)| !kept.is_empty());
-        (1..).zip(&pairs).filter(|(_, pair)| is_kept(pair)).map(|(record, _)| record).collect()
+        let is_kept =
+            |pair| tokenize_pairs(&[pair], self.tokenizer, limits, self.sides).is_ok_and(|(kept, _)| !kept.is_empty());
+        (1..).zip(pairs).filter_map(|(record, pair)| is_kept(pair.ok()?).then_some(record)).collect()
     }
 }

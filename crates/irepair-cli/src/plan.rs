@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
-use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_pairs, split_validation, tokenize_pairs};
+use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::ModelConfig;
 use irepair_train::Settings;
 
@@ -37,7 +37,7 @@ impl Plan {
         let Some(path) = options.pairs.clone() else { unreachable!("validated") };
         let sides = sides(&options);
         let limits = settle_limits(&mut options, &described.config);
-        let (pairs, counts) = tokenize_pairs(&read_pairs(&path, sides)?, &described.tokenizer, limits, sides)?;
+        let (pairs, counts) = read_token_pairs(&path, &described.tokenizer, limits, sides)?;
         let n_validation = options.n_validation.unwrap_or_else(|| (pairs.len() / 5).min(MOST_VALIDATION));
         options.n_validation = Some(n_validation);
         let n = pairs.len();

@@ -5,7 +5,7 @@ use std::path::Path;
 use irepair_config::{Family, PretrainOptions};
 use irepair_core::DirLock;
 use irepair_core::fs::remove;
-use irepair_data::{TokenPair, Tokenizer, pack, read_texts};
+use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, ModelConfig, parse_device};
 use irepair_objective::Objective;
@@ -39,23 +39,23 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
     let device = parse_device(&options.device())?;
-    let texts = read_texts(data)?;
     let tokenizer = match &options.tokenizer {
         Some(path) => Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?,
-        None => Tokenizer::train_bpe(&texts, options.vocab_size())?,
+        None => Tokenizer::train_bpe(&read_texts(data)?, options.vocab_size())?,
     };
     let valid = match &options.valid {
         Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
         None => None,
     };
     let window = options.window.unwrap_or(options.n_positions());
-    let documents = tokenizer.encode_batch(&texts)?;
+    let documents = read_token_texts(data, &tokenizer)?;
+    let n_documents = documents.len();
     let windows = if options.pack() {
         pack(&documents, tokenizer.eos_id(), window)
     } else {
         rows(documents, tokenizer.eos_id(), window)
     };
-    tracing::info!("{} documents, {} windows of {window} tokens", texts.len(), windows.len());
+    tracing::info!("{n_documents} documents, {} windows of {window} tokens", windows.len());
 
     let (n_layer, n_embd, n_head, n_positions) =
         (options.n_layer(), options.n_embd(), options.n_head(), options.n_positions());

@@ -129,13 +129,13 @@ pub(crate) fn run(
     mut watcher: Option<&mut Watcher<'_>>,
 ) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
-    let plan = Plan::make(&described, options)?;
+    let mut plan = Plan::make(&described, options)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
     let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
     let (mut records, mut outcome, mut held) = (Vec::new(), nothing, None);
     if let Some(objective) = method::objective(&plan.options) {
+        let data = repair_data(model, &opened, &mut plan, objective.needs().utility)?;
         let options = &plan.options;
-        let data = repair_data(model, &opened, &plan, objective.needs().utility)?;
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
         let keep = Keep::new("repair", out, METRICS, settings.n_steps, options.checkpoint_every());
@@ -154,14 +154,15 @@ pub(crate) fn run(
     Ok((opened, Repaired { records, outcome, options: plan.options, peak_rss_bytes, _held }))
 }
 
-/// The pairs of the plan, and utility texts where the objective reads them.
-fn repair_data(model: &Path, opened: &Opened, plan: &Plan, needs_utility: bool) -> anyhow::Result<RepairData> {
-    let (pairs, validation) = (plan.pairs.clone(), plan.validation.clone());
+/// The pairs of the plan, out of it, and utility texts where the objective reads them.
+fn repair_data(model: &Path, opened: &Opened, plan: &mut Plan, needs_utility: bool) -> anyhow::Result<RepairData> {
+    let n_utility = plan.n_utility();
+    let [pairs, validation] = [&mut plan.pairs, &mut plan.validation].map(std::mem::take);
     let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
     if needs_utility {
-        let texts = match &plan.general {
-            Some(texts) => texts.clone(),
-            None => own_texts(model, opened, plan.n_utility(), &plan.options)?,
+        let texts = match plan.general.take() {
+            Some(texts) => texts,
+            None => own_texts(model, opened, n_utility, &plan.options)?,
         };
         // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
         let n_held_out = if validation.is_empty() { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };

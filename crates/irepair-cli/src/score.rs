@@ -1,7 +1,7 @@
 //! `irepair score`: one line per text, `{"index", "n_tokens", "nll_sum"}`.
 
 use irepair_config::ScoreOptions;
-use irepair_data::read_texts;
+use irepair_data::read_token_texts;
 use irepair_eval::text_nlls;
 
 use crate::repair::print;
@@ -12,7 +12,7 @@ pub(crate) fn command(options: ScoreOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(input)) = (&options.model, &options.input) else { unreachable!("validated") };
     let opened = open(model, &options.device(), options.dtype())?;
-    let texts = opened.tokenizer.encode_batch(&read_texts(input)?)?;
+    let texts = read_token_texts(input, &opened.tokenizer)?;
     for (index, nll) in text_nlls(&opened.model, &texts, options.batch_size())?.iter().enumerate() {
         let line = serde_json::json!({ "index": index, "n_tokens": nll.n_tokens, "nll_sum": nll.nll_sum });
         print(&format!("{line}\n"))?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use irepair_config::{Metric, SensitivityOptions};
 use irepair_core::Sensitivities;
-use irepair_data::{Limits, Sides, TokenPair, read_pairs, tokenize_pairs};
+use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
 use irepair_repair::Estimate;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_stats::error_density;
@@ -27,7 +27,7 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
     let compares = matches!(options.metric(), Metric::Contrast | Metric::ActDist | Metric::Atp);
     let sides = if compares || options.chosen() { Sides::Both } else { Sides::Rejected };
-    let (pairs, _) = tokenize_pairs(&read_pairs(path, sides)?, &opened.tokenizer, limits, sides)?;
+    let (pairs, _) = read_token_pairs(path, &opened.tokenizer, limits, sides)?;
     let neutral = match &options.general {
         Some(path) => {
             let max_tokens = (limits.max_prompt + limits.max_continuation).min(opened.model.config().n_positions);

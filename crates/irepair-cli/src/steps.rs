@@ -32,20 +32,21 @@ impl Keep {
         Self { what, state: out.join(STATE), log: out.join(log), n_steps, checkpoint_every }
     }
 
-    /// Takes all steps that are left; returns the records of all there are.
+    /// Takes all steps that are left; returns the records of all there are, from the log: no step adds to what is in memory.
     pub(crate) fn run(
         &self,
         engine: &mut Engine<'_>,
         mut watcher: Option<(&mut Watcher<'_>, &Opened)>,
     ) -> anyhow::Result<Vec<StepRecord>> {
-        let mut records = self.resume(engine)?;
-        let mut log = LineLog::start(&self.log, &lines(&records))?;
+        let records = self.resume(engine)?;
+        let mut log = LineLog::start(&self.log, &records.iter().map(line).collect::<String>())?;
         let bar = progress::bar(self.what, self.n_steps);
         if let Some((watcher, opened)) = &mut watcher {
             watcher.resume(engine.next_step())?;
             watcher.look(engine.next_step(), false, opened)?;
         }
         let mut spikes = SpikeWatch::after(&records);
+        drop(records);
         let listening = Listening::start();
         while engine.unfinished() {
             let mut record = engine.step()?;
@@ -53,14 +54,13 @@ impl Keep {
             log.add(&line(&record))?;
             bar.set_position(record.step + 1);
             bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
-            records.push(record);
             if let Some((watcher, opened)) = &mut watcher {
                 watcher.look(engine.next_step(), !engine.unfinished(), opened)?;
             }
             let interrupted = listening.asked() && engine.unfinished();
             let due = engine.next_step() % self.checkpoint_every == 0 && engine.unfinished();
             if interrupted || due || !engine.unfinished() {
-                log = self.settle(log, &records)?;
+                log = self.settle(log)?;
             }
             if interrupted || due {
                 engine.save(&self.state)?;
@@ -73,7 +73,7 @@ impl Keep {
         }
         spikes.finish();
         bar.finish_and_clear();
-        Ok(records)
+        log.lines()?.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
     }
 
     /// Takes up the run that was killed here, if any; returns the records of its steps.
@@ -95,23 +95,19 @@ impl Keep {
     }
 
     /// Flushes the log; one that somebody removed or changed is written anew.
-    fn settle(&self, log: LineLog, records: &[StepRecord]) -> anyhow::Result<LineLog> {
+    fn settle(&self, log: LineLog) -> anyhow::Result<LineLog> {
         log.flush()?;
         if log.is_whole() {
             return Ok(log);
         }
         tracing::warn!("{} was changed by somebody else: it is written anew", self.log.display());
-        Ok(LineLog::start(&self.log, &lines(records))?)
+        Ok(log.restore()?)
     }
 }
 
 /// Removes the checkpoint of a run whose outputs are whole.
 pub(crate) fn forget(out: &Path) -> irepair_core::Result<()> {
     remove(&out.join(STATE))
-}
-
-fn lines(records: &[StepRecord]) -> String {
-    records.iter().map(line).collect()
 }
 
 fn line(record: &StepRecord) -> String {

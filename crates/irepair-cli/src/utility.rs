@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::RepairOptions;
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
-use irepair_data::{Tokenizer, read_texts, write_jsonl};
+use irepair_data::{Tokenizer, read_token_texts, write_jsonl};
 use irepair_model::{Decoding, ModelConfig};
 
 use crate::progress;
@@ -27,7 +27,7 @@ pub(crate) fn documents(
     eos_id: u32,
     max_tokens: usize,
 ) -> anyhow::Result<Vec<Vec<u32>>> {
-    let texts = tokenizer.encode_batch(&read_texts(path)?)?;
+    let texts = read_token_texts(path, tokenizer)?;
     // A last piece of a word or two would hold nothing still.
     let pieces = |text: &Vec<u32>| -> Vec<Vec<u32>> {
         let whole = text.chunks(max_tokens.saturating_sub(1).max(1));

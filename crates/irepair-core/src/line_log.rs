@@ -1,7 +1,7 @@
 //! A text file that grows by a line at a time.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::fs::write_atomic;
@@ -22,7 +22,7 @@ impl LineLog {
     /// [`Error::Io`] with the step that failed.
     pub fn start(path: &Path, lines: &str) -> Result<Self> {
         write_atomic(path, lines.as_bytes())?;
-        let file = File::options().append(true).open(path).map_err(|source| at(path, source))?;
+        let file = File::options().read(true).append(true).open(path).map_err(|source| at(path, source))?;
         Ok(Self { path: path.to_owned(), file, n_bytes: lines.len() as u64 })
     }
 
@@ -52,6 +52,36 @@ impl LineLog {
         }
     }
 
+    /// The lines so far, read again from the file that was opened, wherever its name may lead by now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read.
+    pub fn lines(&self) -> Result<impl Iterator<Item = Result<String>> + '_> {
+        let mut file = &self.file;
+        file.rewind().map_err(|source| self.unread(source))?;
+        let lines = BufReader::new(file.take(self.n_bytes)).lines();
+        Ok(lines.map(|line| line.map_err(|source| self.unread(source))))
+    }
+
+    /// Writes the lines so far anew, in place of what somebody else made of the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when they cannot be read or written, or were cut short by somebody else.
+    pub fn restore(&self) -> Result<Self> {
+        let mut text = String::new();
+        for line in self.lines()? {
+            text += &(line? + "\n");
+        }
+        if text.len() as u64 == self.n_bytes {
+            return Self::start(&self.path, &text);
+        }
+        Err(self.unread(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "somebody else cut the file short")))
+    }
+
+    fn unread(&self, source: std::io::Error) -> Error {
+        Error::Io { action: "read", path: self.path.clone(), source }
+    }
+
     /// False when the file was removed or changed by somebody else.
     pub fn is_whole(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|found| found.len() == self.n_bytes)
@@ -78,7 +108,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n");
         std::fs::remove_file(&path).unwrap();
         assert!(!log.is_whole());
+        log.add("3\n").unwrap();
         log.flush().unwrap();
+        assert_eq!(log.lines().unwrap().collect::<Result<Vec<_>>>().unwrap(), ["1", "2", "3"]);
+        let mut log = log.restore().unwrap();
+        log.add("4\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n3\n4\n");
+        File::options().append(true).open(&path).unwrap().write_all(b"strange").unwrap();
+        let log = log.restore().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n3\n4\n");
+        File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
+        let error = log.restore().unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.to_string().contains("cut the file short")));
+        std::fs::remove_file(&path).unwrap();
         std::fs::remove_dir(&dir).unwrap();
         assert!(matches!(log.flush(), Err(Error::Removed { path }) if path == dir));
     }

@@ -140,9 +140,7 @@ pub fn read_running_text(path: &Path) -> Result<RunningText> {
         lines.push(line?.1);
     }
     if lines.iter().any(|line| line.trim_end() == END_OF_TEXT) {
-        let mut documents = Documents::default();
-        lines.into_iter().for_each(|line| documents.push(line));
-        return Ok(RunningText::Documents(not_empty(documents.finish(), path, "texts")?));
+        return Ok(RunningText::Documents(not_empty(Documents::of(lines), path, "texts")?));
     }
     if lines.iter().all(|line| is_blank(line)) {
         lines.clear();

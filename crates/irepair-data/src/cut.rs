@@ -46,12 +46,8 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
     let read = |source: &PathBuf| Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>();
     let sources: Vec<Vec<String>> = sources.iter().map(read).collect::<Result<_>>()?;
     if sources.iter().flatten().any(|line| line.trim_end() == END_OF_TEXT) {
-        let documents = |lines: Vec<String>| {
-            let mut documents = Documents::default();
-            lines.into_iter().for_each(|line| documents.push(line));
-            documents.finish()
-        };
-        let texts = not_empty(selection.slice(sources.into_iter().flat_map(documents).collect()), out, "documents")?;
+        let documents = sources.into_iter().flat_map(Documents::of).collect();
+        let texts = not_empty(selection.slice(documents), out, "documents")?;
         write_texts(out, &texts)?;
         return Ok(texts.len());
     }

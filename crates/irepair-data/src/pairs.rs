@@ -1,8 +1,11 @@
 //! Pairs as token ids: cut to length, counted, and held out for validation.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Pair, Result, Sides, Tokenizer};
+use crate::read::not_empty;
+use crate::{Error, Pair, Result, Sides, Tokenizer, each_pair, each_text};
 
 /// A pair in token ids. `prompt` is never empty; neither are the continuations that were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub fn tokenize_pairs(
 
     let mut counts = Counts { n_total: pairs.len(), ..Counts::default() };
     let mut kept = Vec::with_capacity(pairs.len());
-    for ((mut prompt, mut chosen), mut rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
+    for ((prompt, mut chosen), rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
         if sides == Sides::Rejected {
             chosen.clear();
         }
@@ -75,15 +78,83 @@ pub fn tokenize_pairs(
         }
         counts.n_truncated_prompts += usize::from(prompt.len() > limits.max_prompt);
         counts.n_truncated_continuations += usize::from(chosen.len().max(rejected.len()) > limits.max_continuation);
-        prompt.truncate(limits.max_prompt);
-        chosen.truncate(limits.max_continuation);
-        rejected.truncate(limits.max_continuation);
+        let mut prompt = cut(&prompt, limits.max_prompt);
+        let (chosen, rejected) = (cut(&chosen, limits.max_continuation), cut(&rejected, limits.max_continuation));
         if prompt.is_empty() {
             prompt.push(tokenizer.eos_id());
         }
         kept.push(TokenPair { prompt, chosen, rejected });
     }
     Ok((kept, counts))
+}
+
+/// The first `n` ids, in memory of their own: cut where they are, ten thousand long texts would leave as many holes, each
+/// too small for the next text.
+fn cut(ids: &[u32], n: usize) -> Vec<u32> {
+    ids[..n.min(ids.len())].to_vec()
+}
+
+/// Text in memory at a time while a file becomes token ids, in bytes, and records.
+const PIECE: (usize, usize) = (4 << 20, 1024);
+
+/// [`tokenize_pairs`] of a file ([`each_pair`]), of which no more than a piece of a few MiB is in memory as text.
+///
+/// # Errors
+/// Any of this crate's file and line errors, `NoRecords` when there is no pair, `Tokenize`.
+pub fn read_token_pairs(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    limits: Limits,
+    sides: Sides,
+) -> Result<(Vec<TokenPair>, Counts)> {
+    let (mut kept, mut counts) = (Vec::new(), Counts::default());
+    let n_bytes = |pair: &Pair| pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
+    by_piece(each_pair(path, sides)?, n_bytes, |pairs| {
+        let (more, of) = tokenize_pairs(pairs, tokenizer, limits, sides)?;
+        kept.extend(more);
+        counts.n_total += of.n_total;
+        counts.n_truncated_prompts += of.n_truncated_prompts;
+        counts.n_truncated_continuations += of.n_truncated_continuations;
+        counts.n_dropped_empty += of.n_dropped_empty;
+        Ok(())
+    })?;
+    if counts.n_total == 0 {
+        return Err(Error::NoRecords { path: path.to_owned(), wanted: "pairs" });
+    }
+    Ok((kept, counts))
+}
+
+/// Token ids of the texts of a file ([`each_text`]), of which no more than a piece of a few MiB is in memory as text.
+///
+/// # Errors
+/// Any of this crate's file and line errors, `NoRecords` when there is no text, `Tokenize`.
+pub fn read_token_texts(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
+    let mut all = Vec::new();
+    by_piece(each_text(path)?, String::len, |texts| {
+        all.extend(tokenizer.encode_batch(texts)?);
+        Ok(())
+    })?;
+    not_empty(all, path, "texts")
+}
+
+/// Hands over records by the piece, in their order.
+fn by_piece<T>(
+    records: impl Iterator<Item = Result<T>>,
+    n_bytes: impl Fn(&T) -> usize,
+    mut take: impl FnMut(&[T]) -> Result<()>,
+) -> Result<()> {
+    let (mut piece, mut n) = (Vec::new(), 0);
+    for record in records {
+        let record = record?;
+        n += n_bytes(&record);
+        piece.push(record);
+        if n >= PIECE.0 || piece.len() >= PIECE.1 {
+            take(&piece)?;
+            piece.clear();
+            n = 0;
+        }
+    }
+    if piece.is_empty() { Ok(()) } else { take(&piece) }
 }
 
 /// Splits pairs into those to train on and the last `n_validation`, never trained on (METHOD §2 [L,D]).
@@ -119,6 +190,36 @@ mod tests {
         assert_eq!((kept.len(), counts), (2, want));
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Rejected).unwrap();
         assert!(kept.iter().all(|pair| pair.chosen.is_empty()) && kept.len() == 3 && counts.n_dropped_empty == 0);
+    }
+
+    #[test]
+    fn a_file_read_by_the_piece_is_the_file_read_whole() {
+        let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let [pairs, texts, blank] = ["pairs.jsonl", "texts.txt", "blank.jsonl"].map(|name| dir.path().join(name));
+        // More records than a piece has, and two that are one each.
+        let long = "x".repeat(PIECE.0 + 1);
+        let mut all: Vec<Pair> =
+            (0..2 * PIECE.1 + 3).map(|i| pair(&"p".repeat(i % 5), &"c".repeat(i % 3), "r")).collect();
+        all[7].prompt.clone_from(&long);
+        all[8].rejected.clone_from(&long);
+        crate::write_jsonl(&pairs, &all).unwrap();
+        let limits = Limits { max_prompt: 3, max_continuation: 2 };
+        for sides in [Sides::Both, Sides::Rejected] {
+            let whole = tokenize_pairs(&crate::read_pairs(&pairs, sides).unwrap(), &tokenizer, limits, sides).unwrap();
+            assert_eq!(read_token_pairs(&pairs, &tokenizer, limits, sides).unwrap(), whole);
+            assert!(whole.1.n_total == all.len() && whole.1.n_truncated_prompts > 1);
+            assert!(whole.0.iter().all(|pair| pair.prompt.capacity() <= 3 && pair.rejected.capacity() <= 2));
+        }
+        let all: Vec<String> = all.into_iter().map(|pair| pair.prompt + "q").collect();
+        crate::write_texts(&texts, &all).unwrap();
+        assert_eq!(read_token_texts(&texts, &tokenizer).unwrap(), tokenizer.encode_batch(&all).unwrap());
+        std::fs::write(&blank, " \n\n").unwrap();
+        let none = [
+            read_token_pairs(&blank, &tokenizer, limits, Sides::Both).unwrap_err(),
+            read_token_texts(&blank, &tokenizer).unwrap_err(),
+        ];
+        assert!(none.iter().all(|error| matches!(error, Error::NoRecords { .. })), "{none:?}");
     }
 
     #[test]

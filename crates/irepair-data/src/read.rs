@@ -68,13 +68,13 @@ impl ClozeItem {
     }
 }
 
-/// Reads pairs from JSONL `{"prompt", "chosen", "rejected"}`; other keys are ignored, `.gz` is unpacked. Where only the
-/// rejected side is wanted, `chosen` need not be there and comes back empty.
+/// Pairs of JSONL `{"prompt", "chosen", "rejected"}`, one after the other; other keys are ignored, `.gz` is unpacked. Where
+/// only the rejected side is wanted, `chosen` need not be there and comes back empty.
 ///
 /// # Errors
-/// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
-pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
-    read_records(path, "pairs", |record| {
+/// Any of this crate's file and line errors, at once or as an item.
+pub fn each_pair(path: &Path, sides: Sides) -> Result<impl Iterator<Item = Result<Pair>> + use<>> {
+    each_record(path, move |record| {
         Ok(Pair {
             prompt: record.string("prompt")?,
             chosen: if sides == Sides::Both { record.string("chosen")? } else { String::new() },
@@ -83,46 +83,72 @@ pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
     })
 }
 
-/// Reads texts: JSONL `{"text"}` when the name ends in `.jsonl` or `.json` (before `.gz`), otherwise documents of plain
-/// text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
+/// All of [`each_pair`].
+///
+/// # Errors
+/// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
+pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
+    not_empty(each_pair(path, sides)?.collect::<Result<_>>()?, path, "pairs")
+}
+
+/// Texts, one after the other: of JSONL `{"text"}` when the name ends in `.jsonl` or `.json` (before `.gz`), otherwise
+/// documents of plain text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
+///
+/// # Errors
+/// Any of this crate's file and line errors, at once or as an item.
+pub fn each_text(path: &Path) -> Result<Box<dyn Iterator<Item = Result<String>>>> {
+    if is_jsonl(path) {
+        return Ok(Box::new(each_record(path, |record| record.string("text"))?));
+    }
+    let (mut lines, mut documents) = (Lines::open(path)?, Documents::default());
+    Ok(Box::new(std::iter::from_fn(move || {
+        for line in lines.by_ref() {
+            match line.map(|(_, line)| documents.push(line)) {
+                Ok(None) => {}
+                Ok(Some(text)) => return Some(Ok(text)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        documents.end().map(Ok)
+    })))
+}
+
+/// All of [`each_text`].
 ///
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no text.
 pub fn read_texts(path: &Path) -> Result<Vec<String>> {
-    if is_jsonl(path) {
-        return read_records(path, "texts", |record| record.string("text"));
-    }
-    let mut documents = Documents::default();
-    for line in Lines::open(path)? {
-        documents.push(line?.1);
-    }
-    not_empty(documents.finish(), path, "texts")
+    not_empty(each_text(path)?.collect::<Result<_>>()?, path, "texts")
 }
 
 /// Lines becoming documents.
 #[derive(Default)]
 pub(crate) struct Documents {
-    finished: Vec<String>,
     open: Vec<String>,
 }
 
 impl Documents {
-    pub(crate) fn push(&mut self, line: String) {
-        if line.trim_end() == END_OF_TEXT { self.end() } else { self.open.push(line) }
+    /// All documents of some lines.
+    pub(crate) fn of(lines: Vec<String>) -> Vec<String> {
+        let mut documents = Self::default();
+        let mut finished: Vec<String> = lines.into_iter().filter_map(|line| documents.push(line)).collect();
+        finished.extend(documents.end());
+        finished
     }
 
-    fn end(&mut self) {
-        let text = self.open.join("\n");
-        self.open.clear();
-        let text = text.trim_matches('\n');
-        if !text.trim().is_empty() {
-            self.finished.push(text.to_owned());
+    /// Takes a line; the document it ends, if that is not blank.
+    fn push(&mut self, line: String) -> Option<String> {
+        if line.trim_end() == END_OF_TEXT {
+            return self.end();
         }
+        self.open.push(line);
+        None
     }
 
-    pub(crate) fn finish(mut self) -> Vec<String> {
-        self.end();
-        self.finished
+    fn end(&mut self) -> Option<String> {
+        let text = std::mem::take(&mut self.open).join("\n");
+        let text = text.trim_matches('\n');
+        (!text.trim().is_empty()).then(|| text.to_owned())
     }
 }
 
@@ -272,17 +298,23 @@ pub(crate) fn read_records<T>(
     wanted: &'static str,
     parse: impl Fn(&Record) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let mut records = Vec::new();
-    for line in Lines::open(path)? {
+    not_empty(each_record(path, parse)?.collect::<Result<_>>()?, path, wanted)
+}
+
+/// What `parse` makes of every line of JSONL that is not blank.
+fn each_record<T, P>(path: &Path, parse: P) -> Result<impl Iterator<Item = Result<T>> + use<T, P>>
+where
+    P: Fn(&Record) -> Result<T>,
+{
+    let (lines, path) = (Lines::open(path)?, path.to_owned());
+    let record = move |line: Result<(usize, String)>| {
         let (line, text) = line?;
-        if text.trim().is_empty() {
-            continue;
-        }
         let value =
-            serde_json::from_str(&text).map_err(|source| Error::NotJson { path: path.to_owned(), line, source })?;
-        records.push(parse(&Record { path, line, value })?);
-    }
-    not_empty(records, path, wanted)
+            serde_json::from_str(&text).map_err(|source| Error::NotJson { path: path.clone(), line, source })?;
+        parse(&Record { path: &path, line, value })
+    };
+    let is_blank = |line: &Result<(usize, String)>| line.as_ref().is_ok_and(|(_, text)| text.trim().is_empty());
+    Ok(lines.filter(move |line| !is_blank(line)).map(record))
 }
 
 pub(crate) fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -> Result<Vec<T>> {
