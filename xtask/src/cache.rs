@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_core::DirLock;
-use irepair_core::fs::{sha256_file, sha256_hex, write_atomic};
+use irepair_core::fs::{remove, sha256_file, sha256_hex, write_atomic};
 
 use crate::stop::stop;
 
@@ -58,11 +58,11 @@ pub(crate) fn is_done(output: &Path, inputs: &Inputs) -> bool {
 /// # Errors
 /// When it cannot be removed.
 pub(crate) fn clear(output: &Path) -> Result<()> {
-    let _ = fs::remove_file(stamp(output));
+    remove(&stamp(output)).map_err(stop)?;
     if output.is_dir() {
         fs::remove_dir_all(output)?;
     } else if output.exists() {
-        fs::remove_file(output)?;
+        remove(output).map_err(stop)?;
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ pub(crate) fn begin(dir: &Path, inputs: &Inputs, fresh: bool) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let begun = dir.with_file_name(format!(".{name}.begun"));
     if fresh || !fs::read_to_string(&begun).is_ok_and(|key| key == inputs.key()) {
-        let _ = fs::remove_file(&begun);
+        remove(&begun).map_err(stop)?;
         clear(dir)?;
         write_atomic(&begun, inputs.key().as_bytes()).map_err(stop)?;
     }

@@ -1,8 +1,8 @@
 //! `cargo xtask torture`: `irepair` killed and failed wherever it writes, resumed, and compared with runs nobody stopped.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{process, setup};
+use crate::{paths, process, setup};
 
 /// Settings of `torture`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     resumes: Option<usize>,
 }
 
-/// Builds the binary with points at which it can be cut short, and runs the long form of its tests.
+/// Builds the programs with points at which they can be cut short, and runs the long form of the tests.
 ///
 /// # Errors
 /// Set-up, build, or a run that did not come out as it should.
@@ -30,10 +30,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "every_point_of_pretrain",
             "every_point_of_repair",
             "every_point_of_patch_apply",
+            "every_point_of_reproduce",
             "many_instants_of_reproduce",
             "disk::a_full_disk_is_one_error_and_the_run_goes_on",
         ],
     };
+    // Beside this program, which has no such points.
+    let place = paths::target().join("torture");
+    let mut build = process::cargo();
+    build.args(["build", "--package", "xtask", "--features", "fault-injection", "--target-dir"]).arg(&place);
+    process::run_quietly(&mut build)?;
+    let xtask = place.join("debug").join(format!("xtask{}", std::env::consts::EXE_SUFFIX));
     let mut test = process::cargo();
     test.args(["test", "--package", "irepair-cli", "--test", "torture", "--"])
         .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
@@ -41,6 +48,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .env("IREPAIR_TORTURE_KILLS", args.kills.to_string())
         .env("IREPAIR_TORTURE_SEED", args.seed.to_string())
         .env("IREPAIR_TORTURE_RESUMES", args.resumes.unwrap_or_default().to_string())
-        .env("IREPAIR_TORTURE_XTASK", std::env::current_exe().context("finding this program")?);
+        .env("IREPAIR_TORTURE_XTASK", xtask);
     process::run(&mut test)
 }

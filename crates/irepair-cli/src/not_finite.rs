@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use irepair_config::RepairOptions;
 use irepair_core::Diagnose;
 use irepair_core::fs::write_atomic;
 use irepair_data::{Limits, Sides, Tokenizer, each_pair, tokenize_pairs};
@@ -57,8 +56,14 @@ struct Tokens {
 pub(crate) struct Source<'a> {
     pub(crate) data: &'a RepairData,
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) options: &'a RepairOptions,
-    /// Whether the chosen sides were read.
+    /// The file whose records are the pairs, where one is.
+    pub(crate) file: Option<PairsFile<'a>>,
+}
+
+/// A file of pairs, and how it was read.
+pub(crate) struct PairsFile<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) limits: Limits,
     pub(crate) sides: Sides,
 }
 
@@ -66,7 +71,7 @@ pub(crate) struct Source<'a> {
 pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> anyhow::Error {
     let Some(found @ Error::NotFinite { what, step, scope, drawn }) = error.downcast_ref() else { return error };
     let tokens = |ids: &[u32]| Tokens { ids: ids.to_vec(), text: source.tokenizer.decode(ids).ok() };
-    let records = source.records();
+    let records = source.file.as_ref().map(|file| file.records(source.tokenizer)).unwrap_or_default();
     let pair = |&index: &usize| {
         let pair = source.data.pairs.get(index)?;
         Some(DumpedPair {
@@ -82,7 +87,7 @@ pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> 
         what,
         step: *step,
         blocks: scope.as_ref().map(ToString::to_string),
-        pairs_file: source.options.pairs.as_deref(),
+        pairs_file: source.file.as_ref().map(|file| file.path),
         pairs: drawn.pairs.iter().filter_map(pair).collect(),
         utility: drawn.utility.iter().filter_map(text).collect(),
     };
@@ -96,17 +101,13 @@ pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> 
         .into()
 }
 
-impl Source<'_> {
+impl PairsFile<'_> {
     /// The record of the file that each pair comes from: those without a wanted side were dropped. Empty when the file
     /// cannot be read again.
-    fn records(&self) -> Vec<usize> {
-        let limits =
-            Limits { max_prompt: self.options.max_prompt(), max_continuation: self.options.max_continuation() };
-        let Some(Ok(pairs)) = self.options.pairs.as_deref().map(|path| each_pair(path, self.sides)) else {
-            return Vec::new();
-        };
+    fn records(&self, tokenizer: &Tokenizer) -> Vec<usize> {
+        let Ok(pairs) = each_pair(self.path, self.sides) else { return Vec::new() };
         let is_kept =
-            |pair| tokenize_pairs(&[pair], self.tokenizer, limits, self.sides).is_ok_and(|(kept, _)| !kept.is_empty());
+            |pair| tokenize_pairs(&[pair], tokenizer, self.limits, self.sides).is_ok_and(|(kept, _)| !kept.is_empty());
         (1..).zip(pairs).filter_map(|(record, pair)| is_kept(pair.ok()?).then_some(record)).collect()
     }
 }

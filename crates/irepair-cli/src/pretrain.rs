@@ -13,6 +13,7 @@ use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
 use tch::Kind;
 
+use crate::not_finite::{self, Source};
 use crate::repair::print;
 use crate::steps::{self, Keep};
 use crate::weights::use_threads;
@@ -90,8 +91,12 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     // From here on something is written.
     let _held = DirLock::take(out)?;
     let keep = Keep::new("pretrain", out, STEPS, options.steps(), options.checkpoint_every());
-    let records = keep.run(&mut engine, None)?;
-    engine.finish()?;
+    remove(&out.join(not_finite::DUMP))?;
+    let source = Source { data: &data, tokenizer: &tokenizer, file: None };
+    let records = keep
+        .run(&mut engine, None)
+        .and_then(|records| engine.finish().map(|_| records).map_err(Into::into))
+        .map_err(|error| not_finite::explain(error, &source, out))?;
     let last = records.last().map_or(f64::NAN, |record| record.loss);
     let seconds: f64 = records.iter().map(|record| record.seconds).sum();
     tokenizer.save(out)?;

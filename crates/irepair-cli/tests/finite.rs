@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+const SHAPE: &str = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
+
 fn irepair(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(args.split_whitespace()).args(["--threads", "1"]);
@@ -25,8 +27,7 @@ fn workshop() -> tempfile::TempDir {
     pairs[1] = line(" good day.", "");
     pairs[3] = line(" #93 vv! Q7 zx#", " x");
     fs::write(dir.path().join("pairs.jsonl"), pairs.concat()).unwrap();
-    let flags = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 2";
-    let made = irepair(dir.path(), &format!("pretrain --data corpus.txt --out base {flags}"));
+    let made = irepair(dir.path(), &format!("pretrain --data corpus.txt --out base {SHAPE} --steps 2"));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     dir
 }
@@ -68,6 +69,21 @@ fn a_run_that_leaves_the_numbers_keeps_its_texts_and_its_last_good_state() {
     assert_eq!(again.status.code(), Some(5));
     assert!(irepair(dir, &format!("{REPAIR} --out found {run} 1e-4")).status.success());
     assert!(!dir.join("found/not-finite.json").exists());
+}
+
+#[test]
+fn a_pretraining_that_leaves_the_numbers_keeps_its_texts_too() {
+    let home = workshop();
+    fs::write(home.path().join("long.txt"), "Anna met Tom at the mill. ".repeat(100)).unwrap();
+    let flags = "--steps 8 --batch-size 4 --lr 1e37 --warmup-steps 0 --checkpoint-every 1 --out lost";
+    let output = irepair(home.path(), &format!("pretrain --data long.txt {SHAPE} {flags}"));
+    assert_eq!(output.status.code(), Some(5));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("lost/not-finite.json"), "{stderr}");
+    let dump = json(&fs::read_to_string(home.path().join("lost/not-finite.json")).unwrap());
+    let (pair, n_pairs) = (&dump["pairs"][0], dump["pairs"].as_array().unwrap().len());
+    assert!(dump["pairs_file"].is_null() && pair["record"].is_null() && n_pairs == 4, "{dump}");
+    assert!(pair["chosen"]["text"].as_str().unwrap().contains("Tom") && pair["index"].is_u64(), "{pair}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //!
 //! With it, `IREPAIR_FAULT=kill@N` kills the process at its N-th point, in the middle of a file where that point writes one;
 //! `enospc@N`, `edquot@N`, `erofs@N` and `eio@N` fail that point and all later ones. `IREPAIR_FAULT_LOG=FILE` gets a line a point.
+//! With `IREPAIR_FAULT_IN=NAME` too, only the program of that name has points: those that it starts have none.
 
 use std::io::Result;
 use std::path::Path;
@@ -56,6 +57,9 @@ mod on {
 
     fn pass(what: &str, path: &Path, half_written: Option<&Path>) -> Result<()> {
         static PASSED: AtomicUsize = AtomicUsize::new(0);
+        if !is_meant() {
+            return Ok(());
+        }
         let n = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(log) = std::env::var_os("IREPAIR_FAULT_LOG") {
             writeln!(File::options().create(true).append(true).open(log)?, "{what} {}", path.display())?;
@@ -74,6 +78,12 @@ mod on {
             Some(Plan { fault: Fault::Fail(errno), at }) if n >= *at => Err(Error::from(*errno)),
             _ => Ok(()),
         }
+    }
+
+    fn is_meant() -> bool {
+        static MEANT: OnceLock<bool> = OnceLock::new();
+        let here = || Some(std::env::current_exe().ok()?.file_stem()?.to_owned());
+        *MEANT.get_or_init(|| std::env::var_os("IREPAIR_FAULT_IN").is_none_or(|name| here() == Some(name)))
     }
 
     fn plan() -> Option<&'static Plan> {

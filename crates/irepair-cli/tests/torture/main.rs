@@ -153,6 +153,16 @@ fn every_point_of_patch_apply() {
 
 #[test]
 #[ignore = "minutes, and a built xtask: cargo xtask torture"]
+fn every_point_of_reproduce() {
+    let (started, xtask) = (Instant::now(), std::env::var_os("IREPAIR_TORTURE_XTASK").expect("the path of xtask"));
+    let (n_points, n_point_kills, wrong) = reproduce::every_point(xtask.as_ref());
+    let tally = Tally { name: "cargo xtask reproduce", n_points, n_point_kills, wrong, ..Tally::default() };
+    say(&format!("{}\n{}{:>8.0} s", head(), tally.line(), started.elapsed().as_secs_f64()));
+    refuse_wrong(&[tally]);
+}
+
+#[test]
+#[ignore = "minutes, and a built xtask: cargo xtask torture"]
 fn many_instants_of_reproduce() {
     let (started, xtask) = (Instant::now(), std::env::var_os("IREPAIR_TORTURE_XTASK").expect("the path of xtask"));
     let (n_kills, wrong) = reproduce::torture(xtask.as_ref(), &mut generator(), given("KILLS", 200) / 5);

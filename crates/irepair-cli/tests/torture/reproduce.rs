@@ -1,6 +1,8 @@
 //! `cargo xtask reproduce` on a profile of its own, killed again and again until it is done.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,7 +77,60 @@ struct Workspace<'a> {
     xtask: &'a Path,
 }
 
-impl Workspace<'_> {
+/// A run that nobody stopped.
+struct Calm {
+    took: Duration,
+    outcome: Outcome,
+    /// What `xtask` itself wrote, point by point.
+    points: Vec<String>,
+}
+
+impl<'a> Workspace<'a> {
+    /// With the profile, and three rows.
+    fn new(xtask: &'a Path) -> Self {
+        let workspace = Self { home: tempfile::tempdir().unwrap(), xtask };
+        let put = |name: &str, text: &str| {
+            let path = workspace.home.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("xtask/here", "");
+        put("experiments/tiny/profile.toml", PROFILE);
+        for (method, lr) in [("vanilla", ""), ("irepair", "lr = 1e-3"), ("dapt", "lr = 1e-3")] {
+            let row = format!("title = \"{method}\"\ntables = [\"rq1\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n");
+            put(&format!("experiments/tiny/{method}.toml"), &row);
+        }
+        workspace
+    }
+
+    fn calm(&self) -> Calm {
+        let started = Instant::now();
+        let output = self.faulty(None).output().unwrap();
+        let took = started.elapsed();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        say(&format!("cargo xtask reproduce: {:.0} s without a stop", took.as_secs_f64()));
+        let points = self.points();
+        Calm { took, points, outcome: self.settled().unwrap() }
+    }
+
+    /// The command, whose own points are logged, and at the N-th of them killed.
+    fn faulty(&self, kill_at: Option<usize>) -> Command {
+        let log = self.home.path().join("points");
+        let _ = fs::remove_file(&log);
+        let mut command = self.command();
+        command.env("IREPAIR_FAULT_IN", "xtask").env("IREPAIR_FAULT_LOG", log);
+        if let Some(n) = kill_at {
+            command.env("IREPAIR_FAULT", format!("kill@{n}"));
+        }
+        command
+    }
+
+    /// The points that the last process passed.
+    fn points(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.home.path().join("points")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(self.xtask);
         command
@@ -113,25 +168,46 @@ impl Workspace<'_> {
     }
 }
 
+/// Kills at every point there is, each process at its own; returns how many points there are, the kills there were, and
+/// what came out wrong.
+pub(crate) fn every_point(xtask: &Path) -> (usize, usize, Vec<String>) {
+    let workspace = Workspace::new(xtask);
+    let calm = workspace.calm();
+    assert!(calm.points.len() > 10, "built without points of writing?");
+    let (mut struck, mut killed, mut wrong) = (BTreeSet::new(), 0, Vec::new());
+    for (i, point) in calm.points.iter().enumerate() {
+        if struck.contains(point) {
+            continue;
+        }
+        fs::remove_dir_all(workspace.runs()).unwrap();
+        // The first process comes to the point from nothing; the next ones, which go on, get one point further each.
+        let mut kill_at = std::iter::once(i + 1).chain(1..);
+        let came = loop {
+            let output = workspace.faulty(kill_at.next()).output().unwrap();
+            if output.status.success() {
+                break Ok(());
+            }
+            if output.status.signal() != Some(9) {
+                break Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+            }
+            killed += 1;
+            struck.extend(workspace.points().pop());
+        };
+        let came = came.and_then(|()| workspace.settled()).and_then(|outcome| outcome.check(&calm.outcome));
+        if let Err(why) = came {
+            say(&why);
+            wrong.push(format!("cargo xtask reproduce, from {point}: {why}"));
+        }
+    }
+    let missed: Vec<&String> = calm.points.iter().filter(|point| !struck.contains(*point)).collect();
+    assert!(missed.is_empty(), "never killed at {missed:?}");
+    (calm.points.len(), killed, wrong)
+}
+
 /// Kills `n_kills` times, over as many runs as that takes; returns the kills there were, and what came out wrong.
 pub(crate) fn torture(xtask: &Path, random: &mut ChaCha8Rng, n_kills: usize) -> (usize, Vec<String>) {
-    let workspace = Workspace { home: tempfile::tempdir().unwrap(), xtask };
-    let put = |name: &str, text: &str| {
-        let path = workspace.home.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    put("xtask/here", "");
-    put("experiments/tiny/profile.toml", PROFILE);
-    for (method, lr) in [("vanilla", ""), ("irepair", "lr = 1e-3"), ("dapt", "lr = 1e-3")] {
-        let row = format!("title = \"{method}\"\ntables = [\"rq1\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n");
-        put(&format!("experiments/tiny/{method}.toml"), &row);
-    }
-    let started = Instant::now();
-    workspace.finish().unwrap();
-    let took = started.elapsed();
-    say(&format!("cargo xtask reproduce: {:.0} s without a stop", took.as_secs_f64()));
-    let want = workspace.settled().unwrap();
+    let workspace = Workspace::new(xtask);
+    let Calm { took, outcome: want, .. } = workspace.calm();
     let (mut killed, mut wrong) = (0, Vec::new());
     for part in [0.3, 0.6] {
         let came = ask_to_stop(&workspace, took.mul_f64(part))
