@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::draw::without_replacement;
-use crate::read::{Documents, END_OF_TEXT, Lines, Record, is_jsonl, not_empty, read_records};
+use crate::read::{Documents, END_OF_TEXT, Record, is_jsonl, not_empty, read_records};
 use crate::write::{write_jsonl, write_lines};
-use crate::{Result, write_texts};
+use crate::{Lines, Result, write_texts};
 
 /// Which records, in the order it is applied.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::read::Lines;
-use crate::{Error, Result};
+use crate::{Error, Lines, Result};
 
 /// A list of words that make a text toxic (METHOD §9: a scorer `f(text)` in [0, 1] [O]).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,6 +24,7 @@ mod error;
 mod labels;
 mod lexicon;
 mod library;
+mod lines;
 mod pack;
 mod pairs;
 mod planted;
@@ -42,12 +43,13 @@ pub use error::{Error, Impostor, Result};
 pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
 pub use library::{guarded, read_tokenizer};
+pub use lines::{Lines, MAX_LINE_BYTES};
 pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};
 pub use planted::{Planted, Sizes};
 pub use read::{
-    ClozeItem, END_OF_TEXT, Lines, MAX_LINE_BYTES, Pair, Sides, Stereotype, each_pair, each_text, read_cloze,
-    read_minimal_pairs, read_pairs, read_prompts, read_texts,
+    ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
+    read_prompts, read_texts,
 };
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};

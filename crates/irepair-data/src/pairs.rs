@@ -81,7 +81,7 @@ pub fn tokenize_pairs(
         let mut prompt = cut(&prompt, limits.max_prompt);
         let (chosen, rejected) = (cut(&chosen, limits.max_continuation), cut(&rejected, limits.max_continuation));
         if prompt.is_empty() {
-            prompt.push(tokenizer.eos_id());
+            prompt = vec![tokenizer.eos_id()];
         }
         kept.push(TokenPair { prompt, chosen, rejected });
     }

@@ -1,0 +1,100 @@
+//! Lines of a file: plain or gzip, none of them endless, and the files that are something else refused by name.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::Impostor;
+use crate::{Error, Result};
+
+/// The longest line a reader accepts, in bytes: 16 MiB, far over any record and far under memory.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Lines of a file, unpacked, with their numbers from 1; without line ends and byte-order mark.
+pub struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    line: usize,
+    failed: bool,
+    ended: bool,
+}
+
+impl Lines {
+    /// Opens a file; gzip is told by its first two bytes, not by the name.
+    ///
+    /// # Errors
+    /// `File` when it cannot be opened or read, `NotData` when it is empty, a git-LFS pointer or a web page.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
+        let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
+        let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
+        let mut reader: Box<dyn BufRead> =
+            if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+        let head = reader.fill_buf().map_err(io)?;
+        if let Some(found) = impostor(head) {
+            return Err(Error::NotData { path: path.to_owned(), found });
+        }
+        if head.starts_with(b"\xef\xbb\xbf") {
+            reader.consume(3);
+        }
+        Ok(Self { path: path.to_owned(), reader, line: 0, failed: false, ended: false })
+    }
+
+    /// Whether the line read last had a line end; only the last line of a file may have none.
+    pub fn last_line_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn next_line(&mut self) -> Result<Option<(usize, String)>> {
+        self.line += 1;
+        let mut bytes = Vec::new();
+        let limit = MAX_LINE_BYTES + 2;
+        let read = self.reader.by_ref().take(limit as u64).read_until(b'\n', &mut bytes);
+        read.map_err(|source| irepair_core::Error::Io { action: "read", path: self.path.clone(), source })?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.ended = bytes.ends_with(b"\n");
+        if self.ended {
+            bytes.pop();
+        }
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+        if bytes.len() > MAX_LINE_BYTES {
+            return Err(Error::LineTooLong { path: self.path.clone(), line: self.line, max_bytes: MAX_LINE_BYTES });
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some((self.line, text))),
+            Err(_) => Err(Error::NotUtf8 { path: self.path.clone(), line: self.line }),
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<(usize, String)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_line();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+fn impostor(head: &[u8]) -> Option<Impostor> {
+    let start = head[..head.len().min(256)].trim_ascii_start().to_ascii_lowercase();
+    if head.is_empty() {
+        Some(Impostor::Empty)
+    } else if start.starts_with(b"version https://git-lfs") {
+        Some(Impostor::LfsPointer)
+    } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
+        Some(Impostor::WebPage)
+    } else {
+        None
+    }
+}
