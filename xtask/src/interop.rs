@@ -85,10 +85,7 @@ pub(crate) fn environment(home: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
     process::run_quietly(process::command(setup::python()?).args(["-m", "venv"]).arg(&venv))?;
-    let pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"];
-    let flags = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"];
-    let mut install = process::command(&python);
-    install.args(pip).args(flags);
+    let mut install = process::pip_install(&python);
     for list in &lists {
         install.arg("--requirement").arg(list);
     }

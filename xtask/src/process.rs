@@ -41,6 +41,14 @@ pub(crate) fn cargo_fuzz() -> Command {
     cargo
 }
 
+/// `pip install` of wheels alone, each with its hash: what a list of requirements does not name is not taken.
+pub(crate) fn pip_install(python: &std::path::Path) -> Command {
+    let mut install = command(python);
+    install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]);
+    install.args(["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"]);
+    install
+}
+
 /// Says what is run, then runs it with this program's own stdout and stderr.
 ///
 /// # Errors

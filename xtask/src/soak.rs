@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use irepair_core::{Diagnostic, ExitKind};
+use irepair_core::{Diagnostic, ExitKind, Resident};
 
 use crate::interrupt::FOLLOW_STDIN;
 use crate::stop::Stop;
@@ -42,9 +42,9 @@ const REPAIR: &str = "repair --model base --pairs pairs.jsonl --general corpus.t
 /// What one look at a process saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Look {
-    /// Resident memory, in KiB.
+    /// Resident memory, in bytes.
     resident: u64,
-    /// The most of it so far, in KiB.
+    /// The most of it so far, in bytes.
     peak: u64,
     n_files: u64,
 }
@@ -88,10 +88,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "{n_steps} steps; resident memory differs by {:.2} % over the last {} parts; peak {:.1} MiB, {N_ROWS} rows of {:.1} MiB",
         100.0 * drift(&parts),
         N_PARTS - 1,
-        peak as f64 / 1024.0,
-        row_bytes as f64 / f64::from(1 << 20)
+        mib(peak),
+        mib(row_bytes)
     );
-    let wrong = wrong(&parts, peak * 1024, row_bytes, status.code());
+    let wrong = wrong(&parts, peak, row_bytes, status.code());
     if wrong.is_empty() {
         return Ok(());
     }
@@ -149,15 +149,8 @@ fn watch(child: &mut Child, home: &Path, time: Duration) -> Result<Vec<Look>> {
 }
 
 fn look(id: u32) -> Result<Look> {
-    let home = PathBuf::from(format!("/proc/{id}"));
-    let status = fs::read_to_string(home.join("status"));
-    let status = status.with_context(|| format!("reading {}: a soak needs Linux", home.display()))?;
-    let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches("kB").trim().parse().ok()
-    };
-    let n_files = fs::read_dir(home.join("fd"))?.count() as u64;
-    Ok(Look { resident: kib("VmRSS:").unwrap_or(0), peak: kib("VmHWM:").unwrap_or(0), n_files })
+    let Resident { now, peak } = Resident::of(id).context("a soak reads /proc: it needs Linux")?;
+    Ok(Look { resident: now, peak, n_files: fs::read_dir(format!("/proc/{id}/fd"))?.count() as u64 })
 }
 
 fn parts(looks: &[Look]) -> Vec<Part> {
@@ -201,13 +194,17 @@ fn wrong(parts: &[Part], peak: u64, rows: u64, code: Option<i32>) -> Vec<String>
     wrong
 }
 
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 fn table(parts: &[Part], minutes: f64) -> String {
     let mut lines = vec!["| until minute | resident, MiB (median) | open files (median) | most |".to_owned()];
     lines.push("|---|---|---|---|".to_owned());
     let until = |i: usize| minutes * (i + 1) as f64 / parts.len() as f64;
     lines.extend(parts.iter().enumerate().map(|(i, part)| {
         let Part { resident, n_files, most_files } = part;
-        format!("| {:.1} | {:.1} | {n_files} | {most_files} |", until(i), *resident as f64 / 1024.0)
+        format!("| {:.1} | {:.1} | {n_files} | {most_files} |", until(i), mib(*resident))
     }));
     lines.join("\n")
 }

@@ -10,7 +10,7 @@ mod turns;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use irepair_core::SliceSize;
+use irepair_core::{Resident, SliceSize};
 use irepair_model::{CausalLm, ModelConfig, parse_device, parse_dtype};
 use serde::Serialize;
 use tch::Device;
@@ -120,7 +120,7 @@ fn main() -> anyhow::Result<()> {
         What::LastWords => parts::last_words(&args)?,
         _ => steps::steps(&args)?,
     };
-    measured.peak_rss_bytes = peak_rss_bytes();
+    measured.peak_rss_bytes = Resident::own().map_or(0, |resident| resident.peak);
     measured.peak_device_bytes = if args.device()? == Device::Cpu { None } else { device_bytes() };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
@@ -175,12 +175,6 @@ impl Args {
 pub(crate) fn weight_bytes(model: &CausalLm) -> u64 {
     let bytes = |t: &tch::Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as u64;
     model.parameters().iter().map(|p| bytes(&p.tensor)).sum()
-}
-
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
 /// What the driver says this process holds; none where it does not know it by this number.

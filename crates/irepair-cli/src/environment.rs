@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use irepair_core::Resident;
 use irepair_core::fs::sha256_file;
 use serde::Serialize;
 
@@ -35,9 +36,7 @@ impl Environment {
 
 /// Largest resident memory of this process so far, in bytes; none where the system does not say.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    Resident::own().map(|resident| resident.peak)
 }
 
 /// Makes [`peak_rss_bytes`] begin anew at what is resident now; where the system does not let it, it goes on.

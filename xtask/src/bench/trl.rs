@@ -21,10 +21,8 @@ pub(super) fn installed(python: &Path, home: &Path) -> Result<PathBuf> {
     if place.exists() {
         fs::remove_dir_all(&place).with_context(|| format!("removing {}", place.display()))?;
     }
-    let pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"];
-    let flags = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"];
-    let mut install = process::command(python);
-    process::run_quietly(install.args(pip).args(flags).arg("--target").arg(&place).arg("--requirement").arg(&list))?;
+    let mut install = process::pip_install(python);
+    process::run_quietly(install.arg("--target").arg(&place).arg("--requirement").arg(&list))?;
     fs::write(&stamp, pins).with_context(|| format!("writing {}", stamp.display()))?;
     Ok(place)
 }
