@@ -40,16 +40,24 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
     let device = parse_device(&options.device())?;
-    let tokenizer = match &options.tokenizer {
-        Some(path) => Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?,
-        None => Tokenizer::train_bpe(&read_texts(data)?, options.vocab_size())?,
+    let (tokenizer, documents) = match &options.tokenizer {
+        Some(path) => {
+            let tokenizer = Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?;
+            let documents = read_token_texts(data, &tokenizer)?;
+            (tokenizer, documents)
+        }
+        None => {
+            let texts = read_texts(data)?;
+            let tokenizer = Tokenizer::train_bpe(&texts, options.vocab_size())?;
+            let documents = tokenizer.encode_batch(&texts)?;
+            (tokenizer, documents)
+        }
     };
     let valid = match &options.valid {
         Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
         None => None,
     };
     let window = options.window.unwrap_or(options.n_positions());
-    let documents = read_token_texts(data, &tokenizer)?;
     let n_documents = documents.len();
     let windows = if options.pack() {
         pack(&documents, tokenizer.eos_id(), window)

@@ -38,7 +38,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn what_this_process_takes_is_seen() {
         let before = Resident::own().unwrap();
-        let taken = vec![1_u8; 64 << 20];
+        let taken = std::hint::black_box(vec![1_u8; 64 << 20]);
         let after = Resident::of(std::process::id()).unwrap();
         assert!(after.now >= before.now + (60 << 20) && after.peak >= after.now, "{before:?} {after:?}");
         drop(taken);
