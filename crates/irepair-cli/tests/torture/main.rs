@@ -50,6 +50,15 @@ impl Tally {
         }
     }
 
+    /// Notes what came of a try that is counted already.
+    fn judge(&mut self, at: &str, came: Result<(), String>) {
+        if let Err(why) = came {
+            let why = format!("{}, {at}: {why}", self.name);
+            say(&why);
+            self.wrong.push(why);
+        }
+    }
+
     fn line(&self) -> String {
         let (n, n_wrong) = (self.n_point_kills + self.n_kills + self.n_failed, self.wrong.len());
         format!(
@@ -155,8 +164,7 @@ fn every_point_of_patch_apply() {
 #[ignore = "minutes, and a built xtask: cargo xtask torture"]
 fn every_point_of_reproduce() {
     let (started, xtask) = (Instant::now(), std::env::var_os("IREPAIR_TORTURE_XTASK").expect("the path of xtask"));
-    let (n_points, n_point_kills, wrong) = reproduce::every_point(xtask.as_ref());
-    let tally = Tally { name: "cargo xtask reproduce", n_points, n_point_kills, wrong, ..Tally::default() };
+    let tally = reproduce::every_point(xtask.as_ref());
     say(&format!("{}\n{}{:>8.0} s", head(), tally.line(), started.elapsed().as_secs_f64()));
     refuse_wrong(&[tally]);
 }

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use crate::outcome::{Outcome, settle};
-use crate::say;
+use crate::strike::{failed_well, words};
+use crate::{Tally, say};
 
 const PROFILE: &str = r#"
 title = "tiny"
@@ -105,7 +106,7 @@ impl<'a> Workspace<'a> {
 
     fn calm(&self) -> Calm {
         let started = Instant::now();
-        let output = self.faulty(None).output().unwrap();
+        let output = self.faulty("").output().unwrap();
         let took = started.elapsed();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         say(&format!("cargo xtask reproduce: {:.0} s without a stop", took.as_secs_f64()));
@@ -113,15 +114,13 @@ impl<'a> Workspace<'a> {
         Calm { took, points, outcome: self.settled().unwrap() }
     }
 
-    /// The command, whose own points are logged, and at the N-th of them killed.
-    fn faulty(&self, kill_at: Option<usize>) -> Command {
+    /// The command, whose own points are logged, with a fault at one of them.
+    fn faulty(&self, fault: &str) -> Command {
         let log = self.home.path().join("points");
         let _ = fs::remove_file(&log);
         let mut command = self.command();
         command.env("IREPAIR_FAULT_IN", "xtask").env("IREPAIR_FAULT_LOG", log);
-        if let Some(n) = kill_at {
-            command.env("IREPAIR_FAULT", format!("kill@{n}"));
-        }
+        command.env("IREPAIR_FAULT", fault);
         command
     }
 
@@ -154,6 +153,11 @@ impl<'a> Workspace<'a> {
         self.home.path().join("runs/tiny")
     }
 
+    /// Says how what the finished run left differs from what a run left that nobody stopped.
+    fn check(&self, calm: &Calm) -> Result<(), String> {
+        self.settled()?.check(&calm.outcome)
+    }
+
     /// What the finished run left. Its tables hold times, so they are made again from results that hold none.
     fn settled(&self) -> Result<Outcome, String> {
         let cells = fs::read_dir(self.runs()).unwrap().flatten().map(|entry| entry.path().join("0/result.json"));
@@ -168,60 +172,64 @@ impl<'a> Workspace<'a> {
     }
 }
 
-/// Kills at every point there is, each process at its own; returns how many points there are, the kills there were, and
-/// what came out wrong.
-pub(crate) fn every_point(xtask: &Path) -> (usize, usize, Vec<String>) {
+/// Kills at every point there is, each process at its own, and has every seventh fail.
+pub(crate) fn every_point(xtask: &Path) -> Tally {
     let workspace = Workspace::new(xtask);
     let calm = workspace.calm();
     assert!(calm.points.len() > 10, "built without points of writing?");
-    let (mut struck, mut killed, mut wrong) = (BTreeSet::new(), 0, Vec::new());
+    let mut tally = Tally { name: "cargo xtask reproduce", n_points: calm.points.len(), ..Tally::default() };
+    let mut struck = BTreeSet::new();
     for (i, point) in calm.points.iter().enumerate() {
         if struck.contains(point) {
             continue;
         }
         fs::remove_dir_all(workspace.runs()).unwrap();
         // The first process comes to the point from nothing; the next ones, which go on, get one point further each.
-        let mut kill_at = std::iter::once(i + 1).chain(1..);
-        let came = loop {
-            let output = workspace.faulty(kill_at.next()).output().unwrap();
+        let mut came = Ok(());
+        for kill_at in std::iter::once(i + 1).chain(1..) {
+            let output = workspace.faulty(&format!("kill@{kill_at}")).output().unwrap();
             if output.status.success() {
-                break Ok(());
+                break;
             }
             if output.status.signal() != Some(9) {
-                break Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+                came = Err(format!("{}: {}", output.status, words(&output)));
+                break;
             }
-            killed += 1;
+            tally.n_point_kills += 1;
             struck.extend(workspace.points().pop());
-        };
-        let came = came.and_then(|()| workspace.settled()).and_then(|outcome| outcome.check(&calm.outcome));
-        if let Err(why) = came {
-            say(&why);
-            wrong.push(format!("cargo xtask reproduce, from {point}: {why}"));
         }
+        tally.judge(point, came.and_then(|()| workspace.check(&calm)));
     }
     let missed: Vec<&String> = calm.points.iter().filter(|point| !struck.contains(*point)).collect();
     assert!(missed.is_empty(), "never killed at {missed:?}");
-    (calm.points.len(), killed, wrong)
+    for (i, point) in calm.points.iter().enumerate().step_by(7) {
+        fs::remove_dir_all(workspace.runs()).unwrap();
+        let fault = ["enospc", "eio", "edquot", "erofs"][i / 7 % 4];
+        let output = workspace.faulty(&format!("{fault}@{}", i + 1)).output().unwrap();
+        let came = failed_well(&output, fault, &workspace.runs());
+        tally.n_failed += 1;
+        tally.judge(point, came.and_then(|()| workspace.finish()).and_then(|()| workspace.check(&calm)));
+    }
+    tally
 }
 
 /// Kills `n_kills` times, over as many runs as that takes; returns the kills there were, and what came out wrong.
 pub(crate) fn torture(xtask: &Path, random: &mut ChaCha8Rng, n_kills: usize) -> (usize, Vec<String>) {
     let workspace = Workspace::new(xtask);
-    let Calm { took, outcome: want, .. } = workspace.calm();
+    let calm = workspace.calm();
+    let took = calm.took;
     let (mut killed, mut wrong) = (0, Vec::new());
     for part in [0.3, 0.6] {
         let came = ask_to_stop(&workspace, took.mul_f64(part))
             .and_then(|()| workspace.finish())
-            .and_then(|()| workspace.settled())
-            .and_then(|outcome| outcome.check(&want));
+            .and_then(|()| workspace.check(&calm));
         wrong.extend(came.err().map(|why| format!("cargo xtask reproduce, asked to stop: {why}")));
     }
     while killed < n_kills {
         fs::remove_dir_all(workspace.runs()).unwrap();
         let killed_before = killed;
         let came = run_under_fire(&workspace, random, took.as_secs_f64(), n_kills, &mut killed)
-            .and_then(|()| workspace.settled())
-            .and_then(|outcome| outcome.check(&want));
+            .and_then(|()| workspace.check(&calm));
         if let Err(why) = came {
             say(&why);
             wrong.push(format!("cargo xtask reproduce, kills {killed_before} to {killed}: {why}"));

@@ -70,18 +70,23 @@ fn cut_short(victim: &Victim, stage: &Path, how: Strike) -> Result<bool, String>
         return Ok(false);
     }
     if let Strike::Fail(fault, _) = how {
-        let said = words(&output);
-        let want = if fault == "enospc" { "no space left" } else { " failed: " };
-        if output.status.code() != Some(4) || said.matches("error:").count() != 1 || !said.contains(want) {
-            return Err(format!("exit {:?}, {said}", output.status.code()));
-        }
-        let litter = Outcome::of(stage);
-        return if litter.litter().is_empty() { Ok(true) } else { Err(format!("left behind: {:?}", litter.litter())) };
+        return failed_well(&output, fault, stage).map(|()| true);
     }
     match output.status.signal() {
         Some(SIGKILL) => Ok(true),
         _ => Err(format!("not killed but {}: {}", output.status, words(&output))),
     }
+}
+
+/// Says what is wrong with how a command ended that the system failed: it must say so once, and leave nothing behind.
+pub(crate) fn failed_well(output: &Output, fault: &str, dir: &Path) -> Result<(), String> {
+    let said = words(output);
+    let want = if fault == "enospc" { "no space left" } else { " failed: " };
+    if output.status.code() != Some(4) || said.matches("error:").count() != 1 || !said.contains(want) {
+        return Err(format!("exit {:?}, {said}", output.status.code()));
+    }
+    let litter = Outcome::of(dir);
+    if litter.litter().is_empty() { Ok(()) } else { Err(format!("left behind: {:?}", litter.litter())) }
 }
 
 /// Runs the command until it is done; what it leaves must be what `want` is.
