@@ -17,8 +17,8 @@ use crate::{paths, process, setup};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How long the repair runs
-    #[arg(long, default_value_t = 120.0, value_name = "M")]
-    minutes: f64,
+    #[arg(long, default_value_t = 120, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    minutes: u32,
 }
 
 /// Rows of the file of pairs.
@@ -76,13 +76,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut child = irepair(&home, REPAIR).env(FOLLOW_STDIN, "1").stdin(Stdio::piped()).spawn()?;
     // The end of its standard input asks it to stop, whether it comes from here or with the end of this process.
     let stdin = child.stdin.take();
-    let looks = watch(&mut child, &home, Duration::from_secs_f64(args.minutes.max(0.1) * 60.0))?;
+    let looks = watch(&mut child, &home, Duration::from_secs(60 * u64::from(args.minutes)))?;
     drop(stdin);
     let status = child.wait()?;
     let n_steps = fs::read_to_string(home.join("out/metrics.jsonl"))?.lines().count();
 
     let parts = parts(&looks);
-    println!("{}", table(&parts, args.minutes));
+    println!("{}", table(&parts, f64::from(args.minutes)));
     let peak = looks.iter().map(|look| look.peak).max().unwrap_or(0);
     println!(
         "{n_steps} steps; resident memory differs by {:.2} % over the last {} parts; peak {:.1} MiB, {N_ROWS} rows of {:.1} MiB",
@@ -93,6 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     let wrong = wrong(&parts, peak, row_bytes, status.code());
     if wrong.is_empty() {
+        fs::remove_dir_all(&home).with_context(|| format!("removing {}", home.display()))?;
         return Ok(());
     }
     Err(Stop(Diagnostic::new(ExitKind::Bug, wrong.join("; ")).at(home.display())).into())
