@@ -42,7 +42,7 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let device = parse_device(&options.device())?;
     let (tokenizer, documents) = match &options.tokenizer {
         Some(path) => {
-            let tokenizer = Tokenizer::load(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?;
+            let tokenizer = Tokenizer::load(tokenizer_dir(path)?)?;
             let documents = read_token_texts(data, &tokenizer)?;
             (tokenizer, documents)
         }
@@ -57,6 +57,9 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
         None => None,
     };
+    if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
+        return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
+    }
     let window = options.window.unwrap_or(options.n_positions());
     let n_documents = documents.len();
     let windows = if options.pack() {
@@ -129,6 +132,16 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         options.steps(),
         out.display()
     ))
+}
+
+/// The directory that a tokenizer is given by, or one of whose files it is given by.
+fn tokenizer_dir(path: &Path) -> irepair_data::Result<&Path> {
+    let named = path.file_name().is_some_and(|name| name == "tokenizer.json" || name == "vocab.json");
+    match path.parent() {
+        _ if path.is_dir() => Ok(path),
+        Some(dir) if named && path.is_file() => Ok(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }),
+        _ => Err(irepair_data::Error::NoTokenizer { dir: path.to_owned() }),
+    }
 }
 
 /// Every document between two end-of-text tokens, cut to one window.

@@ -24,12 +24,14 @@ pub(crate) fn bar(what: &'static str, n: u64) -> ProgressBar {
 pub(crate) struct StderrAboveBars;
 
 impl Write for StderrAboveBars {
+    /// Words that cannot be written are lost, and the run goes on: it is not about them.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        BARS.suspend(|| stderr().write(bytes))
+        BARS.suspend(|| Ok(stderr().write(bytes).unwrap_or(bytes.len())))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        stderr().flush()
+        let _ = stderr().flush();
+        Ok(())
     }
 }
 

@@ -100,7 +100,9 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
 /// Writes to stdout; a closed pipe is not an error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(irepair_core::Error::Io { action: "write", path: "standard output".into(), source }.into())
+        }
         _ => Ok(()),
     }
 }
@@ -150,6 +152,10 @@ pub(crate) fn run(
         (records, outcome) = trained
             .and_then(|records| Ok((records, engine.finish()?)))
             .map_err(|error| not_finite::explain(error, &source, out))?;
+    }
+    // Nothing is trained: what another run left here is not this one's to go on from.
+    if held.is_none() && out.join(steps::STATE).exists() {
+        return Err(Refusal::OutExists { path: out.to_owned() }.into());
     }
     let _held = held.map_or_else(|| DirLock::take(out), Ok)?;
     let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());

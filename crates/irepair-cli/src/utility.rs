@@ -48,7 +48,7 @@ pub(crate) fn own_texts(
     let (seed, n_new) = (options.seed(), max_utility(options, opened.model.config()).saturating_sub(1).max(1));
     let n = wanted.min(MOST_SAMPLED);
     let kept = kept_at(model, opened, n, n_new, seed);
-    if let Some(texts) = kept.as_deref().and_then(|path| recall(path, n, opened.model.config().n_vocab)) {
+    if let Some(texts) = kept.as_deref().and_then(|path| recall(path, n, n_new, opened)) {
         tracing::info!("utility: {n} texts of the model's own, from {}", kept.unwrap_or_default().display());
         return Ok(texts);
     }
@@ -83,10 +83,12 @@ fn kept_at(model: &Path, opened: &Opened, n: usize, n_new: usize, seed: u64) -> 
 }
 
 /// The texts of an earlier run; none unless the file is just what such a run writes.
-fn recall(path: &Path, n: usize, n_vocab: usize) -> Option<Vec<Vec<u32>>> {
+fn recall(path: &Path, n: usize, n_new: usize, opened: &Opened) -> Option<Vec<Vec<u32>>> {
     let parse = |line: &str| serde_json::from_str::<Vec<u32>>(line).ok();
     let texts: Vec<Vec<u32>> = read_to_string(path).ok()?.lines().map(parse).collect::<Option<_>>()?;
-    let fits = |text: &Vec<u32>| !text.is_empty() && text.iter().all(|&id| (id as usize) < n_vocab);
+    let (n_vocab, start) = (opened.model.config().n_vocab, Some(&opened.eos_id));
+    let known = |text: &[u32]| text.iter().all(|&id| (id as usize) < n_vocab);
+    let fits = |text: &Vec<u32>| text.first() == start && text.len() <= n_new + 1 && known(text);
     (texts.len() == n && texts.iter().all(fits)).then_some(texts)
 }
 

@@ -87,7 +87,7 @@ impl Validate for DataFile {
             checks.clash(cut.from.is_empty(), "cut.from", "is missing: name at least one file");
             let outside = cut.from.iter().any(|path| !inside(path));
             checks.clash(outside, "cut.from", "must be paths below the data directory");
-            checks.at_least_one("cut.take", cut.take.map(|n| n as u64));
+            checks.count("cut.take", cut.take.map(|n| n as u64));
             let by_field = !cut.only.is_empty() || !cut.fields.is_empty();
             checks.clash(by_field && !self.is_jsonl(), "cut", "reads fields, which only a .jsonl file has");
             let scalar = |value: &toml::Value| value.is_str() || value.is_integer() || value.is_bool();

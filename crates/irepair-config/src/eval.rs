@@ -97,10 +97,10 @@ impl Validate for EvalOptions {
             ("prompt_tokens", self.prompt_tokens),
             ("batch_size", self.batch_size),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
         checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
-        checks.at_least_one("stride", self.stride.map(|n| n as u64));
+        checks.count("stride", self.stride.map(|n| n as u64));
         checks.value("samples", self.samples.as_ref(), "from 1 to 1000", |n| (1..=1000).contains(n));
         checks.clash(
             self.samples.is_some() && self.prompts.is_none(),
@@ -117,7 +117,7 @@ impl Validate for EvalOptions {
             "stride",
             "clashes with `window`: tokens between two windows would never be scored",
         );
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.clash(
             self.kl_texts.is_some() && self.reference.is_none(),
@@ -172,11 +172,11 @@ impl Validate for GenerateOptions {
             ("prompt_tokens", self.prompt_tokens),
             ("batch_size", self.batch_size),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
         checks.value("top_p", self.top_p.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
         checks.positive("temperature", self.temperature);
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         let sampled = self.top_p.is_some();
         checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");

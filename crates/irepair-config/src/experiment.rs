@@ -49,7 +49,7 @@ impl Validate for Row {
         let mut checks = Checks::default();
         checks.clash(self.title.is_empty(), "title", "is missing");
         checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3, extra");
-        checks.at_least_one("seeds", self.seeds.map(u64::from));
+        checks.count("seeds", self.seeds.map(u64::from));
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
         checks.0.extend(shared_repair_problems(&self.repair));
         checks.0

@@ -51,15 +51,15 @@ options! {
 impl Validate for SensitivityOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.at_least_one("n_batches", self.n_batches);
+        checks.count("n_batches", self.n_batches);
         for (key, value) in [
             ("batch_size", self.batch_size),
             ("max_prompt", self.max_prompt),
             ("max_continuation", self.max_continuation),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0
     }
@@ -85,8 +85,8 @@ options! {
 impl Validate for ScoreOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.at_least_one("batch_size", self.batch_size.map(|n| n as u64));
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("batch_size", self.batch_size.map(|n| n as u64));
+        checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0
     }

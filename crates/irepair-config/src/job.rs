@@ -58,7 +58,7 @@ impl Validate for Job {
         checks.clash(self.repair.pairs.is_none(), "repair.pairs", "is missing");
         let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
-        checks.at_least_one("watch.every", self.watch.as_ref().map(|watch| watch.every));
+        checks.count("watch.every", self.watch.as_ref().map(|watch| watch.every));
         checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
         checks.0
     }

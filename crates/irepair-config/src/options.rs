@@ -30,7 +30,11 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default +
 /// # Errors
 /// [`Error::Problems`] listing all of them.
 pub fn validate<T: Options>(options: &T, place: &str) -> Result<()> {
-    let given = as_table(options);
+    let Ok(given) = toml::Table::try_from(options) else {
+        let what = "a path is not UTF-8, which settings cannot hold";
+        let problems = vec![Problem::new("", what).help("give it another name, or a link of another name")];
+        return Err(Error::Problems { place: place.to_owned(), problems });
+    };
     let missing = T::REQUIRED.iter().filter(|key| !given.contains_key(**key));
     let mut problems: Vec<Problem> = missing
         .map(|key| Problem::new(*key, "is missing").help(format!("give --{} or the key", key.replace('_', "-"))))

@@ -80,11 +80,16 @@ impl Validate for PretrainOptions {
             ("window_size", self.window_size),
             ("batch_size", self.batch_size),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
-        checks.at_least_one("steps", self.steps);
-        checks.at_least_one("checkpoint_every", self.checkpoint_every);
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("steps", self.steps);
+        checks.count("checkpoint_every", self.checkpoint_every);
+        checks.count("threads", self.threads.map(u64::from));
+        for (key, value) in
+            [("vocab_size", self.vocab_size), ("n_positions", self.n_positions), ("window", self.window)]
+        {
+            checks.count(key, value.map(|n| n as u64).filter(|&n| n > 1));
+        }
         checks.value("vocab_size", self.vocab_size.as_ref(), "at least 2", |&n| n >= 2);
         checks.value("n_positions", self.n_positions.as_ref(), "at least 2 tokens", |&n| n >= 2);
         checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);

@@ -52,6 +52,19 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The most of something that anybody means: what is counted may be allocated before anything else is found wrong.
+fn most(key: &str) -> u64 {
+    match key.rsplit('.').next().unwrap_or_default() {
+        "threads" => 1 << 10,
+        "n_layer" => 10_000,
+        "n_embd" | "n_head" | "batch_size" | "accumulation" => 1 << 16,
+        "n_positions" | "window" | "window_size" => 1 << 17,
+        "n" | "fixed_batches" => 1_000_000,
+        "vocab_size" | "max_new_tokens" | "prompt_tokens" => 1 << 24,
+        _ => u64::MAX,
+    }
+}
+
 /// Collects problems while a set of options is checked.
 #[derive(Debug, Default)]
 pub(crate) struct Checks(pub(crate) Vec<Problem>);
@@ -70,9 +83,11 @@ impl Checks {
         }
     }
 
-    /// Refuses 0.
-    pub(crate) fn at_least_one(&mut self, key: &str, value: Option<u64>) {
+    /// Refuses 0, and more than could be a number of such things.
+    pub(crate) fn count(&mut self, key: &str, value: Option<u64>) {
+        let most = most(key);
         self.value(key, value.as_ref(), "at least 1", |&n| n >= 1);
+        self.value(key, value.as_ref(), &format!("at most {most}"), |&n| n <= most);
     }
 
     /// Refuses what is not a finite number over 0.

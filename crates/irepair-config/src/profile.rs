@@ -154,11 +154,11 @@ impl Validate for Profile {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.clash(self.title.is_empty(), "title", "is missing");
-        checks.at_least_one("seeds", Some(u64::from(self.seeds)));
-        checks.at_least_one("utility.n_texts", Some(self.utility.n_texts as u64));
-        checks.at_least_one("utility.max_new_tokens", Some(self.utility.max_new_tokens as u64));
+        checks.count("seeds", Some(u64::from(self.seeds)));
+        checks.count("utility.n_texts", Some(self.utility.n_texts as u64));
+        checks.count("utility.max_new_tokens", Some(self.utility.max_new_tokens as u64));
         checks.value("utility.top_p", Some(&self.utility.top_p), "over 0 and up to 1", |&p| p > 0.0 && p <= 1.0);
-        checks.at_least_one("grid.seeds", Some(u64::from(self.grid.seeds)));
+        checks.count("grid.seeds", Some(u64::from(self.grid.seeds)));
         checks.clash(self.grid.lr.is_empty(), "grid.lr", "is missing: name at least one learning rate");
         for lr in &self.grid.lr {
             checks.positive("grid.lr", Some(*lr));
@@ -175,7 +175,7 @@ impl Validate for Profile {
                 ("language.cloze_test", language.cloze_test),
                 ("language.cloze_valid", language.cloze_valid),
             ] {
-                checks.at_least_one(key, Some(count as u64));
+                checks.count(key, Some(count as u64));
             }
             checks.clash(
                 self.repair.n_validation() >= language.pairs,
@@ -210,10 +210,10 @@ impl Validate for Profile {
             let inside = |problem: Problem| problem.inside(&format!("{key}.train"));
             checks.0.extend(scorer.train.problems().into_iter().map(inside));
         }
-        checks.at_least_one("samples", self.samples.map(|n| n as u64));
+        checks.count("samples", self.samples.map(|n| n as u64));
         if let Some(trajectory) = &self.trajectory {
-            checks.at_least_one("trajectory.every", Some(trajectory.every));
-            checks.at_least_one("trajectory.seeds", Some(u64::from(trajectory.seeds)));
+            checks.count("trajectory.every", Some(trajectory.every));
+            checks.count("trajectory.seeds", Some(u64::from(trajectory.seeds)));
         }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
         checks.clash(
@@ -230,7 +230,7 @@ impl Validate for Profile {
         );
         let labels = self.scorers.is_empty() || self.has_data(SCORER_LABELS);
         checks.clash(!labels, "scorers", "want `toxicity/train.jsonl` among [[data]]");
-        checks.at_least_one("density_batches", self.density_batches.map(u64::from));
+        checks.count("density_batches", self.density_batches.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0.extend(shared_repair_problems(&self.repair));
         checks.0.extend(self.eval.problems().into_iter().map(|problem| problem.inside("eval")));

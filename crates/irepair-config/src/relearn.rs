@@ -67,13 +67,13 @@ impl Validate for RelearnOptions {
             ("max_new_tokens", self.max_new_tokens),
             ("prompt_tokens", self.prompt_tokens),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
         let bad = self.text_counts().err();
         checks.value("counts", bad.as_ref(), "numbers of at least 1 with commas between them", |_| false);
         checks.value("max_tokens", self.max_tokens.as_ref(), "at least 2", |&n| n >= 2);
-        checks.at_least_one("epochs", self.epochs);
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("epochs", self.epochs);
+        checks.count("threads", self.threads.map(u64::from));
         checks.positive("lr", self.lr);
         checks.device(self.device.as_ref());
         checks.0

@@ -153,7 +153,7 @@ impl Validate for RepairOptions {
             ("checkpoint_every", self.checkpoint_every),
             ("threads", self.threads.map(u64::from)),
         ] {
-            checks.at_least_one(key, value);
+            checks.count(key, value);
         }
         for (key, value) in [
             ("scale", self.scale),

@@ -57,10 +57,10 @@ impl Validate for ScorerTrainOptions {
             ("n_head", self.n_head),
             ("batch_size", self.batch_size),
         ] {
-            checks.at_least_one(key, value.map(|n| n as u64));
+            checks.count(key, value.map(|n| n as u64));
         }
-        checks.at_least_one("epochs", self.epochs);
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("epochs", self.epochs);
+        checks.count("threads", self.threads.map(u64::from));
         checks.positive("penalty_c", self.penalty_c);
         checks.positive("lr", self.lr);
         let text = self.out.as_ref().is_none_or(|out| out.extension().is_some_and(|end| end == "txt"));
@@ -110,8 +110,8 @@ options! {
 impl Validate for ScorerEvalOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.at_least_one("batch_size", self.batch_size.map(|n| n as u64));
-        checks.at_least_one("threads", self.threads.map(u64::from));
+        checks.count("batch_size", self.batch_size.map(|n| n as u64));
+        checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0
     }

@@ -57,7 +57,7 @@ impl Shape {
             ("shape.n_positions", self.n_positions),
             ("shape.vocab_size", self.vocab_size),
         ] {
-            checks.at_least_one(key, Some(value as u64));
+            checks.count(key, Some(value as u64));
         }
         let (d, h) = (self.n_embd, self.n_head);
         let what = format!("clashes with `n_embd`: {d} is not a multiple of {h}");

@@ -1,7 +1,7 @@
 //! Files that are whole or not there: written aside, flushed to disk, renamed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -79,12 +79,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Reads a whole file as UTF-8.
+/// The most that is read as one text, in bytes.
+const MOST_TEXT: u64 = 1 << 30;
+
+/// Reads a whole file as UTF-8, of no more than 1 GiB: some files have no end.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn read_to_string(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let (mut text, file) = (String::new(), File::open(path).map_err(io)?);
+    let known = file.metadata().map_or(0, |found| found.len());
+    if known <= MOST_TEXT {
+        text.reserve(known as usize);
+        file.take(MOST_TEXT + 1).read_to_string(&mut text).map_err(io)?;
+    }
+    if known.max(text.len() as u64) > MOST_TEXT {
+        return Err(io(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "more than 1 GiB of text")));
+    }
+    Ok(text)
 }
 
 /// Size of a file.

@@ -1,0 +1,152 @@
+//! What a hostile tester found, as a user would meet it: one error with its exit code, and nothing taken that is not meant.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SHAPE: &str = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
+const REPAIR: &str = "repair --model base --pairs pairs.jsonl --n-validation 0 --warmup-steps 0 --lr 1e-3";
+
+fn command(dir: &Path, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    command.current_dir(dir).args(args.split_whitespace()).env("IREPAIR_CACHE", dir.join("cache"));
+    command
+}
+
+fn irepair(dir: &Path, args: &str) -> Output {
+    command(dir, args).args(["--threads", "1"]).output().unwrap()
+}
+
+/// Refused with this exit code and exactly one error, which is returned.
+fn refused(output: &Output, code: i32) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.matches("error:").count()), (Some(code), 1), "{said}");
+    said
+}
+
+fn workshop() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    put("corpus.txt", &"Anna met Tom at the mill.\n<|endoftext|>\n".repeat(20));
+    put("texts.jsonl", "{\"text\":\"Anna met Tom at the mill.\"}\n");
+    put(
+        "pairs.jsonl",
+        &"{\"prompt\":\"Tom said:\",\"chosen\":\" good day.\",\"rejected\":\" you grubnik.\"}\n".repeat(8),
+    );
+    let made = irepair(dir.path(), &format!("pretrain --data corpus.txt --out base {SHAPE} --steps 2"));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    dir
+}
+
+#[test]
+fn numbers_that_nobody_means_are_refused_by_name() {
+    let home = workshop();
+    let most = i64::MAX.to_string();
+    for (args, flag) in [
+        (format!("{REPAIR} --steps 1 --out o"), "batch-size"),
+        (format!("{REPAIR} --epochs 1 --out o"), "accumulation"),
+        (format!("{REPAIR} --steps 1 --policy fixed --out o"), "fixed-batches"),
+        ("generate --model base --top-p 0.9".to_owned(), "n"),
+        ("pretrain --data corpus.txt --out o".to_owned(), "n-layer"),
+        ("pretrain --data corpus.txt --out o".to_owned(), "n-positions"),
+        ("pretrain --data corpus.txt --out o".to_owned(), "vocab-size"),
+        ("relearn --model base --texts texts.jsonl --prompts p --lexicon l".to_owned(), "batch-size"),
+    ] {
+        let said = refused(&irepair(home.path(), &format!("{args} --{flag} {most}")), 2);
+        assert!(said.contains(&format!("`{}`: must be at most", flag.replace('-', "_"))), "{said}");
+    }
+    let output = command(home.path(), "score --model base --input texts.jsonl --threads 2147483648").output().unwrap();
+    assert!(refused(&output, 2).contains("`threads`: must be at most 1024"));
+    assert!(!home.path().join("o").exists());
+}
+
+#[test]
+fn a_path_that_is_no_text_is_said_to_be_none() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = workshop();
+    let path = std::ffi::OsStr::from_bytes(b"x\xff");
+    let output = command(home.path(), "score --model base --input").arg(path).output().unwrap();
+    let said = refused(&output, 2);
+    assert!(said.contains("not UTF-8") && !said.contains("missing"), "{said}");
+}
+
+#[test]
+fn a_full_standard_output_is_no_bug() {
+    let home = workshop();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command(home.path(), "score --model base --input texts.jsonl").stdout(full).output().unwrap();
+    let said = refused(&output, 4);
+    assert!(said.contains("no space left") && said.contains("at: standard output"), "{said}");
+    // What is only said on stderr is no reason to end.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = command(home.path(), &format!("{REPAIR} --steps 1 --out o")).stderr(full).status().unwrap();
+    assert!(status.success() && home.path().join("o/config.json").exists(), "{status}");
+}
+
+#[test]
+fn a_run_that_trains_nothing_takes_nothing_over() {
+    let home = workshop();
+    let out = home.path().join("o");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join(".irepair-state.safetensors"), "somebody's").unwrap();
+    refused(&irepair(home.path(), &format!("{REPAIR} --method vanilla --out o")), 2);
+    assert_eq!(fs::read(out.join(".irepair-state.safetensors")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_tokenizer_is_the_file_that_was_named() {
+    let home = workshop();
+    let dir = home.path();
+    fs::copy(dir.join("base/tokenizer.json"), dir.join("tokenizer.json")).unwrap();
+    fs::write(dir.join("other.json"), "garbage").unwrap();
+    let pretrain = |tokenizer: &str, out: &str| {
+        let shape = "--n-layer 1 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 1";
+        irepair(dir, &format!("pretrain --data corpus.txt --tokenizer {tokenizer} {shape} --out {out}"))
+    };
+    for wrong in ["other.json", "nowhere/tokenizer.json", "base/nothing.json"] {
+        assert!(refused(&pretrain(wrong, "o"), 4).contains(wrong));
+    }
+    for (right, out) in [("tokenizer.json", "o1"), ("base/tokenizer.json", "o2"), ("base", "o3")] {
+        let output = pretrain(right, out);
+        assert!(output.status.success(), "{right}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn held_out_text_is_looked_at_before_training() {
+    let home = workshop();
+    fs::write(home.path().join("short.txt"), "a").unwrap();
+    refused(
+        &irepair(home.path(), &format!("pretrain --data corpus.txt --valid short.txt --out o {SHAPE} --steps 2")),
+        4,
+    );
+    assert!(!home.path().join("o").exists());
+}
+
+#[test]
+fn kept_texts_that_no_run_made_are_made_again() {
+    let home = workshop();
+    let run = |out: &str| irepair(home.path(), &format!("{REPAIR} --steps 1 --out {out}"));
+    assert!(run("first").status.success());
+    let kept = fs::read_dir(home.path().join("cache/utility")).unwrap().next().unwrap().unwrap().path();
+    let want = fs::read_to_string(&kept).unwrap();
+    let long = format!("[0{}]\n", ",3".repeat(1000)).repeat(want.lines().count());
+    for spoilt in [long, want.replace("[0,", "[3,")] {
+        fs::write(&kept, &spoilt).unwrap();
+        fs::remove_dir_all(home.path().join("second")).unwrap_or_default();
+        let output = run("second");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fs::read_to_string(&kept).unwrap(), want);
+    }
+}
+
+#[test]
+fn a_file_without_an_end_is_refused() {
+    let home = workshop();
+    let config = home.path().join("base/config.json");
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &config).unwrap();
+    let said = refused(&irepair(home.path(), "score --model base --input texts.jsonl"), 4);
+    assert!(said.contains("base/config.json"), "{said}");
+}
