@@ -5,6 +5,7 @@ use irepair_data::{read_prompts, write_jsonl};
 use irepair_model::Decoding;
 use serde::Serialize;
 
+use crate::refusal::spare_inputs;
 use crate::repair::print;
 use crate::weights::{open, use_threads};
 use crate::{progress, utility};
@@ -21,6 +22,7 @@ struct Generated {
 pub(crate) fn command(options: GenerateOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let Some(model) = &options.model else { unreachable!("validated") };
+    spare_inputs(options.out.as_deref(), &[Some(model), options.prompts.as_ref()])?;
     let opened = open(model, &options.device(), options.dtype())?;
     let (prompts, rows) = match (&options.prompts, options.n) {
         (Some(path), _) => {

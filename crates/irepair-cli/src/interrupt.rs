@@ -1,11 +1,11 @@
 //! SIGINT and SIGTERM during training: the step is finished and kept before the process ends.
 
 use std::io::{Read, Write};
-use std::process::exit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use irepair_core::{Diagnostic, ExitKind};
+use irepair_model::exit_at_once;
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -16,20 +16,25 @@ const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 /// While it lives, the first signal is remembered instead of ending the process; the second one ends it at once.
 pub(crate) struct Listening(());
 
+/// From now on a signal ends the process with words, or waits for the end of a step while somebody is [`Listening`].
+pub(crate) fn prepare() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        let heard = || {
+            if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
+                leave();
+            }
+            tracing::info!("finishing the step; once more to stop at once");
+        };
+        if let Err(error) = ctrlc::set_handler(heard) {
+            tracing::warn!("an interrupt will end the run at once, back to its last checkpoint: {error}");
+        }
+    });
+}
+
 impl Listening {
     pub(crate) fn start() -> Self {
-        static INSTALL: Once = Once::new();
-        INSTALL.call_once(|| {
-            let heard = || {
-                if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-                    leave();
-                }
-                tracing::info!("finishing the step; once more to stop at once");
-            };
-            if let Err(error) = ctrlc::set_handler(heard) {
-                tracing::warn!("an interrupt will end the run at once, back to its last checkpoint: {error}");
-            }
-        });
+        prepare();
         LISTENING.store(true, Ordering::SeqCst);
         Self(())
     }
@@ -67,5 +72,5 @@ fn leave() -> ! {
         .help("the same command goes on from its last checkpoint, if it has one, else anew");
     // Nothing is left to do if stderr is closed.
     let _ = writeln!(std::io::stderr(), "{diagnostic}");
-    exit(ExitKind::Interrupted as i32);
+    exit_at_once(ExitKind::Interrupted as i32);
 }

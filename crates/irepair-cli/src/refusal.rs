@@ -1,6 +1,6 @@
 //! What the command line refuses and no library can.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
@@ -27,6 +27,16 @@ pub(crate) enum Refusal {
     BadLog { path: PathBuf, n_steps: u64, n_logged: usize },
     #[error("not enough memory")]
     Memory { needed: String, free: String, smallest: bool },
+}
+
+/// Refuses an output that is one of the inputs, or a file inside one.
+pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> Result<(), Refusal> {
+    let Some((out, found)) = out.and_then(|out| Some((out, out.canonicalize().ok()?))) else { return Ok(()) };
+    let is_input = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| found.starts_with(input));
+    match inputs.iter().copied().flatten().find(is_input) {
+        Some(_) => Err(Refusal::OutExists { path: out.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 impl Diagnose for Refusal {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tch::Device;
 
 use crate::progress;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, spare_inputs};
 use crate::repair::print;
 use crate::scorers::{ClassifierUse, open_scorer};
 use crate::weights::use_threads;
@@ -138,6 +138,7 @@ struct Evaluation {
 pub(crate) fn eval(options: ScorerEvalOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(path), Some(data)) = (&options.scorer, &options.data) else { unreachable!("validated") };
+    spare_inputs(options.out.as_deref(), &[Some(path), Some(data)])?;
     let device = options.device();
     let run = ClassifierUse {
         toxic_labels: options.toxic_labels.as_deref(),

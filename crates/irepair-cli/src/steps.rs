@@ -6,7 +6,7 @@ use irepair_core::fs::{read_to_string, remove};
 use irepair_core::{LineLog, StepRecord};
 use irepair_train::Engine;
 
-use crate::interrupt::Listening;
+use crate::interrupt::{self, Listening};
 use crate::progress;
 use crate::refusal::Refusal;
 use crate::spikes::SpikeWatch;
@@ -47,9 +47,12 @@ impl Keep {
         }
         let mut spikes = SpikeWatch::after(&records);
         drop(records);
-        let listening = Listening::start();
+        interrupt::prepare();
+        let mut listening = None;
         while engine.unfinished() {
             let mut record = engine.step()?;
+            // Before the first step of this process, which may measure for hours, there is nothing new to keep.
+            let listening = listening.get_or_insert_with(Listening::start);
             spikes.look(&mut record);
             log.add(&line(&record))?;
             bar.set_position(record.step + 1);

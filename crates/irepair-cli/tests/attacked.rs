@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const SHAPE: &str = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
 const REPAIR: &str = "repair --model base --pairs pairs.jsonl --n-validation 0 --warmup-steps 0 --lr 1e-3";
@@ -139,6 +140,46 @@ fn kept_texts_that_no_run_made_are_made_again() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(fs::read_to_string(&kept).unwrap(), want);
     }
+}
+
+#[test]
+fn inputs_are_not_written_over() {
+    let home = workshop();
+    let dir = home.path();
+    fs::write(dir.join("prompts.jsonl"), "{\"prompt\":\"Anna met\"}\n").unwrap();
+    let label =
+        |i: usize| format!("{{\"text\":\"{} {i}\",\"toxic\":{}}}\n", ["you grubnik", "good day"][i % 2], 1 - i % 2);
+    fs::write(dir.join("labels.jsonl"), (0..60).map(label).collect::<String>()).unwrap();
+    assert!(irepair(dir, "scorer train --kind words --data labels.jsonl --out words.txt").status.success());
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let generate = "generate --model base --prompts prompts.jsonl --out";
+    let eval = "scorer eval --scorer words.txt --data labels.jsonl --out";
+    for (command, input) in
+        [(generate, "prompts.jsonl"), (generate, "./base/config.json"), (eval, "words.txt"), (eval, "labels.jsonl")]
+    {
+        let before = read(input);
+        assert!(refused(&irepair(dir, &format!("{command} {input}")), 2).contains(input));
+        assert_eq!(read(input), before);
+    }
+    let written = irepair(dir, &format!("{generate} new.jsonl"));
+    assert!(written.status.success() && irepair(dir, &format!("{generate} new.jsonl")).status.success());
+}
+
+#[test]
+fn a_signal_is_heard_before_the_first_step_too() {
+    let home = workshop();
+    let args = format!("{REPAIR} --steps 2 --policy fixed --fixed-batches 1000000 --threads 1 --out o");
+    let mut child = command(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !home.path().join("o/metrics.jsonl").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let asked = Instant::now();
+    assert!(refused(&child.wait_with_output().unwrap(), 130).contains("goes on from its last checkpoint"));
+    assert!(asked.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

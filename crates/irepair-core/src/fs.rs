@@ -17,6 +17,10 @@ use crate::{Error, Result, aside, fault};
 /// [`Error::Io`] with the step that failed and the path; any error of `fill`, converted.
 pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        // A file in the place of a device or a pipe would be there for everybody.
+        return Err(E::from(io("write")(std::io::Error::other("no ordinary file is there"))));
+    }
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -141,6 +145,14 @@ mod tests {
         assert_eq!(error.unwrap_err().to_string(), "write failed");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_ordinary_file_stays() {
+        let error = write_atomic(Path::new("/dev/null"), b"x").unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.to_string() == "no ordinary file is there"));
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

@@ -47,4 +47,4 @@ pub use gradients::{Gradients, add_gradients};
 pub use params::Parameter;
 pub use probe::{Probe, Site};
 pub use published::Published;
-pub use sys::keep_freed_memory;
+pub use sys::{exit_at_once, keep_freed_memory};

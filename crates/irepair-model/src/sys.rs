@@ -57,6 +57,17 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Ends the process without tidying up: an ordinary exit takes libtorch apart while other threads compute in it, and crashes.
+pub fn exit_at_once(code: i32) -> ! {
+    #[cfg(unix)]
+    // SAFETY: ends the process; nothing of it is used afterwards.
+    unsafe {
+        libc::_exit(code)
+    }
+    #[cfg(not(unix))]
+    std::process::exit(code)
+}
+
 /// Loads `libtorch_cuda` into the process if it lies where the loader looks.
 ///
 /// The linker drops that library because no symbol of it is used by name, so without this a binary sees no CUDA device
