@@ -11,7 +11,7 @@ use irepair_config::{
     to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
-use irepair_core::{Diagnostic, DirLock, ExitKind};
+use irepair_core::{Diagnostic, DirLock, ExitKind, is_unfinished};
 use irepair_report::{SensitivityResult, read_result, write_result};
 
 use crate::cache::{self, Inputs};
@@ -313,6 +313,11 @@ impl Prepared {
             return Ok(None);
         }
         cache::begin(&out, &inputs, false)?;
+        // Finished by a process that was killed before it could be said: pre-training does not write over it.
+        if out.join("config.json").exists() && !is_unfinished(&out) {
+            cache::mark_done(&out, &inputs)?;
+            return Ok(None);
+        }
         Ok(Some(self.task_of(format!("base-{}", model.name), out, inputs, args)))
     }
 

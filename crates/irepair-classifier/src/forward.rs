@@ -19,6 +19,7 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Of parameters in any order; all of [`crate::params::specs`] must be there.
     pub(crate) fn new(config: ClassifierConfig, parameters: Vec<Parameter>) -> Self {
+        irepair_model::settle_kernels();
         let index = parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect();
         Self { config, parameters, index }
     }

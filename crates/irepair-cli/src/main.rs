@@ -10,6 +10,7 @@ mod generate;
 mod interrupt;
 mod job;
 mod language;
+mod memory;
 mod method;
 mod not_finite;
 mod patch;

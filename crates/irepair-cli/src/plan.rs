@@ -1,12 +1,11 @@
 //! What a repair is about to do, settled and said before any weight is read: pairs, steps, batches, memory.
 
-use std::path::Path;
-
 use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::ModelConfig;
 use irepair_train::Settings;
 
+use crate::memory::{self, gib};
 use crate::method;
 use crate::refusal::Refusal;
 use crate::utility::{documents, max_utility};
@@ -68,7 +67,8 @@ impl Plan {
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
     fn fit(mut self, config: &ModelConfig) -> anyhow::Result<Self> {
-        let (free, chooses) = (free_memory(&self.options), self.options.batch_size.is_none());
+        let free = memory::free(self.options.device().as_str(), self.options.memory_budget);
+        let chooses = self.options.batch_size.is_none();
         let mut memory = self.memory(config);
         // Half the pairs in twice the micro-batches is the same step (METHOD §8).
         while chooses && free.is_some_and(|free| memory.total() > free) && self.options.batch_size().is_multiple_of(2) {
@@ -86,25 +86,21 @@ impl Plan {
             settings.batch_size,
             settings.lr
         );
-        let say = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
         tracing::info!(
             "memory: about {} (weights {}, what the run changes {}, passes {}, program {}){}",
-            say(memory.total()),
-            say(memory.weights),
-            say(memory.reference + memory.gradients + memory.optimizer + memory.best),
-            say(memory.activations),
-            say(memory.process),
-            free.map_or(String::new(), |free| format!("; {} free", say(free)))
+            gib(memory.total()),
+            gib(memory.weights),
+            gib(memory.reference + memory.gradients + memory.optimizer + memory.best),
+            gib(memory.activations),
+            gib(memory.process),
+            free.map_or(String::new(), |free| format!("; {} free", gib(free)))
         );
-        match free {
-            Some(free) if memory.total() > free => Err(Refusal::Memory {
-                needed: say(memory.total()),
-                free: say(free),
-                smallest: self.options.batch_size() == 1,
-            }
-            .into()),
-            _ => Ok(self),
-        }
+        let smaller = if self.options.batch_size() == 1 { "" } else { "a smaller --batch-size, " };
+        let instead = format!(
+            "shorter texts (--max-prompt, --max-continuation), {smaller}--dtype bf16 or a larger --memory-budget"
+        );
+        memory::fit(memory.total(), free, instead)?;
+        Ok(self)
     }
 
     fn memory(&self, config: &ModelConfig) -> Memory {
@@ -192,23 +188,4 @@ pub(crate) fn shape(config: &ModelConfig) -> Shape {
         n_positions: config.n_positions,
         vocab_size: config.n_vocab,
     }
-}
-
-/// Memory the run can take, in bytes: its budget, or on a CPU what the system has free or its control group leaves.
-fn free_memory(options: &RepairOptions) -> Option<u64> {
-    if let Some(gib) = options.memory_budget {
-        return Some((gib * f64::from(1 << 30)) as u64);
-    }
-    if options.device() != "cpu" {
-        return None;
-    }
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let system = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
-    });
-    let group = Path::new("/sys/fs/cgroup");
-    let at = |name: &str| number(&group.join(name).to_string_lossy());
-    let limited = at("memory.max").map(|max| max.saturating_sub(at("memory.current").unwrap_or(0)));
-    system.into_iter().chain(limited).min()
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use irepair_config::{Family, PretrainOptions};
-use irepair_core::DirLock;
+use irepair_config::{Family, Memory, PretrainOptions};
 use irepair_core::fs::remove;
+use irepair_core::{DirLock, mark_finished, mark_unfinished};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, ModelConfig, parse_device};
@@ -13,7 +13,10 @@ use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
 use tch::Kind;
 
+use crate::memory;
 use crate::not_finite::{self, Source};
+use crate::plan::shape;
+use crate::refusal::refuse_finished;
 use crate::repair::print;
 use crate::steps::{self, Keep};
 use crate::weights::use_threads;
@@ -39,6 +42,7 @@ struct Summary<'a> {
 pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
+    refuse_finished(out)?;
     let device = parse_device(&options.device())?;
     let (tokenizer, documents) = match &options.tokenizer {
         Some(path) => {
@@ -76,6 +80,9 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         Family::Gpt2 => ModelConfig::gpt2(n_layer, n_embd, n_head, n_positions, n_vocab),
         Family::GptNeo => ModelConfig::gpt_neo(n_layer, n_embd, n_head, n_positions, n_vocab, options.window_size()),
     };
+    let needed = Memory::of_pretraining(&shape(&config), options.batch_size(), window, VALID_BATCH).total();
+    let instead = "a smaller --n-layer, --n-embd, --vocab-size, --batch-size or --window";
+    memory::fit(needed, memory::free(&options.device(), None), instead.to_owned())?;
     let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;
 
     let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
@@ -101,6 +108,8 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?;
     // From here on something is written.
     let _held = DirLock::take(out)?;
+    // Another process may have filled the directory before this one held it.
+    refuse_finished(out)?;
     let keep = Keep::new("pretrain", out, STEPS, options.steps(), options.checkpoint_every());
     remove(&out.join(not_finite::DUMP))?;
     let source = Source { data: &data, tokenizer: &tokenizer, file: None };
@@ -110,11 +119,13 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         .map_err(|error| not_finite::explain(error, &source, out))?;
     let last = records.last().map_or(f64::NAN, |record| record.loss);
     let seconds: f64 = records.iter().map(|record| record.seconds).sum();
+    mark_unfinished(out)?;
     tokenizer.save(out)?;
     model.save(out)?;
     // A checkpoint without the log of its steps could not be taken up.
     steps::forget(out)?;
     remove(&out.join(STEPS))?;
+    mark_finished(out)?;
     let valid = match valid {
         Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
         None => None,

@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     Missing { what: String, want: String },
     #[error("output is there already")]
     OutExists { path: PathBuf },
+    #[error("patch would lie inside the output")]
+    PatchInside { path: PathBuf },
     #[error("too few {what}")]
     TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize },
     #[error("scorer is no word list, linear scorer or classifier directory")]
@@ -25,8 +27,10 @@ pub(crate) enum Refusal {
     NotFinite { found: Box<Diagnostic>, dump: PathBuf, state: Option<PathBuf> },
     #[error("log does not hold every step up to the checkpoint")]
     BadLog { path: PathBuf, n_steps: u64, n_logged: usize },
+    #[error("weights are not finite")]
+    BadWeights { dir: PathBuf, tensor: String, n: i64 },
     #[error("not enough memory")]
-    Memory { needed: String, free: String, smallest: bool },
+    Memory { needed: String, free: String, instead: String },
 }
 
 /// Refuses an output that is one of the inputs, or a file inside one.
@@ -39,6 +43,12 @@ pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> R
     }
 }
 
+/// Refuses an output directory that holds a finished model; what a killed run left there is finished.
+pub(crate) fn refuse_finished(out: &Path) -> Result<(), Refusal> {
+    let finished = out.join("config.json").exists() && !irepair_core::is_unfinished(out);
+    if finished { Err(Refusal::OutExists { path: out.to_owned() }) } else { Ok(()) }
+}
+
 impl Diagnose for Refusal {
     fn diagnostic(&self) -> Diagnostic {
         match self {
@@ -46,19 +56,18 @@ impl Diagnose for Refusal {
                 .at(dir.display())
                 .want_got(format!("token ids below {n_model}"), format!("a tokenizer with {n_tokenizer} tokens"))
                 .help("put the tokenizer that belongs to this checkpoint into its directory"),
+            Self::BadWeights { dir, tensor, n } => Diagnostic::new(ExitKind::Data, self)
+                .at(format!("{}: {tensor}", dir.display()))
+                .want_got("finite numbers", format!("{n} NaN or infinite"))
+                .help("the checkpoint is damaged, or its training diverged: take an earlier one"),
             Self::Missing { want, .. } => Diagnostic::new(ExitKind::Usage, self).help(format!("give {want}")),
             Self::TooFew { path, n_held_out, n, .. } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .want_got(format!("more than the {n_held_out} held out for validation"), n.to_string())
                 .help("give more of them, or hold fewer out with --n-validation"),
-            Self::Memory { needed, free, smallest } => {
-                let smaller = if *smallest { "" } else { "a smaller --batch-size, " };
-                let help = format!(
-                    "use shorter texts (--max-prompt, --max-continuation), {smaller}--dtype bf16 or a larger --memory-budget"
-                );
-                let free = format!("{free} free");
-                Diagnostic::new(ExitKind::Device, self).want_got(format!("about {needed}"), free).help(help)
-            }
+            Self::Memory { needed, free, instead } => Diagnostic::new(ExitKind::Device, self)
+                .want_got(format!("about {needed}"), format!("{free} free"))
+                .help(format!("use {instead}")),
             Self::Interrupted { state, .. } => Diagnostic::new(ExitKind::Interrupted, self)
                 .at(state.display())
                 .help("nothing is lost: the same command goes on from there"),
@@ -73,6 +82,9 @@ impl Diagnose for Refusal {
                 .at(path.display())
                 .want_got(format!("{n_steps} steps"), n_logged)
                 .help("it was changed by somebody else: remove the output directory, and the same command starts anew"),
+            Self::PatchInside { path } => Diagnostic::new(ExitKind::Usage, self)
+                .at(path.display())
+                .help("give --patch a file beside the --out directory"),
             Self::NoScorer { path } => Diagnostic::new(ExitKind::Data, self)
                 .at(path.display())
                 .help("give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"),
@@ -100,6 +112,7 @@ mod tests {
             Vocabulary: [Refusal::Vocabulary { dir: "gpt2".into(), n_model: 300, n_tokenizer: 301 }],
             Missing: [Refusal::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [Refusal::OutExists { path: "repaired".into() }],
+            PatchInside: [Refusal::PatchInside { path: "repaired/fix.patch".into() }],
             TooFew: [Refusal::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
             NoScorer: [Refusal::NoScorer { path: "scorer.bin".into() }],
             SameScorer: [Refusal::SameScorer { name: "words".into() }],
@@ -113,10 +126,12 @@ mod tests {
                 },
                 Refusal::NotFinite { found: found(), dump: "out/not-finite.json".into(), state: None },
             ],
-            Memory: [
-                Refusal::Memory { needed: "2.00 GiB".into(), free: "1.00 GiB".into(), smallest: false },
-                Refusal::Memory { needed: "2.00 GiB".into(), free: "1.00 GiB".into(), smallest: true },
-            ],
+            Memory: [Refusal::Memory {
+                needed: "2.00 GiB".into(),
+                free: "1.00 GiB".into(),
+                instead: "shorter texts".into()
+            },],
+            BadWeights: [Refusal::BadWeights { dir: "gpt2".into(), tensor: "h.3.ln_1.weight".into(), n: 2 }],
         }));
     }
 }

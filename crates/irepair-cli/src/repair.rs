@@ -1,7 +1,7 @@
 //! `irepair repair`: the main job, on the user's own model.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use irepair_config::{Options, RepairOptions, to_toml};
 use irepair_core::fs::{remove, write_atomic};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::not_finite::{self, PairsFile, Source};
 use crate::plan::{Plan, sides};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, refuse_finished};
 use crate::steps::{self, Keep};
 use crate::utility::own_texts;
 use crate::watch::Watcher;
@@ -55,6 +55,7 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
+    refuse_inside(options.patch.as_deref(), &out)?;
     if !is_unfinished(&out) {
         options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     }
@@ -114,11 +115,20 @@ pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
     counts
 }
 
-/// Inputs are never written over, and neither is a finished model; what a killed run left is finished.
-fn refuse_overwriting(model: &Path, out: &Path) -> anyhow::Result<()> {
+/// Inputs are never written over, and neither is a finished model.
+fn refuse_overwriting(model: &Path, out: &Path) -> Result<(), Refusal> {
     let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if same || (out.join("config.json").exists() && !is_unfinished(out)) {
-        return Err(Refusal::OutExists { path: out.to_owned() }.into());
+    if same { Err(Refusal::OutExists { path: out.to_owned() }) } else { refuse_finished(out) }
+}
+
+/// A patch lies beside the model that it leads to, not in its directory, whose files it lists.
+fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
+    let Some(path) = patch else { return Ok(()) };
+    let there = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    let parent = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    let inside = |found: Option<PathBuf>| found.zip(there(out)).is_some_and(|(found, out)| found.starts_with(out));
+    if inside(there(path)) || inside(parent.and_then(there)) {
+        return Err(Refusal::PatchInside { path: path.to_owned() }.into());
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
-use irepair_config::{ScorerEvalOptions, ScorerKind, ScorerTrainOptions};
+use irepair_config::{Dtype, Family, ScorerEvalOptions, ScorerKind, ScorerTrainOptions, Shape};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
 use irepair_scorer::{
@@ -15,11 +15,11 @@ use irepair_scorer::{
 use serde::Serialize;
 use tch::Device;
 
-use crate::progress;
 use crate::refusal::{Refusal, spare_inputs};
 use crate::repair::print;
 use crate::scorers::{ClassifierUse, open_scorer};
 use crate::weights::use_threads;
+use crate::{memory, progress};
 
 /// Runs `irepair scorer train`.
 pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
@@ -51,6 +51,7 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
                 lr: options.lr(),
                 seed: options.seed(),
             };
+            fit(&options, labels.len())?;
             let bar = progress::bar("scorer", 0);
             let record = train_classifier(&labels, sha256, settings, out, |step, n_steps, loss| {
                 bar.set_length(n_steps);
@@ -78,6 +79,22 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
             print(&format!("{name}: {n} words\ntrained on file {sha256}\nscorer: {}\n", out.display()))
         }
     }
+}
+
+/// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
+fn fit(options: &ScorerTrainOptions, n_texts: usize) -> Result<(), Refusal> {
+    let shape = Shape {
+        family: Family::Gpt2,
+        n_layer: options.n_layer(),
+        n_embd: options.n_embd(),
+        n_head: options.n_head(),
+        n_positions: options.n_positions(),
+        vocab_size: options.vocab_size(),
+    };
+    let order = options.epochs().saturating_mul((size_of::<usize>() * n_texts) as u64);
+    let needed = order.saturating_add(4 * Dtype::F32.n_bytes() * shape.n_weights());
+    let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
+    memory::fit(needed, memory::free("cpu", None), instead.to_owned())
 }
 
 fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {

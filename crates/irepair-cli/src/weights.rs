@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, ModelConfig, parse_device};
-use tch::Kind;
+use irepair_model::{CausalLm, ModelConfig, parse_device, settle_kernels};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::refusal::Refusal;
 
@@ -28,6 +28,7 @@ pub(crate) struct Opened {
 
 /// Sets the number of CPU threads libtorch uses; one per core when not given.
 pub(crate) fn use_threads(threads: Option<u32>) {
+    settle_kernels();
     if let Some(n) = threads {
         tch::set_num_threads(n as i32);
     }
@@ -36,6 +37,22 @@ pub(crate) fn use_threads(threads: Option<u32>) {
 /// Loads a model and its tokenizer and says on stderr what was loaded.
 pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Opened> {
     Described::read(dir)?.open(device, dtype)
+}
+
+/// Refuses weights that are not finite: numbers can come out of them that look like any others.
+fn refuse_not_finite(dir: &Path, model: &CausalLm) -> Result<(), Refusal> {
+    for parameter in model.parameters() {
+        // A sum is fast, and finite only where all is; one that overflows says nothing.
+        let finite = |tensor: &Tensor| tensor.sum(Kind::Float).double_value(&[]).is_finite();
+        if finite(&parameter.tensor) {
+            continue;
+        }
+        let n = parameter.tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
+        if n > 0 {
+            return Err(Refusal::BadWeights { dir: dir.to_owned(), tensor: parameter.name.clone(), n });
+        }
+    }
+    Ok(())
 }
 
 impl Described {
@@ -64,6 +81,7 @@ impl Described {
             // What is stored is not quite what config.json describes: worth a look.
             tracing::warn!("{}: {report}", self.dir.display());
         }
+        no_grad(|| refuse_not_finite(&self.dir, &model))?;
         Ok(Opened { model, tokenizer: self.tokenizer, eos_id: self.eos_id })
     }
 }

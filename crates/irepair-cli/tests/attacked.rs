@@ -53,6 +53,8 @@ fn numbers_that_nobody_means_are_refused_by_name() {
         ("pretrain --data corpus.txt --out o".to_owned(), "n-positions"),
         ("pretrain --data corpus.txt --out o".to_owned(), "vocab-size"),
         ("relearn --model base --texts texts.jsonl --prompts p --lexicon l".to_owned(), "batch-size"),
+        ("scorer train --kind transformer --data texts.jsonl --out o".to_owned(), "vocab-size"),
+        ("scorer train --kind transformer --data texts.jsonl --out o".to_owned(), "epochs"),
     ] {
         let said = refused(&irepair(home.path(), &format!("{args} --{flag} {most}")), 2);
         assert!(said.contains(&format!("`{}`: must be at most", flag.replace('-', "_"))), "{said}");
@@ -180,6 +182,88 @@ fn a_signal_is_heard_before_the_first_step_too() {
     let asked = Instant::now();
     assert!(refused(&child.wait_with_output().unwrap(), 130).contains("goes on from its last checkpoint"));
     assert!(asked.elapsed() < Duration::from_secs(20));
+}
+
+/// A safetensors file with its last number replaced.
+fn spoil(file: &Path, number: f32) {
+    let mut bytes = fs::read(file).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&number.to_le_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn weights_that_are_not_finite_give_no_numbers() {
+    let home = workshop();
+    for number in [f32::NAN, f32::INFINITY] {
+        spoil(&home.path().join("base/model.safetensors"), number);
+        for args in ["score --model base --input texts.jsonl", "generate --model base --n 1 --top-p 0.9"] {
+            let output = irepair(home.path(), args);
+            let said = refused(&output, 4);
+            assert!(said.contains("weights are not finite") && said.contains("1 NaN or infinite"), "{said}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_finished_model_is_not_trained_over() {
+    let home = workshop();
+    let before = fs::read(home.path().join("base/model.safetensors")).unwrap();
+    let output = irepair(home.path(), &format!("pretrain --data corpus.txt --out base {SHAPE} --steps 3"));
+    assert!(refused(&output, 2).contains("output is there already"));
+    assert_eq!(fs::read(home.path().join("base/model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_model_larger_than_memory_is_refused_before_it_is_made() {
+    let home = workshop();
+    let wide = "--n-embd 65536 --n-layer 1000";
+    let output = irepair(home.path(), &format!("pretrain --data corpus.txt --out o --vocab-size 270 {wide}"));
+    assert!(refused(&output, 3).contains("not enough memory"));
+    let labels = "{\"text\":\"good day\",\"toxic\":0}\n{\"text\":\"you grubnik\",\"toxic\":1}\n";
+    fs::write(home.path().join("labels.jsonl"), labels).unwrap();
+    let output = irepair(home.path(), &format!("scorer train --kind transformer --data labels.jsonl --out o {wide}"));
+    assert!(refused(&output, 3).contains("not enough memory"));
+    assert!(!home.path().join("o").exists());
+}
+
+#[test]
+fn a_patch_inside_the_output_is_refused_before_training() {
+    let home = workshop();
+    for patch in ["o", "o/fix.patch", "./o/../o/deep/fix.patch"] {
+        let output = irepair(home.path(), &format!("{REPAIR} --steps 1 --out o --patch {patch}"));
+        assert!(refused(&output, 2).contains("patch would lie inside the output"));
+    }
+    assert!(!home.path().join("o").exists());
+}
+
+#[test]
+fn a_pipe_in_a_model_directory_is_not_waited_for() {
+    let home = workshop();
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let path = home.path().join("base").join(name);
+        let aside = home.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let output = command(home.path(), "score --model base --input texts.jsonl").output().unwrap();
+        let said = refused(&output, 4);
+        assert!(said.contains("not an ordinary file") && said.contains(name), "{said}");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+}
+
+#[test]
+fn settings_come_through_a_pipe_and_are_text() {
+    let home = workshop();
+    let script = r#""$0" score --config <(printf 'model = "base"\ninput = "texts.jsonl"')"#;
+    let mut shell = Command::new("bash");
+    let output = shell.current_dir(home.path()).args(["-c", script, env!("CARGO_BIN_EXE_irepair")]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(home.path().join("bad.toml"), b"model = \"\xff\"").unwrap();
+    let output = irepair(home.path(), "score --config bad.toml");
+    assert!(refused(&output, 2).contains("is not UTF-8 text"));
 }
 
 #[test]

@@ -120,7 +120,10 @@ impl Memory {
             }
             _ if by_ghosts => held.measuring(texts.pairs),
             // Stored gradients: a pass that could change every block.
-            _ => held.training(Passes { pairs: 1, ..Passes::default() }, shape.n_layer, false) + held.stored_logits(),
+            _ => {
+                let passes = Passes { pairs: 1, ..Passes::default() };
+                held.training(passes, shape.n_layer, false).saturating_add(held.stored_logits())
+            }
         };
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy() != Policy::All;
@@ -140,9 +143,30 @@ impl Memory {
         }
     }
 
+    /// Memory of a pre-training on batches of `batch_size` windows of so many tokens, looking at `n_valid` held-out ones at
+    /// once: DAPT by AdamW that keeps no best weights.
+    pub fn of_pretraining(shape: &Shape, batch_size: usize, window: usize, n_valid: usize) -> Self {
+        let options = RepairOptions {
+            method: Some(Method::Dapt),
+            optimizer: Some(Optimizer::Adamw),
+            dtype: Some(Dtype::F32),
+            ..RepairOptions::default()
+        };
+        let texts = Texts {
+            pairs: (batch_size * window) as u64,
+            utility: 0,
+            held_out: (n_valid * window) as u64,
+            held_out_utility: 0,
+            longest: window as u64,
+            accumulation: 1,
+        };
+        Self { best: 0, ..Self::of(shape, &options, &texts) }
+    }
+
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.reference + self.gradients + self.optimizer + self.best + self.activations + self.process
+        let parts = [self.weights, self.reference, self.gradients, self.optimizer, self.best, self.activations];
+        parts.into_iter().fold(self.process, u64::saturating_add)
     }
 }
 

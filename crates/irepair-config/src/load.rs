@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
-use irepair_core::fs::read_to_string;
+use irepair_core::fs::read_stream_to_string;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -17,7 +18,14 @@ use crate::{Error, Problem, Result, Validate};
 /// # Errors
 /// [`Error::Core`] when it cannot be read, [`Error::Problems`] with everything that is wrong with it.
 pub fn from_toml<T: DeserializeOwned + Validate>(path: &Path) -> Result<T> {
-    from_str(&read_to_string(path)?, &path.display().to_string())
+    let place = path.display().to_string();
+    match read_stream_to_string(path) {
+        Ok(text) => from_str(&text, &place),
+        Err(irepair_core::Error::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => {
+            Err(Error::Problems { place, problems: vec![Problem::new("", "is not UTF-8 text")] })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads and checks TOML text; `place` names it in errors.

@@ -94,8 +94,9 @@ impl Held<'_> {
         let kept = KEPT * self.shape.n_layer as u64 + learning;
         let slopes = if head_learns { self.vocabularies((pairs + utility) * self.dtype.n_bytes()) } else { 0 };
         let n_texts = if head_learns { 1 + passes.pairs + passes.utility } else { 0 };
-        let sums = n_texts * self.shape.n_embd as u64 * self.vocabularies(self.dtype.n_bytes());
-        self.vectors(pairs + utility, kept) + slopes + sums.max(self.head(passes, self.texts.pairs, utility))
+        let sums = (n_texts * self.shape.n_embd as u64).saturating_mul(self.vocabularies(self.dtype.n_bytes()));
+        let head = sums.max(self.head(passes, self.texts.pairs, utility));
+        self.vectors(pairs + utility, kept).saturating_add(slopes).saturating_add(head)
     }
 
     /// Ghost norms of a batch of `n` tokens: when the head is at work, or when every layer's output gradient is there and one
@@ -103,19 +104,19 @@ impl Held<'_> {
     pub(crate) fn measuring(self, n: u64) -> u64 {
         let (n_layer, d) = (self.shape.n_layer as u64, self.shape.n_embd as u64);
         let head = self.head(Passes { pairs: 1, ..Passes::default() }, n, 0);
-        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer) + head;
+        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer).saturating_add(head);
         let kept = KEPT + KEPT_TO_MEASURE - NORM_INPUTS + OUTPUT_GRADIENTS;
         let end = self.vectors(n, kept * n_layer);
         // The widest layer, from `d` to `4 d`: input and gradient in f32, then the products of the cheaper way.
         let copies = n * 5 * d * self.f32_copy();
         let products = if n * 5 * d < 4 * d * d { 3 * n * n } else { 2 * 4 * d * d };
-        start.max(end + copies + products * F32)
+        start.max(end.saturating_add(copies + products * F32))
     }
 
     /// One batch of a validation, forward alone.
     pub(crate) fn validation(self, passes: Passes) -> u64 {
         let (pairs, utility) = (self.texts.held_out, passes.utility * self.texts.held_out_utility);
-        self.vectors(pairs.max(utility), PASSING) + self.head(passes, pairs, utility)
+        self.vectors(pairs.max(utility), PASSING).saturating_add(self.head(passes, pairs, utility))
     }
 
     /// One batch of held-out texts under a model and its reference.
@@ -144,12 +145,13 @@ impl Held<'_> {
 
     /// So many vectors of the model's width for each token, and the mask of which token sees which.
     fn vectors(self, n_tokens: u64, n_each: u64) -> u64 {
-        n_tokens * (n_each * self.shape.n_embd as u64 + self.texts.longest) * self.dtype.n_bytes()
+        // Shapes come from files and flags: too much for a number is too much for any memory.
+        n_tokens.saturating_mul((n_each * self.shape.n_embd as u64 + self.texts.longest) * self.dtype.n_bytes())
     }
 
     /// Tensors over the vocabulary, of so many bytes per entry of it: they outweigh the blocks in small models.
     fn vocabularies(self, n_bytes: u64) -> u64 {
-        n_bytes * self.shape.vocab_size as u64
+        n_bytes.saturating_mul(self.shape.vocab_size as u64)
     }
 
     /// Bytes per number of the f32 copy that half precision needs.

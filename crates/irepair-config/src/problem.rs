@@ -61,7 +61,10 @@ fn most(key: &str) -> u64 {
         "n_positions" | "window" | "window_size" => 1 << 17,
         "n" | "fixed_batches" => 1_000_000,
         "vocab_size" | "max_new_tokens" | "prompt_tokens" => 1 << 24,
-        _ => u64::MAX,
+        "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"
+        | "general_valid" | "cloze_test" | "cloze_valid" => 10_000_000,
+        // Few enough that no product of two overflows.
+        _ => 1 << 32,
     }
 }
 

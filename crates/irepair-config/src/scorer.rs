@@ -56,6 +56,8 @@ impl Validate for ScorerTrainOptions {
             ("n_embd", self.n_embd),
             ("n_head", self.n_head),
             ("batch_size", self.batch_size),
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
         ] {
             checks.count(key, value.map(|n| n as u64));
         }

@@ -86,13 +86,38 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The most that is read as one text, in bytes.
 const MOST_TEXT: u64 = 1 << 30;
 
-/// Reads a whole file as UTF-8, of no more than 1 GiB: some files have no end.
+/// Opens an ordinary file for reading: a pipe would be waited for, and a device may have no end.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn open(path: &Path) -> Result<File> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let found = fs::metadata(path).map_err(io)?;
+    if !found.is_file() && !found.is_dir() {
+        return Err(io(std::io::Error::other("not an ordinary file")));
+    }
+    File::open(path).map_err(io)
+}
+
+/// Reads a whole ordinary file ([`open`]) as UTF-8, of no more than 1 GiB.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn read_to_string(path: &Path) -> Result<String> {
+    read_text(path, open(path)?)
+}
+
+/// [`read_to_string`] of a file or of a pipe, such as a shell's `<(...)`.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn read_stream_to_string(path: &Path) -> Result<String> {
+    read_text(path, File::open(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?)
+}
+
+fn read_text(path: &Path, file: File) -> Result<String> {
     let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
-    let (mut text, file) = (String::new(), File::open(path).map_err(io)?);
+    let mut text = String::new();
     let known = file.metadata().map_or(0, |found| found.len());
     if known <= MOST_TEXT {
         text.reserve(known as usize);

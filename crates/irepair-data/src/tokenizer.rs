@@ -157,6 +157,10 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
         return Err(Error::NoTokenizer { dir: dir.to_owned() });
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
+    // The library opens them by name, and would wait for a pipe.
+    for path in [&vocab, &merges] {
+        drop(irepair_core::fs::open(path)?);
+    }
     let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
     let model = model.map_err(|why| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), why)))?;
     Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))

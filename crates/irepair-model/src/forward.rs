@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::batch::TokenBatch;
 use crate::checkpoint::Source;
+use crate::kernels::settle_kernels;
 use crate::layers::{Block, KeyValues, Norm, Visibility};
 use crate::params::{Params, Starter, specs};
 use crate::probe::NoProbe;
@@ -45,6 +46,7 @@ impl CausalLm {
     }
 
     pub(crate) fn assemble(config: ModelConfig, params: Params, source: Source) -> Result<Self> {
+        settle_kernels();
         let build = || {
             let head = if config.tied_head { "wte.weight" } else { "lm_head.weight" };
             Some((

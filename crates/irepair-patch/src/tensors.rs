@@ -136,7 +136,7 @@ pub(crate) fn hex(hasher: Sha256) -> String {
 }
 
 pub(crate) fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(reading(path))
+    Ok(irepair_core::fs::open(path)?)
 }
 
 pub(crate) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {

@@ -5,9 +5,10 @@
 //! bytes.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{open, write_atomic};
 use irepair_core::weights::disguise;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -65,7 +66,8 @@ impl LinearScorer {
     /// File errors, [`Error::Unreadable`] and [`Error::OtherVersion`].
     pub fn read(path: &Path) -> Result<Self> {
         let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
-        let bytes = std::fs::read(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        open(path)?.read_to_end(&mut bytes).map_err(io)?;
         Self::from_bytes(path, &bytes)
     }
 

@@ -172,7 +172,7 @@ fn flat_tensor(bytes: &[u8], kind: Kind) -> Result<Tensor> {
 /// Opens a weights file for reading.
 pub(super) fn map(path: &Path) -> Result<Mapped> {
     let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = irepair_core::fs::open(path)?;
     Ok(Mapped { map: sys::map_file(&file).map_err(io)?, file })
 }
 
