@@ -1,7 +1,7 @@
 //! What the build is made of: sources, licences and repeats by `deny.toml`, and known vulnerabilities where cargo-deny is.
 //!
 //! `check` does the first part itself: building cargo-deny would add more minutes to it than everything it finds here. The file
-//! is cargo-deny's, so `cargo deny check` says the same and more.
+//! is cargo-deny's; where that is installed, `check` asks it too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +66,12 @@ pub(crate) fn run() -> Result<()> {
     let repeats = repeats(&lock.package);
     say(&format!("{} packages; in more than one version: {}", lock.package.len(), repeats.join(", ")));
     if found.is_empty() {
-        return Ok(());
+        return if has_cargo_deny() {
+            process::run(process::cargo().args(["deny", "check", "licenses", "bans", "sources"]))
+        } else {
+            say("cargo-deny is not installed and was not asked");
+            Ok(())
+        };
     }
     let list: String = found.iter().map(|what| format!("\n  - {what}")).collect();
     let what = format!("supply: what deny.toml does not allow{list}");
@@ -82,12 +87,16 @@ pub(crate) fn advisories() -> Result<()> {
         let what = format!("advisories were NOT checked: {why}");
         anyhow::Error::from(Stop(Diagnostic::new(ExitKind::Device, what).help(help)))
     };
-    if process::output(process::cargo().args(["deny", "--version"])).is_none() {
+    if !has_cargo_deny() {
         return Err(not_checked("cargo-deny is not installed", "cargo install cargo-deny --locked"));
     }
     process::run(process::cargo().args(["deny", "fetch", "db"]))
         .map_err(|_| not_checked("their database cannot be fetched", "run this where the network is"))?;
     process::run(process::cargo().args(["deny", "check", "--disable-fetch", "advisories"]))
+}
+
+fn has_cargo_deny() -> bool {
+    process::output(process::cargo().args(["deny", "--version"])).is_some()
 }
 
 /// What cargo says of the packages built on this machine; `--locked` refuses a `Cargo.lock` that does not fit.

@@ -172,6 +172,11 @@ fn settle_limits(options: &mut RepairOptions, config: &ModelConfig) -> Limits {
         options.max_prompt = Some(options.max_prompt().min(n / 2).max(1));
         options.max_continuation = Some(options.max_continuation().min(n / 2).max(1));
     }
+    limits(options)
+}
+
+/// The lengths that pairs are cut to.
+pub(crate) fn limits(options: &RepairOptions) -> Limits {
     Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() }
 }
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use irepair_config::{Options, RepairOptions, to_toml};
 use irepair_core::fs::{remove, write_atomic};
 use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished, mark_unfinished};
-use irepair_data::{Limits, split_validation};
+use irepair_data::split_validation;
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
 use crate::not_finite::{self, PairsFile, Source};
-use crate::plan::{Plan, sides};
+use crate::plan::{Plan, limits, sides};
 use crate::refusal::{Refusal, refuse_finished};
 use crate::steps::{self, Keep};
 use crate::utility::own_texts;
@@ -156,8 +156,8 @@ pub(crate) fn run(
         held = Some(DirLock::take(out)?);
         remove(&out.join(not_finite::DUMP))?;
         let trained = keep.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
-        let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
-        let file = options.pairs.as_deref().map(|path| PairsFile { path, limits, sides: sides(options) });
+        let file = |path| PairsFile { path, limits: limits(options), sides: sides(options) };
+        let file = options.pairs.as_deref().map(file);
         let source = Source { data: &data, tokenizer: &opened.tokenizer, file };
         (records, outcome) = trained
             .and_then(|records| Ok((records, engine.finish()?)))
