@@ -119,6 +119,7 @@ fn run_one(task: &Task) -> Result<Option<Stop>> {
     }
     let words = fs::read_to_string(&task.log).unwrap_or_default();
     let last = words.find("error:").map_or(words.as_str(), |at| &words[at..]).trim().to_owned();
+    let last = last.replace('\n', "\n  ");
     let exit = match status.code() {
         Some(2) => ExitKind::Usage,
         Some(3) => ExitKind::Device,
@@ -126,7 +127,7 @@ fn run_one(task: &Task) -> Result<Option<Stop>> {
         Some(5) => ExitKind::Outcome,
         _ => ExitKind::Bug,
     };
-    Ok(Some(Stop(Diagnostic::new(exit, format!("{} failed ({status})\n{last}", task.name)).at(task.log.display()))))
+    Ok(Some(Stop(Diagnostic::new(exit, format!("{} failed ({status})\n  {last}", task.name)).at(task.log.display()))))
 }
 
 /// A bar on a terminal, a line per task elsewhere; both say how much time is left.

@@ -57,6 +57,10 @@ impl Classifier {
         }
         let unused = stored.unused.clone();
         let encoder = Encoder::new(config, from_stored(&specs, stored, dir, device)?);
+        if let Some((parameter, n)) = irepair_model::first_not_finite(encoder.parameters()) {
+            let reason = format!("tensor `{}` holds {n} NaN or infinite numbers", parameter.name);
+            return Err(Error::Unreadable { path: dir.to_owned(), reason });
+        }
         let seen = if record.exists() { Record::read(&record)?.seen()? } else { SeenTexts::default() };
         let name = pinned("classifier", &sha256_hex(pins.as_bytes()));
         Ok(Self { encoder, tokens, toxic, seen, batch_size: batch_size.max(1), unused, name })

@@ -118,6 +118,9 @@ pub fn train_classifier(
         losses.push(value);
         report(step + 1, n_steps, value);
     }
+    if irepair_model::first_not_finite(encoder.parameters()).is_some() {
+        return Err(Error::Diverged { step: n_steps.saturating_sub(1) });
+    }
     let last = &losses[losses.len() - losses.len().div_ceil(10)..];
     let mut record = Record::new(data_sha256, settings, &SeenTexts::of(&texts));
     (record.n_texts, record.n_toxic, record.n_steps) = (labels.len(), n_toxic, n_steps);

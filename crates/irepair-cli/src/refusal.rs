@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     Missing { what: String, want: String },
     #[error("output is there already")]
     OutExists { path: PathBuf },
+    #[error("negative log-likelihood is not finite")]
+    NoNumber { path: PathBuf, index: usize },
     #[error("patch would lie inside the output")]
     PatchInside { path: PathBuf },
     #[error("too few {what}")]
@@ -43,10 +45,17 @@ pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> R
     }
 }
 
-/// Refuses an output directory that holds a finished model; what a killed run left there is finished.
+/// Refuses an output directory that holds a model or parts of one; what a killed run left there is finished.
 pub(crate) fn refuse_finished(out: &Path) -> Result<(), Refusal> {
-    let finished = out.join("config.json").exists() && !irepair_core::is_unfinished(out);
-    if finished { Err(Refusal::OutExists { path: out.to_owned() }) } else { Ok(()) }
+    let of_a_model = |name: &str| {
+        let named = ["config.json", "vocab.json", "merges.txt"].contains(&name) || name.starts_with("tokenizer");
+        named || (!name.starts_with('.') && name.contains(".safetensors"))
+    };
+    let mut found = std::fs::read_dir(out).into_iter().flatten().flatten();
+    if !irepair_core::is_unfinished(out) && found.any(|entry| of_a_model(&entry.file_name().to_string_lossy())) {
+        return Err(Refusal::OutExists { path: out.to_owned() });
+    }
+    Ok(())
 }
 
 impl Diagnose for Refusal {
@@ -82,6 +91,9 @@ impl Diagnose for Refusal {
                 .at(path.display())
                 .want_got(format!("{n_steps} steps"), n_logged)
                 .help("it was changed by somebody else: remove the output directory, and the same command starts anew"),
+            Self::NoNumber { path, index } => Diagnostic::new(ExitKind::Outcome, self)
+                .at(format!("{}, text {index}", path.display()))
+                .help("weights of this size overflow: the training that made them diverged, or the file is damaged"),
             Self::PatchInside { path } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
                 .help("give --patch a file beside the --out directory"),
@@ -112,6 +124,7 @@ mod tests {
             Vocabulary: [Refusal::Vocabulary { dir: "gpt2".into(), n_model: 300, n_tokenizer: 301 }],
             Missing: [Refusal::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [Refusal::OutExists { path: "repaired".into() }],
+            NoNumber: [Refusal::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [Refusal::PatchInside { path: "repaired/fix.patch".into() }],
             TooFew: [Refusal::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
             NoScorer: [Refusal::NoScorer { path: "scorer.bin".into() }],

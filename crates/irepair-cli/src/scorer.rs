@@ -51,7 +51,7 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
                 lr: options.lr(),
                 seed: options.seed(),
             };
-            fit(&options, labels.len())?;
+            fit(&options, &labels)?;
             let bar = progress::bar("scorer", 0);
             let record = train_classifier(&labels, sha256, settings, out, |step, n_steps, loss| {
                 bar.set_length(n_steps);
@@ -82,16 +82,18 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
 }
 
 /// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
-fn fit(options: &ScorerTrainOptions, n_texts: usize) -> Result<(), Refusal> {
+fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> Result<(), Refusal> {
+    // Every token is a byte, one of five marks, or joins two places of the texts.
+    let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
     let shape = Shape {
         family: Family::Gpt2,
         n_layer: options.n_layer(),
         n_embd: options.n_embd(),
         n_head: options.n_head(),
         n_positions: options.n_positions(),
-        vocab_size: options.vocab_size(),
+        vocab_size: options.vocab_size().min(most_tokens),
     };
-    let order = options.epochs().saturating_mul((size_of::<usize>() * n_texts) as u64);
+    let order = options.epochs().saturating_mul((size_of::<usize>() * labels.len()) as u64);
     let needed = order.saturating_add(4 * Dtype::F32.n_bytes() * shape.n_weights());
     let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
     memory::fit(needed, memory::free("cpu", None), instead.to_owned())

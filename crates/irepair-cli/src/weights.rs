@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, ModelConfig, parse_device, settle_kernels};
-use tch::{Kind, Tensor, no_grad};
+use irepair_model::{CausalLm, ModelConfig, first_not_finite, parse_device, settle_kernels};
+use tch::Kind;
 
 use crate::refusal::Refusal;
 
@@ -39,22 +39,6 @@ pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Ope
     Described::read(dir)?.open(device, dtype)
 }
 
-/// Refuses weights that are not finite: numbers can come out of them that look like any others.
-fn refuse_not_finite(dir: &Path, model: &CausalLm) -> Result<(), Refusal> {
-    for parameter in model.parameters() {
-        // A sum is fast, and finite only where all is; one that overflows says nothing.
-        let finite = |tensor: &Tensor| tensor.sum(Kind::Float).double_value(&[]).is_finite();
-        if finite(&parameter.tensor) {
-            continue;
-        }
-        let n = parameter.tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
-        if n > 0 {
-            return Err(Refusal::BadWeights { dir: dir.to_owned(), tensor: parameter.name.clone(), n });
-        }
-    }
-    Ok(())
-}
-
 impl Described {
     /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
@@ -81,7 +65,9 @@ impl Described {
             // What is stored is not quite what config.json describes: worth a look.
             tracing::warn!("{}: {report}", self.dir.display());
         }
-        no_grad(|| refuse_not_finite(&self.dir, &model))?;
+        if let Some((parameter, n)) = first_not_finite(model.parameters()) {
+            return Err(Refusal::BadWeights { dir: self.dir, tensor: parameter.name.clone(), n }.into());
+        }
         Ok(Opened { model, tokenizer: self.tokenizer, eos_id: self.eos_id })
     }
 }

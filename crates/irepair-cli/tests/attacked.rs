@@ -22,7 +22,8 @@ fn irepair(dir: &Path, args: &str) -> Output {
 /// Refused with this exit code and exactly one error, which is returned.
 fn refused(output: &Output, code: i32) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!((output.status.code(), said.matches("error:").count()), (Some(code), 1), "{said}");
+    let begun = said.lines().filter(|line| line.starts_with("error:")).count();
+    assert_eq!((output.status.code(), begun), (Some(code), 1), "{said}");
     said
 }
 
@@ -184,11 +185,12 @@ fn a_signal_is_heard_before_the_first_step_too() {
     assert!(asked.elapsed() < Duration::from_secs(20));
 }
 
-/// A safetensors file with its last number replaced.
-fn spoil(file: &Path, number: f32) {
+/// Replaces the last `n` numbers of a safetensors file.
+fn spoil(file: &Path, n: usize, number: f32) {
     let mut bytes = fs::read(file).unwrap();
-    let end = bytes.len();
-    bytes[end - 4..].copy_from_slice(&number.to_le_bytes());
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let from = header.max(bytes.len().saturating_sub(n.saturating_mul(4)));
+    bytes[from..].chunks_mut(4).for_each(|place| place.copy_from_slice(&number.to_le_bytes()));
     fs::write(file, bytes).unwrap();
 }
 
@@ -196,7 +198,7 @@ fn spoil(file: &Path, number: f32) {
 fn weights_that_are_not_finite_give_no_numbers() {
     let home = workshop();
     for number in [f32::NAN, f32::INFINITY] {
-        spoil(&home.path().join("base/model.safetensors"), number);
+        spoil(&home.path().join("base/model.safetensors"), 1, number);
         for args in ["score --model base --input texts.jsonl", "generate --model base --n 1 --top-p 0.9"] {
             let output = irepair(home.path(), args);
             let said = refused(&output, 4);
@@ -204,6 +206,61 @@ fn weights_that_are_not_finite_give_no_numbers() {
             assert!(output.stdout.is_empty());
         }
     }
+}
+
+#[test]
+fn a_model_that_overflows_gives_no_numbers() {
+    let home = workshop();
+    spoil(&home.path().join("base/model.safetensors"), usize::MAX, f32::MAX);
+    fs::write(home.path().join("prompts.jsonl"), "{\"prompt\":\"Anna met\"}\n").unwrap();
+    fs::write(home.path().join("words.txt"), "grubnik\n").unwrap();
+    for args in [
+        "score --model base --input texts.jsonl",
+        "generate --model base --n 1 --top-p 0.9",
+        "generate --model base --prompts prompts.jsonl",
+        "eval --model base --prompts prompts.jsonl --lexicon words.txt",
+    ] {
+        let output = irepair(home.path(), args);
+        assert!(refused(&output, 5).contains("not finite") && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_classifier_that_left_the_numbers_is_not_kept() {
+    let home = workshop();
+    let labels = "{\"text\":\"good day\",\"toxic\":0}\n{\"text\":\"you grubnik\",\"toxic\":1}\n";
+    fs::write(home.path().join("labels.jsonl"), labels).unwrap();
+    let args = "scorer train --kind transformer --data labels.jsonl --out o --lr 1e300";
+    let shape = "--n-layer 1 --n-embd 16 --n-head 1 --vocab-size 300";
+    assert!(refused(&irepair(home.path(), &format!("{args} {shape}")), 5).contains("diverged"));
+    assert!(!home.path().join("o").exists());
+}
+
+#[test]
+fn parts_of_a_model_are_not_written_over() {
+    let home = workshop();
+    for name in ["model.safetensors", "tokenizer.json", "vocab.json", "model.safetensors.index.json"] {
+        let dir = home.path().join("o");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(name), "mine").unwrap();
+        for args in
+            [format!("pretrain --data corpus.txt --out o {SHAPE} --steps 1"), format!("{REPAIR} --steps 1 --out o")]
+        {
+            assert!(refused(&irepair(home.path(), &args), 2).contains("output is there already"));
+        }
+        assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), "mine");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn no_file_begins_a_line_of_the_terminal() {
+    let home = workshop();
+    let config = home.path().join("base/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"gpt2\"", "\"x\\nerror: y\"")).unwrap();
+    let said = refused(&irepair(home.path(), "score --model base --input texts.jsonl"), 2);
+    assert!(said.contains(r"x\nerror: y") || said.contains(r"x\\nerror: y"), "{said}");
 }
 
 #[test]

@@ -78,16 +78,20 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Words that may hold a piece of a file: control characters but line ends are escaped, because a terminal obeys them.
+/// Words that may hold a piece of a file: control characters are escaped, because a terminal obeys them. A line end stays
+/// where the next line is indented, as our own are: no file begins a line, which could then look like an error's first.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n') {
+        while let Some(at) = rest.find(char::is_control) {
             let (before, from) = rest.split_at(at);
             let n = from.chars().next().map_or(0, char::len_utf8);
-            write!(f, "{before}{}", from[..n].escape_debug())?;
+            match from.starts_with("\n  ") {
+                true => writeln!(f, "{before}")?,
+                false => write!(f, "{before}{}", from[..n].escape_debug())?,
+            }
             rest = &from[n..];
         }
         f.write_str(rest)
@@ -137,5 +141,7 @@ mod tests {
             d.to_string(),
             "error: unknown key `\\u{1b}[2J`\n   at: a\\rb\\tc\n want: \\u{9b}    got: größer 🙂"
         );
+        let d = Diagnostic::new(ExitKind::Data, "2 problems\n  - `a\nerror: b\n help: c`");
+        assert_eq!(d.to_string(), "error: 2 problems\n  - `a\\nerror: b\\n help: c`");
     }
 }

@@ -124,7 +124,7 @@ fn read_text(path: &Path, file: File) -> Result<String> {
         file.take(MOST_TEXT + 1).read_to_string(&mut text).map_err(io)?;
     }
     if known.max(text.len() as u64) > MOST_TEXT {
-        return Err(io(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "more than 1 GiB of text")));
+        return Err(io(std::io::Error::other("more than 1 GiB of text")));
     }
     Ok(text)
 }
@@ -150,7 +150,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 pub fn sha256_file(path: &Path) -> Result<String> {
     let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
     let mut hasher = Sha256::new();
-    std::io::copy(&mut File::open(path).map_err(io)?, &mut hasher).map_err(io)?;
+    std::io::copy(&mut open(path)?, &mut hasher).map_err(io)?;
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 

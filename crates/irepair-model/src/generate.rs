@@ -46,7 +46,8 @@ impl CausalLm {
     ///
     /// # Errors
     /// [`crate::Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context;
-    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from.
+    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from;
+    /// [`crate::Error::NotFinite`] when the model overflows.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -121,7 +122,7 @@ impl CausalLm {
                 (logits, positions, real) = (each(&logits), each(&positions), each(&real));
                 caches.iter_mut().for_each(|cache| cache.repeat_rows(n_each));
             }
-            let next = chooser.choose(&logits);
+            let next = chooser.choose(&logits)?;
             for (row, &token) in Vec::<i64>::try_from(&next).unwrap_or_default().iter().enumerate() {
                 if done[row] {
                     continue;
@@ -172,8 +173,15 @@ impl Chooser {
     }
 
     /// `[batch, vocab] -> [batch]` int64.
-    fn choose(&mut self, logits: &Tensor) -> Tensor {
-        let Some(Nucleus { top_p, temperature }) = self.nucleus else { return logits.max_dim(-1, false).1 };
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFinite`]: a NaN is the largest of its row, and no token.
+    fn choose(&mut self, logits: &Tensor) -> Result<Tensor> {
+        let (largest, best) = logits.max_dim(-1, false);
+        if !bool::try_from(largest.isfinite().all()).unwrap_or(false) {
+            return Err(crate::Error::NotFinite);
+        }
+        let Some(Nucleus { top_p, temperature }) = self.nucleus else { return Ok(best) };
         let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float).to_device(Device::Cpu);
         let (n_rows, n_vocab) = (p.size()[0] as usize, p.size()[1] as usize);
         let p = Vec::<f32>::try_from(p.reshape([-1])).unwrap_or_default();
@@ -183,7 +191,7 @@ impl Chooser {
             .enumerate()
             .map(|(row, p)| nucleus::token_at(p, top_p, self.streams[row / rows_each].random()) as i64)
             .collect();
-        Tensor::from_slice(&tokens).to_device(logits.device())
+        Ok(Tensor::from_slice(&tokens).to_device(logits.device()))
     }
 }
 

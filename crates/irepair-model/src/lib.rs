@@ -46,7 +46,7 @@ pub use forward::{CausalLm, Start};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use kernels::settle_kernels;
-pub use params::Parameter;
+pub use params::{Parameter, first_not_finite};
 pub use probe::{Probe, Site};
 pub use published::Published;
 pub use sys::{exit_at_once, keep_freed_memory};

@@ -6,7 +6,7 @@ use irepair_core::BlockId;
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::config::{Family, ModelConfig};
 
@@ -159,6 +159,16 @@ impl Starter {
         let (u, v): (f64, f64) = (1.0 - self.0.random::<f64>(), self.0.random());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
+}
+
+/// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like any
+/// other numbers.
+pub fn first_not_finite(parameters: &[Parameter]) -> Option<(&Parameter, i64)> {
+    // A sum is fast, and finite only where all is; one that overflows says nothing.
+    let sums_up = |p: &&Parameter| no_grad(|| p.tensor.sum(Kind::Float)).double_value(&[]).is_finite();
+    let count = |p: &Parameter| p.tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
+    let doubted = parameters.iter().filter(|p| !sums_up(p));
+    doubted.map(|p| (p, count(p))).find(|(_, n)| *n > 0)
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ impl fmt::Display for LoadReport {
 
 /// The first `n` names in backticks, and how many more there are.
 pub(crate) fn some_of(names: &[String], n: usize) -> String {
-    let shown = names.iter().take(n).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let shown =
+        names.iter().take(n).map(|name| format!("`{}`", irepair_core::printable(name))).collect::<Vec<_>>().join(", ");
     if names.len() > n { format!("{shown} and {} more", names.len() - n) } else { shown }
 }
 
