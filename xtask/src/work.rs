@@ -118,8 +118,7 @@ fn run_one(task: &Task) -> Result<Option<Stop>> {
         return Ok(None);
     }
     let words = fs::read_to_string(&task.log).unwrap_or_default();
-    let last = words.find("error:").map_or(words.as_str(), |at| &words[at..]).trim().to_owned();
-    let last = last.replace('\n', "\n  ");
+    let last = words.find("error:").map_or(words.as_str(), |at| &words[at..]).trim().replace('\n', "\n  ");
     let exit = match status.code() {
         Some(2) => ExitKind::Usage,
         Some(3) => ExitKind::Device,

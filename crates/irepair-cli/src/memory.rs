@@ -10,9 +10,11 @@ pub(crate) fn gib(bytes: u64) -> String {
 }
 
 /// Refuses what needs more than is free; `instead` says what to use, as in "use shorter texts".
-pub(crate) fn fit(needed: u64, free: Option<u64>, instead: String) -> Result<(), Refusal> {
+pub(crate) fn fit(needed: u64, free: Option<u64>, instead: impl Into<String>) -> Result<(), Refusal> {
     match free {
-        Some(free) if needed > free => Err(Refusal::Memory { needed: gib(needed), free: gib(free), instead }),
+        Some(free) if needed > free => {
+            Err(Refusal::Memory { needed: gib(needed), free: gib(free), instead: instead.into() })
+        }
         _ => Ok(()),
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     };
     let needed = Memory::of_pretraining(&shape(&config), options.batch_size(), window, VALID_BATCH).total();
     let instead = "a smaller --n-layer, --n-embd, --vocab-size, --batch-size or --window";
-    memory::fit(needed, memory::free(&options.device(), None), instead.to_owned())?;
+    memory::fit(needed, memory::free(&options.device(), None), instead)?;
     let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;
 
     let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };

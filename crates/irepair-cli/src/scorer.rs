@@ -96,7 +96,7 @@ fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> Result<(), Refusal> 
     let order = options.epochs().saturating_mul((size_of::<usize>() * labels.len()) as u64);
     let needed = order.saturating_add(4 * Dtype::F32.n_bytes() * shape.n_weights());
     let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
-    memory::fit(needed, memory::free("cpu", None), instead.to_owned())
+    memory::fit(needed, memory::free("cpu", None), instead)
 }
 
 fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, ModelConfig, first_not_finite, parse_device, settle_kernels};
+use irepair_model::{CausalLm, ModelConfig, first_not_finite, parse_device};
 use tch::Kind;
 
 use crate::refusal::Refusal;
@@ -28,7 +28,6 @@ pub(crate) struct Opened {
 
 /// Sets the number of CPU threads libtorch uses; one per core when not given.
 pub(crate) fn use_threads(threads: Option<u32>) {
-    settle_kernels();
     if let Some(n) = threads {
         tch::set_num_threads(n as i32);
     }

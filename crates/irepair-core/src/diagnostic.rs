@@ -88,9 +88,10 @@ impl fmt::Display for Quoted<'_> {
         while let Some(at) = rest.find(char::is_control) {
             let (before, from) = rest.split_at(at);
             let n = from.chars().next().map_or(0, char::len_utf8);
-            match from.starts_with("\n  ") {
-                true => writeln!(f, "{before}")?,
-                false => write!(f, "{before}{}", from[..n].escape_debug())?,
+            if from.starts_with("\n  ") {
+                writeln!(f, "{before}")?;
+            } else {
+                write!(f, "{before}{}", from[..n].escape_debug())?;
             }
             rest = &from[n..];
         }

@@ -83,6 +83,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
+/// What an error of the system is called while `path` is read.
+fn reading(path: &Path) -> impl Fn(std::io::Error) -> Error + Copy {
+    move |source| Error::Io { action: "read", path: path.to_owned(), source }
+}
+
 /// The most that is read as one text, in bytes.
 const MOST_TEXT: u64 = 1 << 30;
 
@@ -91,7 +96,7 @@ const MOST_TEXT: u64 = 1 << 30;
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn open(path: &Path) -> Result<File> {
-    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let io = reading(path);
     let found = fs::metadata(path).map_err(io)?;
     if !found.is_file() && !found.is_dir() {
         return Err(io(std::io::Error::other("not an ordinary file")));
@@ -112,11 +117,11 @@ pub fn read_to_string(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn read_stream_to_string(path: &Path) -> Result<String> {
-    read_text(path, File::open(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?)
+    read_text(path, File::open(path).map_err(reading(path))?)
 }
 
 fn read_text(path: &Path, file: File) -> Result<String> {
-    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let io = reading(path);
     let mut text = String::new();
     let known = file.metadata().map_or(0, |found| found.len());
     if known <= MOST_TEXT {
@@ -134,7 +139,7 @@ fn read_text(path: &Path, file: File) -> Result<String> {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn n_bytes(path: &Path) -> Result<u64> {
-    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let io = reading(path);
     Ok(fs::metadata(path).map_err(io)?.len())
 }
 
@@ -148,7 +153,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let io = reading(path);
     let mut hasher = Sha256::new();
     std::io::copy(&mut open(path)?, &mut hasher).map_err(io)?;
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
