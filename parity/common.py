@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, GPT2LMHeadModel, GPTNeoForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, LlamaConfig
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
@@ -42,8 +42,7 @@ def new_model(config, seed, dtype=torch.float32, std=0.2):
     a swapped norm behind nearly flat logits.
     """
     config._attn_implementation = "eager"
-    cls = {"gpt2": GPT2LMHeadModel, "gpt_neo": GPTNeoForCausalLM}[config.model_type]
-    model = cls(config)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     gen = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
@@ -58,7 +57,7 @@ def new_model(config, seed, dtype=torch.float32, std=0.2):
 
 
 def is_norm_weight(name):
-    return re.search(r"\bln_(1|2|f)\.weight$", name) is not None
+    return re.search(r"(\bln_(1|2|f)|norm)\.weight$", name) is not None
 
 
 def gpt2_config(n_layer=3, n_embd=32, n_head=4, vocab=VOCAB, **more):
@@ -77,6 +76,15 @@ def gpt_neo_config(attention_types, window_size, hidden_size=32, num_heads=4, vo
         resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0, **more)
 
 
+def llama_config(num_hidden_layers=3, hidden_size=32, heads=(4, 2), rope=None, vocab=VOCAB, **more):
+    """Grouped queries and an MLP whose width is no multiple of the model's, unless told otherwise."""
+    sizes = {"intermediate_size": 40, "max_position_embeddings": 64, **more}
+    return LlamaConfig(
+        num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, num_attention_heads=heads[0],
+        num_key_value_heads=heads[1], vocab_size=vocab, bos_token_id=vocab - 1, eos_token_id=vocab - 1,
+        pad_token_id=None, rope_parameters={"rope_theta": 10000.0, "rope_type": "default", **(rope or {})}, **sizes)
+
+
 def load(path):
     """Reads a checkpoint as everyone would and computes in f32, whatever dtype it is stored in."""
     model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
@@ -93,13 +101,13 @@ def model_hash(path):
 
 def block_of(name):
     """The block a parameter belongs to, `None` for embeddings, final norm and output head (METHOD §1)."""
-    found = re.search(r"(?:^|\.)h\.(\d+)\.", name)
+    found = re.search(r"(?:^|\.)(?:h|layers)\.(\d+)\.", name)
     return int(found.group(1)) if found else None
 
 
 def parameters_by_block(model):
     """`[L]` lists of `(name, parameter)`, and the list of those in no block. Tied weights appear once."""
-    blocks = [[] for _ in range(len(model.transformer.h))]
+    blocks = [[] for _ in range(model.config.num_hidden_layers)]
     rest = []
     for name, p in model.named_parameters():
         (rest if block_of(name) is None else blocks[block_of(name)]).append((name, p))

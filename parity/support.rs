@@ -9,7 +9,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 /// The checkpoints under `parity/models/`.
-pub(crate) const MODELS: [&str; 11] = [
+pub(crate) const MODELS: [&str; 19] = [
     "gpt2",
     "gpt2-inner",
     "gpt2-untied",
@@ -21,6 +21,14 @@ pub(crate) const MODELS: [&str; 11] = [
     "gpt-neo",
     "gpt-neo-uneven",
     "gpt-neo-hub",
+    "llama",
+    "llama-linear",
+    "llama-llama3",
+    "llama-yarn",
+    "llama-odd",
+    "llama-bf16",
+    "llama-older",
+    "llama-sharded",
 ];
 
 /// A path below `parity/`.

@@ -1,6 +1,6 @@
 """Tiny random checkpoints and what transformers computes with them.
 
-run:    python make.py            (torch 2.11.0, transformers 5.23.0; seconds, CPU only)
+run:    python make.py [CASE ...] (torch 2.11.0, transformers 5.23.0; seconds, CPU only; all cases without names)
 writes: <case>/model/             a Hugging Face checkpoint
         <case>/golden.safetensors logits and log-probabilities
         <case>/golden.json        inputs, losses, gradient norms, generated tokens
@@ -29,6 +29,7 @@ def cases():
     f32 = torch.float32
     gpt2 = lambda seed, dtype=f32, **more: new_model(gpt2_config(**more), seed, dtype)
     neo = lambda seed, kinds, window: new_model(gpt_neo_config(kinds, window), seed)
+    llama = lambda seed, dtype=f32, **more: new_model(llama_config(**more), seed, dtype)
     return {
         # The two families as they are; a second random model is the reference of KL, DPO and NPO.
         "gpt2": (gpt2(SEED), save_plain, gpt2(SEED + 1)),
@@ -45,6 +46,21 @@ def cases():
         "gpt2-f16": (gpt2(SEED, torch.float16), save_plain, None),
         "gpt2-hub": (gpt2(SEED), save_as_published_gpt2, None),
         "gpt-neo-hub": (neo(SEED + 2, ALTERNATING, 5), save_as_published_gpt_neo, None),
+        # Llama: as it is, with every kind of stretched rotary positions, and with odd settings.
+        "llama": (llama(SEED + 8), save_plain, llama(SEED + 9)),
+        "llama-linear": (llama(SEED + 8, rope={"rope_type": "linear", "factor": 4.0}), save_plain, None),
+        "llama-llama3": (
+            llama(SEED + 8, rope={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 16}), save_plain, None),
+        "llama-yarn": (
+            llama(SEED + 11, rope={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}),
+            save_plain, None),
+        "llama-odd": (
+            llama(SEED + 20, num_hidden_layers=2, head_dim=12, heads=(4, 1), attention_bias=True, mlp_bias=True,
+                  tie_word_embeddings=True, rope={"rope_theta": 500.0}), save_plain, None),
+        "llama-bf16": (llama(SEED + 11, torch.bfloat16), save_plain, None),
+        "llama-older": (llama(SEED + 8), save_as_transformers_4, None),
+        "llama-sharded": (llama(SEED + 8), save_sharded, None),
     }
 
 
@@ -92,6 +108,21 @@ def save_as_published_gpt_neo(model, path):
         extra=lambda m: {name(b, "bias"): torch.tril(torch.ones(1, 1, n, n, dtype=torch.bool)) for b in blocks(m)}
         | {name(b, "masked_bias"): torch.tensor(-1e9) for b in blocks(m)},
         drop_keys={"dtype", "tie_word_embeddings", "use_cache", "pad_token_id", "transformers_version"})
+
+
+def save_as_transformers_4(model, path):
+    """As transformers 4 wrote it: `rope_theta` and `rope_scaling` beside the sizes, `torch_dtype`, the frequencies of
+    rotary positions stored in every block as still older ones did, ends of text as a list."""
+    frequencies = model.model.rotary_emb.inv_freq
+    rewrite(
+        model, path,
+        rename=lambda name: name,
+        extra=lambda m: {f"model.layers.{b}.self_attn.rotary_emb.inv_freq": frequencies.clone()
+                         for b in range(m.config.num_hidden_layers)},
+        drop_keys={"dtype", "rope_parameters", "head_dim", "transformers_version"})
+    config = json.loads((path / "config.json").read_text())
+    config |= {"rope_theta": 10000.0, "rope_scaling": None, "torch_dtype": "float32", "eos_token_id": [EOS, 7]}
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def inputs():
@@ -188,6 +219,8 @@ def rounding(model, batches):
 def main():
     batches, to_continue = inputs()
     for name, (made, save, reference) in cases().items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         path = fresh_dir(HERE / name)
         save(made, path / "model")
         model = load(path / "model")

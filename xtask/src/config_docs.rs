@@ -25,7 +25,7 @@ documented, [F] found in the authors' code, [L] from Lee et al. 2024, [S] standa
 const FILES: [(&str, &str); 4] = [
     ("profile.toml", include_str!("../../crates/irepair-config/src/profile.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/base_model.rs")),
-    ("profile.toml", include_str!("../../crates/irepair-config/src/shape.rs")),
+    ("profile.toml", include_str!("../../crates/irepair-arch/src/shape.rs")),
     ("a row's file", include_str!("../../crates/irepair-config/src/experiment.rs")),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 
-use irepair_config::{BaseModel, Dtype, Memory, Method, Options, RepairOptions, Shape, Texts, Work};
+use irepair_config::{Architecture, BaseModel, Dtype, Memory, Method, Options, RepairOptions, Texts, Work};
 
 use crate::doctor;
 use crate::prepare::Prepared;
@@ -121,7 +121,7 @@ fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
         );
     }
     let width = Dtype::F32.n_bytes();
-    let weights = |model: &BaseModel| model.known_shape().map_or(0, |shape| shape.n_weights() * width);
+    let weights = |model: &BaseModel| model.architecture().map_or(0, |of| of.n_weights() * width);
     let bases: u64 = profile.models.iter().map(weights).sum();
     // A checkpoint holds the weights, the best weights and the optimizer's state of every parameter touched.
     let state = |line: &Line| 2 * line.memory.best + line.memory.optimizer;
@@ -162,31 +162,32 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
     let profile = &prepared.experiment.profile;
     let mut lines: Vec<Line> = Vec::new();
     for cell in cells {
-        let Some(shape) = shape_of(prepared, &cell.job.model) else { continue };
+        let Some(model) = architecture(prepared, &cell.job.model) else { continue };
         let (options, row) = (&cell.job.repair, cell.job.method.clone());
         let at = match lines.iter().position(|line| line.row == row && line.model == cell.job.model) {
             Some(at) => at,
             None => {
                 let texts = Texts::of(options, profile.utility.max_new_tokens);
                 let n_steps = Work::n_steps(options, n_pairs);
-                let (memory, model) = (fuller(&shape, options, &texts), cell.job.model.clone());
-                lines.push(Line { row, model, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
+                let memory = fuller(&model, options, &texts);
+                let name = cell.job.model.clone();
+                lines.push(Line { row, model: name, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
                 lines.len() - 1
             }
         };
         let line = &mut lines[at];
         line.seeds.push(options.seed());
         line.n_done += usize::from(cell.has_result());
-        line.seconds += seconds(prepared, options, &shape, line.n_steps, rates);
+        line.seconds += seconds(prepared, options, &model, line.n_steps, rates);
     }
     lines.sort_by_key(|line| (row_order(&line.row), line.row.clone()));
     lines
 }
 
 /// Memory of repairing, or of measuring the model beside a second copy of what it was, whichever is more.
-fn fuller(shape: &Shape, options: &RepairOptions, texts: &Texts) -> Memory {
+fn fuller(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Memory {
     let vanilla = RepairOptions { method: Some(Method::Vanilla), gamma: None, ..options.clone() };
-    let (repairing, measuring) = (Memory::of(shape, options, texts), Memory::of(shape, &vanilla, texts));
+    let (repairing, measuring) = (Memory::of(model, options, texts), Memory::of(model, &vanilla, texts));
     if measuring.total() > repairing.total() { measuring } else { repairing }
 }
 
@@ -197,16 +198,16 @@ fn row_order(row: &str) -> usize {
     order.iter().position(|key| *key == row).unwrap_or(order.len())
 }
 
-fn shape_of(prepared: &Prepared, name: &str) -> Option<Shape> {
-    prepared.experiment.profile.models.iter().find(|model| model.name == name)?.known_shape()
+fn architecture(prepared: &Prepared, name: &str) -> Option<Architecture> {
+    prepared.experiment.profile.models.iter().find(|model| model.name == name)?.architecture()
 }
 
 /// Repairing and measuring one row.
-fn seconds(prepared: &Prepared, options: &RepairOptions, shape: &Shape, n_steps: u64, rates: Rates) -> f64 {
+fn seconds(prepared: &Prepared, options: &RepairOptions, model: &Architecture, n_steps: u64, rates: Rates) -> f64 {
     let texts = Texts::of(options, prepared.experiment.profile.utility.max_new_tokens);
-    let repair = Work::new(shape, options, &texts).of_run(n_steps);
+    let repair = Work::new(model, options, &texts).of_run(n_steps);
     // Test texts go through the model twice (perplexity, KL) and through the reference once or twice.
-    let measuring = 4.0 * measured_tokens(prepared) * Work::forward_token(shape);
+    let measuring = 4.0 * measured_tokens(prepared) * Work::forward_token(model);
     (repair + measuring) / rates.flops
 }
 
@@ -223,8 +224,8 @@ fn measured_tokens(prepared: &Prepared) -> f64 {
 /// Everything a model needs before its first row.
 fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     let profile = &prepared.experiment.profile;
-    let Some(shape) = model.known_shape() else { return 0.0 };
-    let forward = Work::forward_token(&shape);
+    let Some(of) = model.architecture() else { return 0.0 };
+    let forward = Work::forward_token(&of);
     let made = model.pretrain.as_ref().filter(|_| prepared.is_trained_here(model));
     let trained = made.map_or(0.0, |p| {
         let tokens = p.steps() as f64 * (p.batch_size() * p.window.unwrap_or(p.n_positions())) as f64;
@@ -233,12 +234,11 @@ fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     // Sampling reads all weights for every column of tokens; 32 texts share a column.
     let (utility, width) = (&profile.utility, profile.repair.dtype().n_bytes());
     let columns = utility.n_texts.div_ceil(32) as f64 * utility.max_new_tokens as f64;
-    let sampled =
-        (32.0 * columns * forward / rates.flops).max(columns * (shape.n_weights() * width) as f64 / rates.bytes);
+    let sampled = (32.0 * columns * forward / rates.flops).max(columns * (of.n_weights() * width) as f64 / rates.bytes);
     let options = RepairOptions { method: Some(Method::IrepairNoKl), ..RepairOptions::default() };
     let options = options.over(RepairOptions { gamma: None, ..profile.repair.clone() });
     let texts = Texts::of(&options, utility.max_new_tokens);
-    let density = 2.0 * f64::from(profile.density_batches()) * Work::new(&shape, &options, &texts).sensitivity();
+    let density = 2.0 * f64::from(profile.density_batches()) * Work::new(&of, &options, &texts).sensitivity();
     (trained + density) / rates.flops + sampled
 }
 

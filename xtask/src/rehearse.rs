@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use irepair_config::{
     BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, RepairOptions, Shape, Utility,
     to_toml,
@@ -72,7 +73,7 @@ fn shortened(real: Experiment) -> Experiment {
         checkpoint_every: Some(1),
         ..RepairOptions::default()
     };
-    let models = profile.models.into_iter().map(|m| BaseModel { shape: m.shape.map(|s| scaled(&s)), ..m }).collect();
+    let models = profile.models.into_iter().map(|m| BaseModel { shape: m.shape.as_ref().map(scaled), ..m }).collect();
     let profile = Profile {
         title: format!("{WARNING}: {}", profile.title),
         seeds: 1,
@@ -95,23 +96,23 @@ fn scaled(shape: &Shape) -> Shape {
         n_embd: (shape.n_embd / 32 / shape.n_head).max(1) * shape.n_head,
         n_positions: (shape.n_positions / 8).max(128),
         vocab_size: VOCABULARY,
-        ..*shape
+        ..shape.clone()
     }
 }
 
 /// Weights a few steps from random. Quite random ones would not do: with a tied head they say the start token again and
 /// again, so that every utility text would be empty.
 fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
-    let Some(shape) = model.shape.map(|shape| scaled(&shape)) else { return Ok(()) };
+    let Some(shape) = model.shape.as_ref().map(scaled) else { return Ok(()) };
     let out = inputs.join("models").join(&model.name);
     let options = PretrainOptions {
-        family: Some(shape.family),
+        family: <Family as ValueEnum>::from_str(&shape.family, false).ok(),
         n_layer: Some(shape.n_layer),
         n_embd: Some(shape.n_embd),
         n_head: Some(shape.n_head),
         n_positions: Some(shape.n_positions),
         vocab_size: Some(shape.vocab_size),
-        window_size: (shape.family == Family::GptNeo).then_some(shape.n_positions / 4),
+        window_size: (shape.family == "gpt-neo").then_some(shape.n_positions / 4),
         window: Some(32),
         steps: Some(20),
         batch_size: Some(4),
@@ -215,7 +216,7 @@ mod tests {
             .profile
             .models
             .iter()
-            .filter_map(|m| m.shape)
+            .filter_map(|m| m.shape.as_ref())
             .map(|s| (s.n_layer, s.n_embd, s.n_head, s.n_positions))
             .collect();
         assert_eq!(shapes, [(9, 40, 20, 128), (12, 50, 25, 128), (6, 64, 16, 256)]);

@@ -194,7 +194,7 @@ fn look_for_model(model: &BaseModel, dirs: &[PathBuf], plain: bool) -> Option<(P
             (vec![format!("no directory of {hub}")], place)
         }
     };
-    let weights = model.shape.map_or(0, |shape| shape.n_weights());
+    let weights = model.architecture().map_or(0, |of| of.n_weights());
     let what = format!("{}: {hub}, {:.0}M weights", model.title, weights as f64 / 1e6);
     Some((place.clone(), Item { what, place, lacks, get, optional: false }))
 }

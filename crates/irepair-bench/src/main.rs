@@ -10,8 +10,9 @@ mod turns;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use irepair_arch::{Architecture, Published};
 use irepair_core::{Resident, SliceSize};
-use irepair_model::{CausalLm, ModelConfig, parse_device, parse_dtype};
+use irepair_model::{CausalLm, parse_device, parse_dtype};
 use serde::Serialize;
 use tch::Device;
 
@@ -135,17 +136,17 @@ impl Args {
         Ok(parse_dtype(&self.dtype)?)
     }
 
-    pub(crate) fn config(&self) -> anyhow::Result<ModelConfig> {
-        let names = ModelConfig::PUBLISHED;
-        let shape = names.iter().find(|shape| shape.name == self.shape);
-        let Some(mut shape) = shape.copied() else {
-            anyhow::bail!("no shape is called `{}`; there are {}", self.shape, names.map(|s| s.name).join(", "))
+    pub(crate) fn config(&self) -> anyhow::Result<Architecture> {
+        let Some(published) = Published::ALL.iter().find(|published| published.name == self.shape) else {
+            let names = Published::ALL.map(|published| published.name).join(", ");
+            anyhow::bail!("no shape is called `{}`; there are {names}", self.shape)
         };
+        let mut shape = published.shape();
         for (own, given) in [
             (&mut shape.n_layer, self.n_layer),
             (&mut shape.n_embd, self.n_embd),
             (&mut shape.n_head, self.n_head),
-            (&mut shape.n_vocab, self.vocab_size),
+            (&mut shape.vocab_size, self.vocab_size),
         ] {
             *own = given.unwrap_or(*own);
         }
@@ -155,7 +156,7 @@ impl Args {
         );
         anyhow::ensure!(self.batch > 0 && self.repeat > 0, "--batch and --repeat want to be at least 1");
         anyhow::ensure!((4..=shape.n_positions).contains(&self.tokens), "--tokens wants 4 to {}", shape.n_positions);
-        Ok(shape.config())
+        Ok(shape.architecture()?)
     }
 
     /// The shape with random weights.

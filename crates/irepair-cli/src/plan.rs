@@ -1,6 +1,6 @@
 //! What a repair is about to do, settled and said before any weight is read: pairs, steps, batches, memory.
 
-use irepair_config::{Family, Memory, Method, Metric, Policy, RepairOptions, Shape, Texts};
+use irepair_config::{Memory, Method, Metric, Policy, RepairOptions, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::ModelConfig;
 use irepair_train::Settings;
@@ -122,7 +122,7 @@ impl Plan {
             longest: (pairs.max(utility) / n) as u64,
             accumulation: settings.accumulation as u64,
         };
-        Memory::of(&shape(config), &self.options, &texts)
+        Memory::of(config, &self.options, &texts)
     }
 
     /// Tokens, padding included, of the widest batch that the run will draw: its draws are known beforehand.
@@ -178,19 +178,4 @@ fn settle_limits(options: &mut RepairOptions, config: &ModelConfig) -> Limits {
 /// The lengths that pairs are cut to.
 pub(crate) fn limits(options: &RepairOptions) -> Limits {
     Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() }
-}
-
-/// The shape that estimates are made from.
-pub(crate) fn shape(config: &ModelConfig) -> Shape {
-    Shape {
-        family: match config.family {
-            irepair_model::Family::Gpt2 => Family::Gpt2,
-            irepair_model::Family::GptNeo => Family::GptNeo,
-        },
-        n_layer: config.n_block,
-        n_embd: config.n_embd,
-        n_head: config.n_head,
-        n_positions: config.n_positions,
-        vocab_size: config.n_vocab,
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use irepair_config::{Family, Memory, PretrainOptions};
+use irepair_config::{Memory, PretrainOptions};
 use irepair_core::fs::remove;
 use irepair_core::{DirLock, mark_finished, mark_unfinished};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
-use irepair_model::{CausalLm, ModelConfig, parse_device};
+use irepair_model::{CausalLm, parse_device};
 use irepair_objective::Objective;
 use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
@@ -15,7 +15,6 @@ use tch::Kind;
 
 use crate::memory;
 use crate::not_finite::{self, Source};
-use crate::plan::shape;
 use crate::refusal::refuse_finished;
 use crate::repair::print;
 use crate::steps::{self, Keep};
@@ -73,14 +72,8 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     };
     tracing::info!("{n_documents} documents, {} windows of {window} tokens", windows.len());
 
-    let (n_layer, n_embd, n_head, n_positions) =
-        (options.n_layer(), options.n_embd(), options.n_head(), options.n_positions());
-    let n_vocab = tokenizer.vocab_size();
-    let config = match options.family() {
-        Family::Gpt2 => ModelConfig::gpt2(n_layer, n_embd, n_head, n_positions, n_vocab),
-        Family::GptNeo => ModelConfig::gpt_neo(n_layer, n_embd, n_head, n_positions, n_vocab, options.window_size()),
-    };
-    let needed = Memory::of_pretraining(&shape(&config), options.batch_size(), window, VALID_BATCH).total();
+    let config = options.shape(tokenizer.vocab_size()).architecture()?;
+    let needed = Memory::of_pretraining(&config, options.batch_size(), window, VALID_BATCH).total();
     let instead = "a smaller --n-layer, --n-embd, --vocab-size, --batch-size or --window";
     memory::fit(needed, memory::free(&options.device(), None), instead)?;
     let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
-use irepair_config::{Dtype, Family, ScorerEvalOptions, ScorerKind, ScorerTrainOptions, Shape};
+use irepair_config::{Dtype, ScorerEvalOptions, ScorerKind, ScorerTrainOptions, Shape};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
 use irepair_scorer::{
@@ -85,16 +85,12 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
 fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> Result<(), Refusal> {
     // Every token is a byte, one of five marks, or joins two places of the texts.
     let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
-    let shape = Shape {
-        family: Family::Gpt2,
-        n_layer: options.n_layer(),
-        n_embd: options.n_embd(),
-        n_head: options.n_head(),
-        n_positions: options.n_positions(),
-        vocab_size: options.vocab_size().min(most_tokens),
-    };
+    let sizes = [options.n_layer(), options.n_embd(), options.n_head()];
+    // A classifier's blocks have the weights of GPT-2's.
+    let shape = Shape::new("gpt2", sizes, options.n_positions(), options.vocab_size().min(most_tokens));
+    let n_weights = shape.architecture()?.n_weights();
     let order = options.epochs().saturating_mul((size_of::<usize>() * labels.len()) as u64);
-    let needed = order.saturating_add(4 * Dtype::F32.n_bytes() * shape.n_weights());
+    let needed = order.saturating_add((4 * Dtype::F32.n_bytes()).saturating_mul(n_weights));
     let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
     memory::fit(needed, memory::free("cpu", None), instead)
 }

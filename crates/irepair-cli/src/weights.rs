@@ -43,7 +43,7 @@ impl Described {
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let config = ModelConfig::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
-        let eos_id = config.eos_id.unwrap_or_else(|| tokenizer.eos_id());
+        let eos_id = config.eos_ids.first().copied().unwrap_or_else(|| tokenizer.eos_id());
         let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size().max(eos_id as usize + 1));
         if n_tokenizer > n_model {
             return Err(Refusal::Vocabulary { dir: dir.to_owned(), n_model, n_tokenizer }.into());

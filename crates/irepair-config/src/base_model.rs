@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
-use crate::{PretrainOptions, Problem, Shape, Validate};
+use irepair_arch::{Architecture, Shape};
+use irepair_core::Diagnose;
+
+use crate::{PretrainOptions, Problem, Validate};
 
 /// One base model: trained on the spot, or published weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,18 +38,12 @@ impl BaseModel {
         self.hub.as_deref()?.rsplit('/').next()
     }
 
-    /// Its shape: the published one, or that of the model about to be trained. The tokenizer that is trained may come
-    /// out smaller than asked for.
-    pub fn known_shape(&self) -> Option<Shape> {
-        let trained = |p: &PretrainOptions| Shape {
-            family: p.family(),
-            n_layer: p.n_layer(),
-            n_embd: p.n_embd(),
-            n_head: p.n_head(),
-            n_positions: p.n_positions(),
-            vocab_size: p.vocab_size(),
-        };
-        self.shape.or_else(|| self.pretrain.as_ref().map(trained))
+    /// Its architecture, from the published shape or from that of the model about to be trained, whose tokenizer may come out
+    /// smaller than asked for. None when neither is given, or the sizes do not fit together.
+    pub fn architecture(&self) -> Option<Architecture> {
+        let trained = |p: &PretrainOptions| p.shape(p.vocab_size());
+        let shape = self.shape.clone().or_else(|| self.pretrain.as_ref().map(trained))?;
+        shape.architecture().ok()
     }
 }
 
@@ -73,7 +70,9 @@ impl Validate for BaseModel {
             checks.clash(!fine, "hub", "must be `owner/name`");
         }
         if let Some(shape) = &self.shape {
-            shape.check(&mut checks);
+            if let Err(error) = shape.architecture() {
+                checks.clash(true, "shape", &error.diagnostic().to_string());
+            }
         }
         if let Some(pretrain) = &self.pretrain {
             checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));
@@ -114,14 +113,13 @@ impl Validate for Precondition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Family;
 
     fn problems(model: &BaseModel) -> Vec<String> {
         model.problems().iter().map(ToString::to_string).collect()
     }
 
     fn published() -> BaseModel {
-        let shape = Shape { family: Family::Gpt2, n_layer: 2, n_embd: 8, n_head: 2, n_positions: 16, vocab_size: 32 };
+        let shape = Shape::new("gpt2", [2, 8, 2], 16, 32);
         BaseModel {
             name: "m".into(),
             title: "M".into(),
@@ -155,10 +153,10 @@ mod tests {
 
     #[test]
     fn a_shape_comes_from_either_source() {
-        assert_eq!(published().known_shape().map(|s| s.n_embd), Some(8));
+        assert_eq!(published().architecture().map(|a| a.n_embd), Some(8));
         assert_eq!(published().hub_folder(), Some("Name-1.3B"));
         let made = BaseModel { pretrain: Some(PretrainOptions::default()), ..BaseModel::default() };
-        assert_eq!(made.known_shape().map(|s| (s.n_layer, s.n_embd)), Some((12, 64)));
+        assert_eq!(made.architecture().map(|a| (a.n_block, a.n_embd)), Some((12, 64)));
     }
 
     #[test]

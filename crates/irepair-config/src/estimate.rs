@@ -3,19 +3,22 @@
 //! Both are upper bounds: every text at its longest, every step the settings allow, a slice that reaches down to block 0.
 //!
 //! ```
-//! use irepair_config::{Family, Memory, RepairOptions, Shape, Texts, Work};
+//! use irepair_config::{Memory, RepairOptions, Shape, Texts, Work};
 //!
-//! let xl = Shape { family: Family::Gpt2, n_layer: 48, n_embd: 1600, n_head: 25, n_positions: 1024, vocab_size: 50_257 };
+//! let xl = Shape::new("gpt2", [48, 1600, 25], 1024, 50_257).architecture()?;
 //! let options = RepairOptions::default();
 //! let texts = Texts::of(&options, 101);
 //! let memory = Memory::of(&xl, &options, &texts);
 //! assert_eq!(memory.weights, 4 * xl.n_weights());
 //! assert!(memory.total() < 40_000_000_000);
 //! assert!(Work::new(&xl, &options, &texts).per_step() > 1e12);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use crate::passes::{Held, Passes};
-use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions, Shape};
+use irepair_arch::Architecture;
+
+use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions};
 
 /// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
 pub const EVAL_BATCH: usize = 8;
@@ -79,10 +82,10 @@ pub struct Memory {
 
 impl Memory {
     /// Memory of one repair; of `vanilla`, that of measuring a model beside its reference.
-    pub fn of(shape: &Shape, options: &RepairOptions, texts: &Texts) -> Self {
+    pub fn of(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Self {
         let (width, passes) = (options.dtype().n_bytes(), Passes::of(options));
-        let weights = shape.n_weights() * width;
-        let held = Held { shape, texts, dtype: options.dtype() };
+        let weights = model.n_weights().saturating_mul(width);
+        let held = Held { of: model, texts, dtype: options.dtype() };
         if options.method() == Method::Vanilla {
             return Self {
                 weights,
@@ -92,20 +95,21 @@ impl Memory {
                 ..Self::default()
             };
         }
-        let (blocks, k) = (|n: usize| n as u64 * shape.block_weights(), options.top_k().resolve(shape.n_layer));
+        let (block, k) = (model.block_weights(), options.top_k().resolve(model.n_block));
+        let blocks = |n: usize| block.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match options.policy() {
-            Policy::All => (shape.n_weights(), shape.n_weights()),
+            Policy::All => (model.n_weights(), model.n_weights()),
             Policy::Fixed => (blocks(k), blocks(k)),
-            _ => (blocks(k), blocks(k.saturating_mul(n_steps).min(shape.n_layer))),
+            _ => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
         };
         // A second gradient stands beside the first while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
         let by_ghosts = takes_ghost_norms(options);
         let stored = match options.policy() {
-            Policy::Fixed => 2 * blocks(shape.n_layer),
-            policy if measures(policy) && !by_ghosts => twice(blocks(shape.n_layer)),
+            Policy::Fixed => 2 * blocks(model.n_block),
+            policy if measures(policy) && !by_ghosts => twice(blocks(model.n_block)),
             _ => 0,
         };
         let moments = match options.optimizer() {
@@ -122,13 +126,13 @@ impl Memory {
             // Stored gradients: a pass that could change every block.
             _ => {
                 let passes = Passes { pairs: 1, ..Passes::default() };
-                held.training(passes, shape.n_layer, false).saturating_add(held.stored_logits())
+                held.training(passes, model.n_block, false).saturating_add(held.stored_logits())
             }
         };
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy() != Policy::All;
         let terms = if sliced { passes.terms() } else { vec![passes] };
-        let n_learning = if sliced { k } else { shape.n_layer };
+        let n_learning = if sliced { k } else { model.n_block };
         let training = terms.iter().map(|term| held.training(*term, n_learning, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
         let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
@@ -145,7 +149,7 @@ impl Memory {
 
     /// Memory of a pre-training on batches of `batch_size` windows of so many tokens, looking at `n_valid` held-out ones at
     /// once: DAPT by AdamW that keeps no best weights.
-    pub fn of_pretraining(shape: &Shape, batch_size: usize, window: usize, n_valid: usize) -> Self {
+    pub fn of_pretraining(model: &Architecture, batch_size: usize, window: usize, n_valid: usize) -> Self {
         let options = RepairOptions {
             method: Some(Method::Dapt),
             optimizer: Some(Optimizer::Adamw),
@@ -160,7 +164,7 @@ impl Memory {
             longest: window as u64,
             accumulation: 1,
         };
-        Self { best: 0, ..Self::of(shape, &options, &texts) }
+        Self { best: 0, ..Self::of(model, &options, &texts) }
     }
 
     /// All of it.
@@ -185,20 +189,20 @@ fn takes_ghost_norms(options: &RepairOptions) -> bool {
 /// Matrix-multiplication work, in FLOPs, counted as METHOD §12 says.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
-    shape: &'a Shape,
+    model: &'a Architecture,
     options: &'a RepairOptions,
     texts: &'a Texts,
 }
 
 impl<'a> Work<'a> {
     /// The work of a repair.
-    pub fn new(shape: &'a Shape, options: &'a RepairOptions, texts: &'a Texts) -> Self {
-        Self { shape, options, texts }
+    pub fn new(model: &'a Architecture, options: &'a RepairOptions, texts: &'a Texts) -> Self {
+        Self { model, options, texts }
     }
 
     /// One forward pass of one token: `2 P_b` per block and `2 d V` for the head.
-    pub fn forward_token(shape: &Shape) -> f64 {
-        blocks(shape) + head(shape)
+    pub fn forward_token(model: &Architecture) -> f64 {
+        model.block_flops() + model.head_flops()
     }
 
     /// One step: forward and backward of the trained texts, forward of the reference's, and the sensitivity pass.
@@ -211,25 +215,26 @@ impl<'a> Work<'a> {
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
         let n_updated = match policy {
-            Policy::All => self.shape.n_layer,
-            _ => self.options.top_k().resolve(self.shape.n_layer),
+            Policy::All => self.model.n_block,
+            _ => self.options.top_k().resolve(self.model.n_block),
         };
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
         let n_heads = if policy == Policy::All { 2.0 } else { 1.0 };
-        let updated = blocks(self.shape) * n_updated as f64 / self.shape.n_layer as f64;
-        let backward = blocks(self.shape) + updated + n_heads * head(self.shape);
+        let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
+        let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
         let sensitivity = match policy {
             Policy::EveryN => self.sensitivity() / self.options.policy_every() as f64,
             policy if measures(policy) => self.sensitivity(),
             _ => 0.0,
         };
-        let forward = Self::forward_token(self.shape);
+        let forward = Self::forward_token(self.model);
         texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward + sensitivity)
     }
 
     /// Sensitivities of one batch: a forward pass, and a backward pass to the weights of all blocks.
     pub fn sensitivity(&self) -> f64 {
-        self.texts.pairs as f64 * (Self::forward_token(self.shape) + 2.0 * blocks(self.shape) + head(self.shape))
+        self.texts.pairs as f64
+            * (Self::forward_token(self.model) + 2.0 * self.model.block_flops() + self.model.head_flops())
     }
 
     /// One validation (METHOD §8): the loss on the held-out pairs, and on as many held-out utility texts.
@@ -237,7 +242,7 @@ impl<'a> Work<'a> {
         let (passes, texts) = (Passes::of(self.options), self.texts);
         let both = (passes.pairs + passes.reference_pairs) * texts.pairs + 2 * passes.utility * texts.utility;
         let n_batches = self.options.n_validation() as f64 / self.options.batch_size() as f64;
-        n_batches * both as f64 * Self::forward_token(self.shape)
+        n_batches * both as f64 * Self::forward_token(self.model)
     }
 
     /// Steps of a run over `n_pairs` pairs, those of validation included, if patience never runs out.
@@ -262,41 +267,35 @@ impl<'a> Work<'a> {
     }
 }
 
-/// `2 P_b` of all blocks.
-fn blocks(shape: &Shape) -> f64 {
-    2.0 * (shape.n_layer as u64 * shape.block_matrix_weights()) as f64
-}
-
-/// `2 d V`.
-fn head(shape: &Shape) -> f64 {
-    2.0 * (shape.n_embd * shape.vocab_size) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Family;
-    use crate::shape::tests::shape;
+    use std::sync::LazyLock;
+
+    use irepair_arch::Shape;
     use irepair_core::SliceSize;
 
-    const SHAPE: Shape =
-        Shape { family: Family::Gpt2, n_layer: 4, n_embd: 8, n_head: 2, n_positions: 64, vocab_size: 100 };
+    static MODEL: LazyLock<Architecture> = LazyLock::new(|| model("gpt2", [4, 8, 2], 64, 100));
+
+    fn model(family: &str, sizes: [usize; 3], n_positions: usize, vocab_size: usize) -> Architecture {
+        Shape::new(family, sizes, n_positions, vocab_size).architecture().unwrap()
+    }
 
     fn row(method: Method) -> RepairOptions {
         RepairOptions { method: Some(method), ..Default::default() }
     }
 
     fn memory(options: &RepairOptions) -> Memory {
-        Memory::of(&SHAPE, options, &Texts::of(options, 101))
+        Memory::of(&MODEL, options, &Texts::of(options, 101))
     }
 
     #[test]
     fn unsliced_methods_hold_everything_and_slices_less() {
-        let all = 4 * SHAPE.n_weights();
+        let all = 4 * MODEL.n_weights();
         let dpo = memory(&row(Method::Dpo));
         assert_eq!((dpo.weights, dpo.reference, dpo.optimizer, dpo.best), (all, all, all, all));
         assert_eq!(dpo.gradients, all);
-        let block = 4 * SHAPE.block_weights();
+        let block = 4 * MODEL.block_weights();
         let irepair = memory(&row(Method::Irepair));
         assert_eq!((irepair.gradients, irepair.optimizer), (2 * block, 4 * block), "any block may be chosen one day");
         assert_eq!((irepair.reference, irepair.best), (4 * block, 4 * block), "what never changes is not copied");
@@ -333,10 +332,10 @@ mod tests {
         // The widest of one batch and of two.
         const SHORT: Texts = Texts { pairs: 116, held_out: 304, longest: 102, ..FULL };
         const SHORT_2: Texts = Texts { pairs: 156, ..SHORT };
-        let small = shape(Family::Gpt2, 12, 768, 12, 1024);
-        let large = shape(Family::Gpt2, 36, 1280, 20, 1024);
-        let xl = shape(Family::Gpt2, 48, 1600, 25, 1024);
-        let neo = shape(Family::GptNeo, 24, 2048, 16, 2048);
+        let small = model("gpt2", [12, 768, 12], 1024, 50_257);
+        let large = model("gpt2", [36, 1280, 20], 1024, 50_257);
+        let xl = model("gpt2", [48, 1600, 25], 1024, 50_257);
+        let neo = model("gpt-neo", [24, 2048, 16], 2048, 50_257);
         let (f32, bf16) = (Dtype::F32, Dtype::Bf16);
         for (name, shape, dtype, method, texts, steps, measured_mib) in [
             ("124M, full", small, f32, Method::IrepairNoKl, FULL, 2, 1_335),
@@ -369,7 +368,7 @@ mod tests {
     /// DAPT 3, DAPT+KL 5 where it runs two texts, each with its backward pass here, DPO 4 + 4.
     #[test]
     fn steps_cost_what_method_12_counts() {
-        let shape = Shape { vocab_size: 1, n_embd: 4096, ..SHAPE };
+        let shape = model("gpt2", [4, 4096, 2], 64, 1);
         let in_forwards = |options: &RepairOptions| {
             let texts =
                 Texts { pairs: 10, utility: 10, held_out: 20, held_out_utility: 20, longest: 10, accumulation: 1 };
@@ -397,13 +396,13 @@ mod tests {
         assert_eq!(Work::n_steps(&RepairOptions { steps: Some(7), ..options.clone() }, 24_576), 7);
         assert_eq!(Work::n_steps(&row(Method::Vanilla), 24_576), 0);
         let texts = Texts::of(&options, 101);
-        let work = Work::new(&SHAPE, &options, &texts);
+        let work = Work::new(&MODEL, &options, &texts);
         let (step, validation) = (work.per_step(), work.validation());
         assert!((work.of_run(50) - (50.0 * step + 2.0 * validation)).abs() < 1e-6 * step);
         // 64 pairs are 16 batches of forward passes alone.
-        assert!((validation / (16.0 * 512.0 * Work::forward_token(&SHAPE)) - 1.0).abs() < 1e-9);
+        assert!((validation / (16.0 * 512.0 * Work::forward_token(&MODEL)) - 1.0).abs() < 1e-9);
         let fixed = RepairOptions { policy: Some(Policy::Fixed), ..row(Method::IrepairNoKl) };
-        let work = Work::new(&SHAPE, &fixed, &texts);
+        let work = Work::new(&MODEL, &fixed, &texts);
         assert!(work.of_run(10) > 10.0 * work.per_step() + 499.0 * work.sensitivity());
     }
 }

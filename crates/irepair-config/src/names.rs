@@ -138,13 +138,15 @@ names! {
         /// bfloat16.
         Bf16,
     }
+}
 
-    /// Model family.
-    Family {
-        /// GPT-2.
-        Gpt2,
-        /// GPT-Neo: global and local attention in turn.
-        GptNeo,
+impl Dtype {
+    /// Bytes of one number.
+    pub fn n_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
     }
 }
 
@@ -193,7 +195,6 @@ mod tests {
         assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw"]);
         assert_eq!(spellings::<OptimizerState>(), ["keep", "reset", "debias"]);
         assert_eq!(spellings::<Dtype>(), ["f32", "bf16"]);
-        assert_eq!(spellings::<Family>(), ["gpt2", "gpt-neo"]);
         assert_eq!(spellings::<Reduction>(), ["norm-of-mean", "mean-of-norm"]);
     }
 }

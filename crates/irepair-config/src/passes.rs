@@ -3,28 +3,9 @@
 //!
 //! A kernel of fused attention is taken for granted: no row of the attention matrix is kept.
 
-use crate::{Dtype, Method, RepairOptions, Shape, Texts};
+use irepair_arch::Architecture;
 
-/// Vectors of the model's width that a block keeps of each token for its backward pass: the inputs of its two norms, query,
-/// key and value, the attention's output, and the MLP's inside before the activation, four times as wide.
-const KEPT: u64 = 10;
-
-/// Further ones where the block's own weights get gradients: what its norms put out, and the MLP's inside after the
-/// activation.
-const KEPT_TO_LEARN: u64 = 6;
-
-/// Further ones where ghost norms are taken: those, both norms' inputs normalised, and what attention and MLP put out.
-const KEPT_TO_MEASURE: u64 = 10;
-
-/// Gradients of what a block's layers put out, for ghost norms: two norms, query, key and value, attention, the MLP's
-/// inside, the MLP.
-const OUTPUT_GRADIENTS: u64 = 11;
-
-/// Inputs of norms, which are gone when the backward pass has come through.
-const NORM_INPUTS: u64 = 2;
-
-/// Vectors of a token at the fullest moment of one block, where none is kept.
-const PASSING: u64 = 12;
+use crate::{Dtype, Method, RepairOptions, Texts};
 
 /// Bytes of a number in f32, in which losses are taken whatever the model's type.
 const F32: u64 = 4;
@@ -79,7 +60,7 @@ impl Passes {
 /// What passes of some model over some texts hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held<'a> {
-    pub(crate) shape: &'a Shape,
+    pub(crate) of: &'a Architecture,
     pub(crate) texts: &'a Texts,
     pub(crate) dtype: Dtype,
 }
@@ -90,33 +71,35 @@ impl Held<'_> {
     /// vocabulary, and a gradient of its own from each text beside the one on its way back.
     pub(crate) fn training(self, passes: Passes, n_learning: usize, head_learns: bool) -> u64 {
         let (pairs, utility) = (passes.pairs * self.texts.pairs, passes.utility * self.texts.utility);
-        let learning = KEPT_TO_LEARN * n_learning as u64;
-        let kept = KEPT * self.shape.n_layer as u64 + learning;
+        let block = self.of.kept();
+        let kept = block.backward * self.of.n_block as u64 + block.to_learn * n_learning as u64;
         let slopes = if head_learns { self.vocabularies((pairs + utility) * self.dtype.n_bytes()) } else { 0 };
         let n_texts = if head_learns { 1 + passes.pairs + passes.utility } else { 0 };
-        let sums = (n_texts * self.shape.n_embd as u64).saturating_mul(self.vocabularies(self.dtype.n_bytes()));
+        let sums = (n_texts * self.of.n_embd as u64).saturating_mul(self.vocabularies(self.dtype.n_bytes()));
         let head = sums.max(self.head(passes, self.texts.pairs, utility));
-        self.vectors(pairs + utility, kept).saturating_add(slopes).saturating_add(head)
+        self.values(pairs + utility, kept).saturating_add(slopes).saturating_add(head)
     }
 
     /// Ghost norms of a batch of `n` tokens: when the head is at work, or when every layer's output gradient is there and one
     /// layer's norm is taken.
     pub(crate) fn measuring(self, n: u64) -> u64 {
-        let (n_layer, d) = (self.shape.n_layer as u64, self.shape.n_embd as u64);
+        let (n_block, d, inner) = (self.of.n_block as u64, self.of.n_embd as u64, self.of.n_inner as u64);
+        let block = self.of.kept();
         let head = self.head(Passes { pairs: 1, ..Passes::default() }, n, 0);
-        let start = self.vectors(n, (KEPT + KEPT_TO_MEASURE) * n_layer).saturating_add(head);
-        let kept = KEPT + KEPT_TO_MEASURE - NORM_INPUTS + OUTPUT_GRADIENTS;
-        let end = self.vectors(n, kept * n_layer);
-        // The widest layer, from `d` to `4 d`: input and gradient in f32, then the products of the cheaper way.
-        let copies = n * 5 * d * self.f32_copy();
-        let products = if n * 5 * d < 4 * d * d { 3 * n * n } else { 2 * 4 * d * d };
+        let start = self.values(n, (block.backward + block.to_measure) * n_block).saturating_add(head);
+        // Inputs of norms are gone when the backward pass has come through.
+        let kept = block.backward + block.to_measure - block.norm_inputs + block.outputs;
+        let end = self.values(n, kept * n_block);
+        // The widest layer, into or out of the MLP: input and gradient in f32, then the products of the cheaper way.
+        let copies = n * (d + inner) * self.f32_copy();
+        let products = if n * (d + inner) < d * inner { 3 * n * n } else { 2 * d * inner };
         start.max(end.saturating_add(copies + products * F32))
     }
 
     /// One batch of a validation, forward alone.
     pub(crate) fn validation(self, passes: Passes) -> u64 {
         let (pairs, utility) = (self.texts.held_out, passes.utility * self.texts.held_out_utility);
-        self.vectors(pairs.max(utility), PASSING).saturating_add(self.head(passes, pairs, utility))
+        self.values(pairs.max(utility), self.of.kept().passing).saturating_add(self.head(passes, pairs, utility))
     }
 
     /// One batch of held-out texts under a model and its reference.
@@ -132,7 +115,7 @@ impl Held<'_> {
     /// One piece of the head's work on so many tokens of pairs or of utility texts, whichever takes more: its logits, and the
     /// log-softmax of a strip of them; for a KL the reference's beside them, and its probabilities.
     fn head(self, passes: Passes, pairs: u64, utility: u64) -> u64 {
-        let entries = |bytes: u64, least: u64| (bytes / (F32 * self.shape.vocab_size as u64)).max(least);
+        let entries = |bytes: u64, least: u64| (bytes / (F32 * self.of.n_vocab as u64)).max(least);
         let (rows, strip) = (entries(PIECE, PIECE_ROWS), entries(STRIP, STRIP_ROWS));
         let nll = if passes.pairs > 0 {
             pairs.min(rows) * self.dtype.n_bytes() + pairs.min(strip) * (F32 + self.f32_copy())
@@ -143,15 +126,15 @@ impl Held<'_> {
         self.vocabularies(nll.max(kl))
     }
 
-    /// So many vectors of the model's width for each token, and the mask of which token sees which.
-    fn vectors(self, n_tokens: u64, n_each: u64) -> u64 {
+    /// So many values for each token, and the mask of which token sees which.
+    fn values(self, n_tokens: u64, n_each: u64) -> u64 {
         // Shapes come from files and flags: too much for a number is too much for any memory.
-        n_tokens.saturating_mul((n_each * self.shape.n_embd as u64 + self.texts.longest) * self.dtype.n_bytes())
+        n_tokens.saturating_mul((n_each + self.texts.longest).saturating_mul(self.dtype.n_bytes()))
     }
 
     /// Tensors over the vocabulary, of so many bytes per entry of it: they outweigh the blocks in small models.
     fn vocabularies(self, n_bytes: u64) -> u64 {
-        n_bytes.saturating_mul(self.shape.vocab_size as u64)
+        n_bytes.saturating_mul(self.of.n_vocab as u64)
     }
 
     /// Bytes per number of the f32 copy that half precision needs.
@@ -163,17 +146,22 @@ impl Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Family;
+    use irepair_arch::Shape;
+    use std::sync::LazyLock;
 
-    const SHAPE: Shape =
-        Shape { family: Family::Gpt2, n_layer: 4, n_embd: 8, n_head: 2, n_positions: 64, vocab_size: 1000 };
+    static MODEL: LazyLock<Architecture> = LazyLock::new(|| model(8));
+
+    fn model(n_embd: usize) -> Architecture {
+        Shape::new("gpt2", [4, n_embd, 2], 64, 1000).architecture().unwrap()
+    }
+
     const TEXTS: Texts =
         Texts { pairs: 10, utility: 20, held_out: 30, held_out_utility: 40, longest: 0, accumulation: 1 };
     const NLL: Passes = Passes { pairs: 1, reference_pairs: 0, utility: 0 };
     const KL: Passes = Passes { pairs: 0, reference_pairs: 0, utility: 1 };
 
     fn held(dtype: Dtype) -> Held<'static> {
-        Held { shape: &SHAPE, texts: &TEXTS, dtype }
+        Held { of: &MODEL, texts: &TEXTS, dtype }
     }
 
     #[test]
@@ -202,7 +190,7 @@ mod tests {
     fn more_positions_than_a_piece_take_no_more_logits() {
         let many = Texts { pairs: 1_000_000, longest: 0, ..TEXTS };
         let many = Held { texts: &many, ..held(Dtype::F32) };
-        let logits = many.training(NLL, 0, false) - many.vectors(1_000_000, KEPT * 4);
+        let logits = many.training(NLL, 0, false) - many.values(1_000_000, 10 * 8 * 4);
         assert_eq!(logits, PIECE / 4000 * 4000 + STRIP / 4000 * 4000);
     }
 
@@ -228,9 +216,9 @@ mod tests {
         assert_eq!(held(Dtype::F32).measuring(10), start(4, 8));
         assert_eq!(held(Dtype::Bf16).measuring(10), start(2, 10));
         // Wide blocks: when all output gradients are there, and a norm is taken of the products of ten tokens.
-        let wide = Shape { n_embd: 4096, ..SHAPE };
+        let wide = model(4096);
         let end = 10 * (4 * 29 * 4096 * 4) + 3 * 10 * 10 * 4;
-        assert_eq!(Held { shape: &wide, ..held(Dtype::F32) }.measuring(10), end);
+        assert_eq!(Held { of: &wide, ..held(Dtype::F32) }.measuring(10), end);
     }
 
     #[test]

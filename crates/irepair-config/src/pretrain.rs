@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use irepair_arch::Shape;
+
 use crate::problem::Checks;
 use crate::{Family, Problem, Validate};
 
@@ -24,7 +26,7 @@ options! {
         #[arg(value_name = "N")]
         vocab_size: usize = 512,
         /// Model family. Default gpt2.
-        family: Family = Family::Gpt2,
+        family: Family = Family::GPT2,
         /// Transformer blocks, called L in METHOD §1. Default 12.
         #[arg(value_name = "N")]
         n_layer: usize = 12,
@@ -37,7 +39,7 @@ options! {
         /// Longest text in tokens. Default 128.
         #[arg(value_name = "TOKENS")]
         n_positions: usize = 128,
-        /// Tokens a local-attention block of gpt-neo looks back; not read for gpt2. Default 256.
+        /// Tokens a local-attention block of gpt-neo looks back; not read for other families. Default 256.
         #[arg(value_name = "TOKENS")]
         window_size: usize = 256,
         /// Optimizer steps. Default 2000.
@@ -68,6 +70,15 @@ options! {
     }
     common: seed device threads json;
     required: data out;
+}
+
+impl PretrainOptions {
+    /// The sizes of the model to be trained, with a vocabulary of its own.
+    pub fn shape(&self, vocab_size: usize) -> Shape {
+        let sizes = [self.n_layer(), self.n_embd(), self.n_head()];
+        let shape = Shape::new(self.family().0.name, sizes, self.n_positions(), vocab_size);
+        Shape { window_size: Some(self.window_size()), ..shape }
+    }
 }
 
 impl Validate for PretrainOptions {

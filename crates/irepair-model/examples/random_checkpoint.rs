@@ -9,7 +9,8 @@
 use std::error::Error;
 use std::path::Path;
 
-use irepair_model::{CausalLm, ModelConfig, parse_dtype};
+use irepair_arch::Published;
+use irepair_model::{CausalLm, parse_dtype};
 use tch::Device;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -17,9 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: random_checkpoint SHAPE DIR [f32|bf16]";
     let (shape, dir) = (args.first().ok_or(usage)?, args.get(1).ok_or(usage)?);
     let kind = parse_dtype(args.get(2).map_or("f32", String::as_str))?;
-    let published = ModelConfig::PUBLISHED.into_iter().find(|published| published.name == shape);
-    let config = published.ok_or_else(|| format!("no shape is called `{shape}`; {usage}"))?.config();
-    let model = CausalLm::random(config, 0, Device::Cpu, kind)?;
+    let published = Published::ALL.into_iter().find(|published| published.name == shape);
+    let published = published.ok_or_else(|| format!("no shape is called `{shape}`; {usage}"))?;
+    let model = CausalLm::random(published.shape().architecture()?, 0, Device::Cpu, kind)?;
     model.save(Path::new(dir))?;
     let n_weights: usize = model.parameters().iter().map(|p| p.tensor.numel()).sum();
     println!("{shape}: {n_weights} weights in {dir}");

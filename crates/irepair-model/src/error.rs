@@ -27,18 +27,9 @@ pub enum Error {
         /// Why, in a few words.
         reason: String,
     },
-    /// A `config.json` key has a value we do not support.
-    #[error("unsupported model setting")]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// Values we support.
-        want: String,
-        /// The value found.
-        got: String,
-    },
+    /// The `config.json` is missing, broken, or of a model that is not computed.
+    #[error(transparent)]
+    Config(#[from] irepair_arch::Error),
     /// Tensors the model needs are in no file.
     #[error("checkpoint lacks {}", match tensors.len() { 1 => "a tensor".to_owned(), n => format!("{n} tensors") })]
     MissingTensors {
@@ -55,9 +46,9 @@ pub enum Error {
         /// The tensor's name as stored.
         tensor: String,
         /// The shape that the config implies.
-        want: Vec<i64>,
+        want: Vec<usize>,
         /// The shape stored.
-        got: Vec<i64>,
+        got: Vec<usize>,
     },
     /// A tensor is stored in a type we do not read.
     #[error("checkpoint tensor has an unsupported type")]
@@ -142,10 +133,7 @@ impl Diagnose for Error {
             Self::Unreadable { path, .. } => {
                 data().at(path.display()).help("fetch the file again, then compare its size")
             }
-            Self::Unsupported { path, key, want, got } => Diagnostic::new(ExitKind::Usage, self)
-                .at(format!("{}, key `{key}`", path.display()))
-                .want_got(want, got)
-                .help("GPT-2 and GPT-Neo causal language models are supported"),
+            Self::Config(error) => error.diagnostic(),
             Self::MissingTensors { path, tensors } => {
                 let word = if tensors.len() == 1 { "tensor" } else { "tensors" };
                 data().at(format!("{}, {word} {}", path.display(), some_of(tensors, 20))).help(
@@ -192,12 +180,7 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
             Unreadable: [Error::Unreadable { path: weights(), reason: "its header is cut short".into() }],
-            Unsupported: [Error::Unsupported {
-                path: "gpt2/config.json".into(),
-                key: "model_type".into(),
-                want: "gpt2".into(),
-                got: "t5".into()
-            }],
+            Config: [irepair_arch::Error::MissingFile { path: "gpt2/config.json".into() }.into()],
             MissingTensors: [
                 Error::MissingTensors { path: "gpt2".into(), tensors: vec!["wte.weight".into()] },
                 Error::MissingTensors {

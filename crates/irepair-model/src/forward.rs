@@ -2,24 +2,27 @@
 
 use std::ops::Range;
 
+use irepair_arch::{Architecture, Part, Slot};
 use irepair_core::{BlockId, Scope};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::attention::{KeyValues, Sight};
 use crate::batch::TokenBatch;
+use crate::block::Block;
 use crate::checkpoint::Source;
 use crate::kernels::settle_kernels;
-use crate::layers::{Block, KeyValues, Norm, Visibility};
-use crate::params::{Params, Starter, specs};
+use crate::layers::Norm;
+use crate::params::{Params, Starter};
 use crate::probe::NoProbe;
-use crate::{Error, Gradients, ModelConfig, Parameter, Probe, Result};
+use crate::{Error, Gradients, Parameter, Probe, Result};
 
 /// A causal language model whose every parameter is addressable by block.
 #[derive(Debug)]
 pub struct CausalLm {
-    config: ModelConfig,
+    architecture: Architecture,
     params: Params,
     token_embedding: Tensor,
-    position_embedding: Tensor,
+    position_embedding: Option<Tensor>,
     blocks: Vec<Block>,
     final_norm: Norm,
     head: Tensor,
@@ -30,7 +33,7 @@ pub struct CausalLm {
 #[derive(Debug)]
 pub struct Start {
     hidden: Tensor,
-    visibility: Visibility,
+    sight: Sight,
     block: BlockId,
 }
 
@@ -39,27 +42,26 @@ impl CausalLm {
     ///
     /// # Errors
     /// Only if a parameter list and the layers disagree, which the tests of every family rule out.
-    pub fn random(config: ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+    pub fn random(architecture: Architecture, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let mut starter = Starter::new(seed);
-        let params = Params::collect(&specs(&config), |spec| Ok::<_, Error>(starter.draw(spec, device, kind)))?;
-        Self::assemble(config, params, Source::None)
+        let draw = |spec: &irepair_arch::Parameter| Ok::<_, Error>(starter.draw(spec, device, kind));
+        let params = Params::collect(&architecture.parameters(), draw)?;
+        Self::assemble(architecture, params, Source::None)
     }
 
-    pub(crate) fn assemble(config: ModelConfig, params: Params, source: Source) -> Result<Self> {
+    pub(crate) fn assemble(of: Architecture, params: Params, source: Source) -> Result<Self> {
         settle_kernels();
+        let table = |slot| params.share(None, slot, Part::Weight);
         let build = || {
-            let head = if config.tied_head { "wte.weight" } else { "lm_head.weight" };
-            Some((
-                params.share("wte.weight")?,
-                params.share("wpe.weight")?,
-                (0..config.n_block).map(|b| Block::new(&params, BlockId(b), &config)).collect::<Option<Vec<_>>>()?,
-                Norm::new(&params, "ln_f", &config)?,
-                params.share(head)?,
-            ))
+            let blocks = (0..of.n_block).map(|b| Block::new(&params, BlockId(b), &of)).collect::<Option<Vec<_>>>()?;
+            let head = table(if of.tied_head { Slot::TokenEmbedding } else { Slot::Head })?;
+            Some((table(Slot::TokenEmbedding)?, blocks, Norm::new(&params, None, Slot::FinalNorm, &of)?, head))
         };
-        let (token_embedding, position_embedding, blocks, final_norm, head) =
+        let (token_embedding, blocks, final_norm, head) =
             build().ok_or_else(|| Error::Torch("parameter list and layers disagree".into()))?;
-        Ok(Self { config, params, token_embedding, position_embedding, blocks, final_norm, head, source })
+        let position_embedding = table(Slot::PositionEmbedding);
+        let architecture = of;
+        Ok(Self { architecture, params, token_embedding, position_embedding, blocks, final_norm, head, source })
     }
 
     /// A copy with weights of its own: a point to come back to.
@@ -81,11 +83,11 @@ impl CausalLm {
     }
 
     fn like(&self, value: impl Fn(&Tensor) -> Tensor) -> Result<Self> {
-        let params = Params::collect(&specs(&self.config), |spec| {
+        let params = Params::collect(&self.architecture.parameters(), |spec| {
             let gone = || Error::Torch(format!("parameter `{}` is gone", spec.name));
-            self.params.share(&spec.name).map(|t| no_grad(|| value(&t))).ok_or_else(gone)
+            self.params.share(spec.block, spec.slot, spec.part).map(|t| no_grad(|| value(&t))).ok_or_else(gone)
         })?;
-        Self::assemble(self.config.clone(), params, self.source.clone())
+        Self::assemble(self.architecture.clone(), params, self.source.clone())
     }
 
     /// Gives one parameter memory of its own, with the value it has now.
@@ -96,13 +98,13 @@ impl CausalLm {
     }
 
     /// The model's settings.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    pub fn config(&self) -> &Architecture {
+        &self.architecture
     }
 
     /// Number of blocks (METHOD §1: `L`).
     pub fn n_blocks(&self) -> usize {
-        self.config.n_block
+        self.architecture.n_block
     }
 
     /// Where the weights live.
@@ -158,16 +160,16 @@ impl CausalLm {
     /// # Errors
     /// [`Error::ContextOverflow`].
     pub fn check_length(&self, n_positions: usize) -> Result<()> {
-        if n_positions <= self.config.n_positions {
+        if n_positions <= self.architecture.n_positions {
             return Ok(());
         }
-        Err(Error::ContextOverflow { n_positions: self.config.n_positions, got: n_positions })
+        Err(Error::ContextOverflow { n_positions: self.architecture.n_positions, got: n_positions })
     }
 
     /// Next-token logits.
     ///
     /// # Shapes
-    /// - `batch`: `[batch, seq]`, at most [`ModelConfig::n_positions`] real tokens a row (see [`CausalLm::check_length`])
+    /// - `batch`: `[batch, seq]`, at most [`Architecture::n_positions`] real tokens a row (see [`CausalLm::check_length`])
     /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
     pub fn logits(&self, batch: &TokenBatch) -> Tensor {
         self.logits_probed(batch, &mut NoProbe)
@@ -188,24 +190,26 @@ impl CausalLm {
 
     /// [`CausalLm::hidden_states`] with a look inside.
     pub fn hidden_states_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
-        self.hidden(&batch.ids, &batch.positions(), &self.visibility(batch), None, probe)
+        let positions = batch.positions();
+        self.hidden(&batch.ids, &positions, &self.sight(batch, &positions), None, probe)
     }
 
     /// Runs the embedding and the blocks before `block`, without gradient: where [`CausalLm::hidden_states_from`] goes on.
     pub fn start(&self, batch: &TokenBatch, block: BlockId) -> Start {
-        let visibility = self.visibility(batch);
+        let positions = batch.positions();
+        let sight = self.sight(batch, &positions);
         let hidden = no_grad(|| {
-            let hidden = self.embed(&batch.ids, &batch.positions());
-            self.through(0..block.0, hidden, &visibility, None, &mut NoProbe)
+            let hidden = self.embed(&batch.ids, &positions);
+            self.through(0..block.0, hidden, &sight, None, &mut NoProbe)
         });
-        Start { hidden, visibility, block }
+        Start { hidden, sight, block }
     }
 
     /// [`CausalLm::hidden_states`] from the block that `start` stops at.
     pub fn hidden_states_from(&self, start: &Start) -> Tensor {
         let blocks = start.block.0..self.n_blocks();
         let hidden = start.hidden.shallow_clone();
-        self.final_norm.apply(&self.through(blocks, hidden, &start.visibility, None, &mut NoProbe))
+        self.final_norm.apply(&self.through(blocks, hidden, &start.sight, None, &mut NoProbe))
     }
 
     /// The first block from which on this model and `other` may differ, or learn: what comes before it lies in memory they
@@ -225,11 +229,11 @@ impl CausalLm {
 
     fn is_embedding(&self, parameter: &Parameter) -> bool {
         let of = |table: &Tensor| table.data_ptr() == parameter.tensor.data_ptr();
-        of(&self.token_embedding) || of(&self.position_embedding)
+        of(&self.token_embedding) || self.position_embedding.as_ref().is_some_and(of)
     }
 
-    fn visibility(&self, batch: &TokenBatch) -> Visibility {
-        Visibility::new(&self.config, &batch.real, batch.dims().1, batch.is_full(), self.kind())
+    fn sight(&self, batch: &TokenBatch, positions: &Tensor) -> Sight {
+        Sight::new(&self.architecture, &batch.real, positions, batch.is_full(), self.kind())
     }
 
     /// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the head.
@@ -247,30 +251,34 @@ impl CausalLm {
         &self,
         ids: &Tensor,
         positions: &Tensor,
-        visibility: &Visibility,
+        sight: &Sight,
         caches: Option<&mut [KeyValues]>,
         probe: &mut impl Probe,
     ) -> Tensor {
         let hidden = probe.embedded(self.embed(ids, positions));
-        self.final_norm.apply(&self.through(0..self.n_blocks(), hidden, visibility, caches, probe))
+        self.final_norm.apply(&self.through(0..self.n_blocks(), hidden, sight, caches, probe))
     }
 
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
-        embed(&self.token_embedding, ids) + embed(&self.position_embedding, positions)
+        let tokens = embed(&self.token_embedding, ids);
+        match &self.position_embedding {
+            Some(table) => tokens + embed(table, positions),
+            None => tokens,
+        }
     }
 
     fn through(
         &self,
         blocks: Range<usize>,
         mut hidden: Tensor,
-        visibility: &Visibility,
+        sight: &Sight,
         mut caches: Option<&mut [KeyValues]>,
         probe: &mut impl Probe,
     ) -> Tensor {
         for b in blocks {
             let cache = caches.as_mut().map(|c| &mut c[b]);
-            hidden = self.blocks[b].apply(&hidden, visibility, cache, probe);
+            hidden = self.blocks[b].apply(&hidden, sight, cache, probe);
         }
         hidden
     }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use irepair_core::PaddedTokens;
 
-use crate::layers::{KeyValues, Visibility};
+use crate::attention::{KeyValues, Sight};
 use crate::nucleus;
 use crate::probe::NoProbe;
 use crate::{CausalLm, Result, TokenBatch};
@@ -112,8 +112,8 @@ impl CausalLm {
         let mut positions = prompts.positions();
         for step in 0..n_new {
             let n_fresh = ids.size()[1];
-            let visibility = Visibility::new(self.config(), &real, n_fresh, prompts.is_full(), self.kind());
-            let hidden = self.hidden(&ids, &positions, &visibility, Some(&mut caches), &mut NoProbe);
+            let sight = Sight::new(self.config(), &real, &positions, prompts.is_full(), self.kind());
+            let hidden = self.hidden(&ids, &positions, &sight, Some(&mut caches), &mut NoProbe);
             let mut logits = self.project_rows(&hidden.select(1, n_fresh - 1));
             positions = positions.narrow(1, n_fresh - 1, 1) + 1;
             if step == 0 && n_samples > 1 {
@@ -202,10 +202,12 @@ fn stream(seed: u64) -> ChaCha8Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ModelConfig;
+    use crate::{ModelConfig, Shape};
 
-    fn models() -> [CausalLm; 2] {
-        [ModelConfig::gpt2(3, 16, 2, 32, 29), ModelConfig::gpt_neo(3, 16, 2, 32, 29, 4)].map(|config| {
+    fn models() -> [CausalLm; 3] {
+        let llama = Shape { n_kv_head: Some(2), ..Shape::new("llama", [3, 16, 4], 32, 29) };
+        let llama = llama.architecture().unwrap();
+        [ModelConfig::gpt2(3, 16, 2, 32, 29), ModelConfig::gpt_neo(3, 16, 2, 32, 29, 4), llama].map(|config| {
             let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float).unwrap();
             // Larger weights than a fresh model's, so that the next token depends on the text.
             no_grad(|| model.parameters().iter().for_each(|p| drop(p.tensor.shallow_clone().g_mul_scalar_(2.0))));
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn sampling_is_a_function_of_the_seed_and_stays_in_the_nucleus() {
-        let [model, _] = models();
+        let [model, ..] = models();
         let sample = |top_p, seed| {
             let decoding = Decoding::Nucleus { top_p, temperature: 1.0, seed };
             model.generate(&[vec![3, 5], vec![9]], 10, decoding, None).unwrap()
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_row_ends_at_the_end_token() {
-        let [model, _] = models();
+        let [model, ..] = models();
         let free = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, None).unwrap();
         let eos = free[0][2];
         let stopped = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, Some(eos)).unwrap();
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn too_long_is_refused() {
-        let [model, _] = models();
+        let [model, ..] = models();
         assert!(model.generate(&[vec![1; 30]], 3, Decoding::Greedy, None).is_err());
         assert!(model.generate(&[], 3, Decoding::Greedy, None).is_err());
         assert!(model.generate(&[vec![], vec![1]], 3, Decoding::Greedy, None).is_err());

@@ -1,4 +1,4 @@
-//! GPT-2 and GPT-Neo causal language models on libtorch: load, run, generate, freeze by block, write back.
+//! Causal language models on libtorch: load, run, generate, freeze by block, write back.
 //!
 //! ```no_run,standalone_crate
 //! use irepair_core::{BlockSlice, PaddedTokens, Scope};
@@ -13,40 +13,40 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: [`config`](ModelConfig) (what a `config.json` means), `params` (every tensor by name and block),
-//! `layers` and `forward` (the arithmetic), `generate` (key-value cache), `checkpoint` (files in and out).
+//! Reading order: `params` (every tensor by name, block and place), `layers`, `attention`, `rotation` and `block` (the
+//! arithmetic, once for every family), `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in
+//! and out). Which families there are and what they store is in `irepair-arch`.
 //!
-//! **Invariants.** A parameter belongs to block `b` exactly when its name carries `h.b.` (METHOD §1 [D]); embeddings, the
-//! final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients are values returned
+//! **Invariants.** A parameter belongs to block `b` exactly when its stored name carries that number (METHOD §1 [D]);
+//! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients are values returned
 //! by [`CausalLm::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a later step.
 
+mod attention;
 mod batch;
+mod block;
 mod checkpoint;
-mod config;
 mod device;
 mod error;
 mod forward;
 mod generate;
 mod gradients;
 mod kernels;
-mod keys;
 mod layers;
 mod nucleus;
 mod params;
 mod probe;
-mod published;
+mod rotation;
 mod sys;
 
 pub use batch::TokenBatch;
 pub use checkpoint::{LoadReport, StoredTensors, read_checkpoint, read_tensors, write_tensors};
-pub use config::{Activation, AttentionSpan, Family, ModelConfig};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
 pub use forward::{CausalLm, Start};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
+pub use irepair_arch::{Architecture, Architecture as ModelConfig, Shape};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite};
 pub use probe::{Probe, Site};
-pub use published::Published;
 pub use sys::{exit_at_once, keep_freed_memory};

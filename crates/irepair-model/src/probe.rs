@@ -1,4 +1,4 @@
-//! Looking inside a forward pass: who wants a layer's input and output hands in a [`Probe`].
+//! A look inside a forward pass: a [`Probe`] sees every layer's input and output (a hook, in other libraries).
 
 use irepair_core::BlockId;
 use tch::Tensor;
@@ -13,12 +13,14 @@ pub enum Site<'a> {
         /// True when the layer has a bias.
         has_bias: bool,
     },
-    /// `y = normalise(x) * w + c`; `normalised` is `normalise(x)`.
+    /// `y = normalise(x) * w + c`; `normalised` is `normalise(x)`. `has_bias` says whether there is a `c`.
     Norm {
         /// The block.
         block: BlockId,
         /// The normalised input, before weight and bias.
         normalised: &'a Tensor,
+        /// True when the norm has a bias.
+        has_bias: bool,
     },
 }
 

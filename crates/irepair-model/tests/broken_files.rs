@@ -5,7 +5,7 @@ use std::path::Path;
 
 use common::{files, model, shard};
 use irepair_core::Diagnose;
-use irepair_model::{CausalLm, Family};
+use irepair_model::CausalLm;
 use tch::{Device, Kind, Tensor};
 
 #[allow(dead_code, reason = "each test file uses its part of it")]
@@ -14,7 +14,7 @@ mod common;
 /// A saved GPT-2 to break.
 fn victim() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    model(Family::Gpt2).save(dir.path()).unwrap();
+    model("gpt2").save(dir.path()).unwrap();
     dir
 }
 
@@ -250,9 +250,9 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
         complaint(dir.path())
     };
     assert_eq!(
-        with("model_type", "llama".into()),
-        "error: unsupported model setting\n   at: config.json, key `model_type`\n want: gpt2 or gpt_neo    got: llama\n \
-         help: GPT-2 and GPT-Neo causal language models are supported"
+        with("model_type", "t5".into()),
+        "error: unsupported model setting\n   at: config.json, key `model_type`\n want: one of gpt2, gpt_neo, llama    \
+         got: \"t5\"\n help: docs/FILES.md lists the model families and the settings that are supported"
     );
     for (key, value, want) in [
         ("n_head", 3.into(), "want: a divisor of 16    got: 3"),
@@ -267,7 +267,7 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
         ("n_embd", 0.into(), "want: a whole number of 1 to 16777216    got: 0"),
         ("n_positions", (1_u64 << 40).into(), "want: a whole number of 1 to 16777216    got: 1099511627776"),
         ("vocab_size", serde_json::Value::Null, "want: a whole number of 1 to 16777216    got: null"),
-        ("activation_function", "mish".into(), "got: mish"),
+        ("activation_function", "mish".into(), "got: \"mish\""),
         ("tie_word_embeddings", "yes".into(), "want: true or false    got: \"yes\""),
         ("layer_norm_epsilon", (-1.0).into(), "want: a number of at least 0    got: -1.0"),
         // transformers lets these names win over its own, so two values are two models.

@@ -2,7 +2,7 @@
 
 use common::{FAMILIES, N_VOCAB, bits, config, model};
 use irepair_core::{BlockId, BlockSlice, Diagnose, PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, Family, TokenBatch};
+use irepair_model::{CausalLm, Decoding, Error, TokenBatch};
 use proptest::prelude::*;
 use tch::{Device, Kind, no_grad};
 
@@ -141,7 +141,7 @@ fn gradients_reach_the_scope_and_nothing_else() {
 
 #[test]
 fn too_many_positions_are_refused_with_both_numbers() {
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     assert!(model.check_length(32).is_ok());
     let error = model.generate(&[vec![1; 30]], 3, Decoding::Greedy, None).unwrap_err();
     assert!(matches!(error, Error::ContextOverflow { n_positions: 32, got: 33 }));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{FAMILIES, bits, files, load, model, shard};
-use irepair_model::{CausalLm, Family, LoadReport};
+use irepair_model::{CausalLm, LoadReport};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -40,7 +40,7 @@ fn save_load_save_gives_identical_files() {
 fn a_changed_weight_changes_its_bytes_alone() {
     let dirs = [0; 2].map(|_| tempfile::tempdir().unwrap());
     let [first, second] = dirs.each_ref().map(|d| d.path());
-    model(Family::Gpt2).save(first).unwrap();
+    model("gpt2").save(first).unwrap();
     let changed = load(first);
     let parameter = changed.parameters().iter().find(|p| p.name == "h.1.mlp.c_fc.bias").unwrap();
     no_grad(|| drop(parameter.tensor.shallow_clone().fill_(0.25)));
@@ -71,7 +71,7 @@ fn raw_file(path: &Path, metadata: &Value, tensors: &[(String, &str, Vec<usize>,
 /// A model directory whose weights are half in bfloat16 or float16, in reverse order, under metadata of several keys; every
 /// block has a NaN with a payload, an infinity and a subnormal number.
 fn odd_checkpoint(dir: &Path) {
-    let made = model(Family::Gpt2);
+    let made = model("gpt2");
     made.save(dir).unwrap();
     let types = [("F32", Kind::Float, 4), ("BF16", Kind::BFloat16, 2), ("F16", Kind::Half, 2)];
     let mut tensors = Vec::new();
@@ -140,7 +140,7 @@ fn blocks_that_kept_their_values_keep_their_bytes_in_any_compute_type() {
 fn a_source_that_changed_meanwhile_is_not_copied_from() {
     let dirs = [0; 2].map(|_| tempfile::tempdir().unwrap());
     let [first, second] = dirs.each_ref().map(|d| d.path());
-    model(Family::Gpt2).save(first).unwrap();
+    model("gpt2").save(first).unwrap();
     let before = files(first);
     let loaded = load(first);
     fs::write(first.join("model.safetensors"), b"another model by now").unwrap();
@@ -160,7 +160,7 @@ fn reload(dir: &Path, change: impl FnOnce(&mut std::collections::HashMap<String,
 
 #[test]
 fn every_stored_tensor_is_reported_under_one_heading() {
-    for family in FAMILIES {
+    for family in ["gpt2", "gpt-neo"] {
         let dir = tempfile::tempdir().unwrap();
         model(family).save(dir.path()).unwrap();
         let one = || Tensor::ones([1, 1, 2, 2], (Kind::Float, Device::Cpu));
@@ -198,22 +198,23 @@ fn a_tied_head_is_tied_to_what_is_stored() {
     for family in FAMILIES {
         let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let made = model(family);
+        let embedding = &format!("{}{}", made.config().family.prefix, made.parameters()[0].name);
         made.save(dir.path()).unwrap();
         // A stored copy changes nothing.
         let (loaded, report) = reload(dir.path(), |tensors| {
-            let copy = tensors["transformer.wte.weight"].copy();
+            let copy = tensors[embedding].copy();
             tensors.insert("lm_head.weight".to_owned(), copy);
         });
         assert!(bits(&loaded) == bits(&made) && !report.head_differs && report.unused.is_empty());
         // The head alone stands for both.
-        let (loaded, report) = reload(dir.path(), |tensors| drop(tensors.remove("transformer.wte.weight")));
+        let (loaded, report) = reload(dir.path(), |tensors| drop(tensors.remove(embedding)));
         assert!(bits(&loaded) == bits(&made) && report.applied.contains(&"lm_head.weight".to_owned()));
         loaded.save(aside.path()).unwrap();
         assert!(files(aside.path()) == files(dir.path()));
         // Other values are a head of their own, as transformers has it, and are written back as such.
         let (loaded, report) = reload(dir.path(), |tensors| {
             let head = tensors["lm_head.weight"].copy();
-            tensors.insert("transformer.wte.weight".to_owned(), &head * 2.0);
+            tensors.insert(embedding.clone(), &head * 2.0);
         });
         assert!(report.head_differs && loaded.parameters().iter().any(|p| p.name == "lm_head.weight"));
         assert!(report.to_string().ends_with("the stored head is not the token embedding, so they are not tied"));

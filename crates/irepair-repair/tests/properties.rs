@@ -1,7 +1,7 @@
 //! Laws of IRepair's step and of its slicer (METHOD §3, §5, §6, §19), on models of four blocks.
 
 use irepair_core::{BlockSlice, Diagnose, Scope, SliceSize};
-use irepair_model::{CausalLm, Family};
+use irepair_model::CausalLm;
 use irepair_repair::{IRepair, SliceLocaliser};
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{PolicyKind, PolicySpec};
@@ -173,12 +173,12 @@ fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
             Box::new(slicer(&spec(kind, 1), data, &choose))
         });
     };
-    resumed(Family::Gpt2, PolicyKind::Dynamic, settings());
-    resumed(Family::GptNeo, PolicyKind::Dynamic, decaying_and_clipped());
-    resumed(Family::Gpt2, PolicyKind::Ema, settings());
-    resumed(Family::GptNeo, PolicyKind::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
-    resumed(Family::Gpt2, PolicyKind::EveryN, settings());
-    resumed(Family::Gpt2, PolicyKind::Fixed, settings());
+    resumed("gpt2", PolicyKind::Dynamic, settings());
+    resumed("gpt-neo", PolicyKind::Dynamic, decaying_and_clipped());
+    resumed("gpt2", PolicyKind::Ema, settings());
+    resumed("gpt-neo", PolicyKind::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
+    resumed("gpt2", PolicyKind::EveryN, settings());
+    resumed("gpt2", PolicyKind::Fixed, settings());
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn the_ghost_route_repairs_as_the_stored_one() {
 #[test]
 fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
     let data = data();
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let before = bits(&model);
     let mut slicer = slicer(&spec(PolicyKind::Fixed, 1), &data, &settings());
     let batch = Draw::new(&data, false, &settings(), model.device()).unwrap().at(0, &settings()).unwrap();
@@ -242,7 +242,7 @@ fn pairs_without_a_rejected_side_cannot_be_sliced_by_sensitivity() {
     let mut data = data();
     data.pairs.iter_mut().for_each(|p| p.rejected.clear());
     for kind in [PolicyKind::Dynamic, PolicyKind::Fixed] {
-        let model = model(Family::Gpt2);
+        let model = model("gpt2");
         let mut slicer = slicer(&spec(kind, 1), &data, &settings());
         let error = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings())
             .unwrap()
@@ -268,7 +268,7 @@ fn a_checkpoint_of_another_localiser_is_refused() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
     let objective = IRepair::default().objective();
-    let (first, second) = (model(Family::Gpt2), model(Family::Gpt2));
+    let (first, second) = (model("gpt2"), model("gpt2"));
     let mut all = Always(blocks(0..N_BLOCKS));
     Engine::new(&first, objective, &mut all, &data, settings()).unwrap().save(&file).unwrap();
     let mut slicer = slicer(&spec(PolicyKind::Ema, 1), &data, &settings());

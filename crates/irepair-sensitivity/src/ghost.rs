@@ -14,7 +14,7 @@ use crate::{ErrorText, Result};
 /// What is remembered of a layer until its output gradient is known.
 enum Seen {
     Linear { input: Tensor, has_bias: bool },
-    Norm { normalised: Tensor },
+    Norm { normalised: Tensor, has_bias: bool },
 }
 
 /// Remembers every block layer of a forward pass and its output.
@@ -33,7 +33,9 @@ impl Probe for Recorder {
     fn layer(&mut self, site: Site<'_>, input: &Tensor, output: Tensor) -> Tensor {
         self.layers.push(match site {
             Site::Linear { block, has_bias } => (block, Seen::Linear { input: input.detach(), has_bias }),
-            Site::Norm { block, normalised } => (block, Seen::Norm { normalised: normalised.shallow_clone() }),
+            Site::Norm { block, normalised, has_bias } => {
+                (block, Seen::Norm { normalised: normalised.shallow_clone(), has_bias })
+            }
         });
         self.outputs.push(output.shallow_clone());
         output
@@ -72,9 +74,10 @@ fn layer_square(seen: &Seen, output_gradient: &Tensor) -> Tensor {
     let d = rows(output_gradient);
     let bias = || d.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
     match seen {
-        Seen::Norm { normalised } => {
+        Seen::Norm { normalised, has_bias } => {
             let weight = (rows(normalised) * &d).sum_dim_intlist([0].as_slice(), false, Kind::Float);
-            weight.square().sum(Kind::Float) + bias()
+            let weight = weight.square().sum(Kind::Float);
+            if *has_bias { weight + bias() } else { weight }
         }
         Seen::Linear { input, has_bias } => {
             let x = rows(input);

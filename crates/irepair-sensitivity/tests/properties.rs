@@ -1,7 +1,7 @@
 //! Laws of the sensitivities (METHOD §3, §19), on random models of three blocks.
 
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
-use irepair_model::{CausalLm, Family, ModelConfig, TokenBatch};
+use irepair_model::{CausalLm, ModelConfig, Shape, TokenBatch};
 use irepair_objective::{Counts, TextLogits, nll_mean};
 use irepair_sensitivity::{
     ErrorText, MeanGradient, Measure, Metric, Route, block_squares, error_gradients, mean_of_norm,
@@ -9,15 +9,16 @@ use irepair_sensitivity::{
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
-const FAMILIES: [Family; 2] = [Family::Gpt2, Family::GptNeo];
+const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 
 /// Three blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
-fn model(family: Family) -> CausalLm {
+fn model(family: &str) -> CausalLm {
     // Tests run beside each other; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
-        Family::Gpt2 => ModelConfig::gpt2(3, 16, 2, 48, 19),
-        Family::GptNeo => ModelConfig::gpt_neo(3, 16, 2, 48, 19, 4),
+        "gpt2" => ModelConfig::gpt2(3, 16, 2, 48, 19),
+        "gpt-neo" => ModelConfig::gpt_neo(3, 16, 2, 48, 19, 4),
+        other => Shape { n_kv_head: Some(2), ..Shape::new(other, [3, 16, 4], 48, 19) }.architecture().unwrap(),
     };
     let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
     no_grad(|| {
@@ -229,7 +230,7 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
 fn contrast_is_a_ratio_of_sensitivities() {
     let (rejected, chosen) = (rejected(), chosen());
     let neutral = [chosen.view()];
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let got = Measure::new(Metric::Contrast).beside(&neutral).of(&model, &[rejected.view()]).unwrap();
     let (top, bottom) = (grad_l2(&model, &[rejected.view()]), grad_l2(&model, &neutral));
     let want: Vec<f64> = top.iter().zip(bottom).map(|(a, b)| a / b).collect();
@@ -240,7 +241,7 @@ fn contrast_is_a_ratio_of_sensitivities() {
 fn texts_that_agree_have_no_activation_distance() {
     let text = rejected();
     let same = [text.view()];
-    let model = model(Family::GptNeo);
+    let model = model("gpt-neo");
     for metric in [Metric::ActDist, Metric::Atp] {
         let got = Measure::new(metric).against(&same).of(&model, &[text.view()]).unwrap();
         assert_eq!(got.values(), [0.0; 3], "{metric}");
@@ -252,7 +253,7 @@ proptest! {
 
     #[test]
     fn stored_squares_are_sums_over_the_gradients(tokens in prop::collection::vec(0u32..19, 2..20)) {
-        let model = model(Family::GptNeo);
+        let model = model("gpt-neo");
         let text = Text::new(&[vec![]], &[tokens]);
         let gradients = error_gradients(&model, &[text.view()]).unwrap();
         let mut by_hand = vec![0.0; 3];
@@ -270,7 +271,7 @@ proptest! {
 fn a_nan_weight_is_an_error_naming_a_block() {
     let text = rejected();
     for route in [Route::Stored, Route::Ghost] {
-        let model = model(Family::Gpt2);
+        let model = model("gpt2");
         let parameter = model.parameters().iter().find(|p| p.block == Some(BlockId(1))).unwrap();
         no_grad(|| drop(parameter.tensor.narrow(0, 2, 1).fill_(f64::NAN)));
         let error = Measure::new(Metric::GradL2).by(route).of(&model, &[text.view()]).unwrap_err();
@@ -284,7 +285,7 @@ fn a_nan_weight_is_an_error_naming_a_block() {
 
 #[test]
 fn what_a_metric_lacks_is_named() {
-    let (model, text) = (model(Family::Gpt2), rejected());
+    let (model, text) = (model("gpt2"), rejected());
     let missing = |metric| Measure::new(metric).of(&model, &[text.view()]).unwrap_err().diagnostic().to_string();
     assert_eq!(
         missing(Metric::Contrast),
@@ -311,7 +312,7 @@ fn what_a_metric_lacks_is_named() {
 fn a_text_of_one_token_has_nothing_to_measure() {
     let text = Text::new(&[vec![]], &[vec![4]]);
     for route in [Route::Stored, Route::Ghost] {
-        let error = Measure::new(Metric::GradL2).by(route).of(&model(Family::Gpt2), &[text.view()]).unwrap_err();
+        let error = Measure::new(Metric::GradL2).by(route).of(&model("gpt2"), &[text.view()]).unwrap_err();
         assert_eq!(error.to_string(), "no token counts in the text");
     }
 }

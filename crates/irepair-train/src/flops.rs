@@ -1,7 +1,7 @@
 //! Counted matrix-multiplication work of a step (METHOD §12), beside the measured time.
 
-use irepair_core::{BlockId, StepRecord};
-use irepair_model::{CausalLm, Parameter};
+use irepair_core::StepRecord;
+use irepair_model::CausalLm;
 use irepair_objective::Objective;
 
 /// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block, backward to
@@ -11,12 +11,9 @@ use irepair_objective::Objective;
 /// softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are updated:
 /// else the embedding and its tied head are too.
 pub fn step_flops(model: &CausalLm, objective: &Objective, sliced: bool, measures: bool, record: &StepRecord) -> f64 {
-    let config = model.config();
-    let of_block = |p: &&Parameter| p.block == Some(BlockId(0)) && p.tensor.dim() == 2;
-    let n_matrices: usize = model.parameters().iter().filter(of_block).map(|p| p.tensor.numel()).sum();
-    // Per token: two operations per weight of a matrix.
-    let (block, head) = (2.0 * n_matrices as f64, 2.0 * (config.n_embd * config.n_vocab) as f64);
-    let n_blocks = config.n_block as f64;
+    let of = model.config();
+    let (n_blocks, head) = (of.n_block as f64, of.head_flops());
+    let block = of.block_flops() / n_blocks;
     let needs = objective.needs();
     let texts = |flags: &[bool]| flags.iter().filter(|&&f| f).count() as f64;
     let n_trained = texts(&[needs.chosen, needs.rejected, needs.utility]);

@@ -140,7 +140,7 @@ fn view<'a>(text: Option<&'a Text>, logits: Option<&'a Tensor>) -> Option<TextLo
 mod tests {
     use irepair_core::{BlockSlice, Scope};
     use irepair_data::TokenPair;
-    use irepair_model::ModelConfig;
+    use irepair_model::{ModelConfig, Shape};
     use tch::{Device, Kind};
 
     use super::*;
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_lean_route_is_the_plain_one() {
-        for config in [ModelConfig::gpt2(3, 16, 2, 32, 13), ModelConfig::gpt_neo(3, 16, 2, 32, 13, 4)] {
+        let llama = Shape { n_kv_head: Some(1), ..Shape::new("llama", [3, 16, 2], 32, 13) }.architecture().unwrap();
+        for config in [ModelConfig::gpt2(3, 16, 2, 32, 13), ModelConfig::gpt_neo(3, 16, 2, 32, 13, 4), llama] {
             let model = CausalLm::random(config.clone(), 1, Device::Cpu, Kind::Float).unwrap();
             let other = CausalLm::random(config, 2, Device::Cpu, Kind::Float).unwrap();
             let middle = Scope::Blocks(BlockSlice::from_indices([1]));

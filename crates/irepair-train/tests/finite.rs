@@ -1,7 +1,7 @@
 //! What is not a number: the run stops, names where and with which texts, and saves nothing of it.
 
 use irepair_core::{BlockId, Diagnose, Scope};
-use irepair_model::{CausalLm, Family};
+use irepair_model::CausalLm;
 use irepair_objective::Objective;
 use irepair_train::{Draw, Drawn, Engine, Error, Localise, RepairData, Result, Settings, StepBatch};
 use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, settings, take};
@@ -52,7 +52,7 @@ fn a_nan_weight_stops_the_step_by_name_and_nothing_moves_or_is_saved() {
 fn an_update_that_leaves_no_number_is_neither_saved_nor_handed_over() {
     // Loss and gradient are finite: only the update is too long for f32.
     let (data, settings) = (without_validation(), Settings { lr: 1e39, warmup_steps: 0, n_steps: 1, ..settings() });
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let mut choose = Always(blocks([1]));
     let mut engine = Engine::new(&model, REPAIR, &mut choose, &data, settings.clone()).unwrap();
     let record = engine.step().unwrap();
@@ -74,7 +74,7 @@ fn a_loss_that_breaks_names_the_batch_that_broke_it() {
         let pair = &data.pairs[i];
         pair.prompt.len() + pair.chosen.len().max(pair.rejected.len()) >= 10
     };
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let wpe = &model.parameters().iter().find(|p| p.name == "wpe.weight").unwrap().tensor;
     no_grad(|| drop(wpe.select(0, 9).fill_(3e38)));
     let mut choose = Always(Scope::Everything);
@@ -98,7 +98,7 @@ impl Localise for Lost {
 
 #[test]
 fn a_sensitivity_that_is_not_finite_names_its_texts_too() {
-    let (data, model) = (data(), model(Family::Gpt2));
+    let (data, model) = (data(), model("gpt2"));
     let error = Engine::new(&model, REPAIR, &mut Lost, &data, settings()).unwrap().step().unwrap_err();
     let Error::NotFinite { what, step: 0, scope: None, drawn: texts } = error else { panic!("{error}") };
     assert_eq!(what, "sensitivity of block 1 is inf");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_core::{BlockId, Diagnose, Scope};
-use irepair_model::{CausalLm, Family};
+use irepair_model::CausalLm;
 use irepair_objective::Objective;
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings, StateMode};
 use support::{
@@ -122,7 +122,7 @@ fn every_block_is_not_everything() {
 fn optimizer_state_exists_only_for_blocks_ever_selected() {
     let data = data();
     for (optimizer, bytes_per_weight) in [(OptimizerKind::rmsprop(), 4), (OptimizerKind::adamw(0.0), 8)] {
-        let (model, mut rolling) = (model(Family::GptNeo), Rolling);
+        let (model, mut rolling) = (model("gpt-neo"), Rolling);
         let mut engine =
             Engine::new(&model, REPAIR, &mut rolling, &data, Settings { optimizer, ..settings() }).unwrap();
         let block = |b| bytes_per_weight * model.n_block_weights(BlockId(b));
@@ -184,7 +184,7 @@ fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
 fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
     let data = data();
     let run = |seed| {
-        let (model, mut rolling) = (model(Family::Gpt2), Rolling);
+        let (model, mut rolling) = (model("gpt2"), Rolling);
         let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, Settings { seed, ..settings() }).unwrap();
         let records = take(&mut engine, 5);
         (records, bits(&model))
@@ -278,7 +278,7 @@ fn finishing_brings_back_the_weights_of_the_best_validation() {
 #[test]
 fn without_held_out_pairs_the_last_weights_stay() {
     let data = RepairData { validation: vec![], validation_utility: vec![], ..data() };
-    let (model, mut rolling) = (model(Family::Gpt2), Rolling);
+    let (model, mut rolling) = (model("gpt2"), Rolling);
     let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, settings()).unwrap();
     take(&mut engine, 5);
     let last = bits(&model);
@@ -294,7 +294,7 @@ fn early_stop_waits_exactly_for_its_patience() {
     for patience in [1, 3] {
         let settings =
             Settings { n_steps: 200, lr: 0.05, warmup_steps: 0, eval_every_examples: 4, patience, ..settings() };
-        let (model, mut rolling) = (model(Family::Gpt2), Rolling);
+        let (model, mut rolling) = (model("gpt2"), Rolling);
         let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, settings).unwrap();
         let seen = watched(&mut engine, &model, 2);
         let outcome = engine.finish().unwrap();
@@ -331,7 +331,7 @@ fn evaluating_changes_no_weight() {
 // ---- what goes wrong ----------------------------------------------------------------------------------------------
 
 fn refused(data: &RepairData, objective: Objective, settings: Settings) -> String {
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     match Engine::new(&model, objective, &mut everything(), data, settings) {
         Ok(_) => panic!("accepted"),
         Err(error) => error.diagnostic().to_string(),
@@ -375,7 +375,7 @@ fn too_little_data_is_refused_before_the_first_step() {
     // A step draws for all of its micro-batches without repeats.
     assert_eq!(refused(&few, REPAIR, Settings { batch_size: 2, accumulation: 2, ..settings() }), want);
     // A loss that reads no utility text does not ask for any.
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let settings = Settings { batch_size: 4, ..settings() };
     assert!(Engine::new(&model, DPO, &mut everything(), &few, settings).is_ok());
 }
@@ -383,7 +383,7 @@ fn too_little_data_is_refused_before_the_first_step() {
 #[test]
 fn held_out_pairs_without_held_out_utility_text_are_refused() {
     let data = RepairData { validation_utility: vec![], ..data() };
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let mut choose = everything();
     let engine = Engine::new(&model, REPAIR, &mut choose, &data, settings()).unwrap();
     assert_eq!(
@@ -405,7 +405,7 @@ fn a_text_over_the_context_is_refused_before_the_first_step() {
 
 /// What resuming from `file` says under other circumstances.
 fn refused_resume(file: &Path, objective: Objective, data: &RepairData, settings: Settings) -> (Error, bool) {
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let before = bits(&model);
     let mut choose = everything();
     let error = Engine::new(&model, objective, &mut choose, data, settings).unwrap().resume(file).unwrap_err();
@@ -416,7 +416,7 @@ fn refused_resume(file: &Path, objective: Objective, data: &RepairData, settings
 fn a_checkpoint_of_another_run_is_refused_and_changes_nothing() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let mut choose = everything();
     let mut engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings()).unwrap();
     take(&mut engine, 2);
@@ -445,7 +445,7 @@ fn a_checkpoint_of_another_run_is_refused_and_changes_nothing() {
 fn a_broken_checkpoint_is_refused_by_its_reason() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
-    let model = model(Family::Gpt2);
+    let model = model("gpt2");
     let mut choose = everything();
     let mut engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings()).unwrap();
     take(&mut engine, 2);

@@ -6,16 +6,17 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("irepair-core", &[]),
-    ("irepair-config", &["core"]),
+    ("irepair-arch", &["core"]),
+    ("irepair-config", &["arch", "core"]),
     ("irepair-data", &["core"]),
     ("irepair-slicing", &["core"]),
     ("irepair-stats", &["core"]),
     ("irepair-patch", &["core"]),
     ("irepair-report", &["core", "stats"]),
     ("irepair-scorer", &["core", "data"]),
-    ("irepair-model", &["core"]),
+    ("irepair-model", &["arch", "core"]),
     ("irepair-objective", &["core"]),
     ("irepair-sensitivity", &["core", "model", "objective"]),
     ("irepair-train", &["core", "data", "model", "objective"]),
@@ -25,7 +26,19 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("irepair-eval", &["core", "data", "model", "objective", "scorer"]),
     (
         "irepair-bench",
-        &["core", "data", "slicing", "model", "objective", "sensitivity", "train", "repair", "baselines", "eval"],
+        &[
+            "arch",
+            "core",
+            "data",
+            "slicing",
+            "model",
+            "objective",
+            "sensitivity",
+            "train",
+            "repair",
+            "baselines",
+            "eval",
+        ],
     ),
     (
         "irepair-cli",
@@ -48,12 +61,13 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "eval",
         ],
     ),
-    ("xtask", &["core", "config", "stats", "report"]),
+    ("xtask", &["arch", "core", "config", "stats", "report"]),
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 9] = [
+const BELOW_THE_LINE: [&str; 10] = [
     "irepair-core",
+    "irepair-arch",
     "irepair-config",
     "irepair-data",
     "irepair-slicing",

@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use irepair_arch::{Architecture, Family, Parameter as Spec, Slot};
 use irepair_core::weights::weight_files;
 use tch::{Device, Kind, Tensor};
 
 use super::file::{Mapped, Parsed, map};
 use super::{LoadReport, Shard, Source, Stored};
-use crate::params::{Params, Spec, specs};
-use crate::{CausalLm, Error, ModelConfig, Result};
+use crate::params::Params;
+use crate::{CausalLm, Error, Result};
 
-const EMBEDDING: &str = "wte.weight";
-const HEAD: &str = "lm_head.weight";
+/// The stored name of the head, in every family.
+pub(super) const HEAD: &str = "lm_head.weight";
 
 impl CausalLm {
     /// Reads a checkpoint directory: `config.json` and `model.safetensors`, or shards with their index.
@@ -22,7 +23,8 @@ impl CausalLm {
     /// # Errors
     /// Missing or broken files, unsupported settings, missing or misshapen tensors: each by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
-        let mut config = ModelConfig::read(&dir.join("config.json"))?;
+        let mut architecture = Architecture::read(&dir.join("config.json"))?;
+        let family = architecture.family;
         let mut maps: Vec<(String, PathBuf, Mapped)> = Vec::new();
         for file in weight_files(dir)?.into_keys() {
             let path = dir.join(&file);
@@ -36,19 +38,19 @@ impl CausalLm {
 
         let mut report = LoadReport::default();
         let mut alias = None;
-        if config.tied_head {
-            match stored_head(&files)? {
+        if architecture.tied_head {
+            match stored_head(&architecture, &files)? {
                 StoredHead::None => {}
                 StoredHead::Copy => alias = Some(Alias::Copy),
                 StoredHead::Instead => alias = Some(Alias::Value),
                 StoredHead::Other => {
-                    config.tied_head = false;
+                    architecture.tied_head = false;
                     report.head_differs = true;
                 }
             }
         }
-        let specs = specs(&config);
-        let mut loader = Loader { specs: &specs, alias, values: specs.iter().map(|_| None).collect(), report };
+        let specs = architecture.parameters();
+        let mut loader = Loader { family, specs: &specs, alias, values: specs.iter().map(|_| None).collect(), report };
         let shards = files.iter().map(|file| loader.shard(file, device, kind)).collect::<Result<Vec<_>>>()?;
         let Loader { values, mut report, .. } = loader;
         for names in [&mut report.applied, &mut report.ignored_buffers, &mut report.unused] {
@@ -61,7 +63,7 @@ impl CausalLm {
         let mut values = values.into_iter();
         let params = Params::collect(&specs, |_| values.next().flatten().ok_or_else(lacking))?;
         let source = Source::Directory { dir: dir.to_owned(), shards };
-        Ok((Self::assemble(config, params, source)?, report))
+        Ok((Self::assemble(architecture, params, source)?, report))
     }
 }
 
@@ -110,18 +112,6 @@ struct File<'a> {
     parsed: Parsed<'a>,
 }
 
-/// A parameter's name without the prefix that whole models have and bare ones lack.
-fn plain(name: &str) -> &str {
-    name.strip_prefix("transformer.").unwrap_or(name)
-}
-
-/// True for the buffers that old versions of transformers stored: `h.3.attn.bias`, `h.3.attn.attention.masked_bias`.
-fn is_mask_buffer(plain: &str) -> bool {
-    let Some((block, rest)) = plain.strip_prefix("h.").and_then(|rest| rest.split_once('.')) else { return false };
-    block.parse::<usize>().is_ok()
-        && ["attn.bias", "attn.masked_bias", "attn.attention.bias", "attn.attention.masked_bias"].contains(&rest)
-}
-
 /// What a checkpoint with tied settings stores as its head.
 enum StoredHead {
     None,
@@ -134,21 +124,26 @@ enum StoredHead {
 }
 
 /// As transformers decides it: equal values are tied, different ones are not, and one stands for both.
-fn stored_head(files: &[File<'_>]) -> Result<StoredHead> {
+fn stored_head(of: &Architecture, files: &[File<'_>]) -> Result<StoredHead> {
     let find = |wanted: &str| {
         files.iter().find_map(|file| {
-            let name = file.parsed.names.iter().find(|name| plain(name) == wanted)?;
+            let name = file.parsed.names.iter().find(|name| of.family.plain(name) == wanted)?;
             Some(file.parsed.tensor(name, Device::Cpu, Some(Kind::Float)))
         })
     };
     let Some(head) = find(HEAD).transpose()? else { return Ok(StoredHead::None) };
-    Ok(match find(EMBEDDING).transpose()? {
+    Ok(match find(embedding(&of.parameters())).transpose()? {
         None => StoredHead::Instead,
         Some(embedding) => {
             let same = embedding.size() == head.size() && embedding.equal(&head);
             if same { StoredHead::Copy } else { StoredHead::Other }
         }
     })
+}
+
+/// The name of the token embedding.
+fn embedding(specs: &[Spec]) -> &str {
+    specs.iter().find(|spec| spec.slot == Slot::TokenEmbedding).map_or("", |spec| &spec.name)
 }
 
 /// What a stored head of a tied model is to the embedding.
@@ -161,6 +156,7 @@ enum Alias {
 }
 
 struct Loader<'a> {
+    family: &'static Family,
     specs: &'a [Spec],
     alias: Option<Alias>,
     values: Vec<Option<Tensor>>,
@@ -173,16 +169,16 @@ impl Loader<'_> {
         let mut tensors = Vec::new();
         for name in &file.parsed.names {
             let view = file.parsed.view(name)?;
-            let plain = plain(name);
+            let plain = self.family.plain(name);
             let is_alias = self.alias.is_some() && plain == HEAD;
-            let parameter = wanted.get(if is_alias { EMBEDDING } else { plain }).copied();
+            let parameter = wanted.get(if is_alias { embedding(self.specs) } else { plain }).copied();
             tensors.push(Stored { name: name.clone(), dtype: view.dtype(), parameter });
             match parameter {
                 Some(index) if !(is_alias && self.alias == Some(Alias::Copy)) => {
-                    let want = &self.specs[index].shape;
-                    let got: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-                    if *want != got {
-                        let (path, want, tensor) = (file.path.to_owned(), want.clone(), name.clone());
+                    let (want, got) = (&self.specs[index].shape, view.shape());
+                    if want != got {
+                        let (path, want, got) = (file.path.to_owned(), want.clone(), got.to_vec());
+                        let tensor = name.clone();
                         return Err(Error::WrongShape { path, tensor, want, got });
                     }
                     if self.values[index].is_some() {
@@ -195,27 +191,10 @@ impl Loader<'_> {
                 }
                 // A copy of what is applied under the embedding's name.
                 Some(_) => {}
-                None if is_mask_buffer(plain) => self.report.ignored_buffers.push(name.clone()),
+                None if self.family.is_buffer(plain) => self.report.ignored_buffers.push(name.clone()),
                 None => self.report.unused.push(name.clone()),
             }
         }
         Ok(Shard { file: file.name.to_owned(), header: file.parsed.header.to_vec(), tensors })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_are_told_from_weights_by_name() {
-        for name in
-            ["h.0.attn.bias", "h.11.attn.masked_bias", "h.3.attn.attention.bias", "h.3.attn.attention.masked_bias"]
-        {
-            assert!(is_mask_buffer(name), "{name}");
-        }
-        for name in ["h.0.attn.c_attn.bias", "h.x.attn.bias", "attn.bias", "score.weight", "h.0.crossattention.bias"] {
-            assert!(!is_mask_buffer(name), "{name}");
-        }
     }
 }

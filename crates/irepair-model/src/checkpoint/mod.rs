@@ -60,7 +60,7 @@ pub(crate) fn some_of(names: &[String], n: usize) -> String {
 /// Where a model's weights came from, and so how they are written back.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// Made here; written as one file with GPT-2's usual names.
+    /// Made here; written as one file with the family's names.
     None,
     /// A checkpoint directory.
     Directory { dir: PathBuf, shards: Vec<Shard> },

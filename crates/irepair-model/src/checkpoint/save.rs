@@ -41,7 +41,7 @@ impl CausalLm {
             .parameters()
             .iter()
             .map(|p| {
-                let prefix = if p.name == "lm_head.weight" { "" } else { "transformer." };
+                let prefix = if p.name == super::load::HEAD { "" } else { self.config().family.prefix };
                 (format!("{prefix}{}", p.name), &p.tensor)
             })
             .collect();

@@ -4,21 +4,26 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use irepair_model::{CausalLm, Family, ModelConfig};
+use irepair_model::{CausalLm, ModelConfig, Shape};
 use tch::{Device, Kind, Tensor, no_grad};
 
-pub(crate) const FAMILIES: [Family; 2] = [Family::Gpt2, Family::GptNeo];
+pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 pub(crate) const N_VOCAB: u32 = 19;
 
-pub(crate) fn config(family: Family) -> ModelConfig {
+pub(crate) fn config(family: &str) -> ModelConfig {
     match family {
-        Family::Gpt2 => ModelConfig::gpt2(2, 16, 2, 32, N_VOCAB as usize),
-        Family::GptNeo => ModelConfig::gpt_neo(2, 16, 2, 32, N_VOCAB as usize, 4),
+        "gpt2" => ModelConfig::gpt2(2, 16, 2, 32, N_VOCAB as usize),
+        "gpt-neo" => ModelConfig::gpt_neo(2, 16, 2, 32, N_VOCAB as usize, 4),
+        // Two query heads share one head of keys and values.
+        other => {
+            let shape = Shape::new(other, [2, 16, 4], 32, N_VOCAB as usize);
+            Shape { n_kv_head: Some(2), n_inner: Some(24), ..shape }.architecture().unwrap()
+        }
     }
 }
 
 /// Weights large enough that the text decides the next token, whatever a fresh model starts from.
-pub(crate) fn model(family: Family) -> CausalLm {
+pub(crate) fn model(family: &str) -> CausalLm {
     // Tests run beside each other; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let model = CausalLm::random(config(family), 5, Device::Cpu, Kind::Float).unwrap();
@@ -54,9 +59,9 @@ pub(crate) fn load(dir: &Path) -> CausalLm {
 pub(crate) fn shard(dir: &Path) {
     let whole = dir.join("model.safetensors");
     let (tensors, metadata) = irepair_model::read_tensors(&whole).unwrap();
-    let shard_of = |name: &str| format!("model-0000{}-of-00002.safetensors", 1 + usize::from(name.contains(".h.1.")));
+    let shard_of = |name: &str| format!("model-0000{}-of-00002.safetensors", 1 + usize::from(name.contains(".1.")));
     let mut map = serde_json::Map::new();
-    for file in [shard_of(""), shard_of(".h.1.")] {
+    for file in [shard_of(""), shard_of(".1.")] {
         let part: Vec<_> =
             tensors.iter().filter(|(name, _)| shard_of(name) == file).map(|(n, t)| (n.clone(), t)).collect();
         irepair_model::write_tensors(&dir.join(&file), &part, metadata.clone()).unwrap();

@@ -5,22 +5,25 @@ use std::collections::BTreeSet;
 
 use irepair_core::{BlockId, BlockSlice, Scope, StepRecord};
 use irepair_data::TokenPair;
-use irepair_model::{CausalLm, Family, ModelConfig};
+use irepair_model::{CausalLm, ModelConfig, Shape};
 use irepair_objective::Objective;
 use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
-pub(crate) const FAMILIES: [Family; 2] = [Family::Gpt2, Family::GptNeo];
+pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 pub(crate) const N_BLOCKS: usize = 4;
 const N_VOCAB: usize = 23;
 
 /// Four blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
-pub(crate) fn model(family: Family) -> CausalLm {
+pub(crate) fn model(family: &str) -> CausalLm {
     // Tests run beside each other; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
-        Family::Gpt2 => ModelConfig::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
-        Family::GptNeo => ModelConfig::gpt_neo(N_BLOCKS, 16, 2, 24, N_VOCAB, 4),
+        "gpt2" => ModelConfig::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
+        "gpt-neo" => ModelConfig::gpt_neo(N_BLOCKS, 16, 2, 24, N_VOCAB, 4),
+        other => {
+            Shape { n_kv_head: Some(2), ..Shape::new(other, [N_BLOCKS, 16, 4], 24, N_VOCAB) }.architecture().unwrap()
+        }
     };
     let model = CausalLm::random(config, 11, Device::Cpu, Kind::Float).unwrap();
     no_grad(|| {
@@ -148,7 +151,7 @@ pub(crate) fn assert_near(what: &str, a: f64, b: f64, tolerance: f64) {
 /// Stops a run after every number of steps, goes on in a new engine from the base model, and wants the very bits of the
 /// uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
 pub(crate) fn assert_resume_is_exact(
-    family: Family,
+    family: &str,
     objective: Objective,
     settings: &Settings,
     localiser: impl for<'d> Fn(&'d RepairData) -> Box<dyn Localise + 'd>,

@@ -1,0 +1,57 @@
+//! What a family file provides.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{Architecture, Layout, Parameter, Result, Shape};
+
+/// One model family: everything about it that is not arithmetic.
+pub struct Family {
+    /// Its name on the command line and in settings.
+    pub name: &'static str,
+    /// `model_type` of its `config.json`.
+    pub model_type: &'static str,
+    /// Prefix of tensor names in whole models; bare models lack it. The head has none.
+    pub prefix: &'static str,
+    /// What the names of a block's tensors begin with, before the block's number.
+    pub block_prefix: &'static str,
+    /// How the matrices of its projections are stored.
+    pub layout: Layout,
+    /// Names below a block, of buffers that old files store beside the weights and that follow from the settings.
+    pub buffers: &'static [&'static str],
+    /// Reads a `config.json`; the path is for errors.
+    pub read: fn(Map<String, Value>, &Path) -> Result<Architecture>,
+    /// Lists the parameters in the order of the forward pass.
+    pub parameters: fn(&Architecture) -> Vec<Parameter>,
+    /// The `config.json` of a new model of these sizes, with the family's standard settings.
+    pub fresh: fn(&Shape) -> Value,
+}
+
+impl Family {
+    /// A parameter's name without the prefix that whole models have and bare ones lack.
+    pub fn plain<'a>(&self, stored: &'a str) -> &'a str {
+        stored.strip_prefix(self.prefix).unwrap_or(stored)
+    }
+
+    /// True for a stored buffer that follows from the settings, such as a causal mask.
+    pub fn is_buffer(&self, plain: &str) -> bool {
+        let rest = plain.strip_prefix(self.block_prefix).and_then(|rest| rest.strip_prefix('.'));
+        let Some((block, rest)) = rest.and_then(|rest| rest.split_once('.')) else { return false };
+        block.parse::<usize>().is_ok() && self.buffers.contains(&rest)
+    }
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Family {}

@@ -1,0 +1,174 @@
+//! What a model stores: one entry a tensor, with its place in the forward pass, stored name, shape, layout and block.
+
+use irepair_core::BlockId;
+
+use crate::{Architecture, NormKind};
+
+/// The place of a tensor in the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// Token embedding.
+    TokenEmbedding,
+    /// Learned position embedding.
+    PositionEmbedding,
+    /// The norm whose output attention reads.
+    AttentionNorm,
+    /// Query, key and value in one projection, side by side.
+    Qkv,
+    /// Query projection.
+    Query,
+    /// Key projection.
+    Key,
+    /// Value projection.
+    Value,
+    /// The attention's output projection.
+    AttentionOut,
+    /// The norm whose output the MLP reads.
+    MlpNorm,
+    /// The projection of a gated MLP that goes through the activation.
+    Gate,
+    /// The projection into the MLP; in a plain MLP it goes through the activation.
+    Up,
+    /// The projection out of the MLP.
+    Down,
+    /// The norm before the head.
+    FinalNorm,
+    /// The output projection, where it is not the token embedding.
+    Head,
+}
+
+/// Weight or bias of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The matrix of a projection or table, the factor of a norm.
+    Weight,
+    /// The summand.
+    Bias,
+}
+
+/// How a matrix lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out, in]`, as `torch.nn.Linear` stores it; tables, norms and biases too.
+    OutIn,
+    /// `[in, out]`, as GPT-2's `Conv1D` stores it.
+    InOut,
+}
+
+/// How a parameter starts in a model trained from nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// 0.
+    Zeros,
+    /// 1.
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+}
+
+/// A tensor of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Its place in the forward pass.
+    pub slot: Slot,
+    /// Weight or bias of that place.
+    pub part: Part,
+    /// Its stored name without the prefix of whole models: `h.3.mlp.c_fc.weight`.
+    pub name: String,
+    /// Its shape as stored.
+    pub shape: Vec<usize>,
+    /// The block it belongs to; none for embeddings, the final norm and the head.
+    pub block: Option<BlockId>,
+    /// Its first value.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// Number of weights.
+    pub fn n_weights(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
+}
+
+/// Collects the parameters of one model in order, so that a family file reads as a table of names.
+pub(crate) struct ParameterList<'a> {
+    architecture: &'a Architecture,
+    block: Option<usize>,
+    prefix: String,
+    list: Vec<Parameter>,
+}
+
+impl<'a> ParameterList<'a> {
+    pub(crate) fn new(architecture: &'a Architecture) -> Self {
+        Self { architecture, block: None, prefix: String::new(), list: Vec::new() }
+    }
+
+    /// Runs `add` once for every block, with names below `{prefix}.{block}.`.
+    pub(crate) fn blocks(&mut self, prefix: &str, add: impl Fn(&mut Self)) {
+        for b in 0..self.architecture.n_block {
+            (self.block, self.prefix) = (Some(b), format!("{prefix}.{b}."));
+            add(self);
+        }
+        (self.block, self.prefix) = (None, String::new());
+    }
+
+    /// A table of `n_rows` vectors of the model's width: an embedding, or the head.
+    pub(crate) fn table(&mut self, slot: Slot, name: &str, n_rows: usize, init: Init) {
+        let shape = vec![n_rows, self.architecture.n_embd];
+        self.push(slot, Part::Weight, format!("{name}.weight"), shape, init);
+    }
+
+    /// A norm: a weight, and a bias where the model's norms have one.
+    pub(crate) fn norm(&mut self, slot: Slot, name: &str) {
+        let shape = vec![self.architecture.n_embd];
+        self.push(slot, Part::Weight, format!("{name}.weight"), shape.clone(), Init::Ones);
+        if self.architecture.norm.kind == NormKind::LayerNorm {
+            self.push(slot, Part::Bias, format!("{name}.bias"), shape, Init::Zeros);
+        }
+    }
+
+    /// A projection from the width that its slot reads to the one that it writes.
+    pub(crate) fn linear(&mut self, slot: Slot, name: &str) {
+        let (a, d) = (self.architecture, self.architecture.n_embd);
+        let (queries, keys) = (a.n_head * a.head_dim, a.n_kv_head * a.head_dim);
+        let (n_in, n_out, bias) = match slot {
+            Slot::Qkv => (d, queries + 2 * keys, a.biases.qkv),
+            Slot::Query => (d, queries, a.biases.qkv),
+            Slot::Key | Slot::Value => (d, keys, a.biases.qkv),
+            Slot::AttentionOut => (queries, d, a.biases.attention_out),
+            Slot::Gate | Slot::Up => (d, a.n_inner, a.biases.mlp),
+            Slot::Down => (a.n_inner, d, a.biases.mlp),
+            Slot::TokenEmbedding
+            | Slot::PositionEmbedding
+            | Slot::AttentionNorm
+            | Slot::MlpNorm
+            | Slot::FinalNorm
+            | Slot::Head => unreachable!("not a projection inside a block"),
+        };
+        let shape = match a.family.layout {
+            Layout::OutIn => vec![n_out, n_in],
+            Layout::InOut => vec![n_in, n_out],
+        };
+        // GPT-2's scaling of the projections that write into the residual stream.
+        let residual = matches!(slot, Slot::AttentionOut | Slot::Down);
+        let sd = if residual { self.sd() / (2.0 * a.n_block as f64).sqrt() } else { self.sd() };
+        self.push(slot, Part::Weight, format!("{name}.weight"), shape, Init::Normal(sd));
+        if bias {
+            self.push(slot, Part::Bias, format!("{name}.bias"), vec![n_out], Init::Zeros);
+        }
+    }
+
+    /// GPT-2's 0.02 at its width of 768, and as the inverse root of the width elsewhere: narrow models learn from it.
+    pub(crate) fn sd(&self) -> f64 {
+        0.02 * (768.0 / self.architecture.n_embd as f64).sqrt()
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Parameter> {
+        self.list
+    }
+
+    fn push(&mut self, slot: Slot, part: Part, name: String, shape: Vec<usize>, init: Init) {
+        let (name, block) = (format!("{}{name}", self.prefix), self.block.map(BlockId));
+        self.list.push(Parameter { slot, part, name, shape, block, init });
+    }
+}

@@ -1,0 +1,141 @@
+//! Typed reading of a `config.json`: a family's serde struct, made of these types, names the key that is wrong.
+
+use std::path::Path;
+
+use irepair_core::printable;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::{Activation, Error, Result};
+
+/// Reads a family's settings. `aliases` are pairs of (the key transformers also accepts, the family's own key); where both
+/// are given they must agree.
+pub(crate) fn settings<T: DeserializeOwned>(
+    raw: &Map<String, Value>,
+    path: &Path,
+    aliases: &[(&str, &str)],
+) -> Result<T> {
+    let mut own = raw.clone();
+    for &(alias, key) in aliases {
+        match (raw.get(alias), raw.get(key)) {
+            (Some(other), Some(value)) if other != value => {
+                return Err(unsupported(raw, path, alias, &format!("the value of `{key}`, {value}")));
+            }
+            (Some(other), None) => drop(own.insert(key.to_owned(), other.clone())),
+            _ => {}
+        }
+    }
+    serde_path_to_error::deserialize(&Value::Object(own)).map_err(|error| {
+        let message = error.inner().to_string();
+        // serde names a missing key in its message and not in its path.
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        let key = error.path().to_string();
+        match missing {
+            Some(missing) => unsupported(raw, path, missing, "a value"),
+            None => unsupported(raw, path, &key, &message),
+        }
+    })
+}
+
+/// The error of a key whose value is not `want`.
+pub(crate) fn unsupported(raw: &Map<String, Value>, path: &Path, key: &str, want: &str) -> Error {
+    let found = key.split('.').try_fold(None, |at: Option<&Value>, part| {
+        let value = at.map_or_else(|| raw.get(part), |at| at.get(part))?;
+        Some(Some(value))
+    });
+    let got = found.flatten().map_or("nothing".to_owned(), |value| {
+        let shown = value.to_string();
+        if shown.chars().count() > 60 { shown.chars().take(60).chain(['…']).collect() } else { shown }
+    });
+    Error::Unsupported { path: path.to_owned(), key: printable(key), want: want.to_owned(), got }
+}
+
+/// Refuses the settings under which transformers would build another model than ours, whatever the family. Unknown keys
+/// are unknown to the model code there as well, or are dropout, which is off everywhere (METHOD §17).
+pub(crate) fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()> {
+    let empty = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    for (key, want) in [
+        ("add_cross_attention", "false"),
+        ("quantization_config", "weights that are not quantised"),
+        ("pruned_heads", "no pruned attention heads"),
+        ("per_layer_config", "the same settings for every block"),
+        ("auto_map", "a model without code of its own"),
+    ] {
+        if raw.get(key).is_some_and(|value| !empty(value)) {
+            return Err(unsupported(raw, path, key, want));
+        }
+    }
+    Ok(())
+}
+
+/// Defines a type that is read from one JSON value, or refused with what was wanted.
+macro_rules! setting {
+    ($(#[$meta:meta])* $name:ident($inner:ty): $want:expr, $read:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub(crate) struct $name(pub(crate) $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = Value::deserialize(deserializer)?;
+                let read: fn(&Value) -> Option<$inner> = $read;
+                read(&value).map(Self).ok_or_else(|| D::Error::custom($want))
+            }
+        }
+    };
+}
+
+setting!(
+    /// A size that a real model can have: the bound keeps hostile numbers from becoming allocations.
+    Size(usize): "a whole number of 1 to 16777216",
+    |value| value.as_u64().filter(|n| (1..=1 << 24).contains(n)).map(|n| n as usize)
+);
+setting!(
+    /// A finite number of at least 0.
+    NotNegative(f64): "a number of at least 0",
+    |value| value.as_f64().filter(|x| *x >= 0.0 && x.is_finite())
+);
+setting!(
+    /// A finite number over 0.
+    Positive(f64): "a number over 0",
+    |value| value.as_f64().filter(|x| *x > 0.0 && x.is_finite())
+);
+setting!(
+    /// A flag.
+    Flag(bool): "true or false",
+    Value::as_bool
+);
+setting!(
+    /// A non-linearity by any of its names.
+    Act(Activation): "gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu, swish or tanh",
+    |value| Some(match value.as_str()? {
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+        "gelu" => Activation::Gelu,
+        "relu" => Activation::Relu,
+        "silu" | "swish" => Activation::Silu,
+        "tanh" => Activation::Tanh,
+        _ => return None,
+    })
+);
+
+/// Token ids: one, or a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ids(pub(crate) Vec<u32>);
+
+impl<'de> Deserialize<'de> for Ids {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = match &value {
+            Value::Array(list) => list.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        };
+        ids.map(Self).ok_or_else(|| D::Error::custom("a token id or a list of them"))
+    }
+}

@@ -1,0 +1,134 @@
+//! Sizes of a model that has no files yet: one to be trained, or a published one that is not here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Architecture, FAMILIES, Result};
+
+/// The sizes of a transformer (METHOD §1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Model family, by name.
+    pub family: String,
+    /// Transformer blocks, called L in METHOD §1.
+    pub n_layer: usize,
+    /// Width, called d in METHOD §1.
+    pub n_embd: usize,
+    /// Attention heads; must divide `n_embd`.
+    pub n_head: usize,
+    /// Heads of keys and values. Without it, `n_head`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_kv_head: Option<usize>,
+    /// Width inside the MLP. Without it, four times the width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_inner: Option<usize>,
+    /// Longest text in tokens.
+    pub n_positions: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Window of local attention, in families that have it. Without it, 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_size: Option<usize>,
+}
+
+impl Shape {
+    /// Sizes without grouped queries, with an MLP four times the width.
+    pub fn new(family: &str, [n_layer, n_embd, n_head]: [usize; 3], n_positions: usize, vocab_size: usize) -> Self {
+        let family = family.to_owned();
+        let (n_kv_head, n_inner, window_size) = (None, None, None);
+        Self { family, n_layer, n_embd, n_head, n_kv_head, n_inner, n_positions, vocab_size, window_size }
+    }
+
+    /// The architecture of these sizes with the family's standard settings.
+    ///
+    /// # Errors
+    /// An unknown family, or sizes that do not fit together: [`crate::Error::Unsupported`], naming the key.
+    pub fn architecture(&self) -> Result<Architecture> {
+        let family = FAMILIES.iter().find(|family| family.name == self.family);
+        let config =
+            family.map_or_else(|| serde_json::json!({"model_type": self.family}), |family| (family.fresh)(self));
+        Architecture::from_json(config, "shape".as_ref())
+    }
+}
+
+/// A published model's shape, for measuring what size costs without a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its name, in small letters.
+    pub name: &'static str,
+    family: &'static str,
+    sizes: [usize; 3],
+    n_kv_head: Option<usize>,
+    n_inner: Option<usize>,
+    n_positions: usize,
+    vocab_size: usize,
+}
+
+impl Published {
+    /// The models that the paper and this project speak of.
+    pub const ALL: [Self; 7] = [
+        Self::gpt2("gpt2", [12, 768, 12]),
+        Self::gpt2("gpt2-large", [36, 1280, 20]),
+        Self::gpt2("gpt2-xl", [48, 1600, 25]),
+        Self::gpt_neo("gpt-neo-125m", [12, 768, 12]),
+        Self::gpt_neo("gpt-neo-1.3b", [24, 2048, 16]),
+        Self::llama("smollm2-135m", [30, 576, 9], 3, 1536, 8192, 49_152),
+        Self::llama("llama-3.2-1b", [16, 2048, 32], 8, 8192, 131_072, 128_256),
+    ];
+
+    const fn gpt2(name: &'static str, sizes: [usize; 3]) -> Self {
+        let (n_kv_head, n_inner) = (None, None);
+        Self { name, family: "gpt2", sizes, n_kv_head, n_inner, n_positions: 1024, vocab_size: 50_257 }
+    }
+
+    const fn gpt_neo(name: &'static str, sizes: [usize; 3]) -> Self {
+        Self { family: "gpt-neo", n_positions: 2048, ..Self::gpt2(name, sizes) }
+    }
+
+    const fn llama(
+        name: &'static str,
+        sizes: [usize; 3],
+        n_kv_head: usize,
+        n_inner: usize,
+        n_positions: usize,
+        vocab_size: usize,
+    ) -> Self {
+        let (n_kv_head, n_inner) = (Some(n_kv_head), Some(n_inner));
+        Self { name, family: "llama", sizes, n_kv_head, n_inner, n_positions, vocab_size }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        let shape = Shape::new(self.family, self.sizes, self.n_positions, self.vocab_size);
+        Shape { n_kv_head: self.n_kv_head, n_inner: self.n_inner, ..shape }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_models_have_their_published_weights() {
+        let weights = |name: &str| {
+            let published = Published::ALL.into_iter().find(|p| p.name == name).unwrap();
+            let architecture = published.shape().architecture().unwrap();
+            (architecture.block_weights(), architecture.n_weights())
+        };
+        // METHOD §1: 12 d^2 + 13 d for GPT-2, 12 d^2 + 10 d for GPT-Neo.
+        assert_eq!(weights("gpt2-large"), (19_677_440, 774_030_080));
+        assert_eq!(weights("gpt2-xl"), (30_740_800, 1_557_611_200));
+        assert_eq!(weights("gpt-neo-1.3b"), (50_352_128, 1_315_575_808));
+        // The counts on their model cards: 134.5 M and 1.24 B.
+        assert_eq!(weights("smollm2-135m").1, 134_515_008);
+        assert_eq!(weights("llama-3.2-1b").1, 1_235_814_400);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused_by_key() {
+        let error = Shape::new("gpt2", [2, 10, 4], 16, 7).architecture().unwrap_err();
+        assert!(matches!(error, crate::Error::Unsupported { key, .. } if key == "n_head"));
+        let error = Shape::new("mamba", [2, 8, 4], 16, 7).architecture().unwrap_err();
+        assert!(matches!(error, crate::Error::Unsupported { key, .. } if key == "model_type"));
+    }
+}
