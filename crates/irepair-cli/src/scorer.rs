@@ -82,7 +82,7 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
 }
 
 /// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
-fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> Result<(), Refusal> {
+fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> anyhow::Result<()> {
     // Every token is a byte, one of five marks, or joins two places of the texts.
     let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
     let sizes = [options.n_layer(), options.n_embd(), options.n_head()];
@@ -92,7 +92,7 @@ fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> Result<(), Refusal> 
     let order = options.epochs().saturating_mul((size_of::<usize>() * labels.len()) as u64);
     let needed = order.saturating_add((4 * Dtype::F32.n_bytes()).saturating_mul(n_weights));
     let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
-    memory::fit(needed, memory::free("cpu", None), instead)
+    Ok(memory::fit(needed, memory::free("cpu", None), instead)?)
 }
 
 fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {

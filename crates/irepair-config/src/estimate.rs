@@ -338,24 +338,24 @@ mod tests {
         let neo = model("gpt-neo", [24, 2048, 16], 2048, 50_257);
         let (f32, bf16) = (Dtype::F32, Dtype::Bf16);
         for (name, shape, dtype, method, texts, steps, measured_mib) in [
-            ("124M, full", small, f32, Method::IrepairNoKl, FULL, 2, 1_335),
-            ("124M, short", small, f32, Method::IrepairNoKl, SHORT_2, 2, 881),
-            ("124M, full", small, f32, Method::Irepair, FULL, 2, 1_361),
-            ("124M, short", small, f32, Method::Irepair, SHORT_2, 2, 1_194),
-            ("124M, full", small, f32, Method::Dapt, FULL, 2, 2_690),
-            ("124M, short", small, f32, Method::Dapt, SHORT_2, 2, 2_480),
-            ("124M, full", small, f32, Method::Dpo, FULL, 2, 3_501),
-            ("124M, short", small, f32, Method::Dpo, SHORT_2, 2, 3_099),
-            ("Large, full", large, f32, Method::Irepair, FULL, 1, 6_160),
-            ("Large, short", large, f32, Method::Irepair, SHORT, 1, 4_550),
-            ("Large, full", large, f32, Method::Dapt, FULL, 2, 13_540),
-            ("Large, short", large, f32, Method::Dapt, SHORT_2, 2, 12_935),
-            ("Neo, full", neo, f32, Method::Irepair, FULL, 1, 8_350),
-            ("XL, full", xl, bf16, Method::Irepair, FULL, 1, 5_879),
-            ("XL, short", xl, bf16, Method::Irepair, SHORT, 1, 4_026),
+            ("124M, full", &small, f32, Method::IrepairNoKl, FULL, 2, 1_335),
+            ("124M, short", &small, f32, Method::IrepairNoKl, SHORT_2, 2, 881),
+            ("124M, full", &small, f32, Method::Irepair, FULL, 2, 1_361),
+            ("124M, short", &small, f32, Method::Irepair, SHORT_2, 2, 1_194),
+            ("124M, full", &small, f32, Method::Dapt, FULL, 2, 2_690),
+            ("124M, short", &small, f32, Method::Dapt, SHORT_2, 2, 2_480),
+            ("124M, full", &small, f32, Method::Dpo, FULL, 2, 3_501),
+            ("124M, short", &small, f32, Method::Dpo, SHORT_2, 2, 3_099),
+            ("Large, full", &large, f32, Method::Irepair, FULL, 1, 6_160),
+            ("Large, short", &large, f32, Method::Irepair, SHORT, 1, 4_550),
+            ("Large, full", &large, f32, Method::Dapt, FULL, 2, 13_540),
+            ("Large, short", &large, f32, Method::Dapt, SHORT_2, 2, 12_935),
+            ("Neo, full", &neo, f32, Method::Irepair, FULL, 1, 8_350),
+            ("XL, full", &xl, bf16, Method::Irepair, FULL, 1, 5_879),
+            ("XL, short", &xl, bf16, Method::Irepair, SHORT, 1, 4_026),
         ] {
             let options = RepairOptions { dtype: Some(dtype), steps: Some(steps), ..row(method) };
-            let estimated = Memory::of(&shape, &options, &texts).total() >> 20;
+            let estimated = Memory::of(shape, &options, &texts).total() >> 20;
             let ratio = estimated as f64 / f64::from(measured_mib);
             assert!(
                 (0.93..=1.15).contains(&ratio),

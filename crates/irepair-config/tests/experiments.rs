@@ -69,7 +69,7 @@ fn the_paper_rows_have_the_papers_models_and_settings() {
     );
     let profile = &experiment.profile;
     assert_eq!((profile.seeds, profile.device.as_deref(), profile.density_batches()), (5, Some("cuda"), 500));
-    let weights: Vec<u64> = profile.models.iter().map(|m| m.known_shape().unwrap().n_weights()).collect();
+    let weights: Vec<u64> = profile.models.iter().map(|m| m.architecture().unwrap().n_weights()).collect();
     assert_eq!(weights, [774_030_080, 1_557_611_200, 1_315_575_808]);
     assert!(profile.models.iter().all(|m| m.pretrain.is_none()) && profile.language.is_none());
     // METHOD §17, whatever the defaults of this version are.
