@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, LlamaConfig, Qwen2Config
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
@@ -76,10 +76,14 @@ def gpt_neo_config(attention_types, window_size, hidden_size=32, num_heads=4, vo
         resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0, **more)
 
 
-def llama_config(num_hidden_layers=3, hidden_size=32, heads=(4, 2), rope=None, vocab=VOCAB, **more):
+def qwen2_config(**more):
+    return llama_config(of=Qwen2Config, **more)
+
+
+def llama_config(num_hidden_layers=3, hidden_size=32, heads=(4, 2), rope=None, vocab=VOCAB, of=LlamaConfig, **more):
     """Grouped queries and an MLP whose width is no multiple of the model's, unless told otherwise."""
     sizes = {"intermediate_size": 40, "max_position_embeddings": 64, **more}
-    return LlamaConfig(
+    return of(
         num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, num_attention_heads=heads[0],
         num_key_value_heads=heads[1], vocab_size=vocab, bos_token_id=vocab - 1, eos_token_id=vocab - 1,
         pad_token_id=None, rope_parameters={"rope_theta": 10000.0, "rope_type": "default", **(rope or {})}, **sizes)

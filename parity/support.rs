@@ -9,7 +9,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 /// The checkpoints under `parity/models/`.
-pub(crate) const MODELS: [&str; 19] = [
+pub(crate) const MODELS: [&str; 21] = [
     "gpt2",
     "gpt2-inner",
     "gpt2-untied",
@@ -29,6 +29,8 @@ pub(crate) const MODELS: [&str; 19] = [
     "llama-bf16",
     "llama-older",
     "llama-sharded",
+    "qwen2",
+    "qwen2-window",
 ];
 
 /// A path below `parity/`.

@@ -19,4 +19,5 @@ families! {
     gpt2::GPT2,
     gpt_neo::GPT_NEO,
     llama::LLAMA,
+    qwen2::QWEN2,
 }

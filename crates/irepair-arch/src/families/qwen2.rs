@@ -1,0 +1,72 @@
+//! Qwen2 and Qwen2.5: Llama's form, always with biases on query, key and value, and a window in late blocks if asked for.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::llama;
+use crate::setting::{Flag, Size, settings, unsupported};
+use crate::{Architecture, AttentionSpan, Biases, Family, Layout, Result};
+
+/// Qwen2 and Qwen2.5.
+pub static QWEN2: Family = Family {
+    name: "qwen2",
+    model_type: "qwen2",
+    prefix: "model.",
+    block_prefix: "layers",
+    layout: Layout::OutIn,
+    buffers: &["self_attn.rotary_emb.inv_freq"],
+    read,
+    parameters: llama::parameters,
+    fresh: |shape| llama::fresh(shape, "Qwen2ForCausalLM", "qwen2"),
+};
+
+/// What its `config.json` has beyond Llama's. `sliding_window` counts only where `use_sliding_window` is true.
+#[derive(Deserialize)]
+struct Config {
+    // The class's default is 32, whatever the number of heads: a file without it is refused.
+    #[serde(rename = "num_key_value_heads")]
+    _n_kv_head: Option<Size>,
+    use_sliding_window: Option<Flag>,
+    sliding_window: Option<Size>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
+}
+
+fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
+    let config: Config = settings(&raw, path, &[])?;
+    let wrong = |key: &str, want: &str| Err(unsupported(&raw, path, key, want));
+    if !raw.contains_key("num_key_value_heads") {
+        return wrong("num_key_value_heads", "the number of key and value heads, or null for one each");
+    }
+    let slides = config.use_sliding_window.is_some_and(|on| on.0);
+    let (window, from) = match (slides, config.sliding_window, config.max_window_layers) {
+        (false, ..) => (None, 0),
+        (true, Some(window), Some(from)) => (Some(window.0), from),
+        (true, None, _) => {
+            return wrong("sliding_window", "the width of the window that `use_sliding_window` asks for");
+        }
+        (true, _, None) => return wrong("max_window_layers", "the first block with a window"),
+    };
+    let base = llama::read(raw.clone(), path)?;
+    let spans = (0..base.n_block).map(|b| {
+        let kind = config.layer_types.as_ref().map(|kinds| kinds.get(b).map_or("", String::as_str));
+        match (kind, window) {
+            (Some("full_attention"), _) | (None, None) => Some(AttentionSpan::Global),
+            (Some("sliding_attention"), Some(window)) => Some(AttentionSpan::Local(window)),
+            (None, Some(window)) if b >= from => Some(AttentionSpan::Local(window)),
+            (None, Some(_)) => Some(AttentionSpan::Global),
+            (Some(_), _) => None,
+        }
+    });
+    let Some(spans) =
+        spans.collect::<Option<Vec<_>>>().filter(|s| config.layer_types.is_none_or(|k| k.len() == s.len()))
+    else {
+        return wrong(
+            "layer_types",
+            "full_attention or, where `use_sliding_window` is true, sliding_attention per block",
+        );
+    };
+    Ok(Architecture { family: &QWEN2, biases: Biases { qkv: true, ..Biases::default() }, spans, ..base })
+}
