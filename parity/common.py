@@ -109,6 +109,11 @@ def block_of(name):
     return int(found.group(1)) if found else None
 
 
+def blocks_of(model):
+    """The blocks as modules."""
+    return model.transformer.h if hasattr(model, "transformer") else model.model.layers
+
+
 def parameters_by_block(model):
     """`[L]` lists of `(name, parameter)`, and the list of those in no block. Tied weights appear once."""
     blocks = [[] for _ in range(model.config.num_hidden_layers)]

@@ -1,6 +1,6 @@
 """Per-block values of every METHOD §3 metric with a definite formula, on the tiny models of parity/models.
 
-run:    python make.py            (after ../models/make.py; torch 2.11.0, transformers 5.23.0; seconds, CPU only)
+run:    python make.py [CASE ...] (after ../models/make.py; torch 2.11.0, transformers 5.23.0; seconds, CPU only)
 writes: <case>/golden.json        inputs and values by block
         <case>/meta.json          versions, seed, hashes
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
 
 SEED = 20250602
-CASES = ["gpt2", "gpt-neo"]
+CASES = ["gpt2", "gpt-neo", "llama"]
 EPS = 1e-12
 LENGTHS = [  # prompts, chosen, rejected, utility; four pairs a batch
     ([5, 3, 1, 4], [4, 7, 2, 3], [7, 2, 5, 3], [12, 7, 4, 9]),
@@ -78,7 +78,7 @@ def forward_with_outputs(model, batch):
     """Logits and the output of every block, `[L]` of `[B,T,d]`, in the graph."""
     outputs = []
     keep = lambda module, args, out: outputs.append(out[0] if isinstance(out, tuple) else out)
-    hooks = [block.register_forward_hook(keep) for block in model.transformer.h]
+    hooks = [block.register_forward_hook(keep) for block in blocks_of(model)]
     logits = forward(model, batch)
     for hook in hooks:
         hook.remove()
@@ -147,7 +147,7 @@ def over_batches(model, batches):
 
 def main():
     batches = inputs()
-    for name in CASES:
+    for name in sys.argv[1:] or CASES:
         model_dir = HERE.parent / "models" / name / "model"
         model = load(model_dir)
         path = fresh_dir(HERE / name)

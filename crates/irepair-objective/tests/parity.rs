@@ -20,7 +20,7 @@ mod support;
 const VALUE: f64 = 1e-5;
 const GRADIENT: f64 = 1e-6;
 const BATCHES: [&str; 3] = ["right", "chosen", "rejected"];
-const WITH_REFERENCE: [&str; 2] = ["gpt2", "gpt-neo"];
+const WITH_REFERENCE: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 
 struct Golden {
     case: &'static str,

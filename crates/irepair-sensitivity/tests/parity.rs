@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 mod support;
 
 const TOLERANCE: f64 = 2e-5;
-const CASES: [&str; 2] = ["gpt2", "gpt-neo"];
+const CASES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 
 struct Case {
     name: &'static str,
