@@ -9,6 +9,7 @@ mod turns;
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use irepair_core::{Resident, SliceSize};
 use irepair_model::{CausalLm, ModelConfig, parse_device, parse_dtype};
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long)]
     what: What,
     /// A published shape; --n-layer and the like change it
-    #[arg(long, default_value = "gpt2")]
+    #[arg(long, default_value = "gpt2", value_parser = PossibleValuesParser::new(ModelConfig::PUBLISHED.map(|s| s.name)))]
     shape: String,
     #[arg(long)]
     n_layer: Option<usize>,
@@ -158,9 +159,13 @@ impl Args {
         Ok(shape.config())
     }
 
-    /// The shape with random weights.
+    /// The shape with random weights, on a GPU drawn by the GPU: one thread takes a minute for 1.5 billion.
     pub(crate) fn random_model(&self) -> anyhow::Result<CausalLm> {
-        Ok(CausalLm::random(self.config()?, 0, self.device()?, self.kind()?)?)
+        let (config, device, kind) = (self.config()?, self.device()?, self.kind()?);
+        Ok(match device {
+            Device::Cpu => CausalLm::random(config, 0, device, kind)?,
+            _ => CausalLm::random_drawn_there(config, 0, device, kind)?,
+        })
     }
 
     pub(crate) fn top_k(&self) -> SliceSize {

@@ -45,6 +45,16 @@ impl CausalLm {
         Self::assemble(config, params, Source::None)
     }
 
+    /// [`CausalLm::random`] with libtorch's draws on the device itself: fast for large models, and other bits on every device.
+    ///
+    /// # Errors
+    /// As [`CausalLm::random`].
+    pub fn random_drawn_there(config: ModelConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
+        tch::manual_seed(seed);
+        let params = Params::collect(&specs(&config), |spec| Ok::<_, Error>(spec.drawn_there(device, kind)))?;
+        Self::assemble(config, params, Source::None)
+    }
+
     pub(crate) fn assemble(config: ModelConfig, params: Params, source: Source) -> Result<Self> {
         settle_kernels();
         let build = || {

@@ -37,6 +37,18 @@ pub(crate) struct Spec {
     start: Start,
 }
 
+impl Spec {
+    /// Starting values drawn by libtorch on `device`.
+    pub(crate) fn drawn_there(&self, device: Device, kind: Kind) -> Tensor {
+        let (shape, options) = (self.shape.as_slice(), (kind, device));
+        match self.start {
+            Start::Zeros => Tensor::zeros(shape, options),
+            Start::Ones => Tensor::ones(shape, options),
+            Start::Normal { sd } => no_grad(|| Tensor::empty(shape, options).normal_(0.0, sd)),
+        }
+    }
+}
+
 /// The block that a parameter name belongs to.
 fn block_of(name: &str) -> Option<BlockId> {
     name.strip_prefix("h.")?.split('.').next()?.parse().ok().map(BlockId)
@@ -142,16 +154,10 @@ impl Starter {
     }
 
     pub(crate) fn draw(&mut self, spec: &Spec, device: Device, kind: Kind) -> Tensor {
-        let options = (kind, device);
-        match spec.start {
-            Start::Zeros => Tensor::zeros(&spec.shape, options),
-            Start::Ones => Tensor::ones(&spec.shape, options),
-            Start::Normal { sd } => {
-                let n = spec.shape.iter().product::<i64>() as usize;
-                let values: Vec<f32> = (0..n).map(|_| (self.normal() * sd) as f32).collect();
-                Tensor::from_slice(&values).view(spec.shape.as_slice()).to_device(device).to_kind(kind)
-            }
-        }
+        let Start::Normal { sd } = spec.start else { return spec.drawn_there(device, kind) };
+        let n = spec.shape.iter().product::<i64>() as usize;
+        let values: Vec<f32> = (0..n).map(|_| (self.normal() * sd) as f32).collect();
+        Tensor::from_slice(&values).view(spec.shape.as_slice()).to_device(device).to_kind(kind)
     }
 
     /// Standard normal by Box and Muller.
@@ -180,6 +186,19 @@ mod tests {
         assert_eq!(block_of("h.11.mlp.c_fc.weight"), Some(BlockId(11)));
         for name in ["wte.weight", "ln_f.bias", "lm_head.weight", "h.x.y"] {
             assert_eq!(block_of(name), None);
+        }
+    }
+
+    #[test]
+    fn values_drawn_on_the_device_spread_as_those_drawn_here() {
+        for (a, spec) in specs(&ModelConfig::gpt2(2, 64, 2, 128, 500)).iter().enumerate() {
+            tch::manual_seed(a as i64);
+            let there = spec.drawn_there(Device::Cpu, Kind::Float);
+            let here = Starter::new(a as u64).draw(spec, Device::Cpu, Kind::Float);
+            let moments = |t: &Tensor| (t.mean(Kind::Float).double_value(&[]), t.std(true).double_value(&[]));
+            let ((mean, sd), (want_mean, want_sd)) = (moments(&there), moments(&here));
+            assert_eq!(there.size(), here.size());
+            assert!((mean - want_mean).abs() <= 0.1 * want_sd && (sd - want_sd).abs() <= 0.05 * want_sd, "{}", spec.name);
         }
     }
 
