@@ -11,13 +11,15 @@ run: python bench/peer.py --what irepair --style published [--shape gpt2 --batch
 
 --style trl:       for dpo, TRL's DPOTrainer on the same pairs (its own forward, loss, accumulation of metrics and step).
 
-With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds.
+With --paced it says `ready`, does one repetition for every line on stdin and answers with its seconds. With --serve it
+says `ready`, takes a JSON list of arguments from every line on stdin and answers with one JSON object (`bench/gpu.py`).
 Prints one JSON object at its end: seconds of each counted repetition, tokens of one, the slices updated, peak_rss_bytes (Python, torch
 and transformers included: `base_rss_bytes` is what they take before a model is made). Weights are random, texts are
 random tokens of one length, the optimizer is RMSprop, gradients are clipped at 10: as in irepair-bench.
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -33,13 +35,16 @@ import torch.nn.functional as F
 SHAPES = {
     "gpt2": (12, 768, 12, None), "gpt2-large": (36, 1280, 20, None), "gpt2-xl": (48, 1600, 25, None),
     "gpt-neo-125m": (12, 768, 12, 256), "gpt-neo-1.3b": (24, 2048, 16, 256),
+    "llama-1b": (16, 2048, 32, None), "smollm2-135m": (30, 576, 9, None),
 }
+# Key-value heads, inner width, vocabulary and rotation base of those with rotary positions.
+LLAMAS = {"llama-1b": (8, 8192, 128256, 500000.0), "smollm2-135m": (3, 1536, 49152, 100000.0)}
 PROMPT, NEW, LAST = 16, 20, 2
 
 
-def arguments():
+def arguments(words=None):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--what", required=True)
+    parser.add_argument("--what")
     parser.add_argument("--style", default="tuned", choices=["published", "tuned", "trl"])
     parser.add_argument("--shape", default="gpt2", choices=SHAPES)
     for name in ["n-layer", "n-embd", "n-head", "vocab-size"]:
@@ -47,20 +52,28 @@ def arguments():
     parser.add_argument("--top-k", default="1b")
     for name, default in [("batch", 4), ("tokens", 128), ("repeat", 5), ("warm-up", 1)]:
         parser.add_argument("--" + name, type=int, default=default)
-    parser.add_argument("--paced", action="store_true")
+    for name in ["paced", "serve", "kernels"]:
+        parser.add_argument("--" + name, action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="f32")
     parser.add_argument("--model")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def config(args):
-    from transformers import GPT2Config, GPTNeoConfig
+    from transformers import GPT2Config, GPTNeoConfig, LlamaConfig
 
     n_layer, n_embd, n_head, window = SHAPES[args.shape]
     n_layer, n_embd = args.n_layer or n_layer, args.n_embd or n_embd
     n_head, vocab = args.n_head or n_head, args.vocab_size or 50257
+    if args.shape in LLAMAS:
+        n_kv, inner, own_vocab, theta = LLAMAS[args.shape]
+        n_kv = max(1, n_head * n_kv // SHAPES[args.shape][2])
+        return LlamaConfig(num_hidden_layers=n_layer, hidden_size=n_embd, num_attention_heads=n_head,
+                           num_key_value_heads=n_kv, intermediate_size=inner * n_embd // SHAPES[args.shape][1],
+                           vocab_size=args.vocab_size or own_vocab, tie_word_embeddings=True,
+                           rope_parameters={"rope_type": "default", "rope_theta": theta})
     none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     if window is None:
         return GPT2Config(n_layer=n_layer, n_embd=n_embd, n_head=n_head, vocab_size=vocab, **none)
@@ -76,7 +89,9 @@ def model_of(args):
     eager = args.style == "published" or settings.model_type == "gpt_neo"
     torch.manual_seed(0)
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
-    model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager" if eager else "sdpa")
+    # Drawn where they are used: a CPU takes half a minute for 1.5 billion weights.
+    with torch.device(args.device):
+        model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager" if eager else "sdpa")
     return model.to(args.device, dtype)
 
 
@@ -105,7 +120,8 @@ class Steps:
         if self.what("irepair", "dapt-kl", "dpo"):
             self.reference = model_of(args).eval().requires_grad_(False)
             self.reference.load_state_dict(self.model.state_dict())
-        self.blocks = [list(block.parameters()) for block in self.model.transformer.h]
+        blocks = self.model.model.layers if args.shape in LLAMAS else self.model.transformer.h
+        self.blocks = [list(block.parameters()) for block in blocks]
         n = len(self.blocks)
         k = args.top_k
         self.slices = []
@@ -221,7 +237,7 @@ def trained_by_trl(args, between):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w0")
     home = tempfile.TemporaryDirectory()
     settings = DPOConfig(output_dir=home.name, per_device_train_batch_size=args.batch, learning_rate=1e-6, max_length=None,
-                         max_grad_norm=10.0, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", use_cpu=True,
+                         max_grad_norm=10.0, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", use_cpu=args.device == "cpu",
                          gradient_checkpointing=False, bf16=False, max_steps=1_000_000, beta=0.1)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-6, alpha=0.99, eps=1e-8)
     Prepared(model=model, ref_model=model_of(args), args=settings, processing_class=tokenizer, callbacks=[Pace()],
@@ -232,7 +248,8 @@ def part(args):
     """What is repeated, the tokens of one repetition, and the steps if it is steps."""
     if args.what == "gemm":
         dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
-        a, b = (torch.rand(2048, 2048, device=args.device, dtype=dtype) for _ in range(2))
+        n = 2048 if args.device == "cpu" else 8192
+        a, b = (torch.rand(n, n, device=args.device, dtype=dtype) for _ in range(2))
         return lambda: float((a @ b)[0, 0]), 0, None
     if args.what == "load":
         from transformers import AutoModelForCausalLM
@@ -286,10 +303,79 @@ def paced_by_trl(args, rss, base):
         if not (sys.stdin.readline() if args.paced else len(seconds) < args.repeat):
             tokens = 2 * args.batch * args.tokens
             result = {"seconds": seconds, "tokens": tokens, "peak_rss_bytes": rss(), "base_rss_bytes": base}
+            if args.device != "cpu":
+                result["peak_device_bytes"] = torch.cuda.max_memory_reserved()
             print(json.dumps(result), flush=True)
             sys.exit(0)
 
     trained_by_trl(args, between)
+
+
+def resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def waited(args, go):
+    """Seconds of one repetition, the device's work included."""
+    started = time.perf_counter()
+    go()
+    if args.device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def kernels(args, go):
+    """Kernels of one repetition: name, how many, nanoseconds."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activity = ProfilerActivity.CPU if args.device == "cpu" else ProfilerActivity.CUDA
+    with profile(activities=[activity]) as found:
+        waited(args, go)
+    time_of = (lambda e: e.self_cpu_time_total) if args.device == "cpu" else (lambda e: e.self_device_time_total)
+    return [[e.key, e.count, int(1000 * time_of(e))] for e in found.key_averages() if time_of(e) > 0]
+
+
+def measured(args, base):
+    """Everything but --style trl."""
+    go, tokens, steps = part(args)
+    if args.device != "cpu":
+        # Weights are made in f32, whatever they are used in.
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(args.warm_up):
+        waited(args, go)
+    if args.paced:
+        print("ready", flush=True)
+    seconds = []
+    while sys.stdin.readline() if args.paced else len(seconds) < args.repeat:
+        seconds.append(waited(args, go))
+        if args.paced:
+            print(seconds[-1], flush=True)
+    result = {"seconds": seconds, "tokens": tokens, "peak_rss_bytes": resident(), "base_rss_bytes": base}
+    if steps is not None:
+        result["slices"] = [",".join(map(str, slice)) for slice in steps.slices[args.warm_up:]]
+    if args.device != "cpu":
+        # As irepair-bench counts it but for the driver's own part: what the process has taken, in use or not.
+        result["peak_device_bytes"] = torch.cuda.max_memory_reserved()
+        result["peak_used_bytes"] = torch.cuda.max_memory_allocated()
+    if args.kernels:
+        result["kernels"] = kernels(args, go)
+    return result
+
+
+def serve(base):
+    """One job after the other in one process: importing transformers takes longer than most of them."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        try:
+            result = measured(arguments(json.loads(line)), base)
+        except Exception as error:  # what a job cannot do is its result
+            result = {"error": f"{type(error).__name__}: {error}"[:400]}
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(json.dumps(result), flush=True)
 
 
 def main():
@@ -298,31 +384,13 @@ def main():
         torch.set_num_threads(args.threads)
     import transformers  # noqa: F401  (before the base is taken)
 
-    rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    base = rss()
+    base = resident()
+    if args.serve:
+        return serve(base)
     if args.style == "trl":
-        return paced_by_trl(args, rss, base)
-    go, tokens, steps = part(args)
-    for _ in range(args.warm_up):
-        go()
-    if args.paced:
-        print("ready", flush=True)
-    seconds = []
-    while sys.stdin.readline() if args.paced else len(seconds) < args.repeat:
-        started = time.perf_counter()
-        go()
-        if args.device != "cpu":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-        if args.paced:
-            print(seconds[-1], flush=True)
-    result = {"seconds": seconds, "tokens": tokens, "peak_rss_bytes": rss(), "base_rss_bytes": base}
-    if steps is not None:
-        result["slices"] = [",".join(map(str, slice)) for slice in steps.slices[args.warm_up:]]
-    if args.device != "cpu":
-        # As irepair-bench counts it but for the driver's own part: what the process has taken, in use or not.
-        result["peak_device_bytes"] = torch.cuda.max_memory_reserved()
-    print(json.dumps(result))
+        return paced_by_trl(args, resident, base)
+    print(json.dumps(measured(args, base)))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -73,7 +73,7 @@ impl Published {
         Self::gpt_neo("gpt-neo-125m", [12, 768, 12]),
         Self::gpt_neo("gpt-neo-1.3b", [24, 2048, 16]),
         Self::llama("smollm2-135m", [30, 576, 9], 3, 1536, 8192, 49_152),
-        Self::llama("llama-3.2-1b", [16, 2048, 32], 8, 8192, 131_072, 128_256),
+        Self::llama("llama-1b", [16, 2048, 32], 8, 8192, 131_072, 128_256),
     ];
 
     const fn gpt2(name: &'static str, sizes: [usize; 3]) -> Self {
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(weights("gpt-neo-1.3b"), (50_352_128, 1_315_575_808));
         // The counts on their model cards: 134.5 M and 1.24 B.
         assert_eq!(weights("smollm2-135m").1, 134_515_008);
-        assert_eq!(weights("llama-3.2-1b").1, 1_235_814_400);
+        assert_eq!(weights("llama-1b").1, 1_235_814_400);
     }
 
     #[test]

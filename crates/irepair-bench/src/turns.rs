@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
+use tch::{Cuda, Device};
+
 use crate::{Args, Measured};
 
 /// Runs `go` before anything is counted, then as often as it is asked for; `seconds` are those of the counted ones.
@@ -15,9 +17,16 @@ pub(crate) fn repeated<T>(
     tokens: f64,
     mut go: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<Measured> {
+    // Calls return before a GPU has done the work.
+    let device = args.device()?;
+    let wait = || match device {
+        Device::Cuda(index) => Cuda::synchronize(index as i64),
+        _ => {}
+    };
     for _ in 0..args.warm_up {
         go()?;
     }
+    wait();
     let say = |word: &str| -> io::Result<()> {
         println!("{word}");
         io::stdout().flush()
@@ -29,9 +38,11 @@ pub(crate) fn repeated<T>(
     while if args.paced { io::stdin().read_line(&mut String::new())? > 0 } else { seconds.len() < args.repeat } {
         let started = Instant::now();
         go()?;
-        seconds.push(started.elapsed().as_secs_f64());
+        wait();
+        let taken = started.elapsed().as_secs_f64();
+        seconds.push(taken);
         if args.paced {
-            say(&format!("{}", started.elapsed().as_secs_f64()))?;
+            say(&taken.to_string())?;
         }
     }
     Ok(Measured { seconds, tokens, ..Measured::default() })

@@ -12,7 +12,7 @@ use crate::block::Block;
 use crate::checkpoint::Source;
 use crate::kernels::settle_kernels;
 use crate::layers::Norm;
-use crate::params::{Params, Starter};
+use crate::params::{Params, Starter, drawn_there};
 use crate::probe::NoProbe;
 use crate::{Error, Gradients, Parameter, Probe, Result};
 
@@ -45,6 +45,17 @@ impl CausalLm {
     pub fn random(architecture: Architecture, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let mut starter = Starter::new(seed);
         let draw = |spec: &irepair_arch::Parameter| Ok::<_, Error>(starter.draw(spec, device, kind));
+        let params = Params::collect(&architecture.parameters(), draw)?;
+        Self::assemble(architecture, params, Source::None)
+    }
+
+    /// [`CausalLm::random`] with libtorch's draws on the device itself: fast for large models, and other bits on every device.
+    ///
+    /// # Errors
+    /// As [`CausalLm::random`].
+    pub fn random_drawn_there(architecture: Architecture, seed: i64, device: Device, kind: Kind) -> Result<Self> {
+        tch::manual_seed(seed);
+        let draw = |spec: &irepair_arch::Parameter| Ok::<_, Error>(drawn_there(spec, device, kind));
         let params = Params::collect(&architecture.parameters(), draw)?;
         Self::assemble(architecture, params, Source::None)
     }

@@ -54,6 +54,17 @@ impl Params {
     }
 }
 
+/// Starting values of a parameter drawn by libtorch on `device`.
+pub(crate) fn drawn_there(spec: &Spec, device: Device, kind: Kind) -> Tensor {
+    let options = (kind, device);
+    let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
+    match spec.init {
+        Init::Zeros => Tensor::zeros(&shape, options),
+        Init::Ones => Tensor::ones(&shape, options),
+        Init::Normal(sd) => no_grad(|| Tensor::empty(&shape, options).normal_(0.0, sd)),
+    }
+}
+
 /// Draws starting values: the same bits for one seed on every device.
 pub(crate) struct Starter(ChaCha8Rng);
 
@@ -91,4 +102,27 @@ pub fn first_not_finite(parameters: &[Parameter]) -> Option<(&Parameter, i64)> {
     let count = |p: &Parameter| p.tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
     let doubted = parameters.iter().filter(|p| !sums_up(p));
     doubted.map(|p| (p, count(p))).find(|(_, n)| *n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use irepair_arch::Architecture;
+
+    #[test]
+    fn values_drawn_on_the_device_spread_as_those_drawn_here() {
+        for (a, spec) in Architecture::gpt2(2, 64, 2, 128, 500).parameters().iter().enumerate() {
+            tch::manual_seed(a as i64);
+            let there = drawn_there(spec, Device::Cpu, Kind::Float);
+            let here = Starter::new(a as u64).draw(spec, Device::Cpu, Kind::Float);
+            let moments = |t: &Tensor| (t.mean(Kind::Float).double_value(&[]), t.std(true).double_value(&[]));
+            let ((mean, sd), (want_mean, want_sd)) = (moments(&there), moments(&here));
+            assert_eq!(there.size(), here.size());
+            assert!(
+                (mean - want_mean).abs() <= 0.1 * want_sd && (sd - want_sd).abs() <= 0.05 * want_sd,
+                "{}",
+                spec.name
+            );
+        }
+    }
 }
