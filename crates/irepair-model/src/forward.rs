@@ -5,7 +5,7 @@ use std::ops::Range;
 use irepair_core::{BlockId, Scope};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::batch::TokenBatch;
+use crate::batch::TextBatch;
 use crate::checkpoint::Source;
 use crate::kernels::settle_kernels;
 use crate::layers::{Block, KeyValues, Norm, Visibility};
@@ -26,9 +26,9 @@ pub struct CausalLm {
     pub(crate) source: Source,
 }
 
-/// A batch on its way through a model, before some block.
+/// Hidden states of a batch before some block, for every model that shares the blocks before it.
 #[derive(Debug)]
-pub struct Start {
+pub struct PrefixStates {
     hidden: Tensor,
     visibility: Visibility,
     block: BlockId,
@@ -169,12 +169,12 @@ impl CausalLm {
     /// # Shapes
     /// - `batch`: `[batch, seq]`, at most [`ModelConfig::n_positions`] real tokens a row (see [`CausalLm::check_length`])
     /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
-    pub fn logits(&self, batch: &TokenBatch) -> Tensor {
+    pub fn logits(&self, batch: &TextBatch) -> Tensor {
         self.logits_probed(batch, &mut NoProbe)
     }
 
     /// [`CausalLm::logits`] with a look inside.
-    pub fn logits_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+    pub fn logits_probed(&self, batch: &TextBatch, probe: &mut impl Probe) -> Tensor {
         self.project(&self.hidden_states_probed(batch, probe))
     }
 
@@ -182,30 +182,30 @@ impl CausalLm {
     ///
     /// # Shapes
     /// As [`CausalLm::logits`], but `[batch, seq, width]`.
-    pub fn hidden_states(&self, batch: &TokenBatch) -> Tensor {
+    pub fn hidden_states(&self, batch: &TextBatch) -> Tensor {
         self.hidden_states_probed(batch, &mut NoProbe)
     }
 
     /// [`CausalLm::hidden_states`] with a look inside.
-    pub fn hidden_states_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+    pub fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut impl Probe) -> Tensor {
         self.hidden(&batch.ids, &batch.positions(), &self.visibility(batch), None, probe)
     }
 
-    /// Runs the embedding and the blocks before `block`, without gradient: where [`CausalLm::hidden_states_from`] goes on.
-    pub fn start(&self, batch: &TokenBatch, block: BlockId) -> Start {
+    /// Runs the embedding and the blocks before `block`, without gradient; [`CausalLm::hidden_states_from`] runs the rest.
+    pub fn prefix_states(&self, batch: &TextBatch, block: BlockId) -> PrefixStates {
         let visibility = self.visibility(batch);
         let hidden = no_grad(|| {
             let hidden = self.embed(&batch.ids, &batch.positions());
             self.through(0..block.0, hidden, &visibility, None, &mut NoProbe)
         });
-        Start { hidden, visibility, block }
+        PrefixStates { hidden, visibility, block }
     }
 
-    /// [`CausalLm::hidden_states`] from the block that `start` stops at.
-    pub fn hidden_states_from(&self, start: &Start) -> Tensor {
-        let blocks = start.block.0..self.n_blocks();
-        let hidden = start.hidden.shallow_clone();
-        self.final_norm.apply(&self.through(blocks, hidden, &start.visibility, None, &mut NoProbe))
+    /// [`CausalLm::hidden_states`] from the block that `prefix` ends before.
+    pub fn hidden_states_from(&self, prefix: &PrefixStates) -> Tensor {
+        let blocks = prefix.block.0..self.n_blocks();
+        let hidden = prefix.hidden.shallow_clone();
+        self.final_norm.apply(&self.through(blocks, hidden, &prefix.visibility, None, &mut NoProbe))
     }
 
     /// The first block from which on this model and `other` may differ, or learn: what comes before it lies in memory they
@@ -228,8 +228,8 @@ impl CausalLm {
         of(&self.token_embedding) || of(&self.position_embedding)
     }
 
-    fn visibility(&self, batch: &TokenBatch) -> Visibility {
-        Visibility::new(&self.config, &batch.real, batch.dims().1, batch.is_full(), self.kind())
+    fn visibility(&self, batch: &TextBatch) -> Visibility {
+        Visibility::new(&self.config, &batch.attention_mask, batch.dims().1, batch.is_full(), self.kind())
     }
 
     /// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the head.

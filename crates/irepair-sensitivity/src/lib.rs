@@ -1,7 +1,7 @@
 //! Which block carries the error: METHOD §3's sensitivities, measured on the error-inducing texts.
 //!
 //! ```no_run,standalone_crate
-//! # fn demo(model: &irepair_model::CausalLm, rejected: irepair_sensitivity::ErrorText<'_>) -> irepair_sensitivity::Result<()> {
+//! # fn demo(model: &irepair_model::CausalLm, rejected: &irepair_model::TextBatch) -> irepair_sensitivity::Result<()> {
 //! use irepair_sensitivity::{Measure, Metric};
 //!
 //! let s = Measure::new(Metric::GradL2).of(model, &[rejected])?;
@@ -17,6 +17,7 @@
 //! **Boundary.** Nothing here chooses blocks: that is arithmetic on numbers, in `irepair-slicing`.
 
 mod activation;
+mod block_sums;
 mod error;
 mod ghost;
 mod gradient;
@@ -25,5 +26,5 @@ mod reduce;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients};
-pub use metric::{ErrorText, Measure, Metric, Route};
+pub use metric::{Measure, Metric, Route};
 pub use reduce::{MeanGradient, mean_of_norm};

@@ -1,6 +1,6 @@
 //! The one training engine. A method is a pair of an objective (which loss) and a localiser (which blocks).
 //!
-//! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `batch` (what a step draws),
+//! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `sampler` and `batch` (what a step draws),
 //! `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on held-out pairs, best
 //! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops a run,
 //! by the texts that led there).
@@ -31,20 +31,23 @@ mod finite;
 mod flops;
 mod forwards;
 mod localise;
+mod numbers;
 mod optimizer;
+mod packed;
 mod run;
+mod sampler;
 mod schedule;
 mod settings;
-mod together;
 mod validate;
 
 pub use algorithm::{Engine, Outcome};
-pub use batch::{Draw, Drawn, MicroBatch, RepairData, StepBatch, Text};
+pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::step_flops;
-pub use forwards::loss_from_logits;
+pub use forwards::{loss_from_logits, with_logits};
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};
+pub use sampler::{BatchSampler, SampledIndices};
 pub use schedule::Schedule;
 pub use settings::Settings;
