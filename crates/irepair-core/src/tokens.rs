@@ -99,7 +99,8 @@ impl PaddedTokens {
 
     /// Right-padded texts whose targets are the tokens from `first_target` (at least 1) on, for each text its own.
     ///
-    /// A row holds the first `n_positions` tokens of a text. One token more is still a target: it is predicted, not read.
+    /// A row holds the first `n_positions` tokens of a text. One token more is still a target: it is predicted, not
+    /// read.
     ///
     /// # Errors
     /// As [`PaddedTokens::right_padded`].
@@ -154,7 +155,8 @@ impl PaddedTokens {
         }
     }
 
-    /// Batches below one another, the narrower ones padded on the right with id 0; their targets follow in the same order.
+    /// Batches below one another, the narrower ones padded on the right with id 0; their targets follow in the same
+    /// order.
     #[must_use]
     pub fn stacked(batches: &[&Self]) -> Self {
         let n_cols = batches.iter().map(|batch| batch.n_cols).max().unwrap_or(0);

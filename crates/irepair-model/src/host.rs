@@ -10,8 +10,8 @@ thread_local! {
     static N_WAITS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The values of `scalars` (each `[]`, any type), in order. They are put together on the device and copied once: the host
-/// waits for the device once however many there are, and not at all for none.
+/// The values of `scalars` (each `[]`, any type), in order. They are put together on the device and copied once: the
+/// host waits for the device once however many there are, and not at all for none.
 ///
 /// # Errors
 /// [`crate::Error::Torch`] when a tensor is no scalar, or the copy fails.

@@ -2,10 +2,10 @@
 //!
 //! The head (`logits = hidden W^T`) is applied only to the positions that count, a chunk of them at a time. Scores are
 //! made tile by tile, while a tile of the chunk's logits is in the cache. With its scores every chunk leaves their
-//! gradient by the hidden state, `d score_i / d hidden_i = (d score_i / d logits_i) W`, a vector of the model's width. So
-//! no logits wait for the backward pass, which starts at the hidden states. Only a head that itself learns keeps the
-//! gradient of every score by the logits until the loss is known.
-//! [`crate::Objective::loss`] is the plain route to the same numbers, and the tests compare the two.
+//! gradient by the hidden state, `d score_i / d hidden_i = (d score_i / d logits_i) W`, a vector of the model's width.
+//! So no logits wait for the backward pass, which starts at the hidden states. Only a head that itself learns keeps the
+//! gradient of every score by the logits until the loss is known. [`crate::Objective::loss`] is the plain route to the
+//! same numbers, and the tests compare the two.
 
 use tch::{Kind, Tensor, no_grad};
 
@@ -88,8 +88,8 @@ pub fn head_greedy(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Tensor {
 }
 
 impl HeadScores {
-    /// `chunk(at, n, learns)` gives the scores of the `n` rows from `at` and, where something learns, `-d score / d logits`
-    /// written over the logits.
+    /// `chunk(at, n, learns)` gives the scores of the `n` rows from `at` and, where something learns, `-d score / d
+    /// logits` written over the logits.
     fn collect(hidden: &Tensor, head: &Tensor, chunk: impl Fn(i64, i64, bool) -> (Tensor, Tensor)) -> Self {
         // A parameter says that it wants gradients where none are recorded too; what is computed from it does not.
         let head_learns = (head.narrow(0, 0, 1) * 1.0).requires_grad();
@@ -123,8 +123,8 @@ impl HeadScores {
 }
 
 /// Vector-Jacobian product of scores, as a scalar to go backward from: its gradients are those of
-/// `sum_i weight_i score_i` over all the scores given, which are of one head; its value means nothing. None when nothing
-/// learns.
+/// `sum_i weight_i score_i` over all the scores given, which are of one head; its value means nothing. None when
+/// nothing learns.
 ///
 /// `weights`: `[n]` float32 for each, `d loss / d score`.
 pub fn vjp(scores: &[(&HeadScores, &Tensor)]) -> Option<Tensor> {
@@ -173,7 +173,8 @@ fn chunks(hidden: &Tensor, head: &Tensor) -> impl Iterator<Item = (i64, i64)> {
     even(hidden.size()[0], (CHUNK_BYTES / (4 * head.size()[0])).max(16))
 }
 
-/// `(start, length)` of runs of at most `most` of `n_rows` rows, nearly equal, so that each reuses the memory of the last.
+/// `(start, length)` of runs of at most `most` of `n_rows` rows, nearly equal, so that each reuses the memory of the
+/// last.
 fn even(n_rows: i64, most: i64) -> impl Iterator<Item = (i64, i64)> {
     let n_chunks = ((n_rows + most - 1) / most).max(1);
     (0..n_chunks)

@@ -1,8 +1,8 @@
 //! Gradient norms without gradients: what a layer's weight gradient would weigh, from its input and output gradient.
 //!
 //! For `y = x W + c` with inputs `X: [n, in]` and output gradients `D: [n, out]` the weight gradient is `X^T D`, and
-//! `|X^T D|_F^2 = sum_ij (X X^T)_ij (D D^T)_ij` (METHOD §3). When `n` is large the product itself is cheaper; it is formed
-//! for one layer at a time and dropped.
+//! `|X^T D|_F^2 = sum_ij (X X^T)_ij (D D^T)_ij` (METHOD §3). When `n` is large the product itself is cheaper; it is
+//! formed for one layer at a time and dropped.
 
 use irepair_core::BlockId;
 use irepair_model::{CausalLm, Probe, Site, TextBatch};
@@ -45,8 +45,8 @@ impl Probe for Recorder {
     }
 }
 
-/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still on the
-/// device.
+/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
+/// on the device.
 pub(crate) fn squares(model: &CausalLm, text: &TextBatch) -> Result<BlockSums> {
     model.freeze();
     let mut recorder = Recorder::default();

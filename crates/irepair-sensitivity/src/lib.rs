@@ -9,11 +9,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost` (the
-//! same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many batches).
+//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost`
+//! (the same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many
+//! batches).
 //!
-//! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is the
-//! oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming its block.
+//! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is
+//! the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming its block.
 //! **Boundary.** Nothing here chooses blocks: that is arithmetic on numbers, in `irepair-slicing`.
 
 mod activation;

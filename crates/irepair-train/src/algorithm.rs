@@ -48,8 +48,8 @@ impl Engine<'_> {
     /// step, unless it was the validation after the update that failed.
     ///
     /// # Source
-    /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update is
-    /// that of the published order (all forwards first).
+    /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update
+    /// is that of the published order (all forwards first).
     pub fn step(&mut self) -> Result<StepRecord> {
         let started = Instant::now();
         let (model, step) = (self.model, self.next_step);
@@ -63,8 +63,8 @@ impl Engine<'_> {
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
         let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
-        // A second gradient of a slice is small compared with the activations of a second text; one of the whole model is
-        // not.
+        // A second gradient of a slice is small compared with the activations of a second text; one of the whole model
+        // is not.
         let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
             let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;

@@ -7,7 +7,8 @@ use tch::{Kind, Tensor};
 use crate::{Engine, Error, Result};
 
 impl Engine<'_> {
-    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of weights.
+    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of
+    /// weights.
     pub(crate) fn localise_failed(&self, error: Error) -> Error {
         match error.diagnostic() {
             found if found.exit == ExitKind::Outcome && !matches!(error, Error::NotFinite { .. }) => {
@@ -69,8 +70,8 @@ impl Engine<'_> {
     }
 }
 
-/// The first tensor that holds a NaN or an infinity. One wait for the sums of all; the sum of finite numbers may overflow, so
-/// that only a tensor whose sum is not finite is looked at number by number.
+/// The first tensor that holds a NaN or an infinity. One wait for the sums of all; the sum of finite numbers may
+/// overflow, so that only a tensor whose sum is not finite is looked at number by number.
 fn first_not_finite(tensors: &[Tensor]) -> Result<Option<usize>> {
     let sums = host::numbers(&tensors.iter().map(|tensor| tensor.sum(Kind::Float)).collect::<Vec<_>>())?;
     for (i, _) in sums.iter().enumerate().filter(|(_, sum)| !sum.is_finite()) {

@@ -10,11 +10,11 @@ use crate::Result;
 use crate::batch::MicroBatch;
 use crate::packed::{PackedBatch, Sides};
 
-/// The loss of a micro-batch under the model, with the reference where the objective needs it: three `[]` float32, of which
-/// the total carries the gradient.
+/// The loss of a micro-batch under the model, with the reference where the objective needs it: three `[]` float32, of
+/// which the total carries the gradient.
 ///
-/// The head is applied only where a token counts, and its logits do not wait for the backward pass: see `irepair_objective`'s
-/// `head`. [`loss_from_logits`] is the plain route to the same numbers.
+/// The head is applied only where a token counts, and its logits do not wait for the backward pass: see
+/// `irepair_objective`'s `head`. [`loss_from_logits`] is the plain route to the same numbers.
 ///
 /// # Errors
 /// As [`Objective::loss`].
@@ -84,8 +84,8 @@ fn reference_pass(
     }
 }
 
-/// The scores of every text that the model ran on, `[batch, seq]` each, from its last hidden states `[n, width]`; what leads
-/// back from them goes to `gradients`.
+/// The scores of every text that the model ran on, `[batch, seq]` each, from its last hidden states `[n, width]`; what
+/// leads back from them goes to `gradients`.
 fn token_scores(
     model: &CausalLm,
     micro: &MicroBatch,
@@ -138,8 +138,8 @@ impl TokenScoreGrads {
         TokenScores { values, counts: text.counts }
     }
 
-    /// The loss with the gradients that its scores pass on: its total is `loss.total + vjp - vjp`, of which only the first
-    /// vjp is differentiated.
+    /// The loss with the gradients that its scores pass on: its total is `loss.total + vjp - vjp`, of which only the
+    /// first vjp is differentiated.
     fn attach(self, loss: Loss) -> Result<Loss> {
         if !loss.total.requires_grad() {
             return Ok(loss);
