@@ -7,16 +7,16 @@ use std::error::Error;
 
 use irepair_baselines::{Baseline, Unsliced};
 use irepair_data::TokenPair;
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{CausalLm, ModelConfig, TextBatch};
 use irepair_objective::nll_mean;
-use irepair_train::{Draw, Engine, RepairData, Settings, Text};
+use irepair_train::{BatchSampler, Engine, RepairData, Settings, with_logits};
 use tch::{Device, Kind, no_grad};
 
 /// Mean NLL of a text under the model, nats per token.
-fn nll(model: &CausalLm, text: Option<&Text>) -> Result<f64, Box<dyn Error>> {
+fn nll(model: &CausalLm, text: Option<&TextBatch>) -> Result<f64, Box<dyn Error>> {
     let text = text.ok_or("no such side")?;
-    let logits = no_grad(|| model.logits(&text.tokens));
-    Ok(nll_mean(&text.with(&logits))?.double_value(&[]))
+    let logits = no_grad(|| model.logits(text));
+    Ok(nll_mean(&with_logits(text, &logits))?.double_value(&[]))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let settings = Settings { n_steps: 25, lr: 3e-4, warmup_steps: 0, skip_prompt: true, ..Settings::default() };
     let everything = Settings { batch_size: data.pairs.len(), ..settings.clone() };
-    let pairs = Draw::new(&data, false, &everything, Device::Cpu)?.at(0, &everything)?;
+    let pairs = BatchSampler::new(&data, false, &everything, Device::Cpu)?.at(0, &everything)?;
     let both = |model: &CausalLm| -> Result<(f64, f64), Box<dyn Error>> {
         Ok((nll(model, pairs.micro[0].chosen.as_ref())?, nll(model, pairs.micro[0].rejected.as_ref())?))
     };

@@ -37,10 +37,10 @@ fn a_baseline_runs_no_text_it_does_not_need() {
     // METHOD §12 counts passes: the rejected texts cost DAPT nothing, and no baseline takes a sensitivity pass.
     let data = data();
     let settings = Settings { n_steps: 1, ..settings() };
-    let draw = irepair_train::Draw::new(&data, true, &settings, tch::Device::Cpu).unwrap();
-    let batch = draw.at(0, &settings).unwrap();
+    let sampler = irepair_train::BatchSampler::new(&data, true, &settings, tch::Device::Cpu).unwrap();
+    let batch = sampler.at(0, &settings).unwrap();
     let [m] = batch.micro.as_slice() else { panic!("one micro-batch") };
-    let n = |text: &Option<irepair_train::Text>| text.as_ref().unwrap().tokens.n_real() as u64;
+    let n = |text: &Option<irepair_model::TextBatch>| text.as_ref().unwrap().n_real() as u64;
     let (chosen, rejected, utility) = (n(&m.chosen), n(&m.rejected), n(&m.utility));
     let tokens = |baseline| run("gpt2", baseline, settings.clone()).1[0].tokens;
     assert_eq!(tokens(Baseline::Dapt), chosen);

@@ -112,7 +112,7 @@ pub fn train_classifier(
         let parameters: Vec<&Tensor> = encoder.parameters().iter().map(|p| &p.tensor).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &parameters, false, false)?;
         let mut gradients: Vec<(usize, Tensor)> = gradients.into_iter().enumerate().collect();
-        clip_global_norm(&mut gradients, CLIP_NORM);
+        clip_global_norm(&mut gradients, CLIP_NORM)?;
         let lr = Schedule::Cosine.rate(settings.lr, step, n_steps / 10, n_steps);
         optimizer.update(encoder.parameters(), &gradients, lr);
         losses.push(value);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use irepair_core::PaddedTokens;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, Decoding, TokenBatch};
+use irepair_model::{CausalLm, Decoding, TextBatch};
 use serde_json::json;
 use tch::{Device, Kind, no_grad};
 
@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
         let ids = tokenizer.encode(&text)?;
         model.check_length(ids.len() + N_NEW_TOKENS)?;
         let batch =
-            TokenBatch::new(&PaddedTokens::right_padded(std::slice::from_ref(&ids), tokenizer.eos_id())?, Device::Cpu);
+            TextBatch::new(PaddedTokens::right_padded(std::slice::from_ref(&ids), tokenizer.eos_id())?, Device::Cpu);
         let logits = no_grad(|| model.logits(&batch)).view([ids.len() as i64, -1]);
         let logits = Vec::<Vec<f32>>::try_from(logits)?;
         let greedy = model.generate(std::slice::from_ref(&ids), N_NEW_TOKENS, Decoding::Greedy, None)?;

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_message_is_the_one_that_was_read() {
-        let drawn = irepair_train::Drawn { pairs: vec![9, 2], utility: vec![] };
+        let drawn = irepair_train::SampledIndices { pairs: vec![9, 2], utility: vec![] };
         let error =
             irepair_train::Error::NotFinite { what: "the loss is not finite".into(), step: 7, scope: None, drawn };
         let found = || Box::new(error.diagnostic());

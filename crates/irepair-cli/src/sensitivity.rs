@@ -8,7 +8,7 @@ use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
 use irepair_repair::Estimate;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_stats::error_density;
-use irepair_train::{Draw, RepairData, Settings};
+use irepair_train::{BatchSampler, RepairData, Settings};
 
 use crate::method;
 use crate::progress;
@@ -96,11 +96,11 @@ fn over_batches(
     let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
     let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
     model.check_length(data.longest())?;
-    let draw = Draw::new(&data, !neutral.is_empty(), &settings, model.device())?;
+    let sampler = BatchSampler::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
     let estimate = Estimate { metric: method::metric(options.metric()), ..Estimate::new(options.seed()) };
     let reduction = method::reduction(options.reduction());
-    let sensitivities = estimate.over_batches(model, &draw, &settings, n_batches, reduction, || bar.inc(1))?;
+    let sensitivities = estimate.over_batches(model, &sampler, &settings, n_batches, reduction, || bar.inc(1))?;
     bar.finish_and_clear();
     Ok((sensitivities, n_batches))
 }

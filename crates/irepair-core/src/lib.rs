@@ -43,5 +43,5 @@ pub use record::StepRecord;
 pub use resident::Resident;
 pub use sensitivities::Sensitivities;
 pub use size::SliceSize;
-pub use tokens::PaddedTokens;
+pub use tokens::{Counts, PaddedTokens};
 pub use unfinished::{is_unfinished, mark_finished, mark_unfinished};

@@ -2,7 +2,7 @@
 
 use irepair_core::PaddedTokens;
 use irepair_data::{Pair, Tokenizer};
-use irepair_model::{CausalLm, TokenBatch};
+use irepair_model::{CausalLm, TextBatch};
 use tch::{Kind, no_grad};
 
 use crate::choice::{MinimalPair, conditional, likelier};
@@ -109,13 +109,13 @@ fn ranks(model: &CausalLm, texts: &[Option<(usize, Vec<u32>)>], batch_size: usiz
     let mut found = vec![None; texts.len()];
     for batch in batches(&lengths, batch_size, model.config().n_vocab) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| there[i].2.clone()).collect();
-        let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
-        let logits = no_grad(|| model.logits(&tokens));
+        let text = TextBatch::new(PaddedTokens::right_padded(&rows, 0)?, model.device());
+        let logits = no_grad(|| model.logits(&text));
         for (row, &i) in (0i64..).zip(&batch) {
             let (index, first, ids) = there[i];
             let (from, n) = (first as i64 - 1, (ids.len() - first) as i64);
             let logits = logits.get(row).narrow(0, from, n);
-            let targets = tokens.ids.get(row).narrow(0, from + 1, n).unsqueeze(-1);
+            let targets = text.ids.get(row).narrow(0, from + 1, n).unsqueeze(-1);
             let own = logits.gather(-1, &targets, false);
             // Another token as likely as this one comes first: a tie is not knowledge.
             let before = logits.ge_tensor(&own).sum_dim_intlist([-1].as_slice(), false, Kind::Double);

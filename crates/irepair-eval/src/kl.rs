@@ -1,9 +1,9 @@
 //! Held-out KL: how far the model has moved where nothing was to change.
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, TokenBatch};
+use irepair_model::{CausalLm, TextBatch};
 use irepair_objective::head_divergences;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, no_grad};
 
 use crate::texts::{batches, check};
 use crate::{Error, Metric, Result};
@@ -42,14 +42,9 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
     // Two models' logits at once.
     for batch in batches(&lengths, batch_size, 2 * model.config().n_vocab) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].to_vec()).collect();
-        let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
-        let (n_cols, mut at) = (tokens.dims().1, Vec::new());
-        for (row, &i) in (0i64..).zip(&batch) {
-            at.extend((row * n_cols..).take(lengths[i]));
-        }
-        let at = Tensor::from_slice(&at).to_device(model.device());
+        let text = TextBatch::new(PaddedTokens::right_padded(&rows, 0)?, model.device());
         let by_token = no_grad(|| {
-            let states = |model: &CausalLm| CausalLm::states_at(&model.hidden_states(&tokens), &at);
+            let states = |model: &CausalLm| CausalLm::states_at(&model.hidden_states(&text), &text.real_positions);
             head_divergences(&states(reference), reference.head(), &states(model), model.head()).values
         });
         let by_token = Vec::<f64>::try_from(by_token.to_kind(Kind::Double)).map_err(irepair_model::Error::from)?;

@@ -1,9 +1,9 @@
 //! Log-probabilities of texts in batches of bounded memory: what every likelihood metric is made of.
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, TokenBatch};
+use irepair_model::{CausalLm, TextBatch};
 use irepair_objective::{head_greedy, head_log_probs};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, no_grad};
 
 use crate::{Error, Result};
 
@@ -141,21 +141,12 @@ fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize, wants_greedy: 
     let lengths: Vec<usize> = scored.iter().map(|&i| texts[i].tokens.len()).collect();
     for batch in batches(&lengths, batch_size, model.config().n_vocab) {
         let batch: Vec<usize> = batch.into_iter().map(|i| scored[i]).collect();
-        let read = |t: &ScoredText| t.tokens[..t.tokens.len().min(n_positions)].to_vec();
-        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| read(&texts[i])).collect();
-        let tokens = TokenBatch::new(&PaddedTokens::right_padded(&rows, 0)?, model.device());
-        let n_cols = tokens.dims().1;
-        let (mut at, mut targets) = (Vec::new(), Vec::new());
-        for (row, &i) in (0i64..).zip(&batch) {
-            let first = texts[i].first_scored;
-            at.extend((first as i64 - 1..).take(texts[i].n_scored()).map(|column| row * n_cols + column));
-            targets.extend(texts[i].tokens[first..].iter().map(|&token| i64::from(token)));
-        }
-        let (at, targets) = (Tensor::from_slice(&at), Tensor::from_slice(&targets).to_device(model.device()));
+        let rows: Vec<(&[u32], usize)> = batch.iter().map(|&i| (&texts[i].tokens[..], texts[i].first_scored)).collect();
+        let text = TextBatch::new(PaddedTokens::with_targets_from(&rows, n_positions, 0)?, model.device());
         let (log_probs, greedy) = no_grad(|| {
-            let hidden = CausalLm::states_at(&model.hidden_states(&tokens), &at.to_device(model.device()));
-            let log_probs = head_log_probs(&hidden, model.head(), &targets).values;
-            (log_probs, wants_greedy.then(|| head_greedy(&hidden, model.head(), &targets)))
+            let hidden = CausalLm::states_at(&model.hidden_states(&text), &text.target_positions);
+            let log_probs = head_log_probs(&hidden, model.head(), &text.target_ids).values;
+            (log_probs, wants_greedy.then(|| head_greedy(&hidden, model.head(), &text.target_ids)))
         });
         let torch = irepair_model::Error::from;
         let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;

@@ -8,7 +8,7 @@ use irepair_eval::{
     ClozeTokens, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
     sampled_toxicity, strided_perplexity, text_nlls, token_f1, toxicity,
 };
-use irepair_model::{CausalLm, Decoding, ModelConfig, TokenBatch};
+use irepair_model::{CausalLm, Decoding, ModelConfig, TextBatch};
 use proptest::prelude::*;
 use tch::{Device, Kind, no_grad};
 
@@ -57,7 +57,7 @@ fn alone(model: &CausalLm, tokens: &[u32]) -> Vec<f64> {
     if tokens.is_empty() {
         return Vec::new();
     }
-    let batch = TokenBatch::new(&PaddedTokens::right_padded(&[tokens.to_vec()], 0).unwrap(), Device::Cpu);
+    let batch = TextBatch::new(PaddedTokens::right_padded(&[tokens.to_vec()], 0).unwrap(), Device::Cpu);
     let log_probs = no_grad(|| model.logits(&batch).to_kind(Kind::Double).log_softmax(-1, Kind::Double));
     (1..tokens.len()).map(|t| log_probs.double_value(&[0, t as i64 - 1, i64::from(tokens[t])])).collect()
 }

@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use irepair_core::{BlockId, BlockSlice, PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, ModelConfig, TokenBatch};
+use irepair_model::{CausalLm, Decoding, ModelConfig, TextBatch};
 use tch::{Device, Kind};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Only block 2 may change: gradients exist for its parameters and for no other.
     model.train_only(&Scope::Blocks(BlockSlice::from_indices([2])));
-    let batch = TokenBatch::new(&PaddedTokens::right_padded(&prompts, 0)?, Device::Cpu);
+    let batch = TextBatch::new(PaddedTokens::right_padded(&prompts, 0)?, Device::Cpu);
     let some_loss = model.logits(&batch).logsumexp([-1].as_slice(), false).mean(Kind::Float);
     for (index, gradient) in model.gradients(&some_loss)? {
         println!("  {:<24} {:?}", model.parameters()[index].name, gradient.size());

@@ -7,7 +7,7 @@ use irepair_core::{BlockId, Scope};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::attention::{KeyValues, Sight};
-use crate::batch::TokenBatch;
+use crate::batch::TextBatch;
 use crate::block::Block;
 use crate::checkpoint::Source;
 use crate::kernels::settle_kernels;
@@ -29,9 +29,9 @@ pub struct CausalLm {
     pub(crate) source: Source,
 }
 
-/// A batch on its way through a model, before some block.
+/// Hidden states of a batch before some block, for every model that shares the blocks before it.
 #[derive(Debug)]
-pub struct Start {
+pub struct PrefixStates {
     hidden: Tensor,
     sight: Sight,
     block: BlockId,
@@ -182,12 +182,12 @@ impl CausalLm {
     /// # Shapes
     /// - `batch`: `[batch, seq]`, at most [`Architecture::n_positions`] real tokens a row (see [`CausalLm::check_length`])
     /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
-    pub fn logits(&self, batch: &TokenBatch) -> Tensor {
+    pub fn logits(&self, batch: &TextBatch) -> Tensor {
         self.logits_probed(batch, &mut NoProbe)
     }
 
     /// [`CausalLm::logits`] with a look inside.
-    pub fn logits_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+    pub fn logits_probed(&self, batch: &TextBatch, probe: &mut impl Probe) -> Tensor {
         self.project(&self.hidden_states_probed(batch, probe))
     }
 
@@ -195,32 +195,32 @@ impl CausalLm {
     ///
     /// # Shapes
     /// As [`CausalLm::logits`], but `[batch, seq, width]`.
-    pub fn hidden_states(&self, batch: &TokenBatch) -> Tensor {
+    pub fn hidden_states(&self, batch: &TextBatch) -> Tensor {
         self.hidden_states_probed(batch, &mut NoProbe)
     }
 
     /// [`CausalLm::hidden_states`] with a look inside.
-    pub fn hidden_states_probed(&self, batch: &TokenBatch, probe: &mut impl Probe) -> Tensor {
+    pub fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut impl Probe) -> Tensor {
         let positions = batch.positions();
         self.hidden(&batch.ids, &positions, &self.sight(batch, &positions), None, probe)
     }
 
-    /// Runs the embedding and the blocks before `block`, without gradient: where [`CausalLm::hidden_states_from`] goes on.
-    pub fn start(&self, batch: &TokenBatch, block: BlockId) -> Start {
+    /// Runs the embedding and the blocks before `block`, without gradient; [`CausalLm::hidden_states_from`] runs the rest.
+    pub fn prefix_states(&self, batch: &TextBatch, block: BlockId) -> PrefixStates {
         let positions = batch.positions();
         let sight = self.sight(batch, &positions);
         let hidden = no_grad(|| {
             let hidden = self.embed(&batch.ids, &positions);
             self.through(0..block.0, hidden, &sight, None, &mut NoProbe)
         });
-        Start { hidden, sight, block }
+        PrefixStates { hidden, sight, block }
     }
 
-    /// [`CausalLm::hidden_states`] from the block that `start` stops at.
-    pub fn hidden_states_from(&self, start: &Start) -> Tensor {
-        let blocks = start.block.0..self.n_blocks();
-        let hidden = start.hidden.shallow_clone();
-        self.final_norm.apply(&self.through(blocks, hidden, &start.sight, None, &mut NoProbe))
+    /// [`CausalLm::hidden_states`] from the block that `prefix` ends before.
+    pub fn hidden_states_from(&self, prefix: &PrefixStates) -> Tensor {
+        let blocks = prefix.block.0..self.n_blocks();
+        let hidden = prefix.hidden.shallow_clone();
+        self.final_norm.apply(&self.through(blocks, hidden, &prefix.sight, None, &mut NoProbe))
     }
 
     /// The first block from which on this model and `other` may differ, or learn: what comes before it lies in memory they
@@ -243,8 +243,8 @@ impl CausalLm {
         of(&self.token_embedding) || self.position_embedding.as_ref().is_some_and(of)
     }
 
-    fn sight(&self, batch: &TokenBatch, positions: &Tensor) -> Sight {
-        Sight::new(&self.architecture, &batch.real, positions, batch.is_full(), self.kind())
+    fn sight(&self, batch: &TextBatch, positions: &Tensor) -> Sight {
+        Sight::new(&self.architecture, &batch.attention_mask, positions, batch.is_full(), self.kind())
     }
 
     /// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the head.

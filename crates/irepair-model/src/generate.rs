@@ -9,7 +9,7 @@ use irepair_core::PaddedTokens;
 use crate::attention::{KeyValues, Sight};
 use crate::nucleus;
 use crate::probe::NoProbe;
-use crate::{CausalLm, Result, TokenBatch};
+use crate::{CausalLm, Result, TextBatch};
 
 /// Rows up to which the head is multiplied from the other side: measured on a CPU, 32 gain and 64 lose.
 const FEW_ROWS: i64 = 32;
@@ -95,7 +95,7 @@ impl CausalLm {
         }
         let padded = PaddedTokens::left_padded(prompts, eos_id.unwrap_or(0))?;
         self.check_length(padded.n_cols() + n_new)?;
-        let prompts = TokenBatch::new(&padded, self.device());
+        let prompts = TextBatch::new(padded, self.device());
         let (n_prompts, n_cols) = prompts.dims();
         let (n_rows, n_each) = (n_prompts as usize * n_samples, n_samples as i64);
         if n_rows == 0 {
@@ -107,23 +107,24 @@ impl CausalLm {
         let mut rows = vec![Vec::with_capacity(n_new); n_rows];
         let mut done = vec![false; n_rows];
         let one_more = Tensor::ones([n_rows as i64, 1], (Kind::Bool, self.device()));
-        let mut real = prompts.real.shallow_clone();
+        let mut attention_mask = prompts.attention_mask.shallow_clone();
         let mut ids = prompts.ids.shallow_clone();
         let mut positions = prompts.positions();
         for step in 0..n_new {
             let n_fresh = ids.size()[1];
-            let sight = Sight::new(self.config(), &real, &positions, prompts.is_full(), self.kind());
+            let sight = Sight::new(self.config(), &attention_mask, &positions, prompts.is_full(), self.kind());
             let hidden = self.hidden(&ids, &positions, &sight, Some(&mut caches), &mut NoProbe);
             let mut logits = self.project_rows(&hidden.select(1, n_fresh - 1));
             positions = positions.narrow(1, n_fresh - 1, 1) + 1;
             if step == 0 && n_samples > 1 {
                 // From here on every sample goes its own way.
                 let each = |t: &Tensor| t.repeat_interleave_self_int(n_each, 0, None::<i64>);
-                (logits, positions, real) = (each(&logits), each(&positions), each(&real));
+                (logits, positions) = (each(&logits), each(&positions));
+                attention_mask = each(&attention_mask);
                 caches.iter_mut().for_each(|cache| cache.repeat_rows(n_each));
             }
             let next = chooser.choose(&logits)?;
-            for (row, &token) in Vec::<i64>::try_from(&next).unwrap_or_default().iter().enumerate() {
+            for (row, &token) in Vec::<i64>::try_from(&next)?.iter().enumerate() {
                 if done[row] {
                     continue;
                 }
@@ -137,7 +138,7 @@ impl CausalLm {
                 break;
             }
             ids = next.unsqueeze(1);
-            real = Tensor::cat(&[&real, &one_more], 1);
+            attention_mask = Tensor::cat(&[&attention_mask, &one_more], 1);
         }
         Ok(rows)
     }
@@ -184,7 +185,7 @@ impl Chooser {
         let Some(Nucleus { top_p, temperature }) = self.nucleus else { return Ok(best) };
         let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float).to_device(Device::Cpu);
         let (n_rows, n_vocab) = (p.size()[0] as usize, p.size()[1] as usize);
-        let p = Vec::<f32>::try_from(p.reshape([-1])).unwrap_or_default();
+        let p = Vec::<f32>::try_from(p.reshape([-1]))?;
         let rows_each = n_rows / self.streams.len();
         let tokens: Vec<i64> = p
             .chunks(n_vocab)
@@ -219,7 +220,7 @@ mod tests {
     fn greedy_without_cache(model: &CausalLm, prompt: &[u32], n_new: usize) -> Vec<u32> {
         let mut text = prompt.to_vec();
         for _ in 0..n_new {
-            let batch = TokenBatch::new(&PaddedTokens::right_padded(&[text.clone()], 0).unwrap(), Device::Cpu);
+            let batch = TextBatch::new(PaddedTokens::right_padded(&[text.clone()], 0).unwrap(), Device::Cpu);
             let next = model.logits(&batch).select(1, text.len() as i64 - 1).argmax(-1, false);
             text.push(next.int64_value(&[0]) as u32);
         }

@@ -2,13 +2,13 @@
 //!
 //! ```no_run,standalone_crate
 //! use irepair_core::{BlockSlice, PaddedTokens, Scope};
-//! use irepair_model::{CausalLm, TokenBatch};
+//! use irepair_model::{CausalLm, TextBatch};
 //! use tch::{Device, Kind};
 //!
 //! let (model, report) = CausalLm::load("gpt2".as_ref(), Device::Cpu, Kind::Float)?;
 //! println!("{report}");
 //! model.train_only(&Scope::Blocks(BlockSlice::from_indices([3])));
-//! let batch = TokenBatch::new(&PaddedTokens::right_padded(&[vec![15496, 995]], 50256)?, Device::Cpu);
+//! let batch = TextBatch::new(PaddedTokens::right_padded(&[vec![15496, 995]], 50256)?, Device::Cpu);
 //! let logits = model.logits(&batch); // [1, 2, 50257]
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -30,6 +30,7 @@ mod error;
 mod forward;
 mod generate;
 mod gradients;
+pub mod host;
 mod kernels;
 mod layers;
 mod nucleus;
@@ -38,11 +39,11 @@ mod probe;
 mod rotation;
 mod sys;
 
-pub use batch::TokenBatch;
+pub use batch::TextBatch;
 pub use checkpoint::{LoadReport, StoredTensors, read_checkpoint, read_tensors, write_tensors};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
-pub use forward::{CausalLm, Start};
+pub use forward::{CausalLm, PrefixStates};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use irepair_arch::{Architecture, Architecture as ModelConfig, Shape};

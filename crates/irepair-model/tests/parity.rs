@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, TokenBatch};
+use irepair_model::{CausalLm, Decoding, TextBatch};
 use serde_json::Value;
 use support::{MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};
@@ -39,7 +39,7 @@ fn real_tokens(batch: &Value) -> Vec<Vec<u32>> {
 }
 
 /// The padded batch of a golden file.
-fn token_batch(value: &Value) -> TokenBatch {
+fn token_batch(value: &Value) -> TextBatch {
     // The layout is rebuilt from the rows: how many pads stand on the left tells prompt from continuation.
     let real: Vec<Vec<bool>> = serde_json::from_value(value["real"].clone()).unwrap();
     let n_cols = real[0].len();
@@ -53,8 +53,8 @@ fn token_batch(value: &Value) -> TokenBatch {
     }
     let padded = PaddedTokens::prompted(&prompts, &continuations, 100).unwrap();
     assert_eq!(padded.n_cols(), n_cols);
-    assert_eq!(padded.real(), real.concat());
-    TokenBatch::new(&padded, Device::Cpu)
+    assert_eq!(padded.attention_mask(), real.concat());
+    TextBatch::new(padded, Device::Cpu)
 }
 
 /// Rows of `[batch, seq, vocab]` at real tokens.
@@ -77,11 +77,11 @@ fn logits_match() {
 }
 
 /// Mean NLL over counted targets, written out here: objectives live in a crate this one does not know.
-fn nll_mean(logits: &Tensor, batch: &TokenBatch) -> Tensor {
+fn nll_mean(logits: &Tensor, batch: &TextBatch) -> Tensor {
     let n = batch.dims().1 - 1;
     let logp = logits.narrow(1, 0, n).log_softmax(-1, Kind::Float);
     let logp = logp.gather(-1, &batch.ids.narrow(1, 1, n).unsqueeze(-1), false).squeeze_dim(-1);
-    let counted = batch.real.narrow(1, 1, n).logical_and(&batch.real.narrow(1, 0, n));
+    let counted = batch.attention_mask.narrow(1, 1, n).logical_and(&batch.attention_mask.narrow(1, 0, n));
     -logp.masked_select(&counted).mean(Kind::Float)
 }
 

@@ -2,7 +2,7 @@
 
 use common::{FAMILIES, N_VOCAB, bits, config, model};
 use irepair_core::{BlockId, BlockSlice, Diagnose, PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, TokenBatch};
+use irepair_model::{CausalLm, Decoding, Error, TextBatch};
 use proptest::prelude::*;
 use tch::{Device, Kind, no_grad};
 
@@ -11,10 +11,10 @@ mod common;
 
 /// Logits at the real tokens of one row.
 fn logits_of(model: &CausalLm, padded: &PaddedTokens, row: i64) -> Vec<f32> {
-    let batch = TokenBatch::new(padded, Device::Cpu);
+    let batch = TextBatch::new(padded.clone(), Device::Cpu);
     let logits = no_grad(|| model.logits(&batch));
     assert!(logits.isfinite().all().int64_value(&[]) == 1, "pads are finite too");
-    let real = batch.real.select(0, row);
+    let real = batch.attention_mask.select(0, row);
     Vec::try_from(logits.select(0, row).index(&[Some(&real)]).view(-1)).unwrap()
 }
 
@@ -111,7 +111,7 @@ fn a_duplicate_has_weights_of_its_own() {
 
 #[test]
 fn gradients_reach_the_scope_and_nothing_else() {
-    let batch = TokenBatch::new(&PaddedTokens::right_padded(&[vec![3, 1, 4, 1, 5]], 0).unwrap(), Device::Cpu);
+    let batch = TextBatch::new(PaddedTokens::right_padded(&[vec![3, 1, 4, 1, 5]], 0).unwrap(), Device::Cpu);
     for family in FAMILIES {
         let model = model(family);
         let loss = |scope: &Scope| {

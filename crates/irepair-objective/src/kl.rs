@@ -30,7 +30,7 @@ pub(crate) fn divergences(ref_logits: &Tensor, model: &TextLogits<'_>) -> Result
     let reference = ref_logits.detach().log_softmax(-1, Kind::Float);
     let log_probs = model.logits.log_softmax(-1, Kind::Float);
     let by_position = (reference.exp() * (&reference - log_probs)).sum_dim_intlist(-1, false, Kind::Float);
-    Ok(by_position.where_self(model.real, &by_position.zeros_like()))
+    Ok(by_position.where_self(model.attention_mask, &by_position.zeros_like()))
 }
 
 #[cfg(test)]

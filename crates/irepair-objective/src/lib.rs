@@ -27,8 +27,9 @@ mod scores;
 mod token;
 
 pub use error::{Error, Result};
-pub use head::{HeadScores, Targets, head_divergences, head_greedy, head_log_probs, pull};
+pub use head::{HeadScores, head_divergences, head_greedy, head_log_probs, vjp};
+pub use irepair_core::Counts;
 pub use kl::kl_ref_model;
 pub use objective::{Loss, Needs, Objective};
 pub use scores::{Scores, TokenScores, Views};
-pub use token::{Counts, TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};
+pub use token::{TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};

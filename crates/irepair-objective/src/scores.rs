@@ -1,9 +1,10 @@
 //! What a loss is a function of: a score for every token that counts.
 
+use irepair_core::Counts;
 use tch::{Kind, Tensor};
 
 use crate::kl::divergences;
-use crate::token::{Counts, TextLogits, counted_log_probs};
+use crate::token::{TextLogits, counted_log_probs};
 use crate::{Error, Objective, Result};
 
 /// The texts of one step with the logits the objective asked for. Reference logits carry no gradient.

@@ -1,55 +1,24 @@
 //! Log-probabilities of tokens, and which tokens count.
 
+use irepair_core::Counts;
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// What the sums of a loss are divided by.
-///
-/// These are the batch's own counts ([`Counts::of`]) unless gradients are accumulated: then every micro-batch carries the
-/// counts of the whole step, so that the micro-batch losses add up to the loss of the whole (METHOD §8: averaged by tokens).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Targets that count (mask `m` of METHOD §2).
-    pub targets: f64,
-    /// Real tokens.
-    pub tokens: f64,
-    /// Texts.
-    pub texts: f64,
-}
-
-impl Counts {
-    /// Counts a batch; `real` and `scored` as in [`TextLogits`].
-    pub fn of(real: &Tensor, scored: &Tensor) -> Self {
-        let size = real.size();
-        let sum = |mask: Tensor| mask.sum(Kind::Double).double_value(&[]);
-        let targets = if size[1] < 2 { 0.0 } else { sum(counted_targets(real, scored)) };
-        Self { targets, tokens: sum(real.shallow_clone()), texts: size[0] as f64 }
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.targets += other.targets;
-        self.tokens += other.tokens;
-        self.texts += other.texts;
-    }
-}
-
-/// A batch of texts beside the logits some model gave them.
+/// A batch of texts with the logits that a model gave them.
 ///
 /// # Shapes
-/// - `ids`: `[batch, seq]` int64; `real`: `[batch, seq]` bool, `true` = real token
-/// - `scored`: `[batch, seq]` bool, `true` = this token's prediction may count; equal to `real` unless prompts are skipped
+/// - `ids`: `[batch, seq]` int64; `attention_mask`: `[batch, seq]` bool, `true` = real token
+/// - `loss_mask`: `[batch, seq]` bool, `true` = this token's prediction may count
 /// - `logits`: `[batch, seq, vocab]`, any float type
 #[derive(Clone, Copy, Debug)]
 pub struct TextLogits<'a> {
     /// Token ids.
     pub ids: &'a Tensor,
     /// Real tokens.
-    pub real: &'a Tensor,
+    pub attention_mask: &'a Tensor,
     /// Tokens whose prediction may count.
-    pub scored: &'a Tensor,
+    pub loss_mask: &'a Tensor,
     /// What sums are divided by.
     pub counts: Counts,
     /// Next-token logits.
@@ -57,19 +26,23 @@ pub struct TextLogits<'a> {
 }
 
 impl<'a> TextLogits<'a> {
-    /// A batch on its own, every real token scored.
-    pub fn new(ids: &'a Tensor, real: &'a Tensor, logits: &'a Tensor) -> Self {
-        Self { ids, real, scored: real, counts: Counts::of(real, real), logits }
+    /// A batch on its own; every real token may count.
+    pub fn new(ids: &'a Tensor, attention_mask: &'a Tensor, logits: &'a Tensor) -> Self {
+        let size = attention_mask.size();
+        let sum = |mask: &Tensor| mask.sum(Kind::Double).double_value(&[]);
+        let targets = if size[1] < 2 { 0.0 } else { sum(&counted_targets(attention_mask, attention_mask)) };
+        let counts = Counts { targets, tokens: sum(attention_mask), texts: size[0] as f64 };
+        Self { ids, attention_mask, loss_mask: attention_mask, counts, logits }
     }
 }
 
-/// Which targets count: `[batch, seq - 1]` bool; entry `t` speaks of token `t + 1`.
+/// Which targets count: `[batch, seq - 1]` bool; entry `t` is about token `t + 1`.
 ///
-/// A target counts when it may be scored and both it and the token before it are real (METHOD §2: mask `m`).
-pub fn counted_targets(real: &Tensor, scored: &Tensor) -> Tensor {
-    let n = real.size()[1] - 1;
-    let (before, target) = (real.narrow(1, 0, n), real.narrow(1, 1, n));
-    before.logical_and(&target).logical_and(&scored.narrow(1, 1, n))
+/// A target counts when the loss mask allows it and both it and the token before it are real (METHOD §2: mask `m`).
+pub fn counted_targets(attention_mask: &Tensor, loss_mask: &Tensor) -> Tensor {
+    let n = attention_mask.size()[1] - 1;
+    let (before, target) = (attention_mask.narrow(1, 0, n), attention_mask.narrow(1, 1, n));
+    before.logical_and(&target).logical_and(&loss_mask.narrow(1, 1, n))
 }
 
 /// Log-probability of every token given those before it, in nats.
@@ -97,7 +70,7 @@ pub(crate) fn counted_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
     if text.counts.targets == 0.0 {
         return Err(Error::NothingCounted { what: "text" });
     }
-    let mask = counted_targets(text.real, text.scored);
+    let mask = counted_targets(text.attention_mask, text.loss_mask);
     let log_probs = target_log_probs(text.logits, text.ids);
     // Not a product with the mask: a padded position may hold an infinity, and 0 * inf is not 0.
     Ok(log_probs.where_self(&mask, &log_probs.zeros_like()))

@@ -1,9 +1,9 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together.
 
 use irepair_core::{Diagnose, Sensitivities};
-use irepair_model::CausalLm;
-use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, Route, mean_of_norm};
-use irepair_train::{Draw, Error, MicroBatch, Result, Settings, StepBatch, Text};
+use irepair_model::{CausalLm, TextBatch};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
+use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
 
 /// How several batches become one estimate (METHOD §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Estimate {
         // Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
         let utility = texts(batch, |m| m.utility.as_ref());
         let neutral = if utility.is_empty() { &chosen } else { &utility };
-        let measure = Measure::new(self.metric).by(self.route).against(&chosen).beside(neutral);
+        let measure = Measure::new(self.metric).by(self.route).against(&chosen).with_neutral(neutral);
         measure.seeded(self.seed.wrapping_add(step)).of(model, &rejected).map_err(failed)
     }
 
@@ -52,7 +52,7 @@ impl Estimate {
     pub fn over_batches(
         &self,
         model: &CausalLm,
-        draw: &Draw<'_>,
+        sampler: &BatchSampler<'_>,
         settings: &Settings,
         n_batches: u64,
         reduction: Reduction,
@@ -61,7 +61,7 @@ impl Estimate {
         let averages_gradient = self.metric == Metric::GradL2 && reduction == Reduction::NormOfMean;
         let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
         for step in 0..n_batches {
-            let batch = draw.at(step, settings)?;
+            let batch = sampler.at(step, settings)?;
             if averages_gradient {
                 mean.add(model, &texts(&batch, |m| m.rejected.as_ref())).map_err(failed)?;
             } else {
@@ -73,12 +73,8 @@ impl Estimate {
     }
 }
 
-fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&Text>) -> Vec<ErrorText<'_>> {
-    batch.micro.iter().filter_map(pick).map(error_text).collect()
-}
-
-fn error_text(text: &Text) -> ErrorText<'_> {
-    ErrorText { tokens: &text.tokens, scored: &text.scored, counts: text.counts, n_prompt_cols: text.n_prompt_cols }
+fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&TextBatch>) -> Vec<&TextBatch> {
+    batch.micro.iter().filter_map(pick).collect()
 }
 
 pub(crate) fn failed(error: impl Diagnose) -> Error {

@@ -5,7 +5,7 @@ use irepair_model::CausalLm;
 use irepair_repair::{IRepair, SliceLocaliser};
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{PolicyKind, PolicySpec};
-use irepair_train::{Draw, Engine, Localise, OptimizerKind, RepairData, Settings};
+use irepair_train::{BatchSampler, Engine, Localise, OptimizerKind, RepairData, Settings};
 use support::{
     Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, changed_blocks, data,
     decaying_and_clipped, distance, model, settings, take,
@@ -125,12 +125,12 @@ fn sliced_gradients_are_those_of_the_unsliced_loss() {
     let (data, settings) = (data(), settings());
     for family in FAMILIES {
         let model = model(family);
-        let batch = Draw::new(&data, false, &settings, model.device()).unwrap().at(0, &settings).unwrap();
+        let batch = BatchSampler::new(&data, false, &settings, model.device()).unwrap().at(0, &settings).unwrap();
         let text = batch.micro[0].chosen.as_ref().unwrap();
         let gradients = |scope: &Scope| {
             model.train_only(scope);
-            let logits = model.logits(&text.tokens);
-            model.gradients(&irepair_objective::nll_mean(&text.with(&logits)).unwrap()).unwrap()
+            let logits = model.logits(text);
+            model.gradients(&irepair_objective::nll_mean(&irepair_train::with_logits(text, &logits)).unwrap()).unwrap()
         };
         let all = gradients(&Scope::Everything);
         for block in 0..N_BLOCKS {
@@ -226,7 +226,7 @@ fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
     let model = model("gpt2");
     let before = bits(&model);
     let mut slicer = slicer(&spec(PolicyKind::Fixed, 1), &data, &settings());
-    let batch = Draw::new(&data, false, &settings(), model.device()).unwrap().at(0, &settings()).unwrap();
+    let batch = BatchSampler::new(&data, false, &settings(), model.device()).unwrap().at(0, &settings()).unwrap();
     let first = slicer.localise(&model, &batch, 0).unwrap();
     let estimate = slicer.last().unwrap().clone();
     assert!(bits(&model) == before);

@@ -7,9 +7,8 @@
 use std::error::Error;
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, ModelConfig, TokenBatch};
-use irepair_objective::Counts;
-use irepair_sensitivity::{ErrorText, Measure, Metric, Route};
+use irepair_model::{CausalLm, ModelConfig, TextBatch};
+use irepair_sensitivity::{Measure, Metric, Route};
 use tch::{Device, Kind, no_grad};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,19 +17,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         no_grad(|| drop(parameter.tensor.shallow_clone().g_mul_scalar_(3.0)));
     }
     let batch = |rows: &[Vec<u32>]| -> Result<_, irepair_core::Error> {
-        let tokens = TokenBatch::new(&PaddedTokens::right_padded(rows, 0)?, Device::Cpu);
-        let scored = tokens.real.shallow_clone();
-        Ok((Counts::of(&tokens.real, &scored), tokens, scored))
+        Ok(TextBatch::new(PaddedTokens::right_padded(rows, 0)?, Device::Cpu))
     };
     let rejected = batch(&[vec![7, 8, 9, 10, 11, 12], vec![7, 20, 21, 22]])?;
     let chosen = batch(&[vec![7, 30, 31, 32, 33, 34], vec![7, 40, 41, 42]])?;
-    let text = |(counts, tokens, scored)| ErrorText { tokens, scored, counts, n_prompt_cols: 1 };
-    let rejected = [text((rejected.0, &rejected.1, &rejected.2))];
-    let chosen = [text((chosen.0, &chosen.1, &chosen.2))];
+    let (rejected, chosen) = ([&rejected], [&chosen]);
 
     for name in Metric::NAMES {
         let metric = name.parse()?;
-        let s = Measure::new(metric).against(&chosen).beside(&chosen).of(&model, &rejected)?;
+        let s = Measure::new(metric).against(&chosen).with_neutral(&chosen).of(&model, &rejected)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
         println!("{name:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);

@@ -1,11 +1,12 @@
 //! Metrics that compare block outputs on rejected and chosen text.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, Probe};
-use irepair_objective::nll_mean;
+use irepair_model::{CausalLm, Probe, TextBatch};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{ErrorText, Result};
+use crate::Result;
+use crate::block_sums::BlockSums;
+use crate::gradient::text_nll;
 
 /// Keeps the residual stream after every block.
 struct Outputs {
@@ -24,61 +25,75 @@ impl Probe for Outputs {
     }
 }
 
-fn outputs(model: &CausalLm, text: &ErrorText<'_>) -> Vec<Tensor> {
+fn outputs(model: &CausalLm, text: &TextBatch) -> Vec<Tensor> {
     let mut probe = Outputs { hidden: Vec::new(), differentiable: false };
-    let _ = no_grad(|| model.logits_probed(text.tokens, &mut probe));
+    let _ = no_grad(|| model.logits_probed(text, &mut probe));
     probe.hidden
 }
 
-/// Columns of the continuations that both texts have, and where both hold a real token: `(start, width, [batch, width])`.
-fn shared(rejected: &ErrorText<'_>, chosen: &ErrorText<'_>) -> (i64, i64, Tensor) {
-    let start = rejected.n_prompt_cols as i64;
-    let width = rejected.tokens.dims().1.min(chosen.tokens.dims().1) - start;
-    let part = |text: &ErrorText<'_>| text.tokens.real.narrow(1, start, width);
-    (start, width, part(rejected).logical_and(&part(chosen)))
+/// Columns of the continuations that both texts have, and where both hold a real token.
+struct Shared {
+    start: i64,
+    width: i64,
+    /// `[batch, width]` bool.
+    both: Tensor,
 }
 
-/// `H_b(chosen) - H_b(rejected)` over the shared continuation columns, zero where either is padding: `[batch, width, d]`.
-fn difference(chosen: &Tensor, rejected: &Tensor, (start, width, both): &(i64, i64, Tensor)) -> Tensor {
-    let difference = (chosen.narrow(1, *start, *width) - rejected.narrow(1, *start, *width)).to_kind(Kind::Float);
-    difference.where_self(&both.unsqueeze(-1), &difference.zeros_like())
+impl Shared {
+    fn of(rejected: &TextBatch, chosen: &TextBatch) -> Self {
+        let start = rejected.n_prompt_cols() as i64;
+        let width = rejected.dims().1.min(chosen.dims().1) - start;
+        let part = |text: &TextBatch| text.attention_mask.narrow(1, start, width);
+        Self { start, width, both: part(rejected).logical_and(&part(chosen)) }
+    }
+
+    /// The shared columns of `[batch, seq, ..]`.
+    fn columns(&self, tensor: &Tensor) -> Tensor {
+        tensor.narrow(1, self.start, self.width)
+    }
+
+    /// `H_b(chosen) - H_b(rejected)`, zero where either is padding: `[batch, width, d]` float32.
+    fn difference(&self, chosen: &Tensor, rejected: &Tensor) -> Tensor {
+        let difference = (self.columns(chosen) - self.columns(rejected)).to_kind(Kind::Float);
+        difference.where_self(&self.both.unsqueeze(-1), &difference.zeros_like())
+    }
 }
 
 /// Mean over pairs of `|H_b(y-) - H_b(y+)|_2`, norm over the shared continuation positions and all dimensions.
-pub(crate) fn distance(model: &CausalLm, rejected: &[ErrorText<'_>], chosen: &[ErrorText<'_>]) -> Result<Vec<f64>> {
-    let mut sums = vec![0.0; model.n_blocks()];
+pub(crate) fn distance(model: &CausalLm, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
+    let mut sums = BlockSums::default();
     let mut n_pairs = 0.0;
     for (rejected, chosen) in rejected.iter().zip(chosen) {
-        let columns = shared(rejected, chosen);
+        let shared = Shared::of(rejected, chosen);
         for (block, (minus, plus)) in outputs(model, rejected).iter().zip(outputs(model, chosen)).enumerate() {
-            let by_pair =
-                difference(&plus, minus, &columns).square().sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
-            sums[block] += by_pair.sqrt().sum(Kind::Double).double_value(&[]);
+            let squares = shared.difference(&plus, minus).square();
+            let by_pair = squares.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float).sqrt();
+            sums.push(BlockId(block), by_pair.sum(Kind::Double));
         }
-        n_pairs += rejected.tokens.dims().0 as f64;
+        n_pairs += rejected.dims().0 as f64;
     }
-    Ok(sums.into_iter().map(|s| s / n_pairs).collect())
+    Ok(sums.read_alone(model.n_blocks())?.into_iter().map(|sum| sum / n_pairs).collect())
 }
 
 /// `|sum over pairs and shared positions of <dL/dH_b, H_b(X+) - H_b(X-)>|`.
-pub(crate) fn attribution(model: &CausalLm, rejected: &[ErrorText<'_>], chosen: &[ErrorText<'_>]) -> Result<Vec<f64>> {
+pub(crate) fn attribution(model: &CausalLm, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
     model.freeze();
-    let mut sums = vec![0.0; model.n_blocks()];
+    let mut sums = BlockSums::default();
     for (rejected, chosen) in rejected.iter().zip(chosen) {
-        let columns = shared(rejected, chosen);
+        let shared = Shared::of(rejected, chosen);
         let mut probe = Outputs { hidden: Vec::new(), differentiable: true };
-        let logits = model.logits_probed(rejected.tokens, &mut probe);
-        let loss = nll_mean(&rejected.with(&logits))?;
+        let logits = model.logits_probed(rejected, &mut probe);
+        let loss = text_nll(rejected, &logits)?;
         let gradients =
             Tensor::f_run_backward(&[&loss], &probe.hidden, false, false).map_err(irepair_model::Error::from)?;
         let plus = outputs(model, chosen);
         no_grad(|| {
             for (block, gradient) in gradients.iter().enumerate() {
-                let moved = difference(&plus[block], &probe.hidden[block], &columns);
-                let along = gradient.narrow(1, columns.0, columns.1).to_kind(Kind::Float) * moved;
-                sums[block] += along.sum(Kind::Double).double_value(&[]);
+                let moved = shared.difference(&plus[block], &probe.hidden[block]);
+                let product = shared.columns(gradient).to_kind(Kind::Float) * moved;
+                sums.push(BlockId(block), product.sum(Kind::Double));
             }
         });
     }
-    Ok(sums.into_iter().map(f64::abs).collect())
+    Ok(sums.read_alone(model.n_blocks())?.into_iter().map(f64::abs).collect())
 }

@@ -1,15 +1,16 @@
 //! Gradient norms without gradients: what a layer's weight gradient would weigh, from its input and output gradient.
 //!
 //! For `y = x W + c` with inputs `X: [n, in]` and output gradients `D: [n, out]` the weight gradient is `X^T D`, and
-//! `|X^T D|_F^2 = sum_ij (X X^T)_ij (D D^T)_ij` (METHOD §3). When `n` is large the product itself is cheaper; it is formed
-//! for one layer at a time and dropped.
+//! `|X^T D|_F^2 = sum_ij (X X^T)_ij (D D^T)_ij` (METHOD §3). When `n` is large the product itself is cheaper; it is
+//! formed for one layer at a time and dropped.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, Probe, Site};
-use irepair_objective::{Targets, head_log_probs};
+use irepair_model::{CausalLm, Probe, Site, TextBatch};
+use irepair_objective::head_log_probs;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::{ErrorText, Result};
+use crate::Result;
+use crate::block_sums::BlockSums;
 
 /// What is remembered of a layer until its output gradient is known.
 enum Seen {
@@ -46,25 +47,24 @@ impl Probe for Recorder {
     }
 }
 
-/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it.
-pub(crate) fn block_squares(model: &CausalLm, text: &ErrorText<'_>) -> Result<Vec<f64>> {
+/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
+/// on the device.
+pub(crate) fn squares(model: &CausalLm, text: &TextBatch) -> Result<BlockSums> {
     model.freeze();
     let mut recorder = Recorder::default();
-    let hidden = model.hidden_states_probed(text.tokens, &mut recorder);
-    let targets = Targets::of(&text.tokens.ids, &text.tokens.real, text.scored);
-    let hidden = CausalLm::states_at(&hidden, &targets.at);
-    let scores = head_log_probs(&hidden, model.head(), &targets.ids);
-    let nll = scores.pull(&scores.values.full_like(-1.0 / text.counts.targets));
+    let hidden = model.hidden_states_probed(text, &mut recorder);
+    let hidden = CausalLm::states_at(&hidden, &text.target_positions);
+    let scores = head_log_probs(&hidden, model.head(), &text.target_ids);
+    let nll = scores.vjp(&scores.values.full_like(-1.0 / text.counts.targets));
     let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;
     let output_gradients =
         Tensor::f_run_backward(&[&nll], &recorder.outputs, false, false).map_err(irepair_model::Error::from)?;
-    let mut sums = vec![0.0; model.n_blocks()];
-    let squares: Vec<Tensor> =
-        no_grad(|| recorder.layers.iter().zip(&output_gradients).map(|((_, seen), d)| layer_square(seen, d)).collect());
-    let values = Vec::<f64>::try_from(Tensor::stack(&squares, 0).to_kind(Kind::Double)).unwrap_or_default();
-    for ((block, _), value) in recorder.layers.iter().zip(values) {
-        sums[block.0] += value;
-    }
+    let mut sums = BlockSums::default();
+    no_grad(|| {
+        for ((block, seen), gradient) in recorder.layers.iter().zip(&output_gradients) {
+            sums.push(*block, layer_square(seen, gradient));
+        }
+    });
     Ok(sums)
 }
 

@@ -1,15 +1,22 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{CausalLm, Gradients, add_gradients};
-use irepair_objective::{Counts, nll_mean};
+use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
+use irepair_objective::{TextLogits, nll_mean};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{ErrorText, Result};
+use crate::Result;
+use crate::block_sums::BlockSums;
 
 /// `sum_i t_i^2` in float32, `[]`.
 pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
     no_grad(|| tensor.detach().to_kind(Kind::Float).square().sum(Kind::Float))
+}
+
+/// `NLL_tok` of the texts, `[]` float32, from their logits `[batch, seq, vocab]`.
+pub(crate) fn text_nll(text: &TextBatch, logits: &Tensor) -> Result<Tensor> {
+    let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
+    Ok(nll_mean(&TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits })?)
 }
 
 /// Gradients of `NLL_tok` of the texts for every block parameter.
@@ -21,65 +28,51 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
 ///
 /// # Source
 /// METHOD §3 [D]: `g_p = d NLL_tok(theta; X-) / d p`.
-pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Gradients> {
+pub fn error_gradients(model: &CausalLm, texts: &[&TextBatch]) -> Result<Gradients> {
     model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
     let mut sum = Gradients::new();
     for text in texts {
-        let logits = model.logits(text.tokens);
-        add_gradients(&mut sum, model.gradients(&nll_mean(&text.with(&logits))?)?);
+        add_gradients(&mut sum, model.gradients(&text_nll(text, &model.logits(text))?)?);
     }
     Ok(sum)
 }
 
-/// Sum of squared gradient entries per block.
+/// Sum of squared gradient entries per block. The host waits for the device once.
 ///
-/// One transfer to the host whatever the number of blocks: the point of a step where the device must wait (the ghost
-/// route waits once more, to find the targets).
-pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Vec<f64> {
-    by_block(model, gradients.iter().map(|(index, g)| (*index, square_sum(g))))
+/// # Errors
+/// When the copy to the host fails.
+pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    squares(model, gradients).read_alone(model.n_blocks())
+}
+
+/// [`block_squares`], still on the device.
+pub(crate) fn squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> BlockSums {
+    BlockSums::over(model, by_index(gradients), |_, gradient| square_sum(gradient))
 }
 
 /// `sum_i |theta_i g_i|` per block.
-pub(crate) fn snip(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
+pub(crate) fn snip(model: &CausalLm, texts: &[&TextBatch]) -> Result<BlockSums> {
     let gradients = error_gradients(model, texts)?;
-    Ok(by_block(
-        model,
-        gradients.iter().map(|(index, g)| {
-            let product = no_grad(|| (model.parameters()[*index].tensor.detach() * g).abs().sum(Kind::Float));
-            (*index, product)
-        }),
-    ))
+    Ok(BlockSums::over(model, by_index(&gradients), |index, gradient| {
+        no_grad(|| (model.parameters()[index].tensor.detach() * gradient).abs().sum(Kind::Float))
+    }))
 }
 
 /// `sum_i mean_x g_i(x)^2` per block; the loss of a text is the mean over its own counted tokens.
-pub(crate) fn fisher(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
-    let mut sums = vec![0.0; model.n_blocks()];
-    let mut n_texts = 0;
+pub(crate) fn fisher(model: &CausalLm, texts: &[&TextBatch]) -> Result<Vec<f64>> {
+    let mut by_text = Vec::new();
     for text in texts {
-        for row in 0..text.tokens.dims().0 {
-            let (tokens, scored) = (text.tokens.row(row), text.scored.narrow(0, row, 1));
-            let counts = Counts::of(&tokens.real, &scored);
-            let alone = ErrorText { tokens: &tokens, scored: &scored, counts, n_prompt_cols: text.n_prompt_cols };
-            let squares = block_squares(model, &error_gradients(model, &[alone])?);
-            sums.iter_mut().zip(squares).for_each(|(sum, s)| *sum += s);
-            n_texts += 1;
+        for row in 0..text.dims().0 {
+            by_text.push(squares(model, &error_gradients(model, &[&text.row(row as usize)])?));
         }
     }
-    Ok(sums.into_iter().map(|s| s / f64::from(n_texts)).collect())
+    let mut sums = vec![0.0; model.n_blocks()];
+    for squares in BlockSums::read(&by_text, model.n_blocks())? {
+        sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
+    }
+    Ok(sums.into_iter().map(|sum| sum / by_text.len() as f64).collect())
 }
 
-/// Adds scalars per block, in double precision.
-pub(crate) fn by_block(model: &CausalLm, scalars: impl Iterator<Item = (usize, Tensor)>) -> Vec<f64> {
-    let (indices, scalars): (Vec<usize>, Vec<Tensor>) = scalars.unzip();
-    let mut sums = vec![0.0; model.n_blocks()];
-    if scalars.is_empty() {
-        return sums;
-    }
-    let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double)).unwrap_or_default();
-    for (index, value) in indices.into_iter().zip(values) {
-        if let Some(block) = model.parameters()[index].block {
-            sums[block.0] += value;
-        }
-    }
-    sums
+fn by_index(gradients: &[(usize, Tensor)]) -> impl Iterator<Item = (usize, &Tensor)> {
+    gradients.iter().map(|(index, gradient)| (*index, gradient))
 }

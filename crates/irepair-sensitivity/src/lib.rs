@@ -1,7 +1,7 @@
 //! Which block carries the error: METHOD §3's sensitivities, measured on the error-inducing texts.
 //!
 //! ```no_run,standalone_crate
-//! # fn demo(model: &irepair_model::CausalLm, rejected: irepair_sensitivity::ErrorText<'_>) -> irepair_sensitivity::Result<()> {
+//! # fn demo(model: &irepair_model::CausalLm, rejected: &irepair_model::TextBatch) -> irepair_sensitivity::Result<()> {
 //! use irepair_sensitivity::{Measure, Metric};
 //!
 //! let s = Measure::new(Metric::GradL2).of(model, &[rejected])?;
@@ -9,14 +9,16 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost` (the
-//! same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many batches).
+//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost`
+//! (the same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many
+//! batches).
 //!
-//! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is the
-//! oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming its block.
+//! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is
+//! the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming its block.
 //! **Boundary.** Nothing here chooses blocks: that is arithmetic on numbers, in `irepair-slicing`.
 
 mod activation;
+mod block_sums;
 mod error;
 mod ghost;
 mod gradient;
@@ -25,5 +27,5 @@ mod reduce;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients};
-pub use metric::{ErrorText, Measure, Metric, Route};
+pub use metric::{Measure, Metric, Route};
 pub use reduce::{MeanGradient, mean_of_norm};

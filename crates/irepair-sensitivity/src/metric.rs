@@ -3,34 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use irepair_core::Sensitivities;
-use irepair_model::{CausalLm, TokenBatch};
-use irepair_objective::{Counts, TextLogits};
+use irepair_core::{BlockId, Sensitivities};
+use irepair_model::{CausalLm, TextBatch};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
 
-use crate::gradient::block_squares;
+use crate::block_sums::BlockSums;
 use crate::{Error, Result, activation, ghost, gradient};
-
-/// A batch of texts to measure on: error-inducing, chosen or neutral.
-#[derive(Clone, Copy, Debug)]
-pub struct ErrorText<'a> {
-    /// Ids and real tokens, `[batch, seq]`.
-    pub tokens: &'a TokenBatch,
-    /// `[batch, seq]` bool: tokens whose prediction counts.
-    pub scored: &'a Tensor,
-    /// What sums over the texts are divided by.
-    pub counts: Counts,
-    /// Columns before the continuations start.
-    pub n_prompt_cols: usize,
-}
-
-impl ErrorText<'_> {
-    pub(crate) fn with<'a>(&'a self, logits: &'a Tensor) -> TextLogits<'a> {
-        TextLogits { ids: &self.tokens.ids, real: &self.tokens.real, scored: self.scored, counts: self.counts, logits }
-    }
-}
 
 /// How strongly the error moves a block (METHOD §3). `g` is the gradient of the mean NLL of the rejected texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,18 +92,18 @@ pub enum Route {
     Ghost,
 }
 
-/// A measurement about to be taken: the metric and the texts it compares with.
+/// A measurement: the metric and the texts it compares with.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure<'a> {
     metric: Metric,
     route: Route,
-    chosen: &'a [ErrorText<'a>],
-    neutral: &'a [ErrorText<'a>],
+    chosen: &'a [&'a TextBatch],
+    neutral: &'a [&'a TextBatch],
     seed: u64,
 }
 
 impl<'a> Measure<'a> {
-    /// A measurement by the plain route, with nothing to compare with.
+    /// A measurement by the plain route, without text to compare with.
     pub fn new(metric: Metric) -> Self {
         Self { metric, route: Route::Stored, chosen: &[], neutral: &[], seed: 0 }
     }
@@ -137,13 +116,13 @@ impl<'a> Measure<'a> {
 
     /// Gives the chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`).
     #[must_use]
-    pub fn against(self, chosen: &'a [ErrorText<'a>]) -> Self {
+    pub fn against(self, chosen: &'a [&'a TextBatch]) -> Self {
         Self { chosen, ..self }
     }
 
     /// Gives neutral text (`contrast`).
     #[must_use]
-    pub fn beside(self, neutral: &'a [ErrorText<'a>]) -> Self {
+    pub fn with_neutral(self, neutral: &'a [&'a TextBatch]) -> Self {
         Self { neutral, ..self }
     }
 
@@ -161,61 +140,59 @@ impl<'a> Measure<'a> {
     ///
     /// # Source
     /// METHOD §3.
-    pub fn of(&self, model: &CausalLm, rejected: &[ErrorText<'_>]) -> Result<Sensitivities> {
+    pub fn of(&self, model: &CausalLm, rejected: &[&TextBatch]) -> Result<Sensitivities> {
         if rejected.is_empty() {
             return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
         }
+        let n = model.n_blocks();
         let values = match self.metric {
-            Metric::GradL2 => self.norms(model, rejected)?,
+            Metric::GradL2 => roots(&self.squares(model, rejected)?.read_alone(n)?),
             Metric::Density => {
-                let weights = block_sums(model, |t| t.numel() as f64);
-                ratio(&self.norms(model, rejected)?, weights.iter().map(|n| n.sqrt()))
+                let squares = self.squares(model, rejected)?.read_alone(n)?;
+                ratio(&roots(&squares), (0..n).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt()))
             }
             Metric::Relative => {
-                let squares = block_sums(model, |t| gradient::square_sum(t).double_value(&[]));
-                ratio(&self.norms(model, rejected)?, squares.iter().map(|n| n.sqrt()))
+                let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
+                let weights = BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights));
+                let sums = BlockSums::read(&[self.squares(model, rejected)?, weights], n)?;
+                ratio(&roots(&sums[0]), roots(&sums[1]).into_iter())
             }
-            Metric::Snip => gradient::snip(model, rejected)?,
+            Metric::Snip => gradient::snip(model, rejected)?.read_alone(n)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::Contrast => {
                 let neutral = self.given(self.neutral, "neutral text")?;
-                ratio(&self.norms(model, rejected)?, self.norms(model, neutral)?.iter().map(|n| n + 1e-12))
+                let sums = BlockSums::read(&[self.squares(model, rejected)?, self.squares(model, neutral)?], n)?;
+                ratio(&roots(&sums[0]), roots(&sums[1]).into_iter().map(|norm| norm + 1e-12))
             }
             Metric::ActDist => activation::distance(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                (0..model.n_blocks()).map(|_| rng.random()).collect()
+                (0..n).map(|_| rng.random()).collect()
             }
         };
         model.freeze();
         Ok(Sensitivities::new(values)?)
     }
 
-    fn norms(&self, model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
-        let squares = match self.route {
-            Route::Stored => block_squares(model, &gradient::error_gradients(model, texts)?),
+    /// Squared gradient norms per block, on the device.
+    fn squares(&self, model: &CausalLm, texts: &[&TextBatch]) -> Result<BlockSums> {
+        match (self.route, texts) {
+            (Route::Ghost, [text]) => ghost::squares(model, text),
             // Norms of a sum of micro-batches need the summed gradient itself.
-            Route::Ghost if texts.len() == 1 => ghost::block_squares(model, &texts[0])?,
-            Route::Ghost => block_squares(model, &gradient::error_gradients(model, texts)?),
-        };
-        Ok(squares.into_iter().map(f64::sqrt).collect())
+            (Route::Stored | Route::Ghost, _) => {
+                Ok(gradient::squares(model, &gradient::error_gradients(model, texts)?))
+            }
+        }
     }
 
-    fn given(&self, texts: &'a [ErrorText<'a>], what: &'static str) -> Result<&'a [ErrorText<'a>]> {
+    fn given(&self, texts: &'a [&'a TextBatch], what: &'static str) -> Result<&'a [&'a TextBatch]> {
         if texts.is_empty() { Err(Error::Missing { metric: self.metric.name(), what }) } else { Ok(texts) }
     }
 }
 
-/// Sums `of` over the parameters of each block.
-fn block_sums(model: &CausalLm, of: impl Fn(&Tensor) -> f64) -> Vec<f64> {
-    let mut sums = vec![0.0; model.n_blocks()];
-    for parameter in model.parameters() {
-        if let Some(block) = parameter.block {
-            sums[block.0] += of(&parameter.tensor);
-        }
-    }
-    sums
+fn roots(squares: &[f64]) -> Vec<f64> {
+    squares.iter().map(|square| square.sqrt()).collect()
 }
 
 fn ratio(numerators: &[f64], denominators: impl Iterator<Item = f64>) -> Vec<f64> {

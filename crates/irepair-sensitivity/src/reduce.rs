@@ -1,9 +1,9 @@
 //! Sensitivities over many batches: the norm of the mean gradient, or the mean of the norms. They differ and are named.
 
 use irepair_core::Sensitivities;
-use irepair_model::{CausalLm, Gradients, add_gradients};
+use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
 
-use crate::{Error, ErrorText, Result, block_squares, error_gradients};
+use crate::{Error, Result, block_squares, error_gradients};
 
 /// `norm_of_mean`: adds up gradients batch by batch, then takes the norm per block of their mean.
 ///
@@ -20,7 +20,7 @@ impl MeanGradient {
     ///
     /// # Errors
     /// [`Error::Missing`] when there is no text; otherwise as [`error_gradients`].
-    pub fn add(&mut self, model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<()> {
+    pub fn add(&mut self, model: &CausalLm, texts: &[&TextBatch]) -> Result<()> {
         if texts.is_empty() {
             return Err(Error::Missing { metric: "norm_of_mean", what: "rejected text" });
         }
@@ -39,7 +39,7 @@ impl MeanGradient {
         }
         let n = self.n_batches as f64;
         model.freeze();
-        Ok(Sensitivities::new(block_squares(model, &self.sum).into_iter().map(|s| s.sqrt() / n).collect())?)
+        Ok(Sensitivities::new(block_squares(model, &self.sum)?.into_iter().map(|s| s.sqrt() / n).collect())?)
     }
 }
 

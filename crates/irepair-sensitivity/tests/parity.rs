@@ -5,9 +5,8 @@
 //! 0.1 from sums near 1) and stays inside the same absolute bound.
 
 use irepair_core::{PaddedTokens, Sensitivities};
-use irepair_model::{CausalLm, TokenBatch};
-use irepair_objective::Counts;
-use irepair_sensitivity::{ErrorText, MeanGradient, Measure, Metric, Route, mean_of_norm};
+use irepair_model::{CausalLm, TextBatch};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
 use serde_json::Value;
 use support::{assert_close, json, numbers, parity, rows};
 use tch::{Device, Kind};
@@ -25,20 +24,6 @@ struct Case {
     golden: Value,
 }
 
-/// A text on the CPU with its prompt's width.
-struct Text {
-    tokens: TokenBatch,
-    n_prompt_cols: usize,
-}
-
-impl Text {
-    fn view(&self) -> ErrorText<'_> {
-        let real = &self.tokens.real;
-        let counts = Counts::of(real, real);
-        ErrorText { tokens: &self.tokens, scored: real, counts, n_prompt_cols: self.n_prompt_cols }
-    }
-}
-
 impl Case {
     fn read(name: &'static str) -> Self {
         let (model, _) = CausalLm::load(&parity(&format!("models/{name}/model")), Device::Cpu, Kind::Float).unwrap();
@@ -46,14 +31,13 @@ impl Case {
     }
 
     /// `side` of batch `i`: `chosen` or `rejected` behind their prompts, or `utility` alone.
-    fn text(&self, i: usize, side: &str) -> Text {
+    fn text(&self, i: usize, side: &str) -> TextBatch {
         let batch = &self.golden["batches"][i];
         let continuations = rows(&batch[side]);
         let prompts = if side == "utility" { vec![Vec::new(); continuations.len()] } else { rows(&batch["prompts"]) };
-        let n_prompt_cols = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let pad_id = self.golden["pad_id"].as_u64().unwrap() as u32;
         let padded = PaddedTokens::prompted(&prompts, &continuations, pad_id).unwrap();
-        Text { tokens: TokenBatch::new(&padded, Device::Cpu), n_prompt_cols }
+        TextBatch::new(padded, Device::Cpu)
     }
 
     fn check(&self, key: &str, got: &Sensitivities) {
@@ -74,7 +58,7 @@ fn metrics_of_one_gradient_match_by_both_routes() {
             ("fisher", Metric::Fisher),
         ] {
             for route in [Route::Stored, Route::Ghost] {
-                case.check(key, &Measure::new(metric).by(route).of(&case.model, &[rejected.view()]).unwrap());
+                case.check(key, &Measure::new(metric).by(route).of(&case.model, &[&rejected]).unwrap());
             }
         }
     }
@@ -87,9 +71,9 @@ fn contrast_matches_with_either_neutral_text() {
         for (key, side) in [("contrast_utility", "utility"), ("contrast_chosen", "chosen")] {
             let neutral = case.text(0, side);
             for route in [Route::Stored, Route::Ghost] {
-                let neutral = [neutral.view()];
-                let measure = Measure::new(Metric::Contrast).by(route).beside(&neutral);
-                case.check(key, &measure.of(&case.model, &[rejected.view()]).unwrap());
+                let neutral = [&neutral];
+                let measure = Measure::new(Metric::Contrast).by(route).with_neutral(&neutral);
+                case.check(key, &measure.of(&case.model, &[&rejected]).unwrap());
             }
         }
     }
@@ -99,10 +83,10 @@ fn contrast_matches_with_either_neutral_text() {
 fn metrics_of_block_outputs_match() {
     for case in CASES.map(Case::read) {
         let (rejected, chosen) = (case.text(0, "rejected"), case.text(0, "chosen"));
-        let chosen = [chosen.view()];
+        let chosen = [&chosen];
         for (key, metric) in [("act_dist", Metric::ActDist), ("atp", Metric::Atp)] {
             let measure = Measure::new(metric).against(&chosen);
-            case.check(key, &measure.of(&case.model, &[rejected.view()]).unwrap());
+            case.check(key, &measure.of(&case.model, &[&rejected]).unwrap());
         }
     }
 }
@@ -113,8 +97,8 @@ fn both_reductions_over_batches_match_and_differ() {
         let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
         for i in 0..case.golden["batches"].as_array().unwrap().len() {
             let rejected = case.text(i, "rejected");
-            mean.add(&case.model, &[rejected.view()]).unwrap();
-            by_batch.push(Measure::new(Metric::GradL2).of(&case.model, &[rejected.view()]).unwrap());
+            mean.add(&case.model, &[&rejected]).unwrap();
+            by_batch.push(Measure::new(Metric::GradL2).of(&case.model, &[&rejected]).unwrap());
         }
         let norm_of_mean = mean.sensitivities(&case.model).unwrap();
         let mean_of_norm = mean_of_norm(&by_batch).unwrap();

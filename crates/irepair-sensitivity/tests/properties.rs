@@ -1,11 +1,9 @@
 //! Laws of the sensitivities (METHOD §3, §19), on random models of three blocks.
 
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
-use irepair_model::{CausalLm, ModelConfig, Shape, TokenBatch};
-use irepair_objective::{Counts, TextLogits, nll_mean};
-use irepair_sensitivity::{
-    ErrorText, MeanGradient, Measure, Metric, Route, block_squares, error_gradients, mean_of_norm,
-};
+use irepair_model::{CausalLm, ModelConfig, Shape, TextBatch};
+use irepair_objective::{TextLogits, nll_mean};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, block_squares, error_gradients, mean_of_norm};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -35,41 +33,19 @@ fn model(family: &str) -> CausalLm {
     model
 }
 
-/// A batch that owns its tensors.
-struct Text {
-    tokens: TokenBatch,
-    scored: Tensor,
-    counts: Counts,
-    n_prompt_cols: usize,
+fn text(prompts: &[Vec<u32>], continuations: &[Vec<u32>]) -> TextBatch {
+    TextBatch::new(PaddedTokens::prompted(prompts, continuations, 0).unwrap(), Device::Cpu)
 }
 
-impl Text {
-    fn new(prompts: &[Vec<u32>], continuations: &[Vec<u32>]) -> Self {
-        let padded = PaddedTokens::prompted(prompts, continuations, 0).unwrap();
-        let n_prompt_cols = prompts.iter().map(Vec::len).max().unwrap();
-        Self::of(TokenBatch::new(&padded, Device::Cpu), n_prompt_cols)
-    }
-
-    fn of(tokens: TokenBatch, n_prompt_cols: usize) -> Self {
-        let scored = tokens.real.shallow_clone();
-        Self { counts: Counts::of(&tokens.real, &scored), tokens, scored, n_prompt_cols }
-    }
-
-    fn view(&self) -> ErrorText<'_> {
-        let Self { tokens, scored, counts, n_prompt_cols } = self;
-        ErrorText { tokens, scored, counts: *counts, n_prompt_cols: *n_prompt_cols }
-    }
+fn rejected() -> TextBatch {
+    text(&[vec![3, 8], vec![1], vec![5, 2, 9]], &[vec![4, 4, 1, 7, 12], vec![18, 6], vec![2, 11, 3]])
 }
 
-fn rejected() -> Text {
-    Text::new(&[vec![3, 8], vec![1], vec![5, 2, 9]], &[vec![4, 4, 1, 7, 12], vec![18, 6], vec![2, 11, 3]])
+fn chosen() -> TextBatch {
+    text(&[vec![3, 8], vec![1], vec![5, 2, 9]], &[vec![9, 1], vec![7, 7, 16, 2], vec![15]])
 }
 
-fn chosen() -> Text {
-    Text::new(&[vec![3, 8], vec![1], vec![5, 2, 9]], &[vec![9, 1], vec![7, 7, 16, 2], vec![15]])
-}
-
-fn grad_l2(model: &CausalLm, texts: &[ErrorText<'_>]) -> Vec<f64> {
+fn grad_l2(model: &CausalLm, texts: &[&TextBatch]) -> Vec<f64> {
     Measure::new(Metric::GradL2).of(model, texts).unwrap().values().to_vec()
 }
 
@@ -89,11 +65,11 @@ fn block_norms_and_the_rest_make_the_global_gradient_norm() {
     let text = rejected();
     for family in FAMILIES {
         let model = model(family);
-        let by_block = grad_l2(&model, &[text.view()]);
+        let by_block = grad_l2(&model, &[&text]);
 
         model.train_only(&Scope::Everything);
-        let logits = model.logits(&text.tokens);
-        let loss = nll_mean(&TextLogits::new(&text.tokens.ids, &text.tokens.real, &logits)).unwrap();
+        let logits = model.logits(&text);
+        let loss = nll_mean(&TextLogits::new(&text.ids, &text.attention_mask, &logits)).unwrap();
         let (mut rest, mut global) = (0.0, 0.0);
         for (index, gradient) in model.gradients(&loss).unwrap() {
             let square = gradient.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
@@ -115,9 +91,9 @@ fn ghost_norms_are_the_norms_of_the_gradients() {
         for lengths in [vec![3], vec![6], vec![9], vec![5, 2], vec![12, 4, 9], vec![40, 33, 21, 8]] {
             let continuations: Vec<_> = lengths.iter().map(|&n| row(n)).collect();
             let prompts: Vec<_> = (0..lengths.len()).map(|i| row(i % 4)).collect();
-            let text = Text::new(&prompts, &continuations);
+            let text = text(&prompts, &continuations);
             for metric in [Metric::GradL2, Metric::Density, Metric::Relative] {
-                let by = |route| Measure::new(metric).by(route).of(&model, &[text.view()]).unwrap();
+                let by = |route| Measure::new(metric).by(route).of(&model, &[&text]).unwrap();
                 let (ghost, stored) = (by(Route::Ghost), by(Route::Stored));
                 assert_near(&format!("{metric} {lengths:?}"), ghost.values(), stored.values(), 1e-4);
             }
@@ -128,15 +104,15 @@ fn ghost_norms_are_the_norms_of_the_gradients() {
 #[test]
 fn sensitivity_scales_with_the_loss() {
     let text = rejected();
-    let Counts { targets, tokens, texts } = text.counts;
-    let doubled = ErrorText { counts: Counts { targets: 2.0 * targets, tokens, texts }, ..text.view() };
+    let mut doubled = rejected();
+    doubled.counts.targets *= 2.0;
     for family in FAMILIES {
         let model = model(family);
         for (metric, power) in [(Metric::GradL2, 1), (Metric::Density, 1), (Metric::Relative, 1), (Metric::Snip, 1)] {
             for route in [Route::Stored, Route::Ghost] {
                 let of = |text| Measure::new(metric).by(route).of(&model, &[text]).unwrap().values().to_vec();
-                let half: Vec<f64> = of(text.view()).iter().map(|s| s / f64::from(1 << power)).collect();
-                assert_near(&format!("{metric}"), &of(doubled), &half, 1e-5);
+                let half: Vec<f64> = of(&text).iter().map(|s| s / f64::from(1 << power)).collect();
+                assert_near(&format!("{metric}"), &of(&doubled), &half, 1e-5);
             }
         }
     }
@@ -148,11 +124,11 @@ fn pad_columns_change_no_sensitivity() {
     let (prompt, continuation) = (vec![3, 8, 2], vec![4, 1, 12, 5]);
     for family in FAMILIES {
         let model = model(family);
-        let plain = Text::new(std::slice::from_ref(&prompt), std::slice::from_ref(&continuation));
+        let plain = text(std::slice::from_ref(&prompt), std::slice::from_ref(&continuation));
         // Beside a longer neighbour the text gets pad columns on both sides; then the neighbour is dropped.
         let beside = PaddedTokens::prompted(&[prompt.clone(), long.clone()], &[continuation.clone(), long.clone()], 0);
-        let padded = Text::of(TokenBatch::new(&beside.unwrap(), Device::Cpu).row(0), long.len());
-        assert_eq!((plain.tokens.dims().1, padded.tokens.dims().1), (7, 12));
+        let padded = TextBatch::new(beside.unwrap(), Device::Cpu).row(0);
+        assert_eq!((plain.dims().1, padded.dims().1), (7, 12));
         let metrics = [Metric::GradL2, Metric::Density, Metric::Snip, Metric::Fisher, Metric::ActDist, Metric::Atp];
         for metric in metrics {
             for route in [Route::Stored, Route::Ghost] {
@@ -161,12 +137,12 @@ fn pad_columns_change_no_sensitivity() {
                     let n = if wide { 2 } else { 1 };
                     let other = [vec![9, 9, 3], long.clone()];
                     let text = PaddedTokens::prompted(&[prompt.clone(), long.clone()][..n], &other[..n], 0).unwrap();
-                    Text::of(TokenBatch::new(&text, Device::Cpu).row(0), if wide { long.len() } else { prompt.len() })
+                    TextBatch::new(text, Device::Cpu).row(0)
                 };
-                let of = |text: &Text, wide| {
+                let of = |text: &TextBatch, wide| {
                     let other = against(wide);
-                    let other = [other.view()];
-                    Measure::new(metric).by(route).against(&other).of(&model, &[text.view()]).unwrap().values().to_vec()
+                    let other = [&other];
+                    Measure::new(metric).by(route).against(&other).of(&model, &[&text]).unwrap().values().to_vec()
                 };
                 assert_near(&format!("{metric}"), &of(&padded, true), &of(&plain, false), 1e-5);
             }
@@ -177,15 +153,18 @@ fn pad_columns_change_no_sensitivity() {
 #[test]
 fn micro_batches_with_shared_counts_measure_the_whole_batch() {
     let whole = rejected();
-    let rows: Vec<Text> = (0..3)
-        .map(|row| Text { counts: whole.counts, ..Text::of(whole.tokens.row(row), whole.n_prompt_cols) })
-        .collect();
-    let rows: Vec<_> = rows.iter().map(Text::view).collect();
+    let with_counts = |row| {
+        let mut text = whole.row(row);
+        text.counts = whole.counts;
+        text
+    };
+    let rows: Vec<TextBatch> = (0..3).map(with_counts).collect();
+    let rows: Vec<&TextBatch> = rows.iter().collect();
     for family in FAMILIES {
         let model = model(family);
         for route in [Route::Stored, Route::Ghost] {
-            let of = |texts: &[ErrorText<'_>]| Measure::new(Metric::GradL2).by(route).of(&model, texts).unwrap();
-            assert_near("grad-l2", of(&rows).values(), of(&[whole.view()]).values(), 1e-5);
+            let of = |texts: &[&TextBatch]| Measure::new(Metric::GradL2).by(route).of(&model, texts).unwrap();
+            assert_near("grad-l2", of(&rows).values(), of(&[&whole]).values(), 1e-5);
         }
     }
 }
@@ -193,16 +172,16 @@ fn micro_batches_with_shared_counts_measure_the_whole_batch() {
 #[test]
 fn measuring_changes_no_weight_and_leaves_no_gradient() {
     let (rejected, chosen) = (rejected(), chosen());
-    let chosen = [chosen.view()];
+    let chosen = [&chosen];
     for family in FAMILIES {
         let model = model(family);
         let before = bits(&model);
         for name in Metric::NAMES {
             for route in [Route::Stored, Route::Ghost] {
-                let measure = Measure::new(name.parse().unwrap()).by(route).against(&chosen).beside(&chosen);
-                let first = measure.of(&model, &[rejected.view()]).unwrap();
+                let measure = Measure::new(name.parse().unwrap()).by(route).against(&chosen).with_neutral(&chosen);
+                let first = measure.of(&model, &[&rejected]).unwrap();
                 assert_eq!(first.len(), 3, "{name}");
-                assert_eq!(measure.of(&model, &[rejected.view()]).unwrap(), first, "{name}: the same again");
+                assert_eq!(measure.of(&model, &[&rejected]).unwrap(), first, "{name}: the same again");
                 assert!(bits(&model) == before, "{name}");
                 assert!(model.parameters().iter().all(|p| !p.tensor.grad().defined() && !p.tensor.requires_grad()));
             }
@@ -216,11 +195,11 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
     for family in FAMILIES {
         let model = model(family);
         let mut mean = MeanGradient::default();
-        mean.add(&model, &[a.view()]).unwrap();
-        assert_near("one batch", mean.sensitivities(&model).unwrap().values(), &grad_l2(&model, &[a.view()]), 1e-6);
-        mean.add(&model, &[b.view()]).unwrap();
+        mean.add(&model, &[&a]).unwrap();
+        assert_near("one batch", mean.sensitivities(&model).unwrap().values(), &grad_l2(&model, &[&a]), 1e-6);
+        mean.add(&model, &[&b]).unwrap();
         let norm_of_mean = mean.sensitivities(&model).unwrap();
-        let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[t.view()])).unwrap());
+        let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[&t])).unwrap());
         let mean_of_norm = mean_of_norm(&each).unwrap();
         assert!(norm_of_mean.values().iter().zip(mean_of_norm.values()).all(|(short, long)| short < long));
     }
@@ -229,10 +208,10 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
 #[test]
 fn contrast_is_a_ratio_of_sensitivities() {
     let (rejected, chosen) = (rejected(), chosen());
-    let neutral = [chosen.view()];
+    let neutral = [&chosen];
     let model = model("gpt2");
-    let got = Measure::new(Metric::Contrast).beside(&neutral).of(&model, &[rejected.view()]).unwrap();
-    let (top, bottom) = (grad_l2(&model, &[rejected.view()]), grad_l2(&model, &neutral));
+    let got = Measure::new(Metric::Contrast).with_neutral(&neutral).of(&model, &[&rejected]).unwrap();
+    let (top, bottom) = (grad_l2(&model, &[&rejected]), grad_l2(&model, &neutral));
     let want: Vec<f64> = top.iter().zip(bottom).map(|(a, b)| a / b).collect();
     assert_near("contrast", got.values(), &want, 1e-6);
 }
@@ -240,10 +219,10 @@ fn contrast_is_a_ratio_of_sensitivities() {
 #[test]
 fn texts_that_agree_have_no_activation_distance() {
     let text = rejected();
-    let same = [text.view()];
+    let same = [&text];
     let model = model("gpt-neo");
     for metric in [Metric::ActDist, Metric::Atp] {
-        let got = Measure::new(metric).against(&same).of(&model, &[text.view()]).unwrap();
+        let got = Measure::new(metric).against(&same).of(&model, &[&text]).unwrap();
         assert_eq!(got.values(), [0.0; 3], "{metric}");
     }
 }
@@ -254,14 +233,14 @@ proptest! {
     #[test]
     fn stored_squares_are_sums_over_the_gradients(tokens in prop::collection::vec(0u32..19, 2..20)) {
         let model = model("gpt-neo");
-        let text = Text::new(&[vec![]], &[tokens]);
-        let gradients = error_gradients(&model, &[text.view()]).unwrap();
+        let text = text(&[vec![]], &[tokens]);
+        let gradients = error_gradients(&model, &[&text]).unwrap();
         let mut by_hand = vec![0.0; 3];
         for (index, gradient) in &gradients {
             let block = model.parameters()[*index].block.unwrap();
             by_hand[block.0] += gradient.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
         }
-        for (a, b) in block_squares(&model, &gradients).iter().zip(&by_hand) {
+        for (a, b) in block_squares(&model, &gradients).unwrap().iter().zip(&by_hand) {
             prop_assert!((a - b).abs() <= 1e-5 * b);
         }
     }
@@ -274,7 +253,7 @@ fn a_nan_weight_is_an_error_naming_a_block() {
         let model = model("gpt2");
         let parameter = model.parameters().iter().find(|p| p.block == Some(BlockId(1))).unwrap();
         no_grad(|| drop(parameter.tensor.narrow(0, 2, 1).fill_(f64::NAN)));
-        let error = Measure::new(Metric::GradL2).by(route).of(&model, &[text.view()]).unwrap_err();
+        let error = Measure::new(Metric::GradL2).by(route).of(&model, &[&text]).unwrap_err();
         assert_eq!(
             error.diagnostic().to_string(),
             "error: sensitivity of block 0 is NaN\n help: the model or its gradients diverged: lower the learning rate, \
@@ -286,7 +265,7 @@ fn a_nan_weight_is_an_error_naming_a_block() {
 #[test]
 fn what_a_metric_lacks_is_named() {
     let (model, text) = (model("gpt2"), rejected());
-    let missing = |metric| Measure::new(metric).of(&model, &[text.view()]).unwrap_err().diagnostic().to_string();
+    let missing = |metric| Measure::new(metric).of(&model, &[&text]).unwrap_err().diagnostic().to_string();
     assert_eq!(
         missing(Metric::Contrast),
         "error: metric `contrast` needs neutral text\n help: use grad-l2, the paper's metric, or give that text"
@@ -310,9 +289,9 @@ fn what_a_metric_lacks_is_named() {
 
 #[test]
 fn a_text_of_one_token_has_nothing_to_measure() {
-    let text = Text::new(&[vec![]], &[vec![4]]);
+    let text = text(&[vec![]], &[vec![4]]);
     for route in [Route::Stored, Route::Ghost] {
-        let error = Measure::new(Metric::GradL2).by(route).of(&model("gpt2"), &[text.view()]).unwrap_err();
+        let error = Measure::new(Metric::GradL2).by(route).of(&model("gpt2"), &[&text]).unwrap_err();
         assert_eq!(error.to_string(), "no token counts in the text");
     }
 }

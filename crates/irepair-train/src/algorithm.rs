@@ -5,12 +5,11 @@ use std::time::Instant;
 use irepair_core::{Scope, StepRecord};
 use irepair_model::{CausalLm, Gradients, add_gradients};
 use irepair_objective::Objective;
-use tch::Tensor;
 
-use crate::batch::Draw;
-use crate::clip::clip_global_norm;
+use crate::clip::{global_norm, scale_to_norm};
+use crate::numbers::{StepNumbers, StepScalars};
 use crate::validate::Best;
-use crate::{Localise, Optimizer, RepairData, Result, Settings, forwards};
+use crate::{BatchSampler, Localise, Optimizer, RepairData, Result, Settings, forwards};
 
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
@@ -21,7 +20,7 @@ pub struct Engine<'a> {
     pub(crate) objective: Objective,
     pub(crate) localiser: &'a mut dyn Localise,
     pub(crate) data: &'a RepairData,
-    pub(crate) draw: Draw<'a>,
+    pub(crate) sampler: BatchSampler<'a>,
     pub(crate) optimizer: Optimizer,
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
@@ -49,23 +48,23 @@ impl Engine<'_> {
     /// step, unless it was the validation after the update that failed.
     ///
     /// # Source
-    /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update is
-    /// that of the published order (all forwards first).
+    /// METHOD §6. The slice is chosen before the repair forward; since the weights do not change in between, the update
+    /// is that of the published order (all forwards first).
     pub fn step(&mut self) -> Result<StepRecord> {
         let started = Instant::now();
         let (model, step) = (self.model, self.next_step);
 
         // 1. Draw pairs (X+, X-), and utility texts U if the objective reads them.
-        let batch = self.draw.at(step, &self.settings)?;
+        let batch = self.sampler.at(step, &self.settings)?;
 
         // 2. Localise: which blocks does the error in X- move most? Its gradients are dropped at once.
         let scope = self.localiser.localise(model, &batch, step).map_err(|e| self.localise_failed(e))?;
 
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
-        let (mut loss, mut nll, mut kl) = (0.0, None, None);
-        let mut gradients = Gradients::new();
-        // A second gradient of a slice is small beside a second text's activations; one of the whole model is not.
+        let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
+        // A second gradient of a slice is small compared with the activations of a second text; one of the whole model
+        // is not.
         let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
             let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
@@ -73,16 +72,15 @@ impl Engine<'_> {
             if parts.total.requires_grad() {
                 add_gradients(&mut gradients, model.gradients(&parts.total)?);
             }
-            loss += parts.total.double_value(&[]);
-            nll = add(nll, parts.nll.as_ref());
-            kl = add(kl, parts.kl.as_ref());
+            scalars.push(&parts);
         }
 
-        // 4. Clip over the slice; refuse what is not a number.
-        let grad_norm = clip_global_norm(&mut gradients, self.settings.clip_norm);
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(self.step_failed(loss, &gradients, &scope));
+        // 4. Wait for the device, once for all numbers. Refuse what is not finite; clip over the slice.
+        let numbers = scalars.read(global_norm(&gradients))?;
+        if !numbers.are_finite() {
+            return Err(self.step_failed(numbers.loss, &gradients, &scope));
         }
+        scale_to_norm(&mut gradients, numbers.grad_norm, self.settings.clip_norm);
 
         // 5. Update the slice, and nothing else.
         let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
@@ -95,10 +93,7 @@ impl Engine<'_> {
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
         let (slice, seconds) = (scope.blocks(model.n_blocks()), started.elapsed().as_secs_f64());
+        let StepNumbers { loss, nll, kl, grad_norm } = numbers;
         Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds, spike: false })
     }
-}
-
-fn add(sum: Option<f64>, part: Option<&Tensor>) -> Option<f64> {
-    part.map(|t| sum.unwrap_or(0.0) + t.double_value(&[])).or(sum)
 }

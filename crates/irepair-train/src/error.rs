@@ -2,7 +2,7 @@
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind, Scope};
 
-use crate::Drawn;
+use crate::SampledIndices;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,7 +20,7 @@ pub enum Error {
         /// What the step was to update, or the block of a weight; none before that is known.
         scope: Option<Scope>,
         /// The texts of the step.
-        drawn: Drawn,
+        drawn: SampledIndices,
     },
     /// A setting that cannot work.
     #[error("setting `{key}` is out of range")]
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_message_is_the_one_that_was_read() {
-        let drawn = |n| Drawn { pairs: (0..n).collect(), utility: vec![] };
+        let drawn = |n| SampledIndices { pairs: (0..n).collect(), utility: vec![] };
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             NotFinite: [
                 Error::NotFinite {

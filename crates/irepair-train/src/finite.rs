@@ -1,13 +1,14 @@
 //! What is not a number stops a run, and the error says which texts led there.
 
 use irepair_core::{BlockSlice, Diagnose, ExitKind, Scope};
-use irepair_model::{Gradients, Parameter};
-use tch::Tensor;
+use irepair_model::{Gradients, Parameter, host};
+use tch::{Kind, Tensor};
 
 use crate::{Engine, Error, Result};
 
 impl Engine<'_> {
-    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of weights.
+    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of
+    /// weights.
     pub(crate) fn localise_failed(&self, error: Error) -> Error {
         match error.diagnostic() {
             found if found.exit == ExitKind::Outcome && !matches!(error, Error::NotFinite { .. }) => {
@@ -20,12 +21,13 @@ impl Engine<'_> {
     /// The error of a step whose loss or gradients are not finite; weights are named first, since they spoil the rest.
     pub(crate) fn step_failed(&self, loss: f64, gradients: &Gradients, scope: &Scope) -> Error {
         let parameters = self.model.parameters();
-        let gradient = gradients.iter().find(|(_, gradient)| !is_finite(gradient));
-        let what = match gradient {
-            Some((index, _)) if loss.is_finite() => {
-                format!("the gradient of `{}` is not finite", parameters[*index].name)
+        let of = |(_, gradient): &(usize, Tensor)| gradient.shallow_clone();
+        let what = match first_not_finite(&gradients.iter().map(of).collect::<Vec<_>>()) {
+            Ok(Some(i)) if loss.is_finite() => {
+                format!("the gradient of `{}` is not finite", parameters[gradients[i].0].name)
             }
-            _ => "the loss is not finite".to_owned(),
+            Ok(_) => "the loss is not finite".to_owned(),
+            Err(error) => return error,
         };
         self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(what, self.next_step, Some(scope.clone())))
     }
@@ -50,23 +52,32 @@ impl Engine<'_> {
     }
 
     fn bad_weight(&self, indices: impl Iterator<Item = usize>) -> Option<Error> {
-        let parameters = self.model.parameters();
-        let Parameter { name, block, .. } =
-            indices.map(|index| &parameters[index]).find(|parameter| !is_finite(&parameter.tensor))?;
+        let parameters: Vec<&Parameter> = indices.map(|index| &self.model.parameters()[index]).collect();
+        let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.detach()).collect();
+        let Parameter { name, block, .. } = match first_not_finite(&tensors) {
+            Ok(found) => parameters[found?],
+            Err(error) => return Some(error),
+        };
         let scope = block.map(|block| Scope::Blocks(BlockSlice::from_iter([block])));
         Some(self.not_finite(format!("weight `{name}` is not finite"), self.next_step.saturating_sub(1), scope))
     }
 
     fn not_finite(&self, what: String, step: u64, scope: Option<Scope>) -> Error {
-        match self.draw.indices(step, &self.settings) {
+        match self.sampler.indices(step, &self.settings) {
             Ok(drawn) => Error::NotFinite { what, step, scope, drawn },
             Err(error) => error,
         }
     }
 }
 
-/// Whether every number is finite. The sum of finite numbers may overflow: only then each is looked at.
-fn is_finite(tensor: &Tensor) -> bool {
-    let tensor = tensor.detach();
-    tensor.sum(tch::Kind::Float).double_value(&[]).is_finite() || tensor.isfinite().all().int64_value(&[]) == 1
+/// The first tensor that holds a NaN or an infinity. One wait for the sums of all; the sum of finite numbers may
+/// overflow, so that only a tensor whose sum is not finite is looked at number by number.
+fn first_not_finite(tensors: &[Tensor]) -> Result<Option<usize>> {
+    let sums = host::numbers(&tensors.iter().map(|tensor| tensor.sum(Kind::Float)).collect::<Vec<_>>())?;
+    for (i, _) in sums.iter().enumerate().filter(|(_, sum)| !sum.is_finite()) {
+        if host::numbers(&[tensors[i].isfinite().all()])? == [0.0] {
+            return Ok(Some(i));
+        }
+    }
+    Ok(None)
 }

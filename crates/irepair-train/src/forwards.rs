@@ -1,93 +1,156 @@
-//! Runs the forward passes that an objective asks for, and nothing more.
+//! The loss of a micro-batch under an objective: the passes it asks for, and nothing more.
 
-use irepair_model::CausalLm;
+use irepair_model::{CausalLm, PrefixStates, TextBatch};
 use irepair_objective::{
-    HeadScores, Loss, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs, pull,
+    HeadScores, Loss, Needs, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs, vjp,
 };
 use tch::{Tensor, no_grad};
 
+use crate::Result;
 use crate::batch::MicroBatch;
-use crate::together::Together;
-use crate::{Result, Text};
+use crate::packed::{PackedBatch, Sides};
 
-/// The loss of a micro-batch under the model, with the reference where the objective needs it.
+/// The loss of a micro-batch under the model, with the reference where the objective needs it: three `[]` float32, of
+/// which the total carries the gradient.
 ///
-/// The head is applied only where a token counts, and its logits do not wait for the backward pass: see `irepair_objective`'s `head`.
-/// [`loss_from_logits`] is the plain route to the same numbers.
+/// The head is applied only where a token counts, and its logits do not wait for the backward pass: see
+/// `irepair_objective`'s `head`. [`loss_from_logits`] is the plain route to the same numbers.
+///
+/// # Errors
+/// As [`Objective::loss`].
 pub(crate) fn loss(
     model: &CausalLm,
     reference: Option<&CausalLm>,
     objective: &Objective,
-    batch: &MicroBatch,
+    micro: &MicroBatch,
 ) -> Result<Loss> {
     let needs = objective.needs();
-    let asked = |[chosen, rejected, utility]: [bool; 3]| {
-        Together::of([
-            batch.chosen.as_ref().filter(|_| chosen).map(|text| (text, &text.targets.at)),
-            batch.rejected.as_ref().filter(|_| rejected).map(|text| (text, &text.targets.at)),
-            batch.utility.as_ref().filter(|_| utility).map(|text| (text, &text.real_at)),
-        ])
+    let packed = PackedBatch::new(micro, sides(needs));
+    // The reference goes first: its activations are gone before the model's graph is kept.
+    let pass = match reference {
+        None => ReferencePass::default(),
+        Some(reference) => no_grad(|| reference_pass(model, reference, needs, micro, &packed)),
     };
-    let by_model = asked([needs.chosen, needs.rejected, needs.utility]);
-    let by_reference = asked([needs.ref_chosen, needs.ref_rejected, needs.utility]);
-    // What model and reference have in common is run once.
-    let from = reference.filter(|_| by_model.is_like(&by_reference)).and_then(|r| model.first_block_apart(r));
-    let starts = from.filter(|block| block.0 > 0).map(|block| by_model.starts(model, block));
-    // Reference passes first: their activations are gone before the model's graph is kept.
-    let (ref_scores, ref_utility) = match reference {
-        None => ([None, None], None),
-        Some(r) => no_grad(|| {
-            let [chosen, rejected, utility] = by_reference.states(r, starts.as_deref());
-            let scores = |text: &Option<Text>, states: Option<Tensor>| {
-                let (text, states) = text.as_ref().zip(states)?;
-                Some(text.laid_out(&text.targets.at, &log_probs(r, text, &states).values))
-            };
-            ([scores(&batch.chosen, chosen), scores(&batch.rejected, rejected)], utility.zip(Some(r)))
-        }),
-    };
-    let [chosen, rejected, utility] = by_model.states(model, starts.as_deref());
-    let mut leaves = Leaves::default();
-    let mut scored = |text: &Option<Text>, states: Option<Tensor>| {
-        let (text, states) = text.as_ref().zip(states)?;
-        Some(leaves.scores(text, &text.targets.at, log_probs(model, text, &states)))
-    };
-    let (chosen, rejected) = (scored(&batch.chosen, chosen), scored(&batch.rejected, rejected));
-    let utility = batch.utility.as_ref().zip(utility).zip(ref_utility).map(|((text, states), (ref_states, r))| {
-        let found = head_divergences(&ref_states, r.head(), &states, model.head());
-        leaves.scores(text, &text.real_at, found)
-    });
-    let [ref_chosen, ref_rejected] = ref_scores;
-    leaves.pull(objective.of(&Scores { chosen, rejected, ref_chosen, ref_rejected, utility })?)
+    let states = packed.states(model, pass.prefixes.as_deref());
+    let mut gradients = TokenScoreGrads::default();
+    let scores = token_scores(model, micro, states, reference, pass, &mut gradients);
+    gradients.attach(objective.of(&scores)?)
 }
 
-fn log_probs(model: &CausalLm, text: &Text, states: &Tensor) -> HeadScores {
-    head_log_probs(states, model.head(), &text.targets.ids)
+/// The texts that an objective reads under the model.
+fn sides(needs: Needs) -> Sides {
+    [needs.chosen, needs.rejected, needs.utility]
 }
 
-/// Scores as the objective sees them, to be followed back to the hidden states they came from.
+/// What the reference gives a loss, without gradient.
 #[derive(Default)]
-struct Leaves(Vec<(Tensor, HeadScores)>);
+struct ReferencePass {
+    /// States before the first block in which model and reference differ, where both run the same batches.
+    prefixes: Option<Vec<PrefixStates>>,
+    /// Log-probabilities of the chosen texts, `[batch, seq]`.
+    chosen: Option<Tensor>,
+    /// Log-probabilities of the rejected texts, `[batch, seq]`.
+    rejected: Option<Tensor>,
+    /// Last hidden states of the utility texts, `[n_real, width]`.
+    utility: Option<Tensor>,
+}
 
-impl Leaves {
-    fn scores(&mut self, text: &Text, at: &Tensor, found: HeadScores) -> TokenScores {
-        let leaf = found.values.detach().set_requires_grad(true);
-        let values = text.laid_out(at, &leaf);
-        self.0.push((leaf, found));
+/// Runs the reference on the texts that the objective reads under it; `packed` holds those it reads under the model.
+fn reference_pass(
+    model: &CausalLm,
+    reference: &CausalLm,
+    needs: Needs,
+    micro: &MicroBatch,
+    packed: &PackedBatch<'_>,
+) -> ReferencePass {
+    let wanted = [needs.ref_chosen, needs.ref_rejected, needs.utility];
+    let (prefixes, [chosen, rejected, utility]) = if wanted == sides(needs) {
+        let block = model.first_block_apart(reference).filter(|block| block.0 > 0);
+        let prefixes = block.map(|block| packed.prefixes(model, block));
+        let states = packed.states(reference, prefixes.as_deref());
+        (prefixes, states)
+    } else {
+        (None, PackedBatch::new(micro, wanted).states(reference, None))
+    };
+    let log_probs = |text: &Option<TextBatch>, states: Option<Tensor>| {
+        let (text, states) = text.as_ref().zip(states)?;
+        Some(laid_out(text, &text.target_positions, &log_probs(reference, text, &states).values))
+    };
+    ReferencePass {
+        prefixes,
+        chosen: log_probs(&micro.chosen, chosen),
+        rejected: log_probs(&micro.rejected, rejected),
+        utility,
+    }
+}
+
+/// The scores of every text that the model ran on, `[batch, seq]` each, from its last hidden states `[n, width]`; what
+/// leads back from them goes to `gradients`.
+fn token_scores(
+    model: &CausalLm,
+    micro: &MicroBatch,
+    [chosen, rejected, utility]: [Option<Tensor>; 3],
+    reference: Option<&CausalLm>,
+    pass: ReferencePass,
+    gradients: &mut TokenScoreGrads,
+) -> Scores {
+    let mut of_targets = |text: &Option<TextBatch>, states: Option<Tensor>| {
+        let (text, states) = text.as_ref().zip(states)?;
+        Some(gradients.track(text, &text.target_positions, log_probs(model, text, &states)))
+    };
+    let (chosen, rejected) = (of_targets(&micro.chosen, chosen), of_targets(&micro.rejected, rejected));
+    let under_both = micro.utility.as_ref().zip(utility).zip(pass.utility.zip(reference));
+    let utility = under_both.map(|((text, states), (ref_states, reference))| {
+        let divergences = head_divergences(&ref_states, reference.head(), &states, model.head());
+        gradients.track(text, &text.real_positions, divergences)
+    });
+    Scores { chosen, rejected, ref_chosen: pass.chosen, ref_rejected: pass.rejected, utility }
+}
+
+/// Log-probabilities of the targets of `text`, `[n_targets]`, from the states `[n_targets, width]` that predict them.
+fn log_probs(model: &CausalLm, text: &TextBatch, states: &Tensor) -> HeadScores {
+    head_log_probs(states, model.head(), &text.target_ids)
+}
+
+/// `values` `[n]` at `positions` `[n]` of a text, as `[batch, seq]`, 0 elsewhere.
+fn laid_out(text: &TextBatch, positions: &Tensor, values: &Tensor) -> Tensor {
+    let (n_rows, n_cols) = text.dims();
+    let zeros = Tensor::zeros([n_rows * n_cols], (values.kind(), values.device()));
+    zeros.index_copy(0, positions, values).view([n_rows, n_cols])
+}
+
+/// Token scores as the objective sees them, and the way from their gradients back to hidden states and head.
+#[derive(Default)]
+struct TokenScoreGrads(Vec<TokenScoreGrad>);
+
+struct TokenScoreGrad {
+    /// The scores as the objective differentiates them, `[n]` float32.
+    leaf: Tensor,
+    scores: HeadScores,
+}
+
+impl TokenScoreGrads {
+    /// Scores at `positions` of a text, in a form that the objective can differentiate.
+    fn track(&mut self, text: &TextBatch, positions: &Tensor, scores: HeadScores) -> TokenScores {
+        let leaf = scores.values.detach().set_requires_grad(true);
+        let values = laid_out(text, positions, &leaf);
+        self.0.push(TokenScoreGrad { leaf, scores });
         TokenScores { values, counts: text.counts }
     }
 
-    /// The loss with the gradients that its scores pass on.
-    fn pull(self, loss: Loss) -> Result<Loss> {
+    /// The loss with the gradients that its scores pass on: its total is `loss.total + vjp - vjp`, of which only the
+    /// first vjp is differentiated.
+    fn attach(self, loss: Loss) -> Result<Loss> {
         if !loss.total.requires_grad() {
             return Ok(loss);
         }
-        let leaves: Vec<&Tensor> = self.0.iter().map(|(leaf, _)| leaf).collect();
+        let leaves: Vec<&Tensor> = self.0.iter().map(|tracked| &tracked.leaf).collect();
         let weights =
             Tensor::f_run_backward(&[&loss.total], &leaves, false, false).map_err(irepair_model::Error::from)?;
-        let scored: Vec<(&HeadScores, &Tensor)> = self.0.iter().map(|(_, found)| found).zip(&weights).collect();
-        // Adds nothing but a gradient.
-        let pull = pull(&scored).map(|pull| &pull - pull.detach());
-        let total = pull.map_or_else(|| loss.total.detach(), |pull| loss.total.detach() + pull);
+        let scores: Vec<(&HeadScores, &Tensor)> = self.0.iter().map(|tracked| &tracked.scores).zip(&weights).collect();
+        let no_value = vjp(&scores).map(|vjp| &vjp - vjp.detach());
+        let total = loss.total.detach();
+        let total = no_value.map_or_else(|| total.shallow_clone(), |no_value| &total + no_value);
         Ok(Loss { total, ..loss })
     }
 }
@@ -100,13 +163,13 @@ pub fn loss_from_logits(
     model: &CausalLm,
     reference: Option<&CausalLm>,
     objective: &Objective,
-    batch: &MicroBatch,
+    micro: &MicroBatch,
 ) -> Result<Loss> {
     let needs = objective.needs();
-    let (chosen, rejected, utility) = (batch.chosen.as_ref(), batch.rejected.as_ref(), batch.utility.as_ref());
-    let run = |wanted: bool, text: Option<&Text>| text.filter(|_| wanted).map(|t| model.logits(&t.tokens));
-    let run_reference = |wanted: bool, text: Option<&Text>| {
-        reference.zip(text).filter(|_| wanted).map(|(r, t)| no_grad(|| r.logits(&t.tokens)))
+    let (chosen, rejected, utility) = (micro.chosen.as_ref(), micro.rejected.as_ref(), micro.utility.as_ref());
+    let run = |wanted: bool, text: Option<&TextBatch>| text.filter(|_| wanted).map(|t| model.logits(t));
+    let run_reference = |wanted: bool, text: Option<&TextBatch>| {
+        reference.zip(text).filter(|_| wanted).map(|(r, t)| no_grad(|| r.logits(t)))
     };
     let ref_chosen = run_reference(needs.ref_chosen, chosen);
     let ref_rejected = run_reference(needs.ref_rejected, rejected);
@@ -126,14 +189,20 @@ pub fn loss_from_logits(
 }
 
 /// Real tokens that [`loss`] feeds through the model.
-pub(crate) fn n_tokens(objective: &Objective, batch: &MicroBatch) -> usize {
+pub(crate) fn n_tokens(objective: &Objective, micro: &MicroBatch) -> usize {
     let needs = objective.needs();
-    let real = |wanted: bool, text: &Option<Text>| text.as_ref().filter(|_| wanted).map_or(0, |t| t.tokens.n_real());
-    real(needs.chosen, &batch.chosen) + real(needs.rejected, &batch.rejected) + real(needs.utility, &batch.utility)
+    let real = |wanted: bool, text: &Option<TextBatch>| text.as_ref().filter(|_| wanted).map_or(0, |t| t.n_real());
+    real(needs.chosen, &micro.chosen) + real(needs.rejected, &micro.rejected) + real(needs.utility, &micro.utility)
 }
 
-fn view<'a>(text: Option<&'a Text>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
-    text.zip(logits).map(|(t, l)| t.with(l))
+/// A batch with the logits `[batch, seq, vocab]` that a model gave it.
+pub fn with_logits<'a>(text: &'a TextBatch, logits: &'a Tensor) -> TextLogits<'a> {
+    let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
+    TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }
+}
+
+fn view<'a>(text: Option<&'a TextBatch>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
+    text.zip(logits).map(|(text, logits)| with_logits(text, logits))
 }
 
 #[cfg(test)]
@@ -192,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lean_route_is_the_plain_one() {
+    fn the_loss_from_hidden_states_is_the_loss_from_logits() {
         let llama = Shape { n_kv_head: Some(1), ..Shape::new("llama", [3, 16, 2], 32, 13) }.architecture().unwrap();
         for config in [ModelConfig::gpt2(3, 16, 2, 32, 13), ModelConfig::gpt_neo(3, 16, 2, 32, 13, 4), llama] {
             let model = CausalLm::random(config.clone(), 1, Device::Cpu, Kind::Float).unwrap();

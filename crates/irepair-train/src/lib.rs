@@ -1,9 +1,9 @@
 //! The one training engine. A method is a pair of an objective (which loss) and a localiser (which blocks).
 //!
-//! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `batch` (what a step draws),
-//! `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on held-out pairs, best
-//! checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops a run,
-//! by the texts that led there).
+//! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `sampler` and `batch` (what a
+//! step draws), `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on
+//! held-out pairs, best checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same
+//! bits), `finite` (NaN stops a run, by the texts that led there).
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_objective::Objective;
@@ -19,7 +19,8 @@
 //! ```
 //!
 //! **Invariants.** Parameters outside the step's scope stay bit for bit what they were: they have no gradient, and an
-//! optimizer without a gradient does nothing. Weights that are not finite are never saved and never handed over. Every draw is a function of (seed, step), so resuming needs no random state.
+//! optimizer without a gradient does nothing. Weights that are not finite are never saved and never handed over. Every
+//! draw is a function of (seed, step), so resuming needs no random state.
 //! **Boundary.** This crate knows no sensitivity, no slicing policy and no method by name.
 
 mod algorithm;
@@ -31,20 +32,23 @@ mod finite;
 mod flops;
 mod forwards;
 mod localise;
+mod numbers;
 mod optimizer;
+mod packed;
 mod run;
+mod sampler;
 mod schedule;
 mod settings;
-mod together;
 mod validate;
 
 pub use algorithm::{Engine, Outcome};
-pub use batch::{Draw, Drawn, MicroBatch, RepairData, StepBatch, Text};
+pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::step_flops;
-pub use forwards::loss_from_logits;
+pub use forwards::{loss_from_logits, with_logits};
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};
+pub use sampler::{BatchSampler, SampledIndices};
 pub use schedule::Schedule;
 pub use settings::Settings;

@@ -1,11 +1,10 @@
-//! Starting, going on and ending a run.
+//! Starting and ending a run.
 
 use irepair_model::CausalLm;
 use irepair_objective::Objective;
 
-use crate::batch::Draw;
 use crate::validate::Best;
-use crate::{Engine, Localise, Optimizer, Outcome, RepairData, Result, Settings};
+use crate::{BatchSampler, Engine, Localise, Optimizer, Outcome, RepairData, Result, Settings};
 
 impl<'a> Engine<'a> {
     /// Prepares a run from the model as it is, which is also the reference if the objective needs one.
@@ -25,7 +24,7 @@ impl<'a> Engine<'a> {
         let needs = objective.needs();
         Ok(Self {
             reference: if needs.reference() { Some(model.reference()?) } else { None },
-            draw: Draw::new(data, needs.utility, &settings, model.device())?,
+            sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode),
             best: Best::default(),
             next_step: 0,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use irepair_model::CausalLm;
+use irepair_model::{CausalLm, host};
 use tch::{Tensor, no_grad};
 
-use crate::batch::{StepBatch, micro_batch, share};
+use crate::batch::{StepBatch, micro_batch};
+use crate::sampler::share;
 use crate::{Engine, Error, Result, forwards};
 
 /// The best weights so far, as the values of every parameter the run has ever touched.
@@ -103,14 +104,9 @@ impl Engine<'_> {
             micro.push(micro_batch(&pairs, texts, pad_id, skip, self.model.device())?);
         }
         let batch = StepBatch::joined(micro);
-        no_grad(|| {
-            let mut total = 0.0;
-            for micro in &batch.micro {
-                total += forwards::loss(self.model, self.reference.as_ref(), &self.objective, micro)?
-                    .total
-                    .double_value(&[]);
-            }
-            Ok(Some(total))
-        })
+        let reference = self.reference.as_ref();
+        let of = |micro| forwards::loss(self.model, reference, &self.objective, micro).map(|loss| loss.total);
+        let totals = no_grad(|| batch.micro.iter().map(of).collect::<Result<Vec<Tensor>>>())?;
+        Ok(Some(host::numbers(&totals)?.into_iter().fold(0.0, |sum, total| sum + total)))
     }
 }

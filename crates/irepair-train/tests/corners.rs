@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, TokenBatch};
+use irepair_model::{CausalLm, Decoding, Error, TextBatch};
 use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
 use serde_json::Value;
 use support::{MODELS, assert_close, json, numbers, parity, rows, tensors, values};
@@ -82,7 +82,7 @@ fn load(dir: &Path) -> CausalLm {
 }
 
 /// A padded batch of a golden file.
-fn batch(value: &Value) -> TokenBatch {
+fn batch(value: &Value) -> TextBatch {
     let real: Vec<Vec<bool>> = serde_json::from_value(value["real"].clone()).unwrap();
     // How many pads stand on the left tells prompt from continuation.
     let left: Vec<usize> = real.iter().map(|row| row.iter().take_while(|r| !**r).count()).collect();
@@ -95,14 +95,14 @@ fn batch(value: &Value) -> TokenBatch {
         continuations.push(continuation.to_vec());
     }
     let padded = PaddedTokens::prompted(&prompts, &continuations, 0).unwrap();
-    assert_eq!(padded.real(), real.concat(), "the layout of the golden batch");
-    TokenBatch::new(&padded, Device::Cpu)
+    assert_eq!(padded.attention_mask(), real.concat(), "the layout of the golden batch");
+    TextBatch::new(padded, Device::Cpu)
 }
 
 /// The texts of a case under the model and the reference; every loss runs its own forward passes.
 struct Texts<'a> {
     model: &'a CausalLm,
-    tokens: HashMap<&'static str, TokenBatch>,
+    tokens: HashMap<&'static str, TextBatch>,
     reference: HashMap<&'static str, Tensor>,
 }
 
@@ -119,11 +119,11 @@ impl<'a> Texts<'a> {
     }
 
     fn at_real(&self, name: &str, logits: &Tensor) -> Vec<f64> {
-        values(&logits.index(&[Some(&self.tokens[name].real)]))
+        values(&logits.index(&[Some(&self.tokens[name].attention_mask)]))
     }
 
     fn view<'l>(&'l self, name: &str, logits: &'l Tensor) -> TextLogits<'l> {
-        TextLogits::new(&self.tokens[name].ids, &self.tokens[name].real, logits)
+        TextLogits::new(&self.tokens[name].ids, &self.tokens[name].attention_mask, logits)
     }
 
     fn nll(&self, name: &str) -> Tensor {

@@ -3,7 +3,7 @@
 use irepair_core::{BlockId, Diagnose, Scope};
 use irepair_model::{CausalLm, Parameter};
 use irepair_objective::Objective;
-use irepair_train::{Draw, Drawn, Engine, Error, Localise, RepairData, Result, Settings, StepBatch};
+use irepair_train::{BatchSampler, Engine, Error, Localise, RepairData, Result, SampledIndices, Settings, StepBatch};
 use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, settings, take};
 use tch::no_grad;
 
@@ -14,8 +14,8 @@ fn poison(model: &CausalLm, name: &str) {
     no_grad(|| drop(parameter.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
 }
 
-fn drawn(model: &CausalLm, data: &RepairData, settings: &Settings, step: u64) -> Drawn {
-    Draw::new(data, true, settings, model.device()).unwrap().indices(step, settings).unwrap()
+fn drawn(model: &CausalLm, data: &RepairData, settings: &Settings, step: u64) -> SampledIndices {
+    BatchSampler::new(data, true, settings, model.device()).unwrap().indices(step, settings).unwrap()
 }
 
 fn without_validation() -> RepairData {

@@ -6,6 +6,13 @@ const MAX_LINES: usize = 600;
 /// The only file with `unsafe` code, where it is documented.
 const UNSAFE_FILE: &str = "crates/irepair-model/src/sys.rs";
 
+/// Where every number comes from the device by `irepair_model::host::numbers`, so that a test can count the waits.
+const NO_READS: [&str; 2] = ["crates/irepair-train/src/", "crates/irepair-sensitivity/src/"];
+
+/// Ways to read a tensor's numbers.
+const READS: [&str; 6] =
+    ["double_value", "int64_value", ">::try_from(", "f64::try_from(", "f32::try_from(", "bool::try_from("];
+
 /// Places of one machine.
 const MACHINE_PATHS: [&str; 4] =
     [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
@@ -54,8 +61,13 @@ fn of_line(line: &str) -> Vec<String> {
 fn of_code(name: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut say = |i: usize, what: &str| found.push(format!("line {}: {what}", i + 1));
+    let n_shipped = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
     for (i, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
+        let counts_waits = i < n_shipped && NO_READS.iter().any(|dir| name.starts_with(dir));
+        if counts_waits && READS.iter().any(|read| code.contains(read)) {
+            say(i, "a number read from a tensor: collect scalars and use irepair_model::host::numbers");
+        }
         // An attribute may go on; its reason then stands in one of the next lines.
         let attribute = || text.lines().skip(i).take(6).collect::<String>();
         if code.contains(ALLOW) && !attribute().split(")]").next().is_some_and(|inner| inner.contains("reason =")) {
@@ -88,6 +100,10 @@ mod tests {
         assert_eq!(check(&format!("//! x\n{ALLOW}dead_code, reason = \"y\")]\n")), "");
         assert!(check(&format!("//! x\n// {TO_DO}: later\n")).starts_with("line 2: "));
         assert_eq!(check(&format!("//! x\n// {TO_DO}(ada): later\n")), "");
+        let read = "//! x\nfn f(t: &Tensor) { t.double_value(&[]); }\n";
+        assert_eq!(check(read), "");
+        let sensitive = |text: &str| violations("crates/irepair-sensitivity/src/x.rs", text).len();
+        assert_eq!((sensitive(read), sensitive(&read.replace("fn f", "#[cfg(test)]\nfn f"))), (1, 0));
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! The numbers of a step: they stay on the device until all are there, then the host waits for them once.
+
+use irepair_model::host;
+use irepair_objective::Loss;
+use tch::Tensor;
+
+use crate::Result;
+
+/// Losses of the micro-batches and terms of a step, on the device.
+#[derive(Debug, Default)]
+pub(crate) struct StepScalars {
+    totals: Vec<Tensor>,
+    nlls: Vec<Tensor>,
+    kls: Vec<Tensor>,
+}
+
+/// What a step reports, each number summed over micro-batches and terms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepNumbers {
+    /// The loss that is minimised.
+    pub(crate) loss: f64,
+    /// Mean NLL of the chosen texts, nats per counted token, where the objective has such a term.
+    pub(crate) nll: Option<f64>,
+    /// KL on utility text, nats per token, where the objective has such a term.
+    pub(crate) kl: Option<f64>,
+    /// Norm of all gradients together, before clipping; 0 without any.
+    pub(crate) grad_norm: f64,
+}
+
+impl StepScalars {
+    /// Takes the numbers of a loss, without its graph.
+    pub(crate) fn push(&mut self, loss: &Loss) {
+        self.totals.push(loss.total.detach());
+        self.nlls.extend(loss.nll.as_ref().map(Tensor::detach));
+        self.kls.extend(loss.kl.as_ref().map(Tensor::detach));
+    }
+
+    /// Waits for the device once, for the losses and the norm of the gradients.
+    ///
+    /// # Errors
+    /// When the copy to the host fails.
+    pub(crate) fn read(self, grad_norm: Option<Tensor>) -> Result<StepNumbers> {
+        let [n_totals, n_nlls, n_kls] = [&self.totals, &self.nlls, &self.kls].map(Vec::len);
+        let n_norms = usize::from(grad_norm.is_some());
+        let scalars: Vec<Tensor> = self.totals.into_iter().chain(self.nlls).chain(self.kls).chain(grad_norm).collect();
+        let mut values = host::numbers(&scalars)?.into_iter();
+        let mut sum = |n: usize| (n > 0).then(|| values.by_ref().take(n).fold(0.0, |sum, value| sum + value));
+        Ok(StepNumbers {
+            loss: sum(n_totals).unwrap_or(0.0),
+            nll: sum(n_nlls),
+            kl: sum(n_kls),
+            grad_norm: sum(n_norms).unwrap_or(0.0),
+        })
+    }
+}
+
+impl StepNumbers {
+    /// Whether an update may follow: neither the loss nor the gradients hold a NaN or an infinity.
+    pub(crate) fn are_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_is_its_own_sum() {
+        let scalar = |value: f32| Tensor::from(value);
+        let mut scalars = StepScalars::default();
+        scalars.push(&Loss { total: scalar(1.0), nll: Some(scalar(3.0)), kl: None });
+        scalars.push(&Loss { total: scalar(0.5), nll: None, kl: Some(scalar(0.25)) });
+        scalars.push(&Loss { total: scalar(2.0), nll: Some(scalar(4.0)), kl: None });
+        let before = host::n_waits();
+        let numbers = scalars.read(Some(scalar(9.0))).unwrap();
+        assert_eq!((numbers.loss, numbers.nll, numbers.kl, numbers.grad_norm), (3.5, Some(7.0), Some(0.25), 9.0));
+        assert_eq!(host::n_waits() - before, 1);
+        assert!(numbers.are_finite());
+        assert!(!StepNumbers { grad_norm: f64::NAN, ..numbers }.are_finite());
+    }
+}
