@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("irepair-core", &[]),
     ("irepair-config", &["core"]),
     ("irepair-data", &["core"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("irepair-patch", &["core"]),
     ("irepair-report", &["core", "stats"]),
     ("irepair-scorer", &["core", "data"]),
+    ("irepair-gguf", &["core"]),
     ("irepair-model", &["core"]),
     ("irepair-objective", &["core"]),
     ("irepair-sensitivity", &["core", "model", "objective"]),
@@ -38,6 +39,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "patch",
             "report",
             "scorer",
+            "gguf",
             "model",
             "objective",
             "sensitivity",
@@ -52,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 9] = [
+const BELOW_THE_LINE: [&str; 10] = [
     "irepair-core",
     "irepair-config",
     "irepair-data",
@@ -61,6 +63,7 @@ const BELOW_THE_LINE: [&str; 9] = [
     "irepair-patch",
     "irepair-report",
     "irepair-scorer",
+    "irepair-gguf",
     "xtask",
 ];
 
