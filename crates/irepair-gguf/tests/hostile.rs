@@ -123,8 +123,6 @@ fn what_would_change_the_model_is_refused_by_key() {
         &text("tokenizer.ggml.pre", "smolly"),
         "want: one of `gpt-2`, `smollm`, `llama-bpe`, `qwen2`    got: `smolly`",
     );
-    let token = after(&whole, "<|im_start|>");
-    refused(&with(&whole, token - 12, b"<|im_stop_|>"), "");
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! `irepair import` as a user meets it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn import(dir: &Path, args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    command.current_dir(dir).arg("import").args(args.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn a_gguf_file_becomes_a_directory_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf/smollm.gguf");
+    fs::copy(gguf, dir.path().join("model.gguf")).unwrap();
+
+    let output = import(dir.path(), "model.gguf --out model");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+    let mut names: Vec<String> = fs::read_dir(dir.path().join("model"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let want =
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(names, want);
+
+    let output = import(dir.path(), "model.gguf --out model");
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap());
+
+    let json = import(dir.path(), "model.gguf --out other --json").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((json["model"].as_str(), json["n_tensors"].as_u64()), (Some("other"), Some(20)));
+
+    fs::write(dir.path().join("page.gguf"), "<html>").unwrap();
+    let output = import(dir.path(), "page.gguf --out page");
+    assert_eq!((output.status.code(), dir.path().join("page").exists()), (Some(4), false));
+}
