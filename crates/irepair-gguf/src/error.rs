@@ -30,7 +30,7 @@ pub enum Error {
         got: String,
     },
     /// A file that contradicts the format or itself.
-    #[error("GGUF file is broken: {reason}")]
+    #[error("file is broken: {reason}")]
     Broken {
         /// The file.
         path: PathBuf,
@@ -103,7 +103,7 @@ impl Diagnose for Error {
                 .want_got("little-endian version 2 or 3", got)
                 .help("convert the model again with a current converter"),
             Self::Broken { path, place, .. } => data()
-                .at(at(path, "at", place))
+                .at(at(path, "reading", place))
                 .help("get the file again, then compare its size; or convert the model again"),
             Self::TensorType { path, tensor, got } => data()
                 .at(at(path, "tensor", tensor))
@@ -112,7 +112,7 @@ impl Diagnose for Error {
             Self::Metadata { path, key, want, got } => data()
                 .at(at(path, "metadata", key))
                 .want_got(want, got)
-                .help("import the model from its original Hugging Face directory instead"),
+                .help("use the Hugging Face directory that the file was converted from"),
             Self::Tensor { path, tensor, want, got } => data()
                 .at(at(path, "tensor", tensor))
                 .want_got(want, got)

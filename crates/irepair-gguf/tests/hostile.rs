@@ -161,3 +161,24 @@ fn weights_that_are_not_finite_are_named() {
     whole[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     refused(&whole, &format!("tensor `{name}`"));
 }
+
+#[test]
+fn changed_bytes_are_refused_by_name_or_make_a_whole_directory() {
+    let whole = golden("smollm.gguf");
+    let head = after(&whole, "blk.1.ffn_down.weight") + 32;
+    let mut state = 7u64;
+    let mut draw = |n: usize| {
+        // Numbers of a linear congruential generator: the same at every run.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let mut n_refused = 0;
+    for _ in 0..600 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + draw(3) {
+            bytes[draw(head)] = [0, 1, 0x7f, 0x80, 0xff][draw(5)];
+        }
+        n_refused += usize::from(said(&bytes).is_some());
+    }
+    assert!(n_refused > 300, "{n_refused} of 600 are refused");
+}
