@@ -91,8 +91,8 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Writes the directory `out`, which is new, empty, or was left by a conversion that was cut short; `on_tensor` hears
-    /// the name of every tensor that is done. One process at a time writes there.
+    /// Writes the directory `out`, which is new, empty, or was left by a conversion that was cut short. `on_tensor` gets
+    /// the name of every tensor that is written. One process at a time writes there.
     ///
     /// # Errors
     /// `OutExists`, `NotFinite`, `File`. The directory then stays marked as unfinished and has no `config.json`.
@@ -176,8 +176,8 @@ impl<'a> Conversion<'a> {
     }
 }
 
-/// The row of a GGUF file that holds row `row` of a query or key projection: rotation pairs value `i` of a head with value
-/// `head_dim / 2 + i`, and the file has the two rows of a pair next to each other.
+/// The row of a GGUF file that holds row `row` of a query or key projection: rotation pairs value `i` of a head with
+/// value `head_dim / 2 + i`, and the file has the two rows of a pair next to each other.
 fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, row) = (row / head_dim, row % head_dim);
     let half = head_dim / 2;

@@ -19,8 +19,8 @@ const ALIGNMENT: u64 = 32;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
 
-/// Metadata and tensor places of a GGUF file, checked: keys and tensor names occur once, and every tensor lies inside the
-/// file and apart from the others. Tensor values are read when they are asked for.
+/// Metadata and tensor places of a GGUF file, checked: keys and tensor names occur once, and every tensor lies inside
+/// the file and apart from the others. Tensor values are read when they are asked for.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,

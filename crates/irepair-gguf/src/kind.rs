@@ -1,7 +1,7 @@
 //! Tensor types of a GGUF file and how a block of each becomes 32-bit floats.
 //!
-//! A tensor is a row-major array of blocks; a block holds `n_values` neighbouring values of one row. The formulas and the
-//! order of operations are those of the Python package `gguf`, so the results agree bit for bit (`parity/gguf`).
+//! A tensor is a row-major array of blocks; a block holds `n_values` neighbouring values of one row. The formulas and
+//! the order of operations are those of the Python package `gguf`, so the results agree bit for bit (`parity/gguf`).
 
 use std::fmt;
 

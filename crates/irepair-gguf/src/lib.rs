@@ -1,4 +1,4 @@
-//! GGUF files in, Hugging Face directories out: weights dequantised to 32-bit floats, tokenizer and chat template included.
+//! GGUF files in, Hugging Face directories out: weights as 32-bit floats, with tokenizer and chat template.
 //!
 //! ```no_run
 //! use irepair_gguf::{Conversion, GgufFile};
@@ -12,8 +12,8 @@
 //! # Ok::<(), irepair_gguf::Error>(())
 //! ```
 //!
-//! Invariants: values equal those of the Python package `gguf` bit for bit; metadata and tensors that would change the model
-//! and are not understood are refused by name; a directory with a `config.json` is whole; no tensor is in memory whole.
+//! Invariants: values equal those of the Python package `gguf` bit for bit; metadata and tensors that would change the
+//! model and are not understood are refused by name; a directory with a `config.json` is whole; no tensor is in memory whole.
 
 mod convert;
 mod error;

@@ -11,8 +11,8 @@ use super::shared::{put, said};
 /// Values of a tensor that are read: enough for a few blocks of every type.
 const N_VALUES: usize = 1 << 12;
 
-/// Every tensor of an accepted file can be read; what is written holds all weights and a tokenizer that loads or says why not;
-/// a refusal leaves no `config.json`.
+/// Every tensor of an accepted file can be read; what is written holds all weights and a tokenizer that loads or says
+/// why not; a refusal leaves no `config.json`.
 ///
 /// # Panics
 /// Where that is not so.
