@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Invariants: values equal those of the Python package `gguf` bit for bit; metadata and tensors that would change the
-//! model and are not understood are refused by name; a directory with a `config.json` is whole; no tensor is in memory whole.
+//! model and are not understood are refused by name; a directory with a `config.json` is whole; no tensor is in memory
+//! whole.
 
 mod convert;
 mod error;
