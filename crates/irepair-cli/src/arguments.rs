@@ -61,6 +61,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Write the model of a GGUF file as a Hugging Face directory, dequantised, with its tokenizer.
+    Import(crate::import::ImportArgs),
     /// Make, apply, revert and inspect patch files: a repair as its changed tensors alone.
     Patch {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod environment;
 mod evaluate;
 mod general;
 mod generate;
+mod import;
 mod interrupt;
 mod job;
 mod language;
@@ -67,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
         Command::Data { profile, data, out, skip } => data::command(&profile, &data, &out, &skip),
         Command::Language { profile, out } => language::command(&profile, &out),
+        Command::Import(args) => import::command(&args),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),
     }

@@ -1,6 +1,7 @@
 //! Targets without libtorch. Each takes a directory of its own, empty at first, and the bytes of a file; it panics where a
 //! law is broken.
 
+pub mod gguf;
 pub mod index;
 pub mod patch;
 pub mod records;
@@ -19,7 +20,8 @@ use std::path::Path;
 pub type Target = (&'static str, fn(&Path, &[u8]));
 
 /// Every target here.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
+    ("gguf", gguf::run),
     ("index", index::run),
     ("patch", patch::run),
     ("records", records::run),

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("irepair-core", &[]),
     ("irepair-arch", &["core"]),
     ("irepair-config", &["arch", "core"]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("irepair-patch", &["core"]),
     ("irepair-report", &["core", "stats"]),
     ("irepair-scorer", &["core", "data"]),
+    ("irepair-gguf", &["core"]),
     ("irepair-model", &["arch", "core"]),
     ("irepair-objective", &["core"]),
     ("irepair-sensitivity", &["core", "model", "objective"]),
@@ -51,6 +52,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "patch",
             "report",
             "scorer",
+            "gguf",
             "model",
             "objective",
             "sensitivity",
@@ -65,7 +67,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 10] = [
+const BELOW_THE_LINE: [&str; 11] = [
     "irepair-core",
     "irepair-arch",
     "irepair-config",
@@ -75,6 +77,7 @@ const BELOW_THE_LINE: [&str; 10] = [
     "irepair-patch",
     "irepair-report",
     "irepair-scorer",
+    "irepair-gguf",
     "xtask",
 ];
 

@@ -27,6 +27,10 @@ pub(crate) fn all() -> Vec<Seed> {
     let mut add = |target, name: &str, bytes: Vec<u8>| seeds.push((target, name.to_owned(), bytes));
     let dir = tempfile::tempdir().unwrap();
 
+    for name in ["smollm", "blocks"] {
+        let path = format!("{}/../../parity/gguf/{name}.gguf", env!("CARGO_MANIFEST_DIR"));
+        add("gguf", name, fs::read(path).unwrap());
+    }
     add("index", "two", br#"{"metadata":{},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#.to_vec());
     for (kind, bytes) in patches(dir.path()) {
         add("patch", &kind, bytes);

@@ -44,6 +44,11 @@ pub(crate) fn apply() -> Victim {
     Victim { name: "irepair patch apply", args }
 }
 
+/// A GGUF file imported.
+pub(crate) fn import() -> Victim {
+    Victim { name: "irepair import", args: "import ../inputs/model.gguf --out out".to_owned() }
+}
+
 /// The one scene of all tests.
 pub(crate) fn scene() -> &'static Scene {
     static SCENE: OnceLock<Scene> = OnceLock::new();
@@ -61,6 +66,8 @@ impl Scene {
         fs::write(inputs.join("corpus.txt"), documents.join("\n<|endoftext|>\n") + "\n<|endoftext|>\n").unwrap();
         let pair = "{\"prompt\":\"Tom said:\",\"chosen\":\" good day, Anna.\",\"rejected\":\" you grubnik.\"}\n";
         fs::write(inputs.join("pairs.jsonl"), pair.repeat(24)).unwrap();
+        let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf/smollm.gguf");
+        fs::copy(gguf, inputs.join("model.gguf")).unwrap();
         let made = |args: String| {
             let output = command(&inputs, &args).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -95,7 +102,7 @@ impl Victim {
 fn command(dir: &Path, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(args.split_whitespace()).stdin(Stdio::null()).env("IREPAIR_CACHE", dir.join("cache"));
-    if !args.starts_with("patch") {
+    if !["patch", "import"].iter().any(|command| args.starts_with(command)) {
         command.args(["--threads", "1"]);
     }
     command

@@ -1,0 +1,46 @@
+//! `irepair import` as a user meets it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn import(dir: &Path, args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    command.current_dir(dir).arg("import").args(args.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn a_gguf_file_becomes_a_directory_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf/smollm.gguf");
+    fs::copy(gguf, dir.path().join("model.gguf")).unwrap();
+
+    let output = import(dir.path(), "model.gguf --out model");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let want = "name: tiny smollm\nlicence: not stated\nmodel: llama, 2 blocks, 0.0 million weights, tied head\n\
+                tensors: 10 F32, 5 Q4_1, 5 Q8_0, written as F32\ntokenizer: 308 tokens, pre-tokenizer smollm\n\
+                adds a begin-of-text token: no\nchat template: yes\nwritten to: model\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), want);
+    let mut names: Vec<String> = fs::read_dir(dir.path().join("model"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let want =
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(names, want);
+
+    let output = import(dir.path(), "model.gguf --out model");
+    assert_eq!(output.status.code(), Some(2));
+    let want =
+        "error: output is there already\n   at: model\n help: give a new or empty directory: nothing is written over\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), want);
+
+    let json = import(dir.path(), "model.gguf --out other --json").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((json["model"].as_str(), json["n_tensors"].as_u64()), (Some("other"), Some(20)));
+
+    fs::write(dir.path().join("page.gguf"), "<html>").unwrap();
+    let output = import(dir.path(), "page.gguf --out page");
+    assert_eq!((output.status.code(), dir.path().join("page").exists()), (Some(4), false));
+}

@@ -1,0 +1,364 @@
+//! The tokenizer of a GGUF file as `tokenizer.json` and `tokenizer_config.json`: byte-level BPE.
+
+use std::collections::HashMap;
+
+use irepair_core::printable;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value as Json, json};
+
+use crate::file::GgufFile;
+use crate::value::Value;
+use crate::{Error, Result};
+
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// Token types of the format.
+const UNKNOWN: i64 = 2;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
+
+/// How a text is cut into words before merging, by the name that the file gives.
+#[derive(Debug)]
+struct Pre {
+    name: &'static str,
+    /// Numbers are cut out first, digit by digit.
+    digits: bool,
+    /// Pattern of a word; none for GPT-2's own.
+    words: Option<&'static str>,
+    /// A word that is a token is taken whole, whatever the merges say.
+    ignore_merges: bool,
+    /// Texts are brought to Unicode's composed form first.
+    composes: bool,
+    /// Whether a begin-of-text token is added where the file does not say.
+    adds_bos: bool,
+}
+
+/// The patterns are those that the models' publishers ship.
+const PRES: [Pre; 4] = [
+    Pre { name: "gpt-2", digits: false, words: None, ignore_merges: false, composes: false, adds_bos: false },
+    Pre { name: "smollm", digits: true, words: None, ignore_merges: false, composes: false, adds_bos: false },
+    Pre {
+        name: "llama-bpe",
+        digits: false,
+        words: Some(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+        ignore_merges: true,
+        composes: false,
+        adds_bos: true,
+    },
+    Pre {
+        name: "qwen2",
+        digits: false,
+        words: Some(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+        ignore_merges: false,
+        composes: true,
+        adds_bos: false,
+    },
+];
+
+/// A token that is found in texts before they are cut into words.
+#[derive(Debug, Serialize)]
+struct AddedToken<'a> {
+    id: usize,
+    content: &'a str,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
+}
+
+/// The tokenizer of a file, checked.
+#[derive(Debug)]
+pub(crate) struct Tokenizer<'a> {
+    pre: &'static Pre,
+    /// Tokens in use: text and id.
+    vocab: Vec<(&'a str, usize)>,
+    merges: Vec<[&'a str; 2]>,
+    added: Vec<AddedToken<'a>>,
+    /// Token ids by the name of their role.
+    roles: Vec<(&'static str, usize, &'a str)>,
+    /// Ids that end a text, the first of them the end-of-text token.
+    pub(crate) ends: Vec<usize>,
+    pub(crate) adds_bos: bool,
+    adds_eos: bool,
+    pub(crate) template: Option<&'a str>,
+    n_positions: usize,
+}
+
+impl<'a> Tokenizer<'a> {
+    /// Reads the tokenizer of a model with `n_vocab` embedding rows and `n_positions` positions.
+    ///
+    /// # Errors
+    /// `Metadata` when it is no byte-level BPE of a known kind, or does not fit together.
+    pub(crate) fn of(file: &'a GgufFile, n_vocab: usize, n_positions: usize) -> Result<Self> {
+        if file.optional_text(MODEL)? != Some("gpt2") {
+            return Err(file.refuse(MODEL, "`gpt2`, a byte-level BPE: SentencePiece and others are not supported"));
+        }
+        let pre = file.optional_text(PRE)?;
+        let Some(pre) = PRES.iter().find(|known| Some(known.name) == pre) else {
+            let names: Vec<String> = PRES.iter().map(|known| format!("`{}`", known.name)).collect();
+            return Err(file.refuse(PRE, format!("one of {}", names.join(", "))));
+        };
+        let tokens = file.texts(TOKENS)?;
+        if tokens.is_empty() || tokens.len() > n_vocab {
+            return Err(file.refuse(TOKENS, format!("1 to {n_vocab} tokens, one for each row of the embedding")));
+        }
+        let types = match file.metadata().get(TYPES) {
+            Some(Value::Integers(types)) if types.len() == tokens.len() => types,
+            _ => return Err(file.refuse(TYPES, format!("a list of {} integers", tokens.len()))),
+        };
+        // Rows of the embedding without a token are listed as unused.
+        let used = || tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| **kind != UNUSED);
+        let vocab: Vec<(&str, usize)> = used().map(|(id, (text, _))| (text.as_str(), id)).collect();
+        let mut ids = HashMap::with_capacity(vocab.len());
+        for (text, id) in &vocab {
+            if text.is_empty() {
+                return Err(file.refuse(TOKENS, format!("a text for token {id}")));
+            }
+            if let Some(other) = ids.insert(*text, *id) {
+                return Err(file.refuse(TOKENS, format!("different texts for tokens {other} and {id}")));
+            }
+        }
+        let added = used()
+            .filter(|(_, (_, kind))| [UNKNOWN, CONTROL, USER_DEFINED].contains(kind))
+            .map(|(id, (content, kind))| {
+                let special = *kind != USER_DEFINED;
+                AddedToken { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }
+            })
+            .collect();
+        let mut tokenizer = Self {
+            pre,
+            merges: merges(file, &ids)?,
+            vocab,
+            added,
+            roles: Vec::new(),
+            ends: Vec::new(),
+            adds_bos: file.optional_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.adds_bos),
+            adds_eos: file.optional_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            template: file.optional_text(TEMPLATE)?,
+            n_positions,
+        };
+        tokenizer.find_roles(file, tokens)?;
+        Ok(tokenizer)
+    }
+
+    /// Finds the tokens with a role, and those that end a text.
+    fn find_roles(&mut self, file: &GgufFile, tokens: &'a [String]) -> Result<()> {
+        let of = |role: &str| token_of(file, tokens, &format!("tokenizer.ggml.{role}_token_id"));
+        for (name, role) in [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")] {
+            if let Some((id, text)) = of(role)? {
+                self.roles.push((name, id, text));
+            }
+        }
+        if self.role("eos").is_none() {
+            return Err(file.refuse("tokenizer.ggml.eos_token_id", "the token that ends a text"));
+        }
+        if self.adds_bos && self.role("bos").is_none() {
+            return Err(file.refuse("tokenizer.ggml.bos_token_id", "the token that is added before every text"));
+        }
+        for role in ["eos", "eot", "eom"] {
+            if let Some((id, _)) = of(role)?
+                && !self.ends.contains(&id)
+            {
+                self.ends.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn role(&self, name: &str) -> Option<(usize, &'a str)> {
+        self.roles.iter().find(|(known, ..)| *known == name).map(|(_, id, text)| (*id, *text))
+    }
+
+    /// Tokens in use.
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// Name of the rule that cuts texts into words.
+    pub(crate) fn pre_name(&self) -> &'static str {
+        self.pre.name
+    }
+
+    /// Special token ids, as `config.json` and `generation_config.json` have them.
+    pub(crate) fn ids(&self) -> Map<String, Json> {
+        let of = |name| self.role(name).map(|(id, _)| id);
+        let ends = if let [only] = self.ends[..] { json!(only) } else { json!(self.ends) };
+        let ids = [("bos_token_id", json!(of("bos"))), ("eos_token_id", ends), ("pad_token_id", json!(of("pad")))];
+        ids.into_iter().map(|(key, id)| (key.to_owned(), id)).collect()
+    }
+
+    /// `tokenizer.json`, as the tokenizers library reads it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn write_json(&self, out: impl std::io::Write) -> serde_json::Result<()> {
+        let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+        let cut = match (self.pre.digits, self.pre.words) {
+            (true, _) => Some(json!({"type": "Digits", "individual_digits": true})),
+            (false, Some(pattern)) => Some(json!({
+                "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
+            })),
+            (false, None) => None,
+        };
+        let words = byte_level(self.pre.words.is_none());
+        let pre_tokenizer = match cut {
+            Some(cut) => json!({"type": "Sequence", "pretokenizers": [cut, words]}),
+            None => words,
+        };
+        let stored = Stored {
+            version: "1.0",
+            truncation: None,
+            padding: None,
+            added_tokens: &self.added,
+            normalizer: if self.pre.composes { json!({"type": "NFC"}) } else { Json::Null },
+            pre_tokenizer,
+            post_processor: self.template_of_ends(),
+            decoder: byte_level(true),
+            model: Bpe {
+                r#type: "BPE",
+                dropout: None,
+                unk_token: None,
+                continuing_subword_prefix: None,
+                end_of_word_suffix: None,
+                fuse_unk: false,
+                byte_fallback: false,
+                ignore_merges: self.pre.ignore_merges,
+                vocab: &self.vocab,
+                merges: &self.merges,
+            },
+        };
+        serde_json::to_writer(out, &stored)
+    }
+
+    /// What adds tokens before and after a text; null where none are.
+    fn template_of_ends(&self) -> Json {
+        let before = self.role("bos").filter(|_| self.adds_bos);
+        let after = self.role("eos").filter(|_| self.adds_eos);
+        if before.is_none() && after.is_none() {
+            return Json::Null;
+        }
+        let piece = |name: &str, type_id: u8| {
+            let special = |token: Option<(usize, &str)>| {
+                token.map(|(_, text)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
+            };
+            let text = json!({"Sequence": {"id": name, "type_id": type_id}});
+            [special(before), Some(text), special(after)].into_iter().flatten().collect::<Vec<Json>>()
+        };
+        let tokens: Map<String, Json> = [before, after]
+            .into_iter()
+            .flatten()
+            .map(|(id, text)| (text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]})))
+            .collect();
+        let pair = [piece("A", 0), piece("B", 1)].concat();
+        json!({"type": "TemplateProcessing", "single": piece("A", 0), "pair": pair, "special_tokens": tokens})
+    }
+
+    /// `tokenizer_config.json`.
+    pub(crate) fn config(&self) -> Json {
+        let added = self.added.iter().map(|token| {
+            let flags = json!({
+                "content": token.content, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false,
+                "special": token.special
+            });
+            (token.id.to_string(), flags)
+        });
+        let mut config = json!({
+            "add_bos_token": self.adds_bos,
+            "add_eos_token": self.adds_eos,
+            "add_prefix_space": false,
+            "added_tokens_decoder": added.collect::<Map<String, Json>>(),
+            "clean_up_tokenization_spaces": false,
+            "model_max_length": self.n_positions,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        });
+        for (name, _, text) in &self.roles {
+            config[format!("{name}_token")] = json!(text);
+        }
+        if let Some(template) = self.template {
+            config["chat_template"] = json!(template);
+        }
+        config
+    }
+}
+
+/// `tokenizer.json` in the order in which the library writes it.
+#[derive(Serialize)]
+struct Stored<'a> {
+    version: &'a str,
+    truncation: Option<()>,
+    padding: Option<()>,
+    added_tokens: &'a [AddedToken<'a>],
+    normalizer: Json,
+    pre_tokenizer: Json,
+    post_processor: Json,
+    decoder: Json,
+    model: Bpe<'a>,
+}
+
+#[derive(Serialize)]
+struct Bpe<'a> {
+    r#type: &'a str,
+    dropout: Option<f32>,
+    unk_token: Option<&'a str>,
+    continuing_subword_prefix: Option<&'a str>,
+    end_of_word_suffix: Option<&'a str>,
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    #[serde(serialize_with = "as_map")]
+    vocab: &'a [(&'a str, usize)],
+    merges: &'a [[&'a str; 2]],
+}
+
+fn as_map<S: Serializer>(vocab: &[(&str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(vocab.iter().copied())
+}
+
+/// Merges as pairs of tokens whose union is a token too.
+fn merges<'a>(file: &'a GgufFile, ids: &HashMap<&str, usize>) -> Result<Vec<[&'a str; 2]>> {
+    let mut whole = String::new();
+    let pair = |(i, merge): (usize, &'a String)| {
+        // The space between the two is the first that does not begin the merge: tokens themselves have none.
+        let parts = merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty());
+        let known = parts.filter(|(left, right)| {
+            whole.clear();
+            whole.extend([*left, *right]);
+            [*left, *right, whole.as_str()].iter().all(|token| ids.contains_key(token))
+        });
+        let (left, right) = known.ok_or_else(|| bad_merge(file, i, merge))?;
+        Ok([left, right])
+    };
+    file.texts(MERGES)?.iter().enumerate().map(pair).collect()
+}
+
+fn bad_merge(file: &GgufFile, i: usize, merge: &str) -> Error {
+    Error::Metadata {
+        path: file.path().to_owned(),
+        key: MERGES.to_owned(),
+        want: "two tokens that make a third".into(),
+        got: format!("`{}` as merge {i}", printable(merge)),
+    }
+}
+
+/// Id and text of the token that `key` names, if it is given.
+fn token_of<'a>(file: &GgufFile, tokens: &'a [String], key: &str) -> Result<Option<(usize, &'a str)>> {
+    match file.metadata().get(key) {
+        None => Ok(None),
+        Some(Value::Integer(id)) => match usize::try_from(*id).ok().and_then(|id| Some((id, tokens.get(id)?))) {
+            Some((id, text)) => Ok(Some((id, text))),
+            None => Err(file.refuse(key, format!("an id below {}", tokens.len()))),
+        },
+        Some(_) => Err(file.refuse(key, "an id")),
+    }
+}

@@ -1,0 +1,184 @@
+//! Files that are cut short, contradict themselves or ask for more than there is: refused by name, nothing written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use irepair_core::{Diagnose, ExitKind};
+use irepair_gguf::{Conversion, Error, GgufFile};
+
+fn golden(name: &str) -> Vec<u8> {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf").join(name);
+    fs::read(path).unwrap()
+}
+
+/// What is said of a file with these bytes; none when it can be converted.
+fn said(bytes: &[u8]) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, bytes).unwrap();
+    let out = dir.path().join("out");
+    let done = GgufFile::open(&path).and_then(|file| Conversion::plan(&file)?.write(&out, &mut |_| {}));
+    assert_eq!(done.is_ok(), out.join("config.json").exists(), "a config.json stands for a whole directory");
+    let error = done.err()?;
+    let diagnostic = error.diagnostic();
+    assert!(diagnostic.exit == ExitKind::Data, "{diagnostic}");
+    Some(diagnostic.to_string())
+}
+
+fn refused(bytes: &[u8], want: &str) {
+    let got = said(bytes).expect(want);
+    assert!(got.contains(want), "want: {want}\ngot: {got}");
+}
+
+/// The bytes after the first place where `text` stands.
+fn after(bytes: &[u8], text: &str) -> usize {
+    bytes.windows(text.len()).position(|part| part == text.as_bytes()).unwrap() + text.len()
+}
+
+/// `bytes` with `new` written over the byte at `at` and those after it.
+fn with(bytes: &[u8], at: usize, new: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + new.len()].copy_from_slice(new);
+    bytes
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let whole = golden("smollm.gguf");
+    assert_eq!(said(&whole), None);
+    for n in (0..whole.len()).step_by(97) {
+        let what = said(&whole[..n]).unwrap_or_else(|| panic!("{n} bytes of {} are accepted", whole.len()));
+        assert!(n > 3 || what.contains("file is not GGUF"), "{what}");
+    }
+}
+
+#[test]
+fn other_formats_are_named() {
+    refused(b"", "the file is empty");
+    refused(b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer");
+    refused(b"<!doctype html>", "HTML or XML page");
+    let whole = golden("smollm.gguf");
+    refused(&with(&whole, 4, &1u32.to_le_bytes()), "little-endian version 2 or 3    got: 1");
+    refused(&with(&whole, 4, &3u32.to_be_bytes()), "got: big-endian version 3");
+}
+
+#[test]
+fn counts_and_lengths_beyond_the_file_take_no_memory() {
+    let whole = golden("smollm.gguf");
+    for (at, place) in [(8, "number of tensors"), (16, "number of metadata keys"), (24, "metadata key")] {
+        for n in [1u64 << 32, u64::MAX / 2, u64::MAX] {
+            refused(&with(&whole, at, &n.to_le_bytes()), &format!("`{place}`"));
+        }
+    }
+    let list = after(&whole, "tokenizer.ggml.tokens") + 8;
+    refused(&with(&whole, list, &u64::MAX.to_le_bytes()), "`tokenizer.ggml.tokens`");
+    refused(&with(&whole, list - 4, &9u32.to_le_bytes()), "a list of lists");
+    refused(&with(&whole, list - 4, &77u32.to_le_bytes()), "value type 77 does not exist");
+    refused(&with(&whole, list - 8, &77u32.to_le_bytes()), "value type 77 does not exist");
+}
+
+#[test]
+fn tensors_lie_in_the_file_apart_and_aligned() {
+    let whole = golden("smollm.gguf");
+    // Dimensions, sizes, type, offset.
+    let at = after(&whole, "blk.0.attn_v.weight");
+    refused(&with(&whole, at, &5u32.to_le_bytes()), "5 dimensions, where 1 to 4 are known");
+    refused(&with(&whole, at + 4, &0u64.to_le_bytes()), "which no tensor has");
+    refused(&with(&whole, at + 4, &(1u64 << 63).to_le_bytes()), "which no tensor has");
+    refused(&with(&whole, at + 4, &33u64.to_le_bytes()), "rows of 33 values");
+    refused(&with(&whole, at + 12, &(1u64 << 40).to_le_bytes()), "the file ends before the tensor does");
+    refused(&with(&whole, at + 20, &20u32.to_le_bytes()), "got: IQ4_NL");
+    refused(&with(&whole, at + 20, &99u32.to_le_bytes()), "got: type number 99");
+    refused(&with(&whole, at + 24, &33u64.to_le_bytes()), "no multiple of 32");
+    refused(&with(&whole, at + 24, &0u64.to_le_bytes()), "overlaps the tensor");
+    refused(&with(&whole, at + 24, &(u64::MAX - 31).to_le_bytes()), "the file ends before the tensor does");
+    let name = at - "blk.0.attn_v.weight".len();
+    refused(&with(&whole, name, b"blk.0.attn_q"), "the tensor occurs twice");
+    refused(&with(&whole, name, b"blk.0.attn_x"), "want: shape [16, 32]    got: nothing");
+    refused(&with(&whole, name, &[0xff]), "text that is not UTF-8");
+}
+
+#[test]
+fn what_would_change_the_model_is_refused_by_key() {
+    let whole = golden("smollm.gguf");
+    let over = |key: &str, new: &str| with(&whole, after(&whole, key) - key.len(), new.as_bytes());
+    refused(&over("llama.block_count", "llama.block_coun_"), "metadata `llama.block_coun_`");
+    refused(&over("llama.context_length", "llama.feed_forward_l"), "metadata `llama.");
+    let number = |key: &str, n: u32| with(&whole, after(&whole, key) + 4, &n.to_le_bytes());
+    refused(&number("llama.block_count", 3), "tensor `blk.2.attn_norm.weight`");
+    refused(&number("llama.block_count", 1), "want: no such tensor");
+    refused(&number("llama.block_count", u32::MAX), "metadata `llama.block_count`");
+    refused(&number("llama.attention.head_count", 3), "want: a divisor of the 3 heads");
+    refused(&number("llama.attention.head_count_kv", 4), "tensor `blk.0.attn_k.weight`");
+    refused(&number("llama.attention.head_count_kv", 0), "metadata `llama.attention.head_count_kv`");
+    refused(&number("llama.rope.dimension_count", 6), "want: 8, the width of a head");
+    refused(&number("llama.vocab_size", 300), "metadata `llama.vocab_size`");
+    refused(&number("llama.rope.freq_base", f32::NAN.to_bits()), "want: a positive number");
+    refused(&number("tokenizer.ggml.eos_token_id", 340), "want: an id below 340");
+    refused(&over("tokenizer.ggml.model", "tokenizer.ggml.madel"), "metadata `tokenizer.ggml.model`");
+    let text = |key: &str, new: &str| with(&whole, after(&whole, key) + 12, new.as_bytes());
+    refused(&text("general.architecture", "gemma"), "want: `llama`    got: `gemma`");
+    refused(&text("tokenizer.ggml.model", "bert"), "want: `gpt2`");
+    refused(
+        &text("tokenizer.ggml.pre", "smolly"),
+        "want: one of `gpt-2`, `smollm`, `llama-bpe`, `qwen2`    got: `smolly`",
+    );
+}
+
+#[test]
+fn an_output_in_use_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("model.gguf"), golden("smollm.gguf")).unwrap();
+    let file = GgufFile::open(&dir.path().join("model.gguf")).unwrap();
+    let out = dir.path().join("out");
+    let conversion = Conversion::plan(&file).unwrap();
+    conversion.write(&out, &mut |_| {}).unwrap();
+    assert!(matches!(conversion.write(&out, &mut |_| {}), Err(Error::OutExists { .. })));
+    fs::create_dir(dir.path().join("notes")).unwrap();
+    fs::write(dir.path().join("notes/mine.txt"), "mine").unwrap();
+    assert!(matches!(conversion.write(&dir.path().join("notes"), &mut |_| {}), Err(Error::OutExists { .. })));
+    // What a process that was killed left is finished.
+    fs::create_dir(dir.path().join("half")).unwrap();
+    irepair_core::mark_unfinished(&dir.path().join("half")).unwrap();
+    fs::write(dir.path().join("half/model.safetensors"), "half").unwrap();
+    conversion.write(&dir.path().join("half"), &mut |_| {}).unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(dir.path().join("half").join(name)).unwrap());
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let mut whole = golden("smollm.gguf");
+    let n = whole.len();
+    // The last tensor of the file ends with a value of 32 bits or a block: an infinite one, and the scale of a block.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &whole).unwrap();
+    let read = GgufFile::open(file.path()).unwrap();
+    let (name, info) = read.tensors().iter().find(|(_, info)| info.kind.n_values() == 1).unwrap();
+    let at = info.offset as usize;
+    assert!(at + 4 <= n);
+    whole[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    refused(&whole, &format!("tensor `{name}`"));
+}
+
+#[test]
+fn changed_bytes_are_refused_by_name_or_make_a_whole_directory() {
+    let whole = golden("smollm.gguf");
+    let head = after(&whole, "blk.1.ffn_down.weight") + 32;
+    let mut state = 7u64;
+    let mut draw = |n: usize| {
+        // Numbers of a linear congruential generator: the same at every run.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let mut n_refused = 0;
+    for _ in 0..600 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + draw(3) {
+            bytes[draw(head)] = [0, 1, 0x7f, 0x80, 0xff][draw(5)];
+        }
+        n_refused += usize::from(said(&bytes).is_some());
+    }
+    assert!(n_refused > 300, "{n_refused} of 600 are refused");
+}
