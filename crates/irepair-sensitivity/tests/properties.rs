@@ -152,7 +152,8 @@ fn pad_columns_change_no_sensitivity() {
 #[test]
 fn micro_batches_with_shared_counts_measure_the_whole_batch() {
     let whole = rejected();
-    let rows: Vec<TextBatch> = (0..3).map(|row| TextBatch { counts: whole.counts, ..whole.row(row) }).collect();
+    let mut rows: Vec<TextBatch> = (0..3).map(|row| whole.row(row)).collect();
+    rows.iter_mut().for_each(|row| row.counts = whole.counts);
     let rows: Vec<&TextBatch> = rows.iter().collect();
     for family in FAMILIES {
         let model = model(family);
