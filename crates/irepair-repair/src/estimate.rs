@@ -81,6 +81,12 @@ fn error_text(text: &Text) -> ErrorText<'_> {
     ErrorText { tokens: &text.tokens, scored: &text.scored, counts: text.counts, n_prompt_cols: text.n_prompt_cols }
 }
 
-pub(crate) fn failed(error: impl Diagnose) -> Error {
-    Error::Localise(Box::new(error.diagnostic()))
+/// An error of measuring, under the name of the crate it came from.
+fn failed(error: irepair_sensitivity::Error) -> Error {
+    match error {
+        irepair_sensitivity::Error::Core(error) => error.into(),
+        irepair_sensitivity::Error::Model(error) => error.into(),
+        irepair_sensitivity::Error::Objective(error) => error.into(),
+        error => Error::Localise(Box::new(error.diagnostic())),
+    }
 }
