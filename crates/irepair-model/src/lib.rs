@@ -49,4 +49,4 @@ pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite};
 pub use probe::{Probe, Site};
 pub use published::Published;
-pub use sys::{exit_at_once, keep_freed_memory};
+pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::packages;
+
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("irepair-core", &[]),
     ("irepair-config", &["core"]),
     ("irepair-data", &["core"]),
@@ -48,11 +50,13 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "eval",
         ],
     ),
-    ("xtask", &["core", "config", "stats", "report"]),
+    ("irepair-workspace", &["core"]),
+    ("irepair-lab", &["core", "report", "workspace"]),
+    ("xtask", &["core", "config", "report", "workspace"]),
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 9] = [
+const BELOW_THE_LINE: [&str; 11] = [
     "irepair-core",
     "irepair-config",
     "irepair-data",
@@ -61,6 +65,8 @@ const BELOW_THE_LINE: [&str; 9] = [
     "irepair-patch",
     "irepair-report",
     "irepair-scorer",
+    "irepair-workspace",
+    "irepair-lab",
     "xtask",
 ];
 
@@ -77,7 +83,8 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
         let path = dir.join("Cargo.toml");
         let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let manifest: toml::Table = manifest.parse().with_context(|| format!("reading {}", path.display()))?;
-        found.extend(of_crate(&name, &manifest).into_iter().map(|what| format!("{name}: {what}")));
+        let of_crate = of_crate(&name, &manifest).into_iter().chain(packages::violations(&dir, &manifest)?);
+        found.extend(of_crate.map(|what| format!("{name}: {what}")));
         if dir.join("src/lib.rs").exists() {
             let mut examples = fs::read_dir(dir.join("examples")).into_iter().flatten();
             if !examples.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "rs"))) {
