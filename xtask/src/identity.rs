@@ -27,7 +27,10 @@ impl Hashes {
     /// When a file cannot be read.
     pub(crate) fn add(&mut self, inputs: Inputs, job: &Job) -> Result<Inputs> {
         let mut files = Vec::new();
-        for options in [toml::Value::try_from(&job.repair)?, toml::Value::try_from(&job.eval)?] {
+        let watched = job.watch.iter().map(|watch| toml::Value::try_from(&watch.eval));
+        let options = [toml::Value::try_from(&job.repair), toml::Value::try_from(&job.eval)];
+        for options in options.into_iter().chain(watched) {
+            let options = options?;
             let keys = options.as_table().into_iter().flatten();
             for (_, value) in keys.filter(|(key, _)| !["model", "reference", "out", "patch"].contains(&key.as_str())) {
                 named_files(value, &mut files)?;
@@ -45,7 +48,8 @@ impl Hashes {
 /// Files that a value names, in an order that does not change.
 fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
     for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
-        let path = Path::new(value.as_str().unwrap_or_default());
+        // A word is no path, whatever lies in the current directory.
+        let path = Path::new(value.as_str().filter(|text| text.contains(['/', '\\'])).unwrap_or_default());
         if path.is_file() {
             files.push(path.to_owned());
         } else if path.is_dir() {
@@ -75,6 +79,8 @@ pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
 
 #[cfg(test)]
 mod tests {
+    use irepair_config::{EvalOptions, Watch};
+
     use super::*;
 
     #[test]
@@ -106,6 +112,8 @@ mod tests {
         let mut job: Job =
             toml::from_str("profile = 'p'\nmethod = 'm'\ntitle = 't'\nmodel = 'g'\n[repair]\n[eval]").unwrap();
         job.repair.pairs = path("pairs");
+        let eval = EvalOptions { wikitext: path("watched"), ..EvalOptions::default() };
+        job.watch = Some(Watch { eval, ..Watch::default() });
         job.eval.clean_prompts = path("clean");
         job.eval.more_prompts = path("more").map(|path| vec![path]);
         fs::create_dir(dir.path().join("scorer")).unwrap();
@@ -114,7 +122,7 @@ mod tests {
         let inputs = |job: &Job| Hashes::default().add(Inputs::default(), job).unwrap();
         let before = inputs(&job);
         assert_eq!(inputs(&job), before);
-        for name in ["pairs", "clean", "more", "scorer/model.safetensors"] {
+        for name in ["pairs", "watched", "clean", "more", "scorer/model.safetensors"] {
             fs::write(dir.path().join(name), "changed").unwrap();
             assert_ne!(inputs(&job), before, "{name}");
             fs::write(dir.path().join(name), name).unwrap();

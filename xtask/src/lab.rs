@@ -14,7 +14,6 @@ pub(crate) struct Args {
 }
 
 #[derive(Subcommand)]
-#[command(disable_help_flag = true)]
 pub(crate) enum Command {
     /// Our steps beside PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
     #[command(disable_help_flag = true)]

