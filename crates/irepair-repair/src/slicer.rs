@@ -1,6 +1,6 @@
 //! Chooses the slice of a step: sensitivities of the rejected texts, then a policy on those numbers.
 
-use irepair_core::{Scope, Sensitivities};
+use irepair_core::{Diagnose, Scope, Sensitivities};
 use irepair_model::CausalLm;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
