@@ -93,14 +93,15 @@ def write(name, content):
     (HERE / name).write_text(json.dumps(content, indent=None, separators=(",", ":"), default=plain) + "\n")
 
 
-write(
-    "golden.json",
-    {
-        "quality": [{"name": k, "scores": p, "toxic": y} | quality(p, y) for k, (p, y) in scores_and_labels().items()],
-        "logistic": [logistic(60, 8, 1.0), logistic(40, 30, 0.3), logistic(80, 12, 25.0)],
-        "platt": [platt(150), platt(12)],
-    },
-)
+# In this order: each draws from the same generator.
+content = {
+    "quality": [{"name": k, "scores": p, "toxic": y} | quality(p, y) for k, (p, y) in scores_and_labels().items()],
+}
+fits = [logistic(60, 8, 1.0), logistic(40, 30, 0.3), logistic(80, 12, 25.0)]
+content["platt"] = [platt(150), platt(12)]
+write("golden.json", content)
+# The test of the fit is a unit test: its file is in the crate.
+write("../../crates/irepair-scorer/src/logistic.golden.json", fits)
 write(
     "meta.json",
     {

@@ -10,7 +10,7 @@ use irepair_core::fs::{remove, sha256_file, sha256_hex, write_atomic};
 use crate::stop::stop;
 
 /// Hash of the inputs of a piece of work, built up part by part.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Inputs(String);
 
 impl Inputs {

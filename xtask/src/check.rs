@@ -13,7 +13,7 @@ const RUSTDOC_FLAGS: &str = "-D warnings -A rustdoc::broken_intra_doc_links";
 /// What failed.
 pub(crate) fn run() -> Result<()> {
     process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
-    tidy::run()?;
+    tidy::run(&tidy::Args::default())?;
     supply::run()?;
     setup::run()?;
     process::run(process::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask config-docs`: docs/CONFIG.md from the settings' doc comments, their only documentation.
+//! `cargo xtask config-docs`: docs/CONFIG.md from the settings' doc comments, their only documentation, and the crates' READMEs.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use irepair_config::{
     ScorerTrainOptions, SensitivityOptions,
 };
 
-use crate::paths;
+use crate::{paths, readme};
 
 const HEAD: &str = "\
 # Settings
@@ -29,14 +29,14 @@ const FILES: [(&str, &str); 4] = [
     ("a row's file", include_str!("../../crates/irepair-config/src/experiment.rs")),
 ];
 
-/// Writes the page.
+/// Writes the page, and each library's README.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When a file cannot be read or written.
 pub(crate) fn run() -> Result<()> {
     irepair_core::fs::write_atomic(&paths::root().join("docs/CONFIG.md"), page().as_bytes())
         .map_err(crate::stop::stop)?;
-    Ok(())
+    readme::write_all()
 }
 
 fn page() -> String {

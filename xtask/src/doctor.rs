@@ -72,12 +72,12 @@ fn python() -> Need {
 
 fn libtorch() -> Need {
     let place = paths::libtorch();
-    let via = match (libtorch::users_own(), std::fs::read_link(&place)) {
+    let via = match (paths::users_libtorch(), std::fs::read_link(&place)) {
         (Some(own), _) => format!("from LIBTORCH, {}", own.display()),
         (None, Ok(target)) => format!(".libtorch links to {}", target.display()),
         (None, Err(_)) => "in .libtorch".to_owned(),
     };
-    let dir = libtorch::users_own().unwrap_or_else(|| place.clone());
+    let dir = paths::users_libtorch().unwrap_or_else(|| place.clone());
     let found = match libtorch::inspect(&dir) {
         Some(found) if found.version != VERSION => {
             Err(format!("{} {via}; {VERSION} is wanted: unset LIBTORCH, then cargo xtask setup", found.version))

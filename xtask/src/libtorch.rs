@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::{paths, process};
+use crate::process;
 
 /// The one version `tch` in Cargo.toml speaks to.
 pub(crate) const VERSION: &str = "2.11.0";
@@ -65,12 +65,6 @@ fn version(header: &str) -> Option<String> {
         number.parse::<u32>().ok()
     };
     Some(format!("{}.{}.{}", part("MAJOR")?, part("MINOR")?, part("PATCH")?))
-}
-
-/// The user's own libtorch: `LIBTORCH` as it was before `.cargo/config.toml` filled it in.
-pub(crate) fn users_own() -> Option<PathBuf> {
-    let dir = PathBuf::from(std::env::var_os("LIBTORCH").filter(|dir| !dir.is_empty())?);
-    (dir != paths::libtorch()).then_some(dir)
 }
 
 /// Version of the NVIDIA driver, when one is loaded.

@@ -1,36 +1,31 @@
 //! Project commands: `cargo xtask --help`. No libtorch here: it must run where everything else is broken.
 
 mod ablate;
-mod bench;
 mod cache;
 mod check;
 mod config_docs;
 mod doctor;
 mod dry_run;
-mod fuzz;
-mod interop;
-mod interrupt;
+mod identity;
+mod lab;
 mod libtorch;
-mod paths;
 mod prepare;
-mod process;
+mod readme;
 mod rehearse;
 mod reproduce;
 mod rows;
 mod setup;
-mod soak;
 mod sources;
-mod stop;
 mod supply;
 mod test;
 mod tidy;
-mod torture;
 mod tune;
 mod work;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use irepair_workspace::{interrupt, paths, process, python, stop};
 
 /// Sets up, tests and runs the project.
 #[derive(Parser)]
@@ -52,43 +47,31 @@ enum Command {
     Ablate(ablate::Args),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
-    /// Our steps beside PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
-    Bench(bench::Args),
     /// All tests of every crate
     Test(test::Args),
-    /// Kill and fail `irepair` wherever it writes, resume, and compare with runs nobody stopped
-    Torture(torture::Args),
-    /// One repair for two hours: memory and open files must stay as they are
-    Soak(soak::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
     Check,
-    /// Compare what irepair writes with transformers, in a Python of its own under target/ (3 GB)
-    Interop,
-    /// Hostile bytes for every reader of files, with cargo-fuzz and a nightly compiler
-    Fuzz(fuzz::Args),
-    /// Crate arrows, file heads and lengths, words
-    Tidy,
+    /// Crate arrows, packages, unused dependencies, file heads and lengths, paths in documents, words
+    Tidy(tidy::Args),
     /// Known vulnerabilities of what is built, by cargo-deny; exit code 3 when they could not be checked
     Advisories,
-    /// Write docs/CONFIG.md from the settings' doc comments
+    /// Write docs/CONFIG.md from the settings' doc comments, and the crates' READMEs from theirs
     ConfigDocs,
+    #[command(flatten)]
+    Lab(lab::Command),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Lab(command) => return lab::run(command),
         Command::Setup => setup::run(),
         Command::Doctor => doctor::run(),
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Tune(args) => tune::run(&args),
-        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
-        Command::Torture(args) => torture::run(&args),
-        Command::Soak(args) => soak::run(&args),
         Command::Check => check::run(),
-        Command::Interop => interop::run(),
-        Command::Fuzz(args) => fuzz::run(&args),
-        Command::Tidy => tidy::run(),
+        Command::Tidy(args) => tidy::run(&args),
         Command::Advisories => supply::advisories(),
         Command::ConfigDocs => config_docs::run(),
     };

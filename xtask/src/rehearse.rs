@@ -14,11 +14,10 @@ use irepair_core::fs::write_atomic;
 use irepair_core::{Diagnostic, ExitKind};
 use serde_json::{Value, json};
 
-use crate::cache::{self, Inputs};
 use crate::prepare::{Prepared, build, read_experiment, shown};
 use crate::sources::{Given, Sources};
 use crate::stop::{Stop, stop};
-use crate::{libtorch, paths, process};
+use crate::{cache, identity, libtorch, paths, process};
 
 /// Over every table of a rehearsal.
 const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
@@ -122,7 +121,7 @@ fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
         ..PretrainOptions::default()
     };
     let corpus = data.with_file_name("language").join("corpus/train.txt");
-    let done = Inputs::default().text(&to_toml(&options)).file(&corpus)?.file(&paths::irepair())?;
+    let done = identity::numbers(&paths::irepair())?.text(&to_toml(&options)).file(&corpus)?;
     if cache::is_done(&out, &done) {
         return Ok(());
     }
@@ -149,7 +148,7 @@ fn make_data(inputs: &Path) -> Result<PathBuf> {
         cloze_valid: 8,
     };
     let (from, data) = (inputs.join("language"), inputs.join("data"));
-    let done = Inputs::default().text(&format!("{language:?} 1")).file(&paths::irepair())?;
+    let done = identity::numbers(&paths::irepair())?.text(&format!("{language:?} 1"));
     if cache::is_done(&data, &done) {
         return Ok(data);
     }

@@ -7,11 +7,10 @@ use irepair_config::{EvalOptions, Job, Method, Options, RepairOptions, Row, Tabl
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
-use crate::cache::{self, Inputs};
-use crate::paths;
 use crate::prepare::{Prepared, Split, shown};
 use crate::stop::{Stop, stop};
 use crate::work::Task;
+use crate::{cache, identity, paths};
 
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
@@ -152,21 +151,12 @@ impl Prepared {
     /// # Errors
     /// When files cannot be written or a finished result cannot be read.
     pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Stop>)> {
-        // One hash of everything the rows share; the job file adds what is their own.
-        let mut shared = Inputs::default().file(&paths::irepair())?;
-        for file in ["pairs/train.jsonl", "prompts/error.test.jsonl", "general/test.txt", "general/cloze.test.jsonl"] {
-            shared = shared.file(&self.data(file))?;
-        }
-        for scorer in &self.experiment.profile.scorers {
-            let (path, _) = self.scorer(&scorer.name);
-            let weights = path.join("model.safetensors");
-            shared = shared.file(if path.is_dir() { &weights } else { &path })?;
-        }
+        let (numbers, mut hashes) = (identity::numbers(&paths::irepair())?, identity::Hashes::default());
         let mut tasks = Vec::new();
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
-            let inputs = self.with_weights(shared.clone().text(&job), &cell.job.model)?;
-            let inputs = cell.job.repair.general.iter().try_fold(inputs, |inputs, texts| inputs.file(texts))?;
+            let inputs = hashes.add(numbers.clone().text(&job), &cell.job)?;
+            let inputs = self.with_weights(inputs, &cell.job.model)?;
             let output = cell.dir.join("result.json");
             if !fresh && cache::is_done(&output, &inputs) {
                 continue;

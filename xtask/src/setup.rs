@@ -8,7 +8,7 @@ use irepair_core::{Diagnostic, ExitKind};
 
 use crate::libtorch::{self, Build, VERSION};
 use crate::stop::Stop;
-use crate::{paths, process};
+use crate::{paths, process, python};
 
 /// Provisions libtorch, or returns at once when it is there.
 ///
@@ -20,7 +20,7 @@ use crate::{paths, process};
 pub(crate) fn run() -> Result<()> {
     remove_litter()?;
     let place = paths::libtorch();
-    if let Some(own) = libtorch::users_own() {
+    if let Some(own) = paths::users_libtorch() {
         return link(&own, &place);
     }
     let wanted = Build::of_this_machine();
@@ -55,8 +55,17 @@ fn link(own: &Path, place: &Path) -> Result<()> {
     say(&format!("linking .libtorch to {}", own.display()));
     let scratch = Scratch::new()?;
     let aside = scratch.0.join("link");
-    std::os::unix::fs::symlink(&own, &aside).context("linking .libtorch")?;
+    symlink(&own, &aside).context("linking .libtorch")?;
     replace(place, &aside, &scratch)
+}
+
+#[cfg(unix)]
+use std::os::unix::fs::symlink;
+
+/// A link, where the system has none.
+#[cfg(not(unix))]
+fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Installs the pinned wheels aside and moves what a build needs to `place`.
@@ -66,25 +75,14 @@ fn install(build: Build, place: &Path) -> Result<()> {
         Build::Cuda => "a download of about 2.5 GB, 5 GB kept",
     };
     say(&format!("installing libtorch {VERSION} ({build} build: {size})"));
-    let python = python()?;
     let scratch = Scratch::new()?;
-    let (venv, site) = (scratch.0.join("venv"), scratch.0.join("site"));
-    process::run_quietly(process::command(python).args(["-m", "venv"]).arg(&venv))?;
+    let site = scratch.0.join("site");
     let list = match build {
-        Build::Cpu => "cpu.txt",
-        Build::Cuda => "cuda.txt",
+        Build::Cpu => "xtask/libtorch/cpu.txt",
+        Build::Cuda => "xtask/libtorch/cuda.txt",
     };
-    let flags = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"];
-    let pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install"];
-    process::run_quietly(
-        process::command(venv.join("bin/python"))
-            .args(pip)
-            .args(flags)
-            .arg("--target")
-            .arg(&site)
-            .arg("--requirement")
-            .arg(paths::root().join("xtask/libtorch").join(list)),
-    )
+    let pip = python::make_venv(&scratch.0.join("venv"))?;
+    python::packages(&pip, &site, list)
     .map_err(|_| {
         let diagnostic = Diagnostic::new(ExitKind::Device, format!("libtorch {VERSION} could not be installed"))
             .help("see pip's message above; it wants a Python package index, CPython 3.10 to 3.14 and free disk space; or set LIBTORCH to a libtorch of your own");
@@ -149,27 +147,6 @@ fn replace(place: &Path, made: &Path, scratch: &Scratch) -> Result<()> {
         fs::rename(place, scratch.0.join("before")).context("laying the earlier .libtorch aside")?;
     }
     fs::rename(made, place).with_context(|| format!("moving libtorch to {}", place.display()))
-}
-
-/// The Python that fetches the wheels.
-pub(crate) fn python() -> Result<PathBuf> {
-    let asked = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys.executable)";
-    let answer = process::output(process::command("python3").args(["-c", asked]));
-    let refuse = |got: &str| {
-        let diagnostic = Diagnostic::new(ExitKind::Device, "python3 cannot fetch libtorch")
-            .want_got("CPython 3.10 to 3.14 with the modules venv and ensurepip", got)
-            .help(
-                "on Debian and Ubuntu: apt-get install python3 python3-venv; or set LIBTORCH to a libtorch of your own",
-            );
-        anyhow::Error::from(Stop(diagnostic))
-    };
-    let answer = answer.ok_or_else(|| refuse("no python3 that has them"))?;
-    let (version, path) = answer.split_once(' ').ok_or_else(|| refuse(&answer))?;
-    let minor = version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok());
-    if !minor.is_some_and(|minor| (10..=14).contains(&minor)) {
-        return Err(refuse(version));
-    }
-    Ok(PathBuf::from(path))
 }
 
 /// A directory beside `.libtorch`, on the same disk, gone when dropped.
@@ -252,7 +229,10 @@ mod tests {
     #[test]
     fn the_pins_name_no_host_and_every_wheel_has_a_hash() {
         let torch = [include_str!("../libtorch/cpu.txt"), include_str!("../libtorch/cuda.txt")];
-        for list in torch.into_iter().chain([include_str!("../interop/requirements.txt")]) {
+        for list in torch.into_iter().chain([
+            include_str!("../deny/requirements.txt"),
+            include_str!("../../crates/irepair-lab/python/requirements.txt"),
+        ]) {
             assert!(!list.contains("://") && !list.contains("--index"));
             let lines: Vec<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
             let pins = lines.iter().zip(lines.iter().skip(1)).filter(|(pin, _)| !pin.starts_with(' '));

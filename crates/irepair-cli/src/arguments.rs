@@ -1,19 +1,28 @@
 //! The command line: subcommands, and settings from flags over a file.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
     EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
     ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, validate,
 };
+use irepair_core::NUMBERS_VERSION;
 
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
 #[derive(Parser)]
-#[command(name = "irepair", version, max_term_width = 100)]
+#[command(name = "irepair", version = version(), max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Of the package, and of the numbers: what `cargo xtask reproduce` reads.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} (numbers {NUMBERS_VERSION})", env!("CARGO_PKG_VERSION")));
+    &VERSION
 }
 
 #[derive(Subcommand)]

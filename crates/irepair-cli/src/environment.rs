@@ -1,36 +1,47 @@
 //! What a result was made with: `env.json`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use irepair_core::Resident;
 use irepair_core::fs::sha256_file;
+use irepair_core::weights::weight_files;
+use irepair_core::{NUMBERS_VERSION, Resident};
 use serde::Serialize;
 
 /// Program, machine and inputs of a run.
 #[derive(Serialize)]
 pub(crate) struct Environment {
     irepair: &'static str,
-    /// Commit of the workspace and whether it had uncommitted changes, as told by the caller.
+    numbers_version: u32,
+    /// Commit of the workspace and whether it had uncommitted changes, as the caller says.
     commit: Option<String>,
-    libtorch: &'static str,
+    /// Version of the libtorch that is loaded; none where it does not say.
+    libtorch: Option<String>,
     device: String,
     threads: i32,
-    weights_sha256: Option<String>,
+    /// By file: one, or the shards.
+    weights_sha256: BTreeMap<String, String>,
     pairs_sha256: Option<String>,
 }
 
 impl Environment {
-    /// Looks around; `model` and `pairs` are hashed.
-    pub(crate) fn of(device: &str, model: Option<&Path>, pairs: Option<&Path>) -> Self {
-        Self {
+    /// Looks around; the weights of the directory `model` and the file `pairs` are hashed.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub(crate) fn of(device: &str, model: &Path, pairs: Option<&Path>) -> anyhow::Result<Self> {
+        let weights = weight_files(model).map_err(irepair_model::Error::from)?.into_keys();
+        let hash = |name: String| Ok((name.clone(), sha256_file(&model.join(name))?));
+        Ok(Self {
             irepair: env!("CARGO_PKG_VERSION"),
+            numbers_version: NUMBERS_VERSION,
             commit: std::env::var("IREPAIR_COMMIT").ok(),
-            libtorch: "2.11.0",
+            libtorch: irepair_model::libtorch_version(),
             device: device.to_owned(),
             threads: tch::get_num_threads(),
-            weights_sha256: model.and_then(|m| sha256_file(&m.join("model.safetensors")).ok()),
-            pairs_sha256: pairs.and_then(|p| sha256_file(p).ok()),
-        }
+            weights_sha256: weights.map(hash).collect::<irepair_core::Result<_>>()?,
+            pairs_sha256: pairs.map(sha256_file).transpose()?,
+        })
     }
 }
 
@@ -39,7 +50,27 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     Resident::own().map(|resident| resident.peak)
 }
 
-/// Makes [`peak_rss_bytes`] begin anew at what is resident now; where the system does not let it, it goes on.
+/// Makes [`peak_rss_bytes`] start again at what is resident now; without effect where the system has no such switch.
 pub(crate) fn forget_peak_rss() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_hashed_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#;
+        std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+        assert!(Environment::of("cpu", dir.path(), None).is_err(), "no hash of shards that are not there");
+        for name in ["one", "two"] {
+            std::fs::write(dir.path().join(name).with_extension("safetensors"), "abc").unwrap();
+        }
+        let made = Environment::of("cpu", dir.path(), None).unwrap();
+        assert_eq!(made.weights_sha256.keys().collect::<Vec<_>>(), ["one.safetensors", "two.safetensors"]);
+        assert!(made.weights_sha256.values().all(|hash| hash.starts_with("ba7816bf8f01cfea")));
+        assert_eq!(made.libtorch.as_deref(), Some("2.11.0"));
+    }
 }

@@ -56,7 +56,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     if trained && job.keep_model.unwrap_or(true) {
         opened.model.save(&out.join("model"))?;
     }
-    let environment = Environment::of(&device, Some(base), job.repair.pairs.as_deref());
+    let environment = Environment::of(&device, base, job.repair.pairs.as_deref())?;
     write_atomic(&out.join("env.json"), (serde_json::to_string_pretty(&environment)? + "\n").as_bytes())?;
     write_atomic(&out.join("config.toml"), effective(&job).as_bytes())?;
     // The result comes last: a row with a result is a finished row, which needs no checkpoint to go on from.

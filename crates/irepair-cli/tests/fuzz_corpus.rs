@@ -1,7 +1,11 @@
-//! What the fuzz targets found worth keeping, through the same laws, on a stable compiler: `fuzz/corpus/<target>/`.
+//! The inputs kept from fuzzing, `fuzz/corpus.tar.gz`, through the same laws on a stable compiler.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
 
 mod changes;
 #[expect(unreachable_pub, reason = "a library for the fuzz targets")]
@@ -12,34 +16,39 @@ mod files;
 mod models;
 mod seeds;
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus")
+/// A file of `fuzz/`.
+fn fuzz(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(name)
 }
 
 fn targets() -> impl Iterator<Item = files::Target> {
     files::TARGETS.into_iter().chain(models::TARGETS)
 }
 
-/// Files of a target's corpus, by name.
-fn inputs(target: &str) -> Vec<PathBuf> {
-    let dir = corpus().join(target);
-    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-    let mut inputs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    inputs.sort();
-    inputs
+/// The kept inputs: `target/name` and bytes.
+fn kept() -> BTreeMap<String, Vec<u8>> {
+    let packed = fs::File::open(fuzz("corpus.tar.gz")).unwrap();
+    let mut archive = tar::Archive::new(GzDecoder::new(packed));
+    let files = archive.entries().unwrap().map(|entry| {
+        let (mut entry, mut bytes) = (entry.unwrap(), Vec::new());
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.path().unwrap().to_string_lossy().into_owned(), bytes)
+    });
+    files.collect()
 }
 
 #[test]
 fn every_kept_input_keeps_the_laws() {
-    for (name, run) in targets() {
+    let kept = kept();
+    for (target, run) in targets() {
         let dir = tempfile::tempdir().unwrap();
-        let inputs = inputs(name);
-        assert!(!inputs.is_empty(), "{name} has no corpus");
+        let of_target = |name: &&str| name.split_once('/').is_some_and(|(of, _)| of == target);
+        let inputs: Vec<&str> = kept.keys().map(String::as_str).filter(of_target).collect();
+        assert!(!inputs.is_empty(), "{target} has no corpus");
         for input in inputs {
-            let bytes = fs::read(&input).unwrap();
             // The file a broken law fails on, which the panic itself does not name.
-            let broken = std::panic::catch_unwind(|| run(dir.path(), &bytes)).is_err();
-            assert!(!broken, "a law is broken by {}", input.display());
+            let broken = std::panic::catch_unwind(|| run(dir.path(), &kept[input])).is_err();
+            assert!(!broken, "a law is broken by {input}");
         }
     }
 }
@@ -57,7 +66,7 @@ fn every_seed_keeps_the_laws() {
     }
 }
 
-/// Changes of every whole file, each another one: few of them here, as many as one likes in the test after this one.
+/// `n` changes of the whole files of every target, each different.
 fn changed_seeds_keep_the_laws(n: u64) {
     let made = seeds::all();
     for (name, run) in targets() {
@@ -77,17 +86,17 @@ fn whole_files_with_a_few_changes_keep_the_laws() {
 }
 
 #[test]
-#[ignore = "takes as long as one likes: N_CHANGES=100000, and so many for every target"]
+#[ignore = "minutes: N_CHANGES=100000 changes for every target"]
 fn many_changes_keep_the_laws() {
     let n = std::env::var("N_CHANGES").ok().and_then(|n| n.parse().ok());
     changed_seeds_keep_the_laws(n.unwrap_or(10_000));
 }
 
 #[test]
-#[ignore = "writes whole files of every kind into fuzz/corpus, for a corpus that starts anew"]
+#[ignore = "writes whole files of every kind into fuzz/corpus/, where cargo-fuzz begins"]
 fn seed_the_corpus() {
     for (target, seed, bytes) in seeds::all() {
-        let dir = corpus().join(target);
+        let dir = fuzz("corpus").join(target);
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(format!("seed-{seed}")), bytes).unwrap();
     }

@@ -188,6 +188,11 @@ impl Validate for RepairOptions {
             "sensitivity",
             "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have",
         );
+        checks.clash(
+            self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias,
+            "optimizer_state",
+            "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset",
+        );
         checks.0
     }
 }
@@ -227,6 +232,16 @@ mod tests {
             problems(&options),
             ["`lr`: must be a number over 0, is -1", "`gamma`: clashes with `method`: dapt has no KL term"]
         );
+    }
+
+    #[test]
+    fn debias_is_for_rmsprop() {
+        let options = RepairOptions { optimizer_state: Some(OptimizerState::Debias), ..Default::default() };
+        assert_eq!(problems(&options), [""; 0]);
+        let options = RepairOptions { optimizer: Some(Optimizer::Adamw), ..options };
+        let want =
+            "`optimizer_state`: clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        assert_eq!(problems(&options), [want]);
     }
 
     #[test]

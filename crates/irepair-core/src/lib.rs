@@ -31,6 +31,10 @@ mod tokens;
 mod unfinished;
 pub mod weights;
 
+/// Version of the numbers that this program reports: how many entries CHANGELOG.md has under *Numbers changed*. Results of
+/// another version are computed again.
+pub const NUMBERS_VERSION: u32 = 7;
+
 pub use aside::is_aside;
 pub use block::{BlockId, BlockSlice, Scope};
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};

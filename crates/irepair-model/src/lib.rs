@@ -50,4 +50,4 @@ pub use irepair_arch::{Architecture, Architecture as ModelConfig, Shape};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite};
 pub use probe::{Probe, Site};
-pub use sys::{exit_at_once, keep_freed_memory};
+pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -82,3 +82,18 @@ pub(crate) fn load_cuda() {
         }
     }
 }
+
+/// `major.minor.patch` of the libtorch in this process, by its own word; none where it does not say.
+pub fn libtorch_version() -> Option<String> {
+    #[cfg(unix)]
+    {
+        type Version = unsafe extern "C" fn() -> u64;
+        let process = libloading::os::unix::Library::this();
+        // SAFETY: libtorch's C interface declares this function so (`inductor/aoti_torch/c/shim.h`); it returns a constant.
+        let version = unsafe { process.get::<Version>(b"aoti_torch_abi_version").ok()?() };
+        let [major, minor, patch, ..] = version.to_be_bytes();
+        Some(format!("{major}.{minor}.{patch}"))
+    }
+    #[cfg(not(unix))]
+    None
+}

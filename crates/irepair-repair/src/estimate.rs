@@ -77,6 +77,12 @@ fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&TextBatch>) -> Vec<
     batch.micro.iter().filter_map(pick).collect()
 }
 
-pub(crate) fn failed(error: impl Diagnose) -> Error {
-    Error::Localise(Box::new(error.diagnostic()))
+/// An error of measuring, under the name of the crate it came from.
+fn failed(error: irepair_sensitivity::Error) -> Error {
+    match error {
+        irepair_sensitivity::Error::Core(error) => error.into(),
+        irepair_sensitivity::Error::Model(error) => error.into(),
+        irepair_sensitivity::Error::Objective(error) => error.into(),
+        error => Error::Localise(Box::new(error.diagnostic())),
+    }
 }

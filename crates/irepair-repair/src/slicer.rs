@@ -1,12 +1,12 @@
 //! Chooses the slice of a step: sensitivities of the rejected texts, then a policy on those numbers.
 
-use irepair_core::{Scope, Sensitivities};
+use irepair_core::{Diagnose, Scope, Sensitivities};
 use irepair_model::CausalLm;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Localise, RepairData, Result, Settings, StepBatch};
 
-use crate::estimate::{Estimate, Reduction, failed};
+use crate::estimate::{Estimate, Reduction};
 
 /// Batches behind the fixed-selection estimate unless said otherwise (METHOD §17: 500 [F]).
 const FIXED_BATCHES: u64 = 500;
@@ -30,7 +30,7 @@ impl<'a> SliceLocaliser<'a> {
     /// A policy with a number out of range.
     pub fn new(spec: &PolicySpec, data: &'a RepairData, settings: &Settings) -> Result<Self> {
         Ok(Self {
-            policy: SlicePolicy::new(spec).map_err(failed)?,
+            policy: SlicePolicy::new(spec).map_err(|error| Error::Localise(Box::new(error.diagnostic())))?,
             memory: Memory::default(),
             estimate: Estimate::new(settings.seed),
             fixed_batches: FIXED_BATCHES,
@@ -77,7 +77,7 @@ impl Localise for SliceLocaliser<'_> {
         let scope = self
             .policy
             .choose(&mut self.memory, step, sensitivities.as_ref(), model.n_blocks(), seed)
-            .map_err(failed)?;
+            .map_err(|error| Error::Localise(Box::new(error.diagnostic())))?;
         if sensitivities.is_some() {
             self.last = sensitivities;
         }

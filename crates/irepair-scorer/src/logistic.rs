@@ -199,14 +199,12 @@ mod tests {
         assert_eq!((sigmoid(1e4), sigmoid(-1e4)), (1.0, 0.0));
     }
 
-    /// `parity/scorer`: scikit-learn's Newton solver at a tolerance of 1e-12. Ours stops where the gradient of the mean loss is
+    /// `logistic.golden.json`, made by `parity/scorer/make.py`: scikit-learn's Newton solver at a tolerance of 1e-12. Ours stops where the gradient of the mean loss is
     /// under 1e-6 or the loss moves by under 1e-9; the penalty is at least 1/(25 * 80) here, which bounds the weights' error
     /// by the root of 1e-9 over that, 1.4e-3.
     #[test]
     fn the_fit_is_that_of_scikit_learn() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../parity/scorer/golden.json");
-        let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let cases = golden["logistic"].as_array().unwrap();
+        let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("logistic.golden.json")).unwrap();
         assert_eq!(cases.len(), 3);
         for case in cases {
             let mut rows = Rows::new();

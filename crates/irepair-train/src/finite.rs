@@ -1,18 +1,17 @@
-//! What is not a number stops a run, and the error says which texts led there.
+//! A value that is not finite stops a run, and the error says which texts led there.
 
-use irepair_core::{BlockSlice, Diagnose, ExitKind, Scope};
+use irepair_core::{BlockSlice, Scope};
 use irepair_model::{Gradients, Parameter, host};
 use tch::{Kind, Tensor};
 
 use crate::{Engine, Error, Result};
 
 impl Engine<'_> {
-    /// Wraps an error of the localiser: a sensitivity that is not finite is the fault of this step's texts, or of
-    /// weights.
+    /// Adds the texts of the step to a localiser's error about a value that is not finite; a bad weight is named first.
     pub(crate) fn localise_failed(&self, error: Error) -> Error {
-        match error.diagnostic() {
-            found if found.exit == ExitKind::Outcome && !matches!(error, Error::NotFinite { .. }) => {
-                self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(found.what, self.next_step, None))
+        match error {
+            Error::Core(irepair_core::Error::BadSensitivity { .. }) | Error::Model(irepair_model::Error::NotFinite) => {
+                self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(error.to_string(), self.next_step, None))
             }
             _ => error,
         }

@@ -47,7 +47,8 @@ pub enum StateMode {
     Keep,
     /// Forgotten when the block comes back after a pause [O].
     Reset,
-    /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does this.
+    /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does this, so
+    /// that [`Settings`](crate::Settings) with both are refused.
     Debias,
 }
 

@@ -84,6 +84,11 @@ impl Settings {
         positive("accumulation", self.accumulation as f64)?;
         positive("eval_batch_size", self.eval_batch_size as f64)?;
         positive("eval_every", self.eval_every_examples as f64)?;
-        positive("patience", self.patience as f64)
+        positive("patience", self.patience as f64)?;
+        if self.state_mode == StateMode::Debias && matches!(self.optimizer, OptimizerKind::AdamW { .. }) {
+            let (key, want) = ("state_mode", "keep or reset with AdamW, which always corrects for its start at 0");
+            return Err(Error::BadSetting { key, want, got: "debias".to_owned() });
+        }
+        Ok(())
     }
 }

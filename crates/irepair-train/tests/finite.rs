@@ -93,8 +93,7 @@ struct Lost;
 
 impl Localise for Lost {
     fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
-        let error = irepair_core::Error::BadSensitivity { block: BlockId(1), value: f64::INFINITY };
-        Err(Error::Localise(Box::new(error.diagnostic())))
+        Err(irepair_core::Error::BadSensitivity { block: BlockId(1), value: f64::INFINITY }.into())
     }
 }
 

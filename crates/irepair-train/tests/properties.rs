@@ -73,8 +73,12 @@ fn frozen_blocks_stay_frozen_while_slices_move() {
     // Stale gradients, decay of sleeping state and weight decay would all show here.
     let data = data();
     for family in FAMILIES {
-        for state_mode in [StateMode::Keep, StateMode::Reset, StateMode::Debias] {
-            let settings = Settings { n_steps: 12, state_mode, ..decaying_and_clipped() };
+        for (state_mode, optimizer) in [
+            (StateMode::Keep, OptimizerKind::adamw(0.1)),
+            (StateMode::Reset, OptimizerKind::adamw(0.1)),
+            (StateMode::Debias, OptimizerKind::rmsprop()),
+        ] {
+            let settings = Settings { n_steps: 12, state_mode, optimizer, ..decaying_and_clipped() };
             let (model, mut rolling) = (model(family), Rolling);
             let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, settings).unwrap();
             for _ in 0..12 {
@@ -84,6 +88,14 @@ fn frozen_blocks_stay_frozen_while_slices_move() {
             }
         }
     }
+}
+
+#[test]
+fn debias_is_refused_where_the_optimizer_does_it_anyway() {
+    let (model, data) = (model(Family::Gpt2), data());
+    let settings = Settings { state_mode: StateMode::Debias, ..decaying_and_clipped() };
+    let error = Engine::new(&model, REPAIR, &mut Rolling, &data, settings).err().unwrap();
+    assert!(matches!(error, Error::BadSetting { key: "state_mode", .. }), "{error}");
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::packages;
+
 /// Each crate and the crates of the workspace it may depend on, lowest first. A new arrow is a design change.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("irepair-core", &[]),
     ("irepair-arch", &["core"]),
     ("irepair-config", &["arch", "core"]),
@@ -63,11 +65,13 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "eval",
         ],
     ),
-    ("xtask", &["arch", "core", "config", "stats", "report"]),
+    ("irepair-workspace", &["core"]),
+    ("irepair-lab", &["core", "report", "workspace"]),
+    ("xtask", &["arch", "core", "config", "report", "workspace"]),
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
-const BELOW_THE_LINE: [&str; 11] = [
+const BELOW_THE_LINE: [&str; 13] = [
     "irepair-core",
     "irepair-arch",
     "irepair-config",
@@ -78,6 +82,8 @@ const BELOW_THE_LINE: [&str; 11] = [
     "irepair-report",
     "irepair-scorer",
     "irepair-gguf",
+    "irepair-workspace",
+    "irepair-lab",
     "xtask",
 ];
 
@@ -94,7 +100,8 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
         let path = dir.join("Cargo.toml");
         let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let manifest: toml::Table = manifest.parse().with_context(|| format!("reading {}", path.display()))?;
-        found.extend(of_crate(&name, &manifest).into_iter().map(|what| format!("{name}: {what}")));
+        let of_crate = of_crate(&name, &manifest).into_iter().chain(packages::violations(&dir, &manifest)?);
+        found.extend(of_crate.map(|what| format!("{name}: {what}")));
         if dir.join("src/lib.rs").exists() {
             let mut examples = fs::read_dir(dir.join("examples")).into_iter().flatten();
             if !examples.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "rs"))) {

@@ -1,7 +1,10 @@
 //! `cargo xtask tidy`: what no compiler checks. Also a test, so that plain `cargo test` runs it.
 
 mod arrows;
+mod docs;
+mod packages;
 mod text;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,30 +15,50 @@ use irepair_core::{Diagnostic, ExitKind};
 use crate::paths;
 use crate::stop::Stop;
 
-/// Checks crate arrows and every text file.
+/// Settings of `tidy`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// With the words to avoid and comments that do not wrap
+    #[arg(long)]
+    words: bool,
+}
+
+/// Checks crate arrows, packages and every text file.
 ///
 /// # Errors
 /// Listing all violations.
-pub(crate) fn run() -> Result<()> {
-    let found = violations(&paths::root())?;
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let found = violations(&paths::root(), args.words || words::ENFORCED)?;
     if found.is_empty() {
         return Ok(());
     }
     let list: String = found.iter().map(|violation| format!("\n  - {violation}")).collect();
-    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("tidy: {} to mend{list}", found.len()))).into())
+    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("tidy: {} violations{list}", found.len()))).into())
 }
 
 /// Every violation, as `file: what`.
-fn violations(root: &Path) -> Result<Vec<String>> {
+fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
     let mut found = arrows::violations(root)?;
     let mut files = Vec::new();
     collect(root, &mut files)?;
     files.sort();
+    let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let file_names: Vec<String> = files.iter().filter_map(file_name).collect();
     for path in files {
         // What is not UTF-8 is data, not text.
         if let Ok(text) = fs::read_to_string(&path) {
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            found.extend(text::violations(&name, &text).into_iter().map(|what| format!("{name}: {what}")));
+            let mut of_file = text::violations(&name, &text);
+            if name.ends_with(".md") {
+                of_file.extend(docs::violations(root, &name, &text, &file_names));
+            }
+            if with_words {
+                of_file.extend(words::violations(&name, &text));
+            }
+            if name == "CHANGELOG.md" {
+                found.extend(docs::numbers(&text));
+            }
+            found.extend(of_file.into_iter().map(|what| format!("{name}: {what}")));
         }
     }
     Ok(found)
@@ -69,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_workspace_is_tidy() {
-        let found = violations(&paths::root()).unwrap();
+        let found = violations(&paths::root(), words::ENFORCED).unwrap();
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
 }

@@ -1,11 +1,11 @@
 //! `cargo xtask interop`: does transformers load what irepair writes, and compute the same with it?
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{paths, process, setup};
+use irepair_workspace::{paths, process, python};
 
 /// How each checkpoint is repaired: blocks alone, and everything with the tied head.
 const METHODS: [&str; 2] = ["irepair-no-kl", "dapt"];
@@ -18,9 +18,9 @@ const FORMS: [&str; 3] = ["f32", "bf16", "sharded"];
 /// # Errors
 /// What failed; a difference is one.
 pub(crate) fn run() -> Result<()> {
-    setup::run()?;
+    process::set_up()?;
     let home = paths::target().join("interop");
-    let python = environment(&home)?;
+    let python = environment()?;
     process::run(process::cargo().args(["build", "-p", "irepair-cli", "--bin", "irepair", "--example", "logits"]))?;
     let work = home.join("work");
     let script = |name: &str| paths::root().join("parity/interop").join(name);
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<()> {
     for case in cases(&work)? {
         let golden = work.join(format!("{case}.json"));
         let out = File::create(&golden).with_context(|| format!("writing {}", golden.display()))?;
-        let mut logits = process::command(program("examples/logits"));
+        let mut logits = process::command(paths::built("debug", "examples/logits"));
         process::run(logits.arg(work.join(&case)).arg(work.join("texts.json")).stdout(out))?;
         check.arg(work.join(&case)).arg(golden);
     }
@@ -41,8 +41,9 @@ pub(crate) fn run() -> Result<()> {
 /// Makes every model to compare, below `work`, and says their names.
 fn cases(work: &Path) -> Result<Vec<String>> {
     let mut cases = Vec::new();
-    let irepair =
-        |args: &str| process::run(process::command(program("irepair")).current_dir(work).args(args.split(' ')));
+    let irepair = |args: &str| {
+        process::run(process::command(paths::built("debug", "irepair")).current_dir(work).args(args.split(' ')))
+    };
     for family in FAMILIES {
         for form in FORMS {
             for method in METHODS {
@@ -62,34 +63,14 @@ fn cases(work: &Path) -> Result<Vec<String>> {
     Ok(cases)
 }
 
-/// A debug program of this workspace.
-fn program(name: &str) -> PathBuf {
-    paths::target().join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
-}
+/// Everything that [`environment`] installs.
+const PACKAGES: [&str; 2] = ["xtask/libtorch/cuda.txt", "crates/irepair-lab/python/requirements.txt"];
 
-/// The Python with torch and transformers, made once and again when a pin changes.
-pub(crate) fn environment(home: &Path) -> Result<PathBuf> {
-    let lists = ["xtask/libtorch/cuda.txt", "xtask/interop/requirements.txt"].map(|list| paths::root().join(list));
-    let mut pins = String::new();
-    for list in &lists {
-        pins += &fs::read_to_string(list).with_context(|| format!("reading {}", list.display()))?;
-    }
-    let (venv, stamp) = (home.join("venv"), home.join("pins.txt"));
-    let python = venv.join("bin/python");
-    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == pins) {
-        return Ok(python);
-    }
-    let _ = fs::remove_file(&stamp);
-    if venv.exists() {
-        fs::remove_dir_all(&venv).with_context(|| format!("removing {}", venv.display()))?;
-    }
-    fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
-    process::run_quietly(process::command(setup::python()?).args(["-m", "venv"]).arg(&venv))?;
-    let mut install = process::pip_install(&python);
-    for list in &lists {
-        install.arg("--requirement").arg(list);
-    }
-    process::run_quietly(&mut install)?;
-    fs::write(&stamp, pins).with_context(|| format!("writing {}", stamp.display()))?;
-    Ok(python)
+/// The Python with torch and transformers; made at the first call.
+///
+/// # Errors
+/// No Python, or what pip says.
+pub(crate) fn environment() -> Result<PathBuf> {
+    let venv = python::environment(&paths::target().join("interop"), &PACKAGES)?;
+    Ok(python::program(&venv, "python"))
 }

@@ -1,4 +1,4 @@
-//! Errors of this binary: laid out for people, with the exit code they deserve.
+//! Errors of a tool, laid out for people, and the exit code of each.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
 /// A laid-out error on its way to `main`.
 #[derive(Debug)]
-pub(crate) struct Stop(pub(crate) Diagnostic);
+pub struct Stop(pub Diagnostic);
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,13 +25,13 @@ impl From<Diagnostic> for Stop {
 
 /// A library's error, laid out.
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
-pub(crate) fn stop(error: impl Diagnose) -> Stop {
+pub fn stop(error: impl Diagnose) -> Stop {
     Stop(error.diagnostic())
 }
 
 /// Prints an error; the exit code is the diagnostic's own, else 1.
 #[expect(clippy::print_stderr, reason = "the last word of the program")]
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+pub fn report(error: &anyhow::Error) -> ExitCode {
     let (text, exit) = match error.downcast_ref::<Stop>() {
         Some(Stop(diagnostic)) => (diagnostic.to_string(), diagnostic.exit),
         None => (format!("error: {error:#}"), ExitKind::Bug),

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use irepair_workspace::{paths, process};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Who};
 use super::worker::Worker;
-use crate::{paths, process};
 
 /// Who runs, on what.
 pub(crate) struct Runner {
@@ -167,11 +167,9 @@ impl Runner {
 
     fn command(&self, who: Who, args: &[String]) -> Command {
         let mut command = match (who, &self.python) {
-            (Who::Ours | Who::OurDpo, _) | (_, None) => process::command(
-                paths::target()
-                    .join(if self.debug { "debug" } else { "release" })
-                    .join(format!("irepair-bench{}", std::env::consts::EXE_SUFFIX)),
-            ),
+            (Who::Ours | Who::OurDpo, _) | (_, None) => {
+                process::command(paths::built(if self.debug { "debug" } else { "release" }, "irepair-bench"))
+            }
             (who, Some(python)) => {
                 let mut command = process::command(python);
                 let style = match who {

@@ -7,20 +7,20 @@ use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::interrupt::{self, FOLLOW_STDIN};
+use crate::paths;
 use crate::stop::Stop;
-use crate::{libtorch, paths};
 
 /// A command that runs in the workspace root.
-pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(paths::root());
     command
 }
 
 /// The cargo that runs this program, in the environment it was called in.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    if libtorch::users_own().is_none() {
+    if paths::users_libtorch().is_none() {
         // `.cargo/config.toml` has filled it in. Left set, cargo would see another environment than when it is called
         // directly, and compile torch-sys again at every change between the two.
         cargo.env_remove("LIBTORCH");
@@ -28,12 +28,12 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// cargo-fuzz, on the nightly compiler: the cargo that runs this program is of another toolchain, so rustup's is called.
-pub(crate) fn cargo_fuzz() -> Command {
+/// cargo-fuzz on the nightly compiler, by rustup's cargo: the cargo that runs this program is of another toolchain.
+pub fn cargo_fuzz() -> Command {
     let mut cargo = command("cargo");
-    // What cargo has set for this program would bind the other one to this toolchain.
+    // Set by cargo for this program; they would bind the other cargo to this toolchain.
     for name in ["CARGO", "RUSTUP_TOOLCHAIN", "CARGO_MANIFEST_DIR", "LIBTORCH"] {
-        if name != "LIBTORCH" || libtorch::users_own().is_none() {
+        if name != "LIBTORCH" || paths::users_libtorch().is_none() {
             cargo.env_remove(name);
         }
     }
@@ -41,12 +41,12 @@ pub(crate) fn cargo_fuzz() -> Command {
     cargo
 }
 
-/// `pip install` of wheels alone, each with its hash: what a list of requirements does not name is not taken.
-pub(crate) fn pip_install(python: &std::path::Path) -> Command {
-    let mut install = command(python);
-    install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]);
-    install.args(["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-cache-dir"]);
-    install
+/// `cargo xtask setup`: libtorch where every build looks for it.
+///
+/// # Errors
+/// As [`run_quietly`].
+pub fn set_up() -> Result<()> {
+    run_quietly(cargo().args(["xtask", "setup"]))
 }
 
 /// Says what is run, then runs it with this program's own stdout and stderr.
@@ -54,17 +54,25 @@ pub(crate) fn pip_install(python: &std::path::Path) -> Command {
 /// # Errors
 /// When it cannot be started or does not succeed.
 #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", shown(command));
-    let status = command.status().map_err(|error| not_started(command, &error))?;
+    let status = status(command)?;
     finished(command, status)
+}
+
+/// Runs a command with this program's own streams and waits for it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn status(command: &mut Command) -> Result<ExitStatus> {
+    Ok(command.status().map_err(|error| not_started(command, &error))?)
 }
 
 /// Runs a command that ends with this process: an `irepair` stops when its standard input does.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
+pub fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
     let mut child = command.env(FOLLOW_STDIN, "1").stdin(Stdio::piped()).spawn()?;
     // Waiting would close it.
     if let Some(stdin) = child.stdin.take() {
@@ -88,20 +96,20 @@ fn finished(command: &Command, status: ExitStatus) -> Result<()> {
 /// # Errors
 /// As [`run`].
 #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
+pub fn run_quietly(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", shown(command));
     let status = wait_for(command.stdout(Stdio::from(io::stderr()))).map_err(|error| not_started(command, &error))?;
     finished(command, status)
 }
 
 /// What a command prints, trimmed; `None` when it is not there or fails.
-pub(crate) fn output(command: &mut Command) -> Option<String> {
+pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The workspace's commit, with `-dirty` where files differ from it; none outside a repository.
-pub(crate) fn commit() -> Option<String> {
+pub fn commit() -> Option<String> {
     let commit = output(command("git").args(["rev-parse", "HEAD"]))?;
     let clean = output(command("git").args(["status", "--porcelain"])).is_some_and(|changes| changes.is_empty());
     Some(if clean { commit } else { commit + "-dirty" })

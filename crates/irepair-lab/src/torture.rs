@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{paths, process, setup};
+use irepair_workspace::{paths, process};
 
 /// Settings of `torture`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, or a run that did not come out as it should.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::run()?;
+    process::set_up()?;
     let forms: &[&str] = match args.resumes {
         Some(_) => &["one_run_interrupted_again_and_again"],
         None => &[

@@ -10,7 +10,7 @@ use irepair_core::{Diagnostic, ExitKind};
 use crate::stop::Stop;
 
 /// Tells an `irepair` process that the end of its standard input is a request to stop.
-pub(crate) const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
+pub const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -19,7 +19,7 @@ static LIFELINES: Mutex<Vec<(u32, ChildStdin)>> = Mutex::new(Vec::new());
 
 /// From now on the first signal is a request to stop; the second one ends this process at once.
 #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-pub(crate) fn listen() {
+pub fn listen() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let heard = || {
@@ -36,12 +36,12 @@ pub(crate) fn listen() {
 }
 
 /// True once a signal has come.
-pub(crate) fn asked() -> bool {
+pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
 /// Holds the standard input of process `id` until [`let_go`].
-pub(crate) fn hold(id: u32, stdin: ChildStdin) {
+pub fn hold(id: u32, stdin: ChildStdin) {
     let mut held = lifelines();
     if !asked() {
         held.push((id, stdin));
@@ -49,7 +49,7 @@ pub(crate) fn hold(id: u32, stdin: ChildStdin) {
 }
 
 /// Forgets a process that has ended.
-pub(crate) fn let_go(id: u32) {
+pub fn let_go(id: u32) {
     lifelines().retain(|(held, _)| *held != id);
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn let_go(id: u32) {
 ///
 /// # Errors
 /// That one, saying how to go on.
-pub(crate) fn refuse_when_asked() -> Result<()> {
+pub fn refuse_when_asked() -> Result<()> {
     if !asked() {
         return Ok(());
     }

@@ -4,15 +4,16 @@ mod growth;
 mod plan;
 mod run;
 mod table;
-mod trl;
 mod worker;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use irepair_core::fs::write_atomic;
+use irepair_workspace::{paths, process, python};
 
-use crate::{interop, paths, process, setup};
+use crate::interop;
 use plan::Plan;
 use run::Runner;
 
@@ -50,15 +51,14 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, or a line that fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::run()?;
+    process::set_up()?;
     let build = ["build", "--package", "irepair-bench", "--release"];
     // A rehearsal takes the build that tests have made.
     process::run_quietly(process::cargo().args(&build[..if args.rehearse { 3 } else { 4 }]))?;
     let home = paths::target().join("bench");
     fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
-    let python =
-        if args.no_peer || args.growth { None } else { Some(interop::environment(&paths::target().join("interop"))?) };
-    let trl = python.as_ref().filter(|_| args.trl).map(|python| trl::installed(python, &home)).transpose()?;
+    let python = if args.no_peer || args.growth { None } else { Some(interop::environment()?) };
+    let trl = python.as_ref().filter(|_| args.trl).map(|python| trl(python, &home)).transpose()?;
     // A GPU's lines are rehearsed on the CPU.
     let device = if args.rehearse { "cpu".to_owned() } else { args.device.clone() };
     let runner =
@@ -77,6 +77,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     write_atomic(&home.join(name).with_extension("json"), json.as_bytes())?;
     say(&table);
     Ok(())
+}
+
+/// Where TRL lies, beside the peer's Python rather than in it: nothing else needs it.
+fn trl(python: &Path, home: &Path) -> Result<PathBuf> {
+    let place = home.join("trl");
+    python::packages(python, &place, "bench/trl.txt")?;
+    Ok(place)
 }
 
 /// Prints a result.

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use irepair_core::{Diagnostic, ExitKind, Resident};
-
-use crate::interrupt::FOLLOW_STDIN;
-use crate::stop::Stop;
-use crate::{paths, process, setup};
+use irepair_workspace::interrupt::FOLLOW_STDIN;
+use irepair_workspace::stop::Stop;
+use irepair_workspace::{paths, process};
 
 /// Settings of `soak`.
 #[derive(Debug, clap::Args)]
@@ -63,7 +62,7 @@ struct Part {
 /// What cannot be built or run; a repair that ended by itself, grew, kept files open, or held its rows in memory.
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::run()?;
+    process::set_up()?;
     process::run_quietly(process::cargo().args(["build", "--release", "--package", "irepair-cli"]))?;
     let home = paths::target().join("soak");
     if home.exists() {

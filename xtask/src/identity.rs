@@ -1,0 +1,133 @@
+//! What a row's result depends on: its settings, the files it reads, and the version of the numbers that `irepair` reports.
+//!
+//! Not the program's own hash: a changed help text changes no number, and hours of rows stay valid.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use irepair_config::Job;
+use irepair_core::fs::sha256_file;
+use irepair_core::{Diagnostic, ExitKind};
+
+use crate::cache::Inputs;
+use crate::process;
+use crate::stop::{Stop, stop};
+
+/// Hashes of files that many rows share.
+#[derive(Default)]
+pub(crate) struct Hashes(BTreeMap<PathBuf, String>);
+
+impl Hashes {
+    /// Adds to a row's inputs every file that its settings name, and of a directory every file in it. The base model, whose
+    /// weights are hashed elsewhere, and outputs are left out.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn add(&mut self, inputs: Inputs, job: &Job) -> Result<Inputs> {
+        let mut files = Vec::new();
+        let watched = job.watch.iter().map(|watch| toml::Value::try_from(&watch.eval));
+        let options = [toml::Value::try_from(&job.repair), toml::Value::try_from(&job.eval)];
+        for options in options.into_iter().chain(watched) {
+            let options = options?;
+            let keys = options.as_table().into_iter().flatten();
+            for (_, value) in keys.filter(|(key, _)| !["model", "reference", "out", "patch"].contains(&key.as_str())) {
+                named_files(value, &mut files)?;
+            }
+        }
+        files.into_iter().try_fold(inputs, |inputs, file| {
+            if !self.0.contains_key(&file) {
+                self.0.insert(file.clone(), sha256_file(&file).map_err(stop)?);
+            }
+            Ok(inputs.hash(&self.0[&file]))
+        })
+    }
+}
+
+/// Files that a value names, in an order that does not change.
+fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
+    for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+        // A word is no path, whatever lies in the current directory.
+        let path = Path::new(value.as_str().filter(|text| text.contains(['/', '\\'])).unwrap_or_default());
+        if path.is_file() {
+            files.push(path.to_owned());
+        } else if path.is_dir() {
+            let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            let first = files.len();
+            files.extend(entries.into_iter().filter(|path| path.is_file()));
+            files[first..].sort();
+        }
+    }
+    Ok(())
+}
+
+/// The version of the numbers that a built `irepair` reports, from `irepair --version`: `irepair 0.1.0 (numbers 7)`.
+///
+/// # Errors
+/// A program that does not start, or does not say.
+pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
+    let said = process::output(process::command(program).arg("--version")).unwrap_or_default();
+    let version = said.split_once("(numbers ").and_then(|(_, rest)| rest.strip_suffix(')')?.parse::<u32>().ok());
+    let missing = || {
+        let what = Diagnostic::new(ExitKind::Device, "the program does not say which version its numbers have");
+        let help = "cargo build --release -p irepair-cli, or let IREPAIR_BIN name a program of this version";
+        Stop(what.at(program.display()).want_got("irepair VERSION (numbers N)", &said).help(help))
+    };
+    Ok(Inputs::default().text(&format!("numbers {}", version.ok_or_else(missing)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use irepair_config::{EvalOptions, Watch};
+
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_row_depends_on_the_numbers_of_a_program_and_not_on_its_help() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str, help: &str, version: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n# {help}\necho 'irepair {version}'\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            numbers(&path)
+        };
+        let first = of("one", "old help", "0.1.0 (numbers 7)").unwrap();
+        assert_eq!(of("two", "new help", "0.2.0 (numbers 7)").unwrap(), first);
+        assert_ne!(of("three", "old help", "0.1.0 (numbers 8)").unwrap(), first);
+        let error = of("four", "older", "0.1.0").unwrap_err().to_string();
+        assert!(error.contains("does not say which version"), "{error}");
+    }
+
+    #[test]
+    fn a_row_depends_on_every_file_it_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, name).unwrap();
+            Some(path)
+        };
+        let mut job: Job =
+            toml::from_str("profile = 'p'\nmethod = 'm'\ntitle = 't'\nmodel = 'g'\n[repair]\n[eval]").unwrap();
+        job.repair.pairs = path("pairs");
+        let eval = EvalOptions { wikitext: path("watched"), ..EvalOptions::default() };
+        job.watch = Some(Watch { eval, ..Watch::default() });
+        job.eval.clean_prompts = path("clean");
+        job.eval.more_prompts = path("more").map(|path| vec![path]);
+        fs::create_dir(dir.path().join("scorer")).unwrap();
+        path("scorer/model.safetensors");
+        job.eval.scorer = Some(vec![dir.path().join("scorer")]);
+        let inputs = |job: &Job| Hashes::default().add(Inputs::default(), job).unwrap();
+        let before = inputs(&job);
+        assert_eq!(inputs(&job), before);
+        for name in ["pairs", "watched", "clean", "more", "scorer/model.safetensors"] {
+            fs::write(dir.path().join(name), "changed").unwrap();
+            assert_ne!(inputs(&job), before, "{name}");
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        job.repair.model = Some(dir.path().join("scorer"));
+        assert_eq!(inputs(&job), before, "weights are hashed elsewhere");
+    }
+}

@@ -1,0 +1,84 @@
+//! Plain words, and comments that wrap.
+
+/// Whether violations are errors; otherwise `cargo xtask tidy --words` lists them.
+pub(super) const ENFORCED: bool = false;
+
+/// Longest line of a comment, in characters.
+const MAX_COMMENT: usize = 120;
+
+/// The file with the words, which does not look at itself.
+const THIS_FILE: &str = "xtask/src/tidy/words.rs";
+
+/// Words and phrases that a reader stumbles over, and what to write instead.
+const WORDS: [(&str, &str); 14] = [
+    ("nobody", "no one, or name the reader or caller"),
+    ("somebody", "someone, or name them"),
+    ("anew", "again"),
+    ("whence", "provenance, or where from"),
+    ("told from", "distinguished from"),
+    ("stands beside", "is next to"),
+    ("stand beside", "are next to"),
+    ("goes on", "continues"),
+    ("go on", "continue"),
+    ("at its fullest", "at most"),
+    ("is much", "give the number and say what it means"),
+    ("is told", "is said, or reported"),
+    ("mended", "corrected, fixed"),
+    ("strangers", "others, unknown, disallowed"),
+];
+
+/// Violations of one file; `name` is its path from the root.
+pub(super) fn violations(name: &str, text: &str) -> Vec<String> {
+    if name == THIS_FILE {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        for (word, instead) in WORDS.iter().filter(|(word, _)| has_word(&lower, word)) {
+            found.push(format!("line {}: `{word}`: {instead}", i + 1));
+        }
+        let n = line.chars().count();
+        if is_comment(name, line) && n > MAX_COMMENT {
+            found.push(format!("line {}: a comment of {n} characters, over {MAX_COMMENT}", i + 1));
+        }
+    }
+    found
+}
+
+fn is_comment(name: &str, line: &str) -> bool {
+    let line = line.trim_start();
+    match name.rsplit_once('.').map(|(_, end)| end) {
+        Some("rs") => line.starts_with("//"),
+        Some("py" | "toml" | "sh") => line.starts_with('#'),
+        _ => false,
+    }
+}
+
+/// Whether a phrase stands in a line in whole words.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    line.match_indices(word)
+        .any(|(at, _)| !is_letter(line[..at].chars().next_back()) && !is_letter(line[at + word.len()..].chars().next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_whole() {
+        assert_eq!(violations("a.md", "Nobody knows"), ["line 1: `nobody`: no one, or name the reader or caller"]);
+        assert_eq!(violations("a.md", "renewed manew anew_"), [""; 0]);
+        assert_eq!(violations("a.rs", "x\n// It goes on.").len(), 1);
+    }
+
+    #[test]
+    fn only_comments_must_wrap() {
+        let long = "x".repeat(120);
+        assert_eq!(violations("a.rs", &format!("    // {long}")).len(), 1);
+        assert_eq!(violations("a.py", &format!("# {long}")).len(), 1);
+        assert_eq!(violations("a.rs", &format!("\"{long}\"")), [""; 0]);
+        assert_eq!(violations("a.md", &format!("# {long}")), [""; 0]);
+    }
+}
