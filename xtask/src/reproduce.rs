@@ -1,9 +1,9 @@
 //! `cargo xtask reproduce`: everything from set-up to the tables and the report.
 
 use anyhow::Result;
-use irepair_config::Precondition;
+use irepair_config::{Precondition, TableKey};
 use irepair_core::{Diagnostic, ExitKind};
-use irepair_report::{Report, Results, RowResult, VANILLA, tables, tables_markdown, write_report};
+use irepair_report::{Report, Results, RowResult, VANILLA, tables_markdown, write_report};
 
 use crate::dry_run::{self, Rates};
 use crate::prepare::Prepared;
@@ -53,14 +53,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         false => Prepared::new(&args.profile, &args.given)?,
     };
     // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
-    let bases = prepared.cells(Some(1), |row| row.starts_with(VANILLA));
+    let bases = prepared.cells("", Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
 
-    let cells = prepared.cells(args.seeds, wanted);
+    let cells = prepared.cells("", args.seeds, wanted);
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
-    publish(&prepared, results, Vec::new(), "report")?;
+    publish(&prepared, results, "report", None)?;
     refuse_failures(failures)
 }
 
@@ -69,13 +69,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let prepared = Prepared::plan(&args.profile, &args.given)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells(args.seeds, wanted);
+    let cells = prepared.cells("", args.seeds, wanted);
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())
 }
 
-/// Writes the report of a set of results, prints its tables and says where it is.
+/// Writes the report of a set of results, prints its tables, or one of them, and says where it is.
 ///
 /// # Errors
 /// When results do not belong together or files cannot be written.
@@ -83,8 +83,8 @@ fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
 pub(crate) fn publish(
     prepared: &Prepared,
     results: Vec<RowResult>,
-    ablation: Vec<irepair_report::AblationCell>,
     folder: &str,
+    only: Option<TableKey>,
 ) -> Result<()> {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report {
@@ -98,14 +98,12 @@ pub(crate) fn publish(
         .into_iter()
         .chain(prepared.scorer_notes()?)
         .collect(),
+        experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(stop)?,
-        sensitivities: if ablation.is_empty() { prepared.sensitivities()? } else { Vec::new() },
-        ablation,
+        sensitivities: if only.is_none() { prepared.sensitivities()? } else { Vec::new() },
     };
     let page = write_report(&prepared.runs.join(folder), &report).map_err(stop)?;
-    // An ablation answers one question; the tables of rows it did not run would only say so.
-    let asked = tables::ablation(&report.results, &report.ablation);
-    let tables = asked.map_or_else(|| report.tables(), |table| vec![table]);
+    let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());
     println!("{}\nreport: {}", tables_markdown(&tables), page.display());
     Ok(())
 }
@@ -131,7 +129,7 @@ fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<
     for result in results {
         let about = |p: &&Precondition| p.model.as_ref().is_none_or(|model| *model == result.model);
         for Precondition { metric, what, min, max, .. } in preconditions.iter().filter(about) {
-            let value = result.metrics.get(metric).and_then(|m| m.value);
+            let value = metric.as_ref().and_then(|metric| result.value(metric));
             if !value.is_some_and(|v| (*min..=*max).contains(&v)) {
                 let got = value.map_or("missing".to_owned(), |v| format!("{v:.2}"));
                 let help = "no other row was run: look at the model's [[models]] and at the data it is measured on, or change \

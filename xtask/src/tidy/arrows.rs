@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("irepair-slicing", &["core"]),
     ("irepair-stats", &["core"]),
     ("irepair-patch", &["core"]),
-    ("irepair-report", &["core", "stats"]),
+    ("irepair-report", &["core", "config", "stats"]),
     ("irepair-scorer", &["core", "data"]),
     ("irepair-model", &["core"]),
     ("irepair-objective", &["core"]),
