@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use clap::{Args, Command};
+use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
-    ScorerTrainOptions, SensitivityOptions,
+    EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
+    ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 
 use crate::paths;
@@ -22,11 +22,12 @@ documented, [F] found in the authors' code, [L] from Lee et al. 2024, [S] standa
 ";
 
 /// Files whose structs are the tables of experiments/.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("profile.toml", include_str!("../../crates/irepair-config/src/profile.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/base_model.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/shape.rs")),
     ("a row's file", include_str!("../../crates/irepair-config/src/experiment.rs")),
+    ("paper/paper.toml", include_str!("../../crates/irepair-config/src/paper.rs")),
 ];
 
 /// Writes the page.
@@ -60,7 +61,18 @@ fn page() -> String {
             }
         }
     }
+    places::<TableKey>(&mut page, "Tables", "tables");
+    places::<FigureKey>(&mut page, "Figures", "figures");
     page
+}
+
+/// The words that a key of a row's file may hold.
+fn places<T: ValueEnum>(page: &mut String, title: &str, key: &str) {
+    let _infallible = write!(page, "\n{title} (`{key}` of a row's file)\n\n| name | what it shows |\n|---|---|\n");
+    for value in T::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        let _infallible = writeln!(page, "| `{}` | {}. |", value.get_name(), cell(&help));
+    }
 }
 
 /// One table: the settings of a command.

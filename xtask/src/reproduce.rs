@@ -157,7 +157,65 @@ fn matches(glob: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use irepair_config::{Claim, Experiment, Paper};
+    use irepair_core::metric::{MetricId, TOKEN_PERPLEXITY, TOX};
+    use irepair_stats::{MethodMeans, headline};
+
     use super::matches;
+
+    fn experiment(profile: &str) -> Experiment {
+        let dir = crate::paths::root().join("experiments").join(profile);
+        Experiment::load(&dir).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn mean(paper: &Paper, method: &str, metric: MetricId) -> f64 {
+        paper.method(method).unwrap().mean[&metric.into()]
+    }
+
+    #[test]
+    fn the_papers_mean_row_is_the_mean_of_its_models() {
+        let paper = experiment("paper").paper;
+        let with_models: Vec<_> = paper.methods.iter().filter(|method| !method.models.is_empty()).collect();
+        assert_eq!((paper.methods.len(), with_models.len()), (10, 6));
+        for method in with_models {
+            for metric in [TOX, TOKEN_PERPLEXITY] {
+                let values: Vec<f64> = paper.models.iter().map(|m| method.models[&m.name][&metric.into()]).collect();
+                let ours = values.iter().sum::<f64>() / 3.0;
+                assert!((ours - mean(&paper, &method.name, metric)).abs() < 0.01, "{metric} of {}", method.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_papers_headlines_recompute_from_its_mean_row() {
+        let paper = experiment("paper").paper;
+        let means = |method: &str| MethodMeans {
+            toxicity: mean(&paper, method, TOX),
+            perplexity: mean(&paper, method, TOKEN_PERPLEXITY),
+        };
+        assert_eq!(paper.headlines.len(), 8);
+        for line in &paper.headlines {
+            let h = headline(means(&line.method), means("dpo"), means("vanilla"));
+            let ours = match line.claim {
+                Claim::H1 => h.reduction_percent,
+                Claim::H2 => h.effectiveness_percent,
+                Claim::H3 => h.disruption_percent,
+            };
+            // Half of the sheet's last digit in each perplexity moves H3 by up to 0.3 points.
+            assert!((ours.unwrap() - line.percent).abs() < 0.15, "{line:?}: {ours:?}");
+        }
+    }
+
+    #[test]
+    fn every_profile_shows_the_paper_next_to_its_rows_and_models() {
+        for profile in ["planted", "paper", "real"] {
+            let experiment = experiment(profile);
+            let named = |key: &str, row| experiment.paper_method(row).is_none_or(|method| method.name == key);
+            assert!(experiment.rows.iter().all(|(key, row)| named(key, row)), "{profile}");
+            assert_eq!(experiment.rows.values().filter(|row| row.paper.is_some()).count(), 10, "{profile}");
+            assert!(experiment.profile.models.iter().all(|model| experiment.paper_model(&model.name).is_some()));
+        }
+    }
 
     #[test]
     fn globs_match_whole_row_names() {

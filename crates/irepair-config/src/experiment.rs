@@ -1,4 +1,4 @@
-//! `experiments/<profile>/`: one file per row, beside the profile and the learning rates that were chosen.
+//! `experiments/<profile>/`: the profile, one file per row, and the learning rates that were chosen.
 
 use std::collections::BTreeMap;
 use std::path::Path;

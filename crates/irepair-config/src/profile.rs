@@ -21,7 +21,7 @@ pub struct Profile {
     /// Batches behind the error-density estimate (METHOD §17 [F]). Default 500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density_batches: Option<u32>,
-    /// Keep the repaired model of every row beside its result. Default true.
+    /// Keep the repaired model of every row with its result. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_models: Option<bool>,
     /// The generated language, in profiles that make their own data.
