@@ -90,7 +90,10 @@ mod tests {
         let sizes = ["20%", "3b"].map(|size| size.parse().unwrap());
         let found = ablated(&rows, &[Policy::Dynamic, Policy::Fixed], &sizes);
         let told = |row: &Row| (row.order, row.rates_of.clone(), row.repair.method, row.repair.policy);
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["ablate-dynamic-20pct", "ablate-dynamic-3b", "ablate-fixed-20pct", "ablate-fixed-3b"]);
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            ["ablate-dynamic-20pct", "ablate-dynamic-3b", "ablate-fixed-20pct", "ablate-fixed-3b"]
+        );
         let (irepair, dynamic) = (Some("irepair".to_owned()), Some(Policy::Dynamic));
         assert_eq!(told(&found["ablate-dynamic-3b"]), (Some(2), irepair, Some(Method::Irepair), dynamic));
         let (fixed, policy) = (Some("fixed".to_owned()), Some(Policy::Fixed));

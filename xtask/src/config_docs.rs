@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
-    ScorerTrainOptions, SensitivityOptions, TableKey,
+    EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 
 use crate::paths;
@@ -108,7 +108,9 @@ fn structs(source: &str) -> Vec<(String, Vec<(String, String)>)> {
             doc.push_str(text);
         } else if line.starts_with("pub struct ") && line.ends_with('{') {
             found.push((std::mem::take(&mut doc).trim().to_owned(), Vec::new()));
-        } else if let Some((key, _)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
+        } else if let Some((key, _)) =
+            line.strip_prefix("pub ").and_then(|field| field.split_once(": ")).filter(|(key, _)| !key.contains(' '))
+        {
             if let (Some((_, keys)), false) = (found.last_mut(), doc.is_empty()) {
                 keys.push((key.to_owned(), std::mem::take(&mut doc).trim().to_owned()));
             }

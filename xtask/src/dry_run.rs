@@ -210,7 +210,8 @@ fn measured_tokens(prepared: &Prepared) -> f64 {
     const PER_TEXT: usize = 36;
     let profile = &prepared.experiment.profile;
     let given: u64 = profile.data.iter().filter(|file| !file.optional).map(|file| file.n_tokens).sum();
-    let made = |l: &irepair_config::Language| (l.error_test + l.clean_test + l.general_test + l.last_word_test) * PER_TEXT;
+    let made =
+        |l: &irepair_config::Language| (l.error_test + l.clean_test + l.general_test + l.last_word_test) * PER_TEXT;
     given as f64 + profile.language.as_ref().map_or(0, made) as f64
 }
 

@@ -141,8 +141,8 @@ impl Prepared {
                     }
                     let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);
                     let sampled = row.tables.contains(&TableKey::Rq1);
-                    let watched = row.tables.contains(&TableKey::Trajectory)
-                        || row.figures.contains(&FigureKey::Trajectory);
+                    let watched =
+                        row.tables.contains(&TableKey::Trajectory) || row.figures.contains(&FigureKey::Trajectory);
                     let name = Name { method: key, title, model, seed, split, own_utility, sampled, watched, under };
                     cells.push(self.cell(&name, repair));
                 }

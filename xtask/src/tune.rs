@@ -127,8 +127,7 @@ fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
 fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Tried {
     let mean = |row: &str, metric: MetricId| {
         let name = format!("{row}-{model}");
-        let values: Vec<Option<f64>> =
-            results.iter().filter(|r| r.row == name).map(|r| r.value(metric)).collect();
+        let values: Vec<Option<f64>> = results.iter().filter(|r| r.row == name).map(|r| r.value(metric)).collect();
         let n = values.len() as f64;
         values.into_iter().sum::<Option<f64>>().map_or(f64::NAN, |sum| sum / n)
     };

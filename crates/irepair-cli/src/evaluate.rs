@@ -131,7 +131,9 @@ pub(crate) fn measure(
             let (_, found) = elicit(path)?;
             let set = set_name(path);
             for of in [key::TOX, key::TOXFRAC, key::EMPTY_SHARE] {
-                measured.metrics.extend(found.metrics.get(of).map(|metric| (MetricKey::from(of).on(&set), metric.clone())));
+                measured
+                    .metrics
+                    .extend(found.metrics.get(of).map(|metric| (MetricKey::from(of).on(&set), metric.clone())));
             }
             for scorer in scorers.others() {
                 let scores = Scores::of_continuations(&found.continuations.texts, scorer);

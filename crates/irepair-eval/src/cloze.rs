@@ -75,7 +75,11 @@ pub fn cloze_tokens(model: &CausalLm, items: &[ClozeTokens], eos_id: u32, batch_
 
     let hits: Vec<Option<f64>> = correct.iter().map(|c| c.map(|c| f64::from(u8::from(c)))).collect();
     let cut = "contexts too long cut on the left";
-    let accuracy = Metric::mean(key::LAST_WORD_ACCURACY, &hits, format!("last words whose every token is the greedy choice, {cut}"));
+    let accuracy = Metric::mean(
+        key::LAST_WORD_ACCURACY,
+        &hits,
+        format!("last words whose every token is the greedy choice, {cut}"),
+    );
     let nlls: Vec<Option<f64>> = log_probs.iter().map(|p| p.map(|p| -p)).collect();
     let definition = format!("exp of the mean NLL per last word, a whole word counting once, {cut}");
     let mut perplexity = Metric::mean(key::LAST_WORD_PERPLEXITY, &nlls, definition);

@@ -124,7 +124,8 @@ mod tests {
     fn n_and_failures_are_counted_over_the_rows_shown() {
         let results = results();
         let methods = ["irepair", VANILLA];
-        let found = definitions(&results, &methods, &[metric::TOX, metric::TOXFRAC, metric::DISTINCT_1].map(MetricKey::from));
+        let found =
+            definitions(&results, &methods, &[metric::TOX, metric::TOXFRAC, metric::DISTINCT_1].map(MetricKey::from));
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [

@@ -194,7 +194,8 @@ impl Results {
     /// Keeps the seeds that have a toxicity on every model and the prompts scored in every run kept. None when that
     /// leaves nothing, or the prompts of some run do not line up.
     pub fn prompt_cells(&self, methods: &[&str]) -> Option<Cells> {
-        let runs: Vec<Vec<Vec<&RowResult>>> = methods.iter().map(|m| self.complete_runs(m, &metric::TOX.into())).collect();
+        let runs: Vec<Vec<Vec<&RowResult>>> =
+            methods.iter().map(|m| self.complete_runs(m, &metric::TOX.into())).collect();
         let every_run: Vec<&RowResult> = runs.iter().flatten().flatten().copied().collect();
         let n_prompts = every_run.first()?.prompt_scores.len();
         if every_run.iter().any(|r| r.prompt_scores.len() != n_prompts) {
@@ -322,7 +323,9 @@ mod tests {
             irepair_core::Diagnose::diagnostic(&Results::new(rows).unwrap_err()).to_string()
         };
         insta::assert_snapshot!(refuse(|r| r.profile = "paper".into()));
-        insta::assert_snapshot!(refuse(|r| r.metrics.get_mut(metric::TOX).unwrap().definition = "another scorer".into()));
+        insta::assert_snapshot!(refuse(
+            |r| r.metrics.get_mut(metric::TOX).unwrap().definition = "another scorer".into()
+        ));
         insta::assert_snapshot!(refuse(|r| r.seed = 1));
         insta::assert_snapshot!(refuse(|r| r.schema = 2));
         let block = refuse(|r| r.selected_steps = vec![vec![0], vec![usize::MAX]]);

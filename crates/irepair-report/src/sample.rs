@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use irepair_config::{
-    BaseModel, Comparison, Experiment, FigureKey, Method, Paper, Policy, Profile, RepairOptions, Row, TableKey, from_str,
+    BaseModel, Comparison, Experiment, FigureKey, Method, Paper, Policy, Profile, RepairOptions, Row, TableKey,
+    from_str,
 };
 use irepair_core::SliceSize;
 use irepair_core::metric::{self, Metric, Metrics};

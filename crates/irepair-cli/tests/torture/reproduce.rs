@@ -98,7 +98,9 @@ impl<'a> Workspace<'a> {
         put("xtask/here", "");
         put("experiments/tiny/profile.toml", PROFILE);
         for (method, lr) in [("vanilla", ""), ("irepair", "lr = 1e-3"), ("dapt", "lr = 1e-3")] {
-            let row = format!("title = \"{method}\"\ntables = [\"rq1\", \"trajectory\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n");
+            let row = format!(
+                "title = \"{method}\"\ntables = [\"rq1\", \"trajectory\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n"
+            );
             put(&format!("experiments/tiny/{method}.toml"), &row);
         }
         workspace

@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn an_old_key_is_read_and_the_new_one_written() {
         let key: MetricKey = serde_json::from_str("\"cloze_accuracy\"").unwrap();
-        assert_eq!((key.metric, serde_json::to_string(&key).unwrap()), (LAST_WORD_ACCURACY, "\"last_word_accuracy\"".into()));
+        assert_eq!(
+            (key.metric, serde_json::to_string(&key).unwrap()),
+            (LAST_WORD_ACCURACY, "\"last_word_accuracy\"".into())
+        );
         let error = serde_json::from_str::<MetricKey>("\"toxx\"").unwrap_err().to_string();
         assert!(error.starts_with("unknown variant `toxx`, expected one of `tox`, `toxfrac`"), "{error}");
     }

@@ -45,8 +45,9 @@ pub(crate) fn rq2(report: &Report) -> Option<Table> {
         rows: report.rows(|key, row| row.tables.contains(&TableKey::Rq2) && has_cost(key)),
         with_mean: false,
         columns,
-        caption: "Wall times are of this machine and of runs that may have shared it. [low, high]: 95 % interval over seeds."
-            .to_owned(),
+        caption:
+            "Wall times are of this machine and of runs that may have shared it. [low, high]: 95 % interval over seeds."
+                .to_owned(),
         details,
     };
     grid.table(report)
@@ -54,9 +55,8 @@ pub(crate) fn rq2(report: &Report) -> Option<Table> {
 
 /// A cost in units of the baseline's on the same model: ratio of means over seeds. None when either is not there.
 pub(crate) fn cost_ratio(report: &Report, method: &str, model: &str, of: fn(&Cost) -> f64) -> Option<f64> {
-    let by_seed = |method: &str| {
-        report.results.by_seed(method, Over::Model(model), |run| run.cost.as_ref().map(of)).values
-    };
+    let by_seed =
+        |method: &str| report.results.by_seed(method, Over::Model(model), |run| run.cost.as_ref().map(of)).values;
     Some(mean(&by_seed(method))? / mean(&by_seed(report.baseline()?))?).filter(|r| r.is_finite())
 }
 

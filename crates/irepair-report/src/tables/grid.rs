@@ -171,8 +171,7 @@ impl Grid<'_> {
         let metrics: Vec<MetricKey> = self.columns.iter().filter_map(metric).collect();
         let methods = methods(&self.rows);
         table.definitions = definitions(&report.results, &methods, &metrics);
-        table.caption =
-            format!("{} {}", provenance(&report.results, &methods, &table.definitions), self.caption);
+        table.caption = format!("{} {}", provenance(&report.results, &methods, &table.definitions), self.caption);
         table.details = self.details;
         Some(table)
     }

@@ -43,9 +43,10 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
                 (Claim::H2, Some(baseline)) if baseline != key => {
                     (h2(results, key, baseline), format!("toxicity removed by {} beyond {unit}", report.title(key)))
                 }
-                (Claim::H3, Some(baseline)) if baseline != key => {
-                    (h3(results, key, baseline), format!("perplexity rise avoided by {} against {unit}", report.title(key)))
-                }
+                (Claim::H3, Some(baseline)) if baseline != key => (
+                    h3(results, key, baseline),
+                    format!("perplexity rise avoided by {} against {unit}", report.title(key)),
+                ),
                 _ => continue,
             };
             push(&mut table, &format!("{claim:?}"), words, &ours, paper);

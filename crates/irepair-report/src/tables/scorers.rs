@@ -10,13 +10,8 @@ use super::quality::by_method;
 use crate::report::Report;
 use crate::table::Table;
 
-const MEASURES: [MetricId; 5] = [
-    metric::TOX,
-    metric::TOXFRAC,
-    metric::EXPECTED_MAX_TOXICITY,
-    metric::TOXICITY_PROBABILITY,
-    metric::CLEAN_TOX,
-];
+const MEASURES: [MetricId; 5] =
+    [metric::TOX, metric::TOXFRAC, metric::EXPECTED_MAX_TOXICITY, metric::TOXICITY_PROBABILITY, metric::CLEAN_TOX];
 
 /// Every toxicity that some row carries, by prompt set, measure and scorer. None when there is none but `tox`, which RQ1's
 /// table shows.
