@@ -54,7 +54,7 @@ impl Report {
         let trained = || results.methods().into_iter().filter(|m| *m != VANILLA).map(str::to_owned);
         let mut experiment =
             Experiment { rows: results.methods().into_iter().enumerate().map(row).collect(), ..Experiment::default() };
-        experiment.profile.compare = Comparison { subject: trained().last(), baseline: trained().next() };
+        experiment.profile.compare = Comparison { subject: trained().next_back(), baseline: trained().next() };
         Self { experiment, results, ..Self::default() }
     }
 
