@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, FigureKey, Job, Method, Options, RepairOptions, Row, TableKey, Watch};
+use irepair_config::{EvalOptions, FigureKey, Job, Method, RepairOptions, Row, TableKey, Watch};
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
