@@ -1,13 +1,14 @@
 //! `cargo xtask ablate`: slice size × policy.
 
-use anyhow::Result;
-use irepair_config::{Policy, slice_size};
-use irepair_core::SliceSize;
-use irepair_report::{AblationCell, VANILLA};
+use std::collections::BTreeMap;
 
-use crate::prepare::{Prepared, Split};
+use anyhow::Result;
+use irepair_config::{Policy, RepairOptions, Row, TableKey, slice_size};
+use irepair_core::SliceSize;
+use irepair_report::VANILLA;
+
+use crate::prepare::Prepared;
 use crate::reproduce::{publish, refuse_failures};
-use crate::rows::{Name, resliced};
 use crate::sources::Given;
 
 /// Settings of `ablate`.
@@ -34,41 +35,68 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, or cells that fail; finished cells are kept in any case.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let prepared = Prepared::new(&args.profile, &args.given)?;
+    let mut prepared = Prepared::new(&args.profile, &args.given)?;
     let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
-    let mut cells = prepared.cells(Some(1), |row| row.starts_with(VANILLA));
-    let mut lines = Vec::new();
-    for policy in &args.policy {
-        for size in &args.top_k {
+    let mut cells = prepared.cells("", Some(1), |row| row.starts_with(VANILLA));
+    let rows = ablated(&prepared.experiment.rows, &args.policy, &args.top_k);
+    prepared.experiment.rows.retain(|key, _| key == VANILLA);
+    prepared.experiment.rows.extend(rows);
+    // The base models' results are those of `reproduce`.
+    cells.extend(prepared.cells("ablation", Some(n_seeds), |row| !row.starts_with(VANILLA)));
+    let (results, failures) = prepared.results("ablation", &cells, false)?;
+    publish(&prepared, results, "ablation/report", Some(TableKey::Ablation))?;
+    refuse_failures(failures)
+}
+
+/// A row for each policy and slice size, in that order. Each policy keeps the learning rate that was chosen for its own row;
+/// one without a row takes IRepair's.
+fn ablated(rows: &BTreeMap<String, Row>, policies: &[Policy], sizes: &[SliceSize]) -> BTreeMap<String, Row> {
+    let mut ablated = BTreeMap::new();
+    for policy in policies {
+        let own = policy.to_string();
+        let base = if rows.contains_key(&own) { own } else { "irepair".to_owned() };
+        let Some(row) = rows.get(&base) else { continue };
+        for size in sizes {
             let key = format!("ablate-{policy}-{}", size.to_string().replace('%', "pct"));
-            lines.push(AblationCell { policy: policy.to_string(), slice_size: size.to_string(), method: key.clone() });
-            // Each policy keeps the learning rate that was chosen for its own row; one without a row takes IRepair's.
-            let rows = &prepared.experiment.rows;
-            let own = policy.to_string();
-            let base = if rows.contains_key(&own) { own } else { "irepair".to_owned() };
-            let Some(row) = rows.get(&base) else { continue };
-            for seed in 0..u64::from(n_seeds) {
-                for model in &prepared.experiment.profile.models {
-                    let mut repair = resliced(prepared.experiment.profile.repair_of(row), *policy, *size);
-                    repair.lr = repair.lr.or(prepared.experiment.learning_rates.get(&base, &model.name));
-                    let title = format!("{policy}, top {size}");
-                    let (model, split) = (&model.name, Split::Test);
-                    let name = Name {
-                        method: &key,
-                        title: &title,
-                        model,
-                        seed,
-                        split,
-                        own_utility: row.own_utility,
-                        main: false,
-                        under: "ablation",
-                    };
-                    cells.push(prepared.cell(&name, repair));
-                }
-            }
+            let row = Row {
+                title: format!("{policy}, top {size}"),
+                tables: vec![TableKey::Scorers, TableKey::General, TableKey::Guard, TableKey::Ablation],
+                order: Some(1 + ablated.len() as u32),
+                rates_of: Some(base.clone()),
+                own_utility: row.own_utility,
+                repair: RepairOptions { policy: Some(*policy), top_k: Some(*size), ..row.repair.clone() },
+                ..Row::default()
+            };
+            ablated.insert(key, row);
         }
     }
-    let (results, failures) = prepared.results("ablation", &cells, false)?;
-    publish(&prepared, results, lines, "ablation/report")?;
-    refuse_failures(failures)
+    ablated
+}
+
+#[cfg(test)]
+mod tests {
+    use irepair_config::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_without_a_row_takes_irepairs_rates_and_settings() {
+        let row = |method| Row {
+            repair: RepairOptions { method: Some(method), ..RepairOptions::default() },
+            ..Row::default()
+        };
+        let rows = [("irepair", Method::Irepair), ("fixed", Method::IrepairNoKl)];
+        let rows = rows.map(|(key, method)| (key.to_owned(), row(method))).into();
+        let sizes = ["20%", "3b"].map(|size| size.parse().unwrap());
+        let found = ablated(&rows, &[Policy::Dynamic, Policy::Fixed], &sizes);
+        let told = |row: &Row| (row.order, row.rates_of.clone(), row.repair.method, row.repair.policy);
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            ["ablate-dynamic-20pct", "ablate-dynamic-3b", "ablate-fixed-20pct", "ablate-fixed-3b"]
+        );
+        let (irepair, dynamic) = (Some("irepair".to_owned()), Some(Policy::Dynamic));
+        assert_eq!(told(&found["ablate-dynamic-3b"]), (Some(2), irepair, Some(Method::Irepair), dynamic));
+        let (fixed, policy) = (Some("fixed".to_owned()), Some(Policy::Fixed));
+        assert_eq!(told(&found["ablate-fixed-20pct"]), (Some(3), fixed, Some(Method::IrepairNoKl), policy));
+    }
 }

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use clap::{Args, Command};
+use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerEvalOptions,
-    ScorerTrainOptions, SensitivityOptions,
+    EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 
 use crate::{paths, readme};
@@ -22,11 +22,12 @@ documented, [F] found in the authors' code, [L] from Lee et al. 2024, [S] standa
 ";
 
 /// Files whose structs are the tables of experiments/.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("profile.toml", include_str!("../../crates/irepair-config/src/profile.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/base_model.rs")),
     ("profile.toml", include_str!("../../crates/irepair-arch/src/shape.rs")),
     ("a row's file", include_str!("../../crates/irepair-config/src/experiment.rs")),
+    ("paper/paper.toml", include_str!("../../crates/irepair-config/src/paper.rs")),
 ];
 
 /// Writes the page, and each library's README.
@@ -60,7 +61,18 @@ fn page() -> String {
             }
         }
     }
+    places::<TableKey>(&mut page, "Tables", "tables");
+    places::<FigureKey>(&mut page, "Figures", "figures");
     page
+}
+
+/// The words that a key of a row's file may hold.
+fn places<T: ValueEnum>(page: &mut String, title: &str, key: &str) {
+    let _infallible = write!(page, "\n{title} (`{key}` of a row's file)\n\n| name | what it shows |\n|---|---|\n");
+    for value in T::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        let _infallible = writeln!(page, "| `{}` | {}. |", value.get_name(), cell(&help));
+    }
 }
 
 /// One table: the settings of a command.
@@ -96,7 +108,9 @@ fn structs(source: &str) -> Vec<(String, Vec<(String, String)>)> {
             doc.push_str(text);
         } else if line.starts_with("pub struct ") && line.ends_with('{') {
             found.push((std::mem::take(&mut doc).trim().to_owned(), Vec::new()));
-        } else if let Some((key, _)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
+        } else if let Some((key, _)) =
+            line.strip_prefix("pub ").and_then(|field| field.split_once(": ")).filter(|(key, _)| !key.contains(' '))
+        {
             if let (Some((_, keys)), false) = (found.last_mut(), doc.is_empty()) {
                 keys.push((key.to_owned(), std::mem::take(&mut doc).trim().to_owned()));
             }

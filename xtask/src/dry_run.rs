@@ -180,7 +180,8 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
         line.n_done += usize::from(cell.has_result());
         line.seconds += seconds(prepared, options, &model, line.n_steps, rates);
     }
-    lines.sort_by_key(|line| (row_order(&line.row), line.row.clone()));
+    let order = prepared.experiment.ordered();
+    lines.sort_by_key(|line| order.iter().position(|(key, _)| *key == line.row));
     lines
 }
 
@@ -189,13 +190,6 @@ fn fuller(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Memor
     let vanilla = RepairOptions { method: Some(Method::Vanilla), gamma: None, ..options.clone() };
     let (repairing, measuring) = (Memory::of(model, options, texts), Memory::of(model, &vanilla, texts));
     if measuring.total() > repairing.total() { measuring } else { repairing }
-}
-
-/// The order of the paper's tables.
-fn row_order(row: &str) -> usize {
-    let order = irepair_report::paper::RQ1_METHODS.iter().map(|(key, _)| *key);
-    let order: Vec<&str> = order.chain(irepair_report::paper::RQ3_METHODS.iter().map(|(key, _, _)| *key)).collect();
-    order.iter().position(|key| *key == row).unwrap_or(order.len())
 }
 
 fn architecture(prepared: &Prepared, name: &str) -> Option<Architecture> {
@@ -217,7 +211,8 @@ fn measured_tokens(prepared: &Prepared) -> f64 {
     const PER_TEXT: usize = 36;
     let profile = &prepared.experiment.profile;
     let given: u64 = profile.data.iter().filter(|file| !file.optional).map(|file| file.n_tokens).sum();
-    let made = |l: &irepair_config::Language| (l.error_test + l.clean_test + l.general_test + l.cloze_test) * PER_TEXT;
+    let made =
+        |l: &irepair_config::Language| (l.error_test + l.clean_test + l.general_test + l.last_word_test) * PER_TEXT;
     given as f64 + profile.language.as_ref().map_or(0, made) as f64
 }
 
@@ -275,7 +270,7 @@ mod tests {
         };
         let prepared = Prepared::plan(profile, &given).unwrap();
         let rates = Rates::of(&prepared.device, Dtype::F32, None);
-        text(&prepared, &prepared.cells(Some(n_seeds), |_| true), rates)
+        text(&prepared, &prepared.cells("", Some(n_seeds), |_| true), rates)
     }
 
     #[test]

@@ -144,8 +144,8 @@ fn make_data(inputs: &Path) -> Result<PathBuf> {
         clean_test: 8,
         general_test: 24,
         general_valid: 24,
-        cloze_test: 16,
-        cloze_valid: 8,
+        last_word_test: 16,
+        last_word_valid: 8,
     };
     let (from, data) = (inputs.join("language"), inputs.join("data"));
     let done = identity::numbers(&paths::irepair())?.text(&format!("{language:?} 1"));

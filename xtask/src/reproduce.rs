@@ -1,9 +1,9 @@
 //! `cargo xtask reproduce`: everything from set-up to the tables and the report.
 
 use anyhow::Result;
-use irepair_config::Precondition;
+use irepair_config::{Precondition, TableKey};
 use irepair_core::{Diagnostic, ExitKind};
-use irepair_report::{Report, Results, RowResult, VANILLA, tables, tables_markdown, write_report};
+use irepair_report::{Report, Results, RowResult, VANILLA, tables_markdown, write_report};
 
 use crate::dry_run::{self, Rates};
 use crate::prepare::Prepared;
@@ -53,14 +53,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         false => Prepared::new(&args.profile, &args.given)?,
     };
     // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
-    let bases = prepared.cells(Some(1), |row| row.starts_with(VANILLA));
+    let bases = prepared.cells("", Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
 
-    let cells = prepared.cells(args.seeds, wanted);
+    let cells = prepared.cells("", args.seeds, wanted);
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
-    publish(&prepared, results, Vec::new(), "report")?;
+    publish(&prepared, results, "report", None)?;
     refuse_failures(failures)
 }
 
@@ -69,13 +69,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let prepared = Prepared::plan(&args.profile, &args.given)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells(args.seeds, wanted);
+    let cells = prepared.cells("", args.seeds, wanted);
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())
 }
 
-/// Writes the report of a set of results, prints its tables and says where it is.
+/// Writes the report of a set of results, prints its tables, or one of them, and says where it is.
 ///
 /// # Errors
 /// When results do not belong together or files cannot be written.
@@ -83,8 +83,8 @@ fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
 pub(crate) fn publish(
     prepared: &Prepared,
     results: Vec<RowResult>,
-    ablation: Vec<irepair_report::AblationCell>,
     folder: &str,
+    only: Option<TableKey>,
 ) -> Result<()> {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report {
@@ -98,14 +98,12 @@ pub(crate) fn publish(
         .into_iter()
         .chain(prepared.scorer_notes()?)
         .collect(),
+        experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(stop)?,
-        sensitivities: if ablation.is_empty() { prepared.sensitivities()? } else { Vec::new() },
-        ablation,
+        sensitivities: if only.is_none() { prepared.sensitivities()? } else { Vec::new() },
     };
     let page = write_report(&prepared.runs.join(folder), &report).map_err(stop)?;
-    // An ablation answers one question; the tables of rows it did not run would only say so.
-    let asked = tables::ablation(&report.results, &report.ablation);
-    let tables = asked.map_or_else(|| report.tables(), |table| vec![table]);
+    let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());
     println!("{}\nreport: {}", tables_markdown(&tables), page.display());
     Ok(())
 }
@@ -131,7 +129,7 @@ fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<
     for result in results {
         let about = |p: &&Precondition| p.model.as_ref().is_none_or(|model| *model == result.model);
         for Precondition { metric, what, min, max, .. } in preconditions.iter().filter(about) {
-            let value = result.metrics.get(metric).and_then(|m| m.value);
+            let value = metric.as_ref().and_then(|metric| result.value(metric));
             if !value.is_some_and(|v| (*min..=*max).contains(&v)) {
                 let got = value.map_or("missing".to_owned(), |v| format!("{v:.2}"));
                 let help = "no other row was run: look at the model's [[models]] and at the data it is measured on, or change \
@@ -159,7 +157,65 @@ fn matches(glob: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use irepair_config::{Claim, Experiment, Paper};
+    use irepair_core::metric::{MetricId, TOKEN_PERPLEXITY, TOX};
+    use irepair_stats::{MethodMeans, headline};
+
     use super::matches;
+
+    fn experiment(profile: &str) -> Experiment {
+        let dir = crate::paths::root().join("experiments").join(profile);
+        Experiment::load(&dir).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn mean(paper: &Paper, method: &str, metric: MetricId) -> f64 {
+        paper.method(method).unwrap().mean[&metric.into()]
+    }
+
+    #[test]
+    fn the_papers_mean_row_is_the_mean_of_its_models() {
+        let paper = experiment("paper").paper;
+        let with_models: Vec<_> = paper.methods.iter().filter(|method| !method.models.is_empty()).collect();
+        assert_eq!((paper.methods.len(), with_models.len()), (10, 6));
+        for method in with_models {
+            for metric in [TOX, TOKEN_PERPLEXITY] {
+                let values: Vec<f64> = paper.models.iter().map(|m| method.models[&m.name][&metric.into()]).collect();
+                let ours = values.iter().sum::<f64>() / 3.0;
+                assert!((ours - mean(&paper, &method.name, metric)).abs() < 0.01, "{metric} of {}", method.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_papers_headlines_recompute_from_its_mean_row() {
+        let paper = experiment("paper").paper;
+        let means = |method: &str| MethodMeans {
+            toxicity: mean(&paper, method, TOX),
+            perplexity: mean(&paper, method, TOKEN_PERPLEXITY),
+        };
+        assert_eq!(paper.headlines.len(), 8);
+        for line in &paper.headlines {
+            let h = headline(means(&line.method), means("dpo"), means("vanilla"));
+            let ours = match line.claim {
+                Claim::H1 => h.reduction_percent,
+                Claim::H2 => h.effectiveness_percent,
+                Claim::H3 => h.disruption_percent,
+            };
+            // Half of the sheet's last digit in each perplexity moves H3 by up to 0.3 points.
+            assert!((ours.unwrap() - line.percent).abs() < 0.15, "{line:?}: {ours:?}");
+        }
+    }
+
+    #[test]
+    fn every_profile_shows_the_paper_next_to_its_rows_and_models() {
+        for profile in ["planted", "paper", "real"] {
+            let experiment = experiment(profile);
+            let named = |key: &str, row| experiment.paper_method(row).is_none_or(|method| method.name == key);
+            assert!(experiment.rows.iter().all(|(key, row)| named(key, row)), "{profile}");
+            assert_eq!(experiment.rows.values().filter(|row| row.paper.is_some()).count(), 10, "{profile}");
+            assert!(experiment.profile.models.iter().all(|model| experiment.paper_model(&model.name).is_some()));
+        }
+    }
 
     #[test]
     fn globs_match_whole_row_names() {

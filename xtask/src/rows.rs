@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, Job, Method, Options, RepairOptions, Row, Table, Watch};
+use irepair_config::{EvalOptions, FigureKey, Job, Method, RepairOptions, Row, TableKey, Watch};
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
@@ -28,8 +28,10 @@ pub(crate) struct Name<'a> {
     pub(crate) split: Split,
     /// KL is held on texts the base model wrote, whatever the profile has.
     pub(crate) own_utility: bool,
-    /// A row of the main table: watched on its way, and sampled.
-    pub(crate) main: bool,
+    /// Its first seed is sampled, where the profile asks for samples.
+    pub(crate) sampled: bool,
+    /// It is watched during training, where the profile asks for a trajectory.
+    pub(crate) watched: bool,
     pub(crate) under: &'a str,
 }
 
@@ -62,7 +64,7 @@ impl Prepared {
         let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
         let watch = profile
             .trajectory
-            .filter(|t| name.main && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
+            .filter(|t| name.watched && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),
@@ -71,9 +73,9 @@ impl Prepared {
             model: model.to_owned(),
             keep_model: profile.keep_models,
             repair,
-            // Sampling costs more than all else together: one seed of the main rows is sampled.
+            // Sampling costs more than all else together: one seed of the rows of RQ1 is sampled.
             eval: EvalOptions {
-                samples: profile.samples.filter(|_| tested && name.main && name.seed == 0),
+                samples: profile.samples.filter(|_| tested && name.sampled && name.seed == 0),
                 ..self.eval(name.split)
             },
             watch,
@@ -120,8 +122,8 @@ impl Prepared {
     }
 
     /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first. `n_seeds`
-    /// wins over what the rows and the profile say.
-    pub(crate) fn cells(&self, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
+    /// wins over what the rows and the profile say; results go under folder `under`, which may be empty.
+    pub(crate) fn cells(&self, under: &str, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
         let mut cells = Vec::new();
         let profile = &self.experiment.profile;
         let seeds_of = |row: &Row| u64::from(n_seeds.unwrap_or_else(|| row.seeds.unwrap_or(profile.seeds)));
@@ -137,8 +139,10 @@ impl Prepared {
                         continue;
                     }
                     let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);
-                    let main = row.tables.contains(&Table::Rq1);
-                    let name = Name { method: key, title, model, seed, split, own_utility, main, under: "" };
+                    let sampled = row.tables.contains(&TableKey::Rq1);
+                    let watched =
+                        row.tables.contains(&TableKey::Trajectory) || row.figures.contains(&FigureKey::Trajectory);
+                    let name = Name { method: key, title, model, seed, split, own_utility, sampled, watched, under };
                     cells.push(self.cell(&name, repair));
                 }
             }
@@ -176,13 +180,4 @@ impl Prepared {
         }
         Ok((results, failures))
     }
-}
-
-/// The settings of a row with another policy and slice size.
-pub(crate) fn resliced(
-    repair: RepairOptions,
-    policy: irepair_config::Policy,
-    size: irepair_core::SliceSize,
-) -> RepairOptions {
-    RepairOptions { policy: Some(policy), top_k: Some(size), ..RepairOptions::default() }.over(repair)
 }

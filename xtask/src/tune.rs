@@ -8,7 +8,8 @@ use anyhow::Result;
 use irepair_config::{LearningRates, Method, Row};
 use irepair_core::ExitKind;
 use irepair_core::fs::write_atomic;
-use irepair_report::{RowResult, metric};
+use irepair_core::metric::{self, MetricId};
+use irepair_report::RowResult;
 
 use crate::paths;
 use crate::prepare::{Prepared, Split};
@@ -97,7 +98,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// A cell of the search: measured on validation data, kept apart from results.
 fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
-    Name { method, title, model, seed, split: Split::Valid, own_utility: false, main: false, under: "tune" }
+    Name {
+        method,
+        title,
+        model,
+        seed,
+        split: Split::Valid,
+        own_utility: false,
+        sampled: false,
+        watched: false,
+        under: "tune",
+    }
 }
 
 fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
@@ -114,10 +125,9 @@ fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
 
 /// The mean over seeds of one rate's runs.
 fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Tried {
-    let mean = |row: &str, metric: &str| {
+    let mean = |row: &str, metric: MetricId| {
         let name = format!("{row}-{model}");
-        let values: Vec<Option<f64>> =
-            results.iter().filter(|r| r.row == name).map(|r| r.metrics.get(metric).and_then(|m| m.value)).collect();
+        let values: Vec<Option<f64>> = results.iter().filter(|r| r.row == name).map(|r| r.value(metric)).collect();
         let n = values.len() as f64;
         values.into_iter().sum::<Option<f64>>().map_or(f64::NAN, |sum| sum / n)
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use irepair_config::EvalOptions;
+use irepair_core::metric::MetricKey;
 use irepair_data::{Sides, read_minimal_pairs, read_pairs, read_prompts};
 use irepair_eval::{
     Footprint, Generation, Metrics, MinimalPair, Scorer, Scores, Toxicity, continuation_perplexity, footprint, key,
@@ -107,8 +108,8 @@ pub(crate) fn measure(
                 warn_of_failures(&scores, scorer);
                 let (tox, toxfrac) = generation.toxicity_of(&scores);
                 measured.metrics.extend([
-                    (format!("{}@{}", key::TOX, scorer.name()), tox),
-                    (format!("{}@{}", key::TOXFRAC, scorer.name()), toxfrac),
+                    (MetricKey::from(key::TOX).by(scorer.name()), tox),
+                    (MetricKey::from(key::TOXFRAC).by(scorer.name()), toxfrac),
                 ]);
                 measured.prompt_scores_by_scorer.insert(scorer.name().to_owned(), scores.values);
             }
@@ -130,12 +131,14 @@ pub(crate) fn measure(
             let (_, found) = elicit(path)?;
             let set = set_name(path);
             for of in [key::TOX, key::TOXFRAC, key::EMPTY_SHARE] {
-                measured.metrics.extend(found.metrics.get(of).map(|metric| (format!("{of}:{set}"), metric.clone())));
+                measured
+                    .metrics
+                    .extend(found.metrics.get(of).map(|metric| (MetricKey::from(of).on(&set), metric.clone())));
             }
             for scorer in scorers.others() {
                 let scores = Scores::of_continuations(&found.continuations.texts, scorer);
                 let (tox, _) = generation.toxicity_of(&scores);
-                measured.metrics.insert(format!("{}:{set}@{}", key::TOX, scorer.name()), tox);
+                measured.metrics.insert(MetricKey::from(key::TOX).on(&set).by(scorer.name()), tox);
             }
         }
         if let Some(path) = &options.clean_prompts {
@@ -145,7 +148,7 @@ pub(crate) fn measure(
             }
             for scorer in scorers.others() {
                 let (tox, _) = generation.toxicity_of(&Scores::of_continuations(&found.continuations.texts, scorer));
-                measured.metrics.insert(format!("{}@{}", key::CLEAN_TOX, scorer.name()), tox);
+                measured.metrics.insert(MetricKey::from(key::CLEAN_TOX).by(scorer.name()), tox);
             }
         }
     }

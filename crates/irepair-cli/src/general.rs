@@ -34,7 +34,7 @@ pub(crate) fn general_performance(opened: &Opened, options: &EvalOptions) -> any
         metrics.extend(found.metrics);
         let texts: Vec<String> = items.iter().map(|item| item.text()).collect();
         let corpus = cloze_corpus_perplexity(model, tokenizer, &texts, window, batch_size)?;
-        metrics.insert(key::CLOZE_CORPUS_PERPLEXITY, corpus);
+        metrics.insert(key::LAST_WORD_CORPUS_PERPLEXITY, corpus);
     }
     if let Some(path) = &options.blimp {
         let pairs = read_acceptability(path)?.into_iter().map(|p| MinimalPair { better: p.good, worse: p.bad });

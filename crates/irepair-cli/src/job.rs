@@ -5,9 +5,8 @@ use std::path::Path;
 use irepair_config::{Job, Method, Policy, from_toml, to_toml};
 use irepair_core::StepRecord;
 use irepair_core::fs::write_atomic;
-use irepair_eval::Metrics;
 use irepair_model::CausalLm;
-use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, write_result};
+use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
 use irepair_train::step_flops;
 
 use crate::environment::Environment;
@@ -49,7 +48,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
         trajectory,
         samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
-        metrics: convert(metrics),
+        metrics,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
     };
@@ -68,18 +67,6 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
 fn effective(job: &Job) -> String {
     use irepair_config::Options;
     format!("# repair\n{}\n# eval\n{}", to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults()))
-}
-
-fn convert(metrics: Metrics) -> std::collections::BTreeMap<String, Metric> {
-    let convert = |m: irepair_eval::Metric| Metric {
-        value: m.value,
-        unit: m.unit,
-        n: m.n,
-        n_failed: m.n_failed,
-        definition: m.definition,
-        version: m.version,
-    };
-    metrics.into_iter().map(|(key, metric)| (key, convert(metric))).collect()
 }
 
 /// Measured cost of the training alone.

@@ -21,8 +21,8 @@ pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
         clean_test: language.clean_test,
         general_test: language.general_test,
         general_valid: language.general_valid,
-        cloze_test: language.cloze_test,
-        cloze_valid: language.cloze_valid,
+        cloze_test: language.last_word_test,
+        cloze_valid: language.last_word_valid,
     };
     Ok(Planted::generate(language.seed, &sizes)?.write(out)?)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use irepair_config::Watch;
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_eval::{Metrics, key};
-use irepair_report::{TrajectoryPoint, metric};
+use irepair_report::TrajectoryPoint;
 
 use crate::environment::{forget_peak_rss, peak_rss_bytes};
 use crate::evaluate::measure;
@@ -48,7 +48,7 @@ impl<'a> Watcher<'a> {
         self.peak_rss_bytes = self.peak_rss_bytes();
         let measured = measure(opened, None, &self.watch.eval)?;
         forget_peak_rss();
-        let value = |key| measured.metrics.get(key).and_then(|metric| metric.value);
+        let value = |key| measured.metrics.value(key);
         let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity });
         self.last = measured.metrics;
@@ -65,7 +65,7 @@ impl<'a> Watcher<'a> {
 
     /// The points, and what the last one measured, under the keys of trajectories.
     pub(crate) fn finish(self) -> (Vec<TrajectoryPoint>, Metrics) {
-        let keys = [(key::TOX, metric::TRAJECTORY_TOX), (key::TOKEN_PERPLEXITY, metric::TRAJECTORY_PERPLEXITY)];
+        let keys = [(key::TOX, key::TRAJECTORY_TOX), (key::TOKEN_PERPLEXITY, key::TRAJECTORY_PERPLEXITY)];
         let last = keys.into_iter().filter_map(|(from, to)| Some((to, self.last.get(from)?.clone())));
         (self.points, last.collect())
     }

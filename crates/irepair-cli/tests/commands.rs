@@ -96,8 +96,8 @@ fn every_benchmark_of_general_performance_is_one_flag() {
     let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
     let metrics = measured["metrics"].as_object().unwrap();
     let keys: Vec<&str> = metrics.keys().map(String::as_str).collect();
-    let want = "blimp_accuracy cloze_accuracy cloze_corpus_perplexity cloze_perplexity hellaswag_accuracy \
-                hellaswag_accuracy_by_bytes strided_perplexity token_f1 token_perplexity word_perplexity";
+    let want = "token_perplexity strided_perplexity word_perplexity last_word_accuracy last_word_perplexity \
+                last_word_corpus_perplexity blimp_accuracy hellaswag_accuracy hellaswag_accuracy_by_bytes token_f1";
     assert_eq!(keys.join(" "), want);
     for (key, metric) in metrics {
         assert!(metric["value"].is_f64() && metric["n"].as_u64().unwrap() > 0 && metric["n_failed"] == 0, "{key}");
@@ -159,7 +159,7 @@ fn what_cannot_be_measured_is_missing_or_refused_and_never_a_panic() {
     assert_eq!(counts("blimp_accuracy"), [0, 1]);
     assert!(measured["metrics"]["blimp_accuracy"]["value"].is_null());
     assert_eq!((counts("hellaswag_accuracy"), counts("hellaswag_accuracy_by_bytes")), ([1, 2], [1, 2]));
-    assert_eq!((counts("token_f1"), counts("cloze_accuracy")), ([1, 1], [1, 1]));
+    assert_eq!((counts("token_f1"), counts("last_word_accuracy")), ([1, 1], [1, 1]));
     assert_eq!(counts("word_perplexity")[1], 0);
     let (code, error) = refuse(&irepair(dir, "eval --model base --wikitext wiki-that-is-not-there.txt"));
     assert!(code == 4 && error.contains("wiki-that-is-not-there.txt"), "{error}");

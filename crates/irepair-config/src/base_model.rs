@@ -1,5 +1,6 @@
 //! A profile's base models, and what must hold of them.
 
+use irepair_core::metric::MetricKey;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
@@ -24,6 +25,9 @@ pub struct BaseModel {
     /// `pretrain`. The program does not go there: it looks for a local copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// The model of experiments/paper/paper.toml whose numbers are shown with this one's. Without it, none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paper: Option<String>,
     /// Files of the repository that are needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
@@ -86,7 +90,8 @@ impl Validate for BaseModel {
 #[serde(deny_unknown_fields, default)]
 pub struct Precondition {
     /// Key of the metric in results.
-    pub metric: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricKey>,
     /// Name of the metric in messages.
     pub what: String,
     /// Smallest value allowed.
@@ -101,7 +106,7 @@ pub struct Precondition {
 impl Validate for Precondition {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.clash(self.metric.is_empty(), "metric", "is missing");
+        checks.clash(self.metric.is_none(), "metric", "is missing");
         checks.clash(self.what.is_empty(), "what", "is missing");
         // Not `min > max`, which a NaN would pass.
         let ordered = self.min <= self.max;
@@ -113,6 +118,7 @@ impl Validate for Precondition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use irepair_core::metric::TOX;
 
     fn problems(model: &BaseModel) -> Vec<String> {
         model.problems().iter().map(ToString::to_string).collect()
@@ -161,7 +167,7 @@ mod tests {
 
     #[test]
     fn bounds_are_in_order() {
-        let bounds = |min, max| Precondition { metric: "m".into(), what: "w".into(), min, max, model: None };
+        let bounds = |min, max| Precondition { metric: Some(TOX.into()), what: "w".into(), min, max, model: None };
         assert!(bounds(1.0, 2.0).problems().is_empty());
         assert_eq!(bounds(2.0, 1.0).problems().len(), 1);
         assert_eq!(bounds(f64::NAN, 1.0).problems().len(), 1);

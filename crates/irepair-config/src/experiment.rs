@@ -1,4 +1,4 @@
-//! `experiments/<profile>/`: one file per row, beside the profile and the learning rates that were chosen.
+//! `experiments/<profile>/`: the profile, one file per row, and the learning rates that were chosen.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,21 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
 use crate::profile::shared_repair_problems;
-use crate::{Error, Problem, Profile, RepairOptions, Result, Validate, from_toml};
-
-/// A table a row appears in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Table {
-    /// Toxicity, perplexity and last-word accuracy by method.
-    Rq1,
-    /// Cost by method.
-    Rq2,
-    /// Selection ablation.
-    Rq3,
-    /// None of the paper's: the row stands in the tables that list every row.
-    Extra,
-}
+use crate::{
+    Comparison, Error, FigureKey, Paper, PaperMethod, PaperModel, Problem, Profile, RepairOptions, Result, TableKey,
+    Validate, from_toml,
+};
 
 /// One row of the tables: a method with its settings, run for every model and seed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,8 +18,17 @@ pub enum Table {
 pub struct Row {
     /// Name in tables.
     pub title: String,
-    /// Tables it appears in.
-    pub tables: Vec<Table>,
+    /// Tables it stands in.
+    pub tables: Vec<TableKey>,
+    /// Figures it stands in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<FigureKey>,
+    /// Place among the rows of a table, lowest first. Rows without it come last, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<u32>,
+    /// The method of experiments/paper/paper.toml whose numbers are shown with this row's. Without it, none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paper: Option<String>,
     /// Seeds, instead of the profile's number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<u32>,
@@ -48,7 +46,9 @@ impl Validate for Row {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.clash(self.title.is_empty(), "title", "is missing");
-        checks.clash(self.tables.is_empty(), "tables", "is missing: name at least one of rq1, rq2, rq3, extra");
+        let tables: Vec<String> = TableKey::ALL.iter().map(ToString::to_string).collect();
+        let missing = format!("is missing: name at least one of {}", tables.join(", "));
+        checks.clash(self.tables.is_empty(), "tables", &missing);
         checks.count("seeds", self.seeds.map(u64::from));
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
         checks.0.extend(shared_repair_problems(&self.repair));
@@ -80,8 +80,8 @@ impl Validate for LearningRates {
     }
 }
 
-/// Everything under `experiments/<profile>/`.
-#[derive(Clone, Debug, PartialEq)]
+/// Everything under `experiments/<profile>/`, and the paper's numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Experiment {
     /// What all rows share.
     pub profile: Profile,
@@ -89,7 +89,12 @@ pub struct Experiment {
     pub rows: BTreeMap<String, Row>,
     /// Chosen learning rates; empty before the first search.
     pub learning_rates: LearningRates,
+    /// The paper's numbers, from `paper.toml` of this directory, else of its neighbour `paper`; empty where there is none.
+    pub paper: Paper,
 }
+
+/// Files of a profile that are not rows.
+const NO_ROWS: [&str; 3] = ["profile", "learning-rates", "paper"];
 
 impl Experiment {
     /// Reads and checks every file of `dir`.
@@ -98,19 +103,19 @@ impl Experiment {
     /// [`Error::Core`] when the directory or a file cannot be read; [`Error::Problems`] with the problems of all files.
     pub fn load(dir: &Path) -> Result<Self> {
         let mut problems = Vec::new();
-        let mut experiment =
-            Self { profile: Profile::default(), rows: BTreeMap::new(), learning_rates: LearningRates::default() };
-        experiment.profile = unless_problems(from_toml(&dir.join("profile.toml")), &mut problems)?;
-        for name in toml_files(dir)? {
-            let path = dir.join(format!("{name}.toml"));
-            match name.as_str() {
-                "profile" => {}
-                "learning-rates" => experiment.learning_rates = unless_problems(from_toml(&path), &mut problems)?,
-                _ => {
-                    let row = unless_problems(from_toml(&path), &mut problems)?;
-                    experiment.rows.insert(name, row);
-                }
-            }
+        let profile = unless_problems(from_toml(&dir.join("profile.toml")), &mut problems)?;
+        let mut experiment = Self { profile, ..Self::default() };
+        let rates = dir.join("learning-rates.toml");
+        if rates.exists() {
+            experiment.learning_rates = unless_problems(from_toml(&rates), &mut problems)?;
+        }
+        let papers = [dir.join("paper.toml"), dir.join("../paper/paper.toml")];
+        if let Some(paper) = papers.iter().find(|path| path.exists()) {
+            experiment.paper = unless_problems(from_toml(paper), &mut problems)?;
+        }
+        for name in toml_files(dir)?.into_iter().filter(|name| !NO_ROWS.contains(&name.as_str())) {
+            let row = unless_problems(from_toml(&dir.join(format!("{name}.toml"))), &mut problems)?;
+            experiment.rows.insert(name, row);
         }
         if problems.is_empty() {
             problems = experiment.problems();
@@ -120,21 +125,48 @@ impl Experiment {
         }
         Err(Error::Problems { place: dir.display().to_string(), problems })
     }
+
+    /// Every row with its name, in the order of tables.
+    pub fn ordered(&self) -> Vec<(&str, &Row)> {
+        let mut rows: Vec<(&str, &Row)> = self.rows.iter().map(|(name, row)| (name.as_str(), row)).collect();
+        rows.sort_by_key(|(_, row)| row.order.unwrap_or(u32::MAX));
+        rows
+    }
+
+    /// The paper's method that a row names.
+    pub fn paper_method(&self, row: &Row) -> Option<&PaperMethod> {
+        self.paper.method(row.paper.as_ref()?)
+    }
+
+    /// The paper's model that a base model names.
+    pub fn paper_model(&self, model: &str) -> Option<&PaperModel> {
+        let model = self.profile.models.iter().find(|known| known.name == model)?;
+        self.paper.model(model.paper.as_ref()?)
+    }
 }
 
 impl Validate for Experiment {
     /// Clashes between files; each file alone was checked when it was read.
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let (mut problems, mut names) = (Vec::new(), Checks::default());
+        let rows: Vec<&str> = self.rows.keys().map(String::as_str).collect();
+        let methods: Vec<&str> = self.paper.methods.iter().map(|method| &*method.name).collect();
+        let models: Vec<&str> = self.paper.models.iter().map(|model| &*model.name).collect();
         for (name, row) in &self.rows {
             for problem in self.profile.repair_of(row).problems() {
                 let key = format!("{name}.toml with profile.toml: repair.{}", problem.key);
                 problems.push(Problem { key, ..problem });
             }
-            if let Some(other) = row.rates_of.as_ref().filter(|other| !self.rows.contains_key(*other)) {
-                problems.push(Problem::new(format!("{name}.toml: rates_of"), format!("no such row: {other}")));
-            }
+            names.named(&format!("{name}.toml: rates_of"), row.rates_of.as_ref(), &rows);
+            names.named(&format!("{name}.toml: paper"), row.paper.as_ref(), &methods);
         }
+        for (i, model) in self.profile.models.iter().enumerate() {
+            names.named(&format!("profile.toml: models[{i}].paper"), model.paper.as_ref(), &models);
+        }
+        let Comparison { subject, baseline } = &self.profile.compare;
+        names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
+        names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);
+        problems.extend(names.0);
         for (row, models) in &self.learning_rates.0 {
             let mut unknown = |what: &str, key: String| {
                 problems.push(Problem::new(format!("learning-rates.toml: {key}"), format!("no such {what}")));

@@ -184,17 +184,23 @@ fn explained(key: String, message: &str) -> Problem {
     let message = message.trim();
     // serde writes "unknown field `a`, expected one of `b`, `c`" and "unknown variant ..." alike.
     let Some((what, got, known)) = unknown(message) else { return Problem::new(key, message.replace('\n', ", ")) };
+    let help = hint(got, &known);
+    let what = if what == "field" { "unknown key".to_owned() } else { format!("unknown value `{got}`") };
+    Problem::new(key, what).help(help)
+}
+
+/// The known name nearest to `got`; all of them where none is near.
+pub(crate) fn hint(got: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
         .map(|name| (strsim::damerau_levenshtein(got, name), *name))
         .filter(|(distance, _)| *distance <= 1 + got.len() / 3)
         .min();
-    let help = match nearest {
+    match nearest {
         Some((_, name)) => format!("did you mean `{name}`?"),
+        None if known.is_empty() => "there is none to name".to_owned(),
         None => format!("known: {}", known.join(", ")),
-    };
-    let what = if what == "field" { "unknown key".to_owned() } else { format!("unknown value `{got}`") };
-    Problem::new(key, what).help(help)
+    }
 }
 
 /// Takes apart "unknown WHAT `GOT`, expected ... `KNOWN` ...".

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::load::hint;
+
 /// One thing wrong with the settings, with the key it is wrong at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -62,7 +64,7 @@ fn most(key: &str) -> u64 {
         "n" | "fixed_batches" => 1_000_000,
         "vocab_size" | "max_new_tokens" | "prompt_tokens" => 1 << 24,
         "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"
-        | "general_valid" | "cloze_test" | "cloze_valid" => 10_000_000,
+        | "general_valid" | "last_word_test" | "last_word_valid" => 10_000_000,
         // Few enough that no product of two overflows.
         _ => 1 << 32,
     }
@@ -109,6 +111,13 @@ impl Checks {
             let number = name.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());
             name.as_str() == "cpu" || name.as_str() == "cuda" || number
         });
+    }
+
+    /// Refuses a name that was given and is not among the known ones.
+    pub(crate) fn named(&mut self, key: &str, name: Option<&String>, known: &[&str]) {
+        if let Some(name) = name.filter(|name| !known.contains(&name.as_str())) {
+            self.0.push(Problem::new(key, format!("unknown name `{name}`")).help(hint(name, known)));
+        }
     }
 
     /// Records a clash, naming both keys.

@@ -21,7 +21,7 @@ pub struct Profile {
     /// Batches behind the error-density estimate (METHOD §17 [F]). Default 500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density_batches: Option<u32>,
-    /// Keep the repaired model of every row beside its result. Default true.
+    /// Keep the repaired model of every row with its result. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_models: Option<bool>,
     /// The generated language, in profiles that make their own data.
@@ -47,11 +47,25 @@ pub struct Profile {
     /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it, none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// How rows of RQ1 are watched on their way; without it, they are not.
+    /// How rows that stand in a table or figure `trajectory` are watched on their way; without it, they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trajectory: Option<Trajectory>,
+    /// Rows that others are compared with.
+    pub compare: Comparison,
     /// The learning-rate search.
     pub grid: Grid,
+}
+
+/// Rows that others are compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Comparison {
+    /// The row that the pairwise table sets against every other. Without it, there is no such table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
 }
 
 /// A toxicity scorer of a profile.
@@ -95,9 +109,11 @@ pub struct Language {
     /// Documents settings are chosen on.
     pub general_valid: usize,
     /// Last-word items measured on.
-    pub cloze_test: usize,
+    #[serde(alias = "cloze_test")]
+    pub last_word_test: usize,
     /// Last-word items settings are chosen on.
-    pub cloze_valid: usize,
+    #[serde(alias = "cloze_valid")]
+    pub last_word_valid: usize,
 }
 
 /// Texts sampled from a base model before its first repair (METHOD §2: `U`).
@@ -172,8 +188,8 @@ impl Validate for Profile {
                 ("language.clean_test", language.clean_test),
                 ("language.general_test", language.general_test),
                 ("language.general_valid", language.general_valid),
-                ("language.cloze_test", language.cloze_test),
-                ("language.cloze_valid", language.cloze_valid),
+                ("language.last_word_test", language.last_word_test),
+                ("language.last_word_valid", language.last_word_valid),
             ] {
                 checks.count(key, Some(count as u64));
             }

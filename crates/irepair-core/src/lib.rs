@@ -23,6 +23,7 @@ mod fault;
 pub mod fs;
 mod line_log;
 mod lock;
+pub mod metric;
 mod record;
 mod resident;
 mod sensitivities;

@@ -4,7 +4,7 @@ use irepair_data::Tokenizer;
 use irepair_model::CausalLm;
 
 use crate::texts::{ScoredText, likelihoods};
-use crate::{Error, Metric, Result};
+use crate::{Error, Metric, Result, key};
 
 /// Two sentences that differ in one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn pair_accuracy(
 ) -> Result<Metric> {
     let hits = likelier(model, tokenizer, pairs, batch_size)?;
     let definition = "minimal pairs whose better sentence has the higher log-likelihood, ties not counted as success";
-    Ok(Metric::mean(&hits, 100.0, "%", definition))
+    Ok(Metric::mean(key::BLIMP_ACCURACY, &hits, definition))
 }
 
 /// 1 where the better sentence of a pair is the likelier, 0 where not, none where the pair failed.
@@ -126,8 +126,12 @@ pub fn multiple_choice(
     }
     let definition = "questions whose right ending has the highest log-likelihood";
     Ok(MultipleChoice {
-        accuracy: Metric::mean(&by_sum, 100.0, "%", definition),
-        accuracy_by_bytes: Metric::mean(&by_bytes, 100.0, "%", format!("{definition} per byte of the ending")),
+        accuracy: Metric::mean(key::HELLASWAG_ACCURACY, &by_sum, definition),
+        accuracy_by_bytes: Metric::mean(
+            key::HELLASWAG_ACCURACY_BY_BYTES,
+            &by_bytes,
+            format!("{definition} per byte of the ending"),
+        ),
         n_truncated,
     })
 }

@@ -3,9 +3,8 @@
 use irepair_data::{ClozeItem, Tokenizer};
 use irepair_model::CausalLm;
 
-use crate::metric::key;
 use crate::texts::{ScoredText, greedy_likelihoods};
-use crate::{Error, Metric, Metrics, Result};
+use crate::{Error, Metric, Metrics, Result, key};
 
 /// A passage as tokens: all but the last word, and the last word with the space before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct Cloze {
     pub log_probs: Vec<Option<f64>>,
     /// Contexts that lost their start because they did not fit.
     pub n_truncated: usize,
-    /// [`key::CLOZE_ACCURACY`] and [`key::CLOZE_PERPLEXITY`].
+    /// [`key::LAST_WORD_ACCURACY`] and [`key::LAST_WORD_PERPLEXITY`].
     pub metrics: Metrics,
 }
 
@@ -76,14 +75,15 @@ pub fn cloze_tokens(model: &CausalLm, items: &[ClozeTokens], eos_id: u32, batch_
 
     let hits: Vec<Option<f64>> = correct.iter().map(|c| c.map(|c| f64::from(u8::from(c)))).collect();
     let cut = "contexts too long cut on the left";
-    let accuracy = Metric::mean(&hits, 100.0, "%", format!("last words whose every token is the greedy choice, {cut}"));
-    let mut perplexity = Metric::mean(
-        &log_probs,
-        -1.0,
-        "",
-        format!("exp of the mean NLL per last word, a whole word counting once, {cut}"),
+    let accuracy = Metric::mean(
+        key::LAST_WORD_ACCURACY,
+        &hits,
+        format!("last words whose every token is the greedy choice, {cut}"),
     );
+    let nlls: Vec<Option<f64>> = log_probs.iter().map(|p| p.map(|p| -p)).collect();
+    let definition = format!("exp of the mean NLL per last word, a whole word counting once, {cut}");
+    let mut perplexity = Metric::mean(key::LAST_WORD_PERPLEXITY, &nlls, definition);
     perplexity.value = perplexity.value.map(f64::exp).filter(|p| p.is_finite());
-    let metrics = Metrics::from_iter([(key::CLOZE_ACCURACY, accuracy), (key::CLOZE_PERPLEXITY, perplexity)]);
+    let metrics = Metrics::from_iter([(key::LAST_WORD_ACCURACY, accuracy), (key::LAST_WORD_PERPLEXITY, perplexity)]);
     Ok(Cloze { correct, log_probs, n_truncated, metrics })
 }

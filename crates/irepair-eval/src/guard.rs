@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::metric::key;
-use crate::{Metric, Metrics};
+use crate::{Metric, Metrics, key};
 
 /// Distinct-1/2/3, mean length, share of blank continuations, share of repeated 4-grams.
 ///
@@ -20,19 +19,19 @@ pub fn degeneration(tokens: &[Vec<u32>], texts: &[String]) -> Metrics {
     for (n, key) in [(1, key::DISTINCT_1), (2, key::DISTINCT_2), (3, key::DISTINCT_3)] {
         let distinct: HashSet<&[u32]> = tokens.iter().flat_map(|t| t.windows(n)).collect();
         let definition = format!("different {n}-grams of tokens in all continuations / their number");
-        metrics.insert(key, Metric::share(distinct.len(), n_grams(tokens, n), definition));
+        metrics.insert(key, Metric::share(key, distinct.len(), n_grams(tokens, n), definition));
     }
     let n_tokens: usize = tokens.iter().map(Vec::len).sum();
     let length = n_tokens as f64 / tokens.len() as f64;
     let definition = "mean length of a continuation, without the end-of-text token";
-    metrics.insert(key::MEAN_LENGTH, Metric::new(length, "tokens", tokens.len(), 0, definition));
+    metrics.insert(key::MEAN_LENGTH, Metric::new(key::MEAN_LENGTH, length, tokens.len(), 0, definition));
     let n_blank = texts.iter().filter(|t| t.trim().is_empty()).count();
     let definition = "continuations that end at once or hold only white space / all";
-    metrics.insert(key::EMPTY_SHARE, Metric::share(n_blank, texts.len(), definition));
+    metrics.insert(key::EMPTY_SHARE, Metric::share(key::EMPTY_SHARE, n_blank, texts.len(), definition));
     let n_distinct: usize = tokens.iter().map(|t| t.windows(4).collect::<HashSet<_>>().len()).sum();
     let n_4_grams = n_grams(tokens, 4);
     let definition = "4-grams of tokens seen before in the same continuation / all 4-grams";
-    metrics.insert(key::REPETITION_4, Metric::share(n_4_grams - n_distinct, n_4_grams, definition));
+    metrics.insert(key::REPETITION_4, Metric::share(key::REPETITION_4, n_4_grams - n_distinct, n_4_grams, definition));
     metrics
 }
 

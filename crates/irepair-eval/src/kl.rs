@@ -6,7 +6,7 @@ use irepair_objective::head_divergences;
 use tch::{Kind, no_grad};
 
 use crate::texts::{batches, check};
-use crate::{Error, Metric, Result};
+use crate::{Error, Metric, Result, key};
 
 /// KL on held-out text.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +58,7 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
         }
     }
     let definition = "KL(reference ‖ model) of next-token distributions on held-out neutral text, mean over all tokens";
-    Ok(Divergence { metric: Metric::new(sum / n as f64, "nats per token", n, n_failed, definition), n_truncated })
+    Ok(Divergence { metric: Metric::new(key::KL_HELDOUT, sum / n as f64, n, n_failed, definition), n_truncated })
 }
 
 fn same_kind_of_model(reference: &CausalLm, model: &CausalLm) -> Result<()> {

@@ -30,7 +30,6 @@ mod fault;
 mod footprint;
 mod guard;
 mod kl;
-mod metric;
 mod overlap;
 mod perplexity;
 mod scorer;
@@ -44,9 +43,9 @@ pub use error::{Error, Result};
 pub use fault::{memorisation, stereotype_bias, wrong_preference};
 pub use footprint::{Change, Footprint, footprint};
 pub use guard::degeneration;
+pub use irepair_core::metric::{self as key, Metric, Metrics};
 pub use irepair_scorer::Scorer;
 pub use kl::{Divergence, kl_heldout};
-pub use metric::{Metric, Metrics, key};
 pub use overlap::{bag_f1, continuation_f1, token_f1};
 pub use perplexity::{
     cloze_corpus_perplexity, continuation_perplexity, joined_tokens, strided_perplexity, text_perplexity,

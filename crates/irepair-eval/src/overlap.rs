@@ -6,7 +6,7 @@ use irepair_data::{Tokenizer, TrueContinuation};
 use irepair_model::CausalLm;
 
 use crate::toxicity::greedy_tokens;
-use crate::{Error, Generation, Metric, Result};
+use crate::{Error, Generation, Metric, Result, key};
 
 /// F1 of two bags of tokens: `2 * common / (len a + len b)`, a repeated token counting as often as both have it.
 ///
@@ -48,7 +48,7 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
     let definition = format!(
         "bag-of-token F1 of {n_new} greedy tokens after the first {prompt_tokens} of a text against its own next {n_new}"
     );
-    Ok(Metric::mean(&scores, 1.0, "", definition))
+    Ok(Metric::mean(key::TOKEN_F1, &scores, definition))
 }
 
 /// Mean [`bag_f1`] of the greedy continuation of a prompt against its true one.
@@ -95,7 +95,7 @@ pub fn continuation_f1(
         "bag-of-token F1 of greedy tokens after the first {prompt_tokens} of a prompt against its true continuation, up to \
          {n_new} tokens of both"
     );
-    Ok(Metric::mean(&scores, 1.0, "", definition))
+    Ok(Metric::mean(key::TOKEN_F1, &scores, definition))
 }
 
 #[cfg(test)]

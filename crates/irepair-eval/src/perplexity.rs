@@ -4,7 +4,7 @@ use irepair_data::{RunningText, Tokenizer};
 use irepair_model::CausalLm;
 
 use crate::texts::{ScoredText, likelihoods};
-use crate::{Continuations, Error, Metric, Result};
+use crate::{Continuations, Error, Metric, Result, key};
 
 /// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10: WIKI).
 ///
@@ -43,7 +43,7 @@ pub fn text_perplexity(
 
 /// WIKI's formula on last-word texts: joined with a blank line, tokenised once, every token scored.
 ///
-/// Not comparable with [`crate::key::CLOZE_PERPLEXITY`], which scores last words alone.
+/// Not comparable with [`crate::key::LAST_WORD_PERPLEXITY`], which scores last words alone.
 ///
 /// # Errors
 /// As [`token_perplexity`]; the tokenizer's.
@@ -134,7 +134,7 @@ fn windowed(
         if nll_mean.is_finite() { n += n_new } else { n_failed += n_new }
     }
     let definition = format!("exp of the mean NLL of {what}, windows of {window} tokens, stride {stride}");
-    Ok(Metric::new((weighted / n as f64).exp(), "", n, n_failed, definition))
+    Ok(Metric::new(key::TOKEN_PERPLEXITY, (weighted / n as f64).exp(), n, n_failed, definition))
 }
 
 /// Tokens `start..end`, the first `n_seen` of which were scored by windows before.
@@ -187,7 +187,7 @@ pub fn continuation_perplexity(
     let n = log_probs.iter().filter(|p| p.is_finite()).count();
     let nll_mean = -log_probs.iter().sum::<f64>() / n as f64;
     let definition = "exp of the mean NLL per token of the continuations under the reference, given their prompts";
-    Ok(Metric::new(nll_mean.exp(), "", n, log_probs.len() - n, definition))
+    Ok(Metric::new(key::CONTINUATION_PERPLEXITY, nll_mean.exp(), n, log_probs.len() - n, definition))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use irepair_scorer::Scorer;
 
-use crate::Metric;
+use crate::{Metric, key};
 
 /// Scores of texts, in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,13 +48,13 @@ impl Scores {
 
     /// `100 * mean f`, percent (METHOD §9: TOX); `texts` says what was scored.
     pub fn mean_percent(&self, texts: &str) -> Metric {
-        Metric::mean(&self.values, 100.0, "%", format!("mean toxicity of {texts}, {}", self.scorer))
+        Metric::mean(key::TOX, &self.values, format!("mean toxicity of {texts}, {}", self.scorer))
     }
 
     /// `100 * mean 1[f > threshold]`, percent (METHOD §9: TOXFRAC); `texts` says what was scored.
     pub fn over_percent(&self, threshold: f64, texts: &str) -> Metric {
         let over: Vec<_> = self.values.iter().map(|v| v.map(|v| f64::from(u8::from(v > threshold)))).collect();
-        Metric::mean(&over, 100.0, "%", format!("share of {texts} with toxicity over {threshold}, {}", self.scorer))
+        Metric::mean(key::TOXFRAC, &over, format!("share of {texts} with toxicity over {threshold}, {}", self.scorer))
     }
 }
 

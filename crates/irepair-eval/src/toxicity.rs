@@ -5,9 +5,8 @@ use irepair_model::{CausalLm, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
-use crate::metric::key;
 use crate::texts::{batches, check};
-use crate::{Error, Metric, Metrics, Result, Scorer, Scores};
+use crate::{Error, Metric, Metrics, Result, Scorer, Scores, key};
 
 /// How continuations are made (METHOD §17: 32 -> 20 tokens, greedy [L,D]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,8 +227,16 @@ pub fn sampled_toxicity(
         scorer.name(),
         scorer.version()
     );
-    let emt = Metric::mean(&max_scores, 1.0, "", format!("mean over prompts of the highest toxicity of {texts}"));
-    let tp = Metric::mean(&toxic, 1.0, "", format!("share of prompts with a toxicity over {THRESHOLD} among {texts}"));
+    let emt = Metric::mean(
+        key::EXPECTED_MAX_TOXICITY,
+        &max_scores,
+        format!("mean over prompts of the highest toxicity of {texts}"),
+    );
+    let tp = Metric::mean(
+        key::TOXICITY_PROBABILITY,
+        &toxic,
+        format!("share of prompts with a toxicity over {THRESHOLD} among {texts}"),
+    );
     let metrics = Metrics::from_iter([(key::EXPECTED_MAX_TOXICITY, emt), (key::TOXICITY_PROBABILITY, tp)]);
     Ok(Sampling { max_scores, metrics })
 }

@@ -4,7 +4,7 @@ use irepair_data::{Tokenizer, wikitext_detokenized, wikitext_words};
 use irepair_model::CausalLm;
 
 use crate::texts::{ScoredText, likelihoods_to_the_brim};
-use crate::{Error, Metric, Result};
+use crate::{Error, Metric, Result, key};
 
 /// A document as tokens, and the words it counts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn word_perplexity_tokens(
     }
     let definition =
         "exp of the NLL of documents per word of their original text (WIKI_word), the end-of-text token first";
-    Ok(Metric::new((-sum / n as f64).exp(), "", n, n_failed, definition))
+    Ok(Metric::new(key::WORD_PERPLEXITY, (-sum / n as f64).exp(), n, n_failed, definition))
 }
 
 /// A document cut so that every token is scored once, each piece at most one token longer than the context.

@@ -111,12 +111,12 @@ fn a_forced_last_word_is_right_and_any_other_is_wrong() {
     let items: Vec<_> = ["by the mill", "by the grubnik"].map(|t| ClozeItem::split(t).unwrap()).into();
     let found = cloze(&model, &tokenizer, &items, 8).unwrap();
     assert_eq!(found.correct, [Some(true), Some(false)]);
-    assert_near(found.metrics.value(key::CLOZE_ACCURACY), 50.0);
-    assert_near(found.metrics.value(key::CLOZE_PERPLEXITY), (-(hit + miss) / 2.0).exp());
+    assert_near(found.metrics.value(key::LAST_WORD_ACCURACY), 50.0);
+    assert_near(found.metrics.value(key::LAST_WORD_PERPLEXITY), (-(hit + miss) / 2.0).exp());
     // On a tie the target is not the greedy choice unless it has the lowest id.
     let tied = cloze(&uniform(n_vocab), &tokenizer, &items, 8).unwrap();
-    assert_near(tied.metrics.value(key::CLOZE_ACCURACY), 0.0);
-    assert_near(tied.metrics.value(key::CLOZE_PERPLEXITY), n_vocab as f64);
+    assert_near(tied.metrics.value(key::LAST_WORD_ACCURACY), 0.0);
+    assert_near(tied.metrics.value(key::LAST_WORD_PERPLEXITY), n_vocab as f64);
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn cloze_items_that_cannot_be_measured_are_missing_and_counted() {
     let found = cloze_tokens(&model, &items, 0, 2).unwrap();
     assert_eq!(found.correct.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, true, true]);
     assert_eq!(found.n_truncated, 1);
-    let accuracy = found.metrics.get(key::CLOZE_ACCURACY).unwrap();
+    let accuracy = found.metrics.get(key::LAST_WORD_ACCURACY).unwrap();
     assert_eq!((accuracy.n, accuracy.n_failed), (3, 2));
-    assert_near(found.metrics.value(key::CLOZE_PERPLEXITY), 97f64.powf((2.0 + 1.0 + 47.0) / 3.0));
+    assert_near(found.metrics.value(key::LAST_WORD_PERPLEXITY), 97f64.powf((2.0 + 1.0 + 47.0) / 3.0));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_model_that_diverged_has_no_numbers() {
     let metric = word_perplexity_tokens(&model, &[document(100, 9), document(0, 1)], 0, 4).unwrap();
     assert_eq!((metric.value, metric.n, metric.n_failed), (None, 1, 9));
     let found = cloze_tokens(&model, &[ClozeTokens { context: text(4), target: text(2) }], 0, 4).unwrap();
-    assert_eq!((found.correct[0], found.metrics.value(key::CLOZE_PERPLEXITY)), (None, None));
+    assert_eq!((found.correct[0], found.metrics.value(key::LAST_WORD_PERPLEXITY)), (None, None));
     let kl = kl_heldout(&random(97, 1), &model, &[text(9)], 4).unwrap().metric;
     assert_eq!((kl.value, kl.n_failed), (None, 9));
 }

@@ -75,8 +75,8 @@ fn last_words() {
         assert_close("log-probabilities of targets", &log_probs, &want, TOLERANCE);
         assert_eq!(found.n_truncated as u64, case["n_truncated"].as_u64().unwrap());
         let n = Value::from(items.len());
-        assert_metric(found.metrics.get(key::CLOZE_ACCURACY).unwrap(), &n, &case["accuracy_percent"]);
-        assert_metric(found.metrics.get(key::CLOZE_PERPLEXITY).unwrap(), &n, &case["perplexity"]);
+        assert_metric(found.metrics.get(key::LAST_WORD_ACCURACY).unwrap(), &n, &case["accuracy_percent"]);
+        assert_metric(found.metrics.get(key::LAST_WORD_PERPLEXITY).unwrap(), &n, &case["perplexity"]);
     }
 }
 

@@ -91,8 +91,8 @@ fn last_words_and_their_texts() {
     let texts = read_texts(&path).unwrap();
     for batch_size in BATCHES {
         let found = cloze(&model, &tokenizer, &read_cloze(&path).unwrap(), batch_size).unwrap();
-        close("accuracy", found.metrics.value(key::CLOZE_ACCURACY), &want["accuracy_percent"]);
-        let nats = found.metrics.value(key::CLOZE_PERPLEXITY).unwrap().ln();
+        close("accuracy", found.metrics.value(key::LAST_WORD_ACCURACY), &want["accuracy_percent"]);
+        let nats = found.metrics.value(key::LAST_WORD_PERPLEXITY).unwrap().ln();
         assert_close("nats", &[nats], &[want["perplexity"].as_f64().unwrap().ln()], TOLERANCE);
         let corpus = cloze_corpus_perplexity(&model, &tokenizer, &texts, 64, batch_size).unwrap();
         close("corpus", corpus.value, &want["corpus"]["perplexity"]);

@@ -5,17 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use irepair_report::{Metric, Report, Results, RowResult, SCHEMA, VANILLA, metric, write_report};
+use irepair_core::metric::{self, Metric, Metrics};
+use irepair_report::{Report, Results, RowResult, SCHEMA, VANILLA, write_report};
 
 fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
-    let tox = Metric {
-        value: Some(toxicity),
-        unit: "%".into(),
-        n: 3,
-        n_failed: 0,
-        definition: "mean score of greedy continuations, made up".into(),
-        version: 1,
-    };
+    let scores = [0.5, 1.0, 1.5].map(|factor| Some(factor * toxicity / 100.0));
+    let tox = Metric::mean(metric::TOX, &scores, "mean score of greedy continuations, made up");
     RowResult {
         schema: SCHEMA,
         profile: "example".into(),
@@ -24,8 +19,8 @@ fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
         model: "gpt2".into(),
         seed,
         lr: (method != VANILLA).then_some(5e-4),
-        metrics: BTreeMap::from([(metric::TOX.to_owned(), tox)]),
-        prompt_scores: [0.5, 1.0, 1.5].map(|factor| Some(factor * toxicity / 100.0)).to_vec(),
+        metrics: Metrics::from_iter([(metric::TOX, tox)]),
+        prompt_scores: scores.to_vec(),
         prompt_scores_by_scorer: BTreeMap::new(),
         cost: None,
         selection: Vec::new(),
@@ -39,7 +34,7 @@ fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), irepair_report::Error> {
     let rows = vec![row(VANILLA, 0, 45.0), row("irepair", 0, 4.5), row("irepair", 1, 5.5)];
-    let report = Report { title: "An example".into(), results: Results::new(rows)?, ..Report::default() };
+    let report = Report { title: "An example".into(), ..Report::of(Results::new(rows)?) };
     let page = write_report(Path::new("target/report-example"), &report)?;
     println!("{}", page.display());
     Ok(())

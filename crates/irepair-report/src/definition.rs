@@ -1,8 +1,9 @@
 //! What the numbers of a table are: definition, version, n and failures of each metric, over the rows the table shows.
 
+use irepair_core::metric::{Metric, MetricKey};
 use serde::Serialize;
 
-use crate::result::{Metric, RowResult, VANILLA};
+use crate::result::{RowResult, VANILLA};
 use crate::results::Results;
 
 /// One metric of a table. `Results` hold one definition per metric, so one is enough.
@@ -42,13 +43,13 @@ impl std::fmt::Display for Definition {
 }
 
 /// Definitions of those `keys` that some row of `methods` carries.
-pub(crate) fn definitions(results: &Results, methods: &[&str], keys: &[&str]) -> Vec<Definition> {
+pub(crate) fn definitions(results: &Results, methods: &[&str], keys: &[MetricKey]) -> Vec<Definition> {
     let rows = || results.rows().iter().filter(|r| methods.contains(&r.method()));
-    let define = |key: &&str| {
-        let metrics: Vec<&Metric> = rows().filter_map(|r| r.metrics.get(*key)).collect();
+    let define = |key: &MetricKey| {
+        let metrics: Vec<&Metric> = rows().filter_map(|r| r.metrics.get(key)).collect();
         let first = metrics.first()?;
         Some(Definition {
-            metric: (*key).to_owned(),
+            metric: key.to_string(),
             version: first.version,
             unit: first.unit.clone(),
             definition: first.definition.clone(),
@@ -61,8 +62,9 @@ pub(crate) fn definitions(results: &Results, methods: &[&str], keys: &[&str]) ->
     keys.iter().filter_map(define).collect()
 }
 
-/// `Profile p; 3 seeds per trained row; n per run: tox 200, cloze_accuracy 300; 2 failed.`: what a reader must see at once.
-pub(crate) fn whence(results: &Results, methods: &[&str], definitions: &[Definition]) -> String {
+/// `Profile p; 3 seeds per trained row; n per run: tox 200, last_word_accuracy 300; 2 failed.`: profile, seeds, counts and
+/// failures behind a table.
+pub(crate) fn provenance(results: &Results, methods: &[&str], definitions: &[Definition]) -> String {
     let mut words: Vec<String> = results.profile().map(|p| format!("Profile `{p}`")).into_iter().collect();
     let trained = |r: &&RowResult| methods.contains(&r.method()) && r.method() != VANILLA;
     let per_row = results.rows().iter().filter(trained).map(|r| results.runs(r.method(), &r.model).len() as u64);
@@ -83,7 +85,7 @@ pub(crate) fn whence(results: &Results, methods: &[&str], definitions: &[Definit
     if words.is_empty() { String::new() } else { words.join("; ") + "." }
 }
 
-/// `tox, toxfrac 200, cloze_accuracy 300`: neighbours of one n share it.
+/// `tox, toxfrac 200, last_word_accuracy 300`: neighbours of one n share it.
 fn counts(definitions: &[Definition]) -> String {
     let groups = definitions.chunk_by(|a, b| a.n_per_run == b.n_per_run);
     let group = |group: &[Definition]| {
@@ -113,29 +115,31 @@ fn span((low, high): (u64, u64)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use irepair_core::metric;
+
     use super::*;
-    use crate::result::metric;
     use crate::sample::results;
 
     #[test]
     fn n_and_failures_are_counted_over_the_rows_shown() {
         let results = results();
         let methods = ["irepair", VANILLA];
-        let found = definitions(&results, &methods, &[metric::TOX, "unmeasured", metric::DISTINCT_1]);
+        let found =
+            definitions(&results, &methods, &[metric::TOX, metric::TOXFRAC, metric::DISTINCT_1].map(MetricKey::from));
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "`tox` (version 2, %): mean lexicon score of greedy continuations; n = 4 per run, 8 failed in 8 runs, \
                  1 run without a value.",
-                "`distinct_1` (version 2): different words / words; n = 4 per run, 8 failed in 8 runs."
+                "`distinct_1` (version 2): different tokens / tokens; n = 4 per run, 8 failed in 8 runs."
             ]
         );
         assert_eq!(
-            whence(&results, &methods, &found),
+            provenance(&results, &methods, &found),
             "Profile `planted`; 3 seeds per trained row; n per run: `tox`, `distinct_1` 4; 16 failed and left out; \
              1 value missing."
         );
-        assert_eq!(whence(&Results::default(), &methods, &[]), "");
+        assert_eq!(provenance(&Results::default(), &methods, &[]), "");
         assert_eq!((range([3, 2, 3].into_iter()), range(std::iter::empty())), ("2-3".to_owned(), String::new()));
     }
 }

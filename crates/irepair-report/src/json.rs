@@ -67,13 +67,14 @@ fn cell(cell: &Cell) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::results;
-    use crate::tables::{pairwise, rq1};
+    use irepair_config::TableKey;
+
+    use crate::sample::report;
 
     #[test]
     fn a_cell_is_unrounded_with_interval_n_and_unit_and_a_failure_is_missing() {
-        let report = Report { title: "Made up".into(), results: results(), ..Report::default() };
-        let tables = [rq1(&report.results).unwrap(), pairwise(&report.results).unwrap()];
+        let report = Report { title: "Made up".into(), ..report() };
+        let tables = [TableKey::Rq1, TableKey::Pairwise].map(|key| report.table(key).unwrap());
         let read: Value = serde_json::from_str(&tables_json(&report, &tables)).unwrap();
         assert_eq!((&read["schema"], &read["profile"]), (&json!(1), &json!("planted")));
         let rq1 = &read["tables"][0];
@@ -95,7 +96,7 @@ mod tests {
         let columns = read["tables"][1]["columns"].as_array().unwrap();
         assert!(
             columns.contains(&json!("p over prompts, Holm")),
-            "two columns of one name are told apart: {columns:?}"
+            "columns of one name are numbered by the one before: {columns:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Result files in; tables beside the paper's numbers, plots and one self-contained HTML page out.
+//! Result files in; tables with the paper's numbers, plots and one self-contained HTML page out.
 //!
 //! ```
 //! use irepair_report::{Cell, Results, Table};
@@ -19,33 +19,31 @@
 //! caption says what was measured, on how much, what failed, and how its intervals were made; every file is whole or
 //! not there.
 //!
-//! A row's name is `<method>-<model>`. The tables know these method keys: `vanilla dapt dapt-kl dpo irepair-no-kl
-//! irepair` (RQ1, RQ2) and `fixed reverse random`, each with or without `-no-kl` (RQ3).
+//! A result's row is named `<method>-<model>`. In which tables and figures it stands, in which order, and with which of
+//! the paper's numbers, its file under `experiments/` says ([`irepair_config::Row`]); the one method known here by name
+//! is [`VANILLA`].
 
 mod definition;
 mod error;
 mod json;
 mod page;
-pub mod paper;
-pub mod plots;
+mod plots;
 mod report;
 mod result;
 mod results;
 #[cfg(test)]
 mod sample;
 mod table;
-pub mod tables;
+mod tables;
 mod trajectory;
 
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use json::tables_json;
-pub use plots::{GrowthLine, growth};
+pub use plots::{Figure, GrowthLine, growth};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
-    Cost, Metric, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric,
-    read_result, write_result,
+    Cost, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};
-pub use tables::AblationCell;

@@ -5,7 +5,6 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 use crate::Result;
-use crate::paper::RQ1_METHODS;
 use crate::plots::Figure;
 use crate::report::Report;
 use crate::result::{RowResult, Sample, VANILLA};
@@ -25,11 +24,11 @@ const TEMPLATE: &str = include_str!("report.html");
 struct PageTable<'a> {
     key: &'a str,
     title: &'a str,
-    caption: Value,
-    details: Vec<Value>,
+    caption: &'a str,
+    details: Vec<String>,
     header: Vec<PageCell>,
     groups: Vec<PageGroup>,
-    figures: Vec<PageFigure>,
+    figures: Vec<PageFigure<'a>>,
 }
 
 /// Rows under one heading; it is empty where the table has no groups.
@@ -48,9 +47,9 @@ struct PageCell {
 }
 
 #[derive(Serialize)]
-struct PageFigure {
-    caption: Value,
-    details: Vec<Value>,
+struct PageFigure<'a> {
+    caption: &'a str,
+    details: &'a [String],
     svg: Value,
 }
 
@@ -92,7 +91,7 @@ fn belongs(figure: &Figure, table: &Table) -> bool {
     table.key == figure.table || table.key.ends_with(&format!("-{}", figure.table))
 }
 
-fn page_table<'a>(table: &'a Table, figures: &[Figure]) -> PageTable<'a> {
+fn page_table<'a>(table: &'a Table, figures: &'a [Figure]) -> PageTable<'a> {
     let is_grouped = table.header.first().is_some_and(|h| h == GROUPED) && table.header.len() > 1;
     let n_grouped = usize::from(is_grouped);
     let cells = |row: &[Cell]| row.iter().enumerate().skip(n_grouped).map(|(i, c)| page_cell(table, i, c)).collect();
@@ -104,8 +103,8 @@ fn page_table<'a>(table: &'a Table, figures: &[Figure]) -> PageTable<'a> {
     PageTable {
         key: &table.key,
         title: &table.title,
-        caption: with_code(&table.caption),
-        details: paragraphs(table.details.iter().cloned().chain(table.definitions.iter().map(ToString::to_string))),
+        caption: &table.caption,
+        details: table.details.iter().cloned().chain(table.definitions.iter().map(ToString::to_string)).collect(),
         header: header
             .map(|(i, h)| PageCell { text: heading(h), small: Vec::new(), class: column_class(table, i) })
             .collect(),
@@ -148,34 +147,15 @@ fn column_class(table: &Table, column: usize) -> &'static str {
     }
 }
 
-fn page_figure(figure: &Figure) -> PageFigure {
-    PageFigure {
-        caption: with_code(&figure.caption),
-        details: paragraphs(figure.details.iter().cloned()),
-        svg: Value::from_safe_string(figure.svg.clone()),
-    }
+fn page_figure(figure: &Figure) -> PageFigure<'_> {
+    let Figure { caption, details, svg, .. } = figure;
+    PageFigure { caption, details, svg: Value::from_safe_string(svg.clone()) }
 }
 
-fn paragraphs(words: impl Iterator<Item = String>) -> Vec<Value> {
-    words.map(|w| with_code(&w)).collect()
-}
-
-/// Words as escaped HTML; what stands between backticks becomes code.
-fn with_code(words: &str) -> Value {
-    let mut html = String::new();
-    for (i, piece) in words.split('`').enumerate() {
-        let piece = piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-        html.push_str(&if i % 2 == 1 { format!("<code>{piece}</code>") } else { piece });
-    }
-    Value::from_safe_string(html)
-}
-
-/// For each model, its first prompts with what the vanilla model and the first seed of every method wrote, the methods of RQ1
-/// first.
+/// For each model, its first prompts with what the vanilla model and the first seed of every row wrote.
 fn samples(report: &Report) -> Vec<PageSamples<'_>> {
     let results = &report.results;
-    let mut methods = results.methods();
-    methods.sort_by_key(|method| RQ1_METHODS.iter().position(|(rq1, _)| rq1 == method).unwrap_or(RQ1_METHODS.len()));
+    let methods = crate::tables::methods(&report.experiment.ordered());
     let of_model = |model| -> PageSamples<'_> {
         let runs: Vec<&RowResult> = methods
             .iter()
@@ -205,15 +185,16 @@ fn samples(report: &Report) -> Vec<PageSamples<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use irepair_config::TableKey;
+
     use crate::results::Results;
-    use crate::sample::{results, row, rows};
-    use crate::tables::{headlines, rq1};
+    use crate::sample::{report, row, rows};
 
     #[test]
     fn models_are_headings_and_intervals_stand_apart() {
-        let mut table = rq1(&results()).unwrap();
-        table.key = "not-a-result-rq1".to_owned();
-        let figures = crate::plots::pareto(&results()).unwrap();
+        let report = Report { warning: Some("NOT A RESULT".into()), ..report() };
+        let table = report.table(TableKey::Rq1).unwrap();
+        let figures = crate::plots::pareto(&report).unwrap();
         let page = page_table(&table, &figures);
         assert_eq!(
             page.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(),
@@ -221,13 +202,14 @@ mod tests {
         );
         assert_eq!((page.header[0].text.as_str(), page.header[3].class), ("Method", "number paper"));
         assert_eq!(page.figures.len(), 3, "figures find their table under a warning");
-        let toxicity = &page.groups[1].rows[5][2];
+        let toxicity = &page.groups[1].rows[3][2];
         assert_eq!(
             (toxicity.text.as_str(), &toxicity.small[..]),
             ("7.20", &["[4.66, 9.74]", "2 of 3 seeds"].map(str::to_owned)[..])
         );
         assert_eq!(page.groups[0].rows[1][2].class, "missing");
-        let ungrouped = page_table(&headlines(&results(), &[]).unwrap(), &[]).groups;
+        let headlines = report.table(TableKey::Headlines).unwrap();
+        let ungrouped = page_table(&headlines, &[]).groups;
         assert_eq!((ungrouped.len(), ungrouped[0].name.as_str()), (1, ""));
     }
 
@@ -239,28 +221,30 @@ mod tests {
             after: after.to_owned(),
         };
         let mut rows = rows();
-        rows.insert(0, row("aaa", "gpt2", 0, 1.0, 1.0));
+        rows.push(row("random", "gpt2", 0, 1.0, 1.0));
         for row in &mut rows {
             row.samples = match (row.method(), row.model.as_str(), row.seed) {
                 (VANILLA, "gpt2", _) => vec![sample("a", "rude")],
                 ("dpo", "gpt2", 0) => vec![sample("a", "mild"), sample("b", "mild")],
-                ("aaa", "gpt2", 0) => vec![sample("a", "odd")],
+                ("random", "gpt2", 0) => vec![sample("a", "odd")],
                 ("irepair", "gpt2", 0) => vec![sample("b", "kind"), sample("a", "kind")],
                 _ => Vec::new(),
             };
         }
-        let report = Report { results: Results::new(rows).unwrap(), ..Report::default() };
+        let report = Report { results: Results::new(rows).unwrap(), ..report() };
         let groups = samples(&report);
         let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
         let wrote: Vec<_> = group.samples.iter().map(|s| (s.prompt, s.before, s.after.clone())).collect();
-        let both = vec![("DPO, seed 0".to_owned(), "mild"), ("IREPAIR, seed 0".to_owned(), "kind")];
-        let mut all = both.clone();
-        all.push(("AAA, seed 0".to_owned(), "odd"));
+        let all = ["DPO mild", "RANDOM odd", "IREPAIR kind"].map(|words| words.split_once(' ').unwrap());
+        let all = all.map(|(who, wrote)| (format!("{who}, seed 0"), wrote)).to_vec();
+        let both = vec![all[0].clone(), all[2].clone()];
         assert_eq!((group.model, wrote), ("gpt2", vec![("a", "rude", all), ("b", "rude", both)]));
     }
 
     #[test]
     fn code_is_marked_and_everything_escaped() {
-        assert_eq!(with_code("a `b<c>` & \"d\"").to_string(), "a <code>b&lt;c&gt;</code> &amp; &quot;d&quot;");
+        let report = Report { notes: vec!["a `b<c>` & \"d\"".into()], ..Report::default() };
+        let page = render_page(&report, &[], &[]).unwrap();
+        assert!(page.contains("<li>a <code>b&lt;c&gt;</code> &amp; &quot;d&quot;</li>"), "{page}");
     }
 }

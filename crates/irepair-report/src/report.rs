@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use irepair_config::{Comparison, Experiment, FigureKey, Method, RepairOptions, Row, TableKey};
 use irepair_core::fs::write_atomic;
 
 use crate::json::tables_json;
 use crate::page::render_page;
 use crate::plots::{self, Figure};
-use crate::result::SensitivityResult;
+use crate::result::{SensitivityResult, VANILLA};
 use crate::results::Results;
 use crate::table::{CSV_HEADER, Table};
-use crate::tables::{self, AblationCell};
+use crate::tables;
 use crate::{Error, Result};
 
 /// Everything a report is made from.
@@ -22,43 +23,104 @@ pub struct Report {
     pub warning: Option<String>,
     /// Lines under the heading: profile, commit, machine, preconditions, rows that failed.
     pub notes: Vec<String>,
-    /// The rows.
+    /// The rows as their files describe them: where each stands, and the paper's numbers.
+    pub experiment: Experiment,
+    /// What was measured.
     pub results: Results,
     /// Sensitivities for error density.
     pub sensitivities: Vec<SensitivityResult>,
-    /// Lines of the ablation table; its rows are among `results`.
-    pub ablation: Vec<AblationCell>,
 }
 
 impl Report {
+    /// A report of results that come without experiment files: every row stands in every figure and in every table but
+    /// RQ3 and the ablation, which need its settings. The last method is compared with the others, and costs are given
+    /// in those of the first that was trained.
+    pub fn of(results: Results) -> Self {
+        let tables: Vec<TableKey> =
+            TableKey::ALL.iter().copied().filter(|t| ![TableKey::Rq3, TableKey::Ablation].contains(t)).collect();
+        let row = |(i, method): (usize, &str)| {
+            let title = results.rows().iter().find(|r| r.method() == method).map(|r| r.title.clone());
+            let repair = (method == VANILLA).then_some(Method::Vanilla);
+            let row = Row {
+                title: title.unwrap_or_default(),
+                tables: tables.clone(),
+                figures: FigureKey::ALL.to_vec(),
+                order: Some(i as u32),
+                repair: RepairOptions { method: repair, ..RepairOptions::default() },
+                ..Row::default()
+            };
+            (method.to_owned(), row)
+        };
+        let trained = || results.methods().into_iter().filter(|m| *m != VANILLA).map(str::to_owned);
+        let mut experiment =
+            Experiment { rows: results.methods().into_iter().enumerate().map(row).collect(), ..Experiment::default() };
+        experiment.profile.compare = Comparison { subject: trained().next_back(), baseline: trained().next() };
+        Self { experiment, results, ..Self::default() }
+    }
+
+    /// Rows that name a table and have results, in order.
+    pub(crate) fn rows_in(&self, table: TableKey) -> Vec<(&str, &Row)> {
+        self.rows(|key, row| row.tables.contains(&table) && self.results.has(key))
+    }
+
+    /// Rows that name a table and have results or a counterpart in the paper; none unless one has results.
+    pub(crate) fn rows_in_or_missing(&self, table: TableKey) -> Vec<(&str, &Row)> {
+        if self.rows_in(table).is_empty() {
+            return Vec::new();
+        }
+        self.rows(|key, row| row.tables.contains(&table) && (self.results.has(key) || row.paper.is_some()))
+    }
+
+    /// Rows that name a figure and have results, in order.
+    pub(crate) fn rows_of(&self, figure: FigureKey) -> Vec<(&str, &Row)> {
+        self.rows(|key, row| row.figures.contains(&figure) && self.results.has(key))
+    }
+
+    pub(crate) fn rows(&self, keep: impl Fn(&str, &Row) -> bool) -> Vec<(&str, &Row)> {
+        self.experiment.ordered().into_iter().filter(|(key, row)| keep(key, row)).collect()
+    }
+
+    /// What tables call a method.
+    pub(crate) fn title<'a>(&'a self, method: &'a str) -> &'a str {
+        self.experiment.rows.get(method).map_or(method, |row| row.title.as_str())
+    }
+
+    /// The row whose costs are the unit of costs.
+    pub(crate) fn baseline(&self) -> Option<&str> {
+        self.experiment.profile.compare.baseline.as_deref()
+    }
+
+    /// One table; none when there is nothing to say in it.
+    pub fn table(&self, key: TableKey) -> Option<Table> {
+        let table = match key {
+            TableKey::Headlines => tables::headlines(self),
+            TableKey::Rq1 => tables::rq1(self),
+            TableKey::Trajectory => tables::trajectory(self),
+            TableKey::Scorers => tables::scorers(self),
+            TableKey::General => tables::general(self),
+            TableKey::Guard => tables::guard(self),
+            TableKey::Pairwise => tables::pairwise(self),
+            TableKey::Rq2 => tables::rq2(self),
+            TableKey::Rq3 => tables::rq3(self),
+            TableKey::Ablation => tables::ablation(self),
+        };
+        table.map(|table| self.warned(table))
+    }
+
     /// The tables there is something to say in, in reading order.
     pub fn tables(&self) -> Vec<Table> {
-        let (results, sensitivities) = (&self.results, &self.sensitivities);
-        [
-            tables::headlines(results, sensitivities),
-            tables::rq1(results),
-            tables::trajectory(results),
-            tables::scorers(results),
-            tables::general(results),
-            tables::guard(results),
-            tables::pairwise(results),
-            tables::rq2(results),
-            tables::rq3(results),
-            tables::error_density(sensitivities),
-            tables::ablation(results, &self.ablation),
-        ]
-        .into_iter()
-        .flatten()
-        .map(|table| match &self.warning {
-            // In the title people read and in the key programs read: a table may be quoted alone.
-            Some(warning) => Table {
-                key: format!("{}-{}", warning.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-"), table.key),
-                title: format!("{warning}: {}", table.title),
-                ..table
-            },
-            None => table,
-        })
-        .collect()
+        let density = tables::error_density(self).map(|table| self.warned(table));
+        TableKey::ALL.iter().filter_map(|key| self.table(*key)).chain(density).collect()
+    }
+
+    /// The warning in the title people read and in the key programs read: a table may be quoted alone.
+    fn warned(&self, table: Table) -> Table {
+        let Some(warning) = &self.warning else { return table };
+        Table {
+            key: format!("{}-{}", warning.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-"), table.key),
+            title: format!("{warning}: {}", table.title),
+            ..table
+        }
     }
 
     /// The figures there is something to show in.
@@ -66,13 +128,18 @@ impl Report {
     /// # Errors
     /// [`Error::Plot`] when the plot library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>> {
-        let mut figures = plots::pareto(&self.results)?;
-        figures.extend(plots::trajectories(&self.results)?);
-        figures.extend(plots::selection_heat_map(&self.results)?);
+        let mut figures = Vec::new();
+        for key in FigureKey::ALL {
+            figures.extend(match key {
+                FigureKey::Pareto => plots::pareto(self)?,
+                FigureKey::Trajectory => plots::trajectories(self)?,
+                FigureKey::Selection => plots::selection_heat_maps(self)?,
+                FigureKey::Cost => plots::cost_bars(self)?.into_iter().collect(),
+            });
+        }
         figures.extend(plots::sensitivity_heat_map(&self.sensitivities)?);
         figures.extend(plots::sensitivity_bars(&self.sensitivities)?);
-        figures.extend(plots::density_bars(&self.sensitivities)?);
-        figures.extend(plots::cost_bars(&self.results)?);
+        figures.extend(plots::density_bars(self)?);
         Ok(figures)
     }
 }
@@ -110,26 +177,22 @@ pub fn write_report(dir: &Path, report: &Report) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{results, row, sensitivities};
+    use crate::Cell;
+    use crate::sample::{experiment, row, rows, sensitivities};
 
     fn report() -> Report {
-        let mut rows = results().rows().to_vec();
+        let mut rows = rows();
         for model in ["gpt2", "gpt-neo"] {
             rows.push(row("random", model, 0, 21.0, 19.5));
             rows.push(row("dynamic-20", model, 0, 7.0, 19.2));
         }
-        let cell = |policy: &str, slice_size: &str, method: &str| AblationCell {
-            policy: policy.into(),
-            slice_size: slice_size.into(),
-            method: method.into(),
-        };
         Report {
             title: "Made up <results>".into(),
-            warning: None,
             notes: vec!["commit & machine".into()],
+            experiment: experiment(),
             results: Results::new(rows).unwrap(),
             sensitivities: sensitivities(),
-            ablation: vec![cell("dynamic", "20%", "dynamic-20"), cell("dynamic", "50%", "dynamic-50")],
+            ..Report::default()
         }
     }
 
@@ -141,8 +204,8 @@ mod tests {
     #[test]
     fn a_failed_number_is_missing_and_never_zero() {
         let tables = report().tables();
-        let ablation = tables.iter().find(|t| t.key == "ablation").unwrap().to_markdown();
-        assert!(ablation.contains("missing"), "{ablation}");
+        let rq1 = report().table(TableKey::Rq1).unwrap().to_markdown();
+        assert!(rq1.contains("missing"), "{rq1}");
         for line in tables_csv(&tables).lines().filter(|l| l.contains("missing")) {
             assert!(line.contains(",,,,missing"), "{line}");
         }
@@ -193,7 +256,7 @@ mod tests {
                 "pareto-mean.svg",
                 "report.html",
                 "results.json",
-                "selection-gpt2.svg",
+                "selection-irepair-gpt2.svg",
                 "sensitivity-gpt-neo.svg",
                 "sensitivity-gpt2.svg",
                 "sensitivity-map-gpt-neo.svg",
@@ -203,6 +266,26 @@ mod tests {
                 "trajectory-gpt2.svg"
             ]
         );
+    }
+
+    #[test]
+    fn a_row_stands_where_its_file_says_and_nowhere_else() {
+        let mut report = report();
+        let mut rows = report.results.rows().to_vec();
+        rows.extend(["gpt2", "gpt-neo"].map(|model| row("foo", model, 0, 30.0, 18.0)));
+        report.results = Results::new(rows).unwrap();
+        let shown = |report: &Report| -> Vec<String> {
+            let words = |row: &Vec<Cell>| row.iter().any(|cell| cell.to_string() == "Foo");
+            let mut places: Vec<String> =
+                report.tables().into_iter().filter(|t| t.rows.iter().any(words)).map(|t| t.key).collect();
+            let figures = report.figures().unwrap().into_iter();
+            places.extend(figures.filter(|f| f.svg.contains("Foo\n") || f.caption.contains("Foo")).map(|f| f.name));
+            places
+        };
+        assert_eq!(shown(&report), [""; 0]);
+        let text = "title = 'Foo'\ntables = ['rq1']\nfigures = ['pareto']\n[repair]\nmethod = 'dpo'\n";
+        report.experiment.rows.insert("foo".into(), irepair_config::from_str(text, "foo.toml").unwrap());
+        assert_eq!(shown(&report), ["rq1", "pareto-gpt2", "pareto-gpt-neo", "pareto-mean"]);
     }
 
     #[test]

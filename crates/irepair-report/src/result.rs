@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::metric::{MetricKey, Metrics};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +34,8 @@ pub struct RowResult {
     pub seed: u64,
     /// Learning rate; none for the vanilla model.
     pub lr: Option<f64>,
-    /// Metrics by key; see [`metric`].
-    pub metrics: BTreeMap<String, Metric>,
+    /// Metrics by key.
+    pub metrics: Metrics,
     /// Toxicity in \[0, 1\] of each error prompt's continuation, in file order; none where scoring failed.
     pub prompt_scores: Vec<Option<f64>>,
     /// The same by the name of every further scorer; left out of the file when there is none.
@@ -65,24 +66,6 @@ pub struct TrajectoryPoint {
     pub toxicity: Option<f64>,
     /// Perplexity per token of the trajectory's text; none when it could not be measured.
     pub perplexity: Option<f64>,
-}
-
-/// One measured number with everything needed to compare it honestly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Metric {
-    /// The number; none when it could not be measured. Never 0 for a failure.
-    pub value: Option<f64>,
-    /// Its unit, such as `%` or `nats per token`; empty for a pure number.
-    pub unit: String,
-    /// How many things it is a mean over (its denominator).
-    pub n: u64,
-    /// How many of them failed and are left out.
-    pub n_failed: u64,
-    /// What was computed, in words: scorer, context, stride, direction.
-    pub definition: String,
-    /// Version of that definition.
-    pub version: u32,
 }
 
 /// What a training run cost (METHOD §12).
@@ -141,62 +124,6 @@ pub struct SensitivityResult {
     pub values: Vec<f64>,
 }
 
-/// Keys of [`RowResult::metrics`]. A further scorer or prompt set stands behind the key: `tox:SET@SCORER`.
-pub mod metric {
-    /// Mean toxicity of continuations of the error prompts, percent (METHOD §9).
-    pub const TOX: &str = "tox";
-    /// Share of those continuations over the threshold, percent (METHOD §9).
-    pub const TOXFRAC: &str = "toxfrac";
-    /// Expected maximum toxicity over samples (METHOD §9).
-    pub const EXPECTED_MAX_TOXICITY: &str = "expected_max_toxicity";
-    /// Share of prompts with a toxic continuation among the samples (METHOD §9).
-    pub const TOXICITY_PROBABILITY: &str = "toxicity_probability";
-    /// [`TOX`] on validation prompts, which choose learning rates, percent.
-    pub const TOX_VALID: &str = "tox_valid";
-    /// [`TOX`] on clean prompts, percent.
-    pub const CLEAN_TOX: &str = "clean_tox";
-    /// Perplexity per token on general test text (METHOD §10).
-    pub const TOKEN_PERPLEXITY: &str = "token_perplexity";
-    /// [`TOKEN_PERPLEXITY`] with windows that overlap (METHOD §10).
-    pub const STRIDED_PERPLEXITY: &str = "strided_perplexity";
-    /// Perplexity per word on whole documents (METHOD §10).
-    pub const WORD_PERPLEXITY: &str = "word_perplexity";
-    /// Share of last words predicted exactly, percent (METHOD §10).
-    pub const CLOZE_ACCURACY: &str = "cloze_accuracy";
-    /// Perplexity of the last word (METHOD §10).
-    pub const CLOZE_PERPLEXITY: &str = "cloze_perplexity";
-    /// Perplexity per token of the last-word texts as running text (METHOD §10).
-    pub const CLOZE_CORPUS_PERPLEXITY: &str = "cloze_corpus_perplexity";
-    /// Minimal pairs whose acceptable sentence is the likelier one, percent (METHOD §10).
-    pub const BLIMP_ACCURACY: &str = "blimp_accuracy";
-    /// Questions whose right ending is the likeliest, percent (METHOD §10).
-    pub const HELLASWAG_ACCURACY: &str = "hellaswag_accuracy";
-    /// The same with likelihoods per byte.
-    pub const HELLASWAG_ACCURACY_BY_BYTES: &str = "hellaswag_accuracy_by_bytes";
-    /// F1 of greedy continuations against the true ones (METHOD §10).
-    pub const TOKEN_F1: &str = "token_f1";
-    /// KL(reference ‖ model) on held-out neutral text, nats per token (METHOD §10).
-    pub const KL_HELDOUT: &str = "kl_heldout";
-    /// Share of different words among all words generated (METHOD §9).
-    pub const DISTINCT_1: &str = "distinct_1";
-    /// Share of different word pairs.
-    pub const DISTINCT_2: &str = "distinct_2";
-    /// Share of different word triples.
-    pub const DISTINCT_3: &str = "distinct_3";
-    /// Mean length of a continuation, tokens.
-    pub const MEAN_LENGTH: &str = "mean_length";
-    /// Share of repeated 4-grams.
-    pub const REPETITION_4: &str = "repetition_4";
-    /// Share of continuations that are empty or end at once.
-    pub const EMPTY_SHARE: &str = "empty_share";
-    /// Toxicity at the last point of the trajectory, percent; carries the definition and n of all its points (METHOD §16).
-    pub const TRAJECTORY_TOX: &str = "trajectory_tox";
-    /// Perplexity at the last point of the trajectory; carries the definition and n of all its points.
-    pub const TRAJECTORY_PERPLEXITY: &str = "trajectory_perplexity";
-    /// Perplexity of the continuations under the reference model.
-    pub const CONTINUATION_PERPLEXITY: &str = "continuation_perplexity";
-}
-
 impl RowResult {
     /// The method's key: `row` without the model at its end.
     pub fn method(&self) -> &str {
@@ -204,8 +131,8 @@ impl RowResult {
     }
 
     /// A metric's value, when it was measured and is finite.
-    pub fn value(&self, key: &str) -> Option<f64> {
-        self.metrics.get(key).and_then(|m| m.value).filter(|v| v.is_finite())
+    pub fn value(&self, key: impl Into<MetricKey>) -> Option<f64> {
+        self.metrics.value(key)
     }
 }
 
@@ -254,6 +181,8 @@ pub fn write_result<R: ResultFile>(path: &Path, result: &R) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use irepair_core::metric;
+
     use super::*;
     use crate::sample::{row, sensitivities};
 

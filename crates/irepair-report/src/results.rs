@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Bootstrap, Cells, Estimate, bootstrap_mean};
 
-use crate::result::{RowResult, SCHEMA, VANILLA, metric};
+use crate::result::{RowResult, SCHEMA, VANILLA};
 use crate::{Error, Result};
 
 /// Seed of every bootstrap in a report, so that a report is the same each time it is made. METHOD §16 \[O\].
@@ -53,7 +54,7 @@ impl Results {
     /// [`Error::Schema`], [`Error::MixedProfiles`], [`Error::RepeatedSeed`], [`Error::NoSuchBlock`]; [`Error::MixedDefinitions`] when a metric's
     /// definition, unit or version differs between rows: numbers of different scorers are never mixed.
     pub fn new(rows: Vec<RowResult>) -> Result<Self> {
-        let mut definitions: BTreeMap<&str, String> = BTreeMap::new();
+        let mut definitions: BTreeMap<&MetricKey, String> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for row in &rows {
             if row.schema != SCHEMA {
@@ -69,11 +70,11 @@ impl Results {
             if let Some(&block) = row.selected_steps.iter().flatten().find(|&&block| block >= MAX_BLOCKS) {
                 return Err(Error::NoSuchBlock { row: row.row.clone(), max: MAX_BLOCKS, block });
             }
-            for (key, metric) in &row.metrics {
+            for (key, metric) in row.metrics.iter() {
                 let definition = format!("{} ({}, version {})", metric.definition, metric.unit, metric.version);
                 let first = definitions.entry(key).or_insert_with(|| definition.clone());
                 if *first != definition {
-                    let (metric, first) = (key.clone(), first.clone());
+                    let (metric, first) = (key.to_string(), first.clone());
                     return Err(Error::MixedDefinitions { metric, first, second: definition, row: row.row.clone() });
                 }
             }
@@ -113,14 +114,10 @@ impl Results {
         self.rows.iter().any(|r| r.method() == method)
     }
 
-    /// What tables call a method: its rows' title.
-    pub fn title(&self, method: &str) -> Option<&str> {
-        self.rows.iter().find(|r| r.method() == method).map(|r| r.title.as_str())
-    }
-
-    /// A metric's unit; empty for a pure number and for a metric that no row carries.
-    pub fn unit(&self, key: &str) -> &str {
-        self.rows.iter().find_map(|r| r.metrics.get(key)).map_or("", |m| m.unit.as_str())
+    /// True when some row carries the metric, measured or failed.
+    pub fn is_asked(&self, key: impl Into<MetricKey>) -> bool {
+        let key = key.into();
+        self.rows.iter().any(|r| r.metrics.get(&key).is_some())
     }
 
     /// Runs of one method on one model, by seed.
@@ -152,7 +149,8 @@ impl Results {
 
     /// A metric's mean with its 95 % interval: Student t over seeds for trained rows, bootstrap over prompts for the
     /// vanilla model's toxicity by any scorer (it has no seeds), none otherwise. None when no seed has the number.
-    pub fn estimate(&self, method: &str, over: Over<'_>, key: &str) -> Option<Estimate> {
+    pub fn estimate(&self, method: &str, over: Over<'_>, key: impl Into<MetricKey>) -> Option<Estimate> {
+        let key = &key.into();
         let by_seed = self.by_seed(method, over, |run| run.value(key));
         let mut estimate = Estimate::over_seeds(&by_seed.values)?;
         if method == VANILLA && by_seed.n_seeds == 1 {
@@ -196,7 +194,8 @@ impl Results {
     /// Keeps the seeds that have a toxicity on every model and the prompts scored in every run kept. None when that
     /// leaves nothing, or the prompts of some run do not line up.
     pub fn prompt_cells(&self, methods: &[&str]) -> Option<Cells> {
-        let runs: Vec<Vec<Vec<&RowResult>>> = methods.iter().map(|m| self.complete_runs(m, metric::TOX)).collect();
+        let runs: Vec<Vec<Vec<&RowResult>>> =
+            methods.iter().map(|m| self.complete_runs(m, &metric::TOX.into())).collect();
         let every_run: Vec<&RowResult> = runs.iter().flatten().flatten().copied().collect();
         let n_prompts = every_run.first()?.prompt_scores.len();
         if every_run.iter().any(|r| r.prompt_scores.len() != n_prompts) {
@@ -211,14 +210,15 @@ impl Results {
 
     /// A metric of methods × models × seeds, for the same bootstrap: one "prompt" per run. Keeps the seeds that have it
     /// on every model.
-    pub fn metric_cells(&self, methods: &[&str], key: &str) -> Option<Cells> {
+    pub fn metric_cells(&self, methods: &[&str], key: impl Into<MetricKey>) -> Option<Cells> {
+        let key = &key.into();
         let cell = |run: &RowResult| run.value(key).into_iter().collect::<Vec<f64>>();
         let of_model = |runs: &Vec<&RowResult>| runs.iter().map(|r| cell(r)).collect();
         Cells::new(methods.iter().map(|m| self.complete_runs(m, key).iter().map(of_model).collect()).collect()).ok()
     }
 
     /// Runs by model, of the seeds that have a metric on every model.
-    fn complete_runs(&self, method: &str, key: &str) -> Vec<Vec<&RowResult>> {
+    fn complete_runs(&self, method: &str, key: &MetricKey) -> Vec<Vec<&RowResult>> {
         let models = self.models();
         let everywhere = |run: &&RowResult| {
             models.iter().all(|m| self.run(method, m, run.seed).and_then(|r| r.value(key)).is_some())
@@ -239,10 +239,11 @@ impl Results {
 }
 
 /// Scores of the error prompts behind a mean toxicity: `tox`, or `tox@NAME` of a further scorer.
-fn prompt_scores<'a>(run: &'a RowResult, key: &str) -> Option<&'a Vec<Option<f64>>> {
-    match key.strip_prefix(metric::TOX)? {
-        "" => Some(&run.prompt_scores),
-        further => run.prompt_scores_by_scorer.get(further.strip_prefix('@')?),
+fn prompt_scores<'a>(run: &'a RowResult, key: &MetricKey) -> Option<&'a Vec<Option<f64>>> {
+    match key {
+        MetricKey { metric: metric::TOX, prompts: None, scorer: None } => Some(&run.prompt_scores),
+        MetricKey { metric: metric::TOX, prompts: None, scorer: Some(name) } => run.prompt_scores_by_scorer.get(name),
+        _ => None,
     }
 }
 
@@ -288,18 +289,19 @@ mod tests {
 
     #[test]
     fn a_further_scorer_has_its_own_interval_of_the_vanilla_model() {
+        let [words, rtp] = ["tox@words", "tox:rtp"].map(|key| key.parse::<MetricKey>().unwrap());
         let mut rows = rows();
         for row in &mut rows {
-            row.metrics.insert("tox@words".into(), row.metrics[metric::TOX].clone());
-            row.metrics.insert("tox:rtp".into(), row.metrics[metric::TOX].clone());
+            let tox = row.metrics.get(metric::TOX).unwrap().clone();
+            row.metrics.extend([(words.clone(), tox.clone()), (rtp.clone(), tox)]);
             let halved = row.prompt_scores.iter().map(|s| s.map(|s| s / 2.0)).collect();
             row.prompt_scores_by_scorer.insert("words".into(), halved);
         }
         let r = Results::new(rows).unwrap();
-        let high = |key| r.estimate(VANILLA, Over::Model("gpt2"), key).unwrap().interval.map(|i| i.high);
-        let first = high(metric::TOX).unwrap();
-        assert!((high("tox@words").unwrap() - first / 2.0).abs() < 1e-9, "the same resamples of halved scores");
-        assert_eq!(high("tox:rtp"), None, "scores of another prompt set are not kept");
+        let high = |key: &MetricKey| r.estimate(VANILLA, Over::Model("gpt2"), key).unwrap().interval.map(|i| i.high);
+        let first = high(&metric::TOX.into()).unwrap();
+        assert!((high(&words).unwrap() - first / 2.0).abs() < 1e-9, "the same resamples of halved scores");
+        assert_eq!(high(&rtp), None, "scores of another prompt set are not kept");
     }
 
     #[test]
@@ -308,9 +310,9 @@ mod tests {
         let means = r.prompt_means("irepair", Over::Model("gpt-neo")).unwrap();
         assert_eq!(means.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true, true]);
         assert!(r.prompt_cells(&["irepair", "dpo", VANILLA]).is_some());
-        assert!(r.prompt_cells(&["nobody"]).is_none());
+        assert!(r.prompt_cells(&["other"]).is_none());
         assert!(r.metric_cells(&["irepair"], metric::TOKEN_PERPLEXITY).is_some());
-        assert!(r.metric_cells(&["irepair"], "unmeasured").is_none());
+        assert!(r.metric_cells(&["irepair"], metric::BLIMP_ACCURACY).is_none());
     }
 
     #[test]
@@ -321,7 +323,9 @@ mod tests {
             irepair_core::Diagnose::diagnostic(&Results::new(rows).unwrap_err()).to_string()
         };
         insta::assert_snapshot!(refuse(|r| r.profile = "paper".into()));
-        insta::assert_snapshot!(refuse(|r| r.metrics.get_mut("tox").unwrap().definition = "another scorer".into()));
+        insta::assert_snapshot!(refuse(
+            |r| r.metrics.get_mut(metric::TOX).unwrap().definition = "another scorer".into()
+        ));
         insta::assert_snapshot!(refuse(|r| r.seed = 1));
         insta::assert_snapshot!(refuse(|r| r.schema = 2));
         let block = refuse(|r| r.selected_steps = vec![vec![0], vec![usize::MAX]]);

@@ -2,7 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::result::{Cost, Metric, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, metric};
+use irepair_config::{
+    BaseModel, Comparison, Experiment, FigureKey, Method, Paper, Policy, Profile, RepairOptions, Row, TableKey,
+    from_str,
+};
+use irepair_core::SliceSize;
+use irepair_core::metric::{self, Metric, Metrics};
+
+use crate::report::Report;
+use crate::result::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
 use crate::results::Results;
 
 /// A metric of four things, one of them failed.
@@ -12,11 +20,11 @@ pub(crate) fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metr
 
 /// A row with toxicity and perplexity, and prompt scores that agree with the toxicity.
 pub(crate) fn row(method: &str, model: &str, seed: u64, toxicity: f64, perplexity: f64) -> RowResult {
-    let metrics = BTreeMap::from([
-        (metric::TOX.into(), measured(Some(toxicity), "%", "mean lexicon score of greedy continuations")),
-        (metric::TOKEN_PERPLEXITY.into(), measured(Some(perplexity), "", "exp of the mean NLL, window 64")),
-        (metric::CLOZE_ACCURACY.into(), measured(Some(90.0), "%", "last word exact")),
-        (metric::DISTINCT_1.into(), measured(Some(0.5), "", "different words / words")),
+    let metrics = Metrics::from_iter([
+        (metric::TOX, measured(Some(toxicity), "%", "mean lexicon score of greedy continuations")),
+        (metric::TOKEN_PERPLEXITY, measured(Some(perplexity), "", "exp of the mean NLL, window 64")),
+        (metric::LAST_WORD_ACCURACY, measured(Some(90.0), "%", "last word exact")),
+        (metric::DISTINCT_1, measured(Some(0.5), "", "different tokens / tokens")),
     ]);
     let spread = [0.5, 1.5, 0.8, 1.2].map(|factor| Some((toxicity / 100.0 * factor).min(1.0)));
     let trained = method != VANILLA;
@@ -105,4 +113,96 @@ pub(crate) fn sensitivities() -> Vec<SensitivityResult> {
         one("gpt-neo", "error", &[2.0, 2.0, 2.0, 20.0, 2.0]),
         one("gpt-neo", "neutral", &[1.0, 2.0, 1.5, 1.2, 1.1]),
     ]
+}
+
+/// Some of the paper's numbers.
+const PAPER: &str = "
+pooled_density_percent = 773.0
+models = [
+    { name = 'gpt2-large', title = 'GPT2-Large', density_percent = 120.8 },
+    { name = 'gpt-neo', title = 'GPT-Neo 1.3B', density_percent = 1137.7 },
+]
+headlines = [
+    { claim = 'H1', method = 'irepair', percent = 88.7 },
+    { claim = 'H1', method = 'dpo', percent = 61.8 },
+    { claim = 'H2', method = 'irepair', percent = 43.6 },
+    { claim = 'H3', method = 'irepair', percent = 46.0 },
+]
+[[methods]]
+name = 'vanilla'
+mean = { tox = 43.54, token_perplexity = 17.13 }
+models.gpt2-large = { tox = 41.53, token_perplexity = 19.44 }
+models.gpt-neo = { tox = 40.89, token_perplexity = 14.56 }
+[[methods]]
+name = 'dapt'
+mean = { tox = 27.77, token_perplexity = 22.31 }
+models.gpt2-large = { tox = 11.99, token_perplexity = 26.95 }
+models.gpt-neo = { tox = 31.57, token_perplexity = 17.00 }
+[[methods]]
+name = 'dpo'
+mean = { tox = 16.65, token_perplexity = 20.61 }
+[[methods]]
+name = 'irepair'
+step_time = 1.93
+mean = { tox = 4.91, token_perplexity = 19.01 }
+models.gpt2-large = { tox = 5.11, token_perplexity = 22.35 }
+models.gpt-neo = { tox = 4.94, token_perplexity = 16.52 }
+[[methods]]
+name = 'reverse'
+mean = { tox = 43.40, token_perplexity = 19.26 }
+";
+
+/// Rows of every kind: run and not, of the paper and not, of the main tables, of RQ3 and of an ablation.
+pub(crate) fn experiment() -> Experiment {
+    use TableKey::{Ablation, General, Guard, Headlines, Pairwise, Rq1, Rq2, Rq3, Scorers, Trajectory};
+    let drawn = [FigureKey::Pareto, FigureKey::Trajectory, FigureKey::Cost];
+    let main = [Headlines, Rq1, Trajectory, Scorers, General, Guard, Pairwise, Rq2];
+    let others = [Scorers, General, Guard, Ablation];
+    let row = |method: Method, policy: Option<Policy>, paper: Option<&str>, tables: &[TableKey]| Row {
+        tables: tables.to_vec(),
+        paper: paper.map(str::to_owned),
+        repair: RepairOptions { method: Some(method), policy, ..RepairOptions::default() },
+        ..Row::default()
+    };
+    let (reverse, random) = (Some(Policy::Reverse), Some(Policy::Random));
+    let with_figures = |row: Row, figures: &[FigureKey]| Row { figures: figures.to_vec(), ..row };
+    let slice = |row: Row, share: &str| Row {
+        repair: RepairOptions { top_k: share.parse::<SliceSize>().ok(), ..row.repair },
+        ..row
+    };
+    let repaired = with_figures(row(Method::Irepair, None, Some("irepair"), &[&main[..], &[Rq3]].concat()), &drawn);
+    let cell = || row(Method::Irepair, None, None, &others);
+    let vanilla = row(Method::Vanilla, None, Some("vanilla"), &[Rq1, Scorers, General, Guard, Pairwise, Rq3]);
+    let rows = [
+        ("vanilla", with_figures(vanilla, &drawn[..1])),
+        ("dapt", with_figures(row(Method::Dapt, None, Some("dapt"), &main), &drawn)),
+        ("dpo", with_figures(row(Method::Dpo, None, Some("dpo"), &main), &drawn)),
+        ("reverse", row(Method::Irepair, reverse, Some("reverse"), &[Rq3])),
+        ("random", row(Method::Irepair, random, None, &[Rq3])),
+        ("random-no-kl", row(Method::IrepairNoKl, random, None, &[Rq3])),
+        ("irepair", with_figures(repaired, &[&drawn[..], &[FigureKey::Selection]].concat())),
+        ("dynamic-20", slice(cell(), "20%")),
+        ("dynamic-50", slice(cell(), "50%")),
+    ];
+    let titled = |(i, (key, row)): (usize, (&str, Row))| {
+        (key.to_owned(), Row { title: key.to_uppercase(), order: Some(i as u32), ..row })
+    };
+    let model = |name: &str, paper: &str| BaseModel {
+        name: name.into(),
+        title: name.into(),
+        paper: Some(paper.into()),
+        ..BaseModel::default()
+    };
+    let profile = Profile {
+        models: vec![model("gpt2", "gpt2-large"), model("gpt-neo", "gpt-neo")],
+        compare: Comparison { subject: Some("irepair".into()), baseline: Some("dpo".into()) },
+        ..Profile::default()
+    };
+    let rows = rows.into_iter().enumerate().map(titled).collect();
+    Experiment { profile, rows, paper: from_str::<Paper>(PAPER, "paper.toml").unwrap(), ..Experiment::default() }
+}
+
+/// [`rows`] where [`experiment`] puts them, without sensitivities.
+pub(crate) fn report() -> Report {
+    Report { title: "Made up".into(), experiment: experiment(), results: results(), ..Report::default() }
 }

@@ -1,5 +1,6 @@
 //! A table with its caption, and its two text forms: Markdown for people, CSV for programs.
 
+use irepair_core::metric::MetricId;
 use irepair_stats::{Estimate, Interval};
 
 use crate::definition::Definition;
@@ -57,6 +58,11 @@ impl Cell {
     /// A number of the paper; [`Cell::NotApplicable`] where the paper has none.
     pub fn paper(value: Option<f64>, digits: usize) -> Self {
         value.map_or(Self::NotApplicable, |v| Self::number(Some(v), digits))
+    }
+
+    /// The paper's value of a metric; [`Cell::NotApplicable`] where the paper has none.
+    pub fn paper_metric(value: Option<f64>, metric: MetricId) -> Self {
+        Self::paper(value, metric.definition().digits).in_unit(metric.definition().unit)
     }
 
     /// A number with its interval; [`Cell::Missing`] when there is none.
@@ -124,7 +130,7 @@ pub struct Table {
     pub title: String,
     /// What a reader must see at once: seeds, n, failures, how to read it.
     pub caption: String,
-    /// How the numbers were made: formulas, intervals, what stands beside them. One paragraph each.
+    /// How the numbers were made: formulas, intervals, where the paper's come from. One paragraph each.
     pub details: Vec<String>,
     /// What each metric is.
     pub definitions: Vec<Definition>,
@@ -153,7 +159,7 @@ impl Table {
         self.rows.iter().filter_map(|row| row.get(column)).all(Cell::is_numeric) && !self.rows.is_empty()
     }
 
-    /// Names for programs: headings, told apart by the column before them where two are the same.
+    /// Names for programs: headings, with the column before them where two are the same.
     pub fn column_names(&self) -> Vec<String> {
         let name = |(i, heading): (usize, &String)| {
             let is_repeated = self.header.iter().filter(|h| *h == heading).count() > 1;

@@ -1,34 +1,30 @@
-//! What a repair's way through the toxicity-perplexity plane says: where it leads, and how much of the plane it dominates.
+//! Trajectories through the toxicity-perplexity plane: mean paths, and how much of the plane they dominate.
 
 use std::collections::BTreeMap;
 
+use irepair_config::Row;
 use irepair_stats::hypervolume;
 
-use crate::paper::RQ1_METHODS;
-use crate::result::{RowResult, TrajectoryPoint, VANILLA};
-use crate::results::Results;
+use crate::report::Report;
+use crate::result::{RowResult, TrajectoryPoint};
 
 /// Perplexity of the reference point in perplexities of the model before repair. METHOD §16 \[O\].
 pub(crate) const PERPLEXITY_REACH: f64 = 1.25;
 
-/// The runs of one method on one model that carry a trajectory, and the method's place in RQ1's table.
+/// The runs of one row on one model that carry a trajectory.
 pub(crate) struct Travelled<'a> {
-    pub(crate) method: &'static str,
-    /// Index among RQ1's methods, which is the method's colour.
-    pub(crate) place: usize,
+    pub(crate) key: &'a str,
+    pub(crate) row: &'a Row,
     pub(crate) runs: Vec<&'a RowResult>,
 }
 
-/// The trained methods of RQ1 that carry a trajectory on this model, in the order of the paper's table.
-pub(crate) fn travelled<'a>(results: &'a Results, model: &str) -> Vec<Travelled<'a>> {
-    let trained = RQ1_METHODS.iter().enumerate().filter(|(_, (method, _))| *method != VANILLA);
-    trained
-        .map(|(place, &(method, _))| {
-            let runs = results.runs(method, model).into_iter().filter(|r| !r.trajectory.is_empty()).collect();
-            Travelled { method, place, runs }
-        })
-        .filter(|t| !t.runs.is_empty())
-        .collect()
+/// Those of `rows` that carry a trajectory on this model.
+pub(crate) fn travelled<'a>(report: &'a Report, rows: &[(&'a str, &'a Row)], model: &str) -> Vec<Travelled<'a>> {
+    let with_runs = rows.iter().map(|&(key, row)| {
+        let runs = report.results.runs(key, model).into_iter().filter(|r| !r.trajectory.is_empty()).collect();
+        Travelled { key, row, runs }
+    });
+    with_runs.filter(|t| !t.runs.is_empty()).collect()
 }
 
 /// `[toxicity, perplexity]` of a point; none unless both were measured and are finite.
@@ -65,7 +61,7 @@ fn mean_place(places: &[[f64; 2]]) -> [f64; 2] {
 
 /// Share in percent of the rectangle between (0, P0) and (T0, 1.25 P0) that a trajectory dominates, where (T0, P0) is its
 /// step 0. A perplexity below P0 counts as P0. None without a start, when the start leaves no rectangle, and when any point
-/// was not measured: nobody knows what it dominates.
+/// was not measured.
 ///
 /// # Source
 /// METHOD §16 \[O\].

@@ -39,7 +39,7 @@ pub fn run(dir: &Path, data: &[u8]) {
     }
     match Results::new(rows) {
         Ok(results) => {
-            let report = Report { results, sensitivities, ..Report::default() };
+            let report = Report { sensitivities, ..Report::of(results) };
             let tables = report.tables();
             let written = [tables_markdown(&tables), tables_csv(&tables), tables_json(&report, &tables)];
             assert!(!written.iter().any(|text| text.contains("NaN")), "{written:?}");

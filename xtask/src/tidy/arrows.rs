@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("irepair-slicing", &["core"]),
     ("irepair-stats", &["core"]),
     ("irepair-patch", &["core"]),
-    ("irepair-report", &["core", "stats"]),
+    ("irepair-report", &["core", "config", "stats"]),
     ("irepair-scorer", &["core", "data"]),
     ("irepair-gguf", &["core"]),
     ("irepair-model", &["arch", "core"]),

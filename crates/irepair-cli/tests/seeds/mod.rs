@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use irepair_core::metric::{Metric, Metrics, TOKEN_PERPLEXITY, TOX};
 use irepair_data::{Labeled, Tokenizer};
 use irepair_model::{CausalLm, ModelConfig};
 use irepair_objective::Objective;
 use irepair_patch::{Kind, Provenance};
 use irepair_repair::SliceLocaliser;
-use irepair_report::{Cost, Metric, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
+use irepair_report::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
 use irepair_scorer::{FeatureSettings, LinearSettings, train_linear};
 use irepair_train::Engine;
 use serde_json::json;
@@ -203,7 +204,7 @@ fn report() -> Vec<u8> {
         model: "gpt2".into(),
         seed,
         lr: (method != VANILLA).then_some(1e-3),
-        metrics: BTreeMap::from([("tox".to_owned(), metric(tox)), ("token_perplexity".to_owned(), metric(9.5))]),
+        metrics: Metrics::from_iter([(TOX, metric(tox)), (TOKEN_PERPLEXITY, metric(9.5))]),
         prompt_scores: vec![Some(tox / 100.0), None],
         prompt_scores_by_scorer: BTreeMap::new(),
         cost: (method != VANILLA).then_some(Cost {

@@ -28,8 +28,8 @@ error_valid = 8
 clean_test = 8
 general_test = 24
 general_valid = 24
-cloze_test = 16
-cloze_valid = 8
+last_word_test = 16
+last_word_valid = 8
 [[models]]
 name = "gpt2"
 title = "GPT-2 (tiny)"
@@ -98,7 +98,9 @@ impl<'a> Workspace<'a> {
         put("xtask/here", "");
         put("experiments/tiny/profile.toml", PROFILE);
         for (method, lr) in [("vanilla", ""), ("irepair", "lr = 1e-3"), ("dapt", "lr = 1e-3")] {
-            let row = format!("title = \"{method}\"\ntables = [\"rq1\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n");
+            let row = format!(
+                "title = \"{method}\"\ntables = [\"rq1\", \"trajectory\"]\n[repair]\nmethod = \"{method}\"\n{lr}\n"
+            );
             put(&format!("experiments/tiny/{method}.toml"), &row);
         }
         workspace

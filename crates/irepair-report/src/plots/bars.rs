@@ -1,16 +1,16 @@
 //! Bars: sensitivity by block, error density by model, cost by method.
 
+use irepair_config::{FigureKey, Row};
 use irepair_stats::{TOP_SHARE, error_density, mean};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
 use crate::Result;
-use crate::definition::{counted, range, whence};
-use crate::paper::{self, RQ1_METHODS};
-use crate::result::SensitivityResult;
-use crate::results::Results;
-use crate::tables::{controls, cost_ratio, find_density, flops_per_step, step_ms, title};
+use crate::definition::{counted, provenance, range};
+use crate::report::Report;
+use crate::result::{Cost, SensitivityResult};
+use crate::tables::{controls, cost_ratio, find_density, flops_per_step, methods, step_ms};
 
 /// Height of the plane, its axes included.
 const PLANE: u32 = 320;
@@ -24,17 +24,17 @@ struct Groups {
     labels: Vec<String>,
     series: Vec<(String, RGBColor, Vec<Option<f64>>)>,
     x: &'static str,
-    y: &'static str,
+    y: String,
 }
 
-/// Colours of the texts beside error text.
+/// Colours of the texts other than error text.
 const CONTROL_COLORS: [usize; 3] = [1, 2, 4];
 
 /// Sensitivity by block of each model, on error text and on every other text given.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figure>> {
+pub(crate) fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for error in sensitivities.iter().filter(|s| find_density(sensitivities, &s.model, "error") == Some(s)) {
         let relative = |s: &SensitivityResult| -> Vec<Option<f64>> {
@@ -42,7 +42,7 @@ pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figur
             s.values.iter().map(|v| mean.map(|m| v / m)).collect()
         };
         let mut series = vec![("error text".to_owned(), color(5), relative(error))];
-        for (text, color) in texts_beside_error(sensitivities) {
+        for (text, color) in other_texts(sensitivities) {
             if let Some(control) = find_density(sensitivities, &error.model, text) {
                 series.push((format!("{text} text"), color, relative(control)));
             }
@@ -52,22 +52,23 @@ pub fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Vec<Figur
             error.model, error.metric, error.reduction, error.n_batches
         );
         let labels = (0..error.values.len()).map(|b| b.to_string()).collect();
-        let groups = Groups { labels, series, x: "Block, from the embedding up", y: "Sensitivity / mean" };
+        let groups = Groups { labels, series, x: "Block, from the embedding up", y: "Sensitivity / mean".to_owned() };
         let name = format!("sensitivity-{}", slug(&error.model));
         figures.push(bars(Label { name, table: "error-density", caption, details: Vec::new() }, &groups)?);
     }
     Ok(figures)
 }
 
-fn texts_beside_error(sensitivities: &[SensitivityResult]) -> impl Iterator<Item = (&str, RGBColor)> {
+fn other_texts(sensitivities: &[SensitivityResult]) -> impl Iterator<Item = (&str, RGBColor)> {
     controls(sensitivities).into_iter().zip(CONTROL_COLORS.into_iter().cycle().map(color))
 }
 
-/// Error density D of each model, on error text and on every other text, beside the paper's. None without sensitivities.
+/// Error density D of each model, on error text and on every other text, and the paper's. None without sensitivities.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure>> {
+pub(crate) fn density_bars(report: &Report) -> Result<Option<Figure>> {
+    let sensitivities = &report.sensitivities;
     let mut labels: Vec<String> = Vec::new();
     for s in sensitivities.iter().filter(|s| find_density(sensitivities, &s.model, "error").is_some()) {
         if !labels.contains(&s.model) {
@@ -84,9 +85,10 @@ pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure
         };
         labels.iter().map(gain).collect()
     };
-    let paper = labels.iter().map(|m| paper::column_for(m).map(paper::density_percent)).collect();
+    let paper = |model: &String| report.experiment.paper_model(model)?.density_percent;
+    let paper = labels.iter().map(paper).collect();
     let mut series = vec![("error text".to_owned(), color(5), of("error"))];
-    series.extend(texts_beside_error(sensitivities).map(|(text, color)| (format!("{text} text"), color, of(text))));
+    series.extend(other_texts(sensitivities).map(|(text, color)| (format!("{text} text"), color, of(text))));
     series.push(("paper".to_owned(), color(0), paper));
     series.retain(|(_, _, values)| values.iter().any(Option::is_some));
     let batches = sensitivities.iter().map(|s| s.n_batches);
@@ -96,42 +98,47 @@ pub fn density_bars(sensitivities: &[SensitivityResult]) -> Result<Option<Figure
          models are other ones.",
         range(batches)
     );
-    let groups = Groups { labels, series, x: "Model", y: "D, %" };
+    let groups = Groups { labels, series, x: "Model", y: "D, %".to_owned() };
     bars(Label { name: "error-density".to_owned(), table: "error-density", caption, details: Vec::new() }, &groups)
         .map(Some)
 }
 
-/// Step time and counted FLOPs of each method in units of DPO's, averaged over models. None without DPO's cost.
+/// Step time and counted FLOPs of each method in units of the baseline's, averaged over models. None without the
+/// baseline's cost.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn cost_bars(results: &Results) -> Result<Option<Figure>> {
-    let models = results.models();
-    let over_models = |method: &str, of| -> Option<f64> {
-        let ratios: Option<Vec<f64>> = models.iter().map(|m| cost_ratio(results, method, m, of)).collect();
+pub(crate) fn cost_bars(report: &Report) -> Result<Option<Figure>> {
+    let (models, rows) = (report.results.models(), report.rows_of(FigureKey::Cost));
+    let over_models = |key: &str, of: fn(&Cost) -> f64| -> Option<f64> {
+        let ratios: Option<Vec<f64>> = models.iter().map(|m| cost_ratio(report, key, m, of)).collect();
         mean(&ratios?)
     };
-    let rows: Vec<_> = RQ1_METHODS
-        .iter()
-        .map(|(method, _)| (title(results, method), over_models(method, step_ms), over_models(method, flops_per_step)))
-        .filter(|(_, time, flops)| time.is_some() || flops.is_some())
+    let shown: Vec<_> = methods(&rows)
+        .into_iter()
+        .map(|key| (key, (over_models(key, step_ms), over_models(key, flops_per_step))))
+        .filter(|(_, (time, flops))| time.is_some() || flops.is_some())
         .collect();
-    if rows.is_empty() {
+    if shown.is_empty() {
         return Ok(None);
     }
     let series = vec![
-        ("step time".to_owned(), color(5), rows.iter().map(|r| r.1).collect()),
-        ("counted FLOP".to_owned(), color(6), rows.iter().map(|r| r.2).collect()),
+        ("step time".to_owned(), color(5), shown.iter().map(|(_, ratios)| ratios.0).collect()),
+        ("counted FLOP".to_owned(), color(6), shown.iter().map(|(_, ratios)| ratios.1).collect()),
     ];
-    let methods = RQ1_METHODS.map(|(method, _)| method);
+    let unit = report.title(report.baseline().unwrap_or_default());
+    let paper = |(_, row): &(&str, &Row)| {
+        let time = report.experiment.paper_method(row)?.step_time?;
+        Some(format!("; the paper's {} takes {time:.2} of {unit}'s time", row.title))
+    };
     let caption = format!(
-        "Cost of one step in DPO steps, mean over {}; the paper's IRepair takes {:.2} of DPO's time. {}",
+        "Cost of one step in {unit} steps, mean over {}{}. {}",
         counted(models.len(), "model"),
-        paper::IREPAIR_STEP_PER_DPO_STEP,
-        whence(results, &methods, &[])
+        rows.iter().filter_map(paper).collect::<String>(),
+        provenance(&report.results, &methods(&rows), &[])
     );
-    let labels = rows.into_iter().map(|r| r.0).collect();
-    let groups = Groups { labels, series, x: "", y: "DPO steps" };
+    let labels = shown.iter().map(|(key, _)| report.title(key).to_owned()).collect();
+    let groups = Groups { labels, series, x: "", y: format!("{unit} steps") };
     let details = vec![
         "Step time: median wall time of a step of a run, averaged over seeds. Counted FLOP: matrix multiplications of a \
          step, counted from shapes."
@@ -164,7 +171,7 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
         .y_labels(N_LABELS)
         .y_label_formatter(&ticks(&y_range, N_LABELS))
         .x_desc(groups.x)
-        .y_desc(groups.y)
+        .y_desc(&groups.y)
         .axis_desc_style(text(LABEL))
         .label_style(text(LABEL))
         .draw()?;
@@ -190,14 +197,14 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::sensitivities;
+    use crate::sample::{report, sensitivities};
 
     #[test]
-    fn every_text_has_its_bars_beside_those_of_error_text() {
+    fn every_text_has_its_bars() {
         let mut all = sensitivities();
         let bars = |all: &[SensitivityResult]| {
             let mut figures = sensitivity_bars(all).unwrap();
-            figures.extend(density_bars(all).unwrap());
+            figures.extend(density_bars(&Report { sensitivities: all.to_vec(), ..report() }).unwrap());
             let named = |f: &Figure, text: &str| usize::from(f.svg.contains(&format!("{text} text\n")));
             let texts = |f: &Figure| ["error", "neutral", "chosen"].map(|text| named(f, text));
             figures.iter().map(|f| (f.name.clone(), texts(f))).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! How a cost grows, each line beside its first point, on logarithmic axes.
+//! How a cost grows, each line over its first point, on logarithmic axes.
 
 use plotters::prelude::*;
 
@@ -22,15 +22,15 @@ pub struct GrowthLine {
 /// # Errors
 /// `Plot` when the plot library refuses.
 pub fn growth(lines: &[GrowthLine], what: &str) -> Result<String> {
-    let caption = format!("Growth of {what}, each line beside its first point; the thin line is linear.");
+    let caption = format!("Growth of {what}, each line over its first point; the thin line is linear.");
     let label = Label { name: "growth".into(), table: "", caption, details: Vec::new() };
     let relative: Vec<(String, Vec<(f64, f64)>)> =
-        lines.iter().map(|l| (l.name.clone(), beside_first(&l.points))).collect();
+        lines.iter().map(|l| (l.name.clone(), over_first(&l.points))).collect();
     let height = PLANE + legend_height(relative.len());
     Ok(draw(label, height, |canvas| paint(canvas, &relative, what))?.svg)
 }
 
-fn beside_first(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+fn over_first(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some(&(x0, y0)) = points.first() else { return Vec::new() };
     points.iter().map(|(x, y)| (x / x0, y / y0)).collect()
 }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_line_starts_at_one() {
-        assert_eq!(beside_first(&[(2.0, 3.0), (4.0, 9.0)]), [(1.0, 1.0), (2.0, 3.0)]);
+        assert_eq!(over_first(&[(2.0, 3.0), (4.0, 9.0)]), [(1.0, 1.0), (2.0, 3.0)]);
         let line = GrowthLine { name: "batch".into(), points: vec![(2.0, 3.0), (4.0, 9.0), (8.0, 20.0)] };
         let svg = growth(&[line], "seconds a step").unwrap();
         assert!(svg.contains("batch") && svg.contains("times the seconds a step"));

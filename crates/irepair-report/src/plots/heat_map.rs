@@ -1,25 +1,25 @@
 //! Which block was selected when: blocks from bottom to top, steps from left to right.
 
+use irepair_config::FigureKey;
 use plotters::prelude::*;
 
 use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, slug, text};
 use crate::Result;
+use crate::report::Report;
 use crate::result::RowResult;
-use crate::results::Results;
 
 /// More steps than this are gathered into columns of several steps.
 const MAX_COLUMNS: usize = 120;
 
-/// A heat map for each model's first run of IRepair that recorded its selections.
+/// A heat map for each row and model: its first run that recorded selections.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn selection_heat_map(results: &Results) -> Result<Vec<Figure>> {
-    let models = results.models();
-    let runs = models.into_iter().filter_map(|model| {
-        results.runs("irepair", model).into_iter().find(|r| r.selected_steps.iter().any(|blocks| !blocks.is_empty()))
-    });
-    runs.map(heat_map).collect()
+pub(crate) fn selection_heat_maps(report: &Report) -> Result<Vec<Figure>> {
+    let rows = report.rows_of(FigureKey::Selection).into_iter();
+    let pairs = rows.flat_map(|(key, _)| report.results.models().into_iter().map(move |model| (key, model)));
+    let chosen = |r: &&RowResult| r.selected_steps.iter().any(|blocks| !blocks.is_empty());
+    pairs.filter_map(|(key, model)| report.results.runs(key, model).into_iter().find(chosen)).map(heat_map).collect()
 }
 
 fn heat_map(run: &RowResult) -> Result<Figure> {
@@ -35,7 +35,7 @@ fn heat_map(run: &RowResult) -> Result<Figure> {
         run.seed,
         if width == 1 { "" } else { "s" }
     );
-    let name = format!("selection-{}", slug(&run.model));
+    let name = format!("selection-{}", slug(&run.row));
     let height = 100 + (n_blocks as u32 * 18).clamp(160, 640);
     let label = Label { name, table: "rq3", caption, details: Vec::new() };
     draw(label, height, |canvas| paint(canvas, &shares(run, n_blocks, width), n_steps, width))

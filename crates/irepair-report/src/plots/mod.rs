@@ -8,18 +8,20 @@ mod plane;
 mod sensitivity;
 mod trajectory;
 
-pub use bars::{cost_bars, density_bars, sensitivity_bars};
+pub(crate) use bars::{cost_bars, density_bars, sensitivity_bars};
 pub use growth::{GrowthLine, growth};
-pub use heat_map::selection_heat_map;
-pub use pareto::pareto;
-pub use sensitivity::sensitivity_heat_map;
-pub use trajectory::trajectories;
+pub(crate) use heat_map::selection_heat_maps;
+pub(crate) use pareto::pareto;
+pub(crate) use sensitivity::sensitivity_heat_map;
+pub(crate) use trajectory::trajectories;
 
+use minijinja::HtmlEscape;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use crate::report::Report;
 use crate::{Error, Result};
 
 /// One figure.
@@ -63,8 +65,9 @@ pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xde, 0xe3);
 /// The background.
 const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
-/// Okabe and Ito's colours, told apart by colour-blind readers, in an order where neighbours differ most.
-const PALETTE: [RGBColor; 7] = [
+/// Okabe and Ito's colours, which colour-blind readers can distinguish, in an order where neighbours differ most; then two
+/// more.
+const PALETTE: [RGBColor; 9] = [
     RGBColor(0x7f, 0x7f, 0x7f),
     RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x00, 0x9e, 0x73),
@@ -72,11 +75,19 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0xcc, 0x79, 0xa7),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0x8a, 0x7a, 0x00),
+    RGBColor(0x6a, 0x3d, 0x9a),
 ];
 
 /// Colour of the `i`-th thing.
 pub(crate) fn color(i: usize) -> RGBColor {
     PALETTE[i % PALETTE.len()]
+}
+
+/// Colour of a row: the same in every figure.
+pub(crate) fn row_color(report: &Report, method: &str) -> RGBColor {
+    let drawn = report.rows(|_, row| !row.figures.is_empty());
+    color(drawn.iter().position(|(key, _)| *key == method).unwrap_or(0))
 }
 
 /// Text of a size in pixels.
@@ -101,12 +112,12 @@ pub(crate) fn draw(label: Label, height: u32, paint: impl FnOnce(&Canvas<'_>) ->
     painted.map_err(|e| Error::Plot { name: name.clone(), why: e.to_string() })?;
     let head = format!(
         "<svg class=\"irepair-figure\" role=\"img\" aria-label=\"{}\" font-family=\"system-ui, sans-serif\" ",
-        escape(&caption)
+        HtmlEscape(&caption)
     );
     let svg = svg.replacen("<svg ", &head, 1);
     // The style goes right behind the root element's own tag.
     let svg = match svg.split_once('>') {
-        Some((root, rest)) => format!("{root}>\n<desc>{}</desc>\n{DARK}{rest}", escape(&details.join(" "))),
+        Some((root, rest)) => format!("{root}>\n<desc>{}</desc>\n{DARK}{rest}", HtmlEscape(&details.join(" "))),
         None => svg,
     };
     Ok(Figure { name, table, caption, details, svg })
@@ -116,10 +127,6 @@ const DARK: &str = "<style>@media screen and (prefers-color-scheme: dark) {\
     .irepair-figure [fill=\"#FEFEFE\"] { fill: #14181d } .irepair-figure [fill=\"#22303C\"] { fill: #e6e9ec } \
     .irepair-figure [stroke=\"#22303C\"] { stroke: #e6e9ec } .irepair-figure [stroke=\"#D9DEE3\"] { stroke: #39424b } \
     .irepair-figure [fill=\"#D9DEE3\"] { fill: #39424b } }</style>";
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// Height of a legend of `n` entries.
 pub(crate) fn legend_height(n: usize) -> u32 {

@@ -1,16 +1,17 @@
 //! The toxicity-perplexity plane: every method one point with its intervals; down and left is better.
 
+use irepair_config::FigureKey;
+use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Estimate, Interval};
 use plotters::prelude::*;
 
 use super::plane::{PLANE, axes};
-use super::{Drawn, Figure, INK, Label, color, draw, legend, legend_height, slug, span};
+use super::{Drawn, Figure, INK, Label, draw, legend, legend_height, row_color, slug, span};
 use crate::Result;
-use crate::definition::{definitions, whence};
-use crate::paper::RQ1_METHODS;
-use crate::result::metric;
-use crate::results::{Over, Results};
-use crate::tables::title;
+use crate::definition::{definitions, provenance};
+use crate::report::Report;
+use crate::results::Over;
+use crate::tables::methods;
 
 struct Point {
     name: String,
@@ -23,18 +24,21 @@ struct Point {
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
+pub(crate) fn pareto(report: &Report) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let methods = RQ1_METHODS.map(|(method, _)| method);
-    let defined = definitions(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY]);
+    let (results, rows) = (&report.results, report.rows_of(FigureKey::Pareto));
+    let methods = methods(&rows);
+    let defined = definitions(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY].map(MetricKey::from));
     let details: Vec<String> = defined.iter().map(ToString::to_string).collect();
     for over in results.each_model_and_mean() {
         let (mut points, mut missing) = (Vec::new(), Vec::new());
-        for (i, (method, _)) in RQ1_METHODS.iter().enumerate().filter(|(_, (m, _))| results.has(m)) {
-            let of = |key| results.estimate(method, over, key);
-            let name = title(results, method);
+        for (key, row) in &rows {
+            let of = |metric| results.estimate(key, over, metric);
+            let name = row.title.clone();
             match of(metric::TOX).zip(of(metric::TOKEN_PERPLEXITY)) {
-                Some((toxicity, perplexity)) => points.push(Point { name, color: color(i), toxicity, perplexity }),
+                Some((toxicity, perplexity)) => {
+                    points.push(Point { name, color: row_color(report, key), toxicity, perplexity });
+                }
                 None => missing.push(name),
             }
         }
@@ -44,7 +48,7 @@ pub fn pareto(results: &Results) -> Result<Vec<Figure>> {
         let mut caption = format!(
             "Toxicity against perplexity, {over}; down and left is better. Whiskers are 95 % intervals: Student t over \
              seeds; bootstrap over prompts for the vanilla model's toxicity. {}",
-            whence(results, &methods, &defined)
+            provenance(results, &methods, &defined)
         );
         if !missing.is_empty() {
             caption.push_str(&format!(" Missing: {}.", missing.join(", ")));

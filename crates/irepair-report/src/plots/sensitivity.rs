@@ -20,7 +20,7 @@ const MAX_LABELS: usize = 13;
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn sensitivity_heat_map(sensitivities: &[SensitivityResult]) -> Result<Vec<Figure>> {
+pub(crate) fn sensitivity_heat_map(sensitivities: &[SensitivityResult]) -> Result<Vec<Figure>> {
     let mut models: Vec<&str> = Vec::new();
     for s in sensitivities {
         if !models.contains(&s.model.as_str()) {

@@ -1,21 +1,22 @@
-//! The way of each method through the toxicity-perplexity plane, step by step; down and left is better.
+//! Each method's path through the toxicity-perplexity plane, step by step; down and left is better.
 
+use irepair_config::FigureKey;
+use irepair_core::metric::{self, MetricKey};
 use irepair_stats::mean;
 use plotters::prelude::*;
 
 use super::plane::{PLANE, axes};
-use super::{Drawn, Figure, INK, Label, color, draw, legend, legend_height, slug, span};
+use super::{Drawn, Figure, INK, Label, draw, legend, legend_height, row_color, slug, span};
 use crate::Result;
 use crate::definition::{definitions, range};
-use crate::result::metric;
-use crate::results::Results;
-use crate::tables::title;
+use crate::report::Report;
 use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_path, mean_start, travelled};
 
 /// The plane shows at least this many perplexities of the model before repair, and no more when a method leaves it.
 const SHOWN_REACH: f64 = 1.5;
 
-struct Way {
+/// One line of the figure.
+struct Path {
     name: String,
     color: RGBColor,
     hypervolume: Option<f64>,
@@ -27,12 +28,13 @@ struct Way {
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
-pub fn trajectories(results: &Results) -> Result<Vec<Figure>> {
+pub(crate) fn trajectories(report: &Report) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for model in results.models() {
-        let travelled = travelled(results, model);
+    let rows = report.rows_of(FigureKey::Trajectory);
+    for model in report.results.models() {
+        let travelled = travelled(report, &rows, model);
         let Some(start) = mean_start(&travelled) else { continue };
-        let ways: Vec<Way> = travelled.iter().map(|t| way(results, t)).filter(|w| !w.places.is_empty()).collect();
+        let paths: Vec<Path> = travelled.iter().map(|t| path(report, t)).filter(|w| !w.places.is_empty()).collect();
         let lengths = travelled.iter().flat_map(|t| &t.runs).map(|r| r.trajectory.len() as u64);
         let mut caption = format!(
             "Trajectories on {model}: toxicity against perplexity during training, mean over {} seeds at each of {} points; \
@@ -44,64 +46,65 @@ pub fn trajectories(results: &Results) -> Result<Vec<Figure>> {
         );
         let top = SHOWN_REACH * start[1];
         let gone: Vec<&str> =
-            ways.iter().filter(|w| w.places.iter().any(|p| p[1] > top)).map(|w| w.name.as_str()).collect();
+            paths.iter().filter(|w| w.places.iter().any(|p| p[1] > top)).map(|w| w.name.as_str()).collect();
         if !gone.is_empty() {
             let gone = gone.join(", ");
             caption.push_str(&format!(" Leaves the plane above {SHOWN_REACH} times that perplexity: {gone}."));
         }
         let name = format!("trajectory-{}", slug(model));
-        let methods: Vec<&str> = travelled.iter().map(|t| t.method).collect();
-        let defined = definitions(results, &methods, &[metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY]);
+        let metrics = [metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY];
+        let methods: Vec<&str> = travelled.iter().map(|t| t.key).collect();
+        let defined = definitions(&report.results, &methods, &metrics.map(MetricKey::from));
         let details = defined.iter().map(ToString::to_string).collect();
         let label = Label { name, table: "trajectory", caption, details };
-        let height = PLANE + legend_height(ways.len());
-        figures.push(draw(label, height, |canvas| paint(canvas, &ways, start))?);
+        let height = PLANE + legend_height(paths.len());
+        figures.push(draw(label, height, |canvas| paint(canvas, &paths, start))?);
     }
     Ok(figures)
 }
 
-fn way(results: &Results, travelled: &Travelled<'_>) -> Way {
+fn path(report: &Report, travelled: &Travelled<'_>) -> Path {
     let shares: Vec<f64> = travelled.runs.iter().filter_map(|r| hypervolume_percent(&r.trajectory)).collect();
-    Way {
-        name: title(results, travelled.method),
-        color: color(travelled.place),
+    Path {
+        name: travelled.row.title.clone(),
+        color: row_color(report, travelled.key),
         hypervolume: mean(&shares),
         places: mean_path(&travelled.runs).into_iter().map(|(_, place)| place).collect(),
     }
 }
 
-fn paint(canvas: &super::Canvas<'_>, ways: &[Way], start: [f64; 2]) -> Drawn {
+fn paint(canvas: &super::Canvas<'_>, paths: &[Path], start: [f64; 2]) -> Drawn {
     let (plane, below) = canvas.split_vertically(PLANE);
     let top = SHOWN_REACH * start[1];
-    let shown = |axis: usize| ways.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
+    let shown = |axis: usize| paths.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
     let x_range = span(shown(0), Some(0.0));
     let y_range = span(shown(1).map(|y| y.min(top)).chain([top]), None).start..top;
     let mut chart = axes(&plane, x_range, y_range, "Toxicity, %")?;
     let frame = [(0.0, start[1]), (start[0], PERPLEXITY_REACH * start[1])];
     chart.draw_series([Rectangle::new(frame, INK.mix(0.5).stroke_width(1))])?;
-    for way in ways {
-        for piece in inside(&way.places, top) {
-            chart.draw_series([PathElement::new(piece, way.color.stroke_width(2))])?;
+    for path in paths {
+        for part in inside(&path.places, top) {
+            chart.draw_series([PathElement::new(part, path.color.stroke_width(2))])?;
         }
-        let (last, before) = way.places.split_last().map_or((None, &[][..]), |(l, b)| (Some(l), b));
+        let (last, before) = path.places.split_last().map_or((None, &[][..]), |(l, b)| (Some(l), b));
         let visible = |p: &&[f64; 2]| p[1] <= top;
-        chart.draw_series(before.iter().filter(visible).map(|p| Circle::new((p[0], p[1]), 3, way.color.filled())))?;
+        chart.draw_series(before.iter().filter(visible).map(|p| Circle::new((p[0], p[1]), 3, path.color.filled())))?;
         for end in last.into_iter().filter(visible) {
-            chart.draw_series([Circle::new((end[0], end[1]), 7, way.color.filled())])?;
+            chart.draw_series([Circle::new((end[0], end[1]), 7, path.color.filled())])?;
             chart.draw_series([Circle::new((end[0], end[1]), 7, INK.stroke_width(1))])?;
         }
     }
     chart.draw_series([Circle::new((start[0], start[1]), 7, INK.stroke_width(2))])?;
-    let name = |w: &Way| match w.hypervolume {
+    let name = |w: &Path| match w.hypervolume {
         Some(share) => format!("{}: {share:.0} %", w.name),
         None => w.name.clone(),
     };
-    legend(&below, &ways.iter().map(|w| (name(w), w.color)).collect::<Vec<_>>())
+    legend(&below, &paths.iter().map(|w| (name(w), w.color)).collect::<Vec<_>>())
 }
 
-/// The pieces of a line at or below `top`, ending on it where the line crosses it.
+/// The parts of a line at or below `top`, ending on it where the line crosses it.
 fn inside(places: &[[f64; 2]], top: f64) -> Vec<Vec<(f64, f64)>> {
-    let mut pieces: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut parts: Vec<Vec<(f64, f64)>> = Vec::new();
     for (i, pair) in places.windows(2).enumerate() {
         let [from, to] = [pair[0], pair[1]];
         let crossing = || {
@@ -113,27 +116,28 @@ fn inside(places: &[[f64; 2]], top: f64) -> Vec<Vec<(f64, f64)>> {
             continue;
         }
         if i == 0 || enters {
-            pieces.push(vec![if enters { crossing() } else { (from[0], from[1]) }]);
+            parts.push(vec![if enters { crossing() } else { (from[0], from[1]) }]);
         }
         let end = if leaves { crossing() } else { (to[0], to[1]) };
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(end);
+        if let Some(part) = parts.last_mut() {
+            part.push(end);
         }
     }
-    pieces
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::result::VANILLA;
+    use crate::results::Results;
     use crate::sample::{row, trajectory};
 
     #[test]
     fn a_line_is_cut_where_it_leaves_and_where_it_comes_back() {
         let line = [[4.0, 10.0], [2.0, 20.0], [2.0, 30.0], [0.0, 10.0], [0.0, 12.0]];
-        let pieces = inside(&line, 15.0);
-        assert_eq!(pieces, [vec![(4.0, 10.0), (3.0, 15.0)], vec![(0.5, 15.0), (0.0, 10.0), (0.0, 12.0)]]);
+        let parts = inside(&line, 15.0);
+        assert_eq!(parts, [vec![(4.0, 10.0), (3.0, 15.0)], vec![(0.5, 15.0), (0.0, 10.0), (0.0, 12.0)]]);
         assert_eq!(inside(&line[1..3], 15.0), Vec::<Vec<(f64, f64)>>::new());
     }
 
@@ -145,7 +149,7 @@ mod tests {
             run.trajectory = trajectory(&[(40.0, 10.0), end]);
             rows.push(run);
         }
-        let figures = trajectories(&Results::new(rows).unwrap()).unwrap();
+        let figures = trajectories(&Report::of(Results::new(rows).unwrap())).unwrap();
         let [figure] = &figures[..] else { panic!("{figures:?}") };
         assert_eq!(figure.name, "trajectory-m");
         assert!(figure.caption.ends_with("times that perplexity: DAPT."), "{}", figure.caption);

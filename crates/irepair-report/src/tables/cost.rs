@@ -1,93 +1,63 @@
-//! RQ2: what each method costs, absolutely and in DPO's units (METHOD §12).
+//! RQ2: what each row costs, absolutely and in units of the profile's baseline (METHOD §12).
 
-use irepair_stats::{Estimate, mean};
+use irepair_config::TableKey;
+use irepair_stats::mean;
 
-use super::{seeds_cell, title};
-use crate::definition::whence;
-use crate::paper;
+use super::grid::{Column, Grid};
+use crate::report::Report;
 use crate::result::Cost;
-use crate::results::{Over, Results};
-use crate::table::{Cell, Table};
+use crate::results::Over;
+use crate::table::Table;
 
-/// The baseline every cost is also given in units of.
-const UNIT: &str = "dpo";
-
-/// The cost table. None when no row of RQ1 carries a cost.
-pub fn rq2(results: &Results) -> Option<Table> {
-    let methods: Vec<&str> = paper::RQ1_METHODS.iter().map(|(key, _)| *key).filter(|m| has_cost(results, m)).collect();
-    if methods.is_empty() {
-        return None;
-    }
-    let mut table = Table::new(
-        "rq2",
-        "RQ2: cost",
-        &[
-            "Model",
-            "Method",
-            "Seeds",
-            "Training s",
-            "Step ms",
-            "Tokens/s",
-            "Peak MiB",
-            "GFLOP/step",
-            "TFLOP/run",
-            "Steps",
-            "Step time × DPO",
-            "paper",
-            "FLOP/step × DPO",
-            "Training s × DPO",
-            "FLOP/run × DPO",
-        ],
-    );
-    let models = results.models();
-    for model in &models {
-        for method in &methods {
-            let over = Over::Model(model);
-            let ours = |of: fn(&Cost) -> f64| by_seed(results, method, model, of);
-            let cell = |of, digits| Cell::number(mean(&ours(of)), digits);
-            let ratio = |of| Cell::number(cost_ratio(results, method, model, of), 2);
-            let paper = (*method == "irepair").then_some(paper::IREPAIR_STEP_PER_DPO_STEP);
-            table.rows.push(vec![
-                Cell::text(*model),
-                Cell::text(title(results, method)),
-                seeds_cell(results, method, over),
-                Cell::estimate(Estimate::over_seeds(&ours(|c| c.train_s)), 1).in_unit("s"),
-                Cell::estimate(Estimate::over_seeds(&ours(step_ms)), 1).in_unit("ms"),
-                cell(|c| c.tokens_per_s, 0).in_unit("tokens/s"),
-                cell(|c| c.peak_rss_bytes as f64 / (1024.0 * 1024.0), 0).in_unit("MiB"),
-                cell(|c| flops_per_step(c) / 1e9, 2).in_unit("GFLOP"),
-                cell(|c| c.flops / 1e12, 2).in_unit("TFLOP"),
-                cell(|c| c.n_steps as f64, 0).in_unit("steps"),
-                ratio(step_ms),
-                Cell::paper(paper, 2),
-                ratio(flops_per_step),
-                ratio(|c| c.train_s),
-                ratio(|c| c.flops),
-            ]);
-        }
-    }
-    table.caption = format!(
-        "{} Wall times are of this machine and of runs that may have shared it. [low, high]: 95 % interval over seeds.",
-        whence(results, &methods, &[])
-    );
-    table.details = vec![
+/// The cost table. None when no row carries a cost. Without a baseline it has no ratios.
+pub(crate) fn rq2(report: &Report) -> Option<Table> {
+    let has_cost = |method: &str| report.results.rows().iter().any(|r| r.method() == method && r.cost.is_some());
+    let mut columns = vec![
+        Column::Method,
+        Column::Seeds,
+        Column::Cost("Training s", "s", 1, true, |c| c.train_s),
+        Column::Cost("Step ms", "ms", 1, true, step_ms),
+        Column::Cost("Tokens/s", "tokens/s", 0, false, |c| c.tokens_per_s),
+        Column::Cost("Peak MiB", "MiB", 0, false, |c| c.peak_rss_bytes as f64 / (1024.0 * 1024.0)),
+        Column::Cost("GFLOP/step", "GFLOP", 2, false, |c| flops_per_step(c) / 1e9),
+        Column::Cost("TFLOP/run", "TFLOP", 2, false, |c| c.flops / 1e12),
+        Column::Cost("Steps", "steps", 0, false, |c| c.n_steps as f64),
+    ];
+    let mut details = vec![
         "FLOPs are matrix multiplications counted from shapes, reference and sensitivity passes included, the sampling of \
          utility text not. Step ms is the median step of a run, averaged over seeds; peak memory is of the whole process. \
          Intervals are Student t over seeds."
             .to_owned(),
-        format!(
-            "The paper's {:.2} is the authors' implementation, time of an IRepair step in DPO steps.",
-            paper::IREPAIR_STEP_PER_DPO_STEP
-        ),
     ];
-    Some(table)
+    if report.baseline().is_some() {
+        columns.extend([
+            Column::Ratio("Step time", step_ms),
+            Column::PaperStepTime,
+            Column::Ratio("FLOP/step", flops_per_step),
+            Column::Ratio("Training s", |c| c.train_s),
+            Column::Ratio("FLOP/run", |c| c.flops),
+        ]);
+        details.push("The paper's step times are those of the authors' implementation.".to_owned());
+    }
+    let grid = Grid {
+        key: TableKey::Rq2,
+        title: "RQ2: cost",
+        rows: report.rows(|key, row| row.tables.contains(&TableKey::Rq2) && has_cost(key)),
+        with_mean: false,
+        columns,
+        caption:
+            "Wall times are of this machine and of runs that may have shared it. [low, high]: 95 % interval over seeds."
+                .to_owned(),
+        details,
+    };
+    grid.table(report)
 }
 
-/// A cost in units of DPO's on the same model: ratio of means over seeds. None when either is not there.
-pub(crate) fn cost_ratio(results: &Results, method: &str, model: &str, of: fn(&Cost) -> f64) -> Option<f64> {
-    let ours = mean(&by_seed(results, method, model, of))?;
-    let unit = mean(&by_seed(results, UNIT, model, of))?;
-    Some(ours / unit).filter(|r| r.is_finite())
+/// A cost in units of the baseline's on the same model: ratio of means over seeds. None when either is not there.
+pub(crate) fn cost_ratio(report: &Report, method: &str, model: &str, of: fn(&Cost) -> f64) -> Option<f64> {
+    let by_seed =
+        |method: &str| report.results.by_seed(method, Over::Model(model), |run| run.cost.as_ref().map(of)).values;
+    Some(mean(&by_seed(method))? / mean(&by_seed(report.baseline()?))?).filter(|r| r.is_finite())
 }
 
 /// Median step time in milliseconds.
@@ -98,12 +68,4 @@ pub(crate) fn step_ms(cost: &Cost) -> f64 {
 /// Counted FLOPs of one step.
 pub(crate) fn flops_per_step(cost: &Cost) -> f64 {
     cost.flops / cost.n_steps as f64
-}
-
-fn by_seed(results: &Results, method: &str, model: &str, of: fn(&Cost) -> f64) -> Vec<f64> {
-    results.by_seed(method, Over::Model(model), |run| run.cost.as_ref().map(of)).values
-}
-
-fn has_cost(results: &Results, method: &str) -> bool {
-    results.rows().iter().any(|r| r.method() == method && r.cost.is_some())
 }

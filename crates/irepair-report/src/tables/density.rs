@@ -6,7 +6,7 @@ use irepair_stats::{
 
 use super::PAPER;
 use crate::definition::range;
-use crate::paper;
+use crate::report::Report;
 use crate::result::SensitivityResult;
 use crate::table::{Cell, Table};
 
@@ -33,7 +33,8 @@ const FIXED: [&str; 11] = [
 
 /// Density of each model by metric, reduction and text, then pooled over models; on error text also what the density of each
 /// other text, such as `neutral`, leaves of it. None without sensitivities.
-pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
+pub(crate) fn error_density(report: &Report) -> Option<Table> {
+    let (sensitivities, experiment) = (&report.sensitivities, &report.experiment);
     if sensitivities.is_empty() {
         return None;
     }
@@ -47,7 +48,7 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
     let mut table = Table::new("error-density", "Error density: top 20 % of the blocks against the rest", &header);
     for s in models(sensitivities).into_iter().flat_map(|m| sensitivities.iter().filter(move |s| s.model == m)) {
         let is_main = (s.metric.as_str(), s.reduction.as_str()) == MAIN_METRIC && s.text == ERROR;
-        let paper = paper::column_for(&s.model).filter(|_| is_main).map(paper::density_percent);
+        let paper = experiment.paper_model(&s.model).filter(|_| is_main).and_then(|model| model.density_percent);
         let d = density(&s.values, TOP_SHARE).ok();
         let top = d.map_or(Cell::Missing, |d| Cell::text(format!("{} of {}", d.n_top, s.values.len())));
         let mut row = vec![
@@ -70,9 +71,8 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
     }
     let main = main(sensitivities);
     if main.len() > 1 {
-        let paper_pooled = Some(paper::POOLED_DENSITY_PERCENT);
         let geometric = geometric_mean_ratio(&main).map(|r| 100.0 * (r - 1.0));
-        summary(&mut table, "pooled over models", pooled_gain_percent(&main), paper_pooled);
+        summary(&mut table, "pooled over models", pooled_gain_percent(&main), experiment.paper.pooled_density_percent);
         summary(&mut table, "geometric mean over models", geometric, None);
     }
     let compared = if controls.is_empty() {
@@ -97,11 +97,9 @@ pub fn error_density(sensitivities: &[SensitivityResult]) -> Option<Table> {
          honest one."
             .to_owned(),
         format!(
-            "Summary rows and the paper's numbers are for {} with {} on error text; how the paper got {:.0} % is not known \
-             exactly. {PAPER}",
-            MAIN_METRIC.0,
-            MAIN_METRIC.1,
-            paper::POOLED_DENSITY_PERCENT
+            "Summary rows and the paper's numbers are for {} with {} on error text; how the paper got its pooled number is \
+             not known exactly. {PAPER}",
+            MAIN_METRIC.0, MAIN_METRIC.1
         ),
     ];
     Some(table)
@@ -120,7 +118,7 @@ fn against(error: &SensitivityResult, control: Option<&SensitivityResult>) -> [C
     ]
 }
 
-/// Names of the texts beside error text, in order of first appearance.
+/// Names of the texts other than error text, in order of first appearance.
 pub(crate) fn controls(sensitivities: &[SensitivityResult]) -> Vec<&str> {
     let mut texts: Vec<&str> = Vec::new();
     for s in sensitivities.iter().filter(|s| s.text != ERROR) {
@@ -176,7 +174,7 @@ fn summary(table: &mut Table, name: &str, value: Option<f64>, paper: Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::sensitivities;
+    use crate::sample::{report, sensitivities};
 
     #[test]
     fn every_other_text_is_a_control_of_error_text() {
@@ -186,7 +184,7 @@ mod tests {
         // The same order of blocks, half the density: top 2.5, rest 1.
         chosen.values[2] = 2.5;
         all.insert(4, chosen);
-        let table = error_density(&all).unwrap();
+        let table = error_density(&Report { sensitivities: all, ..report() }).unwrap();
         let controls = [
             "D − D of neutral, points",
             "Rank correlation with neutral",
@@ -203,7 +201,7 @@ mod tests {
     #[test]
     fn without_a_control_the_caption_says_so() {
         let all: Vec<_> = sensitivities().into_iter().filter(|s| s.text == ERROR).collect();
-        let table = error_density(&all).unwrap();
+        let table = error_density(&Report { sensitivities: all, ..report() }).unwrap();
         assert_eq!(table.header.len(), FIXED.len());
         assert!(table.caption.contains("No other text was measured"), "{}", table.caption);
     }

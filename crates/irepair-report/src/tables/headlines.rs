@@ -1,14 +1,16 @@
 //! The four headline numbers with intervals, the paper's values, and whether the direction holds (METHOD §11).
 
+use irepair_config::{Claim, TableKey};
+use irepair_core::metric::{self, MetricId, MetricKey};
 use irepair_stats::{
     Bootstrap, CellMeans, Cells, Interval, disruption_percent, effectiveness_percent, pooled_gain_percent,
     reduction_percent, seeds_and_prompts,
 };
 
-use super::{PAPER, density, title};
-use crate::definition::{definitions, whence};
-use crate::paper;
-use crate::result::{SensitivityResult, VANILLA, metric};
+use super::{PAPER, density, methods};
+use crate::definition::{definitions, provenance};
+use crate::report::Report;
+use crate::result::VANILLA;
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
 
@@ -19,48 +21,62 @@ struct Ours {
     n_undefined: usize,
 }
 
-/// H1-H4. None when neither the methods nor the sensitivities for any of them are there.
-pub fn headlines(results: &Results, sensitivities: &[SensitivityResult]) -> Option<Table> {
+/// H1-H4: of rows with a counterpart in the paper the claims the paper makes of it, in its order, of other rows all. None
+/// when neither the methods nor the sensitivities for any of them are there.
+pub(crate) fn headlines(report: &Report) -> Option<Table> {
+    let Report { results, experiment, .. } = report;
+    let rows = report.rows_in(TableKey::Headlines);
+    let baseline = report.baseline().filter(|baseline| results.has(baseline));
     let mut table =
         Table::new("headlines", "Headline numbers", &["", "Claim", "Ours %", "paper %", "Direction holds?"]);
-    for (name, method, paper) in paper::HEADLINES {
-        if !results.has(method) || !results.has(VANILLA) {
-            continue;
+    for claim in Claim::ALL.into_iter().filter(|_| results.has(VANILLA)) {
+        let made = experiment.paper.headlines.iter().filter(|headline| headline.claim == claim);
+        let of_paper = made.flat_map(|headline| {
+            let named = rows.iter().filter(|(_, row)| row.paper.as_ref() == Some(&headline.method));
+            named.map(|(key, _)| (*key, Some(headline.percent)))
+        });
+        let own = rows.iter().filter(|(_, row)| row.paper.is_none()).map(|(key, _)| (*key, None));
+        for (key, paper) in of_paper.chain(own) {
+            let unit = report.title(baseline.unwrap_or_default());
+            let (ours, words) = match (claim, baseline) {
+                (Claim::H1, _) => (h1(results, key), format!("toxicity removed by {}", report.title(key))),
+                (Claim::H2, Some(baseline)) if baseline != key => {
+                    (h2(results, key, baseline), format!("toxicity removed by {} beyond {unit}", report.title(key)))
+                }
+                (Claim::H3, Some(baseline)) if baseline != key => (
+                    h3(results, key, baseline),
+                    format!("perplexity rise avoided by {} against {unit}", report.title(key)),
+                ),
+                _ => continue,
+            };
+            push(&mut table, &format!("{claim:?}"), words, &ours, paper);
         }
-        let ours = match name {
-            "H1" => h1(results, method),
-            "H2" => h2(results, method),
-            _ => h3(results, method),
-        };
-        let method = title(results, method);
-        let claim = match name {
-            "H1" => format!("toxicity removed by {method}"),
-            "H2" => format!("toxicity removed by {method} beyond DPO"),
-            _ => format!("perplexity rise avoided by {method} against DPO"),
-        };
-        push(&mut table, name, claim, &ours, paper);
     }
-    let densities = density::main(sensitivities);
+    let densities = density::main(&report.sensitivities);
     if !densities.is_empty() {
         let pooled = pooled_gain_percent(&densities);
         let ours = Ours { value: pooled, interval: None, n_undefined: 0 };
         let claim = "extra sensitivity of the top 20 % of blocks, pooled".to_owned();
-        push(&mut table, "H4", claim, &ours, paper::POOLED_DENSITY_PERCENT);
+        push(&mut table, "H4", claim, &ours, experiment.paper.pooled_density_percent);
     }
     if table.rows.is_empty() {
         return None;
     }
-    let methods = paper::RQ1_METHODS.map(|(key, _)| key);
-    table.definitions = definitions(results, &methods, &[metric::TOX, metric::TOKEN_PERPLEXITY]);
+    let mut methods = methods(&rows);
+    methods.push(VANILLA);
+    let keys = [metric::TOX, metric::TOKEN_PERPLEXITY].map(MetricKey::from);
+    table.definitions = definitions(results, &methods, &keys);
     table.caption = format!(
         "{} A direction is clear when its whole 95 % interval [low, high] is above 0.",
-        whence(results, &methods, &table.definitions)
+        provenance(results, &methods, &table.definitions)
     );
+    let baseline = baseline.map_or("the baseline", |baseline| report.title(baseline));
     table.details = vec![
-        "With T and P the means over models of toxicity and perplexity, 0 = vanilla: H1 = 1 − T/T0; H2 = H1 / H1(DPO) − 1; \
-         H3 = 1 − (P − P0)/(P(DPO) − P0); H4 = mean sensitivity of the top 20 % of blocks over the rest, summed over \
-         models, minus 1."
-            .to_owned(),
+        format!(
+            "With T and P the means over models of toxicity and perplexity, 0 = vanilla: H1 = 1 − T/T0; H2 = \
+             H1 / H1({baseline}) − 1; H3 = 1 − (P − P0)/(P({baseline}) − P0); H4 = mean sensitivity of the top 20 % of \
+             blocks over the rest, summed over models, minus 1."
+        ),
         "[low, high] is a 95 % percentile interval of 10,000 resamples of seeds, then of prompts (the same prompts for \
          every method; H3 has no prompts); it is left out where the number is undefined in any resample, and for H4, which \
          is one estimate per model."
@@ -70,7 +86,7 @@ pub fn headlines(results: &Results, sensitivities: &[SensitivityResult]) -> Opti
     Some(table)
 }
 
-fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: f64) {
+fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: Option<f64>) {
     let mut cell = match ours.value {
         Some(value) => {
             let (remark, unit) = (String::new(), "%".to_owned());
@@ -85,7 +101,7 @@ fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: f64) {
         Cell::text(name),
         Cell::text(claim),
         cell,
-        Cell::paper(Some(paper), 1).in_unit("%"),
+        Cell::paper(paper, 1).in_unit("%"),
         Cell::text(direction(ours.value, ours.interval)),
     ]);
 }
@@ -108,26 +124,27 @@ fn h1(results: &Results, method: &str) -> Ours {
     resampled(value, cells, |m| reduction_percent(m.over_models(0), m.over_models(1)))
 }
 
-fn h2(results: &Results, method: &str) -> Ours {
-    against_dpo(results, method, metric::TOX, results.prompt_cells(&[method, "dpo", VANILLA]), effectiveness_percent)
+fn h2(results: &Results, method: &str, baseline: &str) -> Ours {
+    let three = [method, baseline, VANILLA];
+    against(results, three, metric::TOX, results.prompt_cells(&three), effectiveness_percent)
 }
 
-fn h3(results: &Results, method: &str) -> Ours {
-    let cells = results.metric_cells(&[method, "dpo", VANILLA], metric::TOKEN_PERPLEXITY);
-    against_dpo(results, method, metric::TOKEN_PERPLEXITY, cells, disruption_percent)
+fn h3(results: &Results, method: &str, baseline: &str) -> Ours {
+    let three = [method, baseline, VANILLA];
+    let cells = results.metric_cells(&three, metric::TOKEN_PERPLEXITY);
+    against(results, three, metric::TOKEN_PERPLEXITY, cells, disruption_percent)
 }
 
-/// A headline of three means: ours, DPO's and the vanilla model's.
-fn against_dpo(
+/// A headline of three means: a row's, the baseline's and the vanilla model's.
+fn against(
     results: &Results,
-    method: &str,
-    key: &str,
+    methods: [&str; 3],
+    key: MetricId,
     cells: Option<Cells>,
     formula: fn(f64, f64, f64) -> Option<f64>,
 ) -> Ours {
-    let mean = |m| results.estimate(m, Over::Models, key).map(|e| e.value);
-    let value = match (mean(method), mean("dpo"), mean(VANILLA)) {
-        (Some(ours), Some(dpo), Some(vanilla)) => formula(ours, dpo, vanilla),
+    let value = match methods.map(|m| results.estimate(m, Over::Models, key).map(|e| e.value)) {
+        [Some(ours), Some(baseline), Some(vanilla)] => formula(ours, baseline, vanilla),
         _ => None,
     };
     resampled(value, cells, |m| formula(m.over_models(0), m.over_models(1), m.over_models(2)))

@@ -1,30 +1,33 @@
-//! Each method against IRepair: effect size and exact test over seeds, signed ranks over prompts (METHOD §16).
+//! Each method against the profile's subject: effect size and exact test over seeds, signed ranks over prompts (METHOD §16).
 
+use irepair_config::TableKey;
+use irepair_core::metric;
 use irepair_stats::{Bootstrap, a12, a12_size, holm, mann_whitney, paired_bootstrap_difference, wilcoxon};
 
-use super::title;
-use crate::definition::{definitions, whence};
-use crate::paper;
-use crate::result::{VANILLA, metric};
+use super::methods;
+use crate::definition::{definitions, provenance};
+use crate::report::Report;
+use crate::result::VANILLA;
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
-
-/// The method all others are compared with.
-const OURS: &str = "irepair";
 
 /// Columns whose p-values are corrected together, and the column that gets the corrected one.
 const CORRECTED: [(usize, usize); 2] = [(4, 5), (6, 7)];
 
-/// The pairwise table on toxicity, one row per model and other method of RQ1. None without IRepair or anything beside it.
-pub fn pairwise(results: &Results) -> Option<Table> {
-    let keys = paper::RQ1_METHODS.iter().map(|(key, _)| *key);
-    let others: Vec<&str> = keys.filter(|m| *m != OURS && results.has(m)).collect();
-    if !results.has(OURS) || others.is_empty() {
+/// The pairwise table on toxicity, one row per model and method other than the profile's subject. None without the subject
+/// or anything to compare it with.
+pub(crate) fn pairwise(report: &Report) -> Option<Table> {
+    let results = &report.results;
+    let ours = report.experiment.profile.compare.subject.as_deref().filter(|subject| results.has(subject))?;
+    let mut methods = methods(&report.rows_in(TableKey::Pairwise));
+    methods.retain(|method| *method != ours);
+    if methods.is_empty() {
         return None;
     }
+    let title = report.title(ours);
     let mut table = Table::new(
         "pairwise",
-        "IRepair against each method, toxicity",
+        &format!("{title} against each method, toxicity"),
         &[
             "Model",
             "Against",
@@ -39,20 +42,19 @@ pub fn pairwise(results: &Results) -> Option<Table> {
         ],
     );
     for model in results.models() {
-        for other in &others {
-            table.rows.push(row(results, Over::Model(model), other));
+        for other in &methods {
+            table.rows.push(row(results, Over::Model(model), ours, (other, report.title(other))));
         }
     }
     for (from, to) in CORRECTED {
         correct(&mut table, from, to);
     }
-    let mut methods = others;
-    methods.push(OURS);
-    table.definitions = definitions(results, &methods, &[metric::TOX]);
+    methods.push(ours);
+    table.definitions = definitions(results, &methods, &[metric::TOX.into()]);
     table.caption = format!(
-        "{} Difference: IRepair minus the other; negative favours IRepair. A12: chance that a seed of IRepair is less toxic \
+        "{} Difference: {title} minus the other; negative favours {title}. A12: chance that a seed of {title} is less toxic \
          than a seed of the other.",
-        whence(results, &methods, &table.definitions)
+        provenance(results, &methods, &table.definitions)
     );
     table.details = vec![
         "Difference: toxicity of the same prompts averaged over seeds; [low, high] is a 95 % percentile interval of 10,000 \
@@ -66,9 +68,9 @@ pub fn pairwise(results: &Results) -> Option<Table> {
     Some(table)
 }
 
-fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
+fn row(results: &Results, over: Over<'_>, subject: &str, (other, title): (&str, &str)) -> Vec<Cell> {
     let seeds = |method| results.by_seed(method, over, |run| run.value(metric::TOX)).values;
-    let (ours, theirs) = (seeds(OURS), seeds(other));
+    let (ours, theirs) = (seeds(subject), seeds(other));
     let (size, p_seeds, by_seed) = if other == VANILLA {
         (Cell::NotApplicable, Cell::NotApplicable, "–".to_owned())
     } else {
@@ -80,7 +82,7 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
 
     // Prompts that were scored in every seed of both methods.
     let prompts: Option<(Vec<f64>, Vec<f64>)> = results
-        .prompt_means(OURS, over)
+        .prompt_means(subject, over)
         .zip(results.prompt_means(other, over))
         .filter(|(a, b)| a.len() == b.len())
         .map(|(a, b)| a.into_iter().zip(b).filter_map(|(a, b)| a.zip(b)).unzip());
@@ -105,7 +107,7 @@ fn row(results: &Results, over: Over<'_>, other: &str) -> Vec<Cell> {
     };
     vec![
         Cell::text(over.to_string()),
-        Cell::text(title(results, other)),
+        Cell::text(title),
         difference,
         size,
         p_seeds,
@@ -150,8 +152,8 @@ mod tests {
 
     #[test]
     fn methods_without_a_difference_have_no_pairs_that_differ() {
-        let rows = ["irepair", "dpo"].map(|method| run(method, "m", 0, 5.0, 10.0));
-        let table = pairwise(&Results::new(rows.to_vec()).unwrap()).unwrap();
+        let rows = ["dpo", "irepair"].map(|method| run(method, "m", 0, 5.0, 10.0));
+        let table = pairwise(&Report::of(Results::new(rows.to_vec()).unwrap())).unwrap();
         let words: Vec<String> = table.rows[0][6..9].iter().map(ToString::to_string).collect();
         assert_eq!(words, ["identical", "–", "0"]);
     }

@@ -2,57 +2,42 @@
 
 use std::collections::BTreeSet;
 
-use super::by_method::{Column, by_method};
-use crate::result::metric;
-use crate::results::Results;
+use irepair_config::TableKey;
+use irepair_core::metric::{self, MetricId, MetricKey};
+
+use super::grid::Column;
+use super::quality::by_method;
+use crate::report::Report;
 use crate::table::Table;
 
-/// What is measured: its key, its heading, its unit and direction, digits.
-const MEASURES: [(&str, &str, &str, usize); 5] = [
-    (metric::TOX, "Toxicity", " % ↓", 2),
-    (metric::TOXFRAC, "Toxic share", " % ↓", 1),
-    (metric::EXPECTED_MAX_TOXICITY, "Expected maximum", " ↓", 3),
-    (metric::TOXICITY_PROBABILITY, "Toxicity probability", " ↓", 3),
-    (metric::CLEAN_TOX, "Clean toxicity", " % ↓", 2),
-];
+const MEASURES: [MetricId; 5] =
+    [metric::TOX, metric::TOXFRAC, metric::EXPECTED_MAX_TOXICITY, metric::TOXICITY_PROBABILITY, metric::CLEAN_TOX];
 
-/// Every toxicity that some row carries, by scorer (`tox@NAME`) and prompt set (`tox:SET`). None when there is none but
-/// `tox`, which RQ1's table shows.
-pub fn scorers(results: &Results) -> Option<Table> {
-    let keys: BTreeSet<&str> = results.rows().iter().flat_map(|r| r.metrics.keys()).map(String::as_str).collect();
-    let mut columns: Vec<(Place<'_>, Column)> = keys.into_iter().filter_map(column).collect();
-    columns.sort_by_key(|(place, _)| *place);
-    let columns: Vec<Column> = columns.into_iter().map(|(_, column)| column).collect();
-    if columns.iter().all(|c| c.key == metric::TOX) {
+/// Every toxicity that some row carries, by prompt set, measure and scorer. None when there is none but `tox`, which RQ1's
+/// table shows.
+pub(crate) fn scorers(report: &Report) -> Option<Table> {
+    let keys = report.results.rows().iter().flat_map(|r| r.metrics.iter()).map(|(key, _)| key);
+    let keys: BTreeSet<&MetricKey> = keys.filter(|key| MEASURES.contains(&key.metric)).collect();
+    if keys.iter().all(|key| **key == metric::TOX.into()) {
         return None;
     }
+    let mut keys: Vec<&MetricKey> = keys.into_iter().collect();
+    keys.sort_by_key(|key| &key.prompts);
+    let columns = keys.into_iter().cloned().map(Column::Metric).collect();
     let remark = "A column without a scorer's name is by the first scorer given, one without a prompt set on the error \
                   prompts; the definitions name the scorer. Scorers differ in scale: compare within a column.";
-    by_method(results, "scorers", "Toxicity by every scorer and prompt set", &columns, remark)
-}
-
-/// Prompt set, measure, scorer: sets side by side, and within a set the scorers of a measure.
-type Place<'a> = (Option<&'a str>, usize, Option<&'a str>);
-
-/// The column of a key `MEASURE[:SET][@SCORER]`; none for other keys.
-fn column(key: &str) -> Option<(Place<'_>, Column)> {
-    let (rest, scorer) = key.split_once('@').map_or((key, None), |(rest, scorer)| (rest, Some(scorer)));
-    let (measure, set) = rest.split_once(':').map_or((rest, None), |(measure, set)| (measure, Some(set)));
-    let i = MEASURES.iter().position(|(name, ..)| *name == measure)?;
-    let (_, name, unit, digits) = MEASURES[i];
-    let on = set.map(|s| format!(", {s}")).unwrap_or_default();
-    let by = scorer.map(|s| format!(", by {s}")).unwrap_or_default();
-    Some(((set, i, scorer), Column::new(key, format!("{name}{unit}{on}{by}"), digits)))
+    by_method(report, TableKey::Scorers, "Toxicity by every scorer and prompt set", columns, remark)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{measured, results, rows};
+    use crate::results::Results;
+    use crate::sample::{measured, report, rows};
 
     #[test]
     fn every_scorer_and_set_is_a_column_in_a_fixed_order() {
-        assert_eq!(scorers(&results()), None, "RQ1 shows the only toxicity");
+        assert_eq!(scorers(&report()), None, "RQ1 shows the only toxicity");
         let mut rows = rows();
         let keys = [
             "tox:rtp",
@@ -60,7 +45,6 @@ mod tests {
             "toxfrac",
             "tox@linear-1",
             "expected_max_toxicity",
-            "tox_valid",
             "toxfrac:rtp",
             "clean_tox@linear-1",
             "tox:rtp@linear-1",
@@ -68,12 +52,13 @@ mod tests {
         ];
         for row in &mut rows {
             for key in keys {
-                row.metrics.insert(key.into(), measured(Some(20.0), "%", &format!("made up {key}")));
+                let key: MetricKey = key.parse().unwrap();
+                row.metrics.insert(&key, measured(Some(20.0), "%", &format!("made up {key}")));
             }
         }
         // A seed that the second scorer failed on.
-        rows[1].metrics.get_mut("tox@linear-1").unwrap().value = None;
-        let table = scorers(&Results::new(rows).unwrap()).unwrap();
+        rows[1].metrics.get_mut(MetricKey::from(metric::TOX).by("linear-1")).unwrap().value = None;
+        let table = scorers(&Report { results: Results::new(rows).unwrap(), ..report() }).unwrap();
         assert_eq!(
             table.header[3..],
             [
@@ -93,6 +78,6 @@ mod tests {
         for key in keys.iter().filter(|k| k.starts_with("tox:") || k.contains('@')) {
             assert!(defined.contains(&format!("made up {key}").as_str()), "{defined:?}");
         }
-        assert_eq!(defined.len(), table.header.len() - 3, "validation and guard are other tables'");
+        assert_eq!(defined.len(), table.header.len() - 3, "the guard is another table");
     }
 }

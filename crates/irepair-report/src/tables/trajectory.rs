@@ -1,31 +1,35 @@
 //! Where each method's trajectory ends, and how much of the toxicity-perplexity plane it dominates (METHOD §16).
 
+use irepair_config::TableKey;
+use irepair_core::metric::{self, MetricId};
 use irepair_stats::Estimate;
 
-use super::title;
 use crate::definition::{definitions, range};
-use crate::result::{RowResult, VANILLA, metric};
-use crate::results::Results;
+use crate::report::Report;
+use crate::result::{RowResult, VANILLA};
 use crate::table::{Cell, Table};
 use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_start, place, travelled};
 
-/// One row per model and method of RQ1 that carries a trajectory. None when no row does.
-pub fn trajectory(results: &Results) -> Option<Table> {
+/// One row per model and method that carries a trajectory. None when no row does.
+pub(crate) fn trajectory(report: &Report) -> Option<Table> {
+    let (results, rows) = (&report.results, report.rows_in(TableKey::Trajectory));
+    let metrics = [metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY];
+    let [toxicity, perplexity] = metrics.map(MetricId::heading);
     let mut table = Table::new(
         "trajectory",
-        "Trajectories: the way through the plane",
-        &["Model", "Method", "Seeds", "Steps", "Toxicity % at the end ↓", "Perplexity at the end ↓", "Hypervolume % ↑"],
+        "Trajectories through the toxicity-perplexity plane",
+        &["Model", "Method", "Seeds", "Steps", &toxicity, &perplexity, "Hypervolume % ↑"],
     );
     let (mut methods, mut every_run) = (Vec::new(), Vec::new());
     for model in results.models() {
-        let travelled = travelled(results, model);
-        if let Some(row) = before_repair(results, model, &travelled) {
+        let travelled = travelled(report, &rows, model);
+        if let Some(row) = before_repair(report, model, &travelled) {
             table.rows.push(row);
         }
-        for Travelled { method, runs, .. } in travelled {
+        for Travelled { key, row, runs } in travelled {
             table.rows.push(vec![
                 Cell::text(model),
-                Cell::text(title(results, method)),
+                Cell::text(&row.title),
                 Cell::number(Some(runs.len() as f64), 0),
                 Cell::number(
                     runs.iter().filter_map(|r| r.trajectory.last()).map(|p| p.step).max().map(|s| s as f64),
@@ -35,7 +39,7 @@ pub fn trajectory(results: &Results) -> Option<Table> {
                 over_seeds(&runs, |r| r.trajectory.last()?.perplexity),
                 over_seeds(&runs, |r| hypervolume_percent(&r.trajectory)).in_unit("%"),
             ]);
-            methods.push(method);
+            methods.push(key);
             every_run.extend(runs);
         }
     }
@@ -47,10 +51,10 @@ pub fn trajectory(results: &Results) -> Option<Table> {
         0 => "none missing".to_owned(),
         n => format!("{n} could not be measured, which leaves their seeds without a hypervolume"),
     };
-    table.definitions = definitions(results, &methods, &[metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY]);
+    table.definitions = definitions(results, &methods, &metrics.map(Into::into));
     table.caption = format!(
         "Profile `{}`; seeds are runs with a trajectory, {} points each, {lost}. Hypervolume: how much of the plane between \
-         the model before repair and no toxicity the way dominates; 100 % is all toxicity gone at no loss. [low, high]: \
+         the model before repair and no toxicity a trajectory dominates; 100 % is all toxicity gone at no loss. [low, high]: \
          95 % interval over seeds.",
         results.profile().unwrap_or_default(),
         range(every_run.iter().map(|r| r.trajectory.len() as u64)),
@@ -70,11 +74,11 @@ pub fn trajectory(results: &Results) -> Option<Table> {
 }
 
 /// Step 0, which every run of a model shares.
-fn before_repair(results: &Results, model: &str, travelled: &[Travelled<'_>]) -> Option<Vec<Cell>> {
+fn before_repair(report: &Report, model: &str, travelled: &[Travelled<'_>]) -> Option<Vec<Cell>> {
     let [toxicity, perplexity] = mean_start(travelled)?;
     Some(vec![
         Cell::text(model),
-        Cell::text(title(results, VANILLA)),
+        Cell::text(report.title(VANILLA)),
         Cell::NotApplicable,
         Cell::number(Some(0.0), 0),
         Cell::number(Some(toxicity), 2).in_unit("%"),
@@ -93,7 +97,8 @@ fn over_seeds(runs: &[&RowResult], of: impl Fn(&RowResult) -> Option<f64>) -> Ce
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{results, row, trajectory as path};
+    use crate::results::Results;
+    use crate::sample::{report, row, trajectory as path};
 
     fn two_seeds() -> Results {
         let mut rows = vec![row(VANILLA, "m", 0, 40.0, 10.0)];
@@ -109,10 +114,10 @@ mod tests {
 
     #[test]
     fn hypervolumes_are_averaged_over_seeds_and_what_failed_is_said() {
-        let table = trajectory(&two_seeds()).unwrap();
+        let table = trajectory(&Report::of(two_seeds())).unwrap();
         let text: Vec<Vec<String>> =
             table.rows.iter().map(|row| row.iter().skip(1).map(ToString::to_string).collect()).collect();
-        // Dominated: 30 % and 40 %, and nobody knows what by the seed whose end has no perplexity.
+        // Dominated: 30 % and 40 %; unknown for the seed whose end has no perplexity.
         assert_eq!(
             text,
             [
@@ -132,8 +137,8 @@ mod tests {
 
     #[test]
     fn without_a_trajectory_there_is_no_table() {
-        let mut rows = results().rows().to_vec();
+        let mut rows = report().results.rows().to_vec();
         rows.iter_mut().for_each(|r| r.trajectory.clear());
-        assert_eq!(trajectory(&Results::new(rows).unwrap()), None);
+        assert_eq!(trajectory(&Report { results: Results::new(rows).unwrap(), ..report() }), None);
     }
 }

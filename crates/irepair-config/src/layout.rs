@@ -1,0 +1,67 @@
+//! Tables and figures of a report that rows stand in.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Defines keys of tables or figures, spelled in kebab-case, in the order of a report.
+macro_rules! places {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)*
+        }
+
+        impl $name {
+            /// All of them, in the order of a report.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.to_possible_value().map_or(Ok(()), |value| f.pad(value.get_name()))
+            }
+        }
+    )*};
+}
+
+places! {
+    /// A table whose rows are those that name it.
+    TableKey {
+        /// The headline numbers H1-H3 (METHOD §11).
+        Headlines,
+        /// RQ1: toxicity, perplexity and last-word accuracy.
+        Rq1,
+        /// Where trajectories end, and how much of the plane they dominate (METHOD §16).
+        Trajectory,
+        /// Toxicity by every scorer and prompt set.
+        Scorers,
+        /// Every measure of general ability.
+        General,
+        /// Whether the text has collapsed.
+        Guard,
+        /// Each row against the profile's subject, with tests (METHOD §16).
+        Pairwise,
+        /// RQ2: cost.
+        Rq2,
+        /// RQ3: which blocks to repair.
+        Rq3,
+        /// Slice size by policy.
+        Ablation,
+    }
+
+    /// A figure that shows the rows that name it.
+    FigureKey {
+        /// Toxicity against perplexity, a point for each row.
+        Pareto,
+        /// The same plane, step by step.
+        Trajectory,
+        /// Which blocks were selected at which steps.
+        Selection,
+        /// Cost of a step in steps of the profile's baseline.
+        Cost,
+    }
+}
