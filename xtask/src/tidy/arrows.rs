@@ -67,7 +67,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ),
     ("irepair-workspace", &["core"]),
     ("irepair-lab", &["core", "report", "workspace"]),
-    ("xtask", &["arch", "core", "config", "report", "workspace"]),
+    ("xtask", &["core", "config", "stats", "report", "workspace"]),
 ];
 
 /// Crates below the libtorch line: they must build where libtorch is not.
