@@ -92,7 +92,7 @@ fn frozen_blocks_stay_frozen_while_slices_move() {
 
 #[test]
 fn debias_is_refused_where_the_optimizer_does_it_anyway() {
-    let (model, data) = (model(Family::Gpt2), data());
+    let (model, data) = (model("gpt2"), data());
     let settings = Settings { state_mode: StateMode::Debias, ..decaying_and_clipped() };
     let error = Engine::new(&model, REPAIR, &mut Rolling, &data, settings).err().unwrap();
     assert!(matches!(error, Error::BadSetting { key: "state_mode", .. }), "{error}");
