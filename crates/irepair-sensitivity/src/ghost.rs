@@ -9,6 +9,7 @@ use irepair_model::{CausalLm, Probe, Site};
 use irepair_objective::{Targets, head_log_probs};
 use tch::{Kind, Tensor, no_grad};
 
+use crate::gradient::on_host;
 use crate::{ErrorText, Result};
 
 /// What is remembered of a layer until its output gradient is known.
@@ -59,8 +60,7 @@ pub(crate) fn block_squares(model: &CausalLm, text: &ErrorText<'_>) -> Result<Ve
     let mut sums = vec![0.0; model.n_blocks()];
     let squares: Vec<Tensor> =
         no_grad(|| recorder.layers.iter().zip(&output_gradients).map(|((_, seen), d)| layer_square(seen, d)).collect());
-    let values = Vec::<f64>::try_from(Tensor::stack(&squares, 0).to_kind(Kind::Double)).unwrap_or_default();
-    for ((block, _), value) in recorder.layers.iter().zip(values) {
+    for ((block, _), value) in recorder.layers.iter().zip(on_host(&squares)?) {
         sums[block.0] += value;
     }
     Ok(sums)

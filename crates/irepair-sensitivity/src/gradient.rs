@@ -35,20 +35,22 @@ pub fn error_gradients(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Grad
 ///
 /// One transfer to the host whatever the number of blocks: the point of a step where the device must wait (the ghost
 /// route waits once more, to find the targets).
-pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Vec<f64> {
+///
+/// # Errors
+/// When the numbers cannot be copied to the host.
+pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
     by_block(model, gradients.iter().map(|(index, g)| (*index, square_sum(g))))
 }
 
 /// `sum_i |theta_i g_i|` per block.
-pub(crate) fn snip(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
-    let gradients = error_gradients(model, texts)?;
-    Ok(by_block(
+pub(crate) fn snip(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    by_block(
         model,
         gradients.iter().map(|(index, g)| {
             let product = no_grad(|| (model.parameters()[*index].tensor.detach() * g).abs().sum(Kind::Float));
             (*index, product)
         }),
-    ))
+    )
 }
 
 /// `sum_i mean_x g_i(x)^2` per block; the loss of a text is the mean over its own counted tokens.
@@ -60,7 +62,7 @@ pub(crate) fn fisher(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f6
             let (tokens, scored) = (text.tokens.row(row), text.scored.narrow(0, row, 1));
             let counts = Counts::of(&tokens.real, &scored);
             let alone = ErrorText { tokens: &tokens, scored: &scored, counts, n_prompt_cols: text.n_prompt_cols };
-            let squares = block_squares(model, &error_gradients(model, &[alone])?);
+            let squares = block_squares(model, &error_gradients(model, &[alone])?)?;
             sums.iter_mut().zip(squares).for_each(|(sum, s)| *sum += s);
             n_texts += 1;
         }
@@ -69,17 +71,38 @@ pub(crate) fn fisher(model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f6
 }
 
 /// Adds scalars per block, in double precision.
-pub(crate) fn by_block(model: &CausalLm, scalars: impl Iterator<Item = (usize, Tensor)>) -> Vec<f64> {
+pub(crate) fn by_block(model: &CausalLm, scalars: impl Iterator<Item = (usize, Tensor)>) -> Result<Vec<f64>> {
     let (indices, scalars): (Vec<usize>, Vec<Tensor>) = scalars.unzip();
     let mut sums = vec![0.0; model.n_blocks()];
-    if scalars.is_empty() {
-        return sums;
-    }
-    let values = Vec::<f64>::try_from(Tensor::stack(&scalars, 0).to_kind(Kind::Double)).unwrap_or_default();
-    for (index, value) in indices.into_iter().zip(values) {
+    for (index, value) in indices.into_iter().zip(on_host(&scalars)?) {
         if let Some(block) = model.parameters()[index].block {
             sums[block.0] += value;
         }
     }
-    sums
+    Ok(sums)
+}
+
+/// The values of tensors of one number each, in one transfer. A transfer that fails is an error: taken for 0, it would
+/// make block 0 the most sensitive one.
+pub(crate) fn on_host(scalars: &[Tensor]) -> Result<Vec<f64>> {
+    if scalars.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = Tensor::f_stack(scalars, 0).and_then(|all| Vec::try_from(all.f_to_kind(Kind::Double)?));
+    Ok(values.map_err(irepair_model::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_copy_is_an_error_and_never_zero() {
+        let scalar = |x: f64| Tensor::from(x);
+        assert_eq!(on_host(&[scalar(1.5), scalar(2.5)]).unwrap(), [1.5, 2.5]);
+        assert!(on_host(&[]).unwrap().is_empty());
+        // Vectors cannot be copied as numbers, and unlike shapes cannot be put together.
+        assert!(on_host(&[Tensor::ones([2], (Kind::Float, tch::Device::Cpu))]).is_err());
+        assert!(on_host(&[scalar(1.0), Tensor::ones([2], (Kind::Float, tch::Device::Cpu))]).is_err());
+    }
 }

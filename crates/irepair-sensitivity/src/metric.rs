@@ -85,6 +85,36 @@ impl Metric {
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, m)| *m == self).map_or("", |(name, _)| name)
     }
+
+    /// True for metrics that are a function of one gradient per block, so that they have a value at the mean gradient of
+    /// many batches (METHOD §3). The others are made from single texts, activations or noise: only their mean is defined.
+    pub fn has_mean_gradient(self) -> bool {
+        match self {
+            Self::GradL2 | Self::Density | Self::Relative | Self::Snip | Self::Contrast => true,
+            Self::Fisher | Self::ActDist | Self::Atp | Self::Random => false,
+        }
+    }
+
+    /// The metric from the gradient norms of the rejected and, for `contrast`, the neutral text; by block.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when `contrast` is not given neutral norms; [`Error::NoMeanGradient`] for a metric that is no
+    /// function of norms.
+    pub(crate) fn of_norms(self, model: &CausalLm, norms: &[f64], neutral: Option<&[f64]>) -> Result<Vec<f64>> {
+        Ok(match self {
+            Self::GradL2 => norms.to_vec(),
+            Self::Density => ratio(norms, block_sums(model, |t| t.numel() as f64).iter().map(|n| n.sqrt())),
+            Self::Relative => {
+                let squares = block_sums(model, |t| gradient::square_sum(t).double_value(&[]));
+                ratio(norms, squares.iter().map(|n| n.sqrt()))
+            }
+            Self::Contrast => {
+                let neutral = neutral.ok_or(Error::Missing { metric: self.name(), what: "neutral text" })?;
+                ratio(norms, neutral.iter().map(|n| n + 1e-12))
+            }
+            _ => return Err(Error::NoMeanGradient { metric: self.name() }),
+        })
+    }
 }
 
 impl fmt::Display for Metric {
@@ -166,21 +196,15 @@ impl<'a> Measure<'a> {
             return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
         }
         let values = match self.metric {
-            Metric::GradL2 => self.norms(model, rejected)?,
-            Metric::Density => {
-                let weights = block_sums(model, |t| t.numel() as f64);
-                ratio(&self.norms(model, rejected)?, weights.iter().map(|n| n.sqrt()))
+            Metric::GradL2 | Metric::Density | Metric::Relative => {
+                self.metric.of_norms(model, &self.norms(model, rejected)?, None)?
             }
-            Metric::Relative => {
-                let squares = block_sums(model, |t| gradient::square_sum(t).double_value(&[]));
-                ratio(&self.norms(model, rejected)?, squares.iter().map(|n| n.sqrt()))
-            }
-            Metric::Snip => gradient::snip(model, rejected)?,
-            Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::Contrast => {
-                let neutral = self.given(self.neutral, "neutral text")?;
-                ratio(&self.norms(model, rejected)?, self.norms(model, neutral)?.iter().map(|n| n + 1e-12))
+                let neutral = self.norms(model, self.given(self.neutral, "neutral text")?)?;
+                self.metric.of_norms(model, &self.norms(model, rejected)?, Some(&neutral))?
             }
+            Metric::Snip => gradient::snip(model, &gradient::error_gradients(model, rejected)?)?,
+            Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::ActDist => activation::distance(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Random => {
@@ -194,10 +218,9 @@ impl<'a> Measure<'a> {
 
     fn norms(&self, model: &CausalLm, texts: &[ErrorText<'_>]) -> Result<Vec<f64>> {
         let squares = match self.route {
-            Route::Stored => block_squares(model, &gradient::error_gradients(model, texts)?),
             // Norms of a sum of micro-batches need the summed gradient itself.
             Route::Ghost if texts.len() == 1 => ghost::block_squares(model, &texts[0])?,
-            Route::Ghost => block_squares(model, &gradient::error_gradients(model, texts)?),
+            Route::Ghost | Route::Stored => block_squares(model, &gradient::error_gradients(model, texts)?)?,
         };
         Ok(squares.into_iter().map(f64::sqrt).collect())
     }
