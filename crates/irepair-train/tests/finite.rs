@@ -3,7 +3,7 @@
 use irepair_core::{BlockId, Diagnose, Scope};
 use irepair_model::{CausalLm, Family};
 use irepair_objective::Objective;
-use irepair_train::{Draw, Drawn, Engine, Error, Localise, RepairData, Result, Settings, StepBatch};
+use irepair_train::{Draw, Drawn, Engine, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
 use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, settings, take};
 use tch::no_grad;
 
@@ -93,6 +93,10 @@ impl Localise for Lost {
     fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
         let error = irepair_core::Error::BadSensitivity { block: BlockId(1), value: f64::INFINITY };
         Err(Error::Localise(Box::new(error.diagnostic())))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default()
     }
 }
 

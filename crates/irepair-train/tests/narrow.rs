@@ -1,0 +1,125 @@
+//! Models whose files or weights are bfloat16: what is reported is true of what is saved, and small changes are not lost.
+
+#![expect(clippy::print_stdout, reason = "measured losses are quoted in DEVIATIONS")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use irepair_model::{CausalLm, Family, Rounded, write_tensors};
+use irepair_objective::Objective;
+use irepair_train::{Engine, Settings};
+use support::{REPAIR, bits, data, everything, model, settings, take};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Writes the usual model as a checkpoint of bfloat16.
+fn store_narrow(dir: &Path) {
+    let model = model(Family::Gpt2);
+    model.save(dir).unwrap();
+    let narrow: Vec<(String, Tensor)> = model
+        .parameters()
+        .iter()
+        .map(|p| (format!("transformer.{}", p.name), p.tensor.detach().to_kind(Kind::BFloat16)))
+        .collect();
+    let narrow: Vec<(String, &Tensor)> = narrow.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    write_tensors(&dir.join("model.safetensors"), &narrow, HashMap::new()).unwrap();
+}
+
+fn load(dir: &Path, kind: Kind) -> CausalLm {
+    CausalLm::load(dir, Device::Cpu, kind).unwrap().0
+}
+
+/// Steps so small that most of them are below the spacing of bfloat16 numbers.
+fn gentle() -> Settings {
+    Settings { n_steps: 30, lr: 2e-5, warmup_steps: 0, eval_every_examples: 12, ..settings() }
+}
+
+fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
+    let (data, mut choose) = (data(), everything());
+    let n = settings.n_steps;
+    let mut engine = Engine::new(model, Objective::Dapt, &mut choose, &data, settings).unwrap();
+    take(&mut engine, n);
+    engine.finish().unwrap()
+}
+
+fn held_out(model: &CausalLm) -> f64 {
+    let (data, mut choose) = (data(), everything());
+    Engine::new(model, Objective::Dapt, &mut choose, &data, gentle()).unwrap().validation_loss().unwrap().unwrap()
+}
+
+#[test]
+fn the_last_numbers_are_those_of_the_saved_file() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    store_narrow(dir.path());
+    let trained = load(dir.path(), Kind::Float);
+    let start = held_out(&trained);
+    let outcome = train(&trained, gentle());
+    trained.save(out.path()).unwrap();
+    let saved = load(out.path(), Kind::Float);
+    assert!(bits(&saved) == bits(&trained), "the model in memory is the one in the file");
+    assert_eq!(outcome.saved_loss, Some(held_out(&saved)));
+    let (best, kept) = (outcome.best_loss.unwrap(), outcome.saved_loss.unwrap());
+
+    // Nearest rounding of the same training, for comparison: trained once more, not finished.
+    let nearest = load(dir.path(), Kind::Float);
+    let (data, mut choose) = (data(), everything());
+    take(&mut Engine::new(&nearest, Objective::Dapt, &mut choose, &data, gentle()).unwrap(), 30);
+    let rounded = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Float);
+    no_grad(|| nearest.parameters().iter().for_each(|p| p.tensor.detach().copy_(&rounded(&p.tensor.detach()))));
+    let lost = held_out(&nearest);
+    let Rounded { n_changed, n_lost } = outcome.rounded;
+    println!("start {start:.4}, trained {best:.4}, saved {kept:.4}, nearest {lost:.4}; {n_lost} of {n_changed} lost");
+    assert!(best < start && n_changed > 1000 && n_lost > n_changed / 2, "{n_lost} of {n_changed}");
+    // Of what training won, stochastic rounding keeps most and nearest rounding little.
+    assert!(start - kept > 0.8 * (start - best), "{start} {best} {kept}");
+    assert!(start - lost < 0.7 * (start - kept), "{start} {lost} {kept}");
+
+    let exact = load(out.path(), Kind::Float);
+    assert_eq!(exact.round_to_stored(1).unwrap(), Rounded::default(), "nothing is left to round");
+}
+
+#[test]
+fn small_steps_add_up_in_bfloat16_too() {
+    let dir = tempfile::tempdir().unwrap();
+    store_narrow(dir.path());
+    let (narrow, wide) = (load(dir.path(), Kind::BFloat16), load(dir.path(), Kind::Float));
+    let start = held_out(&wide);
+    let settings = Settings { n_steps: 60, ..gentle() };
+    let (by_narrow, by_wide) = (train(&narrow, settings.clone()), train(&wide, settings));
+    assert_eq!(by_narrow.saved_loss, by_narrow.best_loss, "what is computed in bfloat16 is stored as it is");
+    let (narrow, wide) = (by_narrow.best_loss.unwrap(), by_wide.best_loss.unwrap());
+    println!("start {start:.4}, bfloat16 {narrow:.4}, float32 {wide:.4}");
+    assert!(start - narrow > 0.7 * (start - wide), "start {start}, bfloat16 {narrow}, float32 {wide}");
+}
+
+#[test]
+fn resuming_in_bfloat16_gives_the_same_bits() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    store_narrow(dir.path());
+    let file = state.path().join("run.safetensors");
+    let data = data();
+    let run = |stop: Option<u64>| {
+        let model = load(dir.path(), Kind::BFloat16);
+        let mut choose = everything();
+        let mut engine = Engine::new(&model, REPAIR, &mut choose, &data, gentle()).unwrap();
+        match stop {
+            Some(n) => {
+                take(&mut engine, n);
+                engine.save(&file).unwrap();
+            }
+            None => {
+                if file.exists() {
+                    engine.resume(&file).unwrap();
+                }
+                let left = 8 - engine.next_step();
+                take(&mut engine, left);
+            }
+        }
+        let of = |t: &Tensor| Vec::<f32>::try_from(t.detach().to_kind(Kind::Float).view(-1)).unwrap();
+        model.parameters().iter().map(|p| of(&p.tensor)).collect::<Vec<_>>()
+    };
+    let whole = run(None);
+    run(Some(3));
+    assert!(run(None) == whole);
+}
