@@ -7,7 +7,7 @@ use irepair_model::{CausalLm, Family};
 use irepair_objective::Objective;
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings, StateMode};
 use support::{
-    Always, FAMILIES, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed, changed_blocks,
+    Always, FAMILIES, N_BLOCKS, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed, changed_blocks,
     data, decaying_and_clipped, distance, model, pairs, settings, take, texts,
 };
 use tch::{Tensor, no_grad};
@@ -498,4 +498,22 @@ fn a_broken_checkpoint_is_refused_by_its_reason() {
     );
     std::fs::remove_file(&file).unwrap();
     assert!(reason().starts_with("read failed: "));
+}
+
+/// DEVIATIONS D14: softmax ignores what every key has in common, so the key bias of GPT-2 reaches no logit, and its gradient
+/// is rounding noise.
+#[test]
+fn the_key_bias_of_gpt2_reaches_no_logit() {
+    let (data, model) = (data(), model(Family::Gpt2));
+    let key_bias = |tensor: &Tensor| tensor.narrow(0, tensor.size()[0] / 3, tensor.size()[0] / 3);
+    let mut choose = everything();
+    let engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings()).unwrap();
+    let before = engine.validation_loss().unwrap().unwrap();
+    let biases = || model.parameters().iter().filter(|p| p.name.ends_with("attn.c_attn.bias"));
+    assert_eq!(biases().count(), N_BLOCKS);
+    no_grad(|| biases().for_each(|p| drop(key_bias(&p.tensor.detach()).g_add_scalar_(0.5))));
+    assert_near("loss", engine.validation_loss().unwrap().unwrap(), before, 1e-6);
+    // The bias of the queries, shifted as much, is another model.
+    no_grad(|| biases().for_each(|p| drop(p.tensor.detach().narrow(0, 0, p.tensor.size()[0] / 3).g_add_scalar_(0.5))));
+    assert!((engine.validation_loss().unwrap().unwrap() - before).abs() > 1e-5);
 }
