@@ -7,10 +7,11 @@ mod support;
 use std::collections::HashMap;
 use std::path::Path;
 
+use irepair_core::Scope;
 use irepair_model::{CausalLm, Family, Rounded, write_tensors};
 use irepair_objective::Objective;
 use irepair_train::{Engine, Settings};
-use support::{REPAIR, bits, data, everything, model, settings, take};
+use support::{Always, REPAIR, bits, data, model, settings, take};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Writes the usual model as a checkpoint of bfloat16.
@@ -36,7 +37,7 @@ fn gentle() -> Settings {
 }
 
 fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
-    let (data, mut choose) = (data(), everything());
+    let (data, mut choose) = (data(), Always(Scope::Everything));
     let n = settings.n_steps;
     let mut engine = Engine::new(model, Objective::Dapt, &mut choose, &data, settings).unwrap();
     take(&mut engine, n);
@@ -44,7 +45,7 @@ fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
 }
 
 fn held_out(model: &CausalLm) -> f64 {
-    let (data, mut choose) = (data(), everything());
+    let (data, mut choose) = (data(), Always(Scope::Everything));
     Engine::new(model, Objective::Dapt, &mut choose, &data, gentle()).unwrap().validation_loss().unwrap().unwrap()
 }
 
@@ -63,7 +64,7 @@ fn the_last_numbers_are_those_of_the_saved_file() {
 
     // Nearest rounding of the same training, for comparison: trained once more, not finished.
     let nearest = load(dir.path(), Kind::Float);
-    let (data, mut choose) = (data(), everything());
+    let (data, mut choose) = (data(), Always(Scope::Everything));
     take(&mut Engine::new(&nearest, Objective::Dapt, &mut choose, &data, gentle()).unwrap(), 30);
     let rounded = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Float);
     no_grad(|| nearest.parameters().iter().for_each(|p| p.tensor.detach().copy_(&rounded(&p.tensor.detach()))));
@@ -101,7 +102,7 @@ fn resuming_in_bfloat16_gives_the_same_bits() {
     let data = data();
     let run = |stop: Option<u64>| {
         let model = load(dir.path(), Kind::BFloat16);
-        let mut choose = everything();
+        let mut choose = Always(Scope::Everything);
         let mut engine = Engine::new(&model, REPAIR, &mut choose, &data, gentle()).unwrap();
         match stop {
             Some(n) => {
