@@ -7,8 +7,8 @@ use irepair_model::{CausalLm, Family};
 use irepair_objective::Objective;
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings, StateMode};
 use support::{
-    Always, FAMILIES, N_BLOCKS, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed, changed_blocks,
-    data, decaying_and_clipped, distance, model, pairs, settings, take, texts,
+    Always, FAMILIES, N_BLOCKS, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed,
+    changed_blocks, data, decaying_and_clipped, distance, model, pairs, settings, take, texts,
 };
 use tch::{Tensor, no_grad};
 
