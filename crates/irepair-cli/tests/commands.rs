@@ -485,7 +485,7 @@ fn an_output_directory_with_files_of_others_is_refused_by_name() {
     fs::write(own.join("metrics.jsonl"), "mine\n").unwrap();
     for (args, found) in [
         ("repair --config repair.toml --n-validation 0 --out .", "./metrics.jsonl"),
-        (&format!("pretrain --data ../corpus.txt --out . {BASE}"), "./metrics.jsonl"),
+        (format!("pretrain --data ../corpus.txt --out . {BASE}").as_str(), "./metrics.jsonl"),
     ] {
         let (code, error) = refuse(&irepair(&own, args));
         assert_eq!(code, 2, "{error}");
