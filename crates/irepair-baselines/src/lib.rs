@@ -17,7 +17,7 @@
 use irepair_core::Scope;
 use irepair_model::CausalLm;
 use irepair_objective::Objective;
-use irepair_train::{Localise, Result, StepBatch};
+use irepair_train::{Identity, Localise, Result, StepBatch};
 
 /// The methods of METHOD §7.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,5 +72,8 @@ pub struct Unsliced;
 impl Localise for Unsliced {
     fn localise(&mut self, _model: &CausalLm, _batch: &StepBatch, _step: u64) -> Result<Scope> {
         Ok(Scope::Everything)
+    }
+    fn identity(&self) -> Identity {
+        Identity::default().with("the policy", "all")
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<Measured> {
 pub(crate) fn generate(args: &Args) -> anyhow::Result<Measured> {
     let model = args.random_model()?;
     let prompts = texts(args.batch, PROMPT, model.config().n_vocab);
-    let go = || Ok(model.generate(&prompts, NEW, Decoding::Greedy, None)?);
+    let go = || Ok(model.generate(&prompts, NEW, Decoding::Greedy, &[])?);
     Ok(Measured { weight_bytes: weight_bytes(&model), ..repeated(args, (args.batch * NEW) as f64, go)? })
 }
 

@@ -96,7 +96,7 @@ pub fn train_classifier(
         exclusive: true,
     };
     let encoder = Encoder::new(config.clone(), random(&specs(&config), settings.seed));
-    let mut optimizer = Optimizer::new(OptimizerKind::adamw(WEIGHT_DECAY), StateMode::Keep);
+    let mut optimizer = Optimizer::new(OptimizerKind::adamw(WEIGHT_DECAY), StateMode::Keep, 0);
     let batches = batches(&rows, &settings)?;
     let n_steps = batches.len() as u64;
     let mut losses = Vec::with_capacity(batches.len());

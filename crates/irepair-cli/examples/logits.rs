@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
             TextBatch::new(PaddedTokens::right_padded(std::slice::from_ref(&ids), tokenizer.eos_id())?, Device::Cpu);
         let logits = no_grad(|| model.logits(&batch)).view([ids.len() as i64, -1]);
         let logits = Vec::<Vec<f32>>::try_from(logits)?;
-        let greedy = model.generate(std::slice::from_ref(&ids), N_NEW_TOKENS, Decoding::Greedy, None)?;
+        let greedy = model.generate(std::slice::from_ref(&ids), N_NEW_TOKENS, Decoding::Greedy, &[])?;
         let decoded = tokenizer.decode(&ids)?;
         rows.push(json!({"text": text, "ids": ids, "decoded": decoded, "logits": logits, "greedy": greedy[0]}));
     }

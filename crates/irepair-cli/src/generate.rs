@@ -82,7 +82,7 @@ fn continuations(
             }
             None => Decoding::Greedy,
         };
-        let made = opened.model.generate(&batch, options.max_new_tokens(), decoding, Some(opened.eos_id))?;
+        let made = opened.model.generate(&batch, options.max_new_tokens(), decoding, opened.tokenizer.end_ids())?;
         chunk.iter().zip(made).for_each(|(&i, row)| rows[i] = row);
         bar.inc(chunk.len() as u64);
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use irepair_config::{Job, Method, Policy, from_toml, to_toml};
-use irepair_core::StepRecord;
 use irepair_core::fs::write_atomic;
+use irepair_core::{DirLock, StepRecord};
 use irepair_model::CausalLm;
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
 use irepair_train::step_flops;
@@ -27,7 +27,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     let Some(base) = &job.repair.model else { unreachable!("validated") };
     let device = job.repair.device();
     let mut watcher = job.watch.as_ref().map(|watch| Watcher::new(watch, out));
-    let (opened, repaired) = run(base, &job.repair, out, watcher.as_mut())?;
+    let (opened, repaired) = run(base, &job.repair, out, |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
     let trained = job.repair.method() != Method::Vanilla;

@@ -55,6 +55,12 @@ impl Plan {
             counts.n_truncated_continuations,
             counts.n_dropped_empty
         );
+        if sides == Sides::Both && counts.n_chosen_ended == 0 {
+            tracing::warn!(
+                "no chosen text ends with the end-of-text token, so the model may learn to write on: give --append-eos if they \
+                 are whole texts"
+            );
+        }
         let needs_utility = method::objective(&options).is_some_and(|objective| objective.needs().utility);
         let tokenizer = &described.tokenizer;
         let general = options.general.as_deref().filter(|_| needs_utility);
@@ -175,7 +181,8 @@ fn settle_limits(options: &mut RepairOptions, config: &ModelConfig) -> Limits {
     limits(options)
 }
 
-/// The lengths that pairs are cut to.
+/// The lengths that pairs are cut to, and whether they end.
 pub(crate) fn limits(options: &RepairOptions) -> Limits {
-    Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() }
+    let (max_prompt, max_continuation) = (options.max_prompt(), options.max_continuation());
+    Limits { max_prompt, max_continuation, append_eos: options.append_eos() }
 }

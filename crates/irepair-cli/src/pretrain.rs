@@ -4,7 +4,7 @@ use std::path::Path;
 
 use irepair_config::{Memory, PretrainOptions};
 use irepair_core::fs::remove;
-use irepair_core::{DirLock, mark_finished, mark_unfinished};
+use irepair_core::mark_finished;
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, parse_device};
@@ -15,7 +15,7 @@ use tch::Kind;
 
 use crate::memory;
 use crate::not_finite::{self, Source};
-use crate::refusal::refuse_finished;
+use crate::refusal::{claim, refuse_foreign};
 use crate::repair::print;
 use crate::steps::{self, Keep};
 use crate::weights::use_threads;
@@ -41,7 +41,7 @@ struct Summary<'a> {
 pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
-    refuse_finished(out)?;
+    refuse_foreign(out)?;
     let device = parse_device(&options.device())?;
     let (tokenizer, documents) = match &options.tokenizer {
         Some(path) => {
@@ -98,11 +98,10 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     // Plain language modelling is the repair objective with the NLL alone.
     let objective = Objective::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 };
     let mut unsliced = irepair_baselines::Unsliced;
-    let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?;
+    let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?
+        .identified_by("the tokenizer", &tokenizer.sha256()?);
     // From here on something is written.
-    let _held = DirLock::take(out)?;
-    // Another process may have filled the directory before this one held it.
-    refuse_finished(out)?;
+    let _held = claim(out)?;
     let keep = Keep::new("pretrain", out, STEPS, options.steps(), options.checkpoint_every());
     remove(&out.join(not_finite::DUMP))?;
     let source = Source { data: &data, tokenizer: &tokenizer, file: None };
@@ -112,7 +111,6 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         .map_err(|error| not_finite::explain(error, &source, out))?;
     let last = records.last().map_or(f64::NAN, |record| record.loss);
     let seconds: f64 = records.iter().map(|record| record.seconds).sum();
-    mark_unfinished(out)?;
     tokenizer.save(out)?;
     model.save(out)?;
     // A checkpoint without the log of its steps could not be taken up.

@@ -2,17 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
+use irepair_core::{Diagnose, Diagnostic, DirLock, ExitKind, is_aside, is_unfinished, mark_unfinished};
+
+use crate::steps::STATE;
 
 /// An error of the command line itself.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("tokenizer and model do not fit together")]
     Vocabulary { dir: PathBuf, n_model: usize, n_tokenizer: usize },
+    #[error("end token is outside the model's vocabulary")]
+    EndToken { dir: PathBuf, id: u32, n_model: usize },
     #[error("{what} is not complete")]
     Missing { what: String, want: String },
     #[error("output is there already")]
     OutExists { path: PathBuf },
+    #[error("output directory is not empty")]
+    OutNotEmpty { path: PathBuf, found: String },
     #[error("negative log-likelihood is not finite")]
     NoNumber { path: PathBuf, index: usize },
     #[error("patch would lie inside the output")]
@@ -45,17 +51,26 @@ pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> R
     }
 }
 
-/// Refuses an output directory that holds a model or parts of one; what a killed run left there is finished.
-pub(crate) fn refuse_finished(out: &Path) -> Result<(), Refusal> {
-    let of_a_model = |name: &str| {
-        let named = ["config.json", "vocab.json", "merges.txt"].contains(&name) || name.starts_with("tokenizer");
-        named || (!name.starts_with('.') && name.contains(".safetensors"))
-    };
-    let mut found = std::fs::read_dir(out).into_iter().flatten().flatten();
-    if !irepair_core::is_unfinished(out) && found.any(|entry| of_a_model(&entry.file_name().to_string_lossy())) {
-        return Err(Refusal::OutExists { path: out.to_owned() });
+/// Refuses an output directory that holds anything, unless a run began to fill it and has not finished.
+pub(crate) fn refuse_foreign(out: &Path) -> Result<(), Refusal> {
+    if is_unfinished(out) || out.join(STATE).exists() {
+        return Ok(());
     }
-    Ok(())
+    let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    // What a killed process was writing is no file of anyone's.
+    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_aside(name)).min() {
+        Some(found) => Err(Refusal::OutNotEmpty { path: out.to_owned(), found }),
+        None => Ok(()),
+    }
+}
+
+/// Takes an output directory for this run: held against other processes, not another's, and marked until it is whole.
+pub(crate) fn claim(out: &Path) -> anyhow::Result<DirLock> {
+    let held = DirLock::take(out)?;
+    // Looked at under the lock: another process may have filled the directory just before.
+    refuse_foreign(out)?;
+    mark_unfinished(out)?;
+    Ok(held)
 }
 
 impl Diagnose for Refusal {
@@ -65,6 +80,10 @@ impl Diagnose for Refusal {
                 .at(dir.display())
                 .want_got(format!("token ids below {n_model}"), format!("a tokenizer with {n_tokenizer} tokens"))
                 .help("put the tokenizer that belongs to this checkpoint into its directory"),
+            Self::EndToken { dir, id, n_model } => Diagnostic::new(ExitKind::Data, self)
+                .at(format!("{}, key `eos_token_id`", dir.display()))
+                .want_got(format!("an id below {n_model}"), id)
+                .help("correct it in generation_config.json or, without that file, in config.json"),
             Self::BadWeights { dir, tensor, n } => Diagnostic::new(ExitKind::Data, self)
                 .at(format!("{}: {tensor}", dir.display()))
                 .want_got("finite numbers", format!("{n} NaN or infinite"))
@@ -103,6 +122,10 @@ impl Diagnose for Refusal {
             Self::SameScorer { name } => Diagnostic::new(ExitKind::Usage, self)
                 .at(name)
                 .help("the same scorer was given twice: give each one once"),
+            Self::OutNotEmpty { path, found } => Diagnostic::new(ExitKind::Usage, self)
+                .at(path.join(found).display())
+                .want_got("a new or empty directory, or one that this run began to fill", "a file that it did not write")
+                .help("give another --out: nothing is written over"),
             Self::OutExists { path } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
                 .help("give another --out: nothing is written over, least of all the model being repaired"),
@@ -122,8 +145,10 @@ mod tests {
         let found = || Box::new(error.diagnostic());
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Refusal {
             Vocabulary: [Refusal::Vocabulary { dir: "gpt2".into(), n_model: 300, n_tokenizer: 301 }],
+            EndToken: [Refusal::EndToken { dir: "gpt2".into(), id: 50256, n_model: 512 }],
             Missing: [Refusal::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [Refusal::OutExists { path: "repaired".into() }],
+            OutNotEmpty: [Refusal::OutNotEmpty { path: "repaired".into(), found: "metrics.jsonl".into() }],
             NoNumber: [Refusal::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [Refusal::PatchInside { path: "repaired/fix.patch".into() }],
             TooFew: [Refusal::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::{Options, RepairOptions, to_toml};
 use irepair_core::fs::{remove, write_atomic};
-use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished, mark_unfinished};
+use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
+use irepair_model::Rounded;
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
 use crate::not_finite::{self, PairsFile, Source};
 use crate::plan::{Plan, limits, sides};
-use crate::refusal::{Refusal, refuse_finished};
+use crate::refusal::{Refusal, claim, refuse_foreign};
 use crate::steps::{self, Keep};
 use crate::utility::own_texts;
 use crate::watch::Watcher;
@@ -20,6 +21,8 @@ use crate::weights::{Described, Opened, use_threads};
 use crate::{environment, method};
 
 const METRICS: &str = "metrics.jsonl";
+/// The settings in effect, written once training is done.
+const SETTINGS: &str = "repair.toml";
 
 /// What a repair did.
 pub(crate) struct Repaired {
@@ -41,7 +44,11 @@ struct Summary<'a> {
     lr: f64,
     n_steps: u64,
     best_step: Option<u64>,
+    /// Of the weights as they are saved.
     best_validation_loss: Option<f64>,
+    /// Where the files store narrower numbers than were trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rounding: Option<Rounding>,
     stopped_early: bool,
     first_loss: Option<f64>,
     last_loss: Option<f64>,
@@ -50,21 +57,37 @@ struct Summary<'a> {
     selection: Vec<u64>,
 }
 
+/// What storing the weights in a narrower type did.
+#[derive(Serialize)]
+struct Rounding {
+    /// Weights that training changed.
+    n_changed: u64,
+    /// Share of these that are what they were, once rounded.
+    share_lost: f64,
+    validation_loss_before: Option<f64>,
+}
+
+impl Rounding {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let Rounded { n_changed, n_lost } = outcome.rounded;
+        let share_lost = n_lost as f64 / n_changed as f64;
+        (n_changed > 0).then_some(Self { n_changed, share_lost, validation_loss_before: outcome.best_loss })
+    }
+}
+
 /// Runs the command.
 pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
     refuse_overwriting(&model, &out)?;
     refuse_inside(options.patch.as_deref(), &out)?;
-    if !is_unfinished(&out) {
+    // A run that was cut short after its training may have written its patch.
+    if !(is_unfinished(&out) && out.join(SETTINGS).exists()) {
         options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     }
-    let (opened, repaired) = run(&model, &options, &out, None)?;
-    // Another process may have filled the directory before this one held it.
-    refuse_overwriting(&model, &out)?;
-    mark_unfinished(&out)?;
+    let (opened, repaired) = run(&model, &options, &out, claim, None)?;
     remove(&out.join("config.json"))?;
-    write_atomic(&out.join("repair.toml"), to_toml(&repaired.options.with_defaults()).as_bytes())?;
+    write_atomic(&out.join(SETTINGS), to_toml(&repaired.options.with_defaults()).as_bytes())?;
     opened.model.save(&out)?;
     crate::patch::of_repair(&model, &out, &repaired)?;
     steps::forget(&out)?;
@@ -76,7 +99,8 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
         lr: options.lr(),
         n_steps: repaired.outcome.n_steps,
         best_step: repaired.outcome.best_step,
-        best_validation_loss: repaired.outcome.best_loss,
+        best_validation_loss: repaired.outcome.saved_loss,
+        rounding: Rounding::of(&repaired.outcome),
         stopped_early: repaired.outcome.stopped_early,
         first_loss: repaired.records.first().map(|r| r.loss),
         last_loss: repaired.records.last().map(|r| r.loss),
@@ -86,9 +110,18 @@ pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
     if options.json() {
         return print(&(serde_json::to_string_pretty(&summary)? + "\n"));
     }
+    let loss = |loss: Option<f64>| loss.map_or("missing".to_owned(), |loss| format!("{loss:.4}"));
+    let rounding = summary.rounding.as_ref().map_or(String::new(), |r| {
+        let (percent, n) = (100.0 * r.share_lost, r.n_changed);
+        format!(
+            "stored in a narrower type than trained: {percent:.1} % of {n} changed weights are as before, validation loss {} → {}\n",
+            loss(r.validation_loss_before),
+            loss(summary.best_validation_loss)
+        )
+    });
     let best = summary.best_step.map_or("the last step".to_owned(), |s| format!("step {s}"));
     print(&format!(
-        "repaired with {} ({}): {} steps in {:.1} s, weights of {best}\nblocks updated (block: times): {}\nmodel: {}\n",
+        "repaired with {} ({}): {} steps in {:.1} s, weights of {best}\nblocks updated (block: times): {}\n{rounding}model: {}\n",
         summary.method,
         summary.policy,
         summary.n_steps,
@@ -115,10 +148,10 @@ pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
     counts
 }
 
-/// Inputs are never written over, and neither is a finished model.
+/// Inputs are never written over, and neither is anything that this run did not make.
 fn refuse_overwriting(model: &Path, out: &Path) -> Result<(), Refusal> {
     let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if same { Err(Refusal::OutExists { path: out.to_owned() }) } else { refuse_finished(out) }
+    if same { Err(Refusal::OutExists { path: out.to_owned() }) } else { refuse_foreign(out) }
 }
 
 /// A patch lies beside the model that it leads to, not in its directory, whose files it lists.
@@ -133,27 +166,29 @@ fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the model, trains it in place, logging to `out/metrics.jsonl`; resumes a run that was killed there.
+/// Opens the model, trains it in place, logging to `out/metrics.jsonl`; resumes a run that was killed there. `hold` takes the
+/// directory when the first file is about to be written.
 pub(crate) fn run(
     model: &Path,
     options: &RepairOptions,
     out: &Path,
+    hold: fn(&Path) -> anyhow::Result<DirLock>,
     mut watcher: Option<&mut Watcher<'_>>,
 ) -> anyhow::Result<(Opened, Repaired)> {
     let described = Described::read(model)?;
     let mut plan = Plan::make(&described, options)?;
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
-    let nothing = Outcome { n_steps: 0, best_step: None, best_loss: None, stopped_early: false };
-    let (mut records, mut outcome, mut held) = (Vec::new(), nothing, None);
+    let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
     if let Some(objective) = method::objective(&plan.options) {
         let data = repair_data(model, &opened, &mut plan, objective.needs().utility)?;
         let options = &plan.options;
         let settings = method::settings(options, data.pairs.len());
         let mut localiser = method::localiser(options, &data, &settings)?;
         let keep = Keep::new("repair", out, METRICS, settings.n_steps, options.checkpoint_every());
-        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings)?;
+        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings)?
+            .identified_by("the tokenizer", &opened.tokenizer.sha256()?);
         // From here on something is written.
-        held = Some(DirLock::take(out)?);
+        held = Some(hold(out)?);
         remove(&out.join(not_finite::DUMP))?;
         let trained = keep.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
         let file = |path| PairsFile { path, limits: limits(options), sides: sides(options) };
@@ -167,7 +202,7 @@ pub(crate) fn run(
     if held.is_none() && out.join(steps::STATE).exists() {
         return Err(Refusal::OutExists { path: out.to_owned() }.into());
     }
-    let _held = held.map_or_else(|| DirLock::take(out), Ok)?;
+    let _held = held.map_or_else(|| hold(out), Ok)?;
     let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
     Ok((opened, Repaired { records, outcome, options: plan.options, peak_rss_bytes, _held }))
 }

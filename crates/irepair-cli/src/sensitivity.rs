@@ -24,7 +24,8 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     use_threads(options.threads);
     let (Some(dir), Some(path)) = (&options.model, &options.data) else { unreachable!("validated") };
     let opened = open(dir, &options.device(), options.dtype())?;
-    let limits = Limits { max_prompt: options.max_prompt(), max_continuation: options.max_continuation() };
+    let (max_prompt, max_continuation) = (options.max_prompt(), options.max_continuation());
+    let limits = Limits { max_prompt, max_continuation, ..Limits::default() };
     let compares = matches!(options.metric(), Metric::Contrast | Metric::ActDist | Metric::Atp);
     let sides = if compares || options.chosen() { Sides::Both } else { Sides::Rejected };
     let (pairs, _) = read_token_pairs(path, &opened.tokenizer, limits, sides)?;

@@ -108,7 +108,7 @@ pub(crate) fn sample(
         let prompts = vec![vec![opened.eos_id]; SAMPLE_BATCH.min(n - texts.len())];
         let decoding =
             Decoding::Nucleus { top_p, temperature, seed: seed.wrapping_mul(1_000_003) + texts.len() as u64 };
-        let rows = opened.model.generate(&prompts, n_new, decoding, Some(opened.eos_id))?;
+        let rows = opened.model.generate(&prompts, n_new, decoding, opened.tokenizer.end_ids())?;
         texts.extend(rows);
         bar.set_position(texts.len() as u64);
     }

@@ -43,10 +43,19 @@ impl Described {
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let config = ModelConfig::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
-        let eos_id = config.eos_ids.first().copied().unwrap_or_else(|| tokenizer.eos_id());
-        let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size().max(eos_id as usize + 1));
+        let eos_id = tokenizer.eos_id();
+        let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size());
         if n_tokenizer > n_model {
             return Err(Refusal::Vocabulary { dir: dir.to_owned(), n_model, n_tokenizer }.into());
+        }
+        if let Some(&id) = tokenizer.end_ids().iter().find(|&&id| id as usize >= n_model) {
+            return Err(Refusal::EndToken { dir: dir.to_owned(), id, n_model }.into());
+        }
+        if tokenizer.end_ids().is_empty() {
+            tracing::warn!(
+                "{}: generation_config.json names no end token: generated texts run to their longest",
+                dir.display()
+            );
         }
         Ok(Self { dir: dir.to_owned(), config, tokenizer, eos_id })
     }

@@ -246,7 +246,7 @@ fn parts_of_a_model_are_not_written_over() {
         for args in
             [format!("pretrain --data corpus.txt --out o {SHAPE} --steps 1"), format!("{REPAIR} --steps 1 --out o")]
         {
-            assert!(refused(&irepair(home.path(), &args), 2).contains("output is there already"));
+            assert!(refused(&irepair(home.path(), &args), 2).contains("output directory is not empty"));
         }
         assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), "mine");
         fs::remove_dir_all(dir).unwrap();
@@ -268,7 +268,7 @@ fn a_finished_model_is_not_trained_over() {
     let home = workshop();
     let before = fs::read(home.path().join("base/model.safetensors")).unwrap();
     let output = irepair(home.path(), &format!("pretrain --data corpus.txt --out base {SHAPE} --steps 3"));
-    assert!(refused(&output, 2).contains("output is there already"));
+    assert!(refused(&output, 2).contains("output directory is not empty"));
     assert_eq!(fs::read(home.path().join("base/model.safetensors")).unwrap(), before);
 }
 

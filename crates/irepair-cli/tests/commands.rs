@@ -24,8 +24,7 @@ fn workshop() -> &'static Path {
         fs::write(dir.join("prompts.jsonl"), "{\"prompt\":\"Tom said\"}\n{\"prompt\":{\"text\":\"Anna met\"}}\n").unwrap();
         fs::write(dir.join("cloze.jsonl"), "{\"text\":\"Anna met Tom at the mill\"}\n").unwrap();
         fs::write(dir.join("lexicon.txt"), "grubnik\n").unwrap();
-        let flags = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 4 --batch-size 4 --lr 1e-2";
-        succeed(&irepair(&dir, &format!("pretrain --data corpus.txt --out base {flags}")));
+        succeed(&irepair(&dir, &format!("pretrain --data corpus.txt --out base {BASE}")));
         dir
     })
 }
@@ -53,6 +52,9 @@ fn refuse(output: &Output) -> (i32, String) {
     let start = stderr.find("error:").unwrap_or_else(|| panic!("no error in {stderr}"));
     (output.status.code().unwrap(), stderr[start..].trim_end().to_owned())
 }
+
+/// Settings of the base model.
+const BASE: &str = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 4 --batch-size 4 --lr 1e-2";
 
 const REPAIR: &str = "repair --model base --pairs pairs.jsonl --steps 6 --n-validation 4 --lr 1e-2 --warmup-steps 1 --max-prompt 16 --max-continuation 16";
 
@@ -417,17 +419,26 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
     }
 }
 
-/// A signal in the middle of a repair: the step is kept, the exit code and the words say so, and the same command ends with
-/// the bytes of a run that nobody stopped.
+/// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy or
+/// slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends with the
+/// bytes of a run without the signal.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     let dir = workshop();
     let long = |out: &str| {
         format!(
-            "repair --model base --pairs pairs.jsonl --method irepair-no-kl --steps 400 --n-validation 4 --lr 1e-3 --max-prompt 16 --max-continuation 16 --checkpoint-every 1000 --out {out} --threads 1"
+            "repair --model mine --pairs pairs.jsonl --method irepair-no-kl --steps 400 --n-validation 4 --lr 1e-3 --max-prompt 16 --max-continuation 16 --checkpoint-every 1000 --out {out} --threads 1"
         )
     };
+    succeed(&irepair(dir, &format!("pretrain --data corpus.txt --out other {BASE} --seed 1")));
+    let copy = |from: &str, to: &str| {
+        fs::create_dir_all(dir.join(to)).unwrap();
+        for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(dir.join(from).join(name), dir.join(to).join(name)).unwrap();
+        }
+    };
+    copy("base", "mine");
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(long("stopped").split_whitespace()).stderr(std::process::Stdio::piped());
     let child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
@@ -444,9 +455,60 @@ fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     assert!(error.contains("interrupted after step ") && error.contains("the same command goes on"), "{error}");
     assert!(dir.join("stopped/.irepair-state.safetensors").exists() && !dir.join("stopped/config.json").exists());
     assert!((3..400).contains(&steps()));
-    succeed(&irepair(dir, &long("stopped").replace(" --threads 1", "")));
+    let again = long("stopped").replace(" --threads 1", "");
+    let refused = |args: &str, want: &str| {
+        let (code, error) = refuse(&irepair(dir, args));
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(&format!("changed since it was written: {want}")), "{error}");
+    };
+    refused(&again.replace("--model mine", "--model other"), "the model's weights\n");
+    refused(&format!("{again} --policy random"), "the policy (Dynamic { k: Blocks(1) } → Random");
+    refused(&format!("{again} --policy reverse"), "the policy (Dynamic { k: Blocks(1) } → Reverse");
+    refused(&format!("{again} --top-k 3b"), "the policy (Dynamic { k: Blocks(1) } → Dynamic { k: Blocks(3) })\n");
+    refused(&format!("{again} --append-eos"), "the training pairs, the validation pairs\n");
+    copy("other", "mine");
+    refused(&again, "the model's weights\n");
+    copy("base", "mine");
+    succeed(&irepair(dir, &again));
     succeed(&irepair(dir, &long("whole").replace(" --threads 1", "")));
     let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
     assert!(weights("stopped") == weights("whole"), "weights differ");
     assert_eq!(steps(), 400);
+}
+
+#[test]
+fn an_output_directory_with_files_of_others_is_refused_by_name() {
+    let dir = workshop();
+    let own = dir.join("own");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("repair.toml"), "model = \"../base\"\npairs = \"../pairs.jsonl\"\nsteps = 2\n").unwrap();
+    fs::write(own.join("metrics.jsonl"), "mine\n").unwrap();
+    for (args, found) in [
+        ("repair --config repair.toml --n-validation 0 --out .", "./metrics.jsonl"),
+        (format!("pretrain --data ../corpus.txt --out . {BASE}").as_str(), "./metrics.jsonl"),
+    ] {
+        let (code, error) = refuse(&irepair(&own, args));
+        assert_eq!(code, 2, "{error}");
+        assert!(error.starts_with(&format!("error: output directory is not empty\n   at: {found}\n")), "{error}");
+    }
+    let mut left: Vec<_> = fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["metrics.jsonl", "repair.toml"]);
+    assert_eq!(fs::read_to_string(own.join("metrics.jsonl")).unwrap(), "mine\n");
+    fs::create_dir(own.join("empty")).unwrap();
+    succeed(&irepair(&own, "repair --config repair.toml --n-validation 0 --out empty"));
+    // A finished repair is not this run's any more.
+    refuse(&irepair(&own, "repair --config repair.toml --n-validation 0 --out empty"));
+}
+
+#[test]
+fn a_missing_end_of_text_is_warned_about_and_appended_when_asked() {
+    let dir = workshop();
+    let said = |flag: &str, out: &str| {
+        let output = irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out {out} {flag}"));
+        succeed(&output);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said("", "bare").contains("no chosen text ends with the end-of-text token"));
+    assert!(!said("--append-eos", "ended").contains("no chosen text ends"));
 }

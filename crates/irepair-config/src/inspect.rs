@@ -19,8 +19,10 @@ options! {
         general: PathBuf,
         /// What is measured (METHOD §3 [D]). Default grad-l2.
         metric: Metric = Metric::GradL2,
-        /// How batches are put together (METHOD §3 [D]). Default norm-of-mean.
-        reduction: Reduction = Reduction::NormOfMean,
+        /// How batches are put together (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist, atp and
+        /// random, which have no value at a mean gradient.
+        reduction: Reduction =
+            if this.metric().has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm },
         /// Batches measured at most (METHOD §17 [F]). Default 500.
         #[arg(value_name = "N")]
         n_batches: u64 = 500,
@@ -61,6 +63,12 @@ impl Validate for SensitivityOptions {
         }
         checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
+        let metric = self.metric();
+        checks.clash(
+            self.reduction == Some(Reduction::NormOfMean) && !metric.has_mean_gradient(),
+            "reduction",
+            &format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm"),
+        );
         checks.0
     }
 }
@@ -89,5 +97,22 @@ impl Validate for ScoreOptions {
         checks.count("threads", self.threads.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_without_a_mean_gradient_takes_the_mean_of_its_values() {
+        let of = |metric, reduction| SensitivityOptions { metric: Some(metric), reduction, ..Default::default() };
+        assert_eq!(of(Metric::Density, None).reduction(), Reduction::NormOfMean);
+        assert_eq!(of(Metric::Fisher, None).reduction(), Reduction::MeanOfNorm);
+        let problems = of(Metric::Fisher, Some(Reduction::NormOfMean)).problems();
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let want = "`reduction`: clashes with `metric`: fisher has no value at a mean gradient, only mean-of-norm";
+        assert_eq!(said, [want]);
+        assert!(of(Metric::Snip, Some(Reduction::NormOfMean)).problems().is_empty());
     }
 }

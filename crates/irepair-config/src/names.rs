@@ -150,6 +150,13 @@ impl Dtype {
     }
 }
 
+impl Metric {
+    /// True when the metric has a value at the mean gradient of many batches (METHOD §3).
+    pub fn has_mean_gradient(self) -> bool {
+        !matches!(self, Self::Fisher | Self::ActDist | Self::Atp | Self::Random)
+    }
+}
+
 impl Method {
     /// True for the methods of METHOD §6, whose default policy is `dynamic`.
     pub fn is_sliced(self) -> bool {

@@ -103,6 +103,10 @@ options! {
         /// Longest continuation in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
         #[arg(value_name = "TOKENS")]
         max_continuation: usize = 64,
+        /// Append the end-of-text token to the continuations that lack it, so that the model learns to stop there: for pairs
+        /// that are whole texts, not pieces of longer ones (METHOD §2 [O]). A continuation that is cut gets none. Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        append_eos: bool = false,
         /// Leave prompt tokens out of the losses (METHOD §2 [D]). Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         skip_prompt: bool = false,

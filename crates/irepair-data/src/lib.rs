@@ -29,6 +29,7 @@ mod pack;
 mod pairs;
 mod planted;
 mod read;
+mod sources;
 mod tokenizer;
 mod wikitext;
 mod write;

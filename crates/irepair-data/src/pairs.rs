@@ -18,19 +18,21 @@ pub struct TokenPair {
     pub rejected: Vec<u32>,
 }
 
-/// The longest prompt and continuation in tokens (METHOD §2: Pmax, Cmax).
+/// How pairs become token ids: the longest prompt and continuation (METHOD §2: Pmax, Cmax), and whether they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Pmax.
     pub max_prompt: usize,
     /// Cmax.
     pub max_continuation: usize,
+    /// Continuations are whole texts: the end-of-text token follows each one that lacks it (METHOD §2 [O]).
+    pub append_eos: bool,
 }
 
 impl Default for Limits {
-    /// 64 and 64 (METHOD §17 [L]).
+    /// 64 and 64 (METHOD §17 [L]), nothing appended.
     fn default() -> Self {
-        Self { max_prompt: 64, max_continuation: 64 }
+        Self { max_prompt: 64, max_continuation: 64, append_eos: false }
     }
 }
 
@@ -45,6 +47,8 @@ pub struct Counts {
     pub n_truncated_continuations: usize,
     /// Pairs dropped because a continuation has no token.
     pub n_dropped_empty: usize,
+    /// Pairs whose chosen continuation ends with the end-of-text token.
+    pub n_chosen_ended: usize,
 }
 
 /// Tokenises pairs, prompt and continuations each on its own (METHOD §2 [D]).
@@ -52,6 +56,7 @@ pub struct Counts {
 /// A prompt or continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt
 /// becomes the end-of-text token alone, so that the first token of the continuation is predicted too [O]. A pair whose
 /// wanted continuation is empty is dropped and counted; with [`Sides::Rejected`] every chosen continuation is empty.
+/// The end-of-text token of `append_eos` counts towards the limit, so that a continuation that is cut does not end.
 ///
 /// # Errors
 /// `Tokenize` when the tokenizer refuses a text.
@@ -66,9 +71,15 @@ pub fn tokenize_pairs(
     let chosen = encode(|pair| &pair.chosen)?;
     let rejected = encode(|pair| &pair.rejected)?;
 
+    let eos_id = tokenizer.eos_id();
+    let end = |ids: &mut Vec<u32>| {
+        if limits.append_eos && ids.last().is_some_and(|&last| last != eos_id) {
+            ids.push(eos_id);
+        }
+    };
     let mut counts = Counts { n_total: pairs.len(), ..Counts::default() };
     let mut kept = Vec::with_capacity(pairs.len());
-    for ((prompt, mut chosen), rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
+    for ((prompt, mut chosen), mut rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
         if sides == Sides::Rejected {
             chosen.clear();
         }
@@ -76,13 +87,16 @@ pub fn tokenize_pairs(
             counts.n_dropped_empty += 1;
             continue;
         }
+        end(&mut chosen);
+        end(&mut rejected);
         counts.n_truncated_prompts += usize::from(prompt.len() > limits.max_prompt);
         counts.n_truncated_continuations += usize::from(chosen.len().max(rejected.len()) > limits.max_continuation);
         let mut prompt = cut(&prompt, limits.max_prompt);
         let (chosen, rejected) = (cut(&chosen, limits.max_continuation), cut(&rejected, limits.max_continuation));
         if prompt.is_empty() {
-            prompt = vec![tokenizer.eos_id()];
+            prompt = vec![eos_id];
         }
+        counts.n_chosen_ended += usize::from(chosen.last() == Some(&eos_id));
         kept.push(TokenPair { prompt, chosen, rejected });
     }
     Ok((kept, counts))
@@ -116,6 +130,7 @@ pub fn read_token_pairs(
         counts.n_truncated_prompts += of.n_truncated_prompts;
         counts.n_truncated_continuations += of.n_truncated_continuations;
         counts.n_dropped_empty += of.n_dropped_empty;
+        counts.n_chosen_ended += of.n_chosen_ended;
         Ok(())
     })?;
     if counts.n_total == 0 {
@@ -182,14 +197,40 @@ mod tests {
         let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
         let ids = |text: &str| tokenizer.encode(text).unwrap();
         let pairs = [pair("abcd", "xy", "vwxyz"), pair("", "x", "y"), pair("a", "", "y")];
-        let limits = Limits { max_prompt: 3, max_continuation: 3 };
+        let limits = Limits { max_prompt: 3, max_continuation: 3, append_eos: false };
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
         assert_eq!(kept[0], TokenPair { prompt: ids("abc"), chosen: ids("xy"), rejected: ids("vwx") });
         assert_eq!(kept[1].prompt, [tokenizer.eos_id()]);
-        let want = Counts { n_total: 3, n_truncated_prompts: 1, n_truncated_continuations: 1, n_dropped_empty: 1 };
+        let want = Counts {
+            n_total: 3,
+            n_truncated_prompts: 1,
+            n_truncated_continuations: 1,
+            n_dropped_empty: 1,
+            n_chosen_ended: 0,
+        };
         assert_eq!((kept.len(), counts), (2, want));
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Rejected).unwrap();
         assert!(kept.iter().all(|pair| pair.chosen.is_empty()) && kept.len() == 3 && counts.n_dropped_empty == 0);
+    }
+
+    #[test]
+    fn whole_texts_end_once_and_cut_ones_do_not() {
+        let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+        let eos = tokenizer.eos_id();
+        let pairs =
+            [pair("a", "xy", "vwxyz"), pair("a", "x<|endoftext|>", "y"), pair("a", "xyz", "y"), pair("a", "", "y")];
+        let limits = Limits { max_prompt: 3, max_continuation: 3, append_eos: true };
+        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
+        let ids = |text: &str| tokenizer.encode(text).unwrap();
+        let ended = |text: &str| [ids(text), vec![eos]].concat();
+        assert_eq!(kept[0], TokenPair { prompt: ids("a"), chosen: ended("xy"), rejected: ids("vwx") });
+        assert_eq!(kept[1].chosen, ended("x"));
+        // A text of just the longest length has no room for its end; an empty one is dropped all the same.
+        assert_eq!((kept[2].chosen.clone(), kept.len()), (ids("xyz"), 3));
+        assert_eq!((counts.n_chosen_ended, counts.n_truncated_continuations, counts.n_dropped_empty), (2, 2, 1));
+        let (_, bare) =
+            tokenize_pairs(&pairs, &tokenizer, Limits { append_eos: false, ..limits }, Sides::Both).unwrap();
+        assert_eq!(bare.n_chosen_ended, 1);
     }
 
     #[test]
@@ -204,7 +245,7 @@ mod tests {
         all[7].prompt.clone_from(&long);
         all[8].rejected.clone_from(&long);
         crate::write_jsonl(&pairs, &all).unwrap();
-        let limits = Limits { max_prompt: 3, max_continuation: 2 };
+        let limits = Limits { max_prompt: 3, max_continuation: 2, append_eos: false };
         for sides in [Sides::Both, Sides::Rejected] {
             let whole = tokenize_pairs(&crate::read_pairs(&pairs, sides).unwrap(), &tokenizer, limits, sides).unwrap();
             assert_eq!(read_token_pairs(&pairs, &tokenizer, limits, sides).unwrap(), whole);

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::fs::{read_to_string, sha256_hex, write_atomic};
 use irepair_core::weights::disguise;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, models::TrainerWrapper};
 
-use crate::added::{self, bad, content, optional_json};
+use crate::added::{self, bad};
 use crate::library::{guarded, read_tokenizer};
 use crate::read::END_OF_TEXT;
+use crate::sources::{eos_of, generation_ends, settle_prefix_space};
 use crate::{Error, Result};
 
 /// A tokenizer together with its end-of-text token, which also starts and pads texts (METHOD §2 [D]).
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     eos_id: u32,
+    end_ids: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -26,9 +28,8 @@ impl Tokenizer {
     /// byte-level BPE). Ids are those of transformers' `GPT2TokenizerFast` without start or end token: tokens added beside
     /// the vocabulary count, stored truncation and padding do not.
     ///
-    /// The end-of-text token is the first of these that is given: `eos_token` of `tokenizer_config.json` or of the older
-    /// `special_tokens_map.json`, `eos_token_id` of `config.json`, the same of `generation_config.json`, the token
-    /// `<|endoftext|>`.
+    /// docs/FILES.md has the order of the files that decide the end-of-text token, the tokens that end a generation and
+    /// the leading space.
     ///
     /// # Errors
     /// `NoTokenizer` when there is neither form, `BadTokenizer` naming the file that cannot be used, `NoEos`, `File`.
@@ -48,8 +49,9 @@ impl Tokenizer {
         }
         guarded(|| Ok(added::add(&mut inner, dir, &config, !whole.exists()))).map_err(|why| bad(&whole, why))??;
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
-        let eos_id = eos_of(dir, &inner, &config)?.ok_or_else(|| Error::NoEos { dir: dir.to_owned() })?;
-        Ok(Self { inner, eos_id })
+        settle_prefix_space(&mut inner, dir, &config)?;
+        let eos_id = eos_of(dir, &inner, &config)?;
+        Ok(Self { end_ids: generation_ends(dir, eos_id)?, inner, eos_id })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -75,7 +77,7 @@ impl Tokenizer {
         inner
             .train(&mut TrainerWrapper::BpeTrainer(trainer), texts.iter().map(|text| text.as_ref().to_owned()))
             .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { inner, eos_id: 0 })
+        Ok(Self { inner, eos_id: 0, end_ids: vec![0] })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -95,6 +97,15 @@ impl Tokenizer {
         });
         write_atomic(&dir.join("tokenizer_config.json"), format!("{config:#}\n").as_bytes())?;
         Ok(())
+    }
+
+    /// SHA-256 of all that decides its token ids and texts.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library cannot write it down.
+    pub fn sha256(&self) -> Result<String> {
+        let whole = guarded(|| self.inner.to_string(false)).map_err(|why| refused("write", why))?;
+        Ok(sha256_hex(format!("{} {whole}", self.eos_id).as_bytes()))
     }
 
     /// Token ids of a text; no start or end token is added.
@@ -134,6 +145,11 @@ impl Tokenizer {
     pub fn eos_id(&self) -> u32 {
         self.eos_id
     }
+
+    /// The tokens at which a generated text ends; none when `generation_config.json` names none.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.end_ids
+    }
 }
 
 /// An id that two tokens of the vocabulary have: nobody can say which of them it means.
@@ -169,28 +185,6 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
 /// What lies in the place of a tokenizer file, or what the library says of it.
 fn instead(text: &str, why: String) -> String {
     disguise(text.as_bytes()).map_or(why, str::to_owned)
-}
-
-fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<Option<u32>> {
-    let path = dir.join("tokenizer_config.json");
-    if let Some(token) = content(&config["eos_token"]) {
-        return match inner.token_to_id(token) {
-            Some(id) => Ok(Some(id)),
-            None => Err(bad(&path, format!("eos_token `{token}` is not in the vocabulary"))),
-        };
-    }
-    for name in ["config.json", "generation_config.json"] {
-        let path = dir.join(name);
-        let value = &optional_json(&path)?["eos_token_id"];
-        // Some configs list several; the first one ends a text.
-        if let Some(id) = value.as_u64().or(value[0].as_u64()) {
-            return match u32::try_from(id).ok().filter(|&id| inner.id_to_token(id).is_some()) {
-                Some(id) => Ok(Some(id)),
-                None => Err(bad(&path, format!("eos_token_id {id} is not in the vocabulary"))),
-            };
-        }
-    }
-    Ok(inner.token_to_id(END_OF_TEXT))
 }
 
 fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {

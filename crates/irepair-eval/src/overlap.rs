@@ -41,7 +41,7 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
     generation.check(model)?;
     let usable: Vec<&[u32]> = texts.iter().filter_map(|t| t.get(..prompt_tokens + n_new)).collect();
     let prompts: Vec<Vec<u32>> = usable.iter().map(|t| t[..prompt_tokens].to_vec()).collect();
-    let written = greedy_tokens(model, &prompts, generation, None)?;
+    let written = greedy_tokens(model, &prompts, generation, &[])?;
     let mut scores: Vec<Option<f64>> =
         usable.iter().zip(&written).map(|(text, tokens)| bag_f1(tokens, &text[prompt_tokens..])).collect();
     scores.resize(texts.len(), None);
@@ -84,7 +84,7 @@ pub fn continuation_f1(
     };
     let parts: Vec<Option<(Vec<u32>, Vec<u32>)>> = prompts.into_iter().zip(rest).map(parts).collect();
     let usable: Vec<Vec<u32>> = parts.iter().flatten().map(|(prompt, _)| prompt.clone()).collect();
-    let mut written = greedy_tokens(model, &usable, generation, None)?.into_iter();
+    let mut written = greedy_tokens(model, &usable, generation, &[])?.into_iter();
     let score = |part: &Option<(Vec<u32>, Vec<u32>)>| {
         let truth = &part.as_ref()?.1;
         let tokens = written.next()?;

@@ -126,7 +126,7 @@ pub fn greedy_continuations(
     generation: &Generation,
 ) -> Result<Continuations> {
     let (prompts, n_truncated_prompts) = prompt_tokens(model, tokenizer, prompts, generation)?;
-    let tokens = greedy_tokens(model, &prompts, generation, Some(tokenizer.eos_id()))?;
+    let tokens = greedy_tokens(model, &prompts, generation, tokenizer.end_ids())?;
     let texts = tokens.iter().map(|t| tokenizer.decode(t)).collect::<Result<_, _>>()?;
     Ok(Continuations { prompts, tokens, texts, n_truncated_prompts })
 }
@@ -136,7 +136,7 @@ pub(crate) fn greedy_tokens(
     model: &CausalLm,
     prompts: &[Vec<u32>],
     generation: &Generation,
-    eos_id: Option<u32>,
+    ends: &[u32],
 ) -> Result<Vec<Vec<u32>>> {
     check(model, prompts, generation.batch_size)?;
     // What grows with a batch is the cache: a key and a value per block and position.
@@ -145,7 +145,7 @@ pub(crate) fn greedy_tokens(
     let mut tokens = vec![Vec::new(); prompts.len()];
     for batch in batches(&lengths, generation.batch_size, cached) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
-        let written = model.generate(&rows, generation.n_new, Decoding::Greedy, eos_id)?;
+        let written = model.generate(&rows, generation.n_new, Decoding::Greedy, ends)?;
         for (i, continuation) in batch.into_iter().zip(written) {
             tokens[i] = continuation;
         }
@@ -210,7 +210,7 @@ pub fn sampled_toxicity(
     for batch in batches(&lengths, (N_AT_ONCE / n_samples).max(1), 0) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
         let seeds: Vec<u64> = batch.iter().map(|&i| seed.wrapping_add((i as u64) << 32)).collect();
-        let samples = model.sample(&rows, &seeds, n_samples, generation.n_new, NUCLEUS, Some(tokenizer.eos_id()))?;
+        let samples = model.sample(&rows, &seeds, n_samples, generation.n_new, NUCLEUS, tokenizer.end_ids())?;
         let texts = samples.iter().map(|t| tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, scorer).values;
         for (&i, scores) in batch.iter().zip(scores.chunks(n_samples)) {

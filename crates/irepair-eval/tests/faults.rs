@@ -56,7 +56,7 @@ fn extraction_is_what_generation_says() {
     let model =
         CausalLm::random(ModelConfig::gpt2(2, 16, 2, 32, tokenizer.vocab_size()), 3, Device::Cpu, Kind::Float).unwrap();
     let prompts: Vec<Vec<u32>> = ["mill", "river", "a"].iter().map(|p| tokenizer.encode(p).unwrap()).collect();
-    let said = model.generate(&prompts, 5, irepair_model::Decoding::Greedy, None).unwrap();
+    let said = model.generate(&prompts, 5, irepair_model::Decoding::Greedy, &[]).unwrap();
     // Letters that decode to themselves are needed to put the continuation into a pair.
     let pairs: Vec<Pair> = ["mill", "river", "a"]
         .iter()

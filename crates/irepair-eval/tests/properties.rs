@@ -146,7 +146,7 @@ proptest! {
             let generation = Generation { prompt_tokens: 12, n_new: 8, batch_size: 3 };
             let found = toxicity(&m.gpt2, &m.tokenizer, &prompts, &Lexicon::new(["mill"]), &generation).unwrap();
             for (prompt, tokens) in found.continuations.prompts.iter().zip(&found.continuations.tokens) {
-                let slow = m.gpt2.generate(std::slice::from_ref(prompt), 8, Decoding::Greedy, Some(m.tokenizer.eos_id())).unwrap();
+                let slow = m.gpt2.generate(std::slice::from_ref(prompt), 8, Decoding::Greedy, m.tokenizer.end_ids()).unwrap();
                 assert_eq!(&slow[0], tokens);
             }
         });

@@ -40,7 +40,7 @@ pub struct Nucleus {
 }
 
 impl CausalLm {
-    /// Continues every prompt by at most `n_new` tokens, stopping a row at `eos_id` if there is one.
+    /// Continues every prompt by at most `n_new` tokens, stopping a row at the first of `ends`.
     ///
     /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient.
     ///
@@ -53,10 +53,10 @@ impl CausalLm {
         prompts: &[Vec<u32>],
         n_new: usize,
         decoding: Decoding,
-        eos_id: Option<u32>,
+        ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
         let chooser = Chooser::new(decoding);
-        no_grad(|| self.continue_prompts(prompts, 1, n_new, chooser, eos_id))
+        no_grad(|| self.continue_prompts(prompts, 1, n_new, chooser, ends))
     }
 
     /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
@@ -73,13 +73,13 @@ impl CausalLm {
         n_samples: usize,
         n_new: usize,
         nucleus: Nucleus,
-        eos_id: Option<u32>,
+        ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
         if prompts.len() != seeds.len() {
             return Err(crate::Error::SeedCount { want: prompts.len(), got: seeds.len() });
         }
         let chooser = Chooser { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| stream(seed)).collect() };
-        no_grad(|| self.continue_prompts(prompts, n_samples, n_new, chooser, eos_id))
+        no_grad(|| self.continue_prompts(prompts, n_samples, n_new, chooser, ends))
     }
 
     fn continue_prompts(
@@ -88,12 +88,12 @@ impl CausalLm {
         n_samples: usize,
         n_new: usize,
         mut chooser: Chooser,
-        eos_id: Option<u32>,
+        ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
         if prompts.iter().any(Vec::is_empty) {
             return Err(irepair_core::Error::NoTokens.into());
         }
-        let padded = PaddedTokens::left_padded(prompts, eos_id.unwrap_or(0))?;
+        let padded = PaddedTokens::left_padded(prompts, ends.first().copied().unwrap_or(0))?;
         self.check_length(padded.n_cols() + n_new)?;
         let prompts = TextBatch::new(padded, self.device());
         let (n_prompts, n_cols) = prompts.dims();
@@ -128,7 +128,7 @@ impl CausalLm {
                 if done[row] {
                     continue;
                 }
-                if eos_id.map(i64::from) == Some(token) {
+                if ends.iter().any(|&end| i64::from(end) == token) {
                     done[row] = true;
                 } else {
                     rows[row].push(token as u32);
@@ -179,7 +179,7 @@ impl Chooser {
     /// [`crate::Error::NotFinite`]: a NaN is the largest of its row, and no token.
     fn choose(&mut self, logits: &Tensor) -> Result<Tensor> {
         let (largest, best) = logits.max_dim(-1, false);
-        if !bool::try_from(largest.isfinite().all()).unwrap_or(false) {
+        if !bool::try_from(largest.isfinite().all())? {
             return Err(crate::Error::NotFinite);
         }
         let Some(Nucleus { top_p, temperature }) = self.nucleus else { return Ok(best) };
@@ -231,7 +231,7 @@ mod tests {
     fn cached_batched_greedy_equals_the_slow_route() {
         let prompts = vec![vec![3, 5, 7, 9, 11, 2], vec![4], vec![8, 1, 6]];
         for model in models() {
-            let fast = model.generate(&prompts, 12, Decoding::Greedy, None).unwrap();
+            let fast = model.generate(&prompts, 12, Decoding::Greedy, &[]).unwrap();
             let slow: Vec<_> = prompts.iter().map(|p| greedy_without_cache(&model, p, 12)).collect();
             assert_eq!(fast, slow);
         }
@@ -242,44 +242,46 @@ mod tests {
         let [model, ..] = models();
         let sample = |top_p, seed| {
             let decoding = Decoding::Nucleus { top_p, temperature: 1.0, seed };
-            model.generate(&[vec![3, 5], vec![9]], 10, decoding, None).unwrap()
+            model.generate(&[vec![3, 5], vec![9]], 10, decoding, &[]).unwrap()
         };
         assert_eq!(sample(0.9, 7), sample(0.9, 7));
         assert_ne!(sample(1.0, 7), sample(1.0, 8));
         // A nucleus that only the top token fits in is greedy decoding.
-        assert_eq!(sample(1e-9, 7), model.generate(&[vec![3, 5], vec![9]], 10, Decoding::Greedy, None).unwrap());
+        assert_eq!(sample(1e-9, 7), model.generate(&[vec![3, 5], vec![9]], 10, Decoding::Greedy, &[]).unwrap());
     }
 
     #[test]
     fn samples_of_a_prompt_do_not_depend_on_the_prompts_beside_it() {
         let nucleus = Nucleus { top_p: 0.9, temperature: 1.0 };
         for model in models() {
-            let together = model.sample(&[vec![3, 5, 7, 9], vec![4]], &[7, 8], 3, 8, nucleus, None).unwrap();
-            let alone = |prompt: Vec<u32>, seed| model.sample(&[prompt], &[seed], 3, 8, nucleus, None).unwrap();
+            let together = model.sample(&[vec![3, 5, 7, 9], vec![4]], &[7, 8], 3, 8, nucleus, &[]).unwrap();
+            let alone = |prompt: Vec<u32>, seed| model.sample(&[prompt], &[seed], 3, 8, nucleus, &[]).unwrap();
             assert_eq!(together[..3], alone(vec![3, 5, 7, 9], 7));
             assert_eq!(together[3..], alone(vec![4], 8));
             // The slow route: the prompt read anew for each of its samples.
             let decoding = Decoding::Nucleus { top_p: 0.9, temperature: 1.0, seed: 7 };
-            assert_eq!(together[..3], model.generate(&vec![vec![3, 5, 7, 9]; 3], 8, decoding, None).unwrap());
+            assert_eq!(together[..3], model.generate(&vec![vec![3, 5, 7, 9]; 3], 8, decoding, &[]).unwrap());
         }
-        assert!(models()[0].sample(&[vec![1]], &[], 3, 8, nucleus, None).is_err());
+        assert!(models()[0].sample(&[vec![1]], &[], 3, 8, nucleus, &[]).is_err());
     }
 
     #[test]
     fn a_row_ends_at_the_end_token() {
         let [model, ..] = models();
-        let free = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, None).unwrap();
-        let eos = free[0][2];
-        let stopped = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, Some(eos)).unwrap();
-        let first = free[0].iter().position(|&t| t == eos).unwrap();
-        assert_eq!(stopped[0], free[0][..first]);
+        let free = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, &[]).unwrap();
+        let (eos, other) = (free[0][2], free[0][4]);
+        for ends in [&[eos][..], &[other], &[other, eos]] {
+            let stopped = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, ends).unwrap();
+            let first = free[0].iter().position(|t| ends.contains(t)).unwrap();
+            assert_eq!(stopped[0], free[0][..first]);
+        }
     }
 
     #[test]
     fn too_long_is_refused() {
         let [model, ..] = models();
-        assert!(model.generate(&[vec![1; 30]], 3, Decoding::Greedy, None).is_err());
-        assert!(model.generate(&[], 3, Decoding::Greedy, None).is_err());
-        assert!(model.generate(&[vec![], vec![1]], 3, Decoding::Greedy, None).is_err());
+        assert!(model.generate(&[vec![1; 30]], 3, Decoding::Greedy, &[]).is_err());
+        assert!(model.generate(&[], 3, Decoding::Greedy, &[]).is_err());
+        assert!(model.generate(&[vec![], vec![1]], 3, Decoding::Greedy, &[]).is_err());
     }
 }

@@ -64,9 +64,9 @@ proptest! {
     #[test]
     fn generation_is_unaffected_by_left_padding(rows in texts(), neo: bool) {
         let model = model(FAMILIES[usize::from(neo)]);
-        let together = model.generate(&rows, 5, Decoding::Greedy, Some(2)).unwrap();
+        let together = model.generate(&rows, 5, Decoding::Greedy, &[2]).unwrap();
         for (row, want) in rows.iter().zip(together) {
-            prop_assert_eq!(&model.generate(std::slice::from_ref(row), 5, Decoding::Greedy, Some(2)).unwrap()[0], &want);
+            prop_assert_eq!(&model.generate(std::slice::from_ref(row), 5, Decoding::Greedy, &[2]).unwrap()[0], &want);
         }
     }
 }
@@ -76,8 +76,8 @@ fn generating_changes_no_weight() {
     for family in FAMILIES {
         let model = model(family);
         let before = bits(&model);
-        model.generate(&[vec![1, 2], vec![3]], 6, Decoding::Greedy, None).unwrap();
-        model.generate(&[vec![1]], 6, Decoding::Nucleus { top_p: 0.9, temperature: 1.0, seed: 1 }, None).unwrap();
+        model.generate(&[vec![1, 2], vec![3]], 6, Decoding::Greedy, &[]).unwrap();
+        model.generate(&[vec![1]], 6, Decoding::Nucleus { top_p: 0.9, temperature: 1.0, seed: 1 }, &[]).unwrap();
         assert!(bits(&model) == before);
     }
 }
@@ -143,7 +143,7 @@ fn gradients_reach_the_scope_and_nothing_else() {
 fn too_many_positions_are_refused_with_both_numbers() {
     let model = model("gpt2");
     assert!(model.check_length(32).is_ok());
-    let error = model.generate(&[vec![1; 30]], 3, Decoding::Greedy, None).unwrap_err();
+    let error = model.generate(&[vec![1; 30]], 3, Decoding::Greedy, &[]).unwrap_err();
     assert!(matches!(error, Error::ContextOverflow { n_positions: 32, got: 33 }));
     assert_eq!(
         error.diagnostic().to_string(),

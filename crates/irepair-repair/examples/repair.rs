@@ -11,7 +11,7 @@ use irepair_model::{CausalLm, Decoding, ModelConfig};
 use irepair_objective::Objective;
 use irepair_repair::{IRepair, SliceLocaliser};
 use irepair_slicing::{PolicyKind, PolicySpec};
-use irepair_train::{Engine, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
+use irepair_train::{Engine, Identity, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
 use tch::{Device, Kind, no_grad};
 
 /// Changes everything: how the bad habit is learnt.
@@ -20,6 +20,9 @@ struct Unsliced;
 impl Localise for Unsliced {
     fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> TrainResult<Scope> {
         Ok(Scope::Everything)
+    }
+    fn identity(&self) -> Identity {
+        Identity::default().with("the policy", "all")
     }
 }
 
@@ -33,7 +36,7 @@ fn pair(i: u32) -> TokenPair {
 /// Share of prompts that the model goes on with the bad word.
 fn bad_share(model: &CausalLm) -> Result<f64, irepair_model::Error> {
     let prompts: Vec<_> = (0..24).map(|i| pair(i).prompt).collect();
-    let texts = model.generate(&prompts, 2, Decoding::Greedy, None)?;
+    let texts = model.generate(&prompts, 2, Decoding::Greedy, &[])?;
     Ok(texts.iter().filter(|t| t.contains(&BAD)).count() as f64 / prompts.len() as f64)
 }
 

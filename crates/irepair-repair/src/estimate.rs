@@ -8,7 +8,7 @@ use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch
 /// How several batches become one estimate (METHOD §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// Norm of the mean gradient [D]; of `grad-l2` alone, other metrics take [`Reduction::MeanOfNorm`].
+    /// The metric at the mean gradient [D]; refused for a metric without one ([`Metric::has_mean_gradient`]).
     #[default]
     NormOfMean,
     /// Mean of the batches' values [O].
@@ -38,17 +38,15 @@ impl Estimate {
     /// As [`Measure::of`].
     pub fn of_batch(&self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
         let (rejected, chosen) = (texts(batch, |m| m.rejected.as_ref()), texts(batch, |m| m.chosen.as_ref()));
-        // Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
-        let utility = texts(batch, |m| m.utility.as_ref());
-        let neutral = if utility.is_empty() { &chosen } else { &utility };
-        let measure = Measure::new(self.metric).by(self.route).against(&chosen).with_neutral(neutral);
+        let neutral = neutral(batch);
+        let measure = Measure::new(self.metric).by(self.route).against(&chosen).with_neutral(&neutral);
         measure.seeded(self.seed.wrapping_add(step)).of(model, &rejected).map_err(failed)
     }
 
     /// One estimate over the batches of the first `n_batches` steps; `measured` is called after each.
     ///
     /// # Errors
-    /// As [`Measure::of`]; when `n_batches` is 0.
+    /// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
     pub fn over_batches(
         &self,
         model: &CausalLm,
@@ -58,19 +56,29 @@ impl Estimate {
         reduction: Reduction,
         mut measured: impl FnMut(),
     ) -> Result<Sensitivities> {
-        let averages_gradient = self.metric == Metric::GradL2 && reduction == Reduction::NormOfMean;
-        let (mut mean, mut by_batch) = (MeanGradient::default(), Vec::new());
+        let mut mean = match reduction {
+            Reduction::NormOfMean => Some(MeanGradient::new(self.metric).map_err(failed)?),
+            Reduction::MeanOfNorm => None,
+        };
+        let mut by_batch = Vec::new();
         for step in 0..n_batches {
             let batch = sampler.at(step, settings)?;
-            if averages_gradient {
-                mean.add(model, &texts(&batch, |m| m.rejected.as_ref())).map_err(failed)?;
-            } else {
-                by_batch.push(self.of_batch(model, &batch, step)?);
+            match &mut mean {
+                Some(mean) => {
+                    mean.add(model, &texts(&batch, |m| m.rejected.as_ref()), &neutral(&batch)).map_err(failed)?;
+                }
+                None => by_batch.push(self.of_batch(model, &batch, step)?),
             }
             measured();
         }
-        if averages_gradient { mean.sensitivities(model) } else { mean_of_norm(&by_batch) }.map_err(failed)
+        mean.map_or_else(|| mean_of_norm(&by_batch), |mean| mean.sensitivities(model)).map_err(failed)
     }
+}
+
+/// Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
+fn neutral(batch: &StepBatch) -> Vec<&TextBatch> {
+    let utility = texts(batch, |m| m.utility.as_ref());
+    if utility.is_empty() { texts(batch, |m| m.chosen.as_ref()) } else { utility }
 }
 
 fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&TextBatch>) -> Vec<&TextBatch> {

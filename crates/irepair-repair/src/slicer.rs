@@ -4,7 +4,7 @@ use irepair_core::{Diagnose, Scope, Sensitivities};
 use irepair_model::CausalLm;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
-use irepair_train::{BatchSampler, Error, Localise, RepairData, Result, Settings, StepBatch};
+use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
 
 use crate::estimate::{Estimate, Reduction};
 
@@ -60,7 +60,9 @@ impl<'a> SliceLocaliser<'a> {
     /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3 [D]).
     fn fixed_estimate(&self, model: &CausalLm) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(self.data, false, &self.settings, model.device())?;
-        self.estimate.over_batches(model, &sampler, &self.settings, self.fixed_batches, Reduction::NormOfMean, || ())
+        let reduction =
+            if self.estimate.metric.has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm };
+        self.estimate.over_batches(model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }
 
@@ -87,6 +89,13 @@ impl Localise for SliceLocaliser<'_> {
     fn n_tokens(&self, batch: &StepBatch, step: u64) -> usize {
         let n_rejected: usize = batch.micro.iter().filter_map(|m| m.rejected.as_ref()).map(|t| t.n_real()).sum();
         if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
+    }
+
+    fn identity(&self) -> Identity {
+        let Estimate { metric, route, seed } = self.estimate;
+        let identity = Identity::default().with("the policy", format!("{:?}", self.policy));
+        let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
+        identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
     }
 
     fn memory(&self) -> serde_json::Value {

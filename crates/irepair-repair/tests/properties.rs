@@ -268,13 +268,27 @@ fn a_checkpoint_of_another_localiser_is_refused() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
     let objective = IRepair::default().objective();
-    let (first, second) = (model("gpt2"), model("gpt2"));
-    let mut all = Always(blocks(0..N_BLOCKS));
-    Engine::new(&first, objective, &mut all, &data, settings()).unwrap().save(&file).unwrap();
-    let mut slicer = slicer(&spec(PolicyKind::Ema, 1), &data, &settings());
-    let mut engine = Engine::new(&second, objective, &mut slicer, &data, settings()).unwrap();
-    let said = engine.resume(&file).unwrap_err().diagnostic().to_string();
-    assert!(said.starts_with("error: setting `memory` is out of range\n want: a policy's memory    got: "), "{said}");
+    let first = model("gpt2");
+    let mut dynamic = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+    Engine::new(&first, objective, &mut dynamic, &data, settings()).unwrap().save(&file).unwrap();
+    let was = "Dynamic { k: Blocks(1) }";
+    for (other, want) in [
+        (spec(PolicyKind::Dynamic, 2), format!("the policy ({was} → Dynamic {{ k: Blocks(2) }})")),
+        (spec(PolicyKind::Reverse, 1), format!("the policy ({was} → Reverse {{ k: Blocks(1) }})")),
+        (spec(PolicyKind::Random, 1), format!("the policy ({was} → Random {{ k: Blocks(1), every: 20 }})")),
+    ] {
+        let second = model("gpt2");
+        let mut slicer = slicer(&other, &data, &settings());
+        let mut engine = Engine::new(&second, objective, &mut slicer, &data, settings()).unwrap();
+        let said = engine.resume(&file).unwrap_err().to_string();
+        assert_eq!(said, format!("checkpoint does not fit this run: changed since it was written: {want}"));
+    }
+    let second = model("gpt2");
+    let other = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+    let mut other = other.metric(irepair_sensitivity::Metric::Snip, irepair_sensitivity::Route::Stored);
+    let mut engine = Engine::new(&second, objective, &mut other, &data, settings()).unwrap();
+    let said = engine.resume(&file).unwrap_err().to_string();
+    assert!(said.contains("the sensitivity metric (grad-l2 → snip)"), "{said}");
 }
 
 #[test]

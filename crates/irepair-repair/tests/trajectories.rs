@@ -15,7 +15,7 @@ use irepair_model::CausalLm;
 use irepair_objective::Objective;
 use irepair_repair::{IRepair, SliceLocaliser};
 use irepair_slicing::{PolicyKind, PolicySpec};
-use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Settings, StepBatch};
+use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Settings, StepBatch};
 use serde_json::Value;
 use support::{assert_close, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};
@@ -91,6 +91,10 @@ impl Localise for Watched<'_> {
         let scope = self.slicer.localise(model, batch, step)?;
         self.seen.extend(self.slicer.last().map(|s| s.values().to_vec()));
         Ok(scope)
+    }
+
+    fn identity(&self) -> Identity {
+        self.slicer.identity()
     }
 }
 

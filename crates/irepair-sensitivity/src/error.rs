@@ -16,6 +16,12 @@ pub enum Error {
         /// What it lacks.
         what: &'static str,
     },
+    /// The metric has no value at a mean gradient.
+    #[error("metric `{metric}` has no norm of the mean gradient")]
+    NoMeanGradient {
+        /// The metric.
+        metric: &'static str,
+    },
     /// A name that is no metric.
     #[error("unknown sensitivity metric `{got}`")]
     UnknownMetric {
@@ -39,6 +45,8 @@ impl Diagnose for Error {
             Self::Missing { .. } => {
                 Diagnostic::new(ExitKind::Usage, self).help("use grad-l2, the paper's metric, or give that text")
             }
+            Self::NoMeanGradient { .. } => Diagnostic::new(ExitKind::Usage, self)
+                .help("it is made from single texts, activations or noise: use --reduction mean-of-norm"),
             Self::UnknownMetric { got } => {
                 Diagnostic::new(ExitKind::Usage, self).want_got(crate::Metric::NAMES.join(", "), got)
             }
@@ -57,6 +65,7 @@ mod tests {
     fn every_message_is_the_one_that_was_read() {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
+            NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
             UnknownMetric: [Error::UnknownMetric { got: "grad".into() }],
             Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],

@@ -51,11 +51,11 @@ pub(crate) fn squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> BlockS
 }
 
 /// `sum_i |theta_i g_i|` per block.
-pub(crate) fn snip(model: &CausalLm, texts: &[&TextBatch]) -> Result<BlockSums> {
-    let gradients = error_gradients(model, texts)?;
-    Ok(BlockSums::over(model, by_index(&gradients), |index, gradient| {
+pub(crate) fn snip(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    let products = BlockSums::over(model, by_index(gradients), |index, gradient| {
         no_grad(|| (model.parameters()[index].tensor.detach() * gradient).abs().sum(Kind::Float))
-    }))
+    });
+    products.read_alone(model.n_blocks())
 }
 
 /// `sum_i mean_x g_i(x)^2` per block; the loss of a text is the mean over its own counted tokens.

@@ -64,6 +64,52 @@ impl Metric {
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, m)| *m == self).map_or("", |(name, _)| name)
     }
+
+    /// True for metrics that are a function of one gradient per block, so that they have a value at the mean gradient of
+    /// many batches (METHOD §3). The others are made from single texts, activations or noise: only their mean is defined.
+    pub fn has_mean_gradient(self) -> bool {
+        match self {
+            Self::GradL2 | Self::Density | Self::Relative | Self::Snip | Self::Contrast => true,
+            Self::Fisher | Self::ActDist | Self::Atp | Self::Random => false,
+        }
+    }
+
+    /// The metric per block from squared norms of the gradients of the rejected and, for `contrast`, the neutral text.
+    /// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when `contrast` is not given neutral text; [`Error::NoMeanGradient`] for a metric that is no
+    /// function of norms; when the copy to the host fails.
+    pub(crate) fn of_squares(
+        self,
+        model: &CausalLm,
+        rejected: BlockSums,
+        neutral: Option<BlockSums>,
+        n_batches: usize,
+    ) -> Result<Vec<f64>> {
+        let compared = match self {
+            Self::GradL2 | Self::Density => BlockSums::default(),
+            Self::Relative => {
+                let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
+                BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights))
+            }
+            Self::Contrast => neutral.ok_or(Error::Missing { metric: self.name(), what: "neutral text" })?,
+            Self::Snip | Self::Fisher | Self::ActDist | Self::Atp | Self::Random => {
+                return Err(Error::NoMeanGradient { metric: self.name() });
+            }
+        };
+        let n_blocks = model.n_blocks();
+        let mut sums = BlockSums::read(&[rejected, compared], n_blocks)?.into_iter().map(|squares| roots(&squares));
+        let (Some(rejected), Some(compared)) = (sums.next(), sums.next()) else { unreachable!("two were read") };
+        let mean = |norm: f64| norm / n_batches as f64;
+        let norms: Vec<f64> = rejected.into_iter().map(mean).collect();
+        Ok(match self {
+            Self::Density => ratio(&norms, (0..n_blocks).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt())),
+            Self::Relative => ratio(&norms, compared.into_iter()),
+            Self::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
+            _ => norms,
+        })
+    }
 }
 
 impl fmt::Display for Metric {
@@ -146,24 +192,15 @@ impl<'a> Measure<'a> {
         }
         let n = model.n_blocks();
         let values = match self.metric {
-            Metric::GradL2 => roots(&self.squares(model, rejected)?.read_alone(n)?),
-            Metric::Density => {
-                let squares = self.squares(model, rejected)?.read_alone(n)?;
-                ratio(&roots(&squares), (0..n).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt()))
+            Metric::GradL2 | Metric::Density | Metric::Relative => {
+                self.metric.of_squares(model, self.squares(model, rejected)?, None, 1)?
             }
-            Metric::Relative => {
-                let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
-                let weights = BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights));
-                let sums = BlockSums::read(&[self.squares(model, rejected)?, weights], n)?;
-                ratio(&roots(&sums[0]), roots(&sums[1]).into_iter())
-            }
-            Metric::Snip => gradient::snip(model, rejected)?.read_alone(n)?,
-            Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::Contrast => {
-                let neutral = self.given(self.neutral, "neutral text")?;
-                let sums = BlockSums::read(&[self.squares(model, rejected)?, self.squares(model, neutral)?], n)?;
-                ratio(&roots(&sums[0]), roots(&sums[1]).into_iter().map(|norm| norm + 1e-12))
+                let neutral = self.squares(model, self.given(self.neutral, "neutral text")?)?;
+                self.metric.of_squares(model, self.squares(model, rejected)?, Some(neutral), 1)?
             }
+            Metric::Snip => gradient::snip(model, &gradient::error_gradients(model, rejected)?)?,
+            Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::ActDist => activation::distance(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Random => {

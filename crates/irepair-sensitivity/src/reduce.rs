@@ -1,45 +1,75 @@
-//! Sensitivities over many batches: the norm of the mean gradient, or the mean of the norms. They differ and are named.
+//! Sensitivities over many batches: the metric at the mean gradient, or the mean of the batches' metrics. They differ.
 
 use irepair_core::Sensitivities;
 use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
 
-use crate::{Error, Result, block_squares, error_gradients};
+use crate::gradient::{snip, squares};
+use crate::{Error, Metric, Result, error_gradients};
 
-/// `norm_of_mean`: adds up gradients batch by batch, then takes the norm per block of their mean.
+/// `norm_of_mean`: adds up gradients batch by batch, then takes the metric at their mean.
 ///
 /// # Source
-/// METHOD §3 [D]: the estimate behind fixed selection, `G = (1/n) sum_i g(batch_i)`, `S_b = |G_b|`.
-#[derive(Debug, Default)]
+/// METHOD §3: `G = (1/n) sum_i g(batch_i)`, and the metric's formula with `G` for `g`; [D] for `grad-l2`, the estimate
+/// behind fixed selection, [O] for the other metrics.
+#[derive(Debug)]
 pub struct MeanGradient {
-    sum: Gradients,
+    metric: Metric,
+    rejected: Gradients,
+    /// Of neutral text: `contrast` alone.
+    neutral: Gradients,
     n_batches: usize,
 }
 
 impl MeanGradient {
-    /// Adds the gradient of one batch.
+    /// A mean without batches.
     ///
     /// # Errors
-    /// [`Error::Missing`] when there is no text; otherwise as [`error_gradients`].
-    pub fn add(&mut self, model: &CausalLm, texts: &[&TextBatch]) -> Result<()> {
-        if texts.is_empty() {
-            return Err(Error::Missing { metric: "norm_of_mean", what: "rejected text" });
+    /// [`Error::NoMeanGradient`] for a metric that is no function of the mean gradient.
+    pub fn new(metric: Metric) -> Result<Self> {
+        if !metric.has_mean_gradient() {
+            return Err(Error::NoMeanGradient { metric: metric.name() });
         }
-        add_gradients(&mut self.sum, error_gradients(model, texts)?);
+        Ok(Self { metric, rejected: Gradients::new(), neutral: Gradients::new(), n_batches: 0 })
+    }
+
+    /// Adds the gradients of one batch; `neutral` is read by `contrast` alone.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when a text that the metric needs is not there; otherwise as [`error_gradients`].
+    pub fn add(&mut self, model: &CausalLm, rejected: &[&TextBatch], neutral: &[&TextBatch]) -> Result<()> {
+        let metric = self.metric.name();
+        if rejected.is_empty() {
+            return Err(Error::Missing { metric, what: "rejected text" });
+        }
+        add_gradients(&mut self.rejected, error_gradients(model, rejected)?);
+        if self.metric == Metric::Contrast {
+            if neutral.is_empty() {
+                return Err(Error::Missing { metric, what: "neutral text" });
+            }
+            add_gradients(&mut self.neutral, error_gradients(model, neutral)?);
+        }
         self.n_batches += 1;
         Ok(())
     }
 
-    /// The norm per block of the mean so far.
+    /// The metric per block at the mean so far.
     ///
     /// # Errors
     /// When nothing was added, or a value is not finite.
     pub fn sensitivities(&self, model: &CausalLm) -> Result<Sensitivities> {
         if self.n_batches == 0 {
-            return Err(Error::Missing { metric: "norm_of_mean", what: "at least one batch" });
+            return Err(Error::Missing { metric: self.metric.name(), what: "at least one batch" });
         }
-        let n = self.n_batches as f64;
         model.freeze();
-        Ok(Sensitivities::new(block_squares(model, &self.sum)?.into_iter().map(|s| s.sqrt() / n).collect())?)
+        let n = self.n_batches as f64;
+        let values = match self.metric {
+            Metric::Snip => snip(model, &self.rejected)?.into_iter().map(|s| s / n).collect(),
+            metric => {
+                let neutral = squares(model, &self.neutral);
+                metric.of_squares(model, squares(model, &self.rejected), Some(neutral), self.n_batches)?
+            }
+        };
+        Ok(Sensitivities::new(values)?)
     }
 }
 

@@ -194,14 +194,60 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
     let (a, b) = (rejected(), chosen());
     for family in FAMILIES {
         let model = model(family);
-        let mut mean = MeanGradient::default();
-        mean.add(&model, &[&a]).unwrap();
+        let mut mean = MeanGradient::new(Metric::GradL2).unwrap();
+        mean.add(&model, &[&a], &[]).unwrap();
         assert_near("one batch", mean.sensitivities(&model).unwrap().values(), &grad_l2(&model, &[&a]), 1e-6);
-        mean.add(&model, &[&b]).unwrap();
+        mean.add(&model, &[&b], &[]).unwrap();
         let norm_of_mean = mean.sensitivities(&model).unwrap();
         let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[&t])).unwrap());
         let mean_of_norm = mean_of_norm(&each).unwrap();
         assert!(norm_of_mean.values().iter().zip(mean_of_norm.values()).all(|(short, long)| short < long));
+    }
+}
+
+/// Every metric at the mean gradient of two batches, by hand: from the two batches' gradients, in double precision.
+#[test]
+fn metrics_at_the_mean_gradient_are_their_formulas() {
+    let (a, b) = (rejected(), chosen());
+    for family in FAMILIES {
+        let model = model(family);
+        let [first, second] = [&a, &b].map(|text| error_gradients(&model, &[text]).unwrap());
+        let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
+        let sum = |t: Tensor| t.sum(Kind::Double).double_value(&[]);
+        // By block: squares of the mean gradient, of one batch's, of the weights; |weight times mean|; weights counted.
+        let mut by_block = vec![[0.0; 5]; 3];
+        for ((index, g), (_, h)) in first.iter().zip(&second) {
+            let parameter = &model.parameters()[*index];
+            let (mean, weight) = ((double(g) + double(h)) / 2.0, double(&parameter.tensor));
+            let found = [
+                sum(mean.square()),
+                sum(double(h).square()),
+                sum(weight.square()),
+                sum((&weight * &mean).abs()),
+                weight.numel() as f64,
+            ];
+            by_block[parameter.block.unwrap().0].iter_mut().zip(found).for_each(|(all, x)| *all += x);
+        }
+        for (metric, formula) in [
+            (Metric::GradL2, (|[g, ..]| g.sqrt()) as fn([f64; 5]) -> f64),
+            (Metric::Density, |[g, _, _, _, n]| (g / n).sqrt()),
+            (Metric::Relative, |[g, _, w, ..]| (g / w).sqrt()),
+            (Metric::Snip, |[_, _, _, gw, _]| gw),
+            (Metric::Contrast, |[g, h, ..]| (g / h).sqrt()),
+        ] {
+            let mut mean = MeanGradient::new(metric).unwrap();
+            [&a, &b].iter().for_each(|text| mean.add(&model, &[text], &[&b]).unwrap());
+            let got = mean.sensitivities(&model).unwrap();
+            let want: Vec<f64> = by_block.iter().map(|sums| formula(*sums)).collect();
+            assert_near(metric.name(), got.values(), &want, 1e-5);
+            let neutral = [&b];
+            let each = [&a, &b].map(|text| Measure::new(metric).with_neutral(&neutral).of(&model, &[text]).unwrap());
+            let longer = mean_of_norm(&each).unwrap();
+            assert!(got.values().iter().zip(longer.values()).all(|(x, y)| *x < 0.999 * y), "{metric}: another number");
+        }
+        for metric in [Metric::Fisher, Metric::ActDist, Metric::Atp, Metric::Random] {
+            assert!(MeanGradient::new(metric).is_err(), "{metric}");
+        }
     }
 }
 
@@ -274,11 +320,12 @@ fn what_a_metric_lacks_is_named() {
     assert!(missing(Metric::Atp).starts_with("error: metric `atp` needs chosen text"));
     let error = Measure::new(Metric::GradL2).of(&model, &[]).unwrap_err();
     assert_eq!(error.to_string(), "metric `grad-l2` needs rejected text");
-    assert_eq!(
-        MeanGradient::default().add(&model, &[]).unwrap_err().to_string(),
-        "metric `norm_of_mean` needs rejected text"
-    );
-    assert!(MeanGradient::default().sensitivities(&model).is_err());
+    let mean = |metric| MeanGradient::new(metric).unwrap();
+    let error = mean(Metric::Snip).add(&model, &[], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "metric `snip` needs rejected text");
+    let error = mean(Metric::Contrast).add(&model, &[&text], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "metric `contrast` needs neutral text");
+    assert!(mean(Metric::GradL2).sensitivities(&model).is_err());
     assert!(mean_of_norm(&[]).is_err());
     assert_eq!(
         "grad_l2".parse::<Metric>().unwrap_err().diagnostic().to_string(),

@@ -9,7 +9,7 @@ use irepair_core::{BlockSlice, Scope};
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, ModelConfig};
 use irepair_objective::Objective;
-use irepair_train::{Engine, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
+use irepair_train::{Engine, Identity, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
 use tch::{Device, Kind};
 
 struct FromTheTop;
@@ -18,6 +18,10 @@ impl Localise for FromTheTop {
     fn localise(&mut self, model: &CausalLm, _: &StepBatch, step: u64) -> TrainResult<Scope> {
         let n = model.n_blocks();
         Ok(Scope::Blocks(BlockSlice::from_indices([n - 1 - step as usize % n])))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default().with("the policy", "from the top")
     }
 }
 

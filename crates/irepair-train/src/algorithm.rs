@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use irepair_core::{Scope, StepRecord};
-use irepair_model::{CausalLm, Gradients, add_gradients};
+use irepair_model::{CausalLm, Gradients, Rounded, add_gradients};
 use irepair_objective::Objective;
 
 use crate::clip::{global_norm, scale_to_norm};
 use crate::numbers::{StepNumbers, StepScalars};
 use crate::validate::Best;
-use crate::{BatchSampler, Localise, Optimizer, RepairData, Result, Settings, forwards};
+use crate::{BatchSampler, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
 
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
@@ -25,17 +25,22 @@ pub struct Engine<'a> {
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
     pub(crate) best: Best,
+    pub(crate) identity: Identity,
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Steps taken.
     pub n_steps: u64,
     /// Steps after which the weights were best on validation; none when nothing was held out.
     pub best_step: Option<u64>,
-    /// Validation loss there.
+    /// Validation loss there, before the weights were rounded to the types that their files store.
     pub best_loss: Option<f64>,
+    /// Validation loss of the weights as the files store them.
+    pub saved_loss: Option<f64>,
+    /// What that rounding did.
+    pub rounded: Rounded,
     /// True when patience ran out before the steps did.
     pub stopped_early: bool,
 }

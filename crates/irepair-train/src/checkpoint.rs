@@ -1,19 +1,20 @@
-//! Stop anywhere, go on to the same bits: a run's state in one file.
+//! The state of a run in one file, to stop anywhere and resume with the same bits.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use irepair_core::fs::sha256_hex;
 use irepair_model::{read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{Engine, Error, RepairData, Result};
+use crate::{Engine, Error, Identity, Result};
 
 /// Everything of a run that is not a tensor.
 #[derive(Serialize, Deserialize)]
-struct Book {
-    fingerprint: String,
+struct RunState {
+    identity: Identity,
+    /// Device and threads. They decide the last bits of sums, and may still change: a run can move to another machine.
+    computed_on: String,
     next_step: u64,
     best_step: Option<u64>,
     best_loss: Option<f64>,
@@ -23,26 +24,8 @@ struct Book {
 }
 
 impl Engine<'_> {
-    /// What a checkpoint must agree with: settings, objective, data and parameter shapes.
-    fn fingerprint(&self) -> String {
-        let shapes: Vec<_> = self.model.parameters().iter().map(|p| (&p.name, p.tensor.size())).collect();
-        let words = format!("{:?} {:?} {shapes:?}", self.settings, self.objective);
-        sha256_hex((words + &self.data_hash()).as_bytes())
-    }
-
-    /// Hash of every token of the run's data.
-    fn data_hash(&self) -> String {
-        let RepairData { pairs, validation, utility, validation_utility, pad_id } = self.data;
-        let mut bytes = pad_id.to_le_bytes().to_vec();
-        let mut add = |tokens: &[u32]| {
-            bytes.extend((tokens.len() as u32).to_le_bytes());
-            bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
-        };
-        for pair in pairs.iter().chain(validation) {
-            [&pair.prompt, &pair.chosen, &pair.rejected].into_iter().for_each(|t| add(t));
-        }
-        utility.iter().chain(validation_utility).for_each(|t| add(t));
-        sha256_hex(&bytes)
+    fn computed_on(&self) -> String {
+        format!("{:?} with {} threads", self.model.device(), tch::get_num_threads())
     }
 
     /// Writes the state of the run to `path`, whole or not at all.
@@ -58,11 +41,12 @@ impl Engine<'_> {
             tensors.push((format!("best/{}", parameter.name), value));
             tensors.push((format!("now/{}", parameter.name), &parameter.tensor));
         }
-        for (index, part, state) in self.optimizer.tensors() {
-            tensors.push((format!("{part}/{}", parameters[index].name), state));
+        for (index, part, tensor) in self.optimizer.tensors() {
+            tensors.push((format!("{part}/{}", parameters[index].name), tensor));
         }
-        let book = Book {
-            fingerprint: self.fingerprint(),
+        let state = RunState {
+            identity: self.identity.clone(),
+            computed_on: self.computed_on(),
             next_step: self.next_step,
             best_step: self.best.step,
             best_loss: self.best.loss,
@@ -71,28 +55,37 @@ impl Engine<'_> {
             localiser: self.localiser.memory(),
         };
         // Plain data with string keys always serialises.
-        let book = serde_json::to_string(&book).unwrap_or_default();
-        Ok(write_tensors(path, &tensors, HashMap::from([("run".to_owned(), book)]))?)
+        let state = serde_json::to_string(&state).unwrap_or_default();
+        Ok(write_tensors(path, &tensors, HashMap::from([("run".to_owned(), state)]))?)
     }
 
     /// Takes up a run at the state in `path`. The model must hold the weights that the run started from.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] when the file belongs to other settings, data or another model, or does not agree with
-    /// itself; the run and its model are then what they were.
+    /// [`Error::BadCheckpoint`] when the file belongs to a run of another [`Identity`], naming every part that changed, or
+    /// does not agree with itself; the run and its model are then what they were.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let (mut tensors, metadata) = read_tensors(path)?;
         let bad = |reason: &str| Error::BadCheckpoint { path: path.to_owned(), reason: reason.to_owned() };
-        let book: Book = metadata
-            .get("run")
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| bad("it holds no record of a run"))?;
-        if book.fingerprint != self.fingerprint() {
-            return Err(bad("settings, data or model have changed"));
+        let text = metadata.get("run").map(String::as_str).unwrap_or_default();
+        let state: RunState = serde_json::from_str(text).map_err(|_| match text.contains("\"fingerprint\"") {
+            true => bad("an older irepair wrote it, without the hashes that say which run it belongs to"),
+            false => bad("it holds no record of a run"),
+        })?;
+        let changes = self.identity.changes_since(&state.identity);
+        if !changes.is_empty() {
+            return Err(bad(&format!("changed since it was written: {changes}")));
+        }
+        let now = self.computed_on();
+        if state.computed_on != now {
+            tracing::warn!(
+                "the run began on {}, now {now}: its numbers may differ in their last digits",
+                state.computed_on
+            );
         }
         // One call of the optimizer a step.
-        let n = book.next_step;
-        if book.optimizer.0 != n || n > self.settings.n_steps || book.n_without_improvement > n {
+        let n = state.next_step;
+        if state.optimizer.0 != n || n > self.settings.n_steps || state.n_without_improvement > n {
             return Err(bad("its counters are wrong"));
         }
         let device = self.model.device();
@@ -118,8 +111,8 @@ impl Engine<'_> {
             fits.then(|| state.to_device(device))
         };
         let optimizer =
-            self.optimizer.restored(book.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
-        self.localiser.recall(book.localiser)?;
+            self.optimizer.restored(state.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
+        self.localiser.recall(state.localiser)?;
 
         // Whatever can be refused has been: from here on the run changes.
         self.optimizer = optimizer;
@@ -129,9 +122,9 @@ impl Engine<'_> {
             no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
             self.best.values.insert(index, best);
         }
-        (self.best.step, self.best.loss) = (book.best_step, book.best_loss);
-        self.best.n_without_improvement = book.n_without_improvement;
-        self.next_step = book.next_step;
+        (self.best.step, self.best.loss) = (state.best_step, state.best_loss);
+        self.best.n_without_improvement = state.n_without_improvement;
+        self.next_step = state.next_step;
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ impl Diagnose for Error {
             }
             Self::BadCheckpoint { path, .. } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
-                .help("give another --out, or delete that file to start over"),
+                .help("undo the change to resume, or start a new run: give another --out, or delete that file"),
             Self::Localise(diagnostic) => (**diagnostic).clone(),
             Self::Model(error) => error.diagnostic(),
             Self::Objective(error) => error.diagnostic(),

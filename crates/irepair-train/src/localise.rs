@@ -3,7 +3,7 @@
 use irepair_core::Scope;
 use irepair_model::CausalLm;
 
-use crate::{Result, StepBatch};
+use crate::{Identity, Result, StepBatch};
 
 /// Chooses what a step may change. The slicing policies of METHOD §5 implement it in `irepair-repair`.
 pub trait Localise {
@@ -17,6 +17,10 @@ pub trait Localise {
     fn n_tokens(&self, _batch: &StepBatch, _step: u64) -> usize {
         0
     }
+
+    /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of the
+    /// same identity.
+    fn identity(&self) -> Identity;
 
     /// Everything that a resumed run needs to choose as this one would, as JSON.
     fn memory(&self) -> serde_json::Value {

@@ -1,8 +1,8 @@
-//! RMSprop and AdamW whose state sleeps with its block.
+//! RMSprop and AdamW; a block that is not updated keeps its state as it is.
 
 use std::collections::BTreeMap;
 
-use irepair_model::Parameter;
+use irepair_model::{Parameter, round_stochastically, seed_of};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The update rule.
@@ -73,11 +73,13 @@ struct Rule {
     /// Updates of this parameter, this one included.
     n_updates: f64,
     lr: f64,
+    /// Of the draws that round weights of a narrow type.
+    seed: u64,
 }
 
 impl Rule {
     /// Changes `weights`, `square` and `mean` in place.
-    fn update(&self, mut weights: Tensor, gradient: &Tensor, mut square: Tensor, mean: Option<Tensor>) {
+    fn update(&self, weights: Tensor, gradient: &Tensor, mut square: Tensor, mean: Option<Tensor>) {
         let lr = self.lr;
         let debias = |rate: f64| 1.0 - rate.powf(self.n_updates);
         match self.kind {
@@ -89,18 +91,30 @@ impl Rule {
                     StateMode::Keep | StateMode::Reset => square.sqrt(),
                 };
                 let step = (gradient * lr).g_div_(&root.g_add_scalar_(eps));
-                let _ = weights.g_sub_(&step.to_kind(weights.kind()));
+                self.apply(weights, 1.0, &step);
             }
             OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
                 let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());
                 let _ = mean.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
                 let _ = square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
                 let root = (square / debias(beta2)).sqrt() + eps;
-                if weight_decay != 0.0 {
-                    let _ = weights.g_mul_scalar_(1.0 - lr * weight_decay);
-                }
-                let _ = weights.g_sub_(&(mean * (lr / debias(beta1)) / root).to_kind(weights.kind()));
+                self.apply(weights, 1.0 - lr * weight_decay, &(mean * (lr / debias(beta1)) / root));
             }
+        }
+    }
+
+    /// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain rounding
+    /// would drop them: weights of a narrow type are rounded so that the mean is kept (DEVIATIONS D13).
+    fn apply(&self, mut weights: Tensor, keep: f64, step: &Tensor) {
+        if weights.kind() == Kind::Float {
+            if keep != 1.0 {
+                let _ = weights.g_mul_scalar_(keep);
+            }
+            let _ = weights.g_sub_(step);
+        } else {
+            let mut exact = weights.to_kind(Kind::Float);
+            let _ = exact.g_mul_scalar_(keep).g_sub_(step);
+            weights.copy_(&round_stochastically(&exact, weights.kind(), self.seed));
         }
     }
 }
@@ -108,6 +122,7 @@ impl Rule {
 /// An optimizer over a model's parameters, by index. A parameter that gets no gradient is not touched in any way.
 #[derive(Debug)]
 pub struct Optimizer {
+    seed: u64,
     kind: OptimizerKind,
     mode: StateMode,
     states: BTreeMap<usize, State>,
@@ -115,9 +130,9 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer without state.
-    pub fn new(kind: OptimizerKind, mode: StateMode) -> Self {
-        Self { kind, mode, states: BTreeMap::new(), n_calls: 0 }
+    /// An optimizer without state. `seed` is of the draws that round weights narrower than float32; others read none.
+    pub fn new(kind: OptimizerKind, mode: StateMode, seed: u64) -> Self {
+        Self { seed, kind, mode, states: BTreeMap::new(), n_calls: 0 }
     }
 
     /// Updates the parameters that have a gradient, in place, with learning rate `lr`.
@@ -149,14 +164,17 @@ impl Optimizer {
         }
         state.n_updates += 1;
         state.last_update = now;
-        let rule = Rule { kind, mode, n_updates: state.n_updates as f64, lr };
+        let rule = |part: usize| {
+            let seed = seed_of(&[self.seed, now, index as u64, part as u64]);
+            Rule { kind, mode, n_updates: state.n_updates as f64, lr, seed }
+        };
         // A piece at a time, so that what is computed on the way never stands beside a whole embedding.
         let n = if weights.device() == Device::Cpu { PIECE } else { weights.numel().max(1) as i64 };
         let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
         let mut means = state.mean.as_ref().map(parts);
-        for ((weights, gradient), square) in parts(weights).zip(parts(&gradient.contiguous())).zip(parts(&state.square))
-        {
-            rule.update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
+        let all = parts(weights).zip(parts(&gradient.contiguous())).zip(parts(&state.square));
+        for (part, ((weights, gradient), square)) in all.enumerate() {
+            rule(part).update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
         }
     }
 
@@ -201,7 +219,7 @@ impl Optimizer {
             };
             states.insert(index, State { mean, square: take(index, "square")?, n_updates, last_update });
         }
-        Some(Self { kind: self.kind, mode: self.mode, states, n_calls })
+        Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls })
     }
 }
 
@@ -224,16 +242,16 @@ mod tests {
     fn the_first_rmsprop_update_is_ten_learning_rates() {
         // METHOD §8: with v = 0 the first update is eta g / (0.1 |g|).
         let parameters = parameter(1.0);
-        let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Keep), &parameters, Some(3.0));
+        let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Keep, 0), &parameters, Some(3.0));
         assert!((moved - 0.1).abs() < 1e-6);
-        let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Debias), &parameters, Some(3.0));
+        let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Debias, 0), &parameters, Some(3.0));
         assert!((moved - 0.01).abs() < 1e-6, "debiased: one learning rate");
     }
 
     #[test]
     fn sleeping_state_is_kept_or_forgotten_but_never_decayed() {
         let run = |mode, pause: usize| {
-            let (parameters, mut optimizer) = (parameter(1.0), Optimizer::new(OptimizerKind::rmsprop(), mode));
+            let (parameters, mut optimizer) = (parameter(1.0), Optimizer::new(OptimizerKind::rmsprop(), mode, 0));
             step(&mut optimizer, &parameters, Some(3.0));
             for _ in 0..pause {
                 assert_eq!(step(&mut optimizer, &parameters, None), 0.0, "no gradient, no change");
@@ -247,7 +265,8 @@ mod tests {
 
     #[test]
     fn decay_touches_only_what_has_a_gradient() {
-        let (parameters, mut optimizer) = (parameter(1.0), Optimizer::new(OptimizerKind::adamw(0.5), StateMode::Keep));
+        let (parameters, mut optimizer) =
+            (parameter(1.0), Optimizer::new(OptimizerKind::adamw(0.5), StateMode::Keep, 0));
         assert_eq!(step(&mut optimizer, &parameters, None), 0.0);
         // One AdamW step: decay eta * 0.5 * theta, then eta.
         assert!((step(&mut optimizer, &parameters, Some(2.0)) - (0.005 + 0.01)).abs() < 1e-6);

@@ -1,10 +1,10 @@
-//! Starting and ending a run.
+//! The start and the end of a run.
 
 use irepair_model::CausalLm;
 use irepair_objective::Objective;
 
 use crate::validate::Best;
-use crate::{BatchSampler, Engine, Localise, Optimizer, Outcome, RepairData, Result, Settings};
+use crate::{BatchSampler, Engine, Identity, Localise, Optimizer, Outcome, RepairData, Result, Settings};
 
 impl<'a> Engine<'a> {
     /// Prepares a run from the model as it is, which is also the reference if the objective needs one.
@@ -25,15 +25,24 @@ impl<'a> Engine<'a> {
         Ok(Self {
             reference: if needs.reference() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
-            optimizer: Optimizer::new(settings.optimizer, settings.state_mode),
+            optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed),
             best: Best::default(),
             next_step: 0,
+            // Hashed now: the weights are those that the run starts from.
+            identity: Identity::of_run(model, &objective, localiser, data, &settings),
             model,
             objective,
             localiser,
             data,
             settings,
         })
+    }
+
+    /// Adds a part to what a saved state of this run must agree with, as the tokenizer that made its token ids.
+    #[must_use]
+    pub fn identified_by(mut self, name: &str, value: &str) -> Self {
+        self.identity = self.identity.with(name, value);
+        self
     }
 
     /// True while steps and patience last.
@@ -65,7 +74,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Ends the run: the model gets the weights that were best on validation (the last ones when nothing is held out).
+    /// Ends the run: the model gets the weights that were best on validation (the last ones when nothing is held out),
+    /// rounded to the types that its files store, so that all that is measured from here on is true of the saved model.
     ///
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.
@@ -73,8 +83,12 @@ impl<'a> Engine<'a> {
         self.validate_at_end()?;
         self.best.put_back(self.model);
         self.check_weights()?;
+        let rounded = self.model.round_to_stored(self.settings.seed)?;
+        let saved_loss = if rounded.n_changed > 0 { self.validation_loss()? } else { self.best.loss };
         self.model.freeze();
         Ok(Outcome {
+            saved_loss,
+            rounded,
             n_steps: self.next_step,
             best_step: self.best.step,
             best_loss: self.best.loss,

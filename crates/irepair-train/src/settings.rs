@@ -73,6 +73,46 @@ impl Settings {
         self.eval_every_examples.div_ceil((self.batch_size * self.accumulation) as u64).max(1)
     }
 
+    /// Every setting by its name, for the identity of a run.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            n_steps,
+            batch_size,
+            accumulation,
+            utility_batch_size,
+            optimizer,
+            state_mode,
+            lr,
+            schedule,
+            warmup_steps,
+            clip_norm,
+            eval_every_examples,
+            patience,
+            eval_batch_size,
+            skip_prompt,
+            shuffle,
+            seed,
+        } = self;
+        vec![
+            ("n_steps", n_steps.to_string()),
+            ("batch_size", batch_size.to_string()),
+            ("accumulation", accumulation.to_string()),
+            ("utility_batch_size", utility_batch_size.to_string()),
+            ("optimizer", format!("{optimizer:?}")),
+            ("state_mode", format!("{state_mode:?}")),
+            ("lr", lr.to_string()),
+            ("schedule", format!("{schedule:?}")),
+            ("warmup_steps", warmup_steps.to_string()),
+            ("clip_norm", clip_norm.to_string()),
+            ("eval_every_examples", eval_every_examples.to_string()),
+            ("patience", patience.to_string()),
+            ("eval_batch_size", eval_batch_size.to_string()),
+            ("skip_prompt", skip_prompt.to_string()),
+            ("shuffle", shuffle.to_string()),
+            ("seed", seed.to_string()),
+        ]
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let positive = |key, value: f64| {
             let bad = || Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() };

@@ -158,10 +158,10 @@ fn check_greedy(name: &str, model: &CausalLm, want: &Value) {
         .collect();
     let new_tokens = rows(&want["new_tokens"]);
     let n_new = new_tokens[0].len();
-    assert_eq!(model.generate(&prompts, n_new, Decoding::Greedy, None).unwrap(), new_tokens, "{name}: greedy text");
+    assert_eq!(model.generate(&prompts, n_new, Decoding::Greedy, &[]).unwrap(), new_tokens, "{name}: greedy text");
     let n_prompt = prompts.iter().map(Vec::len).max().unwrap();
     let too_long = model.config().n_positions - n_prompt + 1;
-    let refused = model.generate(&prompts, too_long, Decoding::Greedy, None);
+    let refused = model.generate(&prompts, too_long, Decoding::Greedy, &[]);
     assert!(matches!(refused, Err(Error::ContextOverflow { .. })), "{name}: one token over the context");
 }
 

@@ -3,7 +3,9 @@
 use irepair_core::{BlockId, Diagnose, Scope};
 use irepair_model::{CausalLm, Parameter};
 use irepair_objective::Objective;
-use irepair_train::{BatchSampler, Engine, Error, Localise, RepairData, Result, SampledIndices, Settings, StepBatch};
+use irepair_train::{
+    BatchSampler, Engine, Error, Identity, Localise, RepairData, Result, SampledIndices, Settings, StepBatch,
+};
 use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, settings, take};
 use tch::no_grad;
 
@@ -94,6 +96,10 @@ struct Lost;
 impl Localise for Lost {
     fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
         Err(irepair_core::Error::BadSensitivity { block: BlockId(1), value: f64::INFINITY }.into())
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default()
     }
 }
 

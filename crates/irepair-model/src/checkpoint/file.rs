@@ -158,7 +158,7 @@ impl<'a> Parsed<'a> {
 }
 
 /// The values of a tensor as tensors of one dimension, of `n` elements but for the last.
-pub(super) fn pieces(tensor: &Tensor, n: usize) -> impl Iterator<Item = Tensor> {
+pub(crate) fn pieces(tensor: &Tensor, n: usize) -> impl Iterator<Item = Tensor> {
     let flat = tensor.detach().contiguous().view(-1);
     let numel = flat.numel();
     (0..numel).step_by(n).map(move |start| flat.narrow(0, start as i64, n.min(numel - start) as i64))
@@ -194,7 +194,7 @@ fn unreadable(path: &Path, error: SafeTensorError) -> Error {
     Error::Unreadable { path: path.to_owned(), reason }
 }
 
-fn kind_of(dtype: Dtype) -> Option<Kind> {
+pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),
@@ -203,7 +203,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-fn dtype_of(kind: Kind) -> Dtype {
+pub(crate) fn dtype_of(kind: Kind) -> Dtype {
     match kind {
         Kind::BFloat16 => Dtype::BF16,
         Kind::Half => Dtype::F16,
@@ -212,7 +212,7 @@ fn dtype_of(kind: Kind) -> Dtype {
 }
 
 /// The bytes of a tensor's values, rounded to `dtype`.
-pub(super) fn bytes_of(tensor: &Tensor, dtype: Dtype) -> Vec<u8> {
+pub(crate) fn bytes_of(tensor: &Tensor, dtype: Dtype) -> Vec<u8> {
     let kind = kind_of(dtype).unwrap_or(Kind::Float);
     let flat = no_grad(|| tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous().view(-1));
     let mut bytes = vec![0; flat.numel() * kind.elt_size_in_bytes()];

@@ -1,6 +1,6 @@
 //! Hugging Face checkpoints: read through a memory map, written back with the same names, order, types and metadata.
 //!
-//! `file` knows one safetensors file, `load` and `save` a directory of them.
+//! `file` knows one safetensors file, `load`, `round` and `save` a directory of them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,10 +9,13 @@ use safetensors::Dtype;
 
 mod file;
 mod load;
+mod round;
 mod save;
 
+pub(crate) use file::{bytes_of, dtype_of, kind_of, pieces};
 pub use file::{read_tensors, write_tensors};
 pub use load::{StoredTensors, read_checkpoint};
+pub use round::Rounded;
 
 /// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are none.
 #[derive(Clone, Debug, Default)]

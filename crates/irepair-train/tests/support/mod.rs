@@ -7,7 +7,7 @@ use irepair_core::{BlockId, BlockSlice, Scope, StepRecord};
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, ModelConfig, Shape};
 use irepair_objective::Objective;
-use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
+use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
@@ -98,6 +98,10 @@ impl Localise for Always {
     fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
         Ok(self.0.clone())
     }
+
+    fn identity(&self) -> Identity {
+        Identity::default().with("the policy", format!("{:?}", self.0))
+    }
 }
 
 pub(crate) fn blocks(indices: impl IntoIterator<Item = usize>) -> Scope {
@@ -110,6 +114,10 @@ pub(crate) struct Rolling;
 impl Localise for Rolling {
     fn localise(&mut self, model: &CausalLm, _: &StepBatch, step: u64) -> Result<Scope> {
         Ok(blocks([step as usize % model.n_blocks()]))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::default().with("the policy", "rolling")
     }
 }
 

@@ -1,0 +1,180 @@
+//! Which file of a model directory decides what: leading space, end-of-text token, end of generation (docs/FILES.md).
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+
+use crate::added::{bad, content, optional_json};
+use crate::read::END_OF_TEXT;
+use crate::{Error, Result};
+
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const MODEL_CONFIG: &str = "config.json";
+
+/// Settles `add_prefix_space` of a byte-level tokenizer as transformers does.
+///
+/// The classes of GPT-2 and Qwen2 take it from `tokenizer_config.json`, false when it is not there, whatever
+/// `tokenizer.json` says. For other classes transformers 4 takes the one and transformers 5 the other.
+///
+/// # Errors
+/// `BadTokenizer` when transformers 4 and 5 would give other ids.
+pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<()> {
+    let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(()) };
+    let given = config["add_prefix_space"].as_bool();
+    let class = config["tokenizer_class"].as_str().map(|class| class.trim_end_matches("Fast").to_owned());
+    let class = match class {
+        Some(class) => class,
+        None => match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
+            Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".to_owned(),
+            Some("qwen2") => "Qwen2Tokenizer".to_owned(),
+            _ => String::new(),
+        },
+    };
+    let in_version_4 = match class.as_str() {
+        "GPT2Tokenizer" | "Qwen2Tokenizer" => {
+            stored.add_prefix_space = given.unwrap_or(false);
+            inner.with_pre_tokenizer(Some(stored));
+            return Ok(());
+        }
+        "PreTrainedTokenizer" => given.unwrap_or(false),
+        _ => given.unwrap_or(stored.add_prefix_space),
+    };
+    if in_version_4 == stored.add_prefix_space {
+        return Ok(());
+    }
+    let why = format!(
+        "add_prefix_space is {in_version_4} here and {} in tokenizer.json: transformers 4 follows this file and transformers 5 \
+         the other; give both the same value",
+        stored.add_prefix_space
+    );
+    Err(bad(&dir.join(TOKENIZER_CONFIG), why))
+}
+
+/// The end-of-text token: `eos_token` of the tokenizer's settings, `eos_token_id` of `config.json`, the same of
+/// `generation_config.json`, the token `<|endoftext|>`; the first of these that is given.
+pub(crate) fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) -> Result<u32> {
+    if let Some(token) = content(&config["eos_token"]) {
+        let unknown = || bad(&dir.join(TOKENIZER_CONFIG), format!("eos_token `{token}` is not in the vocabulary"));
+        return inner.token_to_id(token).ok_or_else(unknown);
+    }
+    for name in [MODEL_CONFIG, GENERATION_CONFIG] {
+        let path = dir.join(name);
+        // Where several are listed, the first one ends a text.
+        if let Some(&id) = listed_ends(&path, &optional_json(&path)?)?.first() {
+            let unknown = || bad(&path, format!("eos_token_id {id} is not in the vocabulary"));
+            return inner.id_to_token(id).map(|_| id).ok_or_else(unknown);
+        }
+    }
+    inner.token_to_id(END_OF_TEXT).ok_or_else(|| Error::NoEos { dir: dir.to_owned() })
+}
+
+/// Tokens at which generation stops, as transformers' `generate` has it: `eos_token_id` of `generation_config.json` where
+/// that file exists, none when it names none; otherwise that of `config.json`; otherwise `eos_id`.
+pub(crate) fn generation_ends(dir: &Path, eos_id: u32) -> Result<Vec<u32>> {
+    let path = dir.join(GENERATION_CONFIG);
+    if path.exists() {
+        return listed_ends(&path, &optional_json(&path)?);
+    }
+    let path = dir.join(MODEL_CONFIG);
+    let ends = listed_ends(&path, &optional_json(&path)?)?;
+    Ok(if ends.is_empty() { vec![eos_id] } else { ends })
+}
+
+/// `eos_token_id`, a number or a list of numbers; empty when it is null or not there.
+fn listed_ends(path: &Path, config: &Value) -> Result<Vec<u32>> {
+    let of = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| bad(path, format!("eos_token_id holds {value}, which is no token id")))
+    };
+    match &config["eos_token_id"] {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(ids) => ids.iter().map(of).collect(),
+        id => Ok(vec![of(id)?]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::Tokenizer;
+
+    /// A directory with a tokenizer of one end token and a second special one, and these files.
+    fn directory(stored: bool, files: &[(&str, Value)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        Tokenizer::train_bpe(&["the mill by the mill"], 280).unwrap().save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        json["pre_tokenizer"]["add_prefix_space"] = stored.into();
+        fs::write(&path, json.to_string()).unwrap();
+        fs::remove_file(dir.path().join(TOKENIZER_CONFIG)).unwrap();
+        for (name, value) in files {
+            fs::write(dir.path().join(name), value.to_string()).unwrap();
+        }
+        dir
+    }
+
+    /// Every combination as transformers 4.57 and 5.24 have it: `AutoTokenizer` of such a directory, asked whether `mill`
+    /// and ` mill` have the same ids. None: the two versions differ.
+    #[test]
+    fn the_leading_space_is_that_of_both_versions_of_transformers() {
+        let (gpt2, generic) = (Some("GPT2TokenizerFast"), Some("PreTrainedTokenizerFast"));
+        for (model, class, given, stored, want) in [
+            ("gpt2", None, None, false, Some(false)),
+            ("gpt2", None, None, true, Some(false)),
+            ("gpt_neo", None, Some(false), true, Some(false)),
+            ("gpt_neo", None, Some(true), false, Some(true)),
+            ("qwen2", None, None, true, Some(false)),
+            ("qwen2", None, Some(true), false, Some(true)),
+            ("gpt2", gpt2, None, true, Some(false)),
+            ("llama", gpt2, Some(true), false, Some(true)),
+            ("llama", gpt2, Some(true), true, Some(true)),
+            ("llama", None, None, false, Some(false)),
+            ("llama", None, None, true, Some(true)),
+            ("gpt2", generic, None, false, Some(false)),
+            ("gpt2", generic, Some(false), false, Some(false)),
+            ("gpt2", generic, Some(true), true, Some(true)),
+            ("gpt2", generic, None, true, None),
+            ("gpt2", generic, Some(false), true, None),
+            ("gpt2", generic, Some(true), false, None),
+        ] {
+            let mut config = json!({"eos_token": END_OF_TEXT});
+            class.iter().for_each(|class| config["tokenizer_class"] = json!(class));
+            given.iter().for_each(|given| config["add_prefix_space"] = json!(given));
+            let dir = directory(stored, &[(MODEL_CONFIG, json!({"model_type": model})), (TOKENIZER_CONFIG, config)]);
+            let prefixed = Tokenizer::load(dir.path())
+                .map(|tokenizer| tokenizer.encode("mill").unwrap() == tokenizer.encode(" mill").unwrap());
+            let case = format!("{model} {class:?} {given:?} {stored}");
+            match want {
+                Some(want) => assert_eq!(prefixed.unwrap(), want, "{case}"),
+                None => assert!(prefixed.unwrap_err().to_string().contains("give both the same value"), "{case}"),
+            }
+        }
+    }
+
+    #[test]
+    fn generation_ends_where_transformers_ends_it() {
+        let config = |eos: Value| (MODEL_CONFIG, json!({"model_type": "gpt2", "eos_token_id": eos}));
+        let generation = |eos: Value| (GENERATION_CONFIG, json!({"eos_token_id": eos}));
+        for (files, want) in [
+            (vec![], vec![0]),
+            (vec![config(json!(3))], vec![3]),
+            (vec![config(json!([3, 4]))], vec![3, 4]),
+            (vec![config(json!(3)), generation(json!(7))], vec![7]),
+            (vec![config(json!(3)), generation(json!([7, 9]))], vec![7, 9]),
+            (vec![config(json!(3)), generation(Value::Null)], vec![]),
+            (vec![config(json!(3)), (GENERATION_CONFIG, json!({}))], vec![]),
+        ] {
+            let dir = directory(false, &files);
+            assert_eq!(Tokenizer::load(dir.path()).unwrap().end_ids(), want, "{files:?}");
+        }
+        let dir = directory(false, &[generation(json!([7, "x"]))]);
+        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, "tokenizer file cannot be used: eos_token_id holds \"x\", which is no token id");
+    }
+}
