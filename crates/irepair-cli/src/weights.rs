@@ -57,6 +57,14 @@ impl Described {
                 dir.display()
             );
         }
+        let begin = tokenizer.begin_tokens()?.concat();
+        if !begin.is_empty() {
+            tracing::warn!(
+                "{}: transformers puts `{begin}` before every text of this tokenizer; irepair does not, so losses, \
+                 perplexities and generated texts differ from those with it",
+                dir.display()
+            );
+        }
         Ok(Self { dir: dir.to_owned(), config, tokenizer, eos_id })
     }
 

@@ -117,6 +117,17 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Tokens that the tokenizer's own rules put before a text when special tokens are added, as transformers does by
+    /// default: `<|begin_of_text|>` of Llama 3, none of GPT-2, Qwen2 and SmolLM2. [`Self::encode`] adds none.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses the text.
+    pub fn begin_tokens(&self) -> Result<Vec<String>> {
+        let with = guarded(|| self.inner.encode("a", true)).map_err(|why| refused("encode", why))?;
+        let n = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+        Ok(with.get_tokens()[..n].to_vec())
+    }
+
     /// [`Self::encode`] of every text, on all cores.
     ///
     /// # Errors
@@ -197,6 +208,26 @@ mod tests {
     use tokenizers::Model;
 
     const TEXTS: [&str; 3] = ["the mill by the river", "the river by the mill", "Anna went to the mill."];
+
+    #[test]
+    fn a_tokenizer_that_begins_texts_says_with_what() {
+        let plain = Tokenizer::train_bpe(&TEXTS, 300).unwrap();
+        assert_eq!(plain.begin_tokens().unwrap(), [""; 0]);
+        let dir = tempfile::tempdir().unwrap();
+        plain.save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let mut whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        whole["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [0], "tokens": [END_OF_TEXT]}},
+        });
+        std::fs::write(&path, whole.to_string()).unwrap();
+        let begins = Tokenizer::load(dir.path()).unwrap();
+        assert_eq!(begins.begin_tokens().unwrap(), [END_OF_TEXT]);
+        assert_eq!(begins.encode("the mill").unwrap(), plain.encode("the mill").unwrap());
+    }
 
     #[test]
     fn training_is_deterministic_and_lossless() {
