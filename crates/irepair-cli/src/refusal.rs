@@ -57,7 +57,7 @@ pub(crate) fn refuse_foreign(out: &Path) -> Result<(), Refusal> {
         return Ok(());
     }
     let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    // What a killed process was writing is no file of anyone's.
+    // A file that a killed process was writing does not count.
     match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_aside(name)).min() {
         Some(found) => Err(Refusal::OutNotEmpty { path: out.to_owned(), found }),
         None => Ok(()),

@@ -198,7 +198,7 @@ pub(crate) fn run(
             .and_then(|records| Ok((records, engine.finish()?)))
             .map_err(|error| not_finite::explain(error, &source, out))?;
     }
-    // Nothing is trained: what another run left here is not this one's to go on from.
+    // Nothing is trained, so a state that another run left here is not resumed.
     if held.is_none() && out.join(steps::STATE).exists() {
         return Err(Refusal::OutExists { path: out.to_owned() }.into());
     }

@@ -275,7 +275,7 @@ fn a_checkpoint_of_another_localiser_is_refused() {
     for (other, want) in [
         (spec(PolicyKind::Dynamic, 2), format!("the policy ({was} → Dynamic {{ k: Blocks(2) }})")),
         (spec(PolicyKind::Reverse, 1), format!("the policy ({was} → Reverse {{ k: Blocks(1) }})")),
-        (spec(PolicyKind::Random, 1), format!("the policy ({was} → Random {{ k: Blocks(1), every: 20 }})")),
+        (spec(PolicyKind::Random, 1), format!("the policy ({was} → Random {{ k: Blocks(1), every: 2 }})")),
     ] {
         let second = model("gpt2");
         let mut slicer = slicer(&other, &data, &settings());

@@ -454,7 +454,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
         (refused_resume(&file, &other, everything(), dapt, &data, settings()), "the model's weights"),
         (
             refused_resume(&file, &base(), first(), dapt, &data, settings()),
-            "the policy (Everything → Blocks(BlockSlice([BlockId(0)])))",
+            "the policy (Everything → Blocks(BlockSlice({BlockId(0)})))",
         ),
         (refused_resume(&file, &base(), everything(), dapt, &data, other_lr), "setting `lr` (0.001 → 0.002)"),
         (

@@ -46,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     (
         "irepair-cli",
         &[
+            "arch",
             "core",
             "config",
             "data",
