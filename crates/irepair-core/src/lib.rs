@@ -1,4 +1,5 @@
-//! Words every crate shares: blocks, slices, sensitivities, tokens, step records, diagnostics and safe file writing.
+//! What every crate shares: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices, sensitivities,
+//! tokens, step records, diagnostics and safe file writing.
 //!
 //! ```
 //! use irepair_core::{BlockSlice, Scope, Sensitivities, SliceSize};
@@ -27,6 +28,7 @@ mod record;
 mod resident;
 mod sensitivities;
 mod size;
+pub mod spec;
 mod tokens;
 mod unfinished;
 pub mod weights;
