@@ -14,8 +14,10 @@
 //! assert!(Work::new(&xl, &options, &texts).per_step() > 1e12);
 //! ```
 
+use irepair_core::spec::{Against, Evidence, Measures, Reach};
+
 use crate::passes::{Held, Passes};
-use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions, Shape};
+use crate::{Dtype, Method, Optimizer, RepairOptions, Shape};
 
 /// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
 pub const EVAL_BATCH: usize = 8;
@@ -80,10 +82,10 @@ pub struct Memory {
 impl Memory {
     /// Memory of one repair; of `vanilla`, that of measuring a model beside its reference.
     pub fn of(shape: &Shape, options: &RepairOptions, texts: &Texts) -> Self {
-        let (width, passes) = (options.dtype().n_bytes(), Passes::of(options));
+        let (width, passes, policy) = (options.dtype().n_bytes(), Passes::of(options), options.policy().row());
         let weights = shape.n_weights() * width;
         let held = Held { shape, texts, dtype: options.dtype() };
-        if options.method() == Method::Vanilla {
+        if !options.method().trains() {
             return Self {
                 weights,
                 reference: weights,
@@ -95,39 +97,43 @@ impl Memory {
         let (blocks, k) = (|n: usize| n as u64 * shape.block_weights(), options.top_k().resolve(shape.n_layer));
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        let (slice, touched) = match options.policy() {
-            Policy::All => (shape.n_weights(), shape.n_weights()),
-            Policy::Fixed => (blocks(k), blocks(k)),
-            _ => (blocks(k), blocks(k.saturating_mul(n_steps).min(shape.n_layer))),
+        let (slice, touched) = match policy.reach {
+            Reach::Everything => (shape.n_weights(), shape.n_weights()),
+            Reach::OneSlice => (blocks(k), blocks(k)),
+            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(shape.n_layer))),
         };
         // A second gradient stands beside the first while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
         let by_ghosts = takes_ghost_norms(options);
-        let stored = match options.policy() {
-            Policy::Fixed => 2 * blocks(shape.n_layer),
-            policy if measures(policy) && !by_ghosts => twice(blocks(shape.n_layer)),
-            _ => 0,
+        let metric = options.sensitivity().row();
+        let stored = match (policy.measures, metric.evidence) {
+            (Measures::Never, _) | (_, Evidence::Activations | Evidence::Nothing) => 0,
+            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients) => 2 * blocks(shape.n_layer),
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms | Evidence::StoredGradients) => {
+                twice(blocks(shape.n_layer))
+            }
         };
         let moments = match options.optimizer() {
             Optimizer::Rmsprop => 1,
             Optimizer::Adamw => 2,
         };
-        let localising = match options.policy() {
-            policy if policy != Policy::Fixed && !measures(policy) => 0,
+        let localising = match (policy.measures, metric.evidence) {
+            (Measures::Never, _) | (_, Evidence::Nothing) => 0,
             // A contrast is taken with utility texts where the method reads any.
-            _ if by_ghosts && options.sensitivity() == Metric::Contrast => {
+            _ if by_ghosts && metric.against == Against::Neutral => {
                 held.measuring(texts.pairs.max(passes.utility * texts.utility))
             }
             _ if by_ghosts => held.measuring(texts.pairs),
-            // Stored gradients: a pass that could change every block.
-            _ => {
+            // By the plain route: a pass that could change every block.
+            (_, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::Activations) => {
                 let passes = Passes { pairs: 1, ..Passes::default() };
                 held.training(passes, shape.n_layer, false).saturating_add(held.stored_logits())
             }
         };
         // Sliced methods go backward term by term, the others through the whole loss at once.
-        let sliced = options.policy() != Policy::All;
-        let terms = if sliced { passes.terms() } else { vec![passes] };
+        let sliced = options.policy().is_sliced();
+        let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
         let n_learning = if sliced { k } else { shape.n_layer };
         let training = terms.iter().map(|term| held.training(*term, n_learning, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
@@ -170,16 +176,11 @@ impl Memory {
     }
 }
 
-/// Whether a policy measures sensitivities as the run goes on.
-fn measures(policy: Policy) -> bool {
-    !matches!(policy, Policy::All | Policy::Fixed | Policy::Random | Policy::Cyclic)
-}
-
 /// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
 fn takes_ghost_norms(options: &RepairOptions) -> bool {
-    let by_norm =
-        matches!(options.sensitivity(), Metric::GradL2 | Metric::Density | Metric::Relative | Metric::Contrast);
-    by_norm && options.accumulation() == 1 && options.policy() != Policy::Fixed
+    options.sensitivity().row().evidence == Evidence::GradientNorms
+        && options.accumulation() == 1
+        && options.policy().row().measures != Measures::Once
 }
 
 /// Matrix-multiplication work, in FLOPs, counted as METHOD §12 says.
@@ -203,25 +204,23 @@ impl<'a> Work<'a> {
 
     /// One step: forward and backward of the trained texts, forward of the reference's, and the sensitivity pass.
     pub fn per_step(&self) -> f64 {
-        if self.options.method() == Method::Vanilla {
+        if !self.options.method().trains() {
             return 0.0;
         }
         let (passes, texts) = (Passes::of(self.options), self.texts);
         let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
-        let n_updated = match policy {
-            Policy::All => self.shape.n_layer,
-            _ => self.options.top_k().resolve(self.shape.n_layer),
-        };
+        let n_updated =
+            if policy.is_sliced() { self.options.top_k().resolve(self.shape.n_layer) } else { self.shape.n_layer };
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
-        let n_heads = if policy == Policy::All { 2.0 } else { 1.0 };
+        let n_heads = if policy.is_sliced() { 1.0 } else { 2.0 };
         let updated = blocks(self.shape) * n_updated as f64 / self.shape.n_layer as f64;
         let backward = blocks(self.shape) + updated + n_heads * head(self.shape);
-        let sensitivity = match policy {
-            Policy::EveryN => self.sensitivity() / self.options.policy_every() as f64,
-            policy if measures(policy) => self.sensitivity(),
-            _ => 0.0,
+        let sensitivity = match policy.row().measures {
+            Measures::EveryNSteps => self.sensitivity() / self.options.policy_every() as f64,
+            Measures::EveryStep => self.sensitivity(),
+            Measures::Never | Measures::Once => 0.0,
         };
         let forward = Self::forward_token(self.shape);
         texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward + sensitivity)
@@ -242,7 +241,7 @@ impl<'a> Work<'a> {
 
     /// Steps of a run over `n_pairs` pairs, those of validation included, if patience never runs out.
     pub fn n_steps(options: &RepairOptions, n_pairs: u64) -> u64 {
-        if options.method() == Method::Vanilla {
+        if !options.method().trains() {
             return 0;
         }
         let n_trained = n_pairs.saturating_sub(options.n_validation() as u64);
@@ -254,9 +253,9 @@ impl<'a> Work<'a> {
     pub fn of_run(&self, n_steps: u64) -> f64 {
         let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
         let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
-        let fixed = match self.options.policy() {
-            Policy::Fixed if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
-            _ => 0.0,
+        let fixed = match self.options.policy().row().measures {
+            Measures::Once if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
+            Measures::Never | Measures::Once | Measures::EveryNSteps | Measures::EveryStep => 0.0,
         };
         n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed
     }
@@ -275,8 +274,8 @@ fn head(shape: &Shape) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Family;
     use crate::shape::tests::shape;
+    use crate::{Family, Metric, Policy};
     use irepair_core::SliceSize;
 
     const SHAPE: Shape =

@@ -1,7 +1,8 @@
 //! A weight that is not a number, met by the slicer first.
 
-use irepair_repair::{IRepair, SliceLocaliser};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_core::spec::Method;
+use irepair_repair::SliceLocaliser;
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, Error};
 use support::{FAMILIES, bits, data, model, settings, take};
 use tch::no_grad;
@@ -14,8 +15,8 @@ fn a_nan_weight_stops_the_step_by_name_and_nothing_moves() {
     let data = data();
     for family in FAMILIES {
         let model = model(family);
-        let mut slicer = SliceLocaliser::new(&PolicySpec::new(PolicyKind::Dynamic), &data, &settings()).unwrap();
-        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        let mut slicer = SliceLocaliser::new(&PolicySpec::new(Policy::Dynamic), &data, &settings()).unwrap();
+        let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings()).unwrap();
         take(&mut engine, 2);
         let weight = model.parameters().iter().find(|p| p.name == "h.3.mlp.c_proj.weight").unwrap();
         no_grad(|| drop(weight.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));

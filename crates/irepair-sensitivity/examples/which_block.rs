@@ -28,12 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rejected = [text((rejected.0, &rejected.1, &rejected.2))];
     let chosen = [text((chosen.0, &chosen.1, &chosen.2))];
 
-    for name in Metric::NAMES {
-        let metric = name.parse()?;
-        let s = Measure::new(metric).against(&chosen).beside(&chosen).of(&model, &rejected)?;
+    for metric in Metric::ALL {
+        let s = Measure::new(*metric).against(&chosen).beside(&chosen).of(&model, &rejected)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
-        println!("{name:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
+        println!("{metric:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
     }
 
     // The ghost route takes the same norms and never allocates a weight gradient.

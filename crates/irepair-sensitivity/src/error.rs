@@ -16,12 +16,6 @@ pub enum Error {
         /// What it lacks.
         what: &'static str,
     },
-    /// A name that is no metric.
-    #[error("unknown sensitivity metric `{got}`")]
-    UnknownMetric {
-        /// The name given.
-        got: String,
-    },
     /// From the objective crate.
     #[error(transparent)]
     Objective(#[from] irepair_objective::Error),
@@ -39,9 +33,6 @@ impl Diagnose for Error {
             Self::Missing { .. } => {
                 Diagnostic::new(ExitKind::Usage, self).help("use grad-l2, the paper's metric, or give that text")
             }
-            Self::UnknownMetric { got } => {
-                Diagnostic::new(ExitKind::Usage, self).want_got(crate::Metric::NAMES.join(", "), got)
-            }
             Self::Objective(error) => error.diagnostic(),
             Self::Model(error) => error.diagnostic(),
             Self::Core(error) => error.diagnostic(),
@@ -57,7 +48,6 @@ mod tests {
     fn every_message_is_the_one_that_was_read() {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
-            UnknownMetric: [Error::UnknownMetric { got: "grad".into() }],
             Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Core: [irepair_core::Error::NoBlocks.into()],

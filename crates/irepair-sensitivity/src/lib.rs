@@ -9,7 +9,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost` (the
+//! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same gradients), `ghost` (the
 //! same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many batches).
 //!
 //! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is the
@@ -25,5 +25,6 @@ mod reduce;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients};
-pub use metric::{ErrorText, Measure, Metric, Route};
+pub use irepair_core::spec::Metric;
+pub use metric::{ErrorText, Measure, Route};
 pub use reduce::{MeanGradient, mean_of_norm};

@@ -1,9 +1,9 @@
-//! The metrics of METHOD §3 and the door to them.
+//! Measures the metrics of METHOD §3. Which there are, and what each needs, stands in `irepair_core::spec`.
 
-use std::fmt;
-use std::str::FromStr;
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use irepair_core::Sensitivities;
+use irepair_core::spec::Metric;
 use irepair_model::{CausalLm, TokenBatch};
 use irepair_objective::{Counts, TextLogits};
 use rand::{Rng, SeedableRng};
@@ -32,84 +32,14 @@ impl ErrorText<'_> {
     }
 }
 
-/// How strongly the error moves a block (METHOD §3). `g` is the gradient of the mean NLL of the rejected texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// `S_b = sqrt(sum_{p in b} |g_p|^2)`: the paper's [D].
-    GradL2,
-    /// `S_b / sqrt(n_b)`: root mean square gradient per weight [O].
-    Density,
-    /// `S_b / |theta_b|`: relative gradient norm [O].
-    Relative,
-    /// `sum_i |theta_i g_i|` with the batch gradient (SNIP).
-    Snip,
-    /// `sum_i mean_x g_i(x)^2` with per-text gradients: diagonal empirical Fisher [S].
-    Fisher,
-    /// `S_b(rejected) / (S_b(neutral) + eps)`, eps = 1e-12 [O].
-    Contrast,
-    /// Mean over pairs of the distance between block outputs on rejected and chosen text (DINM); no backward.
-    ActDist,
-    /// Attribution patching: `|sum_t <dL/dH_b[t], H_b(chosen)[t] - H_b(rejected)[t]>|`.
-    Atp,
-    /// Uniform noise in [0, 1): the control.
-    Random,
-}
-
-impl Metric {
-    const ALL: [(&'static str, Self); 9] = [
-        ("grad-l2", Self::GradL2),
-        ("density", Self::Density),
-        ("relative", Self::Relative),
-        ("snip", Self::Snip),
-        ("fisher", Self::Fisher),
-        ("contrast", Self::Contrast),
-        ("act-dist", Self::ActDist),
-        ("atp", Self::Atp),
-        ("random", Self::Random),
-    ];
-
-    /// The metrics by the name they have on the command line.
-    pub const NAMES: [&'static str; 9] = {
-        let mut names = [""; 9];
-        let mut i = 0;
-        while i < names.len() {
-            names[i] = Self::ALL[i].0;
-            i += 1;
-        }
-        names
-    };
-}
-
-impl Metric {
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, m)| *m == self).map_or("", |(name, _)| name)
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(n, _)| *n == name);
-        found.map(|(_, m)| *m).ok_or_else(|| Error::UnknownMetric { got: name.to_owned() })
-    }
-}
-
 /// How gradient norms are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
     /// Weight gradients are computed and their norms taken: simple, the oracle.
     #[default]
     Stored,
-    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated (`grad-l2`, `density`,
-    /// `relative` and `contrast` only; other metrics need the gradients and use [`Route::Stored`]).
+    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose evidence is
+    /// `GradientNorms`; the others that read gradients use [`Route::Stored`].
     Ghost,
 }
 
@@ -165,6 +95,7 @@ impl<'a> Measure<'a> {
         if rejected.is_empty() {
             return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
         }
+        // `g` is the gradient of the mean NLL of the rejected texts, `S_b = sqrt(sum_{p in b} |g_p|^2)`.
         let values = match self.metric {
             Metric::GradL2 => self.norms(model, rejected)?,
             Metric::Density => {

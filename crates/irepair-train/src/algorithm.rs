@@ -66,7 +66,7 @@ impl Engine<'_> {
         let (mut loss, mut nll, mut kl) = (0.0, None, None);
         let mut gradients = Gradients::new();
         // A second gradient of a slice is small beside a second text's activations; one of the whole model is not.
-        let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
+        let terms = if scope == Scope::Everything { vec![self.objective.clone()] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
             let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
             // A micro-batch in which nothing counts adds nothing.

@@ -1,6 +1,8 @@
 //! The methods of METHOD §6 and §7: a weighted sum of loss terms, a policy and a learning rate each.
 
-use super::{Number, Numbers, Policy, Side, Term, Weighted};
+use std::fmt;
+
+use super::{Number, Numbers, Policy, Side, Term, Weighted, formula};
 
 /// One method of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +89,15 @@ impl Weight {
     }
 }
 
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(value) => value.fmt(f),
+            Self::Read(number) => number.fmt(f),
+        }
+    }
+}
+
 impl Method {
     /// The terms of the loss under these numbers; those of weight 0 are left out, and nothing is run for them.
     pub fn terms(self, numbers: &Numbers) -> Vec<Weighted> {
@@ -122,18 +133,7 @@ impl Method {
     /// The loss as a formula of the numbers' keys, such as `scale (beta nll(chosen) + gamma kl)`.
     pub fn formula(self) -> String {
         let row = self.row();
-        let times = |weight: Weight| match weight {
-            Weight::Fixed(1.0) => String::new(),
-            Weight::Fixed(-1.0) => "-".to_owned(),
-            Weight::Fixed(value) => format!("{value} "),
-            Weight::Read(number) => format!("{number} "),
-        };
-        let terms: Vec<String> = row.terms.iter().map(|(weight, term)| times(*weight) + term.name()).collect();
-        let sum = terms.join(" + ").replace("+ -", "- ");
-        match times(row.scale) {
-            none if none.is_empty() => sum,
-            scale => format!("{scale}({sum})"),
-        }
+        formula(&row.scale.to_string(), row.terms.iter().map(|(weight, term)| (weight.to_string(), term.name())))
     }
 }
 
@@ -145,7 +145,8 @@ mod tests {
     /// METHOD §6 and §7, row by row.
     #[test]
     fn the_losses_are_those_of_the_specification() {
-        let formulas: Vec<String> = Method::ALL.iter().map(|method| format!("{method}: {}", method.formula())).collect();
+        let formulas: Vec<String> =
+            Method::ALL.iter().map(|method| format!("{method}: {}", method.formula())).collect();
         assert_eq!(
             formulas.join("\n"),
             "irepair: scale (beta nll(chosen) + gamma kl)\n\

@@ -111,7 +111,7 @@ pub use methods::{Method, MethodRow, Weight};
 pub use metrics::{Against, Evidence, Metric, MetricRow};
 pub use numbers::{Number, NumberRow, Numbers, Range};
 pub use policies::{Measures, Policy, PolicyRow, Reach};
-pub use terms::{Needs, Side, Term, Weighted, separable};
+pub use terms::{Needs, Side, Term, Weighted, formula, separable};
 
 use crate::{Error, Result};
 
@@ -158,14 +158,8 @@ mod tests {
 
     #[test]
     fn files_messages_and_flags_spell_a_name_alike() {
-        assert_eq!(
-            spellings::<Policy>(),
-            "dynamic reverse fixed random cyclic every-n ema explore coverage all"
-        );
-        assert_eq!(
-            spellings::<Metric>(),
-            "grad-l2 density relative snip fisher contrast act-dist atp random"
-        );
+        assert_eq!(spellings::<Policy>(), "dynamic reverse fixed random cyclic every-n ema explore coverage all");
+        assert_eq!(spellings::<Metric>(), "grad-l2 density relative snip fisher contrast act-dist atp random");
         assert_eq!(
             spellings::<Method>(),
             "irepair irepair-no-kl dapt dapt-kl dpo dpo-kl sliced-dpo sliced-dpo-kl npo npo-no-kl gradient-ascent \

@@ -130,6 +130,18 @@ pub fn separable(terms: &[Weighted]) -> Vec<Vec<Weighted>> {
     groups
 }
 
+/// A weighted sum as text, such as `scale (beta nll(chosen) + gamma kl)`; weights of 1 and -1 are left out.
+pub fn formula<'a>(scale: &str, terms: impl Iterator<Item = (String, &'a str)>) -> String {
+    let times = |weight: &str| match weight {
+        "1" => String::new(),
+        "-1" => "-".to_owned(),
+        other => format!("{other} "),
+    };
+    let terms: Vec<String> = terms.map(|(weight, term)| times(&weight) + term).collect();
+    let sum = terms.join(" + ").replace("+ -", "- ");
+    if scale == "1" { sum } else { format!("{scale} ({sum})") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
