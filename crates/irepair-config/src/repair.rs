@@ -31,8 +31,8 @@ options! {
         /// What to train (METHOD §6, §7). Default irepair.
         #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
         method: Method = Method::Irepair,
-        /// Which blocks each step may change (METHOD §5). Default the method's own: dynamic for irepair, irepair-no-kl and the
-        /// sliced ones, all for the other methods.
+        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced methods, all
+        /// for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
         /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
@@ -79,8 +79,8 @@ options! {
         optimizer: Optimizer = Optimizer::Rmsprop,
         /// What becomes of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
-        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default the method's own: 1e-6 for DPO and NPO losses,
-        /// 5e-5 for the others. Models far smaller than GPT-2 want rates 10 to 100 times larger.
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
+        /// Models far smaller than GPT-2 want rates 10 to 100 times larger.
         #[arg(value_name = "RATE")]
         lr: f64 = this.method().row().lr,
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
