@@ -112,6 +112,16 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_written_with_the_numbers_it_reads() {
+        let written = |kind| {
+            let spec = PolicySpec::new(kind).with(Number::PolicyEvery, 7.0).with(Number::Beta, 9.0);
+            SlicePolicy::new(&spec).unwrap().to_string()
+        };
+        assert_eq!(written(Policy::Dynamic), "dynamic (k 1b)");
+        assert_eq!(written(Policy::Random), "random (k 1b, policy_every 7)");
+    }
+
+    #[test]
     fn numbers_a_policy_does_not_read_are_not_checked() {
         let spec = PolicySpec::new(Policy::Dynamic).with(Number::PolicyEvery, 0.0).with(Number::PolicyRho, 9.0);
         assert!(SlicePolicy::new(&spec).is_ok());
