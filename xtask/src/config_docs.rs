@@ -8,13 +8,15 @@ use irepair_config::{
     EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
     ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
+use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
 
 use crate::{paths, readme};
 
 const HEAD: &str = "\
 # Settings
 
-Written by `cargo xtask config-docs` from the doc comments in `crates/irepair-config`; a test keeps it true.
+Written by `cargo xtask config-docs` from the doc comments in `crates/irepair-config` and the tables in
+`crates/irepair-core/src/spec`; a test keeps it true.
 
 Every flag is a key of the TOML read with `--config`: `--top-k` is `top_k`. The command line wins over the file. Unknown
 keys, wrong types, values out of range and clashes are errors, all reported at once. Tags such as [D] are METHOD's: [D]
@@ -51,6 +53,7 @@ fn page() -> String {
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");
     section::<ScorerEvalOptions>(&mut page, "scorer eval");
+    tables(&mut page);
     page.push_str("\n## Files under experiments/\n");
     for (file, source) in FILES {
         for (title, keys) in structs(source).into_iter().filter(|(title, _)| !title.is_empty()) {
@@ -91,6 +94,40 @@ fn section<T: Args>(page: &mut String, name: &'static str) {
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
         let stop = if help.ends_with('.') { "" } else { "." };
         let _infallible = writeln!(page, "| `{}` | {value} | {}{stop} |", arg.get_id(), cell(&help));
+    }
+}
+
+/// What `method`, `policy` and `sensitivity` can be.
+fn tables(page: &mut String) {
+    page.push_str("\n## Methods\n\n| method | loss | policy | lr | what |\n|---|---|---|---|---|\n");
+    for method in Method::ALL {
+        let (row, loss, what) = (method.row(), method.formula(), cell(&method.doc()));
+        let (loss, lr) = if method.trains() {
+            (format!("`{loss}`"), format!("{:e}", row.lr))
+        } else {
+            ("none".into(), String::new())
+        };
+        let _infallible = writeln!(page, "| `{method}` | {loss} | `{}` | {lr} | {what} |", row.policy);
+    }
+    page.push_str("\n## Policies\n\n| policy | reads | what |\n|---|---|---|\n");
+    for policy in Policy::ALL {
+        let reads: Vec<String> = policy.row().reads.iter().map(|number| format!("`{number}`")).collect();
+        let _infallible = writeln!(page, "| `{policy}` | {} | {} |", reads.join(", "), cell(&policy.doc()));
+    }
+    page.push_str("\n## Sensitivities\n\n| sensitivity | computed from | compared with | what |\n|---|---|---|---|\n");
+    for metric in Metric::ALL {
+        let evidence = match metric.row().evidence {
+            Evidence::GradientNorms => "gradient norms",
+            Evidence::StoredGradients => "stored gradients",
+            Evidence::Activations => "block outputs",
+            Evidence::Nothing => "nothing",
+        };
+        let against = match metric.row().against {
+            Against::Nothing => "",
+            Against::Chosen => "chosen text",
+            Against::Neutral => "neutral text",
+        };
+        let _infallible = writeln!(page, "| `{metric}` | {evidence} | {against} | {} |", cell(&metric.doc()));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, FigureKey, Job, Method, RepairOptions, Row, TableKey, Watch};
+use irepair_config::{EvalOptions, FigureKey, Job, RepairOptions, Row, TableKey, Watch};
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
@@ -62,9 +62,8 @@ impl Prepared {
             ..repair
         };
         let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
-        let watch = profile
-            .trajectory
-            .filter(|t| name.watched && repair.method() != Method::Vanilla && name.seed < u64::from(t.seeds));
+        let watch =
+            profile.trajectory.filter(|t| name.watched && repair.method().trains() && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),
@@ -135,7 +134,7 @@ impl Prepared {
                     let rates_of = row.rates_of.as_ref().unwrap_or(key);
                     repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));
                     // Vanilla trains nothing: one seed says it all.
-                    if !keep(&format!("{key}-{}", model.name)) || (repair.method() == Method::Vanilla && seed > 0) {
+                    if !keep(&format!("{key}-{}", model.name)) || (!repair.method().trains() && seed > 0) {
                         continue;
                     }
                     let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);

@@ -44,7 +44,7 @@ struct Tried {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
-    let searched = |row: &Row| row.repair.method != Some(Method::Vanilla) && row.rates_of.is_none();
+    let searched = |row: &Row| row.repair.method().trains() && row.rates_of.is_none();
     let trained = || rows.iter().filter(|(_, row)| searched(row));
     let mut cells = Vec::new();
     for model in &profile.models {

@@ -5,7 +5,8 @@
 
 use std::error::Error;
 
-use irepair_baselines::{Baseline, Unsliced};
+use irepair_baselines::Unsliced;
+use irepair_core::spec::Method;
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, ModelConfig, TextBatch};
 use irepair_objective::nll_mean;
@@ -39,25 +40,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (chosen, rejected) = both(&start)?;
     println!("{:<20} {:>22}   {:>11} {:>13}", "", "loss", "NLL(chosen)", "NLL(rejected)");
     println!("{:<20} {:>22}   {chosen:>11.2} {rejected:>13.2}", "start", "");
-    for baseline in [
-        Baseline::Dapt,
-        Baseline::DaptKl { beta: 0.5, gamma: 1.0, scale: 1.0 },
-        Baseline::Dpo { beta: 0.1 },
-        Baseline::Npo { beta: 0.1, gamma: 1.0 },
-        Baseline::GradientAscent,
-        Baseline::GradientDifference,
-    ] {
+    for method in Method::ALL.iter().filter(|method| method.trains() && !method.row().policy.is_sliced()) {
         let (model, mut unsliced) = (start.duplicate()?, Unsliced);
-        let mut engine = Engine::new(&model, baseline.objective(), &mut unsliced, &data, settings.clone())?;
+        let mut engine = Engine::new(&model, *method, &mut unsliced, &data, settings.clone())?;
         let mut losses = Vec::new();
         while engine.unfinished() {
             losses.push(engine.step()?.loss);
         }
         engine.finish()?;
-        let ((chosen, rejected), name) = (both(&model)?, format!("{baseline:?}"));
-        let name = name.split(' ').next().unwrap_or_default();
+        let (chosen, rejected) = both(&model)?;
         let loss = format!("{:.3} -> {:.3}", losses[0], losses[losses.len() - 1]);
-        println!("{name:<20} {loss:>22}   {chosen:>11.2} {rejected:>13.2}");
+        println!("{method:<20} {loss:>22}   {chosen:>11.2} {rejected:>13.2}");
     }
     Ok(())
 }

@@ -1,12 +1,14 @@
-//! What IRepair is measured against: an objective, and the policy `all`.
+//! What IRepair is measured against: the unsliced methods. Their losses are rows of `irepair_core::spec`; here is the policy
+//! `all`, under which every parameter changes.
 //!
 //! ```no_run,standalone_crate
 //! # fn demo(model: &irepair_model::CausalLm, data: &irepair_train::RepairData) -> irepair_train::Result<()> {
-//! use irepair_baselines::{Baseline, Unsliced};
+//! use irepair_baselines::Unsliced;
+//! use irepair_core::spec::Method;
 //! use irepair_train::{Engine, Settings};
 //!
 //! let mut unsliced = Unsliced;
-//! let mut engine = Engine::new(model, Baseline::Dpo { beta: 0.1 }.objective(), &mut unsliced, data, Settings::default())?;
+//! let mut engine = Engine::new(model, Method::Dpo, &mut unsliced, data, Settings::default())?;
 //! engine.step()?;
 //! # Ok(()) }
 //! ```
@@ -16,54 +18,7 @@
 
 use irepair_core::Scope;
 use irepair_model::CausalLm;
-use irepair_objective::Objective;
 use irepair_train::{Identity, Localise, Result, StepBatch};
-
-/// The methods of METHOD §7.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Baseline {
-    /// Domain-adaptive training on the chosen texts.
-    Dapt,
-    /// DAPT under IRepair's loss, KL term and all, but unsliced.
-    DaptKl {
-        /// Weight of the NLL.
-        beta: f64,
-        /// Weight of the KL.
-        gamma: f64,
-        /// Overall factor.
-        scale: f64,
-    },
-    /// Direct preference optimisation.
-    Dpo {
-        /// `beta_d`; 0.1 in the paper.
-        beta: f64,
-    },
-    /// Negative preference optimisation.
-    Npo {
-        /// `beta_n`.
-        beta: f64,
-        /// Weight of the KL; 0 runs none.
-        gamma: f64,
-    },
-    /// Ascent on the rejected texts.
-    GradientAscent,
-    /// Descent on the chosen, ascent on the rejected texts.
-    GradientDifference,
-}
-
-impl Baseline {
-    /// The baseline's loss.
-    pub fn objective(self) -> Objective {
-        match self {
-            Self::Dapt => Objective::Dapt,
-            Self::DaptKl { beta, gamma, scale } => Objective::Repair { beta, gamma, scale },
-            Self::Dpo { beta } => Objective::Dpo { beta },
-            Self::Npo { beta, gamma } => Objective::Npo { beta, gamma },
-            Self::GradientAscent => Objective::GradientAscent,
-            Self::GradientDifference => Objective::GradientDifference,
-        }
-    }
-}
 
 /// The policy `all`: every parameter at every step, and no pass to choose them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,11 +1,13 @@
 //! Steps of the engine, as a user of the library would run them.
 
-use irepair_baselines::{Baseline, Unsliced};
+use irepair_baselines::Unsliced;
 use irepair_core::StepRecord;
+use irepair_core::spec::Method;
 use irepair_data::TokenPair;
-use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_objective::Objective;
+use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_slicing::PolicySpec;
 use irepair_train::{Engine, Localise, RepairData, Settings, step_flops};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,21 +30,22 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
         shuffle: false,
         ..Settings::default()
     };
-    let objective = match args.what() {
-        What::Irepair => IRepair::default().objective(),
-        What::IrepairNoKl => IRepair::default().without_kl().objective(),
-        What::DaptKl => Baseline::DaptKl { beta: 0.5, gamma: 1.0, scale: 1.0 }.objective(),
-        What::Dpo => Baseline::Dpo { beta: 0.1 }.objective(),
-        _ => Baseline::Dapt.objective(),
+    let method = match args.what() {
+        What::Irepair => Method::Irepair,
+        What::IrepairNoKl => Method::IrepairNoKl,
+        What::DaptKl => Method::DaptKl,
+        What::Dpo => Method::Dpo,
+        _ => Method::Dapt,
     };
-    let sliced = matches!(args.what(), What::Irepair | What::IrepairNoKl);
+    let objective = Objective::from(method);
+    let sliced = method.row().policy.is_sliced();
     let mut localiser: Box<dyn Localise> = if sliced {
-        let spec = PolicySpec { slice_k: args.top_k(), ..PolicySpec::new(PolicyKind::Dynamic) };
+        let spec = PolicySpec { slice_k: args.top_k(), ..PolicySpec::new(method.row().policy) };
         Box::new(SliceLocaliser::new(&spec, &data, &settings)?.metric(Metric::GradL2, Route::Ghost))
     } else {
         Box::new(Unsliced)
     };
-    let mut engine = Engine::new(&model, objective, localiser.as_mut(), &data, settings)?;
+    let mut engine = Engine::new(&model, method, localiser.as_mut(), &data, settings)?;
     let mut records = Vec::new();
     let measured = repeated(args, 0.0, || {
         records.push(engine.step()?);

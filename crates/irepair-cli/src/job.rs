@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use irepair_config::{Job, Method, Policy, from_toml, to_toml};
+use irepair_config::{Job, from_toml, to_toml};
 use irepair_core::fs::write_atomic;
 use irepair_core::{DirLock, StepRecord};
 use irepair_model::CausalLm;
@@ -30,7 +30,7 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     let (opened, repaired) = run(base, &job.repair, out, |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
     let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &job.eval)?;
-    let trained = job.repair.method() != Method::Vanilla;
+    let trained = job.repair.method().trains();
     let (trajectory, watched) = watcher.map(Watcher::finish).unwrap_or_default();
     let mut metrics = measured.metrics;
     metrics.extend(watched);
@@ -109,8 +109,10 @@ fn samples(prompts: &[String], after: &[String], job: &Job, reference: &CausalLm
 
 /// Counted work of all steps (METHOD §12).
 fn flops(model: &CausalLm, job: &Job, records: &[StepRecord]) -> f64 {
-    let policy = job.repair.policy();
-    let measures = !matches!(policy, Policy::All | Policy::Fixed | Policy::Random | Policy::Cyclic);
+    let (policy, every) = (job.repair.policy(), job.repair.policy_every());
     let Some(objective) = objective(&job.repair) else { return 0.0 };
-    records.iter().map(|record| step_flops(model, &objective, policy != Policy::All, measures, record)).sum()
+    let of_step = |record: &StepRecord| {
+        step_flops(model, &objective, policy.is_sliced(), policy.measures_at(record.step, every), record)
+    };
+    records.iter().map(of_step).sum()
 }

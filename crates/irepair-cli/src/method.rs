@@ -1,51 +1,31 @@
-//! From a method's name and numbers to (objective, localiser): the one table of methods.
+//! From settings to the parts of a run: objective, localiser and the engine's settings. The methods themselves stand in
+//! `irepair_core::spec`.
 
-use irepair_baselines::{Baseline, Unsliced};
-use irepair_config::{
-    EVAL_BATCH, Method, Metric as MetricName, Optimizer, OptimizerState, Policy, Reduction as ReductionName,
-    RepairOptions,
-};
+use irepair_baselines::Unsliced;
+use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, Reduction as ReductionName, RepairOptions};
 use irepair_objective::Objective;
-use irepair_repair::{IRepair, Reduction, SliceLocaliser};
-use irepair_sensitivity::{Metric, Route};
+use irepair_repair::{Reduction, SliceLocaliser};
+use irepair_sensitivity::Route;
 use irepair_slicing::PolicySpec;
 use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode};
 
 /// The loss of a method; none for `vanilla`, which trains nothing.
 pub(crate) fn objective(options: &RepairOptions) -> Option<Objective> {
-    let (beta, gamma, scale) = (options.beta(), options.gamma(), options.scale());
-    Some(match options.method() {
-        Method::Vanilla => return None,
-        Method::Irepair => IRepair { beta, gamma, scale }.objective(),
-        Method::IrepairNoKl => IRepair { beta, gamma, scale }.without_kl().objective(),
-        Method::Dapt => Baseline::Dapt.objective(),
-        Method::DaptKl => Baseline::DaptKl { beta, gamma, scale }.objective(),
-        Method::Dpo => Baseline::Dpo { beta: options.dpo_beta() }.objective(),
-        Method::Npo => Baseline::Npo { beta: options.npo_beta(), gamma }.objective(),
-        Method::GradientAscent => Baseline::GradientAscent.objective(),
-        Method::GradientDifference => Baseline::GradientDifference.objective(),
-    })
+    options.method().trains().then(|| Objective::of_method(options.method(), &options.numbers()))
 }
 
-/// Who chooses the blocks.
+/// What chooses the blocks of a step.
 pub(crate) fn localiser<'a>(
     options: &RepairOptions,
     data: &'a RepairData,
     settings: &Settings,
 ) -> anyhow::Result<Box<dyn Localise + 'a>> {
-    if options.policy() == Policy::All {
+    if !options.policy().is_sliced() {
         return Ok(Box::new(Unsliced));
     }
-    let spec = PolicySpec {
-        kind: options.policy().to_string().parse()?,
-        slice_k: options.top_k(),
-        every: options.policy_every(),
-        rho: options.policy_rho(),
-        epsilon: options.policy_epsilon(),
-        quota: options.policy_quota(),
-    };
+    let spec = PolicySpec { kind: options.policy(), slice_k: options.top_k(), numbers: options.numbers() };
     let slicer = SliceLocaliser::new(&spec, data, settings)?;
-    Ok(Box::new(slicer.metric(metric(options.sensitivity()), Route::Ghost).fixed_batches(options.fixed_batches())))
+    Ok(Box::new(slicer.metric(options.sensitivity(), Route::Ghost).fixed_batches(options.fixed_batches())))
 }
 
 /// The engine's settings. Steps are those given, or the epochs given turned into steps.
@@ -76,21 +56,6 @@ pub(crate) fn settings(options: &RepairOptions, n_pairs: usize) -> Settings {
         skip_prompt: options.skip_prompt(),
         shuffle: !options.no_shuffle(),
         seed: options.seed(),
-    }
-}
-
-/// The library's metric of that name.
-pub(crate) fn metric(name: MetricName) -> Metric {
-    match name {
-        MetricName::GradL2 => Metric::GradL2,
-        MetricName::Density => Metric::Density,
-        MetricName::Relative => Metric::Relative,
-        MetricName::Snip => Metric::Snip,
-        MetricName::Fisher => Metric::Fisher,
-        MetricName::Contrast => Metric::Contrast,
-        MetricName::ActDist => Metric::ActDist,
-        MetricName::Atp => Metric::Atp,
-        MetricName::Random => Metric::Random,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a repair is about to do, settled and said before any weight is read: pairs, steps, batches, memory.
 
-use irepair_config::{Memory, Method, Metric, Policy, RepairOptions, Texts};
+use irepair_config::{Memory, RepairOptions, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::ModelConfig;
 use irepair_train::Settings;
@@ -30,7 +30,7 @@ impl Plan {
     /// Reads and tokenises the pairs, settles what was left open, says it on stderr, and refuses what cannot fit.
     pub(crate) fn make(described: &Described, options: &RepairOptions) -> anyhow::Result<Self> {
         let mut options = options.clone();
-        if options.method() == Method::Vanilla {
+        if !options.method().trains() {
             return Ok(Self { options, pairs: Vec::new(), validation: Vec::new(), general: None });
         }
         let Some(path) = options.pairs.clone() else { unreachable!("validated") };
@@ -165,9 +165,8 @@ fn padded(pairs: &[&TokenPair]) -> usize {
 
 /// The sides of pairs that a run reads: chosen texts for its loss, or for a sensitivity that compares.
 pub(crate) fn sides(options: &RepairOptions) -> Sides {
-    let compares = matches!(options.sensitivity(), Metric::Contrast | Metric::ActDist | Metric::Atp);
     let reads_chosen = method::objective(options).is_none_or(|objective| objective.needs().chosen)
-        || (options.policy() != Policy::All && compares);
+        || (options.policy().is_sliced() && options.sensitivity().reads_chosen());
     if reads_chosen { Sides::Both } else { Sides::Rejected }
 }
 

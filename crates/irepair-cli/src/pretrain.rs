@@ -5,10 +5,10 @@ use std::path::Path;
 use irepair_config::{Memory, PretrainOptions};
 use irepair_core::fs::remove;
 use irepair_core::mark_finished;
+use irepair_core::spec::{Side, Term};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, parse_device};
-use irepair_objective::Objective;
 use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
 use tch::Kind;
@@ -95,10 +95,8 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         seed: options.seed(),
         ..Settings::default()
     };
-    // Plain language modelling is the repair objective with the NLL alone.
-    let objective = Objective::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 };
     let mut unsliced = irepair_baselines::Unsliced;
-    let mut engine = Engine::new(&model, objective, &mut unsliced, &data, settings)?
+    let mut engine = Engine::new(&model, Term::Nll(Side::Chosen), &mut unsliced, &data, settings)?
         .identified_by("the tokenizer", &tokenizer.sha256()?);
     // From here on something is written.
     let _held = claim(out)?;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use irepair_baselines::{Baseline, Unsliced};
-use irepair_config::RelearnOptions;
+use irepair_baselines::Unsliced;
+use irepair_config::{Method, RelearnOptions};
 use irepair_data::{Lexicon, TokenPair, read_prompts};
 use irepair_eval::{Generation, Metrics, toxicity};
 use irepair_model::CausalLm;
@@ -88,7 +88,7 @@ fn learn(
         ..Settings::default()
     };
     let (n_steps, mut unsliced, mut last_loss) = (settings.n_steps, Unsliced, None);
-    let mut engine = Engine::new(model, Baseline::Dapt.objective(), &mut unsliced, &data, settings)?;
+    let mut engine = Engine::new(model, Method::Dapt, &mut unsliced, &data, settings)?;
     let bar = progress::bar("relearn", n_steps);
     while engine.unfinished() {
         let record = engine.step()?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use irepair_config::{Metric, SensitivityOptions};
+use irepair_config::SensitivityOptions;
 use irepair_core::Sensitivities;
 use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
 use irepair_repair::Estimate;
@@ -26,8 +26,7 @@ pub(crate) fn command(options: SensitivityOptions) -> anyhow::Result<()> {
     let opened = open(dir, &options.device(), options.dtype())?;
     let (max_prompt, max_continuation) = (options.max_prompt(), options.max_continuation());
     let limits = Limits { max_prompt, max_continuation, ..Limits::default() };
-    let compares = matches!(options.metric(), Metric::Contrast | Metric::ActDist | Metric::Atp);
-    let sides = if compares || options.chosen() { Sides::Both } else { Sides::Rejected };
+    let sides = if options.metric().reads_chosen() || options.chosen() { Sides::Both } else { Sides::Rejected };
     let (pairs, _) = read_token_pairs(path, &opened.tokenizer, limits, sides)?;
     let neutral = match &options.general {
         Some(path) => {
@@ -99,7 +98,7 @@ fn over_batches(
     model.check_length(data.longest())?;
     let sampler = BatchSampler::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
-    let estimate = Estimate { metric: method::metric(options.metric()), ..Estimate::new(options.seed()) };
+    let estimate = Estimate { metric: options.metric(), ..Estimate::new(options.seed()) };
     let reduction = method::reduction(options.reduction());
     let sensitivities = estimate.over_batches(model, &sampler, &settings, n_batches, reduction, || bar.inc(1))?;
     bar.finish_and_clear();

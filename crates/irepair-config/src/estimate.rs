@@ -15,10 +15,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::passes::{Held, Passes};
 use irepair_arch::Architecture;
+use irepair_core::spec::{Against, Evidence, Measures, Reach};
 
-use crate::{Dtype, Method, Metric, Optimizer, Policy, RepairOptions};
+use crate::passes::{Held, Passes};
+use crate::{Dtype, Method, Optimizer, RepairOptions};
 
 /// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
 pub const EVAL_BATCH: usize = 8;
@@ -83,10 +84,10 @@ pub struct Memory {
 impl Memory {
     /// Memory of one repair; of `vanilla`, that of measuring a model beside its reference.
     pub fn of(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Self {
-        let (width, passes) = (options.dtype().n_bytes(), Passes::of(options));
+        let (width, passes, policy) = (options.dtype().n_bytes(), Passes::of(options), options.policy().row());
         let weights = model.n_weights().saturating_mul(width);
         let held = Held { of: model, texts, dtype: options.dtype() };
-        if options.method() == Method::Vanilla {
+        if !options.method().trains() {
             return Self {
                 weights,
                 reference: weights,
@@ -99,39 +100,43 @@ impl Memory {
         let blocks = |n: usize| block.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        let (slice, touched) = match options.policy() {
-            Policy::All => (model.n_weights(), model.n_weights()),
-            Policy::Fixed => (blocks(k), blocks(k)),
-            _ => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
+        let (slice, touched) = match policy.reach {
+            Reach::Everything => (model.n_weights(), model.n_weights()),
+            Reach::OneSlice => (blocks(k), blocks(k)),
+            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
         };
         // A second gradient stands beside the first while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
         let by_ghosts = takes_ghost_norms(options);
-        let stored = match options.policy() {
-            Policy::Fixed => 2 * blocks(model.n_block),
-            policy if measures(policy) && !by_ghosts => twice(blocks(model.n_block)),
-            _ => 0,
+        let metric = options.sensitivity().row();
+        let stored = match (policy.measures, metric.evidence) {
+            (Measures::Never, _) | (_, Evidence::Activations | Evidence::Nothing) => 0,
+            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients) => 2 * blocks(model.n_block),
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms | Evidence::StoredGradients) => {
+                twice(blocks(model.n_block))
+            }
         };
         let moments = match options.optimizer() {
             Optimizer::Rmsprop => 1,
             Optimizer::Adamw => 2,
         };
-        let localising = match options.policy() {
-            policy if policy != Policy::Fixed && !measures(policy) => 0,
+        let localising = match (policy.measures, metric.evidence) {
+            (Measures::Never, _) | (_, Evidence::Nothing) => 0,
             // A contrast is taken with utility texts where the method reads any.
-            _ if by_ghosts && options.sensitivity() == Metric::Contrast => {
+            _ if by_ghosts && metric.against == Against::Neutral => {
                 held.measuring(texts.pairs.max(passes.utility * texts.utility))
             }
             _ if by_ghosts => held.measuring(texts.pairs),
-            // Stored gradients: a pass that could change every block.
-            _ => {
+            // By the plain route: a pass that could change every block.
+            (_, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::Activations) => {
                 let passes = Passes { pairs: 1, ..Passes::default() };
                 held.training(passes, model.n_block, false).saturating_add(held.stored_logits())
             }
         };
         // Sliced methods go backward term by term, the others through the whole loss at once.
-        let sliced = options.policy() != Policy::All;
-        let terms = if sliced { passes.terms() } else { vec![passes] };
+        let sliced = options.policy().is_sliced();
+        let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
         let n_learning = if sliced { k } else { model.n_block };
         let training = terms.iter().map(|term| held.training(*term, n_learning, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
@@ -174,16 +179,11 @@ impl Memory {
     }
 }
 
-/// Whether a policy measures sensitivities as the run goes on.
-fn measures(policy: Policy) -> bool {
-    !matches!(policy, Policy::All | Policy::Fixed | Policy::Random | Policy::Cyclic)
-}
-
 /// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
 fn takes_ghost_norms(options: &RepairOptions) -> bool {
-    let by_norm =
-        matches!(options.sensitivity(), Metric::GradL2 | Metric::Density | Metric::Relative | Metric::Contrast);
-    by_norm && options.accumulation() == 1 && options.policy() != Policy::Fixed
+    options.sensitivity().row().evidence == Evidence::GradientNorms
+        && options.accumulation() == 1
+        && options.policy().row().measures != Measures::Once
 }
 
 /// Matrix-multiplication work, in FLOPs, counted as METHOD §12 says.
@@ -207,25 +207,23 @@ impl<'a> Work<'a> {
 
     /// One step: forward and backward of the trained texts, forward of the reference's, and the sensitivity pass.
     pub fn per_step(&self) -> f64 {
-        if self.options.method() == Method::Vanilla {
+        if !self.options.method().trains() {
             return 0.0;
         }
         let (passes, texts) = (Passes::of(self.options), self.texts);
         let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
-        let n_updated = match policy {
-            Policy::All => self.model.n_block,
-            _ => self.options.top_k().resolve(self.model.n_block),
-        };
+        let n_updated =
+            if policy.is_sliced() { self.options.top_k().resolve(self.model.n_block) } else { self.model.n_block };
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
-        let n_heads = if policy == Policy::All { 2.0 } else { 1.0 };
+        let n_heads = if policy.is_sliced() { 1.0 } else { 2.0 };
         let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
-        let sensitivity = match policy {
-            Policy::EveryN => self.sensitivity() / self.options.policy_every() as f64,
-            policy if measures(policy) => self.sensitivity(),
-            _ => 0.0,
+        let sensitivity = match policy.row().measures {
+            Measures::EveryNSteps => self.sensitivity() / self.options.policy_every() as f64,
+            Measures::EveryStep => self.sensitivity(),
+            Measures::Never | Measures::Once => 0.0,
         };
         let forward = Self::forward_token(self.model);
         texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward + sensitivity)
@@ -247,7 +245,7 @@ impl<'a> Work<'a> {
 
     /// Steps of a run over `n_pairs` pairs, those of validation included, if patience never runs out.
     pub fn n_steps(options: &RepairOptions, n_pairs: u64) -> u64 {
-        if options.method() == Method::Vanilla {
+        if !options.method().trains() {
             return 0;
         }
         let n_trained = n_pairs.saturating_sub(options.n_validation() as u64);
@@ -259,9 +257,9 @@ impl<'a> Work<'a> {
     pub fn of_run(&self, n_steps: u64) -> f64 {
         let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
         let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
-        let fixed = match self.options.policy() {
-            Policy::Fixed if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
-            _ => 0.0,
+        let fixed = match self.options.policy().row().measures {
+            Measures::Once if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
+            Measures::Never | Measures::Once | Measures::EveryNSteps | Measures::EveryStep => 0.0,
         };
         n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed
     }
@@ -272,6 +270,7 @@ mod tests {
     use super::*;
     use std::sync::LazyLock;
 
+    use crate::{Metric, Policy};
     use irepair_arch::Shape;
     use irepair_core::SliceSize;
 

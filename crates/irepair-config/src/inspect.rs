@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::names::entry;
 use crate::problem::Checks;
 use crate::{Dtype, Metric, Problem, Reduction, Validate};
 
@@ -18,6 +19,7 @@ options! {
         #[arg(value_name = "FILE")]
         general: PathBuf,
         /// What is measured (METHOD §3 [D]). Default grad-l2.
+        #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
         /// How batches are put together (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist, atp and
         /// random, which have no value at a mean gradient.

@@ -1,8 +1,11 @@
-//! Words that stand for a choice, spelled the same on the command line and in files.
+//! Words that stand for a choice, spelled the same on the command line and in files. Policies, metrics and methods are
+//! tables of `irepair_core::spec`; [`entry`] makes flags of them.
 
 use std::fmt;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use irepair_core::spec::Entry;
 use serde::{Deserialize, Serialize};
 
 /// Defines an enum whose `Display`, command-line and file spellings are one: the variant in kebab-case.
@@ -27,28 +30,6 @@ macro_rules! names {
 }
 
 names! {
-    /// A training method (METHOD §6, §7).
-    Method {
-        /// Sliced NLL on chosen text plus KL on utility text: the paper's method [D].
-        Irepair,
-        /// IRepair without its KL term and without a reference [D].
-        IrepairNoKl,
-        /// NLL on chosen text, every parameter [D].
-        Dapt,
-        /// IRepair's objective on every parameter [D].
-        DaptKl,
-        /// Direct preference optimisation [D].
-        Dpo,
-        /// Negative preference optimisation: unlearns the rejected text [O].
-        Npo,
-        /// Ascends the NLL of the rejected text: a control [O].
-        GradientAscent,
-        /// Gradient ascent on rejected text plus NLL on chosen text: a control [O].
-        GradientDifference,
-        /// No training: the model as it is.
-        Vanilla,
-    }
-
     /// A toxicity scorer that can be trained here (METHOD §9).
     ScorerKind {
         /// Logistic regression on n-grams of words and characters [O].
@@ -57,52 +38,6 @@ names! {
         Transformer,
         /// A word list: words that hardly any text but a toxic one holds [O].
         Words,
-    }
-
-    /// Which blocks a step may change (METHOD §5).
-    Policy {
-        /// The most sensitive blocks, measured at every step [D].
-        Dynamic,
-        /// The least sensitive blocks, measured at every step [D].
-        Reverse,
-        /// The most sensitive blocks of one estimate made before the first step [D].
-        Fixed,
-        /// Blocks drawn uniformly, kept for some steps [O].
-        Random,
-        /// Blocks in order, each kept for some steps [O].
-        Cyclic,
-        /// `dynamic`, measured only every so many steps [O].
-        EveryN,
-        /// The most sensitive blocks of a running mean [O].
-        Ema,
-        /// `dynamic`, but sometimes drawn uniformly, less and less often [O].
-        Explore,
-        /// As many of the most sensitive blocks as hold a share of the squared sensitivity [O].
-        Coverage,
-        /// Every parameter, embeddings included [D].
-        All,
-    }
-
-    /// How the sensitivity of a block is measured (METHOD §3).
-    Metric {
-        /// L2 norm of the block's gradient on rejected text: the paper's [D].
-        GradL2,
-        /// `grad-l2` over the square root of the block's number of parameters [O].
-        Density,
-        /// `grad-l2` over the L2 norm of the block's weights.
-        Relative,
-        /// Sum of |weight times gradient|.
-        Snip,
-        /// Sum of squared per-example gradients: diagonal empirical Fisher [S].
-        Fisher,
-        /// `grad-l2` on rejected text over `grad-l2` on neutral text [O].
-        Contrast,
-        /// Distance of the block's outputs on rejected and chosen text; no backward pass.
-        ActDist,
-        /// Attribution patching from rejected to chosen text.
-        Atp,
-        /// Uniform numbers: a control.
-        Random,
     }
 
     /// How gradients of several batches become one sensitivity (METHOD §3).
@@ -150,23 +85,11 @@ impl Dtype {
     }
 }
 
-impl Metric {
-    /// True when the metric has a value at the mean gradient of many batches (METHOD §3).
-    pub fn has_mean_gradient(self) -> bool {
-        !matches!(self, Self::Fisher | Self::ActDist | Self::Atp | Self::Random)
-    }
-}
-
-impl Method {
-    /// True for the methods of METHOD §6, whose default policy is `dynamic`.
-    pub fn is_sliced(self) -> bool {
-        matches!(self, Self::Irepair | Self::IrepairNoKl)
-    }
-
-    /// True when the objective has a KL term on utility text (METHOD §6, §7).
-    pub fn has_kl(self) -> bool {
-        matches!(self, Self::Irepair | Self::DaptKl | Self::Npo)
-    }
+/// Reads an entry of one of core's tables as a flag: its names, with their documentation as help.
+pub(crate) fn entry<T: Entry>() -> impl TypedValueParser<Value = T> {
+    let names =
+        T::ALL.iter().map(|entry| PossibleValue::new(entry.name()).help(entry.doc().trim_end_matches('.').to_owned()));
+    PossibleValuesParser::new(names).try_map(|name| T::named(&name))
 }
 
 #[cfg(test)]
@@ -187,18 +110,6 @@ mod tests {
 
     #[test]
     fn flags_files_and_messages_spell_a_word_alike() {
-        assert_eq!(
-            spellings::<Method>().join(" "),
-            "irepair irepair-no-kl dapt dapt-kl dpo npo gradient-ascent gradient-difference vanilla"
-        );
-        assert_eq!(
-            spellings::<Policy>().join(" "),
-            "dynamic reverse fixed random cyclic every-n ema explore coverage all"
-        );
-        assert_eq!(
-            spellings::<Metric>().join(" "),
-            "grad-l2 density relative snip fisher contrast act-dist atp random"
-        );
         assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw"]);
         assert_eq!(spellings::<OptimizerState>(), ["keep", "reset", "debias"]);
         assert_eq!(spellings::<Dtype>(), ["f32", "bf16"]);

@@ -4,8 +4,9 @@
 //! A kernel of fused attention is taken for granted: no row of the attention matrix is kept.
 
 use irepair_arch::Architecture;
+use irepair_core::spec::{Needs, Weighted, separable};
 
-use crate::{Dtype, Method, RepairOptions, Texts};
+use crate::{Dtype, RepairOptions, Texts};
 
 /// Bytes of a number in f32, in which losses are taken whatever the model's type.
 const F32: u64 = 4;
@@ -29,31 +30,28 @@ pub(crate) struct Passes {
 }
 
 impl Passes {
+    /// The passes of a step: of the whole loss.
     pub(crate) fn of(options: &RepairOptions) -> Self {
-        let utility = u64::from(options.gamma() > 0.0);
-        match options.method() {
-            Method::Vanilla => Self::default(),
-            Method::Irepair | Method::DaptKl => Self { pairs: 1, utility, ..Self::default() },
-            Method::IrepairNoKl | Method::Dapt | Method::GradientAscent => Self { pairs: 1, ..Self::default() },
-            Method::Dpo => Self { pairs: 2, reference_pairs: 2, utility: 0 },
-            Method::Npo => Self { pairs: 1, reference_pairs: 1, utility },
-            Method::GradientDifference => Self { pairs: 2, ..Self::default() },
+        Self::for_terms(&options.terms())
+    }
+
+    /// The passes of each part of the loss that goes backward on its own.
+    pub(crate) fn by_part(options: &RepairOptions) -> Vec<Self> {
+        separable(&options.terms()).iter().map(|part| Self::for_terms(part)).collect()
+    }
+
+    fn for_terms(terms: &[Weighted]) -> Self {
+        let Needs { chosen, rejected, ref_chosen, ref_rejected, utility } = Needs::of(terms);
+        let sum = |a: bool, b: bool| u64::from(a) + u64::from(b);
+        Self {
+            pairs: sum(chosen, rejected),
+            reference_pairs: sum(ref_chosen, ref_rejected),
+            utility: u64::from(utility),
         }
     }
 
     pub(crate) fn need_reference(self) -> bool {
         self.reference_pairs + self.utility > 0
-    }
-
-    /// The texts of each term that goes backward on its own. That of DPO is one term: it is no sum.
-    pub(crate) fn terms(self) -> Vec<Self> {
-        if self.reference_pairs > 1 {
-            return vec![self];
-        }
-        let pair = Self { pairs: 1, utility: 0, ..self };
-        let utility = Self { utility: self.utility, ..Self::default() };
-        let pairs = std::iter::repeat_n(pair, self.pairs as usize);
-        pairs.chain((self.utility > 0).then_some(utility)).collect()
     }
 }
 
@@ -146,6 +144,7 @@ impl Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Method;
     use irepair_arch::Shape;
     use std::sync::LazyLock;
 
@@ -201,12 +200,14 @@ mod tests {
         // A sum of each text and a product, of width 8: more than a piece of so few positions.
         let sums = 3 * 8 * 1000 * 4;
         assert_eq!(held(Dtype::F32).training(dpo, 4, true), 2 * 10 * 4 * 16 * 8 * 4 + slopes + sums);
-        assert_eq!(dpo.terms(), [dpo], "the sigmoid of a difference is no sum");
+        let passes = |method| Passes::by_part(&RepairOptions { method: Some(method), ..Default::default() });
+        assert_eq!(passes(Method::Dpo), [dpo], "the sigmoid of a difference is no sum");
         let whole = Passes { pairs: 1, utility: 1, ..NLL };
-        assert_eq!(whole.terms(), [NLL, KL]);
+        assert_eq!(passes(Method::Irepair), [NLL, KL]);
+        assert_eq!(passes(Method::DpoKl), [dpo, KL]);
         let terms = [NLL, KL].map(|term| held(Dtype::F32).training(term, 1, false));
         assert!(held(Dtype::F32).training(whole, 1, true) > terms.into_iter().max().unwrap_or(0));
-        assert_eq!(Passes { pairs: 2, ..NLL }.terms(), [NLL, NLL]);
+        assert_eq!(passes(Method::GradientDifference), [NLL, NLL]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use irepair_core::SliceSize;
+use irepair_core::spec::{Number, Numbers, Range, Weighted};
 
+use crate::names::entry;
 use crate::problem::Checks;
 use crate::{Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Problem, Validate};
 
@@ -27,10 +29,12 @@ options! {
         #[arg(value_name = "FILE")]
         patch: PathBuf,
         /// What to train (METHOD §6, §7). Default irepair.
+        #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
         method: Method = Method::Irepair,
-        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair and irepair-no-kl, all for the
-        /// other methods.
-        policy: Policy = if this.method().is_sliced() { Policy::Dynamic } else { Policy::All },
+        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced methods, all
+        /// for the others.
+        #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
+        policy: Policy = this.method().row().policy,
         /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
         /// The most blocks under policy coverage. Default 1b.
         #[arg(value_name = "SIZE", value_parser = slice_size)]
@@ -38,47 +42,47 @@ options! {
         /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
         /// (METHOD §5 [O]). Default 20.
         #[arg(value_name = "STEPS")]
-        policy_every: u64 = 20,
+        policy_every: u64 = Number::PolicyEvery.row().default as u64,
         /// Weight of the past under policy ema, at least 0 and below 1 (METHOD §5 [O]). Default 0.9.
         #[arg(value_name = "RHO")]
-        policy_rho: f64 = 0.9,
+        policy_rho: f64 = Number::PolicyRho.row().default,
         /// Chance of exploring at step 0 under policy explore, 0 to 1 (METHOD §5 [O]). Default 0.1.
         #[arg(value_name = "EPSILON")]
-        policy_epsilon: f64 = 0.1,
+        policy_epsilon: f64 = Number::PolicyEpsilon.row().default,
         /// Share of the squared sensitivity that policy coverage must hold, over 0 and up to 1 (METHOD §5 [O]).
         /// Default 0.5.
         #[arg(value_name = "SHARE")]
-        policy_quota: f64 = 0.5,
+        policy_quota: f64 = Number::PolicyQuota.row().default,
         /// How the sensitivity of a block is measured (METHOD §3 [D]). Default grad-l2.
-        #[arg(value_name = "METRIC")]
+        #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         sensitivity: Metric = Metric::GradL2,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         #[arg(value_name = "N")]
         fixed_batches: u64 = 500,
         /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
         #[arg(value_name = "WEIGHT")]
-        beta: f64 = 0.5,
-        /// Weight of the KL term (METHOD §17 [F]). Default 1 for irepair, dapt-kl and npo, 0 for the other methods, which
-        /// have no KL term.
+        beta: f64 = Number::Beta.row().default,
+        /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and those
+        /// named -kl), 0 for the others.
         #[arg(value_name = "WEIGHT")]
-        gamma: f64 = if this.method().has_kl() { 1.0 } else { 0.0 },
-        /// Factor on the whole objective of METHOD §6, there called s (METHOD §17 [F]). Default 1.
+        gamma: f64 = if this.method().has_kl() { Number::Gamma.row().default } else { 0.0 },
+        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]). Default 1.
         #[arg(value_name = "FACTOR")]
-        scale: f64 = 1.0,
-        /// Sharpness of the preference under method dpo (METHOD §17 [D,L]). Default 0.1.
+        scale: f64 = Number::Scale.row().default,
+        /// Sharpness of the preference in the DPO loss (METHOD §17 [D,L]). Default 0.1.
         #[arg(value_name = "BETA")]
-        dpo_beta: f64 = 0.1,
-        /// Sharpness of the preference under method npo (METHOD §7 [O]). Default 0.1.
+        dpo_beta: f64 = Number::DpoBeta.row().default,
+        /// Sharpness of the preference in the NPO loss (METHOD §7 [O]). Default 0.1.
         #[arg(value_name = "BETA")]
-        npo_beta: f64 = 0.1,
+        npo_beta: f64 = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
         /// What becomes of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
-        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for dpo and npo. Models far
-        /// smaller than GPT-2 want rates 10 to 100 times larger.
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
+        /// Models far smaller than GPT-2 want rates 10 to 100 times larger.
         #[arg(value_name = "RATE")]
-        lr: f64 = if matches!(this.method(), Method::Dpo | Method::Npo) { 1e-6 } else { 5e-5 },
+        lr: f64 = this.method().row().lr,
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
         #[arg(value_name = "STEPS")]
         warmup_steps: u64 = 150,
@@ -139,11 +143,36 @@ options! {
     required: model pairs out;
 }
 
+impl RepairOptions {
+    /// The numbers of policies and methods, as given or their defaults.
+    pub fn numbers(&self) -> Numbers {
+        Number::ALL.iter().fold(Numbers::default(), |numbers, number| numbers.with(*number, self.number(*number)))
+    }
+
+    /// The terms of the loss, those of weight 0 left out.
+    pub fn terms(&self) -> Vec<Weighted> {
+        self.method().terms(&self.numbers())
+    }
+
+    fn number(&self, number: Number) -> f64 {
+        match number {
+            Number::PolicyEvery => self.policy_every() as f64,
+            Number::PolicyRho => self.policy_rho(),
+            Number::PolicyEpsilon => self.policy_epsilon(),
+            Number::PolicyQuota => self.policy_quota(),
+            Number::Beta => self.beta(),
+            Number::Gamma => self.gamma(),
+            Number::Scale => self.scale(),
+            Number::DpoBeta => self.dpo_beta(),
+            Number::NpoBeta => self.npo_beta(),
+        }
+    }
+}
+
 impl Validate for RepairOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         for (key, value) in [
-            ("policy_every", self.policy_every),
             ("fixed_batches", self.fixed_batches),
             ("steps", self.steps),
             ("epochs", self.epochs),
@@ -159,21 +188,16 @@ impl Validate for RepairOptions {
         ] {
             checks.count(key, value);
         }
-        for (key, value) in [
-            ("scale", self.scale),
-            ("dpo_beta", self.dpo_beta),
-            ("npo_beta", self.npo_beta),
-            ("lr", self.lr),
-            ("clip_norm", self.clip_norm),
-            ("memory_budget", self.memory_budget),
-        ] {
+        for (key, value) in [("lr", self.lr), ("clip_norm", self.clip_norm), ("memory_budget", self.memory_budget)] {
             checks.positive(key, value);
         }
-        checks.not_negative("beta", self.beta);
-        checks.not_negative("gamma", self.gamma);
-        checks.value("policy_rho", self.policy_rho.as_ref(), "at least 0 and below 1", |x| (0.0..1.0).contains(x));
-        checks.value("policy_epsilon", self.policy_epsilon.as_ref(), "0 to 1", |x| (0.0..=1.0).contains(x));
-        checks.value("policy_quota", self.policy_quota.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
+        for number in Number::ALL {
+            // A default is in its range, so only a value that was given can be out of it.
+            match (number.row().range, self.number(*number)) {
+                (Range::Count, n) => checks.count(number.name(), Some(n as u64)),
+                (range, x) => checks.value(number.name(), Some(&x), &range.to_string(), |x| range.contains(*x)),
+            }
+        }
         checks.device(self.device.as_ref());
 
         // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
@@ -181,14 +205,12 @@ impl Validate for RepairOptions {
         if !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0) {
             checks.clash(true, "gamma", &format!("clashes with `method`: {method} has no KL term"));
         }
+        if let Some(other) = method.without_kl().filter(|_| self.gamma == Some(0.0)) {
+            let what = format!("clashes with `method`: without its KL term {method} is method {other}");
+            checks.clash(true, "gamma", &what);
+        }
         checks.clash(
-            method == Method::Irepair && self.gamma == Some(0.0),
-            "gamma",
-            "clashes with `method`: without its KL term irepair is method irepair-no-kl",
-        );
-        let no_batch_gradients = matches!(self.sensitivity(), Metric::ActDist | Metric::Atp | Metric::Random);
-        checks.clash(
-            self.policy() == Policy::Fixed && no_batch_gradients,
+            self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients(),
             "sensitivity",
             "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have",
         );
@@ -222,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_every_method_agree_with_themselves() {
-        for method in <Method as clap::ValueEnum>::value_variants() {
+        for method in Method::ALL {
             let options = RepairOptions { method: Some(*method), ..Default::default() }.with_defaults();
             assert_eq!(problems(&options), [""; 0], "{method}");
         }
@@ -253,7 +275,9 @@ mod tests {
         let dpo = RepairOptions { method: Some(Method::Dpo), ..Default::default() }.with_defaults();
         assert_eq!((dpo.policy, dpo.lr, dpo.gamma), (Some(Policy::All), Some(1e-6), Some(0.0)));
         assert_eq!(dpo.steps, None);
-        let sliced_dpo = RepairOptions { policy: Some(Policy::Dynamic), ..dpo };
-        assert_eq!(sliced_dpo.policy(), Policy::Dynamic);
+        let sliced = RepairOptions { policy: Some(Policy::Dynamic), ..dpo };
+        assert_eq!(sliced.policy(), Policy::Dynamic);
+        let preset = RepairOptions { method: Some(Method::SlicedDpoKl), ..Default::default() }.with_defaults();
+        assert_eq!((preset.policy, preset.lr, preset.gamma), (Some(Policy::Dynamic), Some(1e-6), Some(1.0)));
     }
 }

@@ -27,6 +27,16 @@ pub enum Error {
         /// The text as given.
         got: String,
     },
+    /// A name that is in no row of a table of [`spec`](crate::spec).
+    #[error("no {what} is called `{got}`")]
+    UnknownName {
+        /// What the table lists.
+        what: &'static str,
+        /// The name as given.
+        got: String,
+        /// The names there are.
+        want: String,
+    },
     /// A batch without a single token.
     #[error("batch holds no tokens")]
     NoTokens,
@@ -65,6 +75,7 @@ impl Diagnose for Error {
             Self::BadSliceSize { got } => Diagnostic::new(ExitKind::Usage, self)
                 .want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
                 .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three"),
+            Self::UnknownName { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::NoTokens => Diagnostic::new(ExitKind::Data, self).help("give at least one text that is not empty"),
             Self::Busy { path } => Diagnostic::new(ExitKind::Usage, self)
                 .at(path.display())
@@ -117,6 +128,7 @@ mod tests {
             BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
+            UnknownName: ["dynamik".parse::<crate::spec::Policy>().unwrap_err()],
             NoTokens: [Error::NoTokens],
             Busy: [Error::Busy { path: "runs/a".into() }],
             Removed: [Error::Removed { path: "runs/a".into() }],

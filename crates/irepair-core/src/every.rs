@@ -13,6 +13,7 @@ use crate::Diagnostic;
 ///     BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
 ///     NoBlocks: [Error::NoBlocks],
 ///     BadSliceSize: [Error::BadSliceSize { got: "0b".into() }, Error::BadSliceSize { got: "all".into() }],
+///     UnknownName: ["dynamik".parse::<irepair_core::spec::Policy>().unwrap_err()],
 ///     NoTokens: [Error::NoTokens],
 ///     Busy: [Error::Busy { path: "runs/a".into() }],
 ///     Removed: [Error::Removed { path: "a".into() }],

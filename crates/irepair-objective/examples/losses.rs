@@ -5,6 +5,7 @@
 
 use std::error::Error;
 
+use irepair_core::spec::{Method, Term};
 use irepair_objective::{Objective, TextLogits, Views};
 use tch::{Device, Kind, Tensor};
 
@@ -28,16 +29,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             ref_rejected: Some(&reference),
             ref_utility: Some(&reference),
         };
-        let repair = Objective::Repair { beta: 0.5, gamma: 1.0, scale: 1.0 }.loss(&views)?;
-        let total = |objective: Objective| objective.loss(&views).map(|loss| loss.total.double_value(&[]));
+        let repair = Objective::from(Method::Irepair).loss(&views)?;
+        let total = |term: Term| Objective::from(term).loss(&views).map(|loss| loss.total.double_value(&[]));
         let part = |tensor: &Option<Tensor>| tensor.as_ref().map_or(f64::NAN, |t| t.double_value(&[]));
         println!(
             "{lean:>4.1}   {:>11.3} {:>4.2}   {:>6.3} {:>5.3} {:>5.2}",
             part(&repair.nll),
             part(&repair.kl),
             repair.total.double_value(&[]),
-            total(Objective::Dpo { beta: 0.1 })?,
-            total(Objective::Npo { beta: 0.1, gamma: 0.0 })?,
+            total(Term::Dpo { beta: 0.1 })?,
+            total(Term::Npo { beta: 0.1 })?,
         );
     }
     println!("At lean 0 the model is its reference: KL = 0 and the DPO loss is ln 2 = {:.3}.", 2f64.ln());

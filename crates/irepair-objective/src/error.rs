@@ -28,7 +28,7 @@ pub enum Error {
     #[error("objective `{objective}` needs the {what}")]
     Missing {
         /// The objective.
-        objective: &'static str,
+        objective: String,
         /// What it lacks.
         what: &'static str,
     },
@@ -60,7 +60,7 @@ mod tests {
                 got: vec![4, 23, 50257]
             }],
             NothingCounted: [Error::NothingCounted { what: "chosen text" }],
-            Missing: [Error::Missing { objective: "dpo", what: "reference" }],
+            Missing: [Error::Missing { objective: "dpo".into(), what: "reference" }],
         }));
     }
 }

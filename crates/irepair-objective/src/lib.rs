@@ -1,6 +1,7 @@
 //! Training objectives as pure functions of tensors: logits and token masks in, one scalar out.
 //!
 //! ```no_run,standalone_crate
+//! use irepair_core::spec::Method;
 //! use irepair_objective::{Objective, TextLogits, Views};
 //! use tch::{Kind, Tensor};
 //!
@@ -8,13 +9,13 @@
 //! let (ids, real) = (Tensor::from_slice(&[1i64, 2, 0]).view([1, 3]), Tensor::ones([1, 3], (Kind::Bool, tch::Device::Cpu)));
 //! let logits = Tensor::zeros([1, 3, 4], (Kind::Float, tch::Device::Cpu));
 //! let views = Views { chosen: Some(TextLogits::new(&ids, &real, &logits)), ..Views::default() };
-//! let loss = Objective::Dapt.loss(&views)?;
+//! let loss = Objective::from(Method::Dapt).loss(&views)?;
 //! assert!((loss.total.double_value(&[]) - 2.0 * 4f64.ln()).abs() < 1e-6);
 //! # Ok::<(), irepair_objective::Error>(())
 //! ```
 //!
 //! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `scores`, `objective`
-//! (METHOD §6 and §7: each loss in a few lines), `head` (the same scores from hidden states, with less work).
+//! (METHOD §6 and §7: each term in a few lines, and the sum), `head` (the same scores from hidden states, with less work).
 //!
 //! **Invariants.** Softmax, log-softmax and every sum are in float32 whatever the logits' type. A padded token changes no
 //! value. An objective says what it needs ([`Objective::needs`]) and is given exactly that; it owns no loop and no model.
@@ -29,7 +30,8 @@ mod token;
 pub use error::{Error, Result};
 pub use head::{HeadScores, head_divergences, head_greedy, head_log_probs, vjp};
 pub use irepair_core::Counts;
+pub use irepair_core::spec::Needs;
 pub use kl::kl_ref_model;
-pub use objective::{Loss, Needs, Objective};
+pub use objective::{Loss, Objective};
 pub use scores::{Scores, TokenScores, Views};
 pub use token::{TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};

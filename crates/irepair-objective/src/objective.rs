@@ -1,62 +1,20 @@
-//! The objectives of METHOD §6 and §7, each a function of the token scores it asks for.
+//! A training loss: a weighted sum of terms, each a function of token scores (METHOD §6 and §7).
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::fmt;
+
+use irepair_core::spec::{Method, Needs, Numbers, Side, Term, Weighted, formula, separable};
 use tch::{Kind, Tensor};
 
 use crate::scores::{Scores, TokenScores, Views};
 use crate::{Error, Result};
 
-/// A training loss. With a slice policy it makes a method.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Objective {
-    /// `s (beta NLL(chosen) + gamma KL(reference ‖ model; utility))`: IRepair and DAPT+KL (METHOD §6 [D]).
-    Repair {
-        /// Weight of the NLL, `beta` (METHOD §17: 0.5 [F]).
-        beta: f64,
-        /// Weight of the KL, `gamma` (METHOD §17: 1.0 [F]); 0 runs no reference, as in "IRepair (no KL)".
-        gamma: f64,
-        /// Overall factor `s` (METHOD §17: 1.0 [F]).
-        scale: f64,
-    },
-    /// `-mean_b logp_seq(chosen)`: sum over tokens, mean over texts (METHOD §7 [D]).
-    Dapt,
-    /// Direct preference optimisation (METHOD §7 [D, L]).
-    Dpo {
-        /// `beta_d` (METHOD §17: 0.1 [D, L]).
-        beta: f64,
-    },
-    /// Negative preference optimisation, with an optional KL term (METHOD §7, arXiv 2404.05868).
-    Npo {
-        /// `beta_n` (0.1 in that paper).
-        beta: f64,
-        /// Weight of the KL on utility text; 0 runs none.
-        gamma: f64,
-    },
-    /// `-NLL(rejected)`: unlearning by ascent, a control (METHOD §7).
-    GradientAscent,
-    /// `NLL(chosen) - NLL(rejected)`, a control (METHOD §7).
-    GradientDifference,
-}
-
-/// Which texts an objective reads, and under which models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// The chosen texts under the model.
-    pub chosen: bool,
-    /// The rejected texts under the model.
-    pub rejected: bool,
-    /// The chosen texts under the reference.
-    pub ref_chosen: bool,
-    /// The rejected texts under the reference.
-    pub ref_rejected: bool,
-    /// Utility texts under the model and the reference.
-    pub utility: bool,
-}
-
-impl Needs {
-    /// True when a frozen copy of the starting model must be kept.
-    pub fn reference(self) -> bool {
-        self.ref_chosen || self.ref_rejected || self.utility
-    }
+/// A training loss, `scale (w_1 term_1 + w_2 term_2 + …)`. With a slice policy it makes a method.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    scale: f64,
+    terms: Vec<Weighted>,
 }
 
 /// A loss and the parts worth logging, each `[]` float32.
@@ -64,53 +22,47 @@ impl Needs {
 pub struct Loss {
     /// What is minimised.
     pub total: Tensor,
-    /// Mean NLL of the chosen texts, nats per counted token; none when the objective has no such term.
+    /// Mean NLL of the chosen texts, nats per counted token; none when the objective reads no chosen text.
     pub nll: Option<Tensor>,
     /// KL(reference ‖ model) on utility text, nats per token; none when the objective has no such term.
     pub kl: Option<Tensor>,
 }
 
+impl From<Term> for Objective {
+    fn from(term: Term) -> Self {
+        Self::new(1.0, [(1.0, term)])
+    }
+}
+
+/// The loss of a method with METHOD's numbers.
+impl From<Method> for Objective {
+    fn from(method: Method) -> Self {
+        Self::of_method(method, &Numbers::default())
+    }
+}
+
 impl Objective {
-    /// The objective's name in logs and tables.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Repair { gamma: 0.0, .. } => "repair-no-kl",
-            Self::Repair { .. } => "repair",
-            Self::Dapt => "dapt",
-            Self::Dpo { .. } => "dpo",
-            Self::Npo { .. } => "npo",
-            Self::GradientAscent => "gradient-ascent",
-            Self::GradientDifference => "gradient-difference",
-        }
+    /// `scale` times a weighted sum. Terms of weight 0 are left out, and nothing is run for them.
+    pub fn new(scale: f64, terms: impl IntoIterator<Item = Weighted>) -> Self {
+        Self { scale, terms: terms.into_iter().filter(|(weight, _)| *weight != 0.0).collect() }
+    }
+
+    /// The loss of a method under these numbers.
+    pub fn of_method(method: Method, numbers: &Numbers) -> Self {
+        Self::new(method.scale(numbers), method.terms(numbers))
     }
 
     /// What must be run before [`Objective::loss`].
     pub fn needs(&self) -> Needs {
-        let none = Needs::default();
-        match *self {
-            Self::Repair { beta, gamma, .. } => Needs { chosen: beta != 0.0, utility: gamma != 0.0, ..none },
-            Self::Dapt => Needs { chosen: true, ..none },
-            Self::Dpo { .. } => Needs { chosen: true, rejected: true, ref_chosen: true, ref_rejected: true, ..none },
-            Self::Npo { gamma, .. } => Needs { rejected: true, ref_rejected: true, utility: gamma != 0.0, ..none },
-            Self::GradientAscent => Needs { rejected: true, ..none },
-            Self::GradientDifference => Needs { chosen: true, rejected: true, ..none },
-        }
+        Needs::of(&self.terms)
     }
 
-    /// The objectives whose losses add up to this one's, each on one text: going backward term by term keeps the activations
-    /// of one text at a time, for the same gradient. A loss that is no sum is its own only term.
+    /// The objectives whose losses add up to this one's and that share no text: going backward through them one by one keeps
+    /// the activations of fewer texts at a time, for the same gradient.
     pub fn terms(&self) -> Vec<Self> {
-        let kl = |gamma: f64, scale: f64| Self::Repair { beta: 0.0, gamma, scale };
-        let terms = match *self {
-            Self::Repair { beta, gamma, scale } => vec![Self::Repair { beta, gamma: 0.0, scale }, kl(gamma, scale)],
-            Self::Npo { beta, gamma } => vec![Self::Npo { beta, gamma: 0.0 }, kl(gamma, 1.0)],
-            Self::GradientDifference => {
-                vec![Self::Repair { beta: 1.0, gamma: 0.0, scale: 1.0 }, Self::GradientAscent]
-            }
-            whole => vec![whole],
-        };
-        let terms: Vec<Self> = terms.into_iter().filter(|term| term.needs() != Needs::default()).collect();
-        if terms.is_empty() { vec![*self] } else { terms }
+        let groups = separable(&self.terms).into_iter().map(|terms| Self { scale: self.scale, terms });
+        let groups: Vec<Self> = groups.collect();
+        if groups.is_empty() { vec![self.clone()] } else { groups }
     }
 
     /// The loss of one batch.
@@ -129,60 +81,77 @@ impl Objective {
     /// # Errors
     /// As [`Objective::loss`].
     pub fn of(&self, scores: &Scores) -> Result<Loss> {
-        let chosen = || self.given(scores.chosen.as_ref(), "chosen text");
-        let rejected = || self.given(scores.rejected.as_ref(), "rejected text");
-        match *self {
-            Self::Repair { beta, gamma, scale } => {
-                let nll = if beta == 0.0 { None } else { Some(chosen()?.nll_mean()?) };
-                let kl = self.kl(gamma, scores)?;
-                let total = scale * (weighted(beta, nll.as_ref()) + weighted(gamma, kl.as_ref()));
-                Ok(Loss { total, nll, kl })
+        let (mut sum, mut nll, mut kl): (Option<Tensor>, _, _) = (None, None, None);
+        for (weight, term) in &self.terms {
+            let value = self.value(*term, scores)?;
+            let weighted = *weight * &value;
+            sum = Some(match sum {
+                Some(sum) => sum + weighted,
+                None => weighted,
+            });
+            match term {
+                Term::Nll(Side::Chosen) => nll = Some(value),
+                Term::Kl => kl = Some(value),
+                Term::Nll(Side::Rejected) | Term::SequenceNll(_) | Term::Dpo { .. } | Term::Npo { .. } => {}
             }
-            Self::Dapt => {
-                let chosen = chosen()?;
-                let total = -chosen.sequence_log_probs()?.sum(Kind::Float) / chosen.counts.texts;
-                Ok(Loss { total, nll: Some(chosen.nll_mean()?), kl: None })
+        }
+        if nll.is_none() && self.needs().chosen {
+            nll = Some(self.text(scores, Side::Chosen)?.nll_mean()?);
+        }
+        // A loss without terms is 0, without a gradient.
+        let total = self.scale * sum.unwrap_or_else(|| Tensor::from(0f32));
+        Ok(Loss { total, nll, kl })
+    }
+
+    /// One term, `[]` float32.
+    fn value(&self, term: Term, scores: &Scores) -> Result<Tensor> {
+        match term {
+            Term::Nll(side) => self.text(scores, side)?.nll_mean(),
+            Term::SequenceNll(side) => {
+                let text = self.text(scores, side)?;
+                Ok(-text.sequence_log_probs()?.sum(Kind::Float) / text.counts.texts)
             }
-            Self::Dpo { beta } => {
-                let chosen = chosen()?;
-                let gain_chosen = self.gain(chosen, scores.ref_chosen.as_ref())?;
-                let gain_rejected = self.gain(rejected()?, scores.ref_rejected.as_ref())?;
-                let total =
-                    -(beta * (gain_chosen - gain_rejected)).log_sigmoid().sum(Kind::Float) / chosen.counts.texts;
-                Ok(Loss { total, nll: Some(chosen.nll_mean()?), kl: None })
+            Term::Kl => self.given(scores.utility.as_ref(), "utility text")?.mean_kl(),
+            Term::Dpo { beta } => {
+                let reward = beta * (self.gain(scores, Side::Chosen)? - self.gain(scores, Side::Rejected)?);
+                Ok(-reward.log_sigmoid().sum(Kind::Float) / self.text(scores, Side::Chosen)?.counts.texts)
             }
-            Self::Npo { beta, gamma } => {
-                let rejected = rejected()?;
-                let gain = self.gain(rejected, scores.ref_rejected.as_ref())?;
-                let kl = self.kl(gamma, scores)?;
+            Term::Npo { beta } => {
                 // log(1 + exp(beta r)) = -log sigmoid(-beta r)
-                let mean = (-beta * gain).log_sigmoid().sum(Kind::Float) / rejected.counts.texts;
-                Ok(Loss { total: -(2.0 / beta) * mean + weighted(gamma, kl.as_ref()), nll: None, kl })
-            }
-            Self::GradientAscent => Ok(Loss { total: -rejected()?.nll_mean()?, nll: None, kl: None }),
-            Self::GradientDifference => {
-                let nll = chosen()?.nll_mean()?;
-                let total = &nll - rejected()?.nll_mean()?;
-                Ok(Loss { total, nll: Some(nll), kl: None })
+                let log_sigmoid = (-beta * self.gain(scores, Side::Rejected)?).log_sigmoid();
+                let mean = log_sigmoid.sum(Kind::Float) / self.text(scores, Side::Rejected)?.counts.texts;
+                Ok(-(2.0 / beta) * mean)
             }
         }
     }
 
-    pub(crate) fn given<T>(&self, part: Option<T>, what: &'static str) -> Result<T> {
-        part.ok_or(Error::Missing { objective: self.name(), what })
-    }
-
     /// `logp_seq(model) - logp_seq(reference)` per text, `[batch]`.
-    fn gain(&self, text: &TokenScores, reference: Option<&Tensor>) -> Result<Tensor> {
+    fn gain(&self, scores: &Scores, side: Side) -> Result<Tensor> {
+        let text = self.text(scores, side)?;
+        let reference = match side {
+            Side::Chosen => scores.ref_chosen.as_ref(),
+            Side::Rejected => scores.ref_rejected.as_ref(),
+        };
         let reference = TokenScores { values: self.given(reference, "reference")?.detach(), counts: text.counts };
         Ok(text.sequence_log_probs()? - reference.sequence_log_probs()?)
     }
 
-    fn kl(&self, gamma: f64, scores: &Scores) -> Result<Option<Tensor>> {
-        if gamma == 0.0 { Ok(None) } else { self.given(scores.utility.as_ref(), "utility text")?.mean_kl().map(Some) }
+    fn text<'a>(&self, scores: &'a Scores, side: Side) -> Result<&'a TokenScores> {
+        match side {
+            Side::Chosen => self.given(scores.chosen.as_ref(), "chosen text"),
+            Side::Rejected => self.given(scores.rejected.as_ref(), "rejected text"),
+        }
+    }
+
+    pub(crate) fn given<T>(&self, part: Option<T>, what: &'static str) -> Result<T> {
+        part.ok_or_else(|| Error::Missing { objective: self.to_string(), what })
     }
 }
 
-fn weighted(weight: f64, term: Option<&Tensor>) -> Tensor {
-    term.map_or_else(|| Tensor::from(0f32), |term| weight * term)
+/// The sum, such as `0.5 nll(chosen) + kl`.
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms = self.terms.iter().map(|(weight, term)| (weight.to_string(), term.name()));
+        f.write_str(&formula(&self.scale.to_string(), terms))
+    }
 }

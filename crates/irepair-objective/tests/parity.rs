@@ -4,6 +4,7 @@
 //! One part in 10^5 (absolute below 1) is a hundred roundings; a wrong mask or divisor is off by parts in ten.
 //! Gradients on logits are below 1 and each is one short formula: 1e-6.
 
+use irepair_core::spec::{Method, Number, Numbers, Term};
 use irepair_objective::{
     Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs,
     target_log_probs,
@@ -103,7 +104,7 @@ fn dpo_and_its_gradient_match() {
             ref_rejected: Some(&golden.tensors["ref.rejected.logits"]),
             ..Views::default()
         };
-        let loss = Objective::Dpo { beta }.loss(&views).unwrap();
+        let loss = Objective::from(Term::Dpo { beta }).loss(&views).unwrap();
         golden.check("dpo", &loss.total, &[("chosen", &chosen.2), ("rejected", &rejected.2)]);
     }
 }
@@ -119,7 +120,7 @@ fn npo_and_its_gradient_match() {
             ref_rejected: Some(&golden.tensors["ref.rejected.logits"]),
             ..Views::default()
         };
-        let loss = Objective::Npo { beta, gamma: 0.0 }.loss(&views).unwrap();
+        let loss = Objective::from(Term::Npo { beta }).loss(&views).unwrap();
         golden.check("npo", &loss.total, &[("rejected", &logits)]);
     }
 }
@@ -135,13 +136,14 @@ fn the_repair_objective_is_its_two_parts_weighted() {
             ref_utility: Some(&golden.tensors["ref.right.logits"]),
             ..Views::default()
         };
-        let loss = Objective::Repair { beta: 0.5, gamma: 2.0, scale: 3.0 }.loss(&views).unwrap();
+        let weights = Numbers::default().with(Number::Gamma, 2.0).with(Number::Scale, 3.0);
+        let loss = Objective::of_method(Method::Irepair, &weights).loss(&views).unwrap();
         let nll = numbers(&golden.json["batches"]["chosen"]["nll_mean"])[0];
         let kl = numbers(&golden.json["against_reference"]["kl_ref_model"]["loss"])[0];
         assert_close(&format!("{case}: total"), &values(&loss.total), &[3.0 * (0.5 * nll + 2.0 * kl)], VALUE);
         assert_eq!(loss.total.kind(), Kind::Float);
 
-        let loss = Objective::Dapt.loss(&Views { chosen: views.chosen, ..Views::default() }).unwrap();
+        let loss = Objective::from(Method::Dapt).loss(&Views { chosen: views.chosen, ..Views::default() }).unwrap();
         let by_text = numbers(&golden.json["batches"]["chosen"]["logp_seq"]);
         let want = -by_text.iter().sum::<f64>() / by_text.len() as f64;
         assert_close(&format!("{case}: DAPT"), &values(&loss.total), &[want], VALUE);

@@ -1,6 +1,7 @@
 //! Laws of the objectives (METHOD §2, §6, §7, §19), on logits drawn at random.
 
 use irepair_core::Diagnose;
+use irepair_core::spec::{Method, Needs, Number, Numbers, Side, Term};
 use irepair_objective::{
     Counts, Error, Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs,
     target_log_probs,
@@ -92,7 +93,7 @@ fn dpo(chosen: (&TextLogits<'_>, &Tensor), rejected: (&TextLogits<'_>, &Tensor))
         ref_rejected: Some(rejected.1),
         ..Views::default()
     };
-    value(&Objective::Dpo { beta: 0.1 }.loss(&views).unwrap().total)
+    value(&Objective::from(Method::Dpo).loss(&views).unwrap().total)
 }
 
 proptest! {
@@ -209,26 +210,54 @@ proptest! {
     fn without_kl_the_repair_loss_is_its_nll_scaled(texts in Texts::any(), beta in 0.1f64..2.0, scale in 0.1f64..2.0) {
         let batch = texts.batch(0, 0);
         let views = Views { chosen: Some(batch.under_model()), ..Views::default() };
-        let objective = Objective::Repair { beta, gamma: 0.0, scale };
+        let numbers = Numbers::default().with(Number::Beta, beta).with(Number::Scale, scale);
+        let objective = Objective::of_method(Method::IrepairNoKl, &numbers);
         prop_assert!(!objective.needs().reference() && !objective.needs().utility);
         let loss = objective.loss(&views).unwrap();
         prop_assert!(near(value(&loss.total), scale * beta * value(loss.nll.as_ref().unwrap())));
         prop_assert!(loss.kl.is_none());
     }
 
+    /// Bit for bit: `s (beta NLL + gamma KL)` in float32, factor last, and the published sums of the other methods.
+    #[test]
+    fn sums_are_taken_in_the_order_of_their_formulas(
+        texts in Texts::any(), beta in 0.1f64..2.0, gamma in 0.1f64..2.0, scale in 0.1f64..2.0,
+    ) {
+        let (batch, reference) = (texts.batch(0, 0), texts.batch(0, 0).reference);
+        let text = batch.under_model();
+        let views = Views {
+            chosen: Some(text),
+            rejected: Some(text),
+            utility: Some(text),
+            ref_chosen: Some(&reference),
+            ref_rejected: Some(&reference),
+            ref_utility: Some(&reference),
+        };
+        let numbers = Numbers::default().with(Number::Beta, beta).with(Number::Gamma, gamma).with(Number::Scale, scale);
+        let total = |method| value(&Objective::of_method(method, &numbers).loss(&views).unwrap().total);
+        let (nll, kl) = (nll_mean(&text).unwrap(), kl_ref_model(&reference, &text).unwrap());
+        prop_assert_eq!(total(Method::Irepair), value(&(scale * (beta * &nll + gamma * &kl))));
+        prop_assert_eq!(total(Method::IrepairNoKl), value(&(scale * (beta * &nll))));
+        let by_text = sequence_log_probs(&text).unwrap();
+        prop_assert_eq!(total(Method::Dapt), value(&(-by_text.sum(Kind::Float) / text.counts.texts)));
+        let gain = &by_text - sequence_log_probs(&batch.under_reference()).unwrap();
+        let npo: Tensor = -(2.0f64 / 0.1) * ((-0.1f64 * &gain).log_sigmoid().sum(Kind::Float) / text.counts.texts);
+        prop_assert_eq!(total(Method::NpoNoKl), value(&npo));
+        prop_assert_eq!(total(Method::Npo), value(&(npo + gamma * &kl)));
+        let dpo = -(0.1f64 * (&gain - &gain)).log_sigmoid().sum(Kind::Float) / text.counts.texts;
+        prop_assert_eq!(total(Method::SlicedDpoKl), value(&(dpo + gamma * &kl)));
+        prop_assert_eq!(total(Method::GradientDifference), 0.0);
+        prop_assert_eq!(total(Method::GradientAscent), -value(&nll));
+    }
+
     #[test]
     fn terms_add_up_to_their_objective(texts in Texts::any(), beta in 0.1f64..2.0, gamma in 0.1f64..2.0) {
         let batch = texts.batch(0, 0);
-        let objectives = [
-            Objective::Repair { beta, gamma, scale: 0.7 },
-            Objective::Repair { beta, gamma: 0.0, scale: 0.7 },
-            Objective::Npo { beta: 0.1 + beta, gamma },
-            Objective::GradientDifference,
-            Objective::GradientAscent,
-            Objective::Dapt,
-            Objective::Dpo { beta: 0.1 + beta },
-        ];
-        for objective in objectives {
+        let numbers = Numbers::default().with(Number::Beta, beta).with(Number::Gamma, gamma).with(Number::Scale, 0.7);
+        let presets = Method::ALL.iter().filter(|method| method.trains());
+        let presets = presets.map(|method| Objective::of_method(*method, &numbers));
+        let both_read_chosen = Objective::new(0.7, [(1.0, Term::Dpo { beta }), (gamma, Term::Nll(Side::Chosen))]);
+        for objective in presets.chain([both_read_chosen]) {
             // Every text is the same one: what matters is which of them a loss depends on, and how strongly.
             let gradient = |objectives: &[Objective]| {
                 let logits = batch.model.detach().copy().set_requires_grad(true);
@@ -246,12 +275,10 @@ proptest! {
                 (value(&total), gradient)
             };
             let (terms, needs) = (objective.terms(), objective.needs());
-            let n_texts = |needs: irepair_objective::Needs| {
-                [needs.chosen, needs.rejected, needs.utility].into_iter().filter(|&needed| needed).count()
-            };
-            prop_assert!(terms.len() == 1 || terms.iter().all(|term| n_texts(term.needs()) == 1), "{objective:?}");
-            prop_assert_eq!(terms.iter().map(|term| n_texts(term.needs())).sum::<usize>(), n_texts(needs));
-            let ((whole, by_whole), (parts, by_parts)) = (gradient(&[objective]), gradient(&terms));
+            let n_texts =
+                |needs: Needs| [needs.chosen, needs.rejected, needs.utility].into_iter().filter(|&needed| needed).count();
+            prop_assert_eq!(terms.iter().map(|term| n_texts(term.needs())).sum::<usize>(), n_texts(needs), "no text twice");
+            let ((whole, by_whole), (parts, by_parts)) = (gradient(std::slice::from_ref(&objective)), gradient(&terms));
             prop_assert!(near(whole, parts), "{objective:?}: {whole} {parts}");
             prop_assert!(by_whole.allclose(&by_parts, 1e-5, 1e-7, false), "{objective:?}");
         }
@@ -298,17 +325,15 @@ fn what_is_missing_or_misshapen_is_named() {
     let text = TextLogits::new(&ids, &real, &logits);
     let all = Views { chosen: Some(text), rejected: Some(text), utility: Some(text), ..Views::default() };
     let missing = |objective: Objective, views: &Views<'_>| objective.loss(views).unwrap_err().diagnostic().to_string();
-    let repair = Objective::Repair { beta: 0.5, gamma: 1.0, scale: 1.0 };
-    assert_eq!(missing(repair, &Views::default()), "error: objective `repair` needs the chosen text");
+    let repair = || Objective::from(Method::Irepair);
+    let sum = "error: objective `0.5 nll(chosen) + kl` needs the";
+    assert_eq!(missing(repair(), &Views::default()), format!("{sum} chosen text"));
+    assert_eq!(missing(repair(), &Views { chosen: Some(text), ..Views::default() }), format!("{sum} utility text"));
+    assert_eq!(missing(repair(), &all), format!("{sum} reference"));
+    assert_eq!(missing(Method::Dpo.into(), &all), "error: objective `dpo` needs the reference");
     assert_eq!(
-        missing(repair, &Views { chosen: Some(text), ..Views::default() }),
-        "error: objective `repair` needs the utility text"
-    );
-    assert_eq!(missing(repair, &all), "error: objective `repair` needs the reference");
-    assert_eq!(missing(Objective::Dpo { beta: 0.1 }, &all), "error: objective `dpo` needs the reference");
-    assert_eq!(
-        missing(Objective::GradientAscent, &Views::default()),
-        "error: objective `gradient-ascent` needs the rejected text"
+        missing(Method::GradientAscent.into(), &Views::default()),
+        "error: objective `-nll(rejected)` needs the rejected text"
     );
     assert_eq!(
         kl_ref_model(&wide, &text).unwrap_err().diagnostic().to_string(),
@@ -323,4 +348,36 @@ fn what_is_missing_or_misshapen_is_named() {
         "error: no token counts in the text\n help: a text of one token has nothing to predict: give longer texts or drop \
          them"
     );
+}
+
+/// A loss is computed from what its row says it needs, and from nothing less.
+#[test]
+fn every_method_reads_exactly_what_its_terms_need() {
+    let ids = Tensor::from_slice(&[1i64, 2]).view([1, 2]);
+    let real = ids.ones_like().to_kind(Kind::Bool);
+    let logits = Tensor::zeros([1, 2, 5], (Kind::Float, Device::Cpu));
+    let text = TextLogits::new(&ids, &real, &logits);
+    let views = |n: Needs| Views {
+        chosen: n.chosen.then_some(text),
+        rejected: n.rejected.then_some(text),
+        utility: n.utility.then_some(text),
+        ref_chosen: n.ref_chosen.then_some(&logits),
+        ref_rejected: n.ref_rejected.then_some(&logits),
+        ref_utility: n.utility.then_some(&logits),
+    };
+    for method in Method::ALL {
+        let objective = Objective::from(*method);
+        let needs = objective.needs();
+        let loss = objective.loss(&views(needs)).unwrap();
+        assert_eq!((loss.nll.is_some(), loss.kl.is_some()), (needs.chosen, method.has_kl()), "{method}");
+        for less in [
+            Needs { chosen: false, ..needs },
+            Needs { rejected: false, ..needs },
+            Needs { ref_chosen: false, ..needs },
+            Needs { ref_rejected: false, ..needs },
+            Needs { utility: false, ..needs },
+        ] {
+            assert_eq!(objective.loss(&views(less)).is_err(), less != needs, "{method}: {less:?}");
+        }
+    }
 }

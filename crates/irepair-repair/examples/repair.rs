@@ -5,12 +5,12 @@
 
 use std::error::Error;
 
+use irepair_core::spec::Method;
 use irepair_core::{BlockId, Scope};
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, Decoding, ModelConfig};
-use irepair_objective::Objective;
-use irepair_repair::{IRepair, SliceLocaliser};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_repair::SliceLocaliser;
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, Identity, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
 use tch::{Device, Kind, no_grad};
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bad = RepairData { pairs: (0..24).map(habit).collect(), ..RepairData::default() };
     let learn = Settings { n_steps: 40, ..settings.clone() };
     let mut unsliced = Unsliced;
-    let mut engine = Engine::new(&model, Objective::Dapt, &mut unsliced, &bad, learn)?;
+    let mut engine = Engine::new(&model, Method::Dapt, &mut unsliced, &bad, learn)?;
     while engine.unfinished() {
         engine.step()?;
     }
@@ -68,8 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let before = model.duplicate()?;
     let settings = Settings { n_steps: 60, ..settings };
-    let mut slicer = SliceLocaliser::new(&PolicySpec::new(PolicyKind::Dynamic), &data, &settings)?;
-    let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings)?;
+    let mut slicer = SliceLocaliser::new(&PolicySpec::new(Policy::Dynamic), &data, &settings)?;
+    let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings)?;
     while engine.unfinished() {
         let record = engine.step()?;
         if record.step % 10 == 0 {

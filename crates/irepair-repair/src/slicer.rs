@@ -93,7 +93,7 @@ impl Localise for SliceLocaliser<'_> {
 
     fn identity(&self) -> Identity {
         let Estimate { metric, route, seed } = self.estimate;
-        let identity = Identity::default().with("the policy", format!("{:?}", self.policy));
+        let identity = Identity::default().with("the policy", self.policy);
         let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
         identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
     }

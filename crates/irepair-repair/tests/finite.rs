@@ -1,9 +1,10 @@
 //! A weight that is not a number, met by the slicer first.
 
 use irepair_core::BlockId;
+use irepair_core::spec::Method;
 use irepair_model::Parameter;
-use irepair_repair::{IRepair, SliceLocaliser};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_repair::SliceLocaliser;
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, Error};
 use support::{FAMILIES, bits, data, model, settings, take};
 use tch::no_grad;
@@ -16,8 +17,8 @@ fn a_nan_weight_stops_the_step_by_name_and_nothing_moves() {
     let data = data();
     for family in FAMILIES {
         let model = model(family);
-        let mut slicer = SliceLocaliser::new(&PolicySpec::new(PolicyKind::Dynamic), &data, &settings()).unwrap();
-        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        let mut slicer = SliceLocaliser::new(&PolicySpec::new(Policy::Dynamic), &data, &settings()).unwrap();
+        let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings()).unwrap();
         take(&mut engine, 2);
         let of_block = |p: &&Parameter| p.block == Some(BlockId(3)) && p.tensor.dim() == 2;
         let weight = model.parameters().iter().rfind(of_block).unwrap();

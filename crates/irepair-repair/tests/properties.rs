@@ -1,10 +1,11 @@
 //! Laws of IRepair's step and of its slicer (METHOD §3, §5, §6, §19), on models of four blocks.
 
+use irepair_core::spec::{Method, Number};
 use irepair_core::{BlockSlice, Diagnose, Scope, SliceSize};
 use irepair_model::CausalLm;
-use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{BatchSampler, Engine, Localise, OptimizerKind, RepairData, Settings};
 use support::{
     Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, changed_blocks, data,
@@ -15,8 +16,10 @@ use tch::{Kind, no_grad};
 #[path = "../../irepair-train/tests/support/mod.rs"]
 mod support;
 
-fn spec(kind: PolicyKind, k: usize) -> PolicySpec {
-    PolicySpec { slice_k: SliceSize::Blocks(k), every: 2, epsilon: 0.5, ..PolicySpec::new(kind) }
+fn spec(kind: Policy, k: usize) -> PolicySpec {
+    PolicySpec { slice_k: SliceSize::Blocks(k), ..PolicySpec::new(kind) }
+        .with(Number::PolicyEvery, 2.0)
+        .with(Number::PolicyEpsilon, 0.5)
 }
 
 fn slicer<'d>(spec: &PolicySpec, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
@@ -33,13 +36,12 @@ fn one_step_changes_exactly_k_blocks_bit_for_bit() {
     let data = data();
     for family in FAMILIES {
         for k in 1..=N_BLOCKS {
-            for kind in [PolicyKind::Dynamic, PolicyKind::Reverse, PolicyKind::Fixed, PolicyKind::Random] {
+            for kind in [Policy::Dynamic, Policy::Reverse, Policy::Fixed, Policy::Random] {
                 for settings in [settings(), decaying_and_clipped()] {
                     let model = model(family);
                     let before = bits(&model);
                     let mut slicer = slicer(&spec(kind, k), &data, &settings);
-                    let mut engine =
-                        Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings).unwrap();
+                    let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings).unwrap();
                     let slice = engine.step().unwrap().slice;
                     assert_eq!(slice.len(), k, "{kind}");
                     assert_eq!(changed_blocks(&model, &before, &bits(&model)), slice, "{kind}");
@@ -52,14 +54,13 @@ fn one_step_changes_exactly_k_blocks_bit_for_bit() {
 #[test]
 fn blocks_outside_the_slice_stay_frozen_while_slices_change() {
     let data = data();
-    let kinds =
-        [PolicyKind::Dynamic, PolicyKind::Random, PolicyKind::Cyclic, PolicyKind::Explore, PolicyKind::Coverage];
+    let kinds = [Policy::Dynamic, Policy::Random, Policy::Cyclic, Policy::Explore, Policy::Coverage];
     for family in FAMILIES {
         for kind in kinds {
             let settings = Settings { n_steps: 12, ..decaying_and_clipped() };
             let model = model(family);
             let mut slicer = slicer(&spec(kind, 2), &data, &settings);
-            let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings).unwrap();
+            let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings).unwrap();
             for _ in 0..12 {
                 let before = bits(&model);
                 let slice = engine.step().unwrap().slice;
@@ -73,15 +74,15 @@ fn blocks_outside_the_slice_stay_frozen_while_slices_change() {
 fn dynamic_takes_the_most_and_reverse_the_least_sensitive_blocks() {
     let data = data();
     for family in FAMILIES {
-        for kind in [PolicyKind::Dynamic, PolicyKind::Reverse] {
+        for kind in [Policy::Dynamic, Policy::Reverse] {
             let model = model(family);
             let mut slicer = slicer(&spec(kind, 2), &data, &settings());
             let slice = {
-                let objective = IRepair::default().objective();
+                let objective = Method::Irepair;
                 Engine::new(&model, objective, &mut slicer, &data, settings()).unwrap().step().unwrap().slice
             };
             let mut ranking = slicer.last().unwrap().ranking();
-            if kind == PolicyKind::Reverse {
+            if kind == Policy::Reverse {
                 ranking.reverse();
             }
             assert_eq!(slice, ranking.into_iter().take(2).collect::<BlockSlice>());
@@ -92,7 +93,7 @@ fn dynamic_takes_the_most_and_reverse_the_least_sensitive_blocks() {
 #[test]
 fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
     let data = data();
-    let objective = IRepair::default().objective();
+    let objective = Method::Irepair;
     for family in FAMILIES {
         // Bit for bit the run that simply updates all blocks: measuring leaves no trace.
         let run = |localiser: &mut dyn Localise| {
@@ -100,7 +101,7 @@ fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
             let records = take(&mut Engine::new(&model, objective, localiser, &data, settings()).unwrap(), 5);
             (model, records)
         };
-        let (sliced, got) = run(&mut slicer(&spec(PolicyKind::Dynamic, N_BLOCKS), &data, &settings()));
+        let (sliced, got) = run(&mut slicer(&spec(Policy::Dynamic, N_BLOCKS), &data, &settings()));
         let (plain, want) = run(&mut Always(blocks(0..N_BLOCKS)));
         assert!(bits(&sliced) == bits(&plain));
         for (got, want) in got.iter().zip(&want) {
@@ -110,7 +111,7 @@ fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
 
         // And the blocks' first step is that of the unsliced loss.
         let (sliced, unsliced) = (model(family), model(family));
-        let mut choose = slicer(&spec(PolicyKind::Dynamic, N_BLOCKS), &data, &smooth());
+        let mut choose = slicer(&spec(Policy::Dynamic, N_BLOCKS), &data, &smooth());
         take(&mut Engine::new(&sliced, objective, &mut choose, &data, smooth()).unwrap(), 1);
         take(&mut Engine::new(&unsliced, objective, &mut Always(Scope::Everything), &data, smooth()).unwrap(), 1);
         for (a, b) in sliced.parameters().iter().zip(unsliced.parameters()) {
@@ -148,13 +149,13 @@ fn at_step_0_the_kl_constraint_pulls_nowhere() {
     // KL is at its minimum there, so with and without it the first step is the same.
     let data = data();
     for family in FAMILIES {
-        let run = |method: IRepair| {
+        let run = |method| {
             let model = model(family);
-            let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &smooth());
-            let record = Engine::new(&model, method.objective(), &mut slicer, &data, smooth()).unwrap().step().unwrap();
+            let mut slicer = slicer(&spec(Policy::Dynamic, 1), &data, &smooth());
+            let record = Engine::new(&model, method, &mut slicer, &data, smooth()).unwrap().step().unwrap();
             (model, record)
         };
-        let ((with, a), (without, b)) = (run(IRepair::default()), run(IRepair::default().without_kl()));
+        let ((with, a), (without, b)) = (run(Method::Irepair), run(Method::IrepairNoKl));
         assert_eq!(a.slice, b.slice);
         assert!(a.kl.unwrap().abs() <= 1e-6 && b.kl.is_none());
         assert_near("loss", a.loss, b.loss, 1e-5);
@@ -167,18 +168,18 @@ fn at_step_0_the_kl_constraint_pulls_nowhere() {
 #[test]
 fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
     let resumed = |family, kind, settings: Settings| {
-        let objective = IRepair::default().objective();
+        let objective = Method::Irepair;
         let choose = settings.clone();
         assert_resume_is_exact(family, objective, &settings, move |data| {
             Box::new(slicer(&spec(kind, 1), data, &choose))
         });
     };
-    resumed("gpt2", PolicyKind::Dynamic, settings());
-    resumed("gpt-neo", PolicyKind::Dynamic, decaying_and_clipped());
-    resumed("gpt2", PolicyKind::Ema, settings());
-    resumed("gpt-neo", PolicyKind::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
-    resumed("gpt2", PolicyKind::EveryN, settings());
-    resumed("gpt2", PolicyKind::Fixed, settings());
+    resumed("gpt2", Policy::Dynamic, settings());
+    resumed("gpt-neo", Policy::Dynamic, decaying_and_clipped());
+    resumed("gpt2", Policy::Ema, settings());
+    resumed("gpt-neo", Policy::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
+    resumed("gpt2", Policy::EveryN, settings());
+    resumed("gpt2", Policy::Fixed, settings());
 }
 
 #[test]
@@ -189,8 +190,8 @@ fn eight_micro_batches_of_one_choose_and_change_as_one_batch_of_eight() {
             let run = |batch_size, accumulation| {
                 let model = model(family);
                 let settings = Settings { batch_size, accumulation, ..smooth() };
-                let mut slicer = slicer(&spec(PolicyKind::Dynamic, 2), &data, &settings).metric(Metric::GradL2, route);
-                let objective = IRepair::default().objective();
+                let mut slicer = slicer(&spec(Policy::Dynamic, 2), &data, &settings).metric(Metric::GradL2, route);
+                let objective = Method::Irepair;
                 let record = Engine::new(&model, objective, &mut slicer, &data, settings).unwrap().step().unwrap();
                 (model, record, slicer.last().unwrap().clone())
             };
@@ -211,8 +212,8 @@ fn the_ghost_route_repairs_as_the_stored_one() {
     for family in FAMILIES {
         let run = |route| {
             let model = model(family);
-            let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings()).metric(Metric::GradL2, route);
-            let objective = IRepair::default().objective();
+            let mut slicer = slicer(&spec(Policy::Dynamic, 1), &data, &settings()).metric(Metric::GradL2, route);
+            let objective = Method::Irepair;
             let records = take(&mut Engine::new(&model, objective, &mut slicer, &data, settings()).unwrap(), 5);
             (bits(&model), records)
         };
@@ -225,7 +226,7 @@ fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
     let data = data();
     let model = model("gpt2");
     let before = bits(&model);
-    let mut slicer = slicer(&spec(PolicyKind::Fixed, 1), &data, &settings());
+    let mut slicer = slicer(&spec(Policy::Fixed, 1), &data, &settings());
     let batch = BatchSampler::new(&data, false, &settings(), model.device()).unwrap().at(0, &settings()).unwrap();
     let first = slicer.localise(&model, &batch, 0).unwrap();
     let estimate = slicer.last().unwrap().clone();
@@ -241,13 +242,10 @@ fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
 fn pairs_without_a_rejected_side_cannot_be_sliced_by_sensitivity() {
     let mut data = data();
     data.pairs.iter_mut().for_each(|p| p.rejected.clear());
-    for kind in [PolicyKind::Dynamic, PolicyKind::Fixed] {
+    for kind in [Policy::Dynamic, Policy::Fixed] {
         let model = model("gpt2");
         let mut slicer = slicer(&spec(kind, 1), &data, &settings());
-        let error = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings())
-            .unwrap()
-            .step()
-            .unwrap_err();
+        let error = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings()).unwrap().step().unwrap_err();
         let said = error.diagnostic().to_string();
         assert!(said.starts_with("error: metric `") && said.contains("` needs rejected text"), "{said}");
     }
@@ -256,7 +254,7 @@ fn pairs_without_a_rejected_side_cannot_be_sliced_by_sensitivity() {
 #[test]
 fn a_policy_out_of_range_is_refused_by_its_key() {
     let data = data();
-    let bad = PolicySpec { rho: 1.0, ..PolicySpec::new(PolicyKind::Ema) };
+    let bad = PolicySpec::new(Policy::Ema).with(Number::PolicyRho, 1.0);
     assert_eq!(
         SliceLocaliser::new(&bad, &data, &settings()).unwrap_err().diagnostic().to_string(),
         "error: `policy_rho` is out of range for policy ema\n want: at least 0 and below 1    got: 1"
@@ -267,15 +265,15 @@ fn a_policy_out_of_range_is_refused_by_its_key() {
 fn a_checkpoint_of_another_localiser_is_refused() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
-    let objective = IRepair::default().objective();
+    let objective = Method::Irepair;
     let first = model("gpt2");
-    let mut dynamic = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+    let mut dynamic = slicer(&spec(Policy::Dynamic, 1), &data, &settings());
     Engine::new(&first, objective, &mut dynamic, &data, settings()).unwrap().save(&file).unwrap();
-    let was = "Dynamic { k: Blocks(1) }";
+    let was = "dynamic (k 1b)";
     for (other, want) in [
-        (spec(PolicyKind::Dynamic, 2), format!("the policy ({was} → Dynamic {{ k: Blocks(2) }})")),
-        (spec(PolicyKind::Reverse, 1), format!("the policy ({was} → Reverse {{ k: Blocks(1) }})")),
-        (spec(PolicyKind::Random, 1), format!("the policy ({was} → Random {{ k: Blocks(1), every: 2 }})")),
+        (spec(Policy::Dynamic, 2), format!("the policy ({was} → dynamic (k 2b))")),
+        (spec(Policy::Reverse, 1), format!("the policy ({was} → reverse (k 1b))")),
+        (spec(Policy::Random, 1), format!("the policy ({was} → random (k 1b, policy_every 2))")),
     ] {
         let second = model("gpt2");
         let mut slicer = slicer(&other, &data, &settings());
@@ -284,7 +282,7 @@ fn a_checkpoint_of_another_localiser_is_refused() {
         assert_eq!(said, format!("checkpoint does not fit this run: changed since it was written: {want}"));
     }
     let second = model("gpt2");
-    let other = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
+    let other = slicer(&spec(Policy::Dynamic, 1), &data, &settings());
     let mut other = other.metric(irepair_sensitivity::Metric::Snip, irepair_sensitivity::Route::Stored);
     let mut engine = Engine::new(&second, objective, &mut other, &data, settings()).unwrap();
     let said = engine.resume(&file).unwrap_err().to_string();
@@ -299,8 +297,8 @@ fn half_precision_models_take_steps_too() {
         let dir = tempfile::tempdir().unwrap();
         exact.save(dir.path()).unwrap();
         let (model, _) = CausalLm::load(dir.path(), exact.device(), Kind::BFloat16).unwrap();
-        let mut slicer = slicer(&spec(PolicyKind::Dynamic, 1), &data, &settings());
-        let mut engine = Engine::new(&model, IRepair::default().objective(), &mut slicer, &data, settings()).unwrap();
+        let mut slicer = slicer(&spec(Policy::Dynamic, 1), &data, &settings());
+        let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings()).unwrap();
         let first = engine.step().unwrap();
         assert!(first.loss.is_finite() && first.kl.unwrap().abs() <= 1e-6, "the reference has the model's type");
     }

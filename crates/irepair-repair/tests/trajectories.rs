@@ -10,11 +10,12 @@
 //! anybody's.
 
 use irepair_core::Scope;
+use irepair_core::spec::{Number, Numbers};
 use irepair_data::TokenPair;
 use irepair_model::CausalLm;
 use irepair_objective::Objective;
-use irepair_repair::{IRepair, SliceLocaliser};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_repair::SliceLocaliser;
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Settings, StepBatch};
 use serde_json::Value;
 use support::{assert_close, json, numbers, parity, rows, tensors, values};
@@ -44,16 +45,16 @@ fn data() -> RepairData {
 }
 
 fn objective(config: &Value) -> Objective {
-    let number = |key: &str| config[key].as_f64().unwrap();
-    match config["objective"].as_str().unwrap() {
-        "irepair" => {
-            IRepair { beta: number("nll_weight"), gamma: number("kl_weight"), scale: number("scale") }.objective()
-        }
-        "dapt" => Objective::Dapt,
-        "dpo" => Objective::Dpo { beta: number("dpo_beta") },
-        "npo" => Objective::Npo { beta: number("npo_beta"), gamma: number("kl_weight") },
-        other => panic!("no objective `{other}`"),
-    }
+    let keys = [
+        ("nll_weight", Number::Beta),
+        ("kl_weight", Number::Gamma),
+        ("scale", Number::Scale),
+        ("dpo_beta", Number::DpoBeta),
+        ("npo_beta", Number::NpoBeta),
+    ];
+    let given = keys.iter().filter_map(|(key, number)| Some((*number, config[*key].as_f64()?)));
+    let numbers = given.fold(Numbers::default(), |numbers, (number, value)| numbers.with(number, value));
+    Objective::of_method(config["objective"].as_str().unwrap().parse().unwrap(), &numbers)
 }
 
 fn settings(config: &Value) -> Settings {
@@ -75,8 +76,8 @@ fn settings(config: &Value) -> Settings {
 
 fn policy(config: &Value) -> PolicySpec {
     match config["slice_k"].as_u64() {
-        None => PolicySpec::new(PolicyKind::All),
-        Some(k) => PolicySpec { slice_k: format!("{k}b").parse().unwrap(), ..PolicySpec::new(PolicyKind::Dynamic) },
+        None => PolicySpec::new(Policy::All),
+        Some(k) => PolicySpec { slice_k: format!("{k}b").parse().unwrap(), ..PolicySpec::new(Policy::Dynamic) },
     }
 }
 

@@ -1,10 +1,10 @@
 //! How often a step waits for the device: once for the choice of its slice, once for all its numbers.
 
+use irepair_core::spec::Method;
 use irepair_model::host;
-use irepair_objective::Objective;
-use irepair_repair::{IRepair, SliceLocaliser};
+use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, RepairData, Settings};
 use support::{data, model, settings};
 
@@ -13,7 +13,7 @@ mod support;
 
 /// Waits of each of the first `n` steps; `data` decides whether validations are among them.
 fn waits(
-    objective: Objective,
+    objective: Method,
     slicer: &mut SliceLocaliser<'_>,
     data: &RepairData,
     settings: Settings,
@@ -29,7 +29,7 @@ fn waits(
     (0..n).map(|_| step()).collect()
 }
 
-fn slicer<'d>(kind: PolicyKind, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
+fn slicer<'d>(kind: Policy, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
     SliceLocaliser::new(&PolicySpec::new(kind), data, settings).unwrap().fixed_batches(3)
 }
 
@@ -41,18 +41,12 @@ fn training_only() -> RepairData {
 #[test]
 fn a_step_waits_once_for_its_slice_and_once_for_its_numbers() {
     let data = training_only();
-    let objectives = [
-        IRepair::default().objective(),
-        IRepair::default().without_kl().objective(),
-        Objective::Dpo { beta: 0.1 },
-        Objective::Npo { beta: 0.1, gamma: 1.0 },
-        Objective::GradientDifference,
-    ];
+    let objectives = [Method::Irepair, Method::IrepairNoKl, Method::Dpo, Method::Npo, Method::GradientDifference];
     for objective in objectives {
         for accumulation in [1, 3] {
             for route in [Route::Stored, Route::Ghost] {
                 let settings = Settings { accumulation, ..settings() };
-                let mut slicer = slicer(PolicyKind::Dynamic, &data, &settings).metric(Metric::GradL2, route);
+                let mut slicer = slicer(Policy::Dynamic, &data, &settings).metric(Metric::GradL2, route);
                 assert_eq!(waits(objective, &mut slicer, &data, settings, 3), [2; 3], "{objective:?} {route:?}");
             }
         }
@@ -62,21 +56,20 @@ fn a_step_waits_once_for_its_slice_and_once_for_its_numbers() {
 #[test]
 fn every_metric_waits_once() {
     let (data, settings) = (training_only(), settings());
-    for name in Metric::NAMES {
-        let metric = name.parse().unwrap();
-        let mut slicer = slicer(PolicyKind::Dynamic, &data, &settings).metric(metric, Route::Ghost);
+    for &metric in Metric::ALL {
+        let mut slicer = slicer(Policy::Dynamic, &data, &settings).metric(metric, Route::Ghost);
         let per_step = if metric == Metric::Random { 1 } else { 2 };
-        let found = waits(IRepair::default().objective(), &mut slicer, &data, settings.clone(), 2);
-        assert_eq!(found, [per_step; 2], "{name}");
+        let found = waits(Method::Irepair, &mut slicer, &data, settings.clone(), 2);
+        assert_eq!(found, [per_step; 2], "{metric}");
     }
 }
 
 #[test]
 fn a_slice_chosen_without_measuring_costs_no_wait() {
     let (data, settings) = (training_only(), settings());
-    for (kind, first) in [(PolicyKind::Fixed, 2), (PolicyKind::Random, 1), (PolicyKind::Cyclic, 1)] {
+    for (kind, first) in [(Policy::Fixed, 2), (Policy::Random, 1), (Policy::Cyclic, 1)] {
         let mut slicer = slicer(kind, &data, &settings);
-        let found = waits(IRepair::default().objective(), &mut slicer, &data, settings.clone(), 3);
+        let found = waits(Method::Irepair, &mut slicer, &data, settings.clone(), 3);
         assert_eq!(found, [first, 1, 1], "{kind}");
     }
 }
@@ -85,6 +78,6 @@ fn a_slice_chosen_without_measuring_costs_no_wait() {
 fn a_validation_waits_once_more() {
     // Three parts of 3 pairs at most, after every third step.
     let (data, settings) = (data(), settings());
-    let mut slicer = slicer(PolicyKind::Dynamic, &data, &settings);
-    assert_eq!(waits(IRepair::default().objective(), &mut slicer, &data, settings, 4), [2, 2, 3, 2]);
+    let mut slicer = slicer(Policy::Dynamic, &data, &settings);
+    assert_eq!(waits(Method::Irepair, &mut slicer, &data, settings, 4), [2, 2, 3, 2]);
 }

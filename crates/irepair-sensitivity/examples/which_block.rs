@@ -23,12 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chosen = batch(&[vec![7, 30, 31, 32, 33, 34], vec![7, 40, 41, 42]])?;
     let (rejected, chosen) = ([&rejected], [&chosen]);
 
-    for name in Metric::NAMES {
-        let metric = name.parse()?;
-        let s = Measure::new(metric).against(&chosen).with_neutral(&chosen).of(&model, &rejected)?;
+    for metric in Metric::ALL {
+        let s = Measure::new(*metric).against(&chosen).with_neutral(&chosen).of(&model, &rejected)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
-        println!("{name:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
+        println!("{metric:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
     }
 
     // The ghost route takes the same norms and never allocates a weight gradient.

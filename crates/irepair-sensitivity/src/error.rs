@@ -22,12 +22,6 @@ pub enum Error {
         /// The metric.
         metric: &'static str,
     },
-    /// A name that is no metric.
-    #[error("unknown sensitivity metric `{got}`")]
-    UnknownMetric {
-        /// The name given.
-        got: String,
-    },
     /// From the objective crate.
     #[error(transparent)]
     Objective(#[from] irepair_objective::Error),
@@ -47,9 +41,6 @@ impl Diagnose for Error {
             }
             Self::NoMeanGradient { .. } => Diagnostic::new(ExitKind::Usage, self)
                 .help("it is made from single texts, activations or noise: use --reduction mean-of-norm"),
-            Self::UnknownMetric { got } => {
-                Diagnostic::new(ExitKind::Usage, self).want_got(crate::Metric::NAMES.join(", "), got)
-            }
             Self::Objective(error) => error.diagnostic(),
             Self::Model(error) => error.diagnostic(),
             Self::Core(error) => error.diagnostic(),
@@ -66,7 +57,6 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
             NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
-            UnknownMetric: [Error::UnknownMetric { got: "grad".into() }],
             Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Core: [irepair_core::Error::NoBlocks.into()],

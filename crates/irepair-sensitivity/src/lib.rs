@@ -9,7 +9,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: `metric` (the list), `gradient` (the paper's metric and those made from the same gradients), `ghost`
+//! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same gradients), `ghost`
 //! (the same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many
 //! batches).
 //!
@@ -27,5 +27,6 @@ mod reduce;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients};
-pub use metric::{Measure, Metric, Route};
+pub use irepair_core::spec::Metric;
+pub use metric::{Measure, Route};
 pub use reduce::{MeanGradient, mean_of_norm};

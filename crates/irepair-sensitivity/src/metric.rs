@@ -1,8 +1,8 @@
-//! The metrics of METHOD §3 and the door to them.
+//! Measures the metrics of METHOD §3. Which there are, and what each needs, stands in `irepair_core::spec`.
 
-use std::fmt;
-use std::str::FromStr;
+#![deny(clippy::wildcard_enum_match_arm)]
 
+use irepair_core::spec::Metric;
 use irepair_core::{BlockId, Sensitivities};
 use irepair_model::{CausalLm, TextBatch};
 use rand::{Rng, SeedableRng};
@@ -11,120 +11,41 @@ use rand_chacha::ChaCha8Rng;
 use crate::block_sums::BlockSums;
 use crate::{Error, Result, activation, ghost, gradient};
 
-/// How strongly the error moves a block (METHOD §3). `g` is the gradient of the mean NLL of the rejected texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// `S_b = sqrt(sum_{p in b} |g_p|^2)`: the paper's [D].
-    GradL2,
-    /// `S_b / sqrt(n_b)`: root mean square gradient per weight [O].
-    Density,
-    /// `S_b / |theta_b|`: relative gradient norm [O].
-    Relative,
-    /// `sum_i |theta_i g_i|` with the batch gradient (SNIP).
-    Snip,
-    /// `sum_i mean_x g_i(x)^2` with per-text gradients: diagonal empirical Fisher [S].
-    Fisher,
-    /// `S_b(rejected) / (S_b(neutral) + eps)`, eps = 1e-12 [O].
-    Contrast,
-    /// Mean over pairs of the distance between block outputs on rejected and chosen text (DINM); no backward.
-    ActDist,
-    /// Attribution patching: `|sum_t <dL/dH_b[t], H_b(chosen)[t] - H_b(rejected)[t]>|`.
-    Atp,
-    /// Uniform noise in [0, 1): the control.
-    Random,
-}
-
-impl Metric {
-    const ALL: [(&'static str, Self); 9] = [
-        ("grad-l2", Self::GradL2),
-        ("density", Self::Density),
-        ("relative", Self::Relative),
-        ("snip", Self::Snip),
-        ("fisher", Self::Fisher),
-        ("contrast", Self::Contrast),
-        ("act-dist", Self::ActDist),
-        ("atp", Self::Atp),
-        ("random", Self::Random),
-    ];
-
-    /// The metrics by the name they have on the command line.
-    pub const NAMES: [&'static str; 9] = {
-        let mut names = [""; 9];
-        let mut i = 0;
-        while i < names.len() {
-            names[i] = Self::ALL[i].0;
-            i += 1;
+/// The metric per block from squared norms of the gradients of the rejected and, for `contrast`, the neutral text.
+/// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
+///
+/// # Errors
+/// [`Error::Missing`] when `contrast` is not given neutral text; [`Error::NoMeanGradient`] for a metric that is no
+/// function of norms; when the copy to the host fails.
+pub(crate) fn of_squares(
+    metric: Metric,
+    model: &CausalLm,
+    rejected: BlockSums,
+    neutral: Option<BlockSums>,
+    n_batches: usize,
+) -> Result<Vec<f64>> {
+    let compared = match metric {
+        Metric::GradL2 | Metric::Density => BlockSums::default(),
+        Metric::Relative => {
+            let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
+            BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights))
         }
-        names
+        Metric::Contrast => neutral.ok_or(Error::Missing { metric: metric.name(), what: "neutral text" })?,
+        Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => {
+            return Err(Error::NoMeanGradient { metric: metric.name() });
+        }
     };
-}
-
-impl Metric {
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, m)| *m == self).map_or("", |(name, _)| name)
-    }
-
-    /// True for metrics that are a function of one gradient per block, so that they have a value at the mean gradient of
-    /// many batches (METHOD §3). The others are made from single texts, activations or noise: only their mean is defined.
-    pub fn has_mean_gradient(self) -> bool {
-        match self {
-            Self::GradL2 | Self::Density | Self::Relative | Self::Snip | Self::Contrast => true,
-            Self::Fisher | Self::ActDist | Self::Atp | Self::Random => false,
-        }
-    }
-
-    /// The metric per block from squared norms of the gradients of the rejected and, for `contrast`, the neutral text.
-    /// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] when `contrast` is not given neutral text; [`Error::NoMeanGradient`] for a metric that is no
-    /// function of norms; when the copy to the host fails.
-    pub(crate) fn of_squares(
-        self,
-        model: &CausalLm,
-        rejected: BlockSums,
-        neutral: Option<BlockSums>,
-        n_batches: usize,
-    ) -> Result<Vec<f64>> {
-        let compared = match self {
-            Self::GradL2 | Self::Density => BlockSums::default(),
-            Self::Relative => {
-                let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
-                BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights))
-            }
-            Self::Contrast => neutral.ok_or(Error::Missing { metric: self.name(), what: "neutral text" })?,
-            Self::Snip | Self::Fisher | Self::ActDist | Self::Atp | Self::Random => {
-                return Err(Error::NoMeanGradient { metric: self.name() });
-            }
-        };
-        let n_blocks = model.n_blocks();
-        let mut sums = BlockSums::read(&[rejected, compared], n_blocks)?.into_iter().map(|squares| roots(&squares));
-        let (Some(rejected), Some(compared)) = (sums.next(), sums.next()) else { unreachable!("two were read") };
-        let mean = |norm: f64| norm / n_batches as f64;
-        let norms: Vec<f64> = rejected.into_iter().map(mean).collect();
-        Ok(match self {
-            Self::Density => ratio(&norms, (0..n_blocks).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt())),
-            Self::Relative => ratio(&norms, compared.into_iter()),
-            Self::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
-            _ => norms,
-        })
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(n, _)| *n == name);
-        found.map(|(_, m)| *m).ok_or_else(|| Error::UnknownMetric { got: name.to_owned() })
-    }
+    let n_blocks = model.n_blocks();
+    let mut sums = BlockSums::read(&[rejected, compared], n_blocks)?.into_iter().map(|squares| roots(&squares));
+    let (Some(rejected), Some(compared)) = (sums.next(), sums.next()) else { unreachable!("two were read") };
+    let mean = |norm: f64| norm / n_batches as f64;
+    let norms: Vec<f64> = rejected.into_iter().map(mean).collect();
+    Ok(match metric {
+        Metric::Density => ratio(&norms, (0..n_blocks).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt())),
+        Metric::Relative => ratio(&norms, compared.into_iter()),
+        Metric::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
+        Metric::GradL2 | Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => norms,
+    })
 }
 
 /// How gradient norms are taken.
@@ -133,8 +54,8 @@ pub enum Route {
     /// Weight gradients are computed and their norms taken: simple, the oracle.
     #[default]
     Stored,
-    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated (`grad-l2`, `density`,
-    /// `relative` and `contrast` only; other metrics need the gradients and use [`Route::Stored`]).
+    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose evidence is
+    /// `GradientNorms`; the others that read gradients use [`Route::Stored`].
     Ghost,
 }
 
@@ -190,14 +111,15 @@ impl<'a> Measure<'a> {
         if rejected.is_empty() {
             return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
         }
+        // `g` is the gradient of the mean NLL of the rejected texts, `S_b = sqrt(sum_{p in b} |g_p|^2)`.
         let n = model.n_blocks();
         let values = match self.metric {
             Metric::GradL2 | Metric::Density | Metric::Relative => {
-                self.metric.of_squares(model, self.squares(model, rejected)?, None, 1)?
+                of_squares(self.metric, model, self.squares(model, rejected)?, None, 1)?
             }
             Metric::Contrast => {
                 let neutral = self.squares(model, self.given(self.neutral, "neutral text")?)?;
-                self.metric.of_squares(model, self.squares(model, rejected)?, Some(neutral), 1)?
+                of_squares(self.metric, model, self.squares(model, rejected)?, Some(neutral), 1)?
             }
             Metric::Snip => gradient::snip(model, &gradient::error_gradients(model, rejected)?)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,

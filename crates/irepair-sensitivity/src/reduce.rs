@@ -4,6 +4,7 @@ use irepair_core::Sensitivities;
 use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
 
 use crate::gradient::{snip, squares};
+use crate::metric::of_squares;
 use crate::{Error, Metric, Result, error_gradients};
 
 /// `norm_of_mean`: adds up gradients batch by batch, then takes the metric at their mean.
@@ -66,7 +67,7 @@ impl MeanGradient {
             Metric::Snip => snip(model, &self.rejected)?.into_iter().map(|s| s / n).collect(),
             metric => {
                 let neutral = squares(model, &self.neutral);
-                metric.of_squares(model, squares(model, &self.rejected), Some(neutral), self.n_batches)?
+                of_squares(metric, model, squares(model, &self.rejected), Some(neutral), self.n_batches)?
             }
         };
         Ok(Sensitivities::new(values)?)

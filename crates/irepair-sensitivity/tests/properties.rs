@@ -1,5 +1,6 @@
 //! Laws of the sensitivities (METHOD §3, §19), on random models of three blocks.
 
+use irepair_core::spec::Against;
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
 use irepair_model::{CausalLm, ModelConfig, Shape, TextBatch};
 use irepair_objective::{TextLogits, nll_mean};
@@ -176,9 +177,9 @@ fn measuring_changes_no_weight_and_leaves_no_gradient() {
     for family in FAMILIES {
         let model = model(family);
         let before = bits(&model);
-        for name in Metric::NAMES {
+        for name in Metric::ALL {
             for route in [Route::Stored, Route::Ghost] {
-                let measure = Measure::new(name.parse().unwrap()).by(route).against(&chosen).with_neutral(&chosen);
+                let measure = Measure::new(*name).by(route).against(&chosen).with_neutral(&chosen);
                 let first = measure.of(&model, &[&rejected]).unwrap();
                 assert_eq!(first.len(), 3, "{name}");
                 assert_eq!(measure.of(&model, &[&rejected]).unwrap(), first, "{name}: the same again");
@@ -316,6 +317,10 @@ fn what_a_metric_lacks_is_named() {
         missing(Metric::Contrast),
         "error: metric `contrast` needs neutral text\n help: use grad-l2, the paper's metric, or give that text"
     );
+    for metric in Metric::ALL {
+        let lacks = Measure::new(*metric).of(&model, &[&text]).is_err();
+        assert_eq!(lacks, metric.row().against != Against::Nothing, "{metric}: the row says what it compares with");
+    }
     assert!(missing(Metric::ActDist).starts_with("error: metric `act-dist` needs chosen text"));
     assert!(missing(Metric::Atp).starts_with("error: metric `atp` needs chosen text"));
     let error = Measure::new(Metric::GradL2).of(&model, &[]).unwrap_err();

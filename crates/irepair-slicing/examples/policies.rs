@@ -4,11 +4,12 @@
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use irepair_core::Sensitivities;
-use irepair_slicing::{Memory, PolicyKind, PolicySpec, SlicePolicy};
+use irepair_core::spec::Number;
+use irepair_slicing::{Memory, Policy, PolicySpec, SlicePolicy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for kind in PolicyKind::ALL {
-        let policy = SlicePolicy::new(&PolicySpec { every: 2, ..PolicySpec::new(kind) })?;
+    for kind in Policy::ALL {
+        let policy = SlicePolicy::new(&PolicySpec::new(*kind).with(Number::PolicyEvery, 2.0))?;
         let mut memory = Memory::default();
         print!("{kind:>9}:");
         for step in 0..6_u64 {

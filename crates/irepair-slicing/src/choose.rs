@@ -1,5 +1,8 @@
 //! Sensitivities in, active set out (METHOD §5).
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use irepair_core::spec::{Measures, Number, Policy};
 use irepair_core::{BlockSlice, Scope, Sensitivities};
 
 use crate::{Error, Memory, Result, SlicePolicy, random};
@@ -9,21 +12,13 @@ impl SlicePolicy {
     ///
     /// False for `fixed`, which wants one estimate over many batches: see [`needs_fixed_estimate`](Self::needs_fixed_estimate).
     pub fn needs_sensitivities(&self, step: u64) -> bool {
-        match self {
-            Self::Dynamic { .. }
-            | Self::Reverse { .. }
-            | Self::Ema { .. }
-            | Self::Explore { .. }
-            | Self::Coverage { .. } => true,
-            Self::EveryN { every, .. } => step.is_multiple_of(*every),
-            Self::Fixed { .. } | Self::Random { .. } | Self::Cyclic { .. } | Self::All => false,
-        }
+        self.kind().measures_at(step, self.every())
     }
 
     /// True when the next [`choose`](Self::choose) wants the fixed-selection estimate (METHOD §3: norm of the mean
     /// gradient over many batches, at the weights before the first step). Once chosen, memory holds it.
     pub fn needs_fixed_estimate(&self, memory: &Memory) -> bool {
-        matches!((self, memory.held()), (Self::Fixed { .. }, Ok(None)))
+        self.kind().row().measures == Measures::Once && matches!(memory.held(), Ok(None))
     }
 
     /// The active set of `step`.
@@ -36,7 +31,7 @@ impl SlicePolicy {
     /// [`Error::WrongBlockCount`] when they are of another model; [`irepair_core::Error::NoBlocks`] for `n_blocks = 0`.
     ///
     /// # Source
-    /// METHOD §5; tags on [`PolicyKind`](crate::PolicyKind).
+    /// METHOD §5; tags on [`Policy`].
     pub fn choose(
         &self,
         memory: &mut Memory,
@@ -49,42 +44,45 @@ impl SlicePolicy {
             return Err(irepair_core::Error::NoBlocks.into());
         }
         let measured = || self.checked(sensitivities, step, n_blocks);
-        let slice = match *self {
-            Self::All => return Ok(Scope::Everything),
-            Self::Dynamic { k } => top(measured()?, k.resolve(n_blocks)),
-            Self::Reverse { k } => bottom(measured()?, k.resolve(n_blocks)),
-            Self::Coverage { quota, k_max } => covering(measured()?, quota, k_max.resolve(n_blocks)),
-            Self::Fixed { k } => {
+        let (k, every) = (self.k(n_blocks), self.every());
+        let slice = match self.kind() {
+            Policy::All => return Ok(Scope::Everything),
+            Policy::Dynamic => top(measured()?, k),
+            Policy::Reverse => bottom(measured()?, k),
+            Policy::Coverage => covering(measured()?, self.number(Number::PolicyQuota), k),
+            Policy::Fixed => {
                 if memory.held()?.is_none() {
                     memory.hold(measured()?);
                 }
-                self.top_held(memory, step, n_blocks, k.resolve(n_blocks))?
+                self.top_held(memory, step, n_blocks)?
             }
-            Self::EveryN { k, every } => {
+            Policy::EveryN => {
                 if step.is_multiple_of(every) || memory.held()?.is_none() {
                     memory.hold(measured()?);
                 }
-                self.top_held(memory, step, n_blocks, k.resolve(n_blocks))?
+                self.top_held(memory, step, n_blocks)?
             }
-            Self::Ema { k, rho } => {
+            Policy::Ema => {
                 let new = measured()?;
                 let mean = match memory.held()? {
-                    Some(old) => running_mean(self.checked(Some(&old), step, n_blocks)?, new, rho)?,
+                    Some(old) => {
+                        let old = self.checked(Some(&old), step, n_blocks)?;
+                        running_mean(old, new, self.number(Number::PolicyRho))?
+                    }
                     None => new.clone(),
                 };
                 memory.hold(&mean);
-                top(&mean, k.resolve(n_blocks))
+                top(&mean, k)
             }
-            Self::Random { k, every } => random::blocks(seed, step / every, n_blocks, k.resolve(n_blocks)),
-            Self::Cyclic { k, every } => {
-                let k = k.resolve(n_blocks);
+            Policy::Random => random::blocks(seed, step / every, n_blocks, k),
+            Policy::Cyclic => {
                 // Reduced before multiplying, so that no step number overflows.
                 let turn = ((step / every) % n_blocks as u64) as usize;
                 BlockSlice::from_indices((0..k).map(|i| (turn * k + i) % n_blocks))
             }
-            Self::Explore { k, epsilon, half_life } => {
-                let k = k.resolve(n_blocks);
-                let chance = epsilon * (-(step as f64) / half_life as f64).exp2();
+            Policy::Explore => {
+                // Halves every `every` steps.
+                let chance = self.number(Number::PolicyEpsilon) * (-(step as f64) / every as f64).exp2();
                 match random::blocks_with_chance(seed, step, n_blocks, k, chance) {
                     Some(slice) => slice,
                     None => top(measured()?, k),
@@ -107,9 +105,9 @@ impl SlicePolicy {
         }
     }
 
-    fn top_held(&self, memory: &Memory, step: u64, n_blocks: usize, k: usize) -> Result<BlockSlice> {
+    fn top_held(&self, memory: &Memory, step: u64, n_blocks: usize) -> Result<BlockSlice> {
         let held = memory.held()?;
-        Ok(top(self.checked(held.as_ref(), step, n_blocks)?, k))
+        Ok(top(self.checked(held.as_ref(), step, n_blocks)?, self.k(n_blocks)))
     }
 }
 
@@ -153,8 +151,13 @@ mod tests {
     use irepair_core::SliceSize;
 
     use super::*;
+    use crate::PolicySpec;
 
-    const ONE: SliceSize = SliceSize::Blocks(1);
+    /// A policy that keeps `k` blocks, with these numbers and METHOD's others.
+    fn policy(kind: Policy, k: usize, numbers: &[(Number, f64)]) -> SlicePolicy {
+        let spec = PolicySpec { slice_k: SliceSize::Blocks(k), ..PolicySpec::new(kind) };
+        SlicePolicy::new(&numbers.iter().fold(spec, |spec, (number, value)| spec.with(*number, *value))).unwrap()
+    }
 
     fn s(values: &[f64]) -> Sensitivities {
         Sensitivities::new(values.to_vec()).unwrap()
@@ -166,22 +169,21 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_lower_block_at_both_ends() {
-        let two = SliceSize::Blocks(2);
         let memory = &mut Memory::default();
-        assert_eq!(chosen(SlicePolicy::Dynamic { k: two }, memory, 0, Some(&[1.0, 1.0, 1.0])), "0,1");
-        assert_eq!(chosen(SlicePolicy::Reverse { k: two }, memory, 0, Some(&[1.0, 1.0, 1.0])), "0,1");
-        assert_eq!(chosen(SlicePolicy::Reverse { k: ONE }, memory, 0, Some(&[2.0, 1.0, 1.0])), "1");
+        assert_eq!(chosen(policy(Policy::Dynamic, 2, &[]), memory, 0, Some(&[1.0, 1.0, 1.0])), "0,1");
+        assert_eq!(chosen(policy(Policy::Reverse, 2, &[]), memory, 0, Some(&[1.0, 1.0, 1.0])), "0,1");
+        assert_eq!(chosen(policy(Policy::Reverse, 1, &[]), memory, 0, Some(&[2.0, 1.0, 1.0])), "1");
     }
 
     #[test]
     fn all_is_everything_and_not_every_block() {
-        let scope = SlicePolicy::All.choose(&mut Memory::default(), 0, None, 3, 0).unwrap();
+        let scope = policy(Policy::All, 1, &[]).choose(&mut Memory::default(), 0, None, 3, 0).unwrap();
         assert_eq!(scope, Scope::Everything);
     }
 
     #[test]
     fn fixed_keeps_its_first_estimate() {
-        let policy = SlicePolicy::Fixed { k: ONE };
+        let policy = policy(Policy::Fixed, 1, &[]);
         let memory = &mut Memory::default();
         assert!(policy.needs_fixed_estimate(memory) && !policy.needs_sensitivities(0));
         assert_eq!(chosen(policy, memory, 0, Some(&[1.0, 3.0, 2.0])), "1");
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_n_measures_every_n_steps() {
-        let policy = SlicePolicy::EveryN { k: ONE, every: 3 };
+        let policy = policy(Policy::EveryN, 1, &[(Number::PolicyEvery, 3.0)]);
         let memory = &mut Memory::default();
         let wants: Vec<bool> = (0..5).map(|step| policy.needs_sensitivities(step)).collect();
         assert_eq!(wants, [true, false, false, true, false]);
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn ema_waits_for_a_lasting_change() {
-        let policy = SlicePolicy::Ema { k: ONE, rho: 0.75 };
+        let policy = policy(Policy::Ema, 1, &[(Number::PolicyRho, 0.75)]);
         let memory = &mut Memory::default();
         assert_eq!(chosen(policy, memory, 0, Some(&[1.0, 0.0, 0.0])), "0");
         // 0.75 * 1 against 0.25 * 2
@@ -215,19 +217,19 @@ mod tests {
 
     #[test]
     fn cyclic_visits_every_block_in_order() {
-        let policy = SlicePolicy::Cyclic { k: ONE, every: 2 };
+        let cyclic = policy(Policy::Cyclic, 1, &[(Number::PolicyEvery, 2.0)]);
         let memory = &mut Memory::default();
-        let visited: Vec<String> = (0..8).map(|step| chosen(policy, memory, step, None)).collect();
+        let visited: Vec<String> = (0..8).map(|step| chosen(cyclic, memory, step, None)).collect();
         assert_eq!(visited, ["0", "0", "1", "1", "2", "2", "0", "0"]);
-        let policy = SlicePolicy::Cyclic { k: SliceSize::Blocks(2), every: 1 };
-        let visited: Vec<String> = (0..3).map(|step| chosen(policy, memory, step, None)).collect();
+        let cyclic = policy(Policy::Cyclic, 2, &[(Number::PolicyEvery, 1.0)]);
+        let visited: Vec<String> = (0..3).map(|step| chosen(cyclic, memory, step, None)).collect();
         assert_eq!(visited, ["0,1", "0,2", "1,2"]);
-        chosen(policy, memory, u64::MAX, None);
+        chosen(cyclic, memory, u64::MAX, None);
     }
 
     #[test]
     fn explore_ends_as_dynamic() {
-        let policy = SlicePolicy::Explore { k: ONE, epsilon: 1.0, half_life: 10 };
+        let policy = policy(Policy::Explore, 1, &[(Number::PolicyEpsilon, 1.0), (Number::PolicyEvery, 10.0)]);
         let memory = &mut Memory::default();
         let differs = |step| chosen(policy, memory, step, Some(&[0.0, 0.0, 1.0])) != "2";
         let explored: Vec<bool> = (0..400).map(differs).collect();
@@ -237,24 +239,39 @@ mod tests {
 
     #[test]
     fn coverage_takes_as_few_blocks_as_the_quota_allows() {
-        let policy = |quota, k_max| SlicePolicy::Coverage { quota, k_max: SliceSize::Blocks(k_max) };
+        let covering = |quota, k_max| policy(Policy::Coverage, k_max, &[(Number::PolicyQuota, quota)]);
         let memory = &mut Memory::default();
         // shares of the squares: 9/14, 4/14, 1/14
         let values: &[f64] = &[1.0, 2.0, 3.0];
-        assert_eq!(chosen(policy(0.5, 3), memory, 0, Some(values)), "2");
-        assert_eq!(chosen(policy(0.7, 3), memory, 0, Some(values)), "1,2");
-        assert_eq!(chosen(policy(1.0, 3), memory, 0, Some(values)), "0,1,2");
-        assert_eq!(chosen(policy(1.0, 2), memory, 0, Some(values)), "1,2");
-        assert_eq!(chosen(policy(0.5, 3), memory, 0, Some(&[0.0, 0.0, 0.0])), "0");
+        assert_eq!(chosen(covering(0.5, 3), memory, 0, Some(values)), "2");
+        assert_eq!(chosen(covering(0.7, 3), memory, 0, Some(values)), "1,2");
+        assert_eq!(chosen(covering(1.0, 3), memory, 0, Some(values)), "0,1,2");
+        assert_eq!(chosen(covering(1.0, 2), memory, 0, Some(values)), "1,2");
+        assert_eq!(chosen(covering(0.5, 3), memory, 0, Some(&[0.0, 0.0, 0.0])), "0");
     }
 
     #[test]
     fn what_is_missing_or_foreign_is_an_error() {
         let memory = &mut Memory::default();
-        let error = SlicePolicy::EveryN { k: ONE, every: 4 }.choose(memory, 1, None, 3, 0).unwrap_err();
+        let error = policy(Policy::EveryN, 1, &[(Number::PolicyEvery, 4.0)]).choose(memory, 1, None, 3, 0).unwrap_err();
         assert_eq!(error.to_string(), "policy every-n has no sensitivities at step 1");
-        let error = SlicePolicy::Dynamic { k: ONE }.choose(memory, 0, Some(&s(&[1.0])), 3, 0).unwrap_err();
+        let error = policy(Policy::Dynamic, 1, &[]).choose(memory, 0, Some(&s(&[1.0])), 3, 0).unwrap_err();
         assert_eq!(error.to_string(), "sensitivities are of a model with another number of blocks");
-        assert!(SlicePolicy::Random { k: ONE, every: 1 }.choose(memory, 0, None, 0, 0).is_err());
+        assert!(policy(Policy::Random, 1, &[]).choose(memory, 0, None, 0, 0).is_err());
+    }
+
+    /// A policy asks for sensitivities exactly when its row says that it measures.
+    #[test]
+    fn rows_say_when_a_policy_reads_sensitivities() {
+        for kind in Policy::ALL {
+            // Explore draws instead of measuring while its chance is 1.
+            let policy = policy(*kind, 1, &[(Number::PolicyEpsilon, 0.0), (Number::PolicyEvery, 3.0)]);
+            let memory = &mut Memory::default();
+            for step in 0..7 {
+                let wants = policy.needs_sensitivities(step) || policy.needs_fixed_estimate(memory);
+                assert_eq!(policy.choose(memory, step, None, 3, 7).is_err(), wants, "{kind} at step {step}");
+                assert!(policy.choose(memory, step, Some(&s(&[1.0, 3.0, 2.0])), 3, 7).is_ok());
+            }
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! The crate's error type.
 
+use irepair_core::spec::{Number, Policy};
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
-
-use crate::PolicyKind;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -10,21 +9,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can be wrong with a policy or with what it is given.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No policy has this name.
-    #[error("no slicing policy is called `{got}`")]
-    UnknownPolicy {
-        /// The text as given.
-        got: String,
-    },
     /// A number of the policy is out of range.
-    #[error("`{key}` is out of range for policy {kind}")]
+    #[error("`{number}` is out of range for policy {kind}")]
     OutOfRange {
         /// The policy.
-        kind: PolicyKind,
-        /// The key as the configuration spells it.
-        key: &'static str,
-        /// What is allowed.
-        want: &'static str,
+        kind: Policy,
+        /// The number.
+        number: Number,
         /// The value.
         got: f64,
     },
@@ -32,7 +23,7 @@ pub enum Error {
     #[error("policy {kind} has no sensitivities at step {step}")]
     NoSensitivities {
         /// The policy.
-        kind: PolicyKind,
+        kind: Policy,
         /// The step.
         step: u64,
     },
@@ -52,8 +43,9 @@ pub enum Error {
 impl Diagnose for Error {
     fn diagnostic(&self) -> Diagnostic {
         match self {
-            Self::UnknownPolicy { got } => Diagnostic::new(ExitKind::Usage, self).want_got(PolicyKind::names(), got),
-            Self::OutOfRange { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
+            Self::OutOfRange { number, got, .. } => {
+                Diagnostic::new(ExitKind::Usage, self).want_got(number.row().range, got)
+            }
             Self::NoSensitivities { .. } => Diagnostic::new(ExitKind::Bug, self).help(
                 "ask needs_sensitivities and needs_fixed_estimate first, or restore the memory the run stopped with",
             ),
@@ -72,9 +64,8 @@ mod tests {
     #[test]
     fn every_message_is_the_one_that_was_read() {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
-            UnknownPolicy: [Error::UnknownPolicy { got: "dynamik".into() }],
-            OutOfRange: [Error::OutOfRange { kind: PolicyKind::Dynamic, key: "rho", want: "0 up to 1", got: 1.5 }],
-            NoSensitivities: [Error::NoSensitivities { kind: PolicyKind::Dynamic, step: 7 }],
+            OutOfRange: [Error::OutOfRange { kind: Policy::Ema, number: Number::PolicyRho, got: 1.5 }],
+            NoSensitivities: [Error::NoSensitivities { kind: Policy::Dynamic, step: 7 }],
             WrongBlockCount: [Error::WrongBlockCount { want: 12, got: 24 }],
             Core: [irepair_core::Error::NoBlocks.into()],
         }));

@@ -1,10 +1,11 @@
 //! Slicing policies: per-block sensitivities in, the blocks to update out (METHOD §5). Arithmetic on numbers, no tensors.
+//! Which policies there are stands in `irepair_core::spec`; how each chooses, in `choose.rs`.
 //!
 //! ```
 //! use irepair_core::{Scope, Sensitivities};
-//! use irepair_slicing::{Memory, PolicyKind, PolicySpec, SlicePolicy};
+//! use irepair_slicing::{Memory, Policy, PolicySpec, SlicePolicy};
 //!
-//! let spec = PolicySpec { slice_k: "2b".parse()?, ..PolicySpec::new(PolicyKind::Dynamic) };
+//! let spec = PolicySpec { slice_k: "2b".parse()?, ..PolicySpec::new(Policy::Dynamic) };
 //! let policy = SlicePolicy::new(&spec)?;
 //! let mut memory = Memory::default();
 //! let s = Sensitivities::new(vec![0.1, 0.9, 0.3, 0.7])?;
@@ -19,12 +20,11 @@
 
 mod choose;
 mod error;
-mod kind;
 mod memory;
 mod policy;
 mod random;
 
 pub use error::{Error, Result};
-pub use kind::PolicyKind;
+pub use irepair_core::spec::Policy;
 pub use memory::Memory;
 pub use policy::{PolicySpec, SlicePolicy};

@@ -1,11 +1,13 @@
 //! Laws every policy obeys (METHOD §5, §19).
 
+use irepair_core::spec::Number;
 use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities, SliceSize};
-use irepair_slicing::{Memory, PolicyKind, PolicySpec, SlicePolicy};
+use irepair_slicing::{Memory, Policy, PolicySpec, SlicePolicy};
 use proptest::prelude::*;
 
-fn policy(kind: PolicyKind, k: usize) -> SlicePolicy {
-    SlicePolicy::new(&PolicySpec { slice_k: SliceSize::Blocks(k), every: 3, ..PolicySpec::new(kind) }).unwrap()
+fn policy(kind: Policy, k: usize) -> SlicePolicy {
+    let spec = PolicySpec { slice_k: SliceSize::Blocks(k), ..PolicySpec::new(kind) };
+    SlicePolicy::new(&spec.with(Number::PolicyEvery, 3.0)).unwrap()
 }
 
 fn slice(policy: SlicePolicy, memory: &mut Memory, step: u64, values: &[f64], seed: u64) -> BlockSlice {
@@ -29,15 +31,15 @@ fn shuffled() -> impl Strategy<Value = (Vec<f64>, Vec<usize>)> {
     })
 }
 
-const EXACT: [PolicyKind; 8] = [
-    PolicyKind::Dynamic,
-    PolicyKind::Reverse,
-    PolicyKind::Fixed,
-    PolicyKind::Random,
-    PolicyKind::Cyclic,
-    PolicyKind::EveryN,
-    PolicyKind::Ema,
-    PolicyKind::Explore,
+const EXACT: [Policy; 8] = [
+    Policy::Dynamic,
+    Policy::Reverse,
+    Policy::Fixed,
+    Policy::Random,
+    Policy::Cyclic,
+    Policy::EveryN,
+    Policy::Ema,
+    Policy::Explore,
 ];
 
 proptest! {
@@ -53,7 +55,7 @@ proptest! {
     #[test]
     fn renaming_the_blocks_renames_the_slice((values, order) in shuffled(), k in 1usize..10) {
         let renamed: Vec<f64> = order.iter().map(|&i| values[i]).collect();
-        for kind in [PolicyKind::Dynamic, PolicyKind::Reverse, PolicyKind::Fixed, PolicyKind::Coverage] {
+        for kind in [Policy::Dynamic, Policy::Reverse, Policy::Fixed, Policy::Coverage] {
             let before = slice(policy(kind, k), &mut Memory::default(), 0, &values, 0);
             let after = slice(policy(kind, k), &mut Memory::default(), 0, &renamed, 0);
             let back: BlockSlice = after.iter().map(|b| BlockId(order[b.0])).collect();
@@ -65,8 +67,8 @@ proptest! {
     fn the_k_largest_and_the_others_make_up_the_model((values, _) in shuffled(), k in 1usize..10) {
         let n = values.len();
         prop_assume!(k < n);
-        let top = slice(policy(PolicyKind::Dynamic, k), &mut Memory::default(), 0, &values, 0);
-        let rest = slice(policy(PolicyKind::Reverse, n - k), &mut Memory::default(), 0, &values, 0);
+        let top = slice(policy(Policy::Dynamic, k), &mut Memory::default(), 0, &values, 0);
+        let rest = slice(policy(Policy::Reverse, n - k), &mut Memory::default(), 0, &values, 0);
         prop_assert!(top.iter().all(|b| !rest.contains(b)));
         let least = top.iter().map(|b| values[b.0]).fold(f64::INFINITY, f64::min);
         prop_assert!(rest.iter().all(|b| values[b.0] < least));
@@ -74,11 +76,8 @@ proptest! {
 
     #[test]
     fn coverage_holds_its_quota_with_as_few_blocks_as_can_be(values in values(), quota in 0.01..1.0f64) {
-        let spec = PolicySpec {
-            slice_k: SliceSize::Percent(100.0),
-            quota,
-            ..PolicySpec::new(PolicyKind::Coverage)
-        };
+        let spec = PolicySpec { slice_k: SliceSize::Percent(100.0), ..PolicySpec::new(Policy::Coverage) };
+        let spec = spec.with(Number::PolicyQuota, quota);
         let chosen = slice(SlicePolicy::new(&spec).unwrap(), &mut Memory::default(), 0, &values, 0);
         let square = |b: BlockId| values[b.0].powi(2);
         let total: f64 = values.iter().map(|v| v * v).sum();
@@ -93,7 +92,7 @@ proptest! {
         let values = vec![1.0; n_blocks];
         let memory = &mut Memory::default();
         let draws: Vec<_> =
-            (0..3).map(|i| slice(policy(PolicyKind::Random, 2), memory, turn * 3 + i, &values, seed)).collect();
+            (0..3).map(|i| slice(policy(Policy::Random, 2), memory, turn * 3 + i, &values, seed)).collect();
         prop_assert!(draws[0] == draws[1] && draws[1] == draws[2]);
     }
 
@@ -124,7 +123,7 @@ fn random_draws_are_uniform() {
     let values = vec![1.0; n_blocks];
     let mut counts = vec![0u32; n_blocks];
     for turn in 0..n_draws {
-        for block in slice(policy(PolicyKind::Random, 2), &mut Memory::default(), 3 * turn, &values, 5).iter() {
+        for block in slice(policy(Policy::Random, 2), &mut Memory::default(), 3 * turn, &values, 5).iter() {
             counts[block.0] += 1;
         }
     }

@@ -5,10 +5,10 @@
 
 use std::error::Error;
 
+use irepair_core::spec::Method;
 use irepair_core::{BlockSlice, Scope};
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, ModelConfig};
-use irepair_objective::Objective;
 use irepair_train::{Engine, Identity, Localise, RepairData, Result as TrainResult, Settings, StepBatch};
 use tch::{Device, Kind};
 
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings { n_steps: 24, lr: 3e-4, warmup_steps: 0, eval_every_examples: 16, ..Settings::default() };
 
     let mut localiser = FromTheTop;
-    let mut engine = Engine::new(&model, Objective::Dapt, &mut localiser, &data, settings)?;
+    let mut engine = Engine::new(&model, Method::Dapt, &mut localiser, &data, settings)?;
     while engine.unfinished() {
         let record = engine.step()?;
         if record.step % 4 == 3 {

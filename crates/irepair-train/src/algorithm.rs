@@ -70,7 +70,7 @@ impl Engine<'_> {
         let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
         // A second gradient of a slice is small compared with the activations of a second text; one of the whole model
         // is not.
-        let terms = if scope == Scope::Everything { vec![self.objective] } else { self.objective.terms() };
+        let terms = if scope == Scope::Everything { vec![self.objective.clone()] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
             let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
             // A micro-batch in which nothing counts adds nothing.

@@ -207,6 +207,7 @@ fn view<'a>(text: Option<&'a TextBatch>, logits: Option<&'a Tensor>) -> Option<T
 
 #[cfg(test)]
 mod tests {
+    use irepair_core::spec::{Method, Side, Term};
     use irepair_core::{BlockSlice, Scope};
     use irepair_data::TokenPair;
     use irepair_model::{ModelConfig, Shape};
@@ -229,13 +230,14 @@ mod tests {
 
     fn assert_same_loss(model: &CausalLm, reference: &CausalLm, scope: &Scope, skip_prompt: bool) {
         let objectives = [
-            Objective::Repair { beta: 0.5, gamma: 1.5, scale: 0.7 },
-            Objective::Repair { beta: 0.0, gamma: 1.0, scale: 1.0 },
-            Objective::Dapt,
-            Objective::Dpo { beta: 0.3 },
-            Objective::Npo { beta: 0.2, gamma: 0.5 },
-            Objective::GradientAscent,
-            Objective::GradientDifference,
+            Objective::new(0.7, [(0.5, Term::Nll(Side::Chosen)), (1.5, Term::Kl)]),
+            Objective::new(0.7, [(1.0, Term::Dpo { beta: 0.3 }), (0.5, Term::Kl)]),
+            Objective::new(1.0, [(1.0, Term::Npo { beta: 0.2 }), (0.5, Term::Kl)]),
+            Term::Kl.into(),
+            Method::Dapt.into(),
+            Method::Dpo.into(),
+            Method::GradientAscent.into(),
+            Method::GradientDifference.into(),
         ];
         let batch = batch(skip_prompt);
         model.train_only(scope);

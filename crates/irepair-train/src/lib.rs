@@ -6,10 +6,10 @@
 //! bits), `finite` (NaN stops a run, by the texts that led there).
 //!
 //! ```no_run,standalone_crate
-//! # use irepair_train::*; use irepair_objective::Objective;
+//! # use irepair_train::*; use irepair_core::spec::Method;
 //! # fn demo(model: &irepair_model::CausalLm, data: &RepairData, localiser: &mut dyn Localise) -> Result<()> {
 //! let settings = Settings { n_steps: 200, ..Settings::default() };
-//! let mut engine = Engine::new(model, Objective::Dapt, localiser, data, settings)?;
+//! let mut engine = Engine::new(model, Method::Dapt, localiser, data, settings)?;
 //! while engine.unfinished() {
 //!     let record = engine.step()?;
 //!     println!("{} {:.3} blocks {}", record.step, record.loss, record.slice);

@@ -13,7 +13,7 @@ impl<'a> Engine<'a> {
     /// Settings out of range, too little data, or a text longer than the model's context.
     pub fn new(
         model: &'a CausalLm,
-        objective: Objective,
+        objective: impl Into<Objective>,
         localiser: &'a mut dyn Localise,
         data: &'a RepairData,
         settings: Settings,
@@ -21,6 +21,7 @@ impl<'a> Engine<'a> {
         settings.check()?;
         model.check_length(data.longest())?;
         model.freeze();
+        let objective = objective.into();
         let needs = objective.needs();
         Ok(Self {
             reference: if needs.reference() { Some(model.reference()?) } else { None },

@@ -13,6 +13,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use irepair_core::spec::Method;
 use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{CausalLm, Decoding, Error, TextBatch};
 use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
@@ -144,7 +145,7 @@ impl<'a> Texts<'a> {
             ref_rejected: Some(&self.reference["rejected"]),
             ..Views::default()
         };
-        Objective::Dpo { beta: 0.1 }.loss(&views).unwrap().total
+        Objective::from(Method::Dpo).loss(&views).unwrap().total
     }
 }
 

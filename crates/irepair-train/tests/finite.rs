@@ -1,8 +1,8 @@
 //! What is not a number: the run stops, names where and with which texts, and saves nothing of it.
 
+use irepair_core::spec::Method;
 use irepair_core::{BlockId, Diagnose, Scope};
 use irepair_model::{CausalLm, Parameter};
-use irepair_objective::Objective;
 use irepair_train::{
     BatchSampler, Engine, Error, Identity, Localise, RepairData, Result, SampledIndices, Settings, StepBatch,
 };
@@ -82,7 +82,7 @@ fn a_loss_that_breaks_names_the_batch_that_broke_it() {
     let wpe = &model.parameters().iter().find(|p| p.name == "wpe.weight").unwrap().tensor;
     no_grad(|| drop(wpe.select(0, 9).fill_(3e38)));
     let mut choose = Always(Scope::Everything);
-    let mut engine = Engine::new(&model, Objective::Dpo { beta: 0.1 }, &mut choose, &data, settings.clone()).unwrap();
+    let mut engine = Engine::new(&model, Method::Dpo, &mut choose, &data, settings.clone()).unwrap();
     let error = (0..9).find_map(|_| engine.step().err()).unwrap();
     let Error::NotFinite { what, step, scope, drawn: texts } = error else { panic!("{error}") };
     assert_eq!((what.as_str(), scope), ("the loss is not finite", Some(Scope::Everything)));

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use irepair_core::Scope;
+use irepair_core::spec::Method;
 use irepair_model::{CausalLm, Rounded, write_tensors};
-use irepair_objective::Objective;
 use irepair_train::{Engine, Settings};
 use support::{Always, REPAIR, bits, data, model, settings, take};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -39,14 +39,14 @@ fn gentle() -> Settings {
 fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
     let (data, mut choose) = (data(), Always(Scope::Everything));
     let n = settings.n_steps;
-    let mut engine = Engine::new(model, Objective::Dapt, &mut choose, &data, settings).unwrap();
+    let mut engine = Engine::new(model, Method::Dapt, &mut choose, &data, settings).unwrap();
     take(&mut engine, n);
     engine.finish().unwrap()
 }
 
 fn held_out(model: &CausalLm) -> f64 {
     let (data, mut choose) = (data(), Always(Scope::Everything));
-    Engine::new(model, Objective::Dapt, &mut choose, &data, gentle()).unwrap().validation_loss().unwrap().unwrap()
+    Engine::new(model, Method::Dapt, &mut choose, &data, gentle()).unwrap().validation_loss().unwrap().unwrap()
 }
 
 /// Validation loss of the start, after training, of the saved file, and of the same training rounded to the nearest.
@@ -66,7 +66,7 @@ fn losses(lr: f64) -> ([f64; 4], Rounded) {
     // Trained once more, not finished.
     let nearest = load(dir.path(), Kind::Float);
     let (data, mut choose) = (data(), Always(Scope::Everything));
-    take(&mut Engine::new(&nearest, Objective::Dapt, &mut choose, &data, settings).unwrap(), 30);
+    take(&mut Engine::new(&nearest, Method::Dapt, &mut choose, &data, settings).unwrap(), 30);
     let rounded = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Float);
     no_grad(|| nearest.parameters().iter().for_each(|p| p.tensor.detach().copy_(&rounded(&p.tensor.detach()))));
     let found = [start, outcome.best_loss.unwrap(), outcome.saved_loss.unwrap(), held_out(&nearest)];

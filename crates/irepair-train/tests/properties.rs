@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use irepair_core::spec::Method;
 use irepair_core::{BlockId, Diagnose, Scope};
 use irepair_model::CausalLm;
-use irepair_objective::Objective;
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings, StateMode};
 use support::{
     Always, FAMILIES, N_BLOCKS, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed,
@@ -14,10 +14,10 @@ use tch::{Tensor, no_grad};
 
 mod support;
 
-const DPO: Objective = Objective::Dpo { beta: 0.1 };
-const NPO: Objective = Objective::Npo { beta: 0.1, gamma: 1.0 };
-const OBJECTIVES: [Objective; 6] =
-    [REPAIR, Objective::Dapt, DPO, NPO, Objective::GradientAscent, Objective::GradientDifference];
+const DPO: Method = Method::Dpo;
+const NPO: Method = Method::Npo;
+const METHODS: [Method; 7] =
+    [REPAIR, Method::Dapt, DPO, Method::DpoKl, NPO, Method::GradientAscent, Method::GradientDifference];
 
 fn everything() -> Always {
     Always(Scope::Everything)
@@ -39,7 +39,7 @@ fn at_step_0_the_kl_is_0_and_the_dpo_loss_is_ln_2() {
             assert!((first(DPO).loss - 2f64.ln()).abs() <= 1e-6);
             // METHOD §7: (2 / beta) ln 2, beside a KL of 0.
             assert_near("NPO", first(NPO).loss, 20.0 * 2f64.ln(), 1e-6);
-            assert_eq!((first(DPO).kl, first(Objective::GradientAscent).nll), (None, None), "no such term");
+            assert_eq!((first(DPO).kl, first(Method::GradientAscent).nll), (None, None), "no such term");
         }
     }
 }
@@ -104,7 +104,7 @@ fn unsliced_steps_change_every_parameter() {
     for family in FAMILIES {
         let model = model(family);
         let before = bits(&model);
-        take(&mut Engine::new(&model, Objective::Dapt, &mut everything(), &data, settings()).unwrap(), 1);
+        take(&mut Engine::new(&model, Method::Dapt, &mut everything(), &data, settings()).unwrap(), 1);
         assert!(bits(&model).iter().zip(&before).all(|(a, b)| a != b));
     }
 }
@@ -156,7 +156,7 @@ fn eight_micro_batches_of_one_are_one_batch_of_eight() {
     let data = data();
     let optimizer = OptimizerKind::RmsProp { alpha: 0.99, eps: 0.1 };
     for family in FAMILIES {
-        for objective in OBJECTIVES {
+        for objective in METHODS {
             for skip_prompt in [false, objective == REPAIR] {
                 let run = |batch_size, accumulation| {
                     let model = model(family);
@@ -220,7 +220,7 @@ fn prompt_masking_does_not_change_the_dpo_loss() {
             assert_near("loss", without.loss, with.loss, 1e-5);
             assert_near("gradient norm", without.grad_norm, with.grad_norm, 1e-4);
         }
-        let (with, without) = (run(Objective::Dapt, false), run(Objective::Dapt, true));
+        let (with, without) = (run(Method::Dapt, false), run(Method::Dapt, true));
         assert!((with[0].loss - without[0].loss).abs() > 0.1, "where prompts do count, masking must show");
     }
 }
@@ -229,7 +229,7 @@ fn prompt_masking_does_not_change_the_dpo_loss() {
 fn the_validation_loss_is_that_of_one_big_batch() {
     let data = data();
     for family in FAMILIES {
-        for objective in OBJECTIVES {
+        for objective in METHODS {
             let loss = |eval_batch_size| {
                 let model = model(family);
                 let mut choose = everything();
@@ -327,7 +327,7 @@ fn early_stop_waits_exactly_for_its_patience() {
 fn evaluating_changes_no_weight() {
     let data = data();
     for family in FAMILIES {
-        for objective in OBJECTIVES {
+        for objective in METHODS {
             let model = model(family);
             let mut choose = everything();
             let mut engine = Engine::new(&model, objective, &mut choose, &data, settings()).unwrap();
@@ -342,7 +342,7 @@ fn evaluating_changes_no_weight() {
 
 // ---- what goes wrong ----------------------------------------------------------------------------------------------
 
-fn refused(data: &RepairData, objective: Objective, settings: Settings) -> String {
+fn refused(data: &RepairData, objective: Method, settings: Settings) -> String {
     let model = model("gpt2");
     match Engine::new(&model, objective, &mut everything(), data, settings) {
         Ok(_) => panic!("accepted"),
@@ -354,7 +354,7 @@ fn refused(data: &RepairData, objective: Objective, settings: Settings) -> Strin
 fn settings_that_cannot_work_are_refused_by_key() {
     let data = data();
     let base = settings;
-    let refused = |settings| refused(&data, Objective::Dapt, settings);
+    let refused = |settings| refused(&data, Method::Dapt, settings);
     for (settings, key, got) in [
         (Settings { lr: 0.0, ..base() }, "lr", "0"),
         (Settings { lr: f64::NAN, ..base() }, "lr", "NaN"),
@@ -378,7 +378,7 @@ fn settings_that_cannot_work_are_refused_by_key() {
 fn too_little_data_is_refused_before_the_first_step() {
     let no_pairs = RepairData { pairs: vec![], ..data() };
     assert_eq!(
-        refused(&no_pairs, Objective::Dapt, settings()),
+        refused(&no_pairs, Method::Dapt, settings()),
         "error: not enough training pairs\n want: at least 1    got: 0"
     );
     let few = RepairData { utility: texts(3, 2, 5, 1), ..data() };
@@ -409,7 +409,7 @@ fn a_text_over_the_context_is_refused_before_the_first_step() {
     let mut long = data();
     long.validation.push(irepair_data::TokenPair { prompt: vec![1; 20], chosen: vec![2; 3], rejected: vec![3; 5] });
     assert_eq!(
-        refused(&long, Objective::Dapt, settings()),
+        refused(&long, Method::Dapt, settings()),
         "error: text is longer than the model's context\n want: at most 24 positions    got: 25\n help: shorten the text \
          or lower --max-prompt / --max-continuation"
     );
@@ -420,7 +420,7 @@ fn refused_resume(
     file: &Path,
     model: &CausalLm,
     mut choose: Always,
-    objective: Objective,
+    objective: Method,
     data: &RepairData,
     settings: Settings,
 ) -> Error {
@@ -435,7 +435,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
     let (data, dir) = (data(), tempfile::tempdir().unwrap());
     let file = dir.path().join("run.safetensors");
     let base = || model("gpt2");
-    let dapt = Objective::Dapt;
+    let dapt = Method::Dapt;
     let mut choose = everything();
     let started = base();
     let mut engine = Engine::new(&started, dapt, &mut choose, &data, settings()).unwrap();
@@ -459,7 +459,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
         (refused_resume(&file, &base(), everything(), dapt, &data, other_lr), "setting `lr` (0.001 → 0.002)"),
         (
             refused_resume(&file, &base(), everything(), DPO, &data, settings()),
-            "the objective (Dapt → Dpo { beta: 0.1 })",
+            "the objective (Objective { scale: 1.0, terms: [(1.0, SequenceNll(Chosen))] } → Objective { scale: 1.0, terms: [(1.0, Dpo { beta: 0.1 })] })",
         ),
         (refused_resume(&file, &base(), everything(), dapt, &fewer, settings()), "the training pairs"),
         (refused_resume(&file, &base(), everything(), dapt, &held_out, settings()), "the validation pairs"),
@@ -486,13 +486,13 @@ fn a_broken_checkpoint_is_refused_by_its_reason() {
     let file = dir.path().join("run.safetensors");
     let model = model("gpt2");
     let mut choose = everything();
-    let mut engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings()).unwrap();
+    let mut engine = Engine::new(&model, Method::Dapt, &mut choose, &data, settings()).unwrap();
     take(&mut engine, 2);
     engine.save(&file).unwrap();
     let bytes = std::fs::read(&file).unwrap();
     let reason = || {
         let again = support::model("gpt2");
-        refused_resume(&file, &again, everything(), Objective::Dapt, &data, settings()).diagnostic().what
+        refused_resume(&file, &again, everything(), Method::Dapt, &data, settings()).diagnostic().what
     };
 
     std::fs::write(&file, &bytes[..bytes.len() - 5]).unwrap();
@@ -519,7 +519,7 @@ fn the_key_bias_of_gpt2_reaches_no_logit() {
     let (data, model) = (data(), model("gpt2"));
     let key_bias = |tensor: &Tensor| tensor.narrow(0, tensor.size()[0] / 3, tensor.size()[0] / 3);
     let mut choose = everything();
-    let engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings()).unwrap();
+    let engine = Engine::new(&model, Method::Dapt, &mut choose, &data, settings()).unwrap();
     let before = engine.validation_loss().unwrap().unwrap();
     let biases = || model.parameters().iter().filter(|p| p.name.ends_with("attn.c_attn.bias"));
     assert_eq!(biases().count(), N_BLOCKS);

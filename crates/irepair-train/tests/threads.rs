@@ -1,7 +1,7 @@
 //! The same bits with several threads, of which there is a fixed number. Alone in its file: the number is the process's.
 
+use irepair_core::spec::Method;
 use irepair_model::{CausalLm, ModelConfig};
-use irepair_objective::Objective;
 use irepair_train::{Engine, Settings};
 use support::{Always, bits, data, settings, take};
 use tch::{Device, Kind};
@@ -23,7 +23,7 @@ fn two_threads_give_the_same_bits_twice_and_across_a_stop() {
     let run = |stop: Option<u64>| {
         let model = wide();
         let mut choose = Always(irepair_core::Scope::Everything);
-        let mut engine = Engine::new(&model, Objective::Dapt, &mut choose, &data, settings.clone()).unwrap();
+        let mut engine = Engine::new(&model, Method::Dapt, &mut choose, &data, settings.clone()).unwrap();
         match stop {
             Some(n) => {
                 take(&mut engine, n);

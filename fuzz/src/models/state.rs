@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use irepair_core::spec::Method;
 use irepair_data::TokenPair;
 use irepair_model::CausalLm;
-use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
-use irepair_slicing::{PolicyKind, PolicySpec};
+use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 use tch::{Device, Kind, Tensor};
 
@@ -33,7 +33,7 @@ pub fn settings() -> Settings {
 
 /// A policy with a memory.
 pub fn policy() -> PolicySpec {
-    PolicySpec::new(PolicyKind::Ema)
+    PolicySpec::new(Policy::Ema)
 }
 
 fn bits(model: &CausalLm) -> Vec<Vec<f32>> {
@@ -51,7 +51,7 @@ pub fn run(dir: &Path, bytes: &[u8]) {
     let (data, settings) = (data(), settings());
     let model = CausalLm::random(config(), 1, Device::Cpu, Kind::Float).expect("a tiny model");
     let mut localiser = SliceLocaliser::new(&policy(), &data, &settings).expect("a policy");
-    let mut engine = Engine::new(&model, Objective::Dapt, &mut localiser, &data, settings).expect("a tiny run");
+    let mut engine = Engine::new(&model, Method::Dapt, &mut localiser, &data, settings).expect("a tiny run");
     let before = bits(&model);
     match engine.resume(&path) {
         Ok(()) => {

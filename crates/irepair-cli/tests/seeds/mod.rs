@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use irepair_core::metric::{Metric, Metrics, TOKEN_PERPLEXITY, TOX};
+use irepair_core::spec::Method;
 use irepair_data::{Labeled, Tokenizer};
 use irepair_model::{CausalLm, ModelConfig};
-use irepair_objective::Objective;
 use irepair_patch::{Kind, Provenance};
 use irepair_repair::SliceLocaliser;
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
@@ -241,7 +241,7 @@ fn report() -> Vec<u8> {
 fn two_steps(model: &CausalLm, path: &Path) -> Vec<u8> {
     let (data, settings) = (state::data(), state::settings());
     let mut localiser = SliceLocaliser::new(&state::policy(), &data, &settings).unwrap();
-    let mut engine = Engine::new(model, Objective::Dapt, &mut localiser, &data, settings).unwrap();
+    let mut engine = Engine::new(model, Method::Dapt, &mut localiser, &data, settings).unwrap();
     engine.step().unwrap();
     engine.step().unwrap();
     engine.save(path).unwrap();

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use irepair_core::spec::Method;
 use irepair_core::{BlockId, BlockSlice, Scope, StepRecord};
 use irepair_data::TokenPair;
 use irepair_model::{CausalLm, ModelConfig, Shape};
-use irepair_objective::Objective;
 use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -84,7 +84,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-pub(crate) const REPAIR: Objective = Objective::Repair { beta: 0.5, gamma: 1.0, scale: 1.0 };
+pub(crate) const REPAIR: Method = Method::Irepair;
 
 /// AdamW that decays weights, with clipping that always bites.
 pub(crate) fn decaying_and_clipped() -> Settings {
@@ -160,7 +160,7 @@ pub(crate) fn assert_near(what: &str, a: f64, b: f64, tolerance: f64) {
 /// uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
 pub(crate) fn assert_resume_is_exact(
     family: &str,
-    objective: Objective,
+    objective: Method,
     settings: &Settings,
     localiser: impl for<'d> Fn(&'d RepairData) -> Box<dyn Localise + 'd>,
 ) {
