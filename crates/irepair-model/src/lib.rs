@@ -49,7 +49,7 @@ pub use forward::{CausalLm, PrefixStates};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use hash::weights_sha256;
-pub use irepair_arch::{Architecture, Architecture as ModelConfig, Shape};
+pub use irepair_arch::{Architecture, Architecture as ModelConfig, Error as ArchitectureError, Shape};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite};
 pub use probe::{Probe, Site};

@@ -46,7 +46,6 @@ const ARROWS: [(&str, &[&str]); 23] = [
     (
         "irepair-cli",
         &[
-            "arch",
             "core",
             "config",
             "data",
