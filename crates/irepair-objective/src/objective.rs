@@ -52,6 +52,12 @@ impl Objective {
         Self::new(method.scale(numbers), method.terms(numbers))
     }
 
+    /// Factor, weights and terms with their numbers, such as `1 (0.5 Nll(Chosen) + 1 Kl)`: the same text, the same loss.
+    pub fn written(&self) -> String {
+        let terms: Vec<String> = self.terms.iter().map(|(weight, term)| format!("{weight} {term:?}")).collect();
+        format!("{} ({})", self.scale, terms.join(" + "))
+    }
+
     /// What must be run before [`Objective::loss`].
     pub fn needs(&self) -> Needs {
         Needs::of(&self.terms)

@@ -46,7 +46,7 @@ impl Identity {
             .with("the utility texts", of_tokens(utility.iter()))
             .with("the held-out utility texts", of_tokens(validation_utility.iter()))
             .with("the padding token", pad_id)
-            .with("the objective", format!("{objective:?}"));
+            .with("the objective", objective.written());
         identity.0.extend(localiser.identity().0);
         settings.parts().into_iter().fold(identity, |all, (key, value)| all.with(format!("setting `{key}`"), value))
     }

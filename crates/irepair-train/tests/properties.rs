@@ -459,7 +459,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
         (refused_resume(&file, &base(), everything(), dapt, &data, other_lr), "setting `lr` (0.001 → 0.002)"),
         (
             refused_resume(&file, &base(), everything(), DPO, &data, settings()),
-            "the objective (Objective { scale: 1.0, terms: [(1.0, SequenceNll(Chosen))] } → Objective { scale: 1.0, terms: [(1.0, Dpo { beta: 0.1 })] })",
+            "the objective (1 (1 SequenceNll(Chosen)) → 1 (1 Dpo { beta: 0.1 }))",
         ),
         (refused_resume(&file, &base(), everything(), dapt, &fewer, settings()), "the training pairs"),
         (refused_resume(&file, &base(), everything(), dapt, &held_out, settings()), "the validation pairs"),
