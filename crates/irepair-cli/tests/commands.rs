@@ -462,9 +462,9 @@ fn an_interrupted_repair_goes_on_to_the_same_bytes() {
         assert!(error.contains(&format!("changed since it was written: {want}")), "{error}");
     };
     refused(&again.replace("--model mine", "--model other"), "the model's weights\n");
-    refused(&format!("{again} --policy random"), "the policy (Dynamic { k: Blocks(1) } → Random");
-    refused(&format!("{again} --policy reverse"), "the policy (Dynamic { k: Blocks(1) } → Reverse");
-    refused(&format!("{again} --top-k 3b"), "the policy (Dynamic { k: Blocks(1) } → Dynamic { k: Blocks(3) })\n");
+    refused(&format!("{again} --policy random"), "the policy (dynamic (k 1b) → random (k 1b");
+    refused(&format!("{again} --policy reverse"), "the policy (dynamic (k 1b) → reverse (k 1b)");
+    refused(&format!("{again} --top-k 3b"), "the policy (dynamic (k 1b) → dynamic (k 3b))\n");
     refused(&format!("{again} --append-eos"), "the training pairs, the validation pairs\n");
     copy("other", "mine");
     refused(&again, "the model's weights\n");

@@ -88,13 +88,18 @@ impl Tokenizer {
         let whole = guarded(|| self.inner.to_string(true)).map_err(|why| bad(&dir.join("tokenizer.json"), why))?;
         write_atomic(&dir.join("tokenizer.json"), whole.as_bytes())?;
         let eos = self.inner.id_to_token(self.eos_id);
-        let config = json!({
+        let mut config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": eos,
             "eos_token": eos,
             "unk_token": eos,
             "clean_up_tokenization_spaces": false,
         });
+        // Versions of transformers disagree on which file's flag counts: both say the same.
+        let written: serde_json::Value = serde_json::from_str(&whole).unwrap_or_default();
+        if written["pre_tokenizer"]["add_prefix_space"] == true {
+            config["add_prefix_space"] = true.into();
+        }
         write_atomic(&dir.join("tokenizer_config.json"), format!("{config:#}\n").as_bytes())?;
         Ok(())
     }

@@ -93,7 +93,8 @@ pub(crate) fn failed_well(output: &Output, fault: &str, dir: &Path) -> Result<()
 pub(crate) fn finish(victim: &Victim, stage: &Path, want: &Outcome) -> Result<(), String> {
     let output = victim.command(stage).output().unwrap();
     // It may have been cut short after its last step: then what it left is whole, and is not written over.
-    let was_done = output.status.code() == Some(2) && words(&output).contains("directory is not empty");
+    let refused = ["directory is not empty", "output is there already"].iter().any(|why| words(&output).contains(why));
+    let was_done = output.status.code() == Some(2) && refused;
     if !output.status.success() && !was_done {
         return Err(format!("not taken up again: {}", words(&output)));
     }
