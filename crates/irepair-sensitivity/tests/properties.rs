@@ -334,7 +334,7 @@ fn what_a_metric_lacks_is_named() {
     assert!(mean_of_norm(&[]).is_err());
     assert_eq!(
         "grad_l2".parse::<Metric>().unwrap_err().diagnostic().to_string(),
-        "error: unknown sensitivity metric `grad_l2`\n want: grad-l2, density, relative, snip, fisher, contrast, \
+        "error: no sensitivity metric is called `grad_l2`\n want: grad-l2, density, relative, snip, fisher, contrast, \
          act-dist, atp, random    got: grad_l2"
     );
 }
