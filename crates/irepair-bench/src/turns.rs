@@ -19,9 +19,10 @@ pub(crate) fn repeated<T>(
 ) -> anyhow::Result<Measured> {
     // Calls return before a GPU has done the work.
     let device = args.device()?;
-    let wait = || match device {
-        Device::Cuda(index) => Cuda::synchronize(index as i64),
-        _ => {}
+    let wait = || {
+        if let Device::Cuda(index) = device {
+            Cuda::synchronize(index as i64);
+        }
     };
     for _ in 0..args.warm_up {
         go()?;

@@ -73,10 +73,8 @@ impl Validate for BaseModel {
             let fine = parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'));
             checks.clash(!fine, "hub", "must be `owner/name`");
         }
-        if let Some(shape) = &self.shape {
-            if let Err(error) = shape.architecture() {
-                checks.clash(true, "shape", &error.diagnostic().to_string());
-            }
+        if let Some(Err(error)) = self.shape.as_ref().map(Shape::architecture) {
+            checks.clash(true, "shape", &error.diagnostic().to_string());
         }
         if let Some(pretrain) = &self.pretrain {
             checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));

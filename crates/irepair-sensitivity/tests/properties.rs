@@ -143,7 +143,7 @@ fn pad_columns_change_no_sensitivity() {
                 let of = |text: &TextBatch, wide| {
                     let other = against(wide);
                     let other = [&other];
-                    Measure::new(metric).by(route).against(&other).of(&model, &[&text]).unwrap().values().to_vec()
+                    Measure::new(metric).by(route).against(&other).of(&model, &[text]).unwrap().values().to_vec()
                 };
                 assert_near(&format!("{metric}"), &of(&padded, true), &of(&plain, false), 1e-5);
             }
@@ -200,7 +200,7 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
         assert_near("one batch", mean.sensitivities(&model).unwrap().values(), &grad_l2(&model, &[&a]), 1e-6);
         mean.add(&model, &[&b], &[]).unwrap();
         let norm_of_mean = mean.sensitivities(&model).unwrap();
-        let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[&t])).unwrap());
+        let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[t])).unwrap());
         let mean_of_norm = mean_of_norm(&each).unwrap();
         assert!(norm_of_mean.values().iter().zip(mean_of_norm.values()).all(|(short, long)| short < long));
     }
@@ -216,7 +216,7 @@ fn metrics_at_the_mean_gradient_are_their_formulas() {
         let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
         let sum = |t: Tensor| t.sum(Kind::Double).double_value(&[]);
         // By block: squares of the mean gradient, of one batch's, of the weights; |weight times mean|; weights counted.
-        let mut by_block = vec![[0.0; 5]; 3];
+        let mut by_block = [[0.0; 5]; 3];
         for ((index, g), (_, h)) in first.iter().zip(&second) {
             let parameter = &model.parameters()[*index];
             let (mean, weight) = ((double(g) + double(h)) / 2.0, double(&parameter.tensor));
