@@ -9,7 +9,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 /// The checkpoints under `parity/models/`.
-pub(crate) const MODELS: [&str; 21] = [
+pub(crate) const MODELS: [&str; 23] = [
     "gpt2",
     "gpt2-inner",
     "gpt2-untied",
@@ -29,6 +29,8 @@ pub(crate) const MODELS: [&str; 21] = [
     "llama-bf16",
     "llama-older",
     "llama-sharded",
+    "llama-by-4",
+    "qwen2-by-4",
     "qwen2",
     "qwen2-window",
 ];

@@ -8,7 +8,11 @@ writes: <case>/model/             a Hugging Face checkpoint
 """
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,6 +22,9 @@ from common import *  # noqa: E402,F403
 SEED = 20250601
 ALTERNATING = [[["global", "local"], 2]]
 UNEVEN = [[["global", "local", "local"], 1], [["global"], 1]]
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 16}
 
 N_NEW_TOKENS = 10
 DPO_BETA = 0.1
@@ -51,8 +58,7 @@ def cases():
         "llama": (llama(SEED + 8), save_plain, llama(SEED + 9)),
         "llama-linear": (llama(SEED + 8, rope={"rope_type": "linear", "factor": 4.0}), save_plain, None),
         "llama-llama3": (
-            llama(SEED + 8, rope={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 16}), save_plain, None),
+            llama(SEED + 8, rope=LLAMA3), save_plain, None),
         "llama-yarn": (
             llama(SEED + 11, rope={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}),
             save_plain, None),
@@ -62,6 +68,11 @@ def cases():
         "llama-bf16": (llama(SEED + 11, torch.bfloat16), save_plain, None),
         "llama-older": (llama(SEED + 8), save_as_transformers_4, None),
         "llama-sharded": (llama(SEED + 8), save_sharded, None),
+        # Saved by transformers 4 itself (run with TRANSFORMERS_4=DIR, where 4.57.1 is installed).
+        "llama-by-4": (
+            llama(SEED + 12, tie_word_embeddings=True, rope=LLAMA3), save_by_transformers_4(
+                "llama", rope_scaling=LLAMA3, eos_token_id=[EOS, 7]), None),
+        "qwen2-by-4": (qwen2(SEED + 32), save_by_transformers_4("qwen2", eos_token_id=EOS), None),
         # Qwen2: biases where no key says so; a window shorter than the texts from the second block on.
         "qwen2": (qwen2(SEED + 30), save_plain, None),
         "qwen2-window": (
@@ -128,6 +139,27 @@ def save_as_transformers_4(model, path):
     config = json.loads((path / "config.json").read_text())
     config |= {"rope_theta": 10000.0, "rope_scaling": None, "torch_dtype": "float32", "eos_token_id": [EOS, 7]}
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def save_by_transformers_4(model_type, **more):
+    """Saves through transformers 4, in a process of its own, and checks that 4 and 5 compute the same."""
+    def save(model, path):
+        config = {k: getattr(model.config, k) for k in (
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+            "vocab_size", "max_position_embeddings", "bos_token_id", "tie_word_embeddings")}
+        config |= {"model_type": model_type, "rope_theta": 10000.0, **more}
+        with tempfile.TemporaryDirectory() as place:
+            model.save_pretrained(Path(place) / "five")
+            (Path(place) / "config.json").write_text(json.dumps(config))
+            environment = {**os.environ, "PYTHONPATH": os.environ["TRANSFORMERS_4"]}
+            subprocess.run([sys.executable, HERE / "save_by_4.py", Path(place) / "five", Path(place) / "four",
+                            Path(place) / "config.json"], check=True, env=environment)
+            shutil.copytree(Path(place) / "four", path)
+            four = safetensors.torch.load_file(Path(place) / "logits.safetensors")["logits"]
+        with torch.no_grad():
+            five = load(path)(input_ids=torch.arange(31)[None]).logits
+        assert (four - five).abs().max() < 1e-5, "transformers 4 and 5 compute different logits"
+    return save
 
 
 def inputs():
