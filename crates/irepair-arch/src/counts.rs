@@ -2,7 +2,7 @@
 
 use irepair_core::BlockId;
 
-use crate::{Architecture, NormKind, Parameter};
+use crate::{Architecture, NormKind, Parameter, Positions};
 
 /// Values that one block holds of each token on the way through a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,12 @@ impl Architecture {
         // RMS norms are composed: a weight that learns needs their input normalised as well.
         let normalised = if self.norm.kind == NormKind::RmsNorm { 2 * width } else { 0 };
         let to_learn = 2 * width + inner + normalised;
+        // Query and key as their projections leave them, beside those that the attention keeps.
+        let unrotated = if matches!(self.positions, Positions::Rotary(_)) { queries + keys } else { 0 };
         Kept {
             backward: 2 * width + qkv + queries + mlp,
             to_learn,
-            to_measure: 2 * width + inner + 2 * width + 2 * width,
+            to_measure: 2 * width + inner + 2 * width + 2 * width + unrotated,
             outputs: 2 * width + qkv + width + mlp_outputs + width,
             norm_inputs: 2 * width,
             passing: 4 * width + 2 * mlp_outputs,
@@ -93,5 +95,6 @@ mod tests {
         assert_eq!(smol.block_matrix_weights(), 2 * d * d + 2 * d * kv + 3 * d * inner);
         assert_eq!(smol.block_weights(), smol.block_matrix_weights() + 2 * d);
         assert_eq!(smol.kept().backward, 2 * d + (d + 2 * kv) + d + 3 * inner);
+        assert_eq!(smol.kept().to_measure, 6 * d + inner + d + kv, "query and key before they are rotated");
     }
 }

@@ -271,7 +271,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use crate::{Metric, Policy};
-    use irepair_arch::Shape;
+    use irepair_arch::{Published, Shape};
     use irepair_core::SliceSize;
 
     static MODEL: LazyLock<Architecture> = LazyLock::new(|| model("gpt2", [4, 8, 2], 64, 100));
@@ -335,6 +335,7 @@ mod tests {
         let large = model("gpt2", [36, 1280, 20], 1024, 50_257);
         let xl = model("gpt2", [48, 1600, 25], 1024, 50_257);
         let neo = model("gpt-neo", [24, 2048, 16], 2048, 50_257);
+        let smol = Published::ALL[5].shape().architecture().unwrap();
         let (f32, bf16) = (Dtype::F32, Dtype::Bf16);
         for (name, shape, dtype, method, texts, steps, measured_mib) in [
             ("124M, full", &small, f32, Method::IrepairNoKl, FULL, 2, 1_335),
@@ -352,6 +353,10 @@ mod tests {
             ("Neo, full", &neo, f32, Method::Irepair, FULL, 1, 8_350),
             ("XL, full", &xl, bf16, Method::Irepair, FULL, 1, 5_879),
             ("XL, short", &xl, bf16, Method::Irepair, SHORT, 1, 4_026),
+            ("SmolLM2 135M, full", &smol, f32, Method::IrepairNoKl, FULL, 2, 1_958),
+            ("SmolLM2 135M, full", &smol, f32, Method::Irepair, FULL, 2, 2_019),
+            ("SmolLM2 135M, full", &smol, f32, Method::Dapt, FULL, 2, 3_197),
+            ("SmolLM2 135M, full", &smol, f32, Method::Dpo, FULL, 2, 4_608),
         ] {
             let options = RepairOptions { dtype: Some(dtype), steps: Some(steps), ..row(method) };
             let estimated = Memory::of(shape, &options, &texts).total() >> 20;
