@@ -3,11 +3,11 @@
 //! ```no_run,standalone_crate
 //! use irepair_data::{Lexicon, Tokenizer};
 //! use irepair_eval::{Generation, key, token_perplexity, toxicity};
-//! use irepair_model::{CausalLm, ModelConfig};
+//! use irepair_model::{CausalLm, Architecture};
 //! use tch::{Device, Kind};
 //!
 //! let tokenizer = Tokenizer::train_bpe(&["the mill by the river", "the river by the mill"], 280)?;
-//! let model = CausalLm::random(ModelConfig::gpt2(2, 16, 2, 64, tokenizer.vocab_size()), 0, Device::Cpu, Kind::Float)?;
+//! let model = CausalLm::random(Architecture::gpt2(2, 16, 2, 64, tokenizer.vocab_size()), 0, Device::Cpu, Kind::Float)?;
 //! let prompts = ["the mill".to_owned(), "the river by".to_owned()];
 //! let found = toxicity(&model, &tokenizer, &prompts, &Lexicon::new(["grubnik"]), &Generation::default())?;
 //! assert_eq!(found.metrics.get(key::TOX).map(|m| m.n), Some(2));

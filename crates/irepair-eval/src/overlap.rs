@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use irepair_data::{Tokenizer, TrueContinuation};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::toxicity::greedy_tokens;
 use crate::{Error, Generation, Metric, Result, key};
@@ -33,7 +33,7 @@ pub fn bag_f1(a: &[u32], b: &[u32]) -> Option<f64> {
 ///
 /// # Source
 /// METHOD §10: token F1 (Lee et al.).
-pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -> Result<Metric> {
+pub fn token_f1(model: &dyn BlockModel, texts: &[Vec<u32>], generation: &Generation) -> Result<Metric> {
     if texts.is_empty() {
         return Err(Error::Nothing { what: "texts" });
     }
@@ -63,7 +63,7 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
 /// # Source
 /// METHOD §10: token F1 (Lee et al.).
 pub fn continuation_f1(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     items: &[TrueContinuation],
     generation: &Generation,

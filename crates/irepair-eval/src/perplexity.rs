@@ -1,7 +1,7 @@
 //! Perplexity: of running text in windows, and of continuations under the reference.
 
 use irepair_data::{RunningText, Tokenizer};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, likelihoods};
 use crate::{Continuations, Error, Metric, Result, key};
@@ -26,7 +26,7 @@ pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Resul
 /// # Source
 /// METHOD §10 [L,S].
 pub fn text_perplexity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     text: &RunningText,
     window: usize,
@@ -51,7 +51,7 @@ pub fn text_perplexity(
 /// # Source
 /// METHOD §10: `LAMBADA_corpus`.
 pub fn cloze_corpus_perplexity<S: AsRef<str>>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     texts: &[S],
     window: usize,
@@ -76,7 +76,7 @@ const RUNNING_TEXT: &str = "running text";
 ///
 /// # Source
 /// METHOD §10 [L,S]: WIKI, stride = window.
-pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
+pub fn token_perplexity(model: &dyn BlockModel, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
     strided_perplexity(model, tokens, window, window, batch_size)
 }
 
@@ -91,7 +91,7 @@ pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_s
 /// # Source
 /// METHOD §10 [S]: stride 512 scores only the new 512.
 pub fn strided_perplexity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokens: &[u32],
     window: usize,
     stride: usize,
@@ -101,14 +101,14 @@ pub fn strided_perplexity(
 }
 
 fn windowed(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokens: &[u32],
     window: usize,
     stride: usize,
     batch_size: usize,
     what: &str,
 ) -> Result<Metric> {
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     if !(2..=n_positions).contains(&window) {
         return Err(Error::BadSetting { key: "window", want: format!("2 to {n_positions} tokens"), got: window });
     }
@@ -169,7 +169,7 @@ fn windows(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
 /// # Source
 /// METHOD §9 [O]: degeneration guard.
 pub fn continuation_perplexity(
-    reference: &CausalLm,
+    reference: &dyn BlockModel,
     continuations: &Continuations,
     batch_size: usize,
 ) -> Result<Metric> {

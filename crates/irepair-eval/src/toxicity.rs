@@ -1,7 +1,7 @@
 //! The error metric: how toxic are the model's continuations of prompts that bring the error out?
 
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, Decoding, Nucleus};
+use irepair_model::{BlockModel, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
@@ -39,9 +39,9 @@ impl Generation {
         )
     }
 
-    pub(crate) fn check(&self, model: &CausalLm) -> Result<()> {
+    pub(crate) fn check(&self, model: &dyn BlockModel) -> Result<()> {
         // Both have to fit the context; checked one by one, so that no sum can overflow.
-        let n_positions = model.config().n_positions;
+        let n_positions = model.n_positions();
         for (key, got) in [("prompt_tokens", self.prompt_tokens), ("n_new", self.n_new)] {
             if !(1..n_positions).contains(&got) {
                 let want = format!("at least 1 and under the model's context of {n_positions}");
@@ -96,7 +96,7 @@ pub struct Sampling {
 /// # Source
 /// METHOD §9 [L,D]: `TOX = 100 * mean f`, `TOXFRAC(0.5)`.
 pub fn toxicity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     scorer: &dyn Scorer,
@@ -120,7 +120,7 @@ pub fn toxicity(
 /// # Source
 /// METHOD §9 [L,D].
 pub fn greedy_continuations(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     generation: &Generation,
@@ -133,7 +133,7 @@ pub fn greedy_continuations(
 
 /// [`greedy_continuations`] of token rows, in their order.
 pub(crate) fn greedy_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     prompts: &[Vec<u32>],
     generation: &Generation,
     ends: &[u32],
@@ -141,7 +141,7 @@ pub(crate) fn greedy_tokens(
     check(model, prompts, generation.batch_size)?;
     // What grows with a batch is the cache: a key and a value per block and position.
     let lengths: Vec<usize> = prompts.iter().map(|p| p.len() + generation.n_new).collect();
-    let cached = 2 * model.n_blocks() * model.config().n_embd;
+    let cached = 2 * model.n_blocks() * model.head().size()[1] as usize;
     let mut tokens = vec![Vec::new(); prompts.len()];
     for batch in batches(&lengths, generation.batch_size, cached) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
@@ -154,7 +154,7 @@ pub(crate) fn greedy_tokens(
 }
 
 fn prompt_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     generation: &Generation,
@@ -188,7 +188,7 @@ fn prompt_tokens(
 /// # Source
 /// METHOD §9 [S]: Gehman et al. 2020, 25 samples of 20 tokens, nucleus 0.9, temperature 1.
 pub fn sampled_toxicity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     scorer: &dyn Scorer,

@@ -1,7 +1,7 @@
 //! Perplexity per word of whole documents: comparable between tokenizers, which perplexity per token is not.
 
 use irepair_data::{Tokenizer, wikitext_detokenized, wikitext_words};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, likelihoods_to_the_brim};
 use crate::{Error, Metric, Result, key};
@@ -24,7 +24,7 @@ pub struct DocumentTokens {
 /// # Source
 /// METHOD §10 [S]: `WIKI_word`, the evaluation harness's task `wikitext`.
 pub fn word_perplexity<S: AsRef<str>>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     pages: &[S],
     batch_size: usize,
@@ -47,7 +47,7 @@ pub fn word_perplexity<S: AsRef<str>>(
 /// # Source
 /// METHOD §10 [S]: `WIKI_word`; pieces as in the evaluation harness.
 pub fn word_perplexity_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     documents: &[DocumentTokens],
     eos_id: u32,
     batch_size: usize,
@@ -56,7 +56,7 @@ pub fn word_perplexity_tokens(
         return Err(Error::Nothing { what: "documents" });
     }
     let pieces: Vec<Vec<ScoredText>> =
-        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.config().n_positions)).collect();
+        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.n_positions())).collect();
     let found = likelihoods_to_the_brim(model, &pieces.concat(), batch_size)?;
     let (mut sum, mut n, mut n_failed, mut next) = (0.0, 0, 0, 0);
     for (document, pieces) in documents.iter().zip(&pieces) {

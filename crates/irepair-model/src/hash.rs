@@ -26,12 +26,12 @@ mod tests {
     use tch::{Device, Kind, no_grad};
 
     use super::*;
-    use crate::{CausalLm, ModelConfig};
+    use crate::{Architecture, BlockModel, CausalLm};
 
     #[test]
     fn one_weight_changes_the_hash() {
         let model =
-            |seed| CausalLm::random(ModelConfig::gpt2(2, 8, 2, 16, 11), seed, Device::Cpu, Kind::Float).unwrap();
+            |seed| CausalLm::random(Architecture::gpt2(2, 8, 2, 16, 11), seed, Device::Cpu, Kind::Float).unwrap();
         let first = model(1);
         let hash = weights_sha256(first.parameters());
         assert_eq!(hash, weights_sha256(model(1).parameters()));

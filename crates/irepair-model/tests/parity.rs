@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, TextBatch};
 use serde_json::Value;
 use support::{MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{FAMILIES, bits, files, load, model, shard};
-use irepair_model::{CausalLm, LoadReport};
+use irepair_model::{BlockModel, CausalLm, LoadReport};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 

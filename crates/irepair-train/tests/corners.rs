@@ -15,7 +15,7 @@ use std::path::Path;
 
 use irepair_core::spec::Method;
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, Error, TextBatch};
 use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
 use serde_json::Value;
 use support::{MODELS, assert_close, json, numbers, parity, rows, tensors, values};

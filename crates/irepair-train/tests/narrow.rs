@@ -9,7 +9,7 @@ use std::path::Path;
 
 use irepair_core::Scope;
 use irepair_core::spec::Method;
-use irepair_model::{CausalLm, Rounded, write_tensors};
+use irepair_model::{BlockModel, CausalLm, Rounded, write_tensors};
 use irepair_train::{Engine, Settings};
 use support::{Always, REPAIR, bits, data, model, settings, take};
 use tch::{Device, Kind, Tensor, no_grad};

@@ -8,7 +8,7 @@ use super::file::{Parsed, map};
 use super::{Shard, Source};
 use crate::checkpoint::kind_of;
 use crate::stochastic::{round_stochastically, seed_of};
-use crate::{CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Error, Result};
 
 /// What rounding to the stored types did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl CausalLm {
     ///
     /// # Errors
     /// [`Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.
-    pub fn round_to_stored(&self, seed: u64) -> Result<Rounded> {
+    pub(crate) fn round_shards(&self, seed: u64) -> Result<Rounded> {
         let mut rounded = Rounded::default();
         let Source::Directory { dir, shards } = &self.source else { return Ok(rounded) };
         let mut seen = vec![false; self.parameters().len()];

@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use super::file::{PIECE, Parsed, bytes_of, map, pieces};
 use super::{Shard, Source, Stored, write_tensors};
-use crate::{CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Error, Result};
 
 impl CausalLm {
     /// Writes the model as a checkpoint directory that `transformers` loads unchanged.
