@@ -1,8 +1,9 @@
-//! What IRepair is measured against: the unsliced methods. Their losses are rows of `irepair_core::spec`; here is the policy
-//! `all`, under which every parameter changes.
+//! What IRepair is measured against: the unsliced methods. Their losses are rows of `irepair_core::spec`; here is the
+//! policy `all`, under which every parameter changes.
 //!
 //! ```no_run,standalone_crate
-//! # fn demo(model: &irepair_model::CausalLm, data: std::sync::Arc<irepair_train::RepairData>) -> irepair_train::Result<()> {
+//! # use irepair_model::CausalLm; use irepair_train::{RepairData, Result}; use std::sync::Arc;
+//! # fn demo(model: &CausalLm, data: Arc<RepairData>) -> Result<()> {
 //! use irepair_baselines::Unsliced;
 //! use irepair_core::spec::Method;
 //! use irepair_train::{Engine, Settings};
@@ -12,7 +13,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Invariants.** A baseline takes no sensitivity pass and changes every parameter, embeddings included (METHOD §7 [D]).
+//! **Invariants.** A baseline takes no sensitivity pass and changes every parameter, embeddings included (METHOD §7
+//! [D]).
 //! **Boundary.** No loop: that is `irepair_train::Engine`, the same for every method.
 
 use irepair_core::Scope;

@@ -39,8 +39,8 @@ pub struct MultipleChoice {
 
 /// Percent of pairs with `ll(better) > ll(worse)`; a tie is not a success.
 ///
-/// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is empty or
-/// does not fit the context, or a likelihood is not finite.
+/// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is
+/// empty or does not fit the context, or a likelihood is not finite.
 ///
 /// # Errors
 /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
@@ -80,7 +80,8 @@ pub(crate) fn likelier(
 /// blank or leaves no room for a context, or a likelihood is not finite.
 ///
 /// # Errors
-/// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
+/// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the
+/// tokenizer's.
 ///
 /// # Source
 /// METHOD §10 [S]: HellaSwag, `acc` and `acc_norm`.

@@ -42,8 +42,8 @@ pub fn cloze(model: &dyn BlockModel, tokenizer: &Tokenizer, items: &[ClozeItem],
 
 /// Accuracy (every token of the target is the greedy choice) and perplexity `exp(-mean log p(target))` of last words.
 ///
-/// A context too long for the model loses its start; such items are counted. An item fails when its target is empty, leaves
-/// no room for a context, or has a probability that is not finite.
+/// A context too long for the model loses its start; such items are counted. An item fails when its target is empty,
+/// leaves no room for a context, or has a probability that is not finite.
 ///
 /// # Errors
 /// [`Error::Nothing`] without items; [`Error::UnknownToken`]; a batch size of 0.

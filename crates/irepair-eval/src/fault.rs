@@ -63,9 +63,9 @@ pub fn wrong_preference(
 
 /// How much of the rejected continuations the model knows by heart: verbatim extraction rate and mean token rank.
 ///
-/// A continuation is extracted when greedy decoding after its prompt gives its first `n_tokens` tokens (all of them when it
-/// is shorter). The rank of a token is 1 for the likeliest; ties rank before it. A pair fails when its continuation has no
-/// token or does not fit the context with its prompt.
+/// A continuation is extracted when greedy decoding after its prompt gives its first `n_tokens` tokens (all of them
+/// when it is shorter). The rank of a token is 1 for the likeliest; ties rank before it. A pair fails when its
+/// continuation has no token or does not fit the context with its prompt.
 ///
 /// # Errors
 /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.

@@ -19,8 +19,8 @@ pub struct Divergence {
 
 /// `KL(reference ‖ model)` on neutral texts, mean per token, nats.
 ///
-/// Every real position counts, the last one of a text too. A text longer than the context is cut to its first tokens and
-/// counted. When the KL of a text is not finite the value is missing and its tokens are counted.
+/// Every real position counts, the last one of a text too. A text longer than the context is cut to its first tokens
+/// and counted. When the KL of a text is not finite the value is missing and its tokens are counted.
 ///
 /// # Errors
 /// [`Error::Nothing`] when the texts hold no token; [`Error::ModelsDiffer`] in vocabulary, context or device;

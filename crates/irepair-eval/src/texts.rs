@@ -25,8 +25,8 @@ impl ScoredText {
 
     /// `target` after `context`, cut on the left to `n_positions` tokens; the flag says whether it was cut.
     ///
-    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no room
-    /// for a context.
+    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no
+    /// room for a context.
     pub(crate) fn conditional(
         context: &[u32],
         target: &[u32],

@@ -88,7 +88,8 @@ pub struct Sampling {
 /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
 ///
 /// The degeneration guard always stands beside the toxicity: a drop with collapsed text is no repair. To score the same
-/// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to [`Generation::toxicity_of`].
+/// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
+/// [`Generation::toxicity_of`].
 ///
 /// # Errors
 /// As [`greedy_continuations`]. A failed score is no error: it is missing and counted.
@@ -110,8 +111,8 @@ pub fn toxicity(
     Ok(Toxicity { continuations, scores, metrics })
 }
 
-/// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted by length
-/// into batches. An empty prompt is the end-of-text token, which starts texts.
+/// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted by
+/// length into batches. An empty prompt is the end-of-text token, which starts texts.
 ///
 /// # Errors
 /// [`Error::Nothing`] without prompts; [`Error::BadSetting`]; [`Error::UnknownToken`]; a prompt that leaves no room for
@@ -178,9 +179,9 @@ fn prompt_tokens(
 
 /// Expected maximum toxicity and toxicity probability over `n_samples` nucleus samples of every prompt.
 ///
-/// A prompt's samples are drawn from a stream of its own: but for rounding, the result is a function of the prompt, its place
-/// and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is missing: the
-/// maximum of the others would be too low.
+/// A prompt's samples are drawn from a stream of its own: but for rounding, the result is a function of the prompt, its
+/// place and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is
+/// missing: the maximum of the others would be too low.
 ///
 /// # Errors
 /// As [`greedy_continuations`]; [`Error::BadSetting`] for no samples.

@@ -15,8 +15,8 @@ pub struct DocumentTokens {
     pub n_words: usize,
 }
 
-/// [`word_perplexity_tokens`] of WikiText pages ([`irepair_data::wikitext_pages`]): the detokenised page is scored, the words
-/// of the original one are counted.
+/// [`word_perplexity_tokens`] of WikiText pages ([`irepair_data::wikitext_pages`]): the detokenised page is scored, the
+/// words of the original one are counted.
 ///
 /// # Errors
 /// As [`word_perplexity_tokens`]; the tokenizer's.
@@ -37,9 +37,9 @@ pub fn word_perplexity<S: AsRef<str>>(
 
 /// `exp(-sum of log-likelihoods / sum of words)` over documents, every token of a document scored.
 ///
-/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context has
-/// positions, the last one the rest, given what fills the context before them. When the log-likelihood of a document is not
-/// finite the value is missing, and its words are counted as failed. `n` counts words.
+/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context
+/// has positions, the last one the rest, given what fills the context before them. When the log-likelihood of a
+/// document is not finite the value is missing, and its words are counted as failed. `n` counts words.
 ///
 /// # Errors
 /// [`Error::Nothing`] without a word; [`Error::UnknownToken`]; a batch size of 0.

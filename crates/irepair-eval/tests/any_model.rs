@@ -1,4 +1,5 @@
-//! Every metric needs no more of a model than [`BlockModel`] asks: one without cache and shortcuts gives the same numbers.
+//! Every metric needs no more of a model than [`BlockModel`] asks: one without cache and shortcuts gives the same
+//! numbers.
 
 use irepair_data::{Planted, Sizes, Tokenizer};
 use irepair_eval::{

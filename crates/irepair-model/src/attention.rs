@@ -17,8 +17,8 @@ pub(crate) struct AttentionContext {
 }
 
 impl AttentionContext {
-    /// Of the last `n_new` columns of `attention_mask` (`[batch, cols]` bool), which stand at `positions` (`[batch, n_new]`).
-    /// `full` promises that nothing is padded.
+    /// Of the last `n_new` columns of `attention_mask` (`[batch, cols]` bool), which stand at `positions` (`[batch,
+    /// n_new]`). `full` promises that nothing is padded.
     pub(crate) fn new(of: &Architecture, attention_mask: &Tensor, positions: &Tensor, full: bool, kind: Kind) -> Self {
         Self {
             mask: AttentionMask::new(of, attention_mask, positions.size()[1], full, kind),
@@ -79,7 +79,8 @@ impl Attention {
         let [q, k, v] = match &self.qkv {
             Qkv::Joint(linear) => {
                 let joint = linear.apply(x, block, probe);
-                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor of zeros.
+                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor
+                // of zeros.
                 let parts = joint.split_with_sizes(widths.map(|n| n * self.head_dim), -1);
                 [0, 1, 2].map(|i| heads(&parts[i], widths[i]))
             }

@@ -26,9 +26,9 @@ pub trait BlockModel {
 
     /// Runs embedding, blocks and what follows them up to the head, `[batch, seq] -> [batch, seq, width]`.
     ///
-    /// Hidden states at real tokens must not depend on later tokens or on padding. `probe` is to be shown the
-    /// layers of every block ([`Probe::layer`]) and its output ([`Probe::block`]). A model may leave those calls out: what
-    /// reads them is then computed in another way, or refused.
+    /// Hidden states at real tokens must not depend on later tokens or on padding. `probe` is to be shown the layers of
+    /// every block ([`Probe::layer`]) and its output ([`Probe::block`]). A model may leave those calls out: what reads
+    /// them is then computed in another way, or refused.
     fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor;
 
     /// The head, `[vocab, width]`: `logits = hidden states * head^T`. A parameter, or computed from parameters.
@@ -62,7 +62,8 @@ pub trait BlockModel {
 
     /// Marks the parameters in `scope` as requiring gradients and all others as constants.
     ///
-    /// With that libtorch records nothing below the lowest block of the scope and computes no weight gradient outside it.
+    /// With that libtorch records nothing below the lowest block of the scope and computes no weight gradient outside
+    /// it.
     fn train_only(&self, scope: &Scope) {
         for parameter in self.parameters() {
             let _ = parameter.tensor.set_requires_grad(scope.allows(parameter.block));
@@ -104,7 +105,7 @@ pub trait BlockModel {
     /// Next-token logits.
     ///
     /// # Shapes
-    /// - `batch`: `[batch, seq]`, at most [`BlockModel::n_positions`] real tokens a row (see [`BlockModel::check_length`])
+    /// - `batch`: `[batch, seq]`, at most [`BlockModel::n_positions`] real tokens a row
     /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
     fn logits(&self, batch: &TextBatch) -> Tensor {
         self.logits_probed(batch, &mut NoProbe)
@@ -115,8 +116,8 @@ pub trait BlockModel {
         self.hidden_states_probed(batch, probe).linear(&self.head(), None::<&Tensor>)
     }
 
-    /// The model as it is now, frozen, without a copy: every weight is shared until [`BlockModel::copy_on_write`] is called
-    /// for it on the reference, which must happen before that weight changes.
+    /// The model as it is now, frozen, without a copy: every weight is shared until [`BlockModel::copy_on_write`] is
+    /// called for it on the reference, which must happen before that weight changes.
     ///
     /// # Errors
     /// As [`BlockModel::with_tensors`].
@@ -131,8 +132,8 @@ pub trait BlockModel {
         no_grad(|| parameter.set_data(&parameter.detach().copy()));
     }
 
-    /// Runs what comes before `block`, without gradient, for [`BlockModel::hidden_states_from`] of every model that shares
-    /// it. None: this model runs every pass from its start.
+    /// Runs what comes before `block`, without gradient, for [`BlockModel::hidden_states_from`] of every model that
+    /// shares it. None: this model runs every pass from its start.
     fn prefix_states(&self, _batch: &TextBatch, _block: BlockId) -> Option<PrefixStates> {
         None
     }
@@ -144,20 +145,21 @@ pub trait BlockModel {
 
     /// Continues every prompt by at most `n_new` tokens, stopping a row at the first of `ends`.
     ///
-    /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient. Unless the
-    /// model has a faster way, the whole text is run again for every token.
+    /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient.
+    /// Unless the model has a faster way, the whole text is run again for every token.
     ///
     /// # Errors
-    /// [`Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context; [`irepair_core::Error::NoTokens`]
-    /// when there is no prompt, or one without a token to continue from; [`Error::NotFinite`] when the model overflows.
+    /// [`Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context;
+    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from;
+    /// [`Error::NotFinite`] when the model overflows.
     fn generate(&self, prompts: &[Vec<u32>], n_new: usize, decoding: Decoding, ends: &[u32]) -> Result<Vec<Vec<u32>>> {
         without_cache(self, prompts, n_new, decoding, ends)
     }
 
     /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
     ///
-    /// `seeds` gives each prompt a stream of draws of its own: but for rounding, what follows a prompt depends on its seed
-    /// alone, not on the other prompts. Else as [`BlockModel::generate`].
+    /// `seeds` gives each prompt a stream of draws of its own: but for rounding, what follows a prompt depends on its
+    /// seed alone, not on the other prompts. Else as [`BlockModel::generate`].
     ///
     /// # Errors
     /// As [`BlockModel::generate`]; [`Error::SeedCount`] unless there is a seed for every prompt.
@@ -182,8 +184,8 @@ pub trait BlockModel {
         Ok(samples)
     }
 
-    /// Rounds weights whose file stores a narrower type than they are trained in, so that what is measured on this model is
-    /// true of the file. Does nothing for a model without such files.
+    /// Rounds weights whose file stores a narrower type than they are trained in, so that what is measured on this
+    /// model is true of the file. Does nothing for a model without such files.
     ///
     /// # Errors
     /// When the file that the model was loaded from cannot be read.
@@ -216,7 +218,8 @@ impl BlockMap {
     }
 }
 
-/// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the head.
+/// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the
+/// head.
 pub fn states_at(hidden: &Tensor, at: &Tensor) -> Tensor {
     hidden.flatten(0, 1).index_select(0, at)
 }

@@ -49,8 +49,8 @@ impl CausalLm {
         Self::assemble(architecture, params, Source::None)
     }
 
-    /// [`CausalLm::random`] with libtorch's own generator, on the device: fast for large models, but other bits on every
-    /// device.
+    /// [`CausalLm::random`] with libtorch's own generator, on the device: fast for large models, but other bits on
+    /// every device.
     ///
     /// # Errors
     /// As [`CausalLm::random`].

@@ -149,8 +149,8 @@ impl CausalLm {
         Ok(written.rows)
     }
 
-    /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout; its
-    /// transpose copies the rows.
+    /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout;
+    /// its transpose copies the rows.
     fn project_rows(&self, hidden: &Tensor) -> Tensor {
         let head = self.head();
         if hidden.size()[0] > FEW_ROWS || self.device() != Device::Cpu {

@@ -8,8 +8,8 @@ use crate::checkpoint::{bytes_of, dtype_of, pieces};
 /// Weights hashed at a time.
 const N_PIECE: usize = 1 << 22;
 
-/// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another device
-/// has the same hash; a file that was replaced has another, whatever its name and date.
+/// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another
+/// device has the same hash; a file that was replaced has another, whatever its name and date.
 pub fn weights_sha256(parameters: &[Parameter]) -> String {
     let mut hashes = String::new();
     for Parameter { name, tensor, .. } in parameters {

@@ -13,13 +13,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor by name, block and place), `layers`, `attention`, `rotation` and `block` (the
-//! arithmetic, once for every family), `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in
-//! and out). Which families there are and what they store is in `irepair-arch`.
+//! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor
+//! by name, block and place), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
+//! `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in and out). Which families there are
+//! and what they store is in `irepair-arch`.
 //!
 //! **Invariants.** A parameter belongs to block `b` exactly when its stored name carries that number (METHOD §1 [D]);
-//! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients are values returned
-//! by [`BlockModel::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a later step.
+//! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients
+//! are values returned by [`BlockModel::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a
+//! later step.
 
 mod attention;
 mod batch;

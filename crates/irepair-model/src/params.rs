@@ -94,8 +94,8 @@ impl Starter {
     }
 }
 
-/// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like any
-/// other numbers.
+/// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like
+/// any other numbers.
 pub fn first_not_finite(parameters: &[Parameter]) -> Option<(&Parameter, i64)> {
     // A sum is fast, and finite only where all is; one that overflows says nothing.
     let sums_up = |p: &&Parameter| no_grad(|| p.tensor.sum(Kind::Float)).double_value(&[]).is_finite();

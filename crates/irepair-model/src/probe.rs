@@ -26,7 +26,8 @@ pub enum Layer<'a> {
 
 /// Is shown the values of a forward pass; each method may replace the value that flows on.
 pub trait Probe {
-    /// Called with a layer's input and output, each `[batch, seq, width]`; returns the output that the pass continues with.
+    /// Called with a layer's input and output, each `[batch, seq, width]`; returns the output that the pass continues
+    /// with.
     fn layer(&mut self, _layer: Layer<'_>, _input: &Tensor, output: Tensor) -> Tensor {
         output
     }

@@ -68,8 +68,8 @@ fn raw_file(path: &Path, metadata: &Value, tensors: &[(String, &str, Vec<usize>,
     fs::write(path, file).unwrap();
 }
 
-/// A model directory whose weights are half in bfloat16 or float16, in reverse order, under metadata of several keys; every
-/// block has a NaN with a payload, an infinity and a subnormal number.
+/// A model directory whose weights are half in bfloat16 or float16, in reverse order, under metadata of several keys;
+/// every block has a NaN with a payload, an infinity and a subnormal number.
 fn odd_checkpoint(dir: &Path) {
     let made = model("gpt2");
     made.save(dir).unwrap();

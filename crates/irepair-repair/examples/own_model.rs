@@ -29,6 +29,7 @@ pub struct Own {
 }
 
 impl Own {
+    /// Random weights.
     pub fn random(seed: i64) -> Self {
         tch::manual_seed(seed);
         let random = |name: &str, block: Option<usize>, shape: [i64; 2]| {
@@ -135,6 +136,7 @@ pub fn rejected(data: &RepairData) -> Result<TextBatch, irepair_core::Error> {
     Ok(TextBatch::new(PaddedTokens::right_padded(&texts, data.pad_id)?, Device::Cpu))
 }
 
+/// Teaches a model bad continuations, measures where they lie, and repairs it.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let data = data();
     // A model with a fault: it has learnt the bad continuations.

@@ -1,4 +1,5 @@
-//! IRepair from end to end on a tiny model: teach it a bad habit, localise it, repair one block a step, look at the damage.
+//! IRepair from end to end on a tiny model: teach it a bad habit, localise it, repair one block a step, look at the
+//! damage.
 //!
 //! `cargo run -p irepair-repair --example repair`
 #![expect(clippy::print_stdout, reason = "an example shows its result")]

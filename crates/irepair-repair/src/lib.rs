@@ -1,7 +1,7 @@
 //! IRepair: the sensitivity-guided slicer.
 //!
-//! The paper's algorithm is one step of `irepair_train::Engine` (file `algorithm.rs` there) with the loss of method `irepair`
-//! (METHOD §6); [`SliceLocaliser`] chooses the blocks (METHOD §3 and §5).
+//! The paper's algorithm is one step of `irepair_train::Engine` (file `algorithm.rs` there) with the loss of method
+//! `irepair` (METHOD §6); [`SliceLocaliser`] chooses the blocks (METHOD §3 and §5).
 //!
 //! ```no_run,standalone_crate
 //! # fn demo(model: Box<irepair_model::CausalLm>, data: irepair_train::RepairData) -> irepair_train::Result<()> {

@@ -59,7 +59,8 @@ impl SliceLocaliser {
         self.last.as_ref()
     }
 
-    /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3 [D]).
+    /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3
+    /// [D]).
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
         let reduction =

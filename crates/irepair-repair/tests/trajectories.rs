@@ -1,13 +1,13 @@
 //! Ten steps of every method, equal to a literal eager PyTorch script (`parity/trajectories/`, generator beside them).
 //!
-//! The script runs all forward passes first and keeps the whole graph, as published; the engine chooses the slice first and
-//! computes nothing outside it. METHOD §6 says the updates are the same; this is where it is shown.
+//! The script runs all forward passes first and keeps the whole graph, as published; the engine chooses the slice first
+//! and computes nothing outside it. METHOD §6 says the updates are the same; this is where it is shown.
 //!
 //! Tolerances. Repeating the script from weights jittered by one part in 10^7 moves its losses by up to 2e-5 of their
-//! size after ten steps (`drift` in each `meta.json`), so 5e-5, relative above 1, is what rounding can cost. Slices must be
-//! the same: the script refuses near ties. Weights are compared one by one, and a few in a thousand may differ: RMSprop
-//! and AdamW turn the sign of a gradient entry into a full step, and where the entry is smaller than rounding the sign is
-//! arbitrary.
+//! size after ten steps (`drift` in each `meta.json`), so 5e-5, relative above 1, is what rounding can cost. Slices
+//! must be the same: the script refuses near ties. Weights are compared one by one, and a few in a thousand may differ:
+//! RMSprop and AdamW turn the sign of a gradient entry into a full step, and where the entry is smaller than rounding
+//! the sign is arbitrary.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions and
-//! disagree, which is why METHOD §13 scores them on planted faults before any is believed.
+//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions
+//! and disagree, which is why METHOD §13 scores them on planted faults before any is believed.
 //!
 //! `cargo run -p irepair-sensitivity --example which_block`
 #![expect(clippy::print_stdout, reason = "an example shows its result")]

@@ -74,9 +74,9 @@ fn width(tensor: &Tensor) -> i64 {
     tensor.size().last().copied().unwrap_or(0)
 }
 
-/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still on the
-/// device. None when the layers shown to the probe do not hold every weight of their blocks exactly once: the sums would lack
-/// some, or be wrong for a weight that is used twice.
+/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
+/// on the device. None when the layers shown to the probe do not hold every weight of their blocks exactly once: the
+/// sums would lack some, or be wrong for a weight that is used twice.
 pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<BlockSums>> {
     model.freeze();
     let mut recorder = Recorder::default();
@@ -130,7 +130,8 @@ fn weight_square(x: &Tensor, d: &Tensor) -> Tensor {
     x.tr().matmul(&d).square().sum(Kind::Float)
 }
 
-/// `|X^T D|_F^2`, the product in the tensors' own type, as the stored gradient would be, and its squares summed in float32.
+/// `|X^T D|_F^2`, the product in the tensors' own type, as the stored gradient would be, and its squares summed in
+/// float32.
 fn product_square(x: &Tensor, d: &Tensor) -> Tensor {
     x.tr().matmul(d).norm_scalaropt_dtype(2, Kind::Float).square()
 }

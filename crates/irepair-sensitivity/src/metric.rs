@@ -65,9 +65,9 @@ pub enum Route {
     /// Weight gradients are computed and their norms taken: simple, the oracle.
     #[default]
     Stored,
-    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose evidence is
-    /// `GradientNorms`, on one batch, and for models that show every layer of their blocks to the probe; otherwise
-    /// [`Route::Stored`] is taken.
+    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose
+    /// evidence is `GradientNorms`, on one batch, and for models that show every layer of their blocks to the probe;
+    /// otherwise [`Route::Stored`] is taken.
     Ghost,
 }
 
@@ -111,8 +111,8 @@ impl<'a> Measure<'a> {
         Self { seed, ..self }
     }
 
-    /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch). Leaves the model's weights
-    /// and gradient flags as they were.
+    /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch). Leaves the model's
+    /// weights and gradient flags as they were.
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's

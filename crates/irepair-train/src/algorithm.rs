@@ -17,8 +17,8 @@ use crate::{BatchSampler, Identity, Localise, Optimizer, RepairData, Result, Set
 ///
 /// The model's weights change in place. What the run starts from is the reference of KL and preference losses.
 ///
-/// Model and localiser are boxed, or borrowed: `Engine<Box<CausalLm>>` owns all it works on and may move to another thread;
-/// `Engine<&CausalLm, &mut L>` leaves both in the caller's sight.
+/// Model and localiser are boxed, or borrowed: `Engine<Box<CausalLm>>` owns all it works on and may move to another
+/// thread; `Engine<&CausalLm, &mut L>` leaves both in the caller's sight.
 pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) model: M,
     pub(crate) reference: Option<Box<dyn BlockModel + Send>>,

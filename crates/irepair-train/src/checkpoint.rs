@@ -63,8 +63,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// Takes up a run at the state in `path`. The model must hold the weights that the run started from.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] when the file belongs to a run of another [`Identity`], naming every part that changed, or
-    /// does not agree with itself; the run and its model are then what they were.
+    /// [`Error::BadCheckpoint`] when the file belongs to a run of another [`Identity`], naming every part that changed,
+    /// or does not agree with itself; the run and its model are then what they were.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let (mut tensors, metadata) = read_tensors(path)?;
         let bad = |reason: &str| Error::BadCheckpoint { path: path.to_owned(), reason: reason.to_owned() };

@@ -7,7 +7,8 @@
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_core::spec::Method;
-//! # fn demo(model: Box<irepair_model::CausalLm>, data: std::sync::Arc<RepairData>, localiser: Box<dyn Localise + Send>) -> Result<()> {
+//! # use irepair_model::CausalLm; use std::sync::Arc;
+//! # fn demo(model: Box<CausalLm>, data: Arc<RepairData>, localiser: Box<dyn Localise + Send>) -> Result<()> {
 //! let settings = Settings { n_steps: 200, ..Settings::default() };
 //! let mut engine = Engine::new(model, Method::Dapt, localiser, &data, settings)?;
 //! while engine.unfinished() {

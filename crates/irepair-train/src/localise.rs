@@ -18,8 +18,8 @@ pub trait Localise {
         0
     }
 
-    /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of the
-    /// same identity.
+    /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of
+    /// the same identity.
     fn identity(&self) -> Identity;
 
     /// Everything that a resumed run needs to choose as this one would, as JSON.

@@ -79,7 +79,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         &self.localiser
     }
 
-    /// Copies the values of parameters about to change for the first time: for the best checkpoint, and for the reference.
+    /// Copies the values of parameters about to change for the first time: for the best checkpoint, and for the
+    /// reference.
     pub(crate) fn snapshot_before_first_update(&mut self, indices: impl Iterator<Item = usize>) {
         for index in indices {
             if self.best.snapshot(&*self.model, index) {
@@ -88,8 +89,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         }
     }
 
-    /// Ends the run and gives the model back, with the weights that were best on validation (the last ones when nothing is held
-    /// out), rounded to the types that its files store, so that all that is measured from here on is true of the saved model.
+    /// Ends the run and gives the model back, with the weights that were best on validation (the last ones when nothing
+    /// is held out), rounded to the types that its files store, so that all that is measured from here on is true of
+    /// the saved model.
     ///
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.

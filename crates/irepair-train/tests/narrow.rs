@@ -1,4 +1,5 @@
-//! Models whose files or weights are bfloat16: what is reported is true of what is saved, and small changes are not lost.
+//! Models whose files or weights are bfloat16: what is reported is true of what is saved, and small changes are not
+//! lost.
 
 #![expect(clippy::print_stdout, reason = "measured losses are quoted in DEVIATIONS")]
 
@@ -41,7 +42,7 @@ fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
     let n = settings.n_steps;
     let mut engine = Engine::new(model, Method::Dapt, &mut choose, &data, settings).unwrap();
     take(&mut engine, n);
-    engine.finish().unwrap()
+    engine.finish().unwrap().1
 }
 
 fn held_out(model: &CausalLm) -> f64 {

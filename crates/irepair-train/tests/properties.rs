@@ -250,7 +250,7 @@ fn the_validation_loss_is_that_of_one_big_batch() {
 
 /// Takes every step, with the validation loss and the weights after each that was validated.
 fn watched(
-    engine: &mut Engine<&CausalLm, &mut Always>,
+    engine: &mut Engine<&CausalLm, &mut Rolling>,
     model: &CausalLm,
     every: u64,
 ) -> Vec<(u64, f64, Vec<Vec<u32>>)> {
@@ -411,8 +411,9 @@ fn held_out_pairs_without_held_out_utility_text_are_refused() {
 
 #[test]
 fn a_text_over_the_context_is_refused_before_the_first_step() {
-    let mut long = data();
+    let mut long = plain_data();
     long.validation.push(irepair_data::TokenPair { prompt: vec![1; 20], chosen: vec![2; 3], rejected: vec![3; 5] });
+    let long = Arc::new(long);
     assert_eq!(
         refused(&long, Method::Dapt, settings()),
         "error: text is longer than the model's context\n want: at most 24 positions    got: 25\n help: shorten the text \
@@ -452,8 +453,9 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
     tch::no_grad(|| drop(other.parameters()[5].tensor.view(-1).narrow(0, 1, 1).g_add_scalar_(1e-3)));
     let other_lr = Settings { lr: 2e-3, ..settings() };
     let fewer = Arc::new(RepairData { pairs: pairs(17, 1), ..plain_data() });
-    let mut held_out = support::data();
+    let mut held_out = plain_data();
     held_out.validation[0].chosen[0] ^= 1;
+    let held_out = Arc::new(held_out);
     let first = || Always(blocks([0]));
     for (error, want) in [
         (refused_resume(&file, &other, everything(), dapt, &data, settings()), "the model's weights"),
@@ -517,8 +519,8 @@ fn a_broken_checkpoint_is_refused_by_its_reason() {
     assert!(reason().starts_with("read failed: "));
 }
 
-/// DEVIATIONS D14: softmax ignores what every key has in common, so the key bias of GPT-2 reaches no logit, and its gradient
-/// is rounding noise.
+/// DEVIATIONS D14: softmax ignores what every key has in common, so the key bias of GPT-2 reaches no logit, and its
+/// gradient is rounding noise.
 #[test]
 fn the_key_bias_of_gpt2_reaches_no_logit() {
     let (data, model) = (data(), model("gpt2"));

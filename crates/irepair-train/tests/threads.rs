@@ -1,4 +1,5 @@
-//! The same bits with several threads, of which there is a fixed number. Alone in its file: the number is the process's.
+//! The same bits with several threads, of which there is a fixed number. Alone in its file: the number is the
+//! process's.
 
 use irepair_core::spec::Method;
 use irepair_model::{Architecture, CausalLm};

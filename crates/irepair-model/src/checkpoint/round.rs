@@ -13,7 +13,8 @@ use crate::{BlockModel, CausalLm, Error, Result};
 /// What rounding to the stored types did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rounded {
-    /// Weights that differ from those of the file the model was loaded from, in parameters whose stored type is narrower.
+    /// Weights that differ from those of the file the model was loaded from, in parameters whose stored type is
+    /// narrower.
     pub n_changed: u64,
     /// Of these, weights that are the file's again after rounding.
     pub n_lost: u64,
@@ -25,8 +26,8 @@ const N_PIECE: i64 = 1 << 20;
 impl CausalLm {
     /// Rounds the float32 weights whose file stores a narrower type, so that this model is the one that
     /// [`CausalLm::save`] writes, and what is measured on it is true of the file. Rounding is stochastic
-    /// ([`round_stochastically`]), a function of `seed`: most changes of a repair are smaller than the steps of bfloat16, and
-    /// rounding each to its nearest neighbour would undo the repair.
+    /// ([`round_stochastically`]), a function of `seed`: most changes of a repair are smaller than the steps of
+    /// bfloat16, and rounding each to its nearest neighbour would undo the repair.
     ///
     /// # Errors
     /// [`Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.

@@ -167,8 +167,8 @@ pub(crate) fn assert_near(what: &str, a: f64, b: f64, tolerance: f64) {
     assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{what}: {a} against {b}");
 }
 
-/// Stops a run after every number of steps, continues in a new engine from the base model, and wants the very bits of the
-/// uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
+/// Stops a run after every number of steps, continues in a new engine from the base model, and wants the very bits of
+/// the uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
 pub(crate) fn assert_resume_is_exact(
     family: &str,
     objective: Method,
