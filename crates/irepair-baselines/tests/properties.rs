@@ -85,7 +85,7 @@ fn only_losses_with_a_reference_keep_one() {
 
 #[test]
 fn each_loss_falls_on_the_pairs_it_is_trained_on() {
-    let data = irepair_train::RepairData { pairs: support::pairs(2, 1), ..data() };
+    let data = std::sync::Arc::new(irepair_train::RepairData { pairs: support::pairs(2, 1), ..support::plain_data() });
     for family in FAMILIES {
         for baseline in all() {
             let model = model(family);

@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use irepair_arch::{Architecture, Published};
 use irepair_core::{Resident, SliceSize};
-use irepair_model::{CausalLm, parse_device, parse_dtype};
+use irepair_model::{BlockModel, CausalLm, parse_device, parse_dtype};
 use serde::Serialize;
 use tch::Device;
 
@@ -165,7 +165,7 @@ impl Args {
         let (config, device, kind) = (self.config()?, self.device()?, self.kind()?);
         Ok(match device {
             Device::Cpu => CausalLm::random(config, 0, device, kind)?,
-            _ => CausalLm::random_drawn_there(config, 0, device, kind)?,
+            _ => CausalLm::random_on_device(config, 0, device, kind)?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use irepair_eval::{ClozeTokens, cloze_tokens, text_nlls};
-use irepair_model::{CausalLm, Decoding};
+use irepair_model::{BlockModel, CausalLm, Decoding};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor, no_grad};

@@ -1,5 +1,7 @@
 //! Steps of the engine, as a user of the library would run them.
 
+use std::sync::Arc;
+
 use irepair_baselines::Unsliced;
 use irepair_core::StepRecord;
 use irepair_core::spec::Method;
@@ -21,7 +23,7 @@ const N_DRAWN: usize = 16;
 /// Steps on texts of random tokens, every one of them as long as the others.
 pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
     let model = args.random_model()?;
-    let data = random_data(args, model.config().n_vocab as u32, N_DRAWN * args.batch);
+    let data = Arc::new(random_data(args, model.config().n_vocab as u32, N_DRAWN * args.batch));
     let settings = Settings {
         n_steps: u64::MAX,
         batch_size: args.batch,
@@ -39,13 +41,13 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
     };
     let objective = Objective::from(method);
     let sliced = method.row().policy.is_sliced();
-    let mut localiser: Box<dyn Localise> = if sliced {
+    let localiser: Box<dyn Localise + Send> = if sliced {
         let spec = PolicySpec { slice_k: args.top_k(), ..PolicySpec::new(method.row().policy) };
         Box::new(SliceLocaliser::new(&spec, &data, &settings)?.metric(Metric::GradL2, Route::Ghost))
     } else {
         Box::new(Unsliced)
     };
-    let mut engine = Engine::new(&model, method, localiser.as_mut(), &data, settings)?;
+    let mut engine = Engine::new(&model, method, localiser, &data, settings)?;
     let mut records = Vec::new();
     let measured = repeated(args, 0.0, || {
         records.push(engine.step()?);

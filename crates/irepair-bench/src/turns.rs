@@ -1,4 +1,4 @@
-//! When a repetition is due: a number of times, or whenever somebody says so.
+//! When a repetition is due: a number of times, or at every line on stdin.
 
 use std::io::{self, Write};
 use std::time::Instant;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use irepair_core::PaddedTokens;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, Decoding, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, TextBatch};
 use serde_json::json;
 use tch::{Device, Kind, no_grad};
 

@@ -2,7 +2,7 @@
 
 use irepair_config::GenerateOptions;
 use irepair_data::{read_prompts, write_jsonl};
-use irepair_model::Decoding;
+use irepair_model::{BlockModel, Decoding};
 use serde::Serialize;
 
 use crate::refusal::spare_inputs;

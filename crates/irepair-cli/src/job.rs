@@ -5,7 +5,7 @@ use std::path::Path;
 use irepair_config::{Job, from_toml, to_toml};
 use irepair_core::fs::write_atomic;
 use irepair_core::{DirLock, StepRecord};
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
 use irepair_train::step_flops;
 

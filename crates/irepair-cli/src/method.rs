@@ -1,6 +1,8 @@
 //! From settings to the parts of a run: objective, localiser and the engine's settings. The methods themselves stand in
 //! `irepair_core::spec`.
 
+use std::sync::Arc;
+
 use irepair_baselines::Unsliced;
 use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, Reduction as ReductionName, RepairOptions};
 use irepair_objective::Objective;
@@ -15,11 +17,11 @@ pub(crate) fn objective(options: &RepairOptions) -> Option<Objective> {
 }
 
 /// What chooses the blocks of a step.
-pub(crate) fn localiser<'a>(
+pub(crate) fn localiser(
     options: &RepairOptions,
-    data: &'a RepairData,
+    data: &Arc<RepairData>,
     settings: &Settings,
-) -> anyhow::Result<Box<dyn Localise + 'a>> {
+) -> anyhow::Result<Box<dyn Localise + Send>> {
     if !options.policy().is_sliced() {
         return Ok(Box::new(Unsliced));
     }

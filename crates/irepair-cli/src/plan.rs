@@ -2,7 +2,7 @@
 
 use irepair_config::{Memory, RepairOptions, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
-use irepair_model::ModelConfig;
+use irepair_model::Architecture;
 use irepair_train::Settings;
 
 use crate::memory::{self, gib};
@@ -72,7 +72,7 @@ impl Plan {
     }
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
-    fn fit(mut self, config: &ModelConfig) -> anyhow::Result<Self> {
+    fn fit(mut self, config: &Architecture) -> anyhow::Result<Self> {
         let free = memory::free(self.options.device().as_str(), self.options.memory_budget);
         let chooses = self.options.batch_size.is_none();
         let mut memory = self.memory(config);
@@ -109,7 +109,7 @@ impl Plan {
         Ok(self)
     }
 
-    fn memory(&self, config: &ModelConfig) -> Memory {
+    fn memory(&self, config: &Architecture) -> Memory {
         let settings = method::settings(&self.options, self.pairs.len());
         let (n, n_held_out) = (settings.batch_size, settings.eval_batch_size);
         let held_out: Vec<&TokenPair> = self.validation.iter().collect();
@@ -171,7 +171,7 @@ pub(crate) fn sides(options: &RepairOptions) -> Sides {
 }
 
 /// The lengths asked for; where the user did not ask, no more than the model's context holds.
-fn settle_limits(options: &mut RepairOptions, config: &ModelConfig) -> Limits {
+fn settle_limits(options: &mut RepairOptions, config: &Architecture) -> Limits {
     let n = config.n_positions;
     if options.max_prompt.is_none() && options.max_continuation.is_none() {
         options.max_prompt = Some(options.max_prompt().min(n / 2).max(1));

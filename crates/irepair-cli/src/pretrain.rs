@@ -1,6 +1,7 @@
 //! `irepair pretrain`: a small base model from text, by the same engine as every repair.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_config::{Memory, PretrainOptions};
 use irepair_core::fs::remove;
@@ -9,7 +10,7 @@ use irepair_core::spec::{Side, Term};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Metric, joined_tokens, token_perplexity};
 use irepair_model::{CausalLm, parse_device};
-use irepair_train::{Engine, OptimizerKind, RepairData, Schedule, Settings};
+use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
 use tch::Kind;
 
@@ -79,11 +80,11 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;
 
     let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
-    let data = RepairData {
+    let data = Arc::new(RepairData {
         pairs: windows.into_iter().map(only_chosen).collect(),
         pad_id: tokenizer.eos_id(),
         ..RepairData::default()
-    };
+    });
     let settings = Settings {
         n_steps: options.steps(),
         batch_size: options.batch_size(),
@@ -95,8 +96,8 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         seed: options.seed(),
         ..Settings::default()
     };
-    let mut unsliced = irepair_baselines::Unsliced;
-    let mut engine = Engine::new(&model, Term::Nll(Side::Chosen), &mut unsliced, &data, settings)?
+    let unsliced: Box<dyn Localise + Send> = Box::new(irepair_baselines::Unsliced);
+    let mut engine = Engine::new(&model, Term::Nll(Side::Chosen), unsliced, &data, settings)?
         .identified_by("the tokenizer", &tokenizer.sha256()?);
     // From here on something is written.
     let _held = claim(out)?;

@@ -1,6 +1,7 @@
 //! `irepair relearn`: how many texts with the error does it take to bring it back?
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{Method, RelearnOptions};
@@ -77,6 +78,7 @@ fn learn(
 ) -> anyhow::Result<(u64, Option<f64>)> {
     let pair = |text: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: text.clone(), rejected: Vec::new() };
     let data = RepairData { pairs: texts.iter().map(pair).collect(), pad_id: opened.eos_id, ..RepairData::default() };
+    let data = Arc::new(data);
     let settings = Settings {
         n_steps: options.epochs().saturating_mul(texts.len().div_ceil(options.batch_size()) as u64),
         batch_size: options.batch_size(),
@@ -87,8 +89,8 @@ fn learn(
         seed: options.seed(),
         ..Settings::default()
     };
-    let (n_steps, mut unsliced, mut last_loss) = (settings.n_steps, Unsliced, None);
-    let mut engine = Engine::new(model, Method::Dapt, &mut unsliced, &data, settings)?;
+    let (n_steps, mut last_loss) = (settings.n_steps, None);
+    let mut engine = Engine::new(model, Method::Dapt, Box::new(Unsliced), &data, settings)?;
     let bar = progress::bar("relearn", n_steps);
     while engine.unfinished() {
         let record = engine.step()?;
@@ -96,7 +98,7 @@ fn learn(
         bar.set_position(record.step + 1);
     }
     bar.finish_and_clear();
-    Ok((engine.finish()?.n_steps, last_loss))
+    Ok((engine.finish()?.1.n_steps, last_loss))
 }
 
 fn table(points: &[Point], options: &RelearnOptions) -> anyhow::Result<()> {

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use irepair_config::{Options, RepairOptions, to_toml};
 use irepair_core::fs::{remove, write_atomic};
 use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
-use irepair_model::Rounded;
+use irepair_model::{BlockModel, Rounded};
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
@@ -180,12 +181,12 @@ pub(crate) fn run(
     let opened = described.open(&plan.options.device(), plan.options.dtype())?;
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
     if let Some(objective) = method::objective(&plan.options) {
-        let data = repair_data(model, &opened, &mut plan, objective.needs().utility)?;
+        let data = Arc::new(repair_data(model, &opened, &mut plan, objective.needs().utility)?);
         let options = &plan.options;
         let settings = method::settings(options, data.pairs.len());
-        let mut localiser = method::localiser(options, &data, &settings)?;
+        let localiser = method::localiser(options, &data, &settings)?;
         let keep = Keep::new("repair", out, METRICS, settings.n_steps, options.checkpoint_every());
-        let mut engine = Engine::new(&opened.model, objective, localiser.as_mut(), &data, settings)?
+        let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?);
         // From here on something is written.
         held = Some(hold(out)?);
@@ -195,7 +196,7 @@ pub(crate) fn run(
         let file = options.pairs.as_deref().map(file);
         let source = Source { data: &data, tokenizer: &opened.tokenizer, file };
         (records, outcome) = trained
-            .and_then(|records| Ok((records, engine.finish()?)))
+            .and_then(|records| Ok((records, engine.finish()?.1)))
             .map_err(|error| not_finite::explain(error, &source, out))?;
     }
     // Nothing is trained, so a state that another run left here is not resumed.

@@ -1,10 +1,12 @@
 //! `irepair sensitivity`: how strongly the error moves each block, and how concentrated that is.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_config::SensitivityOptions;
 use irepair_core::Sensitivities;
 use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
+use irepair_model::BlockModel;
 use irepair_repair::Estimate;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_stats::error_density;
@@ -95,6 +97,7 @@ fn over_batches(
     };
     let n_batches = options.n_batches().min(pairs.len().div_ceil(options.batch_size()) as u64);
     let data = RepairData { pairs, utility: neutral.to_vec(), pad_id: opened.eos_id, ..RepairData::default() };
+    let data = Arc::new(data);
     model.check_length(data.longest())?;
     let sampler = BatchSampler::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{read_to_string, remove};
 use irepair_core::{LineLog, StepRecord};
+use irepair_model::CausalLm;
 use irepair_train::Engine;
 
 use crate::interrupt::{self, Listening};
@@ -35,7 +36,7 @@ impl Keep {
     /// Takes all steps that are left; returns the records of all there are, from the log: no step adds to what is in memory.
     pub(crate) fn run(
         &self,
-        engine: &mut Engine<'_>,
+        engine: &mut Engine<&CausalLm>,
         mut watcher: Option<(&mut Watcher<'_>, &Opened)>,
     ) -> anyhow::Result<Vec<StepRecord>> {
         let records = self.resume(engine)?;
@@ -80,7 +81,7 @@ impl Keep {
     }
 
     /// Takes up the run that was killed here, if any; returns the records of its steps.
-    fn resume(&self, engine: &mut Engine<'_>) -> anyhow::Result<Vec<StepRecord>> {
+    fn resume(&self, engine: &mut Engine<&CausalLm>) -> anyhow::Result<Vec<StepRecord>> {
         if !self.state.exists() {
             return Ok(Vec::new());
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use irepair_config::RepairOptions;
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
 use irepair_data::{Tokenizer, read_token_texts, write_jsonl};
-use irepair_model::{Decoding, ModelConfig};
+use irepair_model::{Architecture, BlockModel, Decoding};
 
 use crate::progress;
 use crate::weights::Opened;
@@ -16,7 +16,7 @@ const MOST_SAMPLED: usize = 512;
 const SAMPLE_BATCH: usize = 32;
 
 /// Tokens of a utility text at most, its start token included.
-pub(crate) fn max_utility(options: &RepairOptions, config: &ModelConfig) -> usize {
+pub(crate) fn max_utility(options: &RepairOptions, config: &Architecture) -> usize {
     options.max_general().min(config.n_positions)
 }
 

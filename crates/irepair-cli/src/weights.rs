@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, ModelConfig, first_not_finite, parse_device};
+use irepair_model::{Architecture, BlockModel, CausalLm, first_not_finite, parse_device};
 use tch::Kind;
 
 use crate::refusal::Refusal;
@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 /// A model directory of which everything but the weights was read.
 pub(crate) struct Described {
     dir: PathBuf,
-    pub(crate) config: ModelConfig,
+    pub(crate) config: Architecture,
     pub(crate) tokenizer: Tokenizer,
     /// Fills padding, starts and ends texts.
     pub(crate) eos_id: u32,
@@ -41,7 +41,7 @@ pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Ope
 impl Described {
     /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
-        let config = ModelConfig::read(&dir.join("config.json"))?;
+        let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
         let eos_id = tokenizer.eos_id();
         let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size());

@@ -4,13 +4,13 @@ use irepair_data::{Planted, Sizes, Tokenizer};
 use irepair_eval::{
     Generation, cloze, continuation_perplexity, footprint, joined_tokens, key, kl_heldout, token_perplexity, toxicity,
 };
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{Architecture, CausalLm};
 use tch::{Device, Kind};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let planted = Planted::generate(0, &Sizes::tiny())?;
     let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 400)?;
-    let config = ModelConfig::gpt2(4, 32, 4, 128, tokenizer.vocab_size());
+    let config = Architecture::gpt2(4, 32, 4, 128, tokenizer.vocab_size());
     let reference = CausalLm::random(config.clone(), 0, Device::Cpu, Kind::Float)?;
     let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float)?;
 

@@ -1,7 +1,7 @@
 //! Which text does the model find likelier? Minimal pairs and multiple choice.
 
 use irepair_data::Tokenizer;
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, likelihoods};
 use crate::{Error, Metric, Result, key};
@@ -39,8 +39,8 @@ pub struct MultipleChoice {
 
 /// Percent of pairs with `ll(better) > ll(worse)`; a tie is not a success.
 ///
-/// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is empty or
-/// does not fit the context, or a likelihood is not finite.
+/// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is
+/// empty or does not fit the context, or a likelihood is not finite.
 ///
 /// # Errors
 /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
@@ -48,7 +48,7 @@ pub struct MultipleChoice {
 /// # Source
 /// METHOD §10 [S]: BLiMP; METHOD §15 measures social bias this way.
 pub fn pair_accuracy(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     pairs: &[MinimalPair],
     batch_size: usize,
@@ -60,7 +60,7 @@ pub fn pair_accuracy(
 
 /// 1 where the better sentence of a pair is the likelier, 0 where not, none where the pair failed.
 pub(crate) fn likelier(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     pairs: &[MinimalPair],
     batch_size: usize,
@@ -80,12 +80,13 @@ pub(crate) fn likelier(
 /// blank or leaves no room for a context, or a likelihood is not finite.
 ///
 /// # Errors
-/// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
+/// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the
+/// tokenizer's.
 ///
 /// # Source
 /// METHOD §10 [S]: HellaSwag, `acc` and `acc_norm`.
 pub fn multiple_choice(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     questions: &[Question],
     batch_size: usize,
@@ -138,12 +139,12 @@ pub fn multiple_choice(
 
 /// Log-likelihood of each target given its context, none where it failed; and whether the context was cut.
 pub(crate) fn conditional<'a>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     texts: impl Iterator<Item = (&'a [u32], &'a [u32])>,
     eos_id: u32,
     batch_size: usize,
 ) -> Result<(Vec<Option<f64>>, Vec<bool>)> {
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     let (texts, cut): (Vec<ScoredText>, Vec<bool>) = texts
         .map(|(context, target)| {
             ScoredText::conditional(context, target, eos_id, n_positions)

@@ -1,7 +1,7 @@
 //! The last word: does the model know how a passage ends?
 
 use irepair_data::{ClozeItem, Tokenizer};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, greedy_likelihoods};
 use crate::{Error, Metric, Metrics, Result, key};
@@ -32,7 +32,7 @@ pub struct Cloze {
 ///
 /// # Errors
 /// As [`cloze_tokens`]; the tokenizer's.
-pub fn cloze(model: &CausalLm, tokenizer: &Tokenizer, items: &[ClozeItem], batch_size: usize) -> Result<Cloze> {
+pub fn cloze(model: &dyn BlockModel, tokenizer: &Tokenizer, items: &[ClozeItem], batch_size: usize) -> Result<Cloze> {
     let contexts = tokenizer.encode_batch(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
     let targets = tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
     let tokens: Vec<_> =
@@ -42,19 +42,19 @@ pub fn cloze(model: &CausalLm, tokenizer: &Tokenizer, items: &[ClozeItem], batch
 
 /// Accuracy (every token of the target is the greedy choice) and perplexity `exp(-mean log p(target))` of last words.
 ///
-/// A context too long for the model loses its start; such items are counted. An item fails when its target is empty, leaves
-/// no room for a context, or has a probability that is not finite.
+/// A context too long for the model loses its start; such items are counted. An item fails when its target is empty,
+/// leaves no room for a context, or has a probability that is not finite.
 ///
 /// # Errors
 /// [`Error::Nothing`] without items; [`Error::UnknownToken`]; a batch size of 0.
 ///
 /// # Source
 /// METHOD §10 [S]: LAMBADA; the mean is over targets, not over their tokens.
-pub fn cloze_tokens(model: &CausalLm, items: &[ClozeTokens], eos_id: u32, batch_size: usize) -> Result<Cloze> {
+pub fn cloze_tokens(model: &dyn BlockModel, items: &[ClozeTokens], eos_id: u32, batch_size: usize) -> Result<Cloze> {
     if items.is_empty() {
         return Err(Error::Nothing { what: "cloze items" });
     }
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     let mut n_truncated = 0;
     let texts: Vec<ScoredText> = items
         .iter()

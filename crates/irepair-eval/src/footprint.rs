@@ -1,7 +1,7 @@
 //! The change footprint: which weights a repair moved, and how far.
 
 use irepair_core::BlockSlice;
-use irepair_model::{CausalLm, Parameter};
+use irepair_model::{BlockModel, Parameter};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
@@ -67,7 +67,7 @@ impl Footprint {
 ///
 /// # Source
 /// METHOD §10: change footprint.
-pub fn footprint(reference: &CausalLm, model: &CausalLm) -> Result<Footprint> {
+pub fn footprint(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<Footprint> {
     same_parameters(reference, model)?;
     let mut sums = vec![Sums::default(); model.n_blocks() + 1];
     for (before, after) in reference.parameters().iter().zip(model.parameters()) {
@@ -130,7 +130,7 @@ fn square_sum(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])
 }
 
-fn same_parameters(reference: &CausalLm, model: &CausalLm) -> Result<()> {
+fn same_parameters(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<()> {
     let differ = |what: &str, reference: String, model: String| {
         Err(Error::ModelsDiffer { what: what.to_owned(), reference, model })
     };

@@ -1,7 +1,7 @@
 //! Held-out KL: how far the model has moved where nothing was to change.
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, TextBatch};
+use irepair_model::{BlockModel, TextBatch, states_at};
 use irepair_objective::head_divergences;
 use tch::{Kind, no_grad};
 
@@ -19,8 +19,8 @@ pub struct Divergence {
 
 /// `KL(reference ‖ model)` on neutral texts, mean per token, nats.
 ///
-/// Every real position counts, the last one of a text too. A text longer than the context is cut to its first tokens and
-/// counted. When the KL of a text is not finite the value is missing and its tokens are counted.
+/// Every real position counts, the last one of a text too. A text longer than the context is cut to its first tokens
+/// and counted. When the KL of a text is not finite the value is missing and its tokens are counted.
 ///
 /// # Errors
 /// [`Error::Nothing`] when the texts hold no token; [`Error::ModelsDiffer`] in vocabulary, context or device;
@@ -28,10 +28,15 @@ pub struct Divergence {
 ///
 /// # Source
 /// METHOD §10, by the formula of METHOD §2 [D]: forward direction, reference first.
-pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], batch_size: usize) -> Result<Divergence> {
+pub fn kl_heldout(
+    reference: &dyn BlockModel,
+    model: &dyn BlockModel,
+    texts: &[Vec<u32>],
+    batch_size: usize,
+) -> Result<Divergence> {
     same_kind_of_model(reference, model)?;
     check(model, texts, batch_size)?;
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     let n_truncated = texts.iter().filter(|t| t.len() > n_positions).count();
     let texts: Vec<&[u32]> = texts.iter().filter(|t| !t.is_empty()).map(|t| &t[..t.len().min(n_positions)]).collect();
     if texts.is_empty() {
@@ -40,12 +45,12 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
     let lengths: Vec<usize> = texts.iter().map(|t| t.len()).collect();
     let (mut sum, mut n, mut n_failed) = (0.0, 0, 0);
     // Two models' logits at once.
-    for batch in batches(&lengths, batch_size, 2 * model.config().n_vocab) {
+    for batch in batches(&lengths, batch_size, 2 * model.n_vocab()) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| texts[i].to_vec()).collect();
         let text = TextBatch::new(PaddedTokens::right_padded(&rows, 0)?, model.device());
         let by_token = no_grad(|| {
-            let states = |model: &CausalLm| CausalLm::states_at(&model.hidden_states(&text), &text.real_positions);
-            head_divergences(&states(reference), reference.head(), &states(model), model.head()).values
+            let states = |model: &dyn BlockModel| states_at(&model.hidden_states(&text), &text.real_positions);
+            head_divergences(&states(reference), &reference.head(), &states(model), &model.head()).values
         });
         let by_token = Vec::<f64>::try_from(by_token.to_kind(Kind::Double)).map_err(irepair_model::Error::from)?;
         let mut rest = by_token.as_slice();
@@ -61,11 +66,11 @@ pub fn kl_heldout(reference: &CausalLm, model: &CausalLm, texts: &[Vec<u32>], ba
     Ok(Divergence { metric: Metric::new(key::KL_HELDOUT, sum / n as f64, n, n_failed, definition), n_truncated })
 }
 
-fn same_kind_of_model(reference: &CausalLm, model: &CausalLm) -> Result<()> {
-    let facts = |m: &CausalLm| {
+fn same_kind_of_model(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<()> {
+    let facts = |m: &dyn BlockModel| {
         [
-            ("vocabulary", m.config().n_vocab.to_string()),
-            ("context", m.config().n_positions.to_string()),
+            ("vocabulary", m.n_vocab().to_string()),
+            ("context", m.n_positions().to_string()),
             ("device", format!("{:?}", m.device())),
         ]
     };

@@ -3,11 +3,12 @@
 //! ```no_run,standalone_crate
 //! use irepair_data::{Lexicon, Tokenizer};
 //! use irepair_eval::{Generation, key, token_perplexity, toxicity};
-//! use irepair_model::{CausalLm, ModelConfig};
+//! use irepair_model::{CausalLm, Architecture};
 //! use tch::{Device, Kind};
 //!
 //! let tokenizer = Tokenizer::train_bpe(&["the mill by the river", "the river by the mill"], 280)?;
-//! let model = CausalLm::random(ModelConfig::gpt2(2, 16, 2, 64, tokenizer.vocab_size()), 0, Device::Cpu, Kind::Float)?;
+//! let shape = Architecture::gpt2(2, 16, 2, 64, tokenizer.vocab_size());
+//! let model = CausalLm::random(shape, 0, Device::Cpu, Kind::Float)?;
 //! let prompts = ["the mill".to_owned(), "the river by".to_owned()];
 //! let found = toxicity(&model, &tokenizer, &prompts, &Lexicon::new(["grubnik"]), &Generation::default())?;
 //! assert_eq!(found.metrics.get(key::TOX).map(|m| m.n), Some(2));
@@ -16,11 +17,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], `toxicity` with its degeneration `guard`
-//! (METHOD §9), then `perplexity`, `word_perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint` (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts).
+//! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], `toxicity` with its degeneration
+//! `guard` (METHOD §9), then `perplexity`, `word_perplexity`, `cloze`, `kl`, `choice`, `overlap` and `footprint`
+//! (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts).
 //!
 //! **Invariants.** What cannot be measured is missing and counted, never 0. A batch size changes speed and memory, no
-//! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the input.
+//! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the
+//! input.
 //! **Boundary.** No training method is known here: a model goes in, with a reference where one is needed.
 
 mod choice;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use irepair_data::{Tokenizer, TrueContinuation};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::toxicity::greedy_tokens;
 use crate::{Error, Generation, Metric, Result, key};
@@ -24,16 +24,16 @@ pub fn bag_f1(a: &[u32], b: &[u32]) -> Option<f64> {
 
 /// Mean [`bag_f1`] of the greedy continuation of a text's first tokens against its true continuation.
 ///
-/// Each text gives a prompt ([`Generation::prompt_tokens`]) and a truth (the next [`Generation::n_new`] tokens). A text too
-/// short for both fails: it is left out and counted.
+/// Each text gives a prompt ([`Generation::prompt_tokens`]) and a truth (the next [`Generation::n_new`] tokens). A text
+/// too short for both fails: it is left out and counted.
 ///
 /// # Errors
-/// [`Error::Nothing`] without texts; [`Error::UnknownToken`]; [`Error::BadSetting`]; a prompt that leaves no room for `n_new`
-/// tokens in the model's context.
+/// [`Error::Nothing`] without texts; [`Error::UnknownToken`]; [`Error::BadSetting`]; a prompt that leaves no room for
+/// `n_new` tokens in the model's context.
 ///
 /// # Source
 /// METHOD §10: token F1 (Lee et al.).
-pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -> Result<Metric> {
+pub fn token_f1(model: &dyn BlockModel, texts: &[Vec<u32>], generation: &Generation) -> Result<Metric> {
     if texts.is_empty() {
         return Err(Error::Nothing { what: "texts" });
     }
@@ -53,9 +53,9 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
 
 /// Mean [`bag_f1`] of the greedy continuation of a prompt against its true one.
 ///
-/// The prompt and what follows it are one text: of a prompt longer than [`Generation::prompt_tokens`] the rest belongs to the
-/// truth. Both continuations are cut to the truth's length, [`Generation::n_new`] tokens at most. A prompt fails when it or its
-/// continuation holds no token.
+/// The prompt and what follows it are one text: of a prompt longer than [`Generation::prompt_tokens`] the rest belongs
+/// to the truth. Both continuations are cut to the truth's length, [`Generation::n_new`] tokens at most. A prompt fails
+/// when it or its continuation holds no token.
 ///
 /// # Errors
 /// As [`token_f1`], for no prompts; the tokenizer's.
@@ -63,7 +63,7 @@ pub fn token_f1(model: &CausalLm, texts: &[Vec<u32>], generation: &Generation) -
 /// # Source
 /// METHOD §10: token F1 (Lee et al.).
 pub fn continuation_f1(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     items: &[TrueContinuation],
     generation: &Generation,

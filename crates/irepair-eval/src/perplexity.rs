@@ -1,12 +1,13 @@
 //! Perplexity: of running text in windows, and of continuations under the reference.
 
 use irepair_data::{RunningText, Tokenizer};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, likelihoods};
 use crate::{Continuations, Error, Metric, Result, key};
 
-/// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10: WIKI).
+/// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10:
+/// WIKI).
 ///
 /// # Errors
 /// The tokenizer's.
@@ -17,8 +18,8 @@ pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Resul
 
 /// [`strided_perplexity`] of a file's text: its parts joined with a blank line and tokenised once.
 ///
-/// Of rows this is WIKI as published: a raw file without [`irepair_data::END_OF_TEXT`] lines and the Hub's WikiText rows give
-/// the same tokens.
+/// Of rows this is WIKI as published: a raw file without [`irepair_data::END_OF_TEXT`] lines and the Hub's WikiText
+/// rows give the same tokens.
 ///
 /// # Errors
 /// As [`strided_perplexity`]; the tokenizer's.
@@ -26,7 +27,7 @@ pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Resul
 /// # Source
 /// METHOD §10 [L,S].
 pub fn text_perplexity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     text: &RunningText,
     window: usize,
@@ -51,7 +52,7 @@ pub fn text_perplexity(
 /// # Source
 /// METHOD §10: `LAMBADA_corpus`.
 pub fn cloze_corpus_perplexity<S: AsRef<str>>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     texts: &[S],
     window: usize,
@@ -65,10 +66,10 @@ const RUNNING_TEXT: &str = "running text";
 
 /// Perplexity per token of running text, cut into windows that do not overlap.
 ///
-/// `exp(sum_w T_w m_w / sum_w T_w)`, with `T_w` the tokens of window `w` and `m_w` the mean NLL of the `T_w - 1` it predicts.
-/// The last window may be shorter; when it is a single token it predicts nothing and is left out of both sums. `n` is
-/// `sum_w T_w`. When the NLL of a window is not finite the value is missing: without that window it would flatter a broken
-/// model.
+/// `exp(sum_w T_w m_w / sum_w T_w)`, with `T_w` the tokens of window `w` and `m_w` the mean NLL of the `T_w - 1` it
+/// predicts. The last window may be shorter; when it is a single token it predicts nothing and is left out of both
+/// sums. `n` is `sum_w T_w`. When the NLL of a window is not finite the value is missing: without that window it would
+/// flatter a broken model.
 ///
 /// # Errors
 /// [`Error::BadSetting`] for a window of under 2 tokens or longer than the model's context, or a batch size of 0;
@@ -76,14 +77,15 @@ const RUNNING_TEXT: &str = "running text";
 ///
 /// # Source
 /// METHOD §10 [L,S]: WIKI, stride = window.
-pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
+pub fn token_perplexity(model: &dyn BlockModel, tokens: &[u32], window: usize, batch_size: usize) -> Result<Metric> {
     strided_perplexity(model, tokens, window, window, batch_size)
 }
 
-/// [`token_perplexity`] with windows that start every `stride` tokens; each scores only the tokens no window before it had.
+/// [`token_perplexity`] with windows that start every `stride` tokens; each scores only the tokens no window before it
+/// had.
 ///
-/// `T_w` is then the number of those new tokens. The smaller the stride, the longer the context of a token, the lower the
-/// perplexity: numbers of different strides do not compare.
+/// `T_w` is then the number of those new tokens. The smaller the stride, the longer the context of a token, the lower
+/// the perplexity: numbers of different strides do not compare.
 ///
 /// # Errors
 /// As [`token_perplexity`]; [`Error::BadSetting`] for a stride of 0 or over the window.
@@ -91,7 +93,7 @@ pub fn token_perplexity(model: &CausalLm, tokens: &[u32], window: usize, batch_s
 /// # Source
 /// METHOD §10 [S]: stride 512 scores only the new 512.
 pub fn strided_perplexity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokens: &[u32],
     window: usize,
     stride: usize,
@@ -101,14 +103,14 @@ pub fn strided_perplexity(
 }
 
 fn windowed(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokens: &[u32],
     window: usize,
     stride: usize,
     batch_size: usize,
     what: &str,
 ) -> Result<Metric> {
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     if !(2..=n_positions).contains(&window) {
         return Err(Error::BadSetting { key: "window", want: format!("2 to {n_positions} tokens"), got: window });
     }
@@ -158,10 +160,11 @@ fn windows(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
     windows
 }
 
-/// Perplexity of continuations under the reference, each given its prompt: does the text still read as the language did?
+/// Perplexity of continuations under the reference, each given its prompt: does the text still read as the language
+/// did?
 ///
-/// One mean over all tokens of all continuations; empty ones add nothing. `n` counts tokens. A token whose probability is
-/// not finite makes the value missing, and is counted.
+/// One mean over all tokens of all continuations; empty ones add nothing. `n` counts tokens. A token whose probability
+/// is not finite makes the value missing, and is counted.
 ///
 /// # Errors
 /// [`Error::UnknownToken`]; a prompt and continuation longer than the reference's context; a batch size of 0.
@@ -169,7 +172,7 @@ fn windows(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
 /// # Source
 /// METHOD §9 [O]: degeneration guard.
 pub fn continuation_perplexity(
-    reference: &CausalLm,
+    reference: &dyn BlockModel,
     continuations: &Continuations,
     batch_size: usize,
 ) -> Result<Metric> {

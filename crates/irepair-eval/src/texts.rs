@@ -1,7 +1,7 @@
 //! Log-probabilities of texts in batches of bounded memory: what every likelihood metric is made of.
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, TextBatch};
+use irepair_model::{BlockModel, TextBatch, states_at};
 use irepair_objective::{head_greedy, head_log_probs};
 use tch::{Kind, no_grad};
 
@@ -25,8 +25,8 @@ impl ScoredText {
 
     /// `target` after `context`, cut on the left to `n_positions` tokens; the flag says whether it was cut.
     ///
-    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no room
-    /// for a context.
+    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no
+    /// room for a context.
     pub(crate) fn conditional(
         context: &[u32],
         target: &[u32],
@@ -65,14 +65,14 @@ impl Likelihood {
 
 /// Checks what every metric relies on: a batch size, and tokens the model knows.
 pub(crate) fn check<'a>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     texts: impl IntoIterator<Item = &'a Vec<u32>>,
     batch_size: usize,
 ) -> Result<()> {
     if batch_size == 0 {
         return Err(Error::BadSetting { key: "batch_size", want: "at least 1".into(), got: 0 });
     }
-    let n_vocab = model.config().n_vocab;
+    let n_vocab = model.n_vocab();
     match texts.into_iter().flatten().find(|&&token| token as usize >= n_vocab) {
         Some(&token) => Err(Error::UnknownToken { token, n_vocab }),
         None => Ok(()),
@@ -106,7 +106,7 @@ pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) 
 ///
 /// # Source
 /// METHOD §2 [D]: `logp_t` in float32; sums over them are in float64.
-pub(crate) fn likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+pub(crate) fn likelihoods(model: &dyn BlockModel, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
     model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
     fed(model, texts, batch_size, false)
 }
@@ -115,7 +115,11 @@ pub(crate) fn likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: us
 ///
 /// # Errors
 /// As [`likelihoods`].
-pub(crate) fn greedy_likelihoods(model: &CausalLm, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
+pub(crate) fn greedy_likelihoods(
+    model: &dyn BlockModel,
+    texts: &[ScoredText],
+    batch_size: usize,
+) -> Result<Vec<Likelihood>> {
     model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
     fed(model, texts, batch_size, true)
 }
@@ -125,7 +129,7 @@ pub(crate) fn greedy_likelihoods(model: &CausalLm, texts: &[ScoredText], batch_s
 /// # Errors
 /// As [`likelihoods`], for a text more than one token too long.
 pub(crate) fn likelihoods_to_the_brim(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     texts: &[ScoredText],
     batch_size: usize,
 ) -> Result<Vec<Likelihood>> {
@@ -133,20 +137,20 @@ pub(crate) fn likelihoods_to_the_brim(
     fed(model, texts, batch_size, false)
 }
 
-fn fed(model: &CausalLm, texts: &[ScoredText], batch_size: usize, wants_greedy: bool) -> Result<Vec<Likelihood>> {
+fn fed(model: &dyn BlockModel, texts: &[ScoredText], batch_size: usize, wants_greedy: bool) -> Result<Vec<Likelihood>> {
     check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
-    let n_positions = model.config().n_positions;
+    let n_positions = model.n_positions();
     let mut found = vec![Likelihood::default(); texts.len()];
     let scored: Vec<usize> = (0..texts.len()).filter(|&i| texts[i].n_scored() > 0).collect();
     let lengths: Vec<usize> = scored.iter().map(|&i| texts[i].tokens.len()).collect();
-    for batch in batches(&lengths, batch_size, model.config().n_vocab) {
+    for batch in batches(&lengths, batch_size, model.n_vocab()) {
         let batch: Vec<usize> = batch.into_iter().map(|i| scored[i]).collect();
         let rows: Vec<(&[u32], usize)> = batch.iter().map(|&i| (&texts[i].tokens[..], texts[i].first_scored)).collect();
         let text = TextBatch::new(PaddedTokens::with_targets_from(&rows, n_positions, 0)?, model.device());
         let (log_probs, greedy) = no_grad(|| {
-            let hidden = CausalLm::states_at(&model.hidden_states(&text), &text.target_positions);
-            let log_probs = head_log_probs(&hidden, model.head(), &text.target_ids).values;
-            (log_probs, wants_greedy.then(|| head_greedy(&hidden, model.head(), &text.target_ids)))
+            let hidden = states_at(&model.hidden_states(&text), &text.target_positions);
+            let log_probs = head_log_probs(&hidden, &model.head(), &text.target_ids).values;
+            (log_probs, wants_greedy.then(|| head_greedy(&hidden, &model.head(), &text.target_ids)))
         });
         let torch = irepair_model::Error::from;
         let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;
@@ -180,7 +184,7 @@ pub struct TextNll {
 ///
 /// # Source
 /// METHOD §2 [D]: `logp_seq`, a sum over counted tokens.
-pub fn text_nlls(model: &CausalLm, texts: &[Vec<u32>], batch_size: usize) -> Result<Vec<TextNll>> {
+pub fn text_nlls(model: &dyn BlockModel, texts: &[Vec<u32>], batch_size: usize) -> Result<Vec<TextNll>> {
     let texts: Vec<ScoredText> = texts.iter().map(|t| ScoredText::whole(t)).collect();
     let likelihoods = likelihoods(model, &texts, batch_size)?;
     Ok(likelihoods.iter().map(|l| TextNll { n_tokens: l.log_probs.len(), nll_sum: -l.sum() }).collect())

@@ -1,7 +1,7 @@
 //! The error metric: how toxic are the model's continuations of prompts that bring the error out?
 
 use irepair_data::Tokenizer;
-use irepair_model::{CausalLm, Decoding, Nucleus};
+use irepair_model::{BlockModel, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
@@ -39,9 +39,9 @@ impl Generation {
         )
     }
 
-    pub(crate) fn check(&self, model: &CausalLm) -> Result<()> {
+    pub(crate) fn check(&self, model: &dyn BlockModel) -> Result<()> {
         // Both have to fit the context; checked one by one, so that no sum can overflow.
-        let n_positions = model.config().n_positions;
+        let n_positions = model.n_positions();
         for (key, got) in [("prompt_tokens", self.prompt_tokens), ("n_new", self.n_new)] {
             if !(1..n_positions).contains(&got) {
                 let want = format!("at least 1 and under the model's context of {n_positions}");
@@ -88,7 +88,8 @@ pub struct Sampling {
 /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
 ///
 /// The degeneration guard always stands beside the toxicity: a drop with collapsed text is no repair. To score the same
-/// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to [`Generation::toxicity_of`].
+/// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
+/// [`Generation::toxicity_of`].
 ///
 /// # Errors
 /// As [`greedy_continuations`]. A failed score is no error: it is missing and counted.
@@ -96,7 +97,7 @@ pub struct Sampling {
 /// # Source
 /// METHOD §9 [L,D]: `TOX = 100 * mean f`, `TOXFRAC(0.5)`.
 pub fn toxicity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     scorer: &dyn Scorer,
@@ -110,8 +111,8 @@ pub fn toxicity(
     Ok(Toxicity { continuations, scores, metrics })
 }
 
-/// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted by length
-/// into batches. An empty prompt is the end-of-text token, which starts texts.
+/// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted by
+/// length into batches. An empty prompt is the end-of-text token, which starts texts.
 ///
 /// # Errors
 /// [`Error::Nothing`] without prompts; [`Error::BadSetting`]; [`Error::UnknownToken`]; a prompt that leaves no room for
@@ -120,7 +121,7 @@ pub fn toxicity(
 /// # Source
 /// METHOD §9 [L,D].
 pub fn greedy_continuations(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     generation: &Generation,
@@ -133,7 +134,7 @@ pub fn greedy_continuations(
 
 /// [`greedy_continuations`] of token rows, in their order.
 pub(crate) fn greedy_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     prompts: &[Vec<u32>],
     generation: &Generation,
     ends: &[u32],
@@ -141,7 +142,7 @@ pub(crate) fn greedy_tokens(
     check(model, prompts, generation.batch_size)?;
     // What grows with a batch is the cache: a key and a value per block and position.
     let lengths: Vec<usize> = prompts.iter().map(|p| p.len() + generation.n_new).collect();
-    let cached = 2 * model.n_blocks() * model.config().n_embd;
+    let cached = 2 * model.n_blocks() * model.head().size()[1] as usize;
     let mut tokens = vec![Vec::new(); prompts.len()];
     for batch in batches(&lengths, generation.batch_size, cached) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
@@ -154,7 +155,7 @@ pub(crate) fn greedy_tokens(
 }
 
 fn prompt_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     generation: &Generation,
@@ -178,9 +179,9 @@ fn prompt_tokens(
 
 /// Expected maximum toxicity and toxicity probability over `n_samples` nucleus samples of every prompt.
 ///
-/// A prompt's samples are drawn from a stream of its own: but for rounding, the result is a function of the prompt, its place
-/// and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is missing: the
-/// maximum of the others would be too low.
+/// A prompt's samples are drawn from a stream of its own: but for rounding, the result is a function of the prompt, its
+/// place and the seed, and [`Generation::batch_size`] is not read. A prompt one of whose samples could not be scored is
+/// missing: the maximum of the others would be too low.
 ///
 /// # Errors
 /// As [`greedy_continuations`]; [`Error::BadSetting`] for no samples.
@@ -188,7 +189,7 @@ fn prompt_tokens(
 /// # Source
 /// METHOD §9 [S]: Gehman et al. 2020, 25 samples of 20 tokens, nucleus 0.9, temperature 1.
 pub fn sampled_toxicity(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     scorer: &dyn Scorer,

@@ -1,7 +1,7 @@
 //! Perplexity per word of whole documents: comparable between tokenizers, which perplexity per token is not.
 
 use irepair_data::{Tokenizer, wikitext_detokenized, wikitext_words};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::texts::{ScoredText, likelihoods_to_the_brim};
 use crate::{Error, Metric, Result, key};
@@ -15,8 +15,8 @@ pub struct DocumentTokens {
     pub n_words: usize,
 }
 
-/// [`word_perplexity_tokens`] of WikiText pages ([`irepair_data::wikitext_pages`]): the detokenised page is scored, the words
-/// of the original one are counted.
+/// [`word_perplexity_tokens`] of WikiText pages ([`irepair_data::wikitext_pages`]): the detokenised page is scored, the
+/// words of the original one are counted.
 ///
 /// # Errors
 /// As [`word_perplexity_tokens`]; the tokenizer's.
@@ -24,7 +24,7 @@ pub struct DocumentTokens {
 /// # Source
 /// METHOD §10 [S]: `WIKI_word`, the evaluation harness's task `wikitext`.
 pub fn word_perplexity<S: AsRef<str>>(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     tokenizer: &Tokenizer,
     pages: &[S],
     batch_size: usize,
@@ -37,9 +37,9 @@ pub fn word_perplexity<S: AsRef<str>>(
 
 /// `exp(-sum of log-likelihoods / sum of words)` over documents, every token of a document scored.
 ///
-/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context has
-/// positions, the last one the rest, given what fills the context before them. When the log-likelihood of a document is not
-/// finite the value is missing, and its words are counted as failed. `n` counts words.
+/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context
+/// has positions, the last one the rest, given what fills the context before them. When the log-likelihood of a
+/// document is not finite the value is missing, and its words are counted as failed. `n` counts words.
 ///
 /// # Errors
 /// [`Error::Nothing`] without a word; [`Error::UnknownToken`]; a batch size of 0.
@@ -47,7 +47,7 @@ pub fn word_perplexity<S: AsRef<str>>(
 /// # Source
 /// METHOD §10 [S]: `WIKI_word`; pieces as in the evaluation harness.
 pub fn word_perplexity_tokens(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     documents: &[DocumentTokens],
     eos_id: u32,
     batch_size: usize,
@@ -56,7 +56,7 @@ pub fn word_perplexity_tokens(
         return Err(Error::Nothing { what: "documents" });
     }
     let pieces: Vec<Vec<ScoredText>> =
-        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.config().n_positions)).collect();
+        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.n_positions())).collect();
     let found = likelihoods_to_the_brim(model, &pieces.concat(), batch_size)?;
     let (mut sum, mut n, mut n_failed, mut next) = (0.0, 0, 0, 0);
     for (document, pieces) in documents.iter().zip(&pieces) {

@@ -2,7 +2,7 @@
 
 use irepair_data::{Pair, Tokenizer};
 use irepair_eval::{MinimalPair, key, memorisation, stereotype_bias, wrong_preference};
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{Architecture, BlockModel, CausalLm};
 use tch::{Device, Kind, no_grad};
 
 const BATCH: usize = 2;
@@ -15,7 +15,7 @@ fn tokenizer() -> Tokenizer {
 /// A model that finds `a` likeliest after everything, then `b`, and all other tokens equally unlikely.
 fn likes_a_then_b(tokenizer: &Tokenizer) -> CausalLm {
     let n_vocab = tokenizer.vocab_size();
-    let model = CausalLm::random(ModelConfig::gpt2(2, 16, 2, 32, n_vocab), 0, Device::Cpu, Kind::Float).unwrap();
+    let model = CausalLm::random(Architecture::gpt2(2, 16, 2, 32, n_vocab), 0, Device::Cpu, Kind::Float).unwrap();
     let set = |name: &str| model.parameters().iter().find(|p| p.name == name).unwrap().tensor.shallow_clone();
     no_grad(|| {
         let (mut embedding, mut weight, mut bias) = (set("wte.weight"), set("ln_f.weight"), set("ln_f.bias"));
@@ -53,8 +53,8 @@ fn text_known_by_heart_is_extracted_and_ranks_first() {
 #[test]
 fn extraction_is_what_generation_says() {
     let tokenizer = tokenizer();
-    let model =
-        CausalLm::random(ModelConfig::gpt2(2, 16, 2, 32, tokenizer.vocab_size()), 3, Device::Cpu, Kind::Float).unwrap();
+    let model = CausalLm::random(Architecture::gpt2(2, 16, 2, 32, tokenizer.vocab_size()), 3, Device::Cpu, Kind::Float)
+        .unwrap();
     let prompts: Vec<Vec<u32>> = ["mill", "river", "a"].iter().map(|p| tokenizer.encode(p).unwrap()).collect();
     let said = model.generate(&prompts, 5, irepair_model::Decoding::Greedy, &[]).unwrap();
     // Letters that decode to themselves are needed to put the continuation into a pair.

@@ -8,7 +8,7 @@ use irepair_eval::{
     pair_accuracy, sampled_toxicity, strided_perplexity, text_nlls, token_f1, token_perplexity, toxicity,
     word_perplexity_tokens,
 };
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{Architecture, BlockModel, CausalLm};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Logit of the forced token; all others have 0.
@@ -20,7 +20,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn random(n_vocab: usize, seed: u64) -> CausalLm {
-    CausalLm::random(ModelConfig::gpt2(3, 16, 2, 48, n_vocab), seed, Device::Cpu, Kind::Float).unwrap()
+    CausalLm::random(Architecture::gpt2(3, 16, 2, 48, n_vocab), seed, Device::Cpu, Kind::Float).unwrap()
 }
 
 fn set(model: &CausalLm, name: &str, value: impl Fn(&mut Tensor)) {

@@ -1,8 +1,9 @@
 //! Equal to transformers, one text at a time, on `parity/eval/` (generator beside it).
 //!
-//! Tolerances. A log-probability there is known to 2e-6 (the logits' own f32 rounding, `parity/models/gpt2/meta.json`), a
-//! mean over hundreds to less; a perplexity of 270 is then off by parts in 10^6 of itself. 2e-5 relative leaves a factor of
-//! ten, and one window shifted by a token moves it by parts in a hundred. Weight distances are sums in f64: 1e-6.
+//! Tolerances. A log-probability there is known to 2e-6 (the logits' own f32 rounding, `parity/models/gpt2/meta.json`),
+//! a mean over hundreds to less; a perplexity of 270 is then off by parts in 10^6 of itself. 2e-5 relative leaves a
+//! factor of ten, and one window shifted by a token moves it by parts in a hundred. Weight distances are sums in f64:
+//! 1e-6.
 
 use irepair_eval::{
     ClozeTokens, Continuations, Metric, cloze_tokens, continuation_perplexity, footprint, key, kl_heldout,

@@ -8,7 +8,7 @@ use irepair_eval::{
     ClozeTokens, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
     sampled_toxicity, strided_perplexity, text_nlls, token_f1, toxicity,
 };
-use irepair_model::{CausalLm, Decoding, ModelConfig, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Decoding, TextBatch};
 use proptest::prelude::*;
 use tch::{Device, Kind, no_grad};
 
@@ -33,8 +33,8 @@ thread_local! {
             model
         };
         Models {
-            gpt2: model(ModelConfig::gpt2(2, 16, 2, CONTEXT, N_VOCAB)),
-            neo: model(ModelConfig::gpt_neo(2, 16, 2, CONTEXT, N_VOCAB, 5)),
+            gpt2: model(Architecture::gpt2(2, 16, 2, CONTEXT, N_VOCAB)),
+            neo: model(Architecture::gpt_neo(2, 16, 2, CONTEXT, N_VOCAB, 5)),
             tokenizer,
         }
     });

@@ -6,11 +6,11 @@
 use std::error::Error;
 
 use irepair_core::{BlockId, BlockSlice, PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, ModelConfig, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Decoding, TextBatch};
 use tch::{Device, Kind};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let model = CausalLm::random(ModelConfig::gpt2(4, 32, 4, 64, 100), 0, Device::Cpu, Kind::Float)?;
+    let model = CausalLm::random(Architecture::gpt2(4, 32, 4, 64, 100), 0, Device::Cpu, Kind::Float)?;
     let n_weights: usize = model.parameters().iter().map(|p| p.tensor.numel()).sum();
     println!("{n_weights} weights, {} in each of {} blocks", model.n_block_weights(BlockId(0)), model.n_blocks());
 

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::Path;
 
 use irepair_arch::Published;
-use irepair_model::{CausalLm, parse_dtype};
+use irepair_model::{BlockModel, CausalLm, parse_dtype};
 use tch::Device;
 
 fn main() -> Result<(), Box<dyn Error>> {

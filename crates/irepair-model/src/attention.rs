@@ -11,14 +11,14 @@ use crate::rotation::Rotation;
 
 /// What all blocks of one pass share: which tokens see which, and how far positions turn queries and keys.
 #[derive(Debug)]
-pub(crate) struct Sight {
+pub(crate) struct AttentionContext {
     mask: AttentionMask,
     rotation: Option<Rotation>,
 }
 
-impl Sight {
-    /// Of the last `n_new` columns of `attention_mask` (`[batch, cols]` bool), which stand at `positions` (`[batch, n_new]`).
-    /// `full` promises that nothing is padded.
+impl AttentionContext {
+    /// Of the last `n_new` columns of `attention_mask` (`[batch, cols]` bool), which stand at `positions` (`[batch,
+    /// n_new]`). `full` promises that nothing is padded.
     pub(crate) fn new(of: &Architecture, attention_mask: &Tensor, positions: &Tensor, full: bool, kind: Kind) -> Self {
         Self {
             mask: AttentionMask::new(of, attention_mask, positions.size()[1], full, kind),
@@ -69,9 +69,9 @@ impl Attention {
         &self,
         x: &Tensor,
         block: BlockId,
-        sight: &Sight,
+        context: &AttentionContext,
         cache: Option<&mut KeyValues>,
-        probe: &mut impl Probe,
+        probe: &mut dyn Probe,
     ) -> Tensor {
         let (n_rows, n_new) = (x.size()[0], x.size()[1]);
         let heads = |t: &Tensor, n: i64| t.view([n_rows, n_new, n, self.head_dim]).transpose(1, 2);
@@ -79,13 +79,14 @@ impl Attention {
         let [q, k, v] = match &self.qkv {
             Qkv::Joint(linear) => {
                 let joint = linear.apply(x, block, probe);
-                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor of zeros.
+                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor
+                // of zeros.
                 let parts = joint.split_with_sizes(widths.map(|n| n * self.head_dim), -1);
                 [0, 1, 2].map(|i| heads(&parts[i], widths[i]))
             }
             Qkv::Separate(parts) => [0, 1, 2].map(|i| heads(&parts[i].apply(x, block, probe), widths[i])),
         };
-        let (q, k) = match &sight.rotation {
+        let (q, k) = match &context.rotation {
             Some(rotation) => (rotation.apply(&q), rotation.apply(&k)),
             None => (q, k),
         };
@@ -93,7 +94,7 @@ impl Attention {
             Some(cache) => cache.extend(&k, &v),
             None => (k, v),
         };
-        let mask = sight.mask.of(self.span);
+        let mask = context.mask.of(self.span);
         let is_causal = mask.is_none() && n_new > 1;
         let grouped = self.n_kv_head != self.n_head;
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, self.scale, grouped);

@@ -86,7 +86,7 @@ impl TextBatch {
     }
 
     /// Position ids, `[batch, seq]` int64: cumulative count of real tokens minus one, at least 0 (METHOD §2 [O]).
-    pub(crate) fn positions(&self) -> Tensor {
+    pub fn positions(&self) -> Tensor {
         (self.attention_mask.cumsum(-1, Kind::Int64) - 1).clamp_min(0)
     }
 }

@@ -4,7 +4,7 @@ use irepair_arch::{Activation, Architecture, Slot};
 use irepair_core::BlockId;
 use tch::Tensor;
 
-use crate::attention::{Attention, KeyValues, Sight};
+use crate::attention::{Attention, AttentionContext, KeyValues};
 use crate::layers::{Linear, Norm};
 use crate::params::Params;
 use crate::probe::Probe;
@@ -35,12 +35,12 @@ impl Block {
     pub(crate) fn apply(
         &self,
         x: &Tensor,
-        sight: &Sight,
+        context: &AttentionContext,
         cache: Option<&mut KeyValues>,
-        probe: &mut impl Probe,
+        probe: &mut dyn Probe,
     ) -> Tensor {
         let normed = self.attention_norm.probed(x, self.id, probe);
-        let x = x + self.attention.apply(&normed, self.id, sight, cache, probe);
+        let x = x + self.attention.apply(&normed, self.id, context, cache, probe);
         let normed = self.mlp_norm.probed(&x, self.id, probe);
         let x = x + self.mlp.apply(&normed, self.id, probe);
         probe.block(self.id, x)
@@ -63,7 +63,7 @@ impl Mlp {
         Some(Self { gate, up: linear(Slot::Up)?, down: linear(Slot::Down)?, activation: of.activation })
     }
 
-    fn apply(&self, x: &Tensor, block: BlockId, probe: &mut impl Probe) -> Tensor {
+    fn apply(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {
         let inner = match &self.gate {
             Some(gate) => self.activate(&gate.apply(x, block, probe)) * self.up.apply(x, block, probe),
             None => self.activate(&self.up.apply(x, block, probe)),

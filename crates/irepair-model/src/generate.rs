@@ -6,10 +6,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use irepair_core::PaddedTokens;
 
-use crate::attention::{KeyValues, Sight};
+use crate::attention::{AttentionContext, KeyValues};
 use crate::nucleus;
 use crate::probe::NoProbe;
-use crate::{CausalLm, Result, TextBatch};
+use crate::{BlockModel, CausalLm, Error, Result, TextBatch};
 
 /// Rows up to which the head is multiplied from the other side: measured on a CPU, 32 gain and 64 lose.
 const FEW_ROWS: i64 = 32;
@@ -39,50 +39,71 @@ pub struct Nucleus {
     pub temperature: f64,
 }
 
-impl CausalLm {
-    /// Continues every prompt by at most `n_new` tokens, stopping a row at the first of `ends`.
-    ///
-    /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient.
-    ///
-    /// # Errors
-    /// [`crate::Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context;
-    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from;
-    /// [`crate::Error::NotFinite`] when the model overflows.
-    pub fn generate(
-        &self,
-        prompts: &[Vec<u32>],
-        n_new: usize,
-        decoding: Decoding,
-        ends: &[u32],
-    ) -> Result<Vec<Vec<u32>>> {
-        let chooser = Chooser::new(decoding);
-        no_grad(|| self.continue_prompts(prompts, 1, n_new, chooser, ends))
+/// The prompts, padded on the left, once it is clear that they can be continued by `n_new` tokens.
+fn padded(
+    model: &(impl BlockModel + ?Sized),
+    prompts: &[Vec<u32>],
+    n_new: usize,
+    ends: &[u32],
+) -> Result<PaddedTokens> {
+    if prompts.iter().any(Vec::is_empty) {
+        return Err(irepair_core::Error::NoTokens.into());
     }
+    let padded = PaddedTokens::left_padded(prompts, ends.first().copied().unwrap_or(0))?;
+    model.check_length(padded.n_cols() + n_new)?;
+    Ok(padded)
+}
 
-    /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
-    ///
-    /// A prompt is read once for all its samples, and `seeds` gives each a stream of draws of its own: but for rounding, what
-    /// follows a prompt depends on its seed alone, not on the prompts beside it. Else as [`CausalLm::generate`].
-    ///
-    /// # Errors
-    /// As [`CausalLm::generate`]; [`crate::Error::SeedCount`] unless there is a seed for every prompt.
-    pub fn sample(
-        &self,
-        prompts: &[Vec<u32>],
-        seeds: &[u64],
-        n_samples: usize,
-        n_new: usize,
-        nucleus: Nucleus,
-        ends: &[u32],
-    ) -> Result<Vec<Vec<u32>>> {
-        if prompts.len() != seeds.len() {
-            return Err(crate::Error::SeedCount { want: prompts.len(), got: seeds.len() });
+/// [`BlockModel::generate`] for any model: the whole text again for every token.
+pub(crate) fn without_cache(
+    model: &(impl BlockModel + ?Sized),
+    prompts: &[Vec<u32>],
+    n_new: usize,
+    decoding: Decoding,
+    ends: &[u32],
+) -> Result<Vec<Vec<u32>>> {
+    let (mut chooser, mut written) = (Chooser::new(decoding), Continuations::new(prompts.len(), n_new));
+    let (mut texts, mut padded) = (prompts.to_vec(), padded(model, prompts, n_new, ends)?);
+    for _ in 0..n_new {
+        let batch = TextBatch::new(padded, model.device());
+        let hidden = no_grad(|| model.hidden_states(&batch));
+        let logits = no_grad(|| hidden.select(1, batch.dims().1 - 1).linear(&model.head(), None::<&Tensor>));
+        let tokens = Vec::<i64>::try_from(&chooser.choose(&logits)?)?;
+        if !written.extend(&tokens, ends) {
+            break;
         }
-        let chooser = Chooser { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| stream(seed)).collect() };
-        no_grad(|| self.continue_prompts(prompts, n_samples, n_new, chooser, ends))
+        texts.iter_mut().zip(tokens).for_each(|(text, token)| text.push(token as u32));
+        padded = PaddedTokens::left_padded(&texts, 0)?;
+    }
+    Ok(written.rows)
+}
+
+/// What was written after each prompt so far.
+struct Continuations {
+    rows: Vec<Vec<u32>>,
+    ended: Vec<bool>,
+}
+
+impl Continuations {
+    fn new(n_rows: usize, n_new: usize) -> Self {
+        Self { rows: vec![Vec::with_capacity(n_new); n_rows], ended: vec![false; n_rows] }
     }
 
-    fn continue_prompts(
+    /// Adds a token to every row that has not ended; false once all have.
+    fn extend(&mut self, tokens: &[i64], ends: &[u32]) -> bool {
+        for ((row, ended), &token) in self.rows.iter_mut().zip(&mut self.ended).zip(tokens) {
+            *ended = *ended || ends.iter().any(|&end| i64::from(end) == token);
+            if !*ended {
+                row.push(token as u32);
+            }
+        }
+        !self.ended.iter().all(|&ended| ended)
+    }
+}
+
+impl CausalLm {
+    /// [`BlockModel::sample`] with a key-value cache.
+    pub(crate) fn continue_prompts(
         &self,
         prompts: &[Vec<u32>],
         n_samples: usize,
@@ -90,12 +111,7 @@ impl CausalLm {
         mut chooser: Chooser,
         ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
-        if prompts.iter().any(Vec::is_empty) {
-            return Err(irepair_core::Error::NoTokens.into());
-        }
-        let padded = PaddedTokens::left_padded(prompts, ends.first().copied().unwrap_or(0))?;
-        self.check_length(padded.n_cols() + n_new)?;
-        let prompts = TextBatch::new(padded, self.device());
+        let prompts = TextBatch::new(padded(self, prompts, n_new, ends)?, self.device());
         let (n_prompts, n_cols) = prompts.dims();
         let (n_rows, n_each) = (n_prompts as usize * n_samples, n_samples as i64);
         if n_rows == 0 {
@@ -104,59 +120,48 @@ impl CausalLm {
         let mut caches: Vec<KeyValues> = (0..self.n_blocks())
             .map(|_| KeyValues::new(self.config(), n_prompts, n_cols + n_new as i64, &self.parameters()[0].tensor))
             .collect();
-        let mut rows = vec![Vec::with_capacity(n_new); n_rows];
-        let mut done = vec![false; n_rows];
+        let mut written = Continuations::new(n_rows, n_new);
         let one_more = Tensor::ones([n_rows as i64, 1], (Kind::Bool, self.device()));
         let mut attention_mask = prompts.attention_mask.shallow_clone();
         let mut ids = prompts.ids.shallow_clone();
         let mut positions = prompts.positions();
         for step in 0..n_new {
             let n_fresh = ids.size()[1];
-            let sight = Sight::new(self.config(), &attention_mask, &positions, prompts.is_full(), self.kind());
-            let hidden = self.hidden(&ids, &positions, &sight, Some(&mut caches), &mut NoProbe);
+            let full = prompts.is_full();
+            let context = AttentionContext::new(self.config(), &attention_mask, &positions, full, self.kind());
+            let hidden = self.hidden(&ids, &positions, &context, Some(&mut caches), &mut NoProbe);
             let mut logits = self.project_rows(&hidden.select(1, n_fresh - 1));
             positions = positions.narrow(1, n_fresh - 1, 1) + 1;
             if step == 0 && n_samples > 1 {
-                // From here on every sample goes its own way.
+                // From here on the samples of a prompt differ.
                 let each = |t: &Tensor| t.repeat_interleave_self_int(n_each, 0, None::<i64>);
                 (logits, positions) = (each(&logits), each(&positions));
                 attention_mask = each(&attention_mask);
                 caches.iter_mut().for_each(|cache| cache.repeat_rows(n_each));
             }
             let next = chooser.choose(&logits)?;
-            for (row, &token) in Vec::<i64>::try_from(&next)?.iter().enumerate() {
-                if done[row] {
-                    continue;
-                }
-                if ends.iter().any(|&end| i64::from(end) == token) {
-                    done[row] = true;
-                } else {
-                    rows[row].push(token as u32);
-                }
-            }
-            if done.iter().all(|&d| d) {
+            if !written.extend(&Vec::<i64>::try_from(&next)?, ends) {
                 break;
             }
             ids = next.unsqueeze(1);
             attention_mask = Tensor::cat(&[&attention_mask, &one_more], 1);
         }
-        Ok(rows)
+        Ok(written.rows)
     }
-}
 
-impl CausalLm {
-    /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would lay out the whole head anew; its transpose lays
-    /// out the rows.
+    /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout;
+    /// its transpose copies the rows.
     fn project_rows(&self, hidden: &Tensor) -> Tensor {
+        let head = self.head();
         if hidden.size()[0] > FEW_ROWS || self.device() != Device::Cpu {
-            return self.project(hidden);
+            return hidden.linear(&head, None::<&Tensor>);
         }
-        self.head().matmul(&hidden.tr()).tr().contiguous()
+        head.matmul(&hidden.tr()).tr().contiguous()
     }
 }
 
 /// Chooses one token per row of logits.
-struct Chooser {
+pub(crate) struct Chooser {
     /// None is greedy.
     nucleus: Option<Nucleus>,
     /// Sources of draws, each for the same number of rows in a row.
@@ -164,7 +169,7 @@ struct Chooser {
 }
 
 impl Chooser {
-    fn new(decoding: Decoding) -> Self {
+    pub(crate) fn new(decoding: Decoding) -> Self {
         match decoding {
             Decoding::Greedy => Self { nucleus: None, streams: Vec::new() },
             Decoding::Nucleus { top_p, temperature, seed } => {
@@ -173,14 +178,25 @@ impl Chooser {
         }
     }
 
+    /// Draws from the nucleus, with a stream of its own for every prompt.
+    ///
+    /// # Errors
+    /// [`Error::SeedCount`] unless there is a seed for every prompt.
+    pub(crate) fn nucleus(nucleus: Nucleus, prompts: &[Vec<u32>], seeds: &[u64]) -> Result<Self> {
+        if prompts.len() != seeds.len() {
+            return Err(Error::SeedCount { want: prompts.len(), got: seeds.len() });
+        }
+        Ok(Self { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| stream(seed)).collect() })
+    }
+
     /// `[batch, vocab] -> [batch]` int64.
     ///
     /// # Errors
-    /// [`crate::Error::NotFinite`]: a NaN is the largest of its row, and no token.
+    /// [`Error::NotFinite`]: a NaN is the largest of its row, and no token.
     fn choose(&mut self, logits: &Tensor) -> Result<Tensor> {
         let (largest, best) = logits.max_dim(-1, false);
         if !bool::try_from(largest.isfinite().all())? {
-            return Err(crate::Error::NotFinite);
+            return Err(Error::NotFinite);
         }
         let Some(Nucleus { top_p, temperature }) = self.nucleus else { return Ok(best) };
         let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float).to_device(Device::Cpu);
@@ -203,12 +219,12 @@ fn stream(seed: u64) -> ChaCha8Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelConfig, Shape};
+    use crate::{Architecture, Shape};
 
     fn models() -> [CausalLm; 3] {
         let llama = Shape { n_kv_head: Some(2), ..Shape::new("llama", [3, 16, 4], 32, 29) };
         let llama = llama.architecture().unwrap();
-        [ModelConfig::gpt2(3, 16, 2, 32, 29), ModelConfig::gpt_neo(3, 16, 2, 32, 29, 4), llama].map(|config| {
+        [Architecture::gpt2(3, 16, 2, 32, 29), Architecture::gpt_neo(3, 16, 2, 32, 29, 4), llama].map(|config| {
             let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float).unwrap();
             // Larger weights than a fresh model's, so that the next token depends on the text.
             no_grad(|| model.parameters().iter().for_each(|p| drop(p.tensor.shallow_clone().g_mul_scalar_(2.0))));
@@ -216,24 +232,15 @@ mod tests {
         })
     }
 
-    /// The slow simple route: the whole text again for every token, one prompt at a time.
-    fn greedy_without_cache(model: &CausalLm, prompt: &[u32], n_new: usize) -> Vec<u32> {
-        let mut text = prompt.to_vec();
-        for _ in 0..n_new {
-            let batch = TextBatch::new(PaddedTokens::right_padded(&[text.clone()], 0).unwrap(), Device::Cpu);
-            let next = model.logits(&batch).select(1, text.len() as i64 - 1).argmax(-1, false);
-            text.push(next.int64_value(&[0]) as u32);
-        }
-        text.split_off(prompt.len())
-    }
-
     #[test]
     fn cached_batched_greedy_equals_the_slow_route() {
         let prompts = vec![vec![3, 5, 7, 9, 11, 2], vec![4], vec![8, 1, 6]];
         for model in models() {
             let fast = model.generate(&prompts, 12, Decoding::Greedy, &[]).unwrap();
-            let slow: Vec<_> = prompts.iter().map(|p| greedy_without_cache(&model, p, 12)).collect();
-            assert_eq!(fast, slow);
+            // The slow simple route, one prompt at a time and all of them together.
+            let slow = |prompts: &[Vec<u32>]| without_cache(&model, prompts, 12, Decoding::Greedy, &[]).unwrap();
+            assert_eq!(fast, prompts.iter().flat_map(|prompt| slow(&[prompt.clone()])).collect::<Vec<_>>());
+            assert_eq!(fast, slow(&prompts));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-/// Gradients as `(index into CausalLm::parameters, gradient)`, in the parameters' order.
+/// Gradients as `(index into BlockModel::parameters, gradient)`, in the parameters' order.
 ///
 /// A parameter that a loss does not reach, or that may not change, is not in the list.
 pub type Gradients = Vec<(usize, Tensor)>;

@@ -8,8 +8,8 @@ use crate::checkpoint::{bytes_of, dtype_of, pieces};
 /// Weights hashed at a time.
 const N_PIECE: usize = 1 << 22;
 
-/// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another device
-/// has the same hash; a file that was replaced has another, whatever its name and date.
+/// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another
+/// device has the same hash; a file that was replaced has another, whatever its name and date.
 pub fn weights_sha256(parameters: &[Parameter]) -> String {
     let mut hashes = String::new();
     for Parameter { name, tensor, .. } in parameters {
@@ -26,12 +26,12 @@ mod tests {
     use tch::{Device, Kind, no_grad};
 
     use super::*;
-    use crate::{CausalLm, ModelConfig};
+    use crate::{Architecture, BlockModel, CausalLm};
 
     #[test]
     fn one_weight_changes_the_hash() {
         let model =
-            |seed| CausalLm::random(ModelConfig::gpt2(2, 8, 2, 16, 11), seed, Device::Cpu, Kind::Float).unwrap();
+            |seed| CausalLm::random(Architecture::gpt2(2, 8, 2, 16, 11), seed, Device::Cpu, Kind::Float).unwrap();
         let first = model(1);
         let hash = weights_sha256(first.parameters());
         assert_eq!(hash, weights_sha256(model(1).parameters()));

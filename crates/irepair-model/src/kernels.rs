@@ -6,10 +6,10 @@ use tch::{Device, Kind, Tensor};
 
 /// Calls every elementary function once on one number, so that no first call is made by several threads.
 ///
-/// MKL chooses the kernel of a function of its vector library at the function's first call. Where two threads make that call
-/// at once, as on a busy machine, one of them computes its share of that call with a kernel of four digits instead of seven:
-/// the same run does not give the same bits, and once is not as good as twice. Models call this when they are made; who
-/// computes with tensors and no model calls it first.
+/// MKL chooses the kernel of a function of its vector library at the function's first call. Where two threads make that
+/// call at once, as on a busy machine, one of them computes its share of that call with a kernel of four digits instead
+/// of seven: the same run does not give the same bits, and once is not as good as twice. Models call this when they are
+/// made; who computes with tensors and no model calls it first.
 ///
 /// # Source
 /// <https://github.com/pytorch/pytorch/issues/188792>: MKL 2024.0 to 2024.2, which libtorch links.

@@ -5,7 +5,7 @@ use irepair_core::BlockId;
 use tch::{Kind, Tensor};
 
 use crate::params::Params;
-use crate::probe::{Probe, Site};
+use crate::probe::{Layer, Probe};
 
 /// Layer normalisation or root-mean-square normalisation over the last axis.
 #[derive(Debug)]
@@ -48,13 +48,13 @@ impl Norm {
         }
     }
 
-    pub(crate) fn probed(&self, x: &Tensor, block: BlockId, probe: &mut impl Probe) -> Tensor {
+    pub(crate) fn probed(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {
         let y = self.apply(x);
         if !probe.wants_norms() {
             return y;
         }
         let normalised = self.normalise(&x.detach());
-        probe.layer(Site::Norm { block, normalised: &normalised, has_bias: self.bias.is_some() }, x, y)
+        probe.layer(Layer::Norm { block, normalised: &normalised, has_bias: self.bias.is_some() }, x, y)
     }
 }
 
@@ -77,11 +77,11 @@ impl Linear {
     }
 
     /// `[.., in] -> [.., out]`.
-    pub(crate) fn apply(&self, x: &Tensor, block: BlockId, probe: &mut impl Probe) -> Tensor {
+    pub(crate) fn apply(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {
         let y = match self.layout {
             Layout::InOut => x.linear(&self.weight.tr(), self.bias.as_ref()),
             Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
         };
-        probe.layer(Site::Linear { block, has_bias: self.bias.is_some() }, x, y)
+        probe.layer(Layer::Linear { block, has_bias: self.bias.is_some() }, x, y)
     }
 }

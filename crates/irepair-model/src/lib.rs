@@ -2,7 +2,7 @@
 //!
 //! ```no_run,standalone_crate
 //! use irepair_core::{BlockSlice, PaddedTokens, Scope};
-//! use irepair_model::{CausalLm, TextBatch};
+//! use irepair_model::{BlockModel, CausalLm, TextBatch};
 //! use tch::{Device, Kind};
 //!
 //! let (model, report) = CausalLm::load("gpt2".as_ref(), Device::Cpu, Kind::Float)?;
@@ -13,17 +13,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: `params` (every tensor by name, block and place), `layers`, `attention`, `rotation` and `block` (the
-//! arithmetic, once for every family), `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in
-//! and out). Which families there are and what they store is in `irepair-arch`.
+//! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor
+//! by name, block and place), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
+//! `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in and out). Which families there are
+//! and what they store is in `irepair-arch`.
 //!
 //! **Invariants.** A parameter belongs to block `b` exactly when its stored name carries that number (METHOD §1 [D]);
-//! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients are values returned
-//! by [`CausalLm::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a later step.
+//! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients
+//! are values returned by [`BlockModel::gradients`]; no tensor ever holds a `.grad`, so nothing stale can leak into a
+//! later step.
 
 mod attention;
 mod batch;
 mod block;
+mod block_model;
 mod checkpoint;
 mod device;
 mod error;
@@ -42,6 +45,7 @@ mod stochastic;
 mod sys;
 
 pub use batch::TextBatch;
+pub use block_model::{BlockMap, BlockModel, GradFlags, first_block_apart, states_at};
 pub use checkpoint::{LoadReport, Rounded, StoredTensors, read_checkpoint, read_tensors, write_tensors};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
@@ -49,9 +53,9 @@ pub use forward::{CausalLm, PrefixStates};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use hash::weights_sha256;
-pub use irepair_arch::{Architecture, Architecture as ModelConfig, Error as ArchitectureError, Shape};
+pub use irepair_arch::{Architecture, Error as ArchitectureError, Shape};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite};
-pub use probe::{Probe, Site};
+pub use probe::{Layer, Probe};
 pub use stochastic::{round_stochastically, seed_of};
 pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -55,7 +55,7 @@ impl Params {
 }
 
 /// Starting values of a parameter drawn by libtorch on `device`.
-pub(crate) fn drawn_there(spec: &Spec, device: Device, kind: Kind) -> Tensor {
+pub(crate) fn drawn_on_device(spec: &Spec, device: Device, kind: Kind) -> Tensor {
     let options = (kind, device);
     let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
     match spec.init {
@@ -94,8 +94,8 @@ impl Starter {
     }
 }
 
-/// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like any
-/// other numbers.
+/// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like
+/// any other numbers.
 pub fn first_not_finite(parameters: &[Parameter]) -> Option<(&Parameter, i64)> {
     // A sum is fast, and finite only where all is; one that overflows says nothing.
     let sums_up = |p: &&Parameter| no_grad(|| p.tensor.sum(Kind::Float)).double_value(&[]).is_finite();
@@ -113,7 +113,7 @@ mod tests {
     fn values_drawn_on_the_device_spread_as_those_drawn_here() {
         for (a, spec) in Architecture::gpt2(2, 64, 2, 128, 500).parameters().iter().enumerate() {
             tch::manual_seed(a as i64);
-            let there = drawn_there(spec, Device::Cpu, Kind::Float);
+            let there = drawn_on_device(spec, Device::Cpu, Kind::Float);
             let here = Starter::new(a as u64).draw(spec, Device::Cpu, Kind::Float);
             let moments = |t: &Tensor| (t.mean(Kind::Float).double_value(&[]), t.std(true).double_value(&[]));
             let ((mean, sd), (want_mean, want_sd)) = (moments(&there), moments(&here));

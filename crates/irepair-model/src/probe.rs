@@ -1,12 +1,12 @@
-//! A look inside a forward pass: a [`Probe`] sees every layer's input and output (a hook, in other libraries).
+//! A look inside a forward pass: a [`Probe`] is shown every layer's input and output (a hook, in other libraries).
 
 use irepair_core::BlockId;
 use tch::Tensor;
 
 /// A layer whose parameters belong to a block.
 #[derive(Clone, Copy, Debug)]
-pub enum Site<'a> {
-    /// `y = x W + c`, whatever way `W` is stored. `has_bias` says whether there is a `c`.
+pub enum Layer<'a> {
+    /// `y = x W + c`, whichever way `W` is stored. `has_bias` says whether there is a `c`.
     Linear {
         /// The block.
         block: BlockId,
@@ -24,16 +24,12 @@ pub enum Site<'a> {
     },
 }
 
-/// Sees layers as the forward pass goes by; each method may replace the value that flows on.
+/// Is shown the values of a forward pass; each method may replace the value that flows on.
 pub trait Probe {
-    /// Called with a layer's input and output, each `[batch, seq, width]`; returns the output to go on with.
-    fn layer(&mut self, _site: Site<'_>, _input: &Tensor, output: Tensor) -> Tensor {
+    /// Called with a layer's input and output, each `[batch, seq, width]`; returns the output that the pass continues
+    /// with.
+    fn layer(&mut self, _layer: Layer<'_>, _input: &Tensor, output: Tensor) -> Tensor {
         output
-    }
-
-    /// Called with the residual stream after the embedding, `[batch, seq, width]`.
-    fn embedded(&mut self, hidden: Tensor) -> Tensor {
-        hidden
     }
 
     /// Called with the residual stream after each block, `[batch, seq, width]`.
@@ -41,13 +37,13 @@ pub trait Probe {
         hidden
     }
 
-    /// True when `layer` wants norms too (their normalised input costs a second pass over it).
+    /// True when `layer` is to be called for norms too (their normalised input costs a second pass over it).
     fn wants_norms(&self) -> bool {
         false
     }
 }
 
-/// Sees nothing, costs nothing.
+/// Looks at nothing, costs nothing.
 pub(crate) struct NoProbe;
 
 impl Probe for NoProbe {}

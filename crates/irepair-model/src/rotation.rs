@@ -11,8 +11,8 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Of tokens at `positions`, `[batch, seq]` int64; none for models with learned positions. Angles are taken in float32
-    /// and rounded to `kind` as cosine and sine, as transformers does.
+    /// Of tokens at `positions`, `[batch, seq]` int64; none for models with learned positions. Angles are taken in
+    /// float32 and rounded to `kind` as cosine and sine, as transformers does.
     pub(crate) fn new(of: &Architecture, positions: &Tensor, kind: Kind) -> Option<Self> {
         let Positions::Rotary(rope) = of.positions else { return None };
         let (frequencies, factor) = frequencies(&rope, positions.device());
@@ -21,7 +21,8 @@ impl Rotation {
         Some(Self { cos: scaled(angles.cos()).to_kind(kind), sin: scaled(angles.sin()).to_kind(kind) })
     }
 
-    /// `(a, b) -> (a cos - b sin, b cos + a sin)` on the halves of the last axis of `x`, `[batch, head, seq, head_dim]`.
+    /// `(a, b) -> (a cos - b sin, b cos + a sin)` on the halves of the last axis of `x`, `[batch, head, seq,
+    /// head_dim]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let (a, b) = (&halves[0], &halves[1]);

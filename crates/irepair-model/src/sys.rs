@@ -1,4 +1,5 @@
-//! The one place with `unsafe`: mapping checkpoint files, filling tensors from them, telling the allocator what to keep, loading libtorch's CUDA half.
+//! The one place with `unsafe`: mapping checkpoint files, filling tensors from them, telling the allocator what to
+//! keep, loading libtorch's CUDA half.
 #![expect(unsafe_code, reason = "memory maps, tensor memory and dynamic loading have no safe interface")]
 
 use std::fs::File;
@@ -31,23 +32,24 @@ pub(crate) fn release(map: &Mmap, part: &[u8]) {
 
 /// The bytes of a tensor's values, to be written over; none unless it lies contiguous in the CPU's memory.
 ///
-/// libtorch's own way makes a tensor of the bytes first: a second allocation for every piece, between which the memory of
-/// the first falls to pieces.
+/// libtorch's own way makes a tensor of the bytes first: a second allocation for every piece, between which the memory
+/// of the first falls to pieces.
 pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
         return None;
     }
     let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, which libtorch's allocator gave out; the slice
-    // borrows the tensor for as long as it is there, and nobody else reads a tensor that is being made; every pattern of
-    // bits is a value of these types.
+    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, which libtorch's allocator gave out; the
+    // slice borrows the tensor for as long as it is there, and nobody else reads a tensor that is being made; every
+    // pattern of bits is a value of these types.
     Some(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), n_bytes) })
 }
 
 /// Lets the C allocator keep what libtorch frees, up to tensors of 128 MiB, for the tensors of the next step.
 ///
-/// Left alone it gives every tensor over 32 MiB back to the system, and the end of its heap once 64 MiB of it are free: each
-/// step then waits for tens of thousands of pages to be cleared anew. Does nothing where the allocator is not glibc's.
+/// Left alone it gives every tensor over 32 MiB back to the system, and the end of its heap once 64 MiB of it are free:
+/// each step then waits for tens of thousands of pages to be cleared anew. Does nothing where the allocator is not
+/// glibc's.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets two numbers that the allocator reads; any value is allowed.
@@ -57,7 +59,8 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Ends the process without tidying up: an ordinary exit takes libtorch apart while other threads compute in it, and crashes.
+/// Ends the process without tidying up: an ordinary exit takes libtorch apart while other threads compute in it, and
+/// crashes.
 pub fn exit_at_once(code: i32) -> ! {
     #[cfg(unix)]
     // SAFETY: ends the process; nothing of it is used afterwards.
@@ -89,7 +92,8 @@ pub fn libtorch_version() -> Option<String> {
     {
         type Version = unsafe extern "C" fn() -> u64;
         let process = libloading::os::unix::Library::this();
-        // SAFETY: libtorch's C interface declares this function so (`inductor/aoti_torch/c/shim.h`); it returns a constant.
+        // SAFETY: libtorch's C interface declares this function so (`inductor/aoti_torch/c/shim.h`); it returns a
+        // constant.
         let version = unsafe { process.get::<Version>(b"aoti_torch_abi_version").ok()?() };
         let [major, minor, patch, ..] = version.to_be_bytes();
         Some(format!("{major}.{minor}.{patch}"))

@@ -1,14 +1,14 @@
 //! Equal to transformers on the tiny checkpoints of `parity/models/` (generator beside them).
 //!
 //! Tolerances. The logits there are of size 1 to 5 and their own f32 rounding, measured against f64, is 2e-6 to 5e-6
-//! (`meta.json`); a different order of summation costs about as much again. 2e-5 leaves a factor of four, and is far below
-//! what any mistake costs: one wrong position, mask entry or transposed weight moves logits by 0.1 and more. Gradient norms
-//! sum thousands of such terms, mostly in f64: 2e-5, relative above 1.
+//! (`meta.json`); a different order of summation costs about as much again. 2e-5 leaves a factor of four, and is far
+//! below what any mistake costs: one wrong position, mask entry or transposed weight moves logits by 0.1 and more.
+//! Gradient norms sum thousands of such terms, mostly in f64: 2e-5, relative above 1.
 
 use std::path::Path;
 
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, TextBatch};
 use serde_json::Value;
 use support::{MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};

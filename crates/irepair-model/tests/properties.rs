@@ -2,7 +2,7 @@
 
 use common::{FAMILIES, N_VOCAB, bits, config, model};
 use irepair_core::{BlockId, BlockSlice, Diagnose, PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, Error, TextBatch};
 use proptest::prelude::*;
 use tch::{Device, Kind, no_grad};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{FAMILIES, bits, files, load, model, shard};
-use irepair_model::{CausalLm, LoadReport};
+use irepair_model::{BlockModel, CausalLm, LoadReport};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -68,8 +68,8 @@ fn raw_file(path: &Path, metadata: &Value, tensors: &[(String, &str, Vec<usize>,
     fs::write(path, file).unwrap();
 }
 
-/// A model directory whose weights are half in bfloat16 or float16, in reverse order, under metadata of several keys; every
-/// block has a NaN with a payload, an infinity and a subnormal number.
+/// A model directory whose weights are half in bfloat16 or float16, in reverse order, under metadata of several keys;
+/// every block has a NaN with a payload, an infinity and a subnormal number.
 fn odd_checkpoint(dir: &Path) {
     let made = model("gpt2");
     made.save(dir).unwrap();

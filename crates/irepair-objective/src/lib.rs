@@ -6,7 +6,8 @@
 //! use tch::{Kind, Tensor};
 //!
 //! // One text of three tokens under a model that knows nothing: NLL = ln(vocabulary).
-//! let (ids, real) = (Tensor::from_slice(&[1i64, 2, 0]).view([1, 3]), Tensor::ones([1, 3], (Kind::Bool, tch::Device::Cpu)));
+//! let ids = Tensor::from_slice(&[1i64, 2, 0]).view([1, 3]);
+//! let real = Tensor::ones([1, 3], (Kind::Bool, tch::Device::Cpu));
 //! let logits = Tensor::zeros([1, 3, 4], (Kind::Float, tch::Device::Cpu));
 //! let views = Views { chosen: Some(TextLogits::new(&ids, &real, &logits)), ..Views::default() };
 //! let loss = Objective::from(Method::Dapt).loss(&views)?;
@@ -14,11 +15,13 @@
 //! # Ok::<(), irepair_objective::Error>(())
 //! ```
 //!
-//! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `scores`, `objective`
-//! (METHOD §6 and §7: each term in a few lines, and the sum), `head` (the same scores from hidden states, with less work).
+//! Reading order: `token` (log-probabilities of single tokens and the masks that say which count), `kl`, `scores`,
+//! `objective` (METHOD §6 and §7: each term in a few lines, and the sum), `head` (the same scores from hidden states,
+//! with less work).
 //!
-//! **Invariants.** Softmax, log-softmax and every sum are in float32 whatever the logits' type. A padded token changes no
-//! value. An objective says what it needs ([`Objective::needs`]) and is given exactly that; it owns no loop and no model.
+//! **Invariants.** Softmax, log-softmax and every sum are in float32 whatever the logits' type. A padded token changes
+//! no value. An objective says what it needs ([`Objective::needs`]) and is given exactly that; it owns no loop and no
+//! model.
 
 mod error;
 mod head;

@@ -52,7 +52,8 @@ impl Objective {
         Self::new(method.scale(numbers), method.terms(numbers))
     }
 
-    /// Factor, weights and terms with their numbers, such as `1 (0.5 Nll(Chosen) + 1 Kl)`: the same text, the same loss.
+    /// Factor, weights and terms with their numbers, such as `1 (0.5 Nll(Chosen) + 1 Kl)`: the same text, the same
+    /// loss.
     pub fn written(&self) -> String {
         let terms: Vec<String> = self.terms.iter().map(|(weight, term)| format!("{weight} {term:?}")).collect();
         format!("{} ({})", self.scale, terms.join(" + "))
@@ -63,8 +64,8 @@ impl Objective {
         Needs::of(&self.terms)
     }
 
-    /// The objectives whose losses add up to this one's and that share no text: going backward through them one by one keeps
-    /// the activations of fewer texts at a time, for the same gradient.
+    /// The objectives whose losses add up to this one's and that share no text: going backward through them one by one
+    /// keeps the activations of fewer texts at a time, for the same gradient.
     pub fn terms(&self) -> Vec<Self> {
         let groups = separable(&self.terms).into_iter().map(|terms| Self { scale: self.scale, terms });
         let groups: Vec<Self> = groups.collect();

@@ -1,7 +1,7 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together.
 
 use irepair_core::{Diagnose, Sensitivities};
-use irepair_model::{CausalLm, TextBatch};
+use irepair_model::{BlockModel, TextBatch};
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
 use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
 
@@ -36,7 +36,7 @@ impl Estimate {
     ///
     /// # Errors
     /// As [`Measure::of`].
-    pub fn of_batch(&self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+    pub fn of_batch(&self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
         let (rejected, chosen) = (texts(batch, |m| m.rejected.as_ref()), texts(batch, |m| m.chosen.as_ref()));
         let neutral = neutral(batch);
         let measure = Measure::new(self.metric).by(self.route).against(&chosen).with_neutral(&neutral);
@@ -49,8 +49,8 @@ impl Estimate {
     /// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
     pub fn over_batches(
         &self,
-        model: &CausalLm,
-        sampler: &BatchSampler<'_>,
+        model: &dyn BlockModel,
+        sampler: &BatchSampler,
         settings: &Settings,
         n_batches: u64,
         reduction: Reduction,

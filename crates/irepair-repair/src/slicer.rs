@@ -1,7 +1,9 @@
 //! Chooses the slice of a step: sensitivities of the rejected texts, then a policy on those numbers.
 
+use std::sync::Arc;
+
 use irepair_core::{Diagnose, Scope, Sensitivities};
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
@@ -13,28 +15,28 @@ const FIXED_BATCHES: u64 = 500;
 
 /// A slicing policy with the sensitivities it reads.
 #[derive(Debug)]
-pub struct SliceLocaliser<'a> {
+pub struct SliceLocaliser {
     policy: SlicePolicy,
     memory: Memory,
     estimate: Estimate,
     fixed_batches: u64,
-    data: &'a RepairData,
+    data: Arc<RepairData>,
     settings: Settings,
     last: Option<Sensitivities>,
 }
 
-impl<'a> SliceLocaliser<'a> {
+impl SliceLocaliser {
     /// A slicer by the paper's metric, `grad-l2`.
     ///
     /// # Errors
     /// A policy with a number out of range.
-    pub fn new(spec: &PolicySpec, data: &'a RepairData, settings: &Settings) -> Result<Self> {
+    pub fn new(spec: &PolicySpec, data: &Arc<RepairData>, settings: &Settings) -> Result<Self> {
         Ok(Self {
             policy: SlicePolicy::new(spec).map_err(|error| Error::Localise(Box::new(error.diagnostic())))?,
             memory: Memory::default(),
             estimate: Estimate::new(settings.seed),
             fixed_batches: FIXED_BATCHES,
-            data,
+            data: Arc::clone(data),
             settings: settings.clone(),
             last: None,
         })
@@ -57,17 +59,18 @@ impl<'a> SliceLocaliser<'a> {
         self.last.as_ref()
     }
 
-    /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3 [D]).
-    fn fixed_estimate(&self, model: &CausalLm) -> Result<Sensitivities> {
-        let sampler = BatchSampler::new(self.data, false, &self.settings, model.device())?;
+    /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3
+    /// [D]).
+    fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
+        let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
         let reduction =
             if self.estimate.metric.has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm };
         self.estimate.over_batches(model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }
 
-impl Localise for SliceLocaliser<'_> {
-    fn localise(&mut self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Scope> {
+impl Localise for SliceLocaliser {
+    fn localise(&mut self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Scope> {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
             Some(self.fixed_estimate(model)?)
         } else if self.policy.needs_sensitivities(step) {
@@ -98,14 +101,17 @@ impl Localise for SliceLocaliser<'_> {
         identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
     }
 
-    fn memory(&self) -> serde_json::Value {
+    fn state(&self) -> serde_json::Value {
         serde_json::to_value(&self.memory).unwrap_or_default()
     }
 
-    fn recall(&mut self, memory: serde_json::Value) -> Result<()> {
-        let wrong =
-            |e: serde_json::Error| Error::BadSetting { key: "memory", want: "a policy's memory", got: e.to_string() };
-        self.memory = serde_json::from_value(memory).map_err(wrong)?;
+    fn load_state(&mut self, state: serde_json::Value) -> Result<()> {
+        let wrong = |e: serde_json::Error| Error::BadSetting {
+            key: "localiser",
+            want: "the state of a policy",
+            got: e.to_string(),
+        };
+        self.memory = serde_json::from_value(state).map_err(wrong)?;
         Ok(())
     }
 }

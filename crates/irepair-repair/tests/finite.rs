@@ -2,7 +2,7 @@
 
 use irepair_core::BlockId;
 use irepair_core::spec::Method;
-use irepair_model::Parameter;
+use irepair_model::{BlockModel, Parameter};
 use irepair_repair::SliceLocaliser;
 use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, Error};

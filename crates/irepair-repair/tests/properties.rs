@@ -1,15 +1,17 @@
 //! Laws of IRepair's step and of its slicer (METHOD §3, §5, §6, §19), on models of four blocks.
 
+use std::sync::Arc;
+
 use irepair_core::spec::{Method, Number};
 use irepair_core::{BlockSlice, Diagnose, Scope, SliceSize};
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{BatchSampler, Engine, Localise, OptimizerKind, RepairData, Settings};
 use support::{
     Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, changed_blocks, data,
-    decaying_and_clipped, distance, model, settings, take,
+    decaying_and_clipped, distance, model, plain_data, settings, take,
 };
 use tch::{Kind, no_grad};
 
@@ -22,7 +24,7 @@ fn spec(kind: Policy, k: usize) -> PolicySpec {
         .with(Number::PolicyEpsilon, 0.5)
 }
 
-fn slicer<'d>(spec: &PolicySpec, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
+fn slicer(spec: &PolicySpec, data: &Arc<RepairData>, settings: &Settings) -> SliceLocaliser {
     SliceLocaliser::new(spec, data, settings).unwrap().fixed_batches(3)
 }
 
@@ -240,8 +242,9 @@ fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
 
 #[test]
 fn pairs_without_a_rejected_side_cannot_be_sliced_by_sensitivity() {
-    let mut data = data();
+    let mut data = plain_data();
     data.pairs.iter_mut().for_each(|p| p.rejected.clear());
+    let data = Arc::new(data);
     for kind in [Policy::Dynamic, Policy::Fixed] {
         let model = model("gpt2");
         let mut slicer = slicer(&spec(kind, 1), &data, &settings());

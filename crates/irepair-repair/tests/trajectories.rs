@@ -1,18 +1,20 @@
 //! Ten steps of every method, equal to a literal eager PyTorch script (`parity/trajectories/`, generator beside them).
 //!
-//! The script runs all forward passes first and keeps the whole graph, as published; the engine chooses the slice first and
-//! computes nothing outside it. METHOD §6 says the updates are the same; this is where it is shown.
+//! The script runs all forward passes first and keeps the whole graph, as published; the engine chooses the slice first
+//! and computes nothing outside it. METHOD §6 says the updates are the same; this is where it is shown.
 //!
 //! Tolerances. Repeating the script from weights jittered by one part in 10^7 moves its losses by up to 2e-5 of their
-//! size after ten steps (`drift` in each `meta.json`), so 5e-5, relative above 1, is what rounding can cost. Slices must be
-//! the same: the script refuses near ties. Weights are compared one by one, and a few in a thousand may differ: RMSprop
-//! and AdamW turn the sign of a gradient entry into a full step, and where the entry is smaller than rounding the sign is
-//! anybody's.
+//! size after ten steps (`drift` in each `meta.json`), so 5e-5, relative above 1, is what rounding can cost. Slices
+//! must be the same: the script refuses near ties. Weights are compared one by one, and a few in a thousand may differ:
+//! RMSprop and AdamW turn the sign of a gradient entry into a full step, and where the entry is smaller than rounding
+//! the sign is arbitrary.
+
+use std::sync::Arc;
 
 use irepair_core::Scope;
 use irepair_core::spec::{Number, Numbers};
 use irepair_data::TokenPair;
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_slicing::{Policy, PolicySpec};
@@ -31,17 +33,17 @@ const SHARE_OF_ODD_WEIGHTS: f64 = 2e-3;
 const N_STEPS: u64 = 10;
 
 /// Four pairs for every step in order, the same four utility texts in all.
-fn data() -> RepairData {
+fn data() -> Arc<RepairData> {
     let inputs = json("trajectories/inputs.json");
     let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
     let pair =
         |v: &Value| TokenPair { prompt: ids(&v["prompt"]), chosen: ids(&v["chosen"]), rejected: ids(&v["rejected"]) };
-    RepairData {
+    Arc::new(RepairData {
         pairs: inputs["pairs"].as_array().unwrap().iter().map(pair).collect(),
         utility: rows(&inputs["utility"]),
         pad_id: inputs["pad_id"].as_u64().unwrap() as u32,
         ..RepairData::default()
-    }
+    })
 }
 
 fn objective(config: &Value) -> Objective {
@@ -82,13 +84,13 @@ fn policy(config: &Value) -> PolicySpec {
 }
 
 /// The slicer under test, with its sensitivities written down.
-struct Watched<'a> {
-    slicer: SliceLocaliser<'a>,
+struct Watched {
+    slicer: SliceLocaliser,
     seen: Vec<Vec<f64>>,
 }
 
-impl Localise for Watched<'_> {
-    fn localise(&mut self, model: &CausalLm, batch: &StepBatch, step: u64) -> irepair_train::Result<Scope> {
+impl Localise for Watched {
+    fn localise(&mut self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> irepair_train::Result<Scope> {
         let scope = self.slicer.localise(model, batch, step)?;
         self.seen.extend(self.slicer.last().map(|s| s.values().to_vec()));
         Ok(scope)

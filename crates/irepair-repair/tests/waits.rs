@@ -1,12 +1,14 @@
 //! How often a step waits for the device: once for the choice of its slice, once for all its numbers.
 
+use std::sync::Arc;
+
 use irepair_core::spec::Method;
 use irepair_model::host;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, RepairData, Settings};
-use support::{data, model, settings};
+use support::{data, model, plain_data, settings};
 
 #[path = "../../irepair-train/tests/support/mod.rs"]
 mod support;
@@ -14,8 +16,8 @@ mod support;
 /// Waits of each of the first `n` steps; `data` decides whether validations are among them.
 fn waits(
     objective: Method,
-    slicer: &mut SliceLocaliser<'_>,
-    data: &RepairData,
+    slicer: &mut SliceLocaliser,
+    data: &Arc<RepairData>,
     settings: Settings,
     n: u64,
 ) -> Vec<u64> {
@@ -29,13 +31,13 @@ fn waits(
     (0..n).map(|_| step()).collect()
 }
 
-fn slicer<'d>(kind: Policy, data: &'d RepairData, settings: &Settings) -> SliceLocaliser<'d> {
+fn slicer(kind: Policy, data: &Arc<RepairData>, settings: &Settings) -> SliceLocaliser {
     SliceLocaliser::new(&PolicySpec::new(kind), data, settings).unwrap().fixed_batches(3)
 }
 
 /// Nothing held out: no validation.
-fn training_only() -> RepairData {
-    RepairData { validation: Vec::new(), validation_utility: Vec::new(), ..data() }
+fn training_only() -> Arc<RepairData> {
+    Arc::new(RepairData { validation: Vec::new(), validation_utility: Vec::new(), ..plain_data() })
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions and
-//! disagree, which is why METHOD §13 scores them on planted faults before any is believed.
+//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions
+//! and disagree, which is why METHOD §13 scores them on planted faults before any is believed.
 //!
 //! `cargo run -p irepair-sensitivity --example which_block`
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
@@ -7,12 +7,12 @@
 use std::error::Error;
 
 use irepair_core::PaddedTokens;
-use irepair_model::{CausalLm, ModelConfig, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
 use irepair_sensitivity::{Measure, Metric, Route};
 use tch::{Device, Kind, no_grad};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let model = CausalLm::random(ModelConfig::gpt2(6, 32, 4, 64, 100), 0, Device::Cpu, Kind::Float)?;
+    let model = CausalLm::random(Architecture::gpt2(6, 32, 4, 64, 100), 0, Device::Cpu, Kind::Float)?;
     for parameter in model.parameters().iter().filter(|p| p.name.starts_with("h.2.attn")) {
         no_grad(|| drop(parameter.tensor.shallow_clone().g_mul_scalar_(3.0)));
     }

@@ -1,12 +1,13 @@
 //! Metrics that compare block outputs on rejected and chosen text.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, Probe, TextBatch};
+use irepair_core::spec::Metric;
+use irepair_model::{BlockModel, Probe, TextBatch};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::Result;
 use crate::block_sums::BlockSums;
 use crate::gradient::text_nll;
+use crate::{Error, Result};
 
 /// Keeps the residual stream after every block.
 struct Outputs {
@@ -15,20 +16,35 @@ struct Outputs {
 }
 
 impl Probe for Outputs {
-    fn embedded(&mut self, hidden: Tensor) -> Tensor {
-        if self.differentiable { hidden.detach().set_requires_grad(true) } else { hidden }
-    }
-
     fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
+        let hidden = if self.differentiable { differentiable(hidden) } else { hidden };
         self.hidden.push(hidden.shallow_clone());
         hidden
     }
 }
 
-fn outputs(model: &CausalLm, text: &TextBatch) -> Vec<Tensor> {
-    let mut probe = Outputs { hidden: Vec::new(), differentiable: false };
-    let _ = no_grad(|| model.logits_probed(text, &mut probe));
-    probe.hidden
+/// `tensor` as a node of the graph: where nothing before it is differentiated, the graph starts here.
+pub(crate) fn differentiable(tensor: Tensor) -> Tensor {
+    if tensor.requires_grad() { tensor } else { tensor.detach().set_requires_grad(true) }
+}
+
+impl Outputs {
+    /// The outputs, and the logits of the pass.
+    fn of(
+        metric: Metric,
+        model: &dyn BlockModel,
+        text: &TextBatch,
+        differentiable: bool,
+    ) -> Result<(Vec<Tensor>, Tensor)> {
+        let mut probe = Self { hidden: Vec::new(), differentiable };
+        let logits = model.logits_probed(text, &mut probe);
+        let (want, got) = (model.n_blocks(), probe.hidden.len());
+        if want == got {
+            Ok((probe.hidden, logits))
+        } else {
+            Err(Error::NoBlockOutputs { metric: metric.name(), want, got })
+        }
+    }
 }
 
 /// Columns of the continuations that both texts have, and where both hold a real token.
@@ -60,12 +76,13 @@ impl Shared {
 }
 
 /// Mean over pairs of `|H_b(y-) - H_b(y+)|_2`, norm over the shared continuation positions and all dimensions.
-pub(crate) fn distance(model: &CausalLm, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
+pub(crate) fn distance(model: &dyn BlockModel, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
     let mut sums = BlockSums::default();
     let mut n_pairs = 0.0;
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
-        for (block, (minus, plus)) in outputs(model, rejected).iter().zip(outputs(model, chosen)).enumerate() {
+        let outputs = |text: &TextBatch| no_grad(|| Outputs::of(Metric::ActDist, model, text, false));
+        for (block, (minus, plus)) in outputs(rejected)?.0.iter().zip(outputs(chosen)?.0).enumerate() {
             let squares = shared.difference(&plus, minus).square();
             let by_pair = squares.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float).sqrt();
             sums.push(BlockId(block), by_pair.sum(Kind::Double));
@@ -76,20 +93,18 @@ pub(crate) fn distance(model: &CausalLm, rejected: &[&TextBatch], chosen: &[&Tex
 }
 
 /// `|sum over pairs and shared positions of <dL/dH_b, H_b(X+) - H_b(X-)>|`.
-pub(crate) fn attribution(model: &CausalLm, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
+pub(crate) fn attribution(model: &dyn BlockModel, rejected: &[&TextBatch], chosen: &[&TextBatch]) -> Result<Vec<f64>> {
     model.freeze();
     let mut sums = BlockSums::default();
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
-        let mut probe = Outputs { hidden: Vec::new(), differentiable: true };
-        let logits = model.logits_probed(rejected, &mut probe);
+        let (minus, logits) = Outputs::of(Metric::Atp, model, rejected, true)?;
         let loss = text_nll(rejected, &logits)?;
-        let gradients =
-            Tensor::f_run_backward(&[&loss], &probe.hidden, false, false).map_err(irepair_model::Error::from)?;
-        let plus = outputs(model, chosen);
+        let gradients = Tensor::f_run_backward(&[&loss], &minus, false, false).map_err(irepair_model::Error::from)?;
+        let (plus, _) = no_grad(|| Outputs::of(Metric::Atp, model, chosen, false))?;
         no_grad(|| {
             for (block, gradient) in gradients.iter().enumerate() {
-                let moved = shared.difference(&plus[block], &probe.hidden[block]);
+                let moved = shared.difference(&plus[block], &minus[block]);
                 let product = shared.columns(gradient).to_kind(Kind::Float) * moved;
                 sums.push(BlockId(block), product.sum(Kind::Double));
             }

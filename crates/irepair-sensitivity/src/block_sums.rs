@@ -1,7 +1,7 @@
 //! Sums per block, kept on the device until all of them are read together.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, host};
+use irepair_model::{BlockMap, host};
 use tch::Tensor;
 
 use crate::Result;
@@ -22,13 +22,13 @@ impl BlockSums {
 
     /// `of` every block parameter among those given by index; other parameters belong to no sum.
     pub(crate) fn over<'a>(
-        model: &CausalLm,
+        map: &BlockMap,
         indexed: impl IntoIterator<Item = (usize, &'a Tensor)>,
         of: impl Fn(usize, &Tensor) -> Tensor,
     ) -> Self {
         let mut sums = Self::default();
         for (index, tensor) in indexed {
-            if let Some(block) = model.parameters()[index].block {
+            if let Some(block) = map.block(index) {
                 sums.push(block, of(index, tensor));
             }
         }

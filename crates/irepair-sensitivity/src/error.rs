@@ -22,6 +22,16 @@ pub enum Error {
         /// The metric.
         metric: &'static str,
     },
+    /// The metric compares the outputs of blocks, and the model does not show them.
+    #[error("metric `{metric}` needs the output of every block, and the model shows its probe {got} of {want}")]
+    NoBlockOutputs {
+        /// The metric.
+        metric: &'static str,
+        /// Number of blocks.
+        want: usize,
+        /// Outputs shown.
+        got: usize,
+    },
     /// From the objective crate.
     #[error(transparent)]
     Objective(#[from] irepair_objective::Error),
@@ -41,6 +51,9 @@ impl Diagnose for Error {
             }
             Self::NoMeanGradient { .. } => Diagnostic::new(ExitKind::Usage, self)
                 .help("it is made from single texts, activations or noise: use --reduction mean-of-norm"),
+            Self::NoBlockOutputs { .. } => Diagnostic::new(ExitKind::Usage, self).help(
+                "call `Probe::block` after each block in `hidden_states_probed`, or use grad-l2, which needs no probe",
+            ),
             Self::Objective(error) => error.diagnostic(),
             Self::Model(error) => error.diagnostic(),
             Self::Core(error) => error.diagnostic(),
@@ -57,6 +70,7 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
             NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
+            NoBlockOutputs: [Error::NoBlockOutputs { metric: "act-dist", want: 12, got: 0 }],
             Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Core: [irepair_core::Error::NoBlocks.into()],

@@ -5,12 +5,15 @@
 //! formed for one layer at a time and dropped.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, Probe, Site, TextBatch};
+use irepair_model::{BlockModel, Layer, Probe, TextBatch, states_at};
 use irepair_objective::head_log_probs;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::Result;
+use crate::activation::differentiable;
 use crate::block_sums::BlockSums;
+use crate::gradient::weights;
+use crate::metric::n_weights;
 
 /// What is remembered of a layer until its output gradient is known.
 enum Seen {
@@ -26,18 +29,15 @@ struct Recorder {
 }
 
 impl Probe for Recorder {
-    fn embedded(&mut self, hidden: Tensor) -> Tensor {
-        // The weights are constants here: the graph starts at the embedding.
-        hidden.detach().set_requires_grad(true)
-    }
-
-    fn layer(&mut self, site: Site<'_>, input: &Tensor, output: Tensor) -> Tensor {
-        self.layers.push(match site {
-            Site::Linear { block, has_bias } => (block, Seen::Linear { input: input.detach(), has_bias }),
-            Site::Norm { block, normalised, has_bias } => {
+    fn layer(&mut self, layer: Layer<'_>, input: &Tensor, output: Tensor) -> Tensor {
+        self.layers.push(match layer {
+            Layer::Linear { block, has_bias } => (block, Seen::Linear { input: input.detach(), has_bias }),
+            Layer::Norm { block, normalised, has_bias } => {
                 (block, Seen::Norm { normalised: normalised.shallow_clone(), has_bias })
             }
         });
+        // The weights are constants here: the graph starts at the first outputs.
+        let output = differentiable(output);
         self.outputs.push(output.shallow_clone());
         output
     }
@@ -47,14 +47,45 @@ impl Probe for Recorder {
     }
 }
 
+impl Recorder {
+    /// Number of weights of the layers seen, by block.
+    fn n_weights(&self, n_blocks: usize) -> Vec<usize> {
+        let mut by_block = vec![0; n_blocks];
+        for ((BlockId(block), seen), output) in self.layers.iter().zip(&self.outputs) {
+            let (n_out, has_bias) = (width(output), seen.has_bias());
+            let n_in = match seen {
+                Seen::Linear { input, .. } => width(input),
+                Seen::Norm { .. } => 1,
+            };
+            by_block[*block] += (n_out * (n_in + i64::from(has_bias))) as usize;
+        }
+        by_block
+    }
+}
+
+impl Seen {
+    fn has_bias(&self) -> bool {
+        let (Self::Linear { has_bias, .. } | Self::Norm { has_bias, .. }) = self;
+        *has_bias
+    }
+}
+
+fn width(tensor: &Tensor) -> i64 {
+    tensor.size().last().copied().unwrap_or(0)
+}
+
 /// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
-/// on the device.
-pub(crate) fn squares(model: &CausalLm, text: &TextBatch) -> Result<BlockSums> {
+/// on the device. None when the layers shown to the probe do not hold every weight of their blocks exactly once: the
+/// sums would lack some, or be wrong for a weight that is used twice.
+pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<BlockSums>> {
     model.freeze();
     let mut recorder = Recorder::default();
     let hidden = model.hidden_states_probed(text, &mut recorder);
-    let hidden = CausalLm::states_at(&hidden, &text.target_positions);
-    let scores = head_log_probs(&hidden, model.head(), &text.target_ids);
+    if recorder.n_weights(model.n_blocks()) != n_weights(&model.block_map(), &weights(model)) {
+        return Ok(None);
+    }
+    let hidden = states_at(&hidden, &text.target_positions);
+    let scores = head_log_probs(&hidden, &model.head(), &text.target_ids);
     let nll = scores.vjp(&scores.values.full_like(-1.0 / text.counts.targets));
     let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;
     let output_gradients =
@@ -65,12 +96,12 @@ pub(crate) fn squares(model: &CausalLm, text: &TextBatch) -> Result<BlockSums> {
             sums.push(*block, layer_square(seen, gradient));
         }
     });
-    Ok(sums)
+    Ok(Some(sums))
 }
 
 /// Squared norm of the gradients of one layer's weight and bias, `[]` float32.
 fn layer_square(seen: &Seen, output_gradient: &Tensor) -> Tensor {
-    let rows = |t: &Tensor| t.reshape([-1, t.size()[t.dim() - 1]]);
+    let rows = |t: &Tensor| t.reshape([-1, width(t)]);
     let d = rows(output_gradient);
     let bias = || d.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
     match seen {
@@ -99,7 +130,8 @@ fn weight_square(x: &Tensor, d: &Tensor) -> Tensor {
     x.tr().matmul(&d).square().sum(Kind::Float)
 }
 
-/// `|X^T D|_F^2`, the product in the tensors' own type, as the stored gradient would be, and its squares summed in float32.
+/// `|X^T D|_F^2`, the product in the tensors' own type, as the stored gradient would be, and its squares summed in
+/// float32.
 fn product_square(x: &Tensor, d: &Tensor) -> Tensor {
     x.tr().matmul(d).norm_scalaropt_dtype(2, Kind::Float).square()
 }

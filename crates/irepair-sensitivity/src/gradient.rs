@@ -1,7 +1,7 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
+use irepair_model::{BlockMap, BlockModel, GradFlags, Gradients, TextBatch, add_gradients};
 use irepair_objective::{TextLogits, nll_mean};
 use tch::{Kind, Tensor, no_grad};
 
@@ -19,7 +19,7 @@ pub(crate) fn text_nll(text: &TextBatch, logits: &Tensor) -> Result<Tensor> {
     Ok(nll_mean(&TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits })?)
 }
 
-/// Gradients of `NLL_tok` of the texts for every block parameter.
+/// Gradients of `NLL_tok` of the texts for every block parameter. Leaves the model's gradient flags as they were.
 ///
 /// Several texts are micro-batches of one batch: their gradients are added.
 ///
@@ -28,7 +28,8 @@ pub(crate) fn text_nll(text: &TextBatch, logits: &Tensor) -> Result<Tensor> {
 ///
 /// # Source
 /// METHOD §3 [D]: `g_p = d NLL_tok(theta; X-) / d p`.
-pub fn error_gradients(model: &CausalLm, texts: &[&TextBatch]) -> Result<Gradients> {
+pub fn error_gradients(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<Gradients> {
+    let _flags = GradFlags::of(model);
     model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
     let mut sum = Gradients::new();
     for text in texts {
@@ -37,40 +38,51 @@ pub fn error_gradients(model: &CausalLm, texts: &[&TextBatch]) -> Result<Gradien
     Ok(sum)
 }
 
-/// Sum of squared gradient entries per block. The host waits for the device once.
+/// Sum of squared gradient entries per block, from `(parameter index, gradient)`. The host waits for the device once.
 ///
 /// # Errors
 /// When the copy to the host fails.
-pub fn block_squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
-    squares(model, gradients).read_alone(model.n_blocks())
+pub fn block_squares(map: &BlockMap, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    squares(map, gradients).read_alone(map.n_blocks())
 }
 
 /// [`block_squares`], still on the device.
-pub(crate) fn squares(model: &CausalLm, gradients: &[(usize, Tensor)]) -> BlockSums {
-    BlockSums::over(model, by_index(gradients), |_, gradient| square_sum(gradient))
+pub(crate) fn squares(map: &BlockMap, gradients: &[(usize, Tensor)]) -> BlockSums {
+    BlockSums::over(map, by_index(gradients), |_, gradient| square_sum(gradient))
 }
 
-/// `sum_i |theta_i g_i|` per block.
-pub(crate) fn snip(model: &CausalLm, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
-    let products = BlockSums::over(model, by_index(gradients), |index, gradient| {
-        no_grad(|| (model.parameters()[index].tensor.detach() * gradient).abs().sum(Kind::Float))
+/// `sum_i |theta_i g_i|` per block, from all weights in the parameters' order and `(parameter index, gradient)`.
+///
+/// # Errors
+/// When the copy to the host fails.
+///
+/// # Source
+/// METHOD §3: `snip`.
+pub fn snip(map: &BlockMap, weights: &[&Tensor], gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    let products = BlockSums::over(map, by_index(gradients), |index, gradient| {
+        no_grad(|| (weights[index].detach() * gradient).abs().sum(Kind::Float))
     });
-    products.read_alone(model.n_blocks())
+    products.read_alone(map.n_blocks())
 }
 
 /// `sum_i mean_x g_i(x)^2` per block; the loss of a text is the mean over its own counted tokens.
-pub(crate) fn fisher(model: &CausalLm, texts: &[&TextBatch]) -> Result<Vec<f64>> {
-    let mut by_text = Vec::new();
+pub(crate) fn fisher(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<Vec<f64>> {
+    let (map, mut by_text) = (model.block_map(), Vec::new());
     for text in texts {
         for row in 0..text.dims().0 {
-            by_text.push(squares(model, &error_gradients(model, &[&text.row(row as usize)])?));
+            by_text.push(squares(&map, &error_gradients(model, &[&text.row(row as usize)])?));
         }
     }
-    let mut sums = vec![0.0; model.n_blocks()];
-    for squares in BlockSums::read(&by_text, model.n_blocks())? {
+    let mut sums = vec![0.0; map.n_blocks()];
+    for squares in BlockSums::read(&by_text, map.n_blocks())? {
         sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
     }
     Ok(sums.into_iter().map(|sum| sum / by_text.len() as f64).collect())
+}
+
+/// The weights of a model, in its parameters' order.
+pub(crate) fn weights(model: &dyn BlockModel) -> Vec<&Tensor> {
+    model.parameters().iter().map(|parameter| &parameter.tensor).collect()
 }
 
 fn by_index(gradients: &[(usize, Tensor)]) -> impl Iterator<Item = (usize, &Tensor)> {

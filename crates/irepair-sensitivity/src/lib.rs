@@ -1,7 +1,8 @@
 //! Which block carries the error: METHOD §3's sensitivities, measured on the error-inducing texts.
 //!
 //! ```no_run,standalone_crate
-//! # fn demo(model: &irepair_model::CausalLm, rejected: &irepair_model::TextBatch) -> irepair_sensitivity::Result<()> {
+//! # use irepair_model::{BlockModel, TextBatch};
+//! # fn demo(model: &dyn BlockModel, rejected: &TextBatch) -> irepair_sensitivity::Result<()> {
 //! use irepair_sensitivity::{Measure, Metric};
 //!
 //! let s = Measure::new(Metric::GradL2).of(model, &[rejected])?;
@@ -9,12 +10,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same gradients), `ghost`
-//! (the same norms without storing a weight gradient), `activation` (metrics of block outputs), `reduce` (many
-//! batches).
+//! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same
+//! gradients), `ghost` (the same norms without storing a weight gradient), `activation` (metrics of block outputs),
+//! `reduce` (many batches).
 //!
-//! **Invariants.** Measuring changes no weight and leaves no gradient behind. The plain route ([`Route::Stored`]) is
-//! the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming its block.
+//! **Invariants.** Measuring changes no weight and no gradient flag, and leaves no gradient behind. The plain route
+//! ([`Route::Stored`]) is the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming
+//! its block.
 //! **Boundary.** Nothing here chooses blocks: that is arithmetic on numbers, in `irepair-slicing`.
 
 mod activation;
@@ -26,7 +28,7 @@ mod metric;
 mod reduce;
 
 pub use error::{Error, Result};
-pub use gradient::{block_squares, error_gradients};
+pub use gradient::{block_squares, error_gradients, snip};
 pub use irepair_core::spec::Metric;
 pub use metric::{Measure, Route};
 pub use reduce::{MeanGradient, mean_of_norm};

@@ -4,9 +4,10 @@
 
 use irepair_core::spec::Metric;
 use irepair_core::{BlockId, Sensitivities};
-use irepair_model::{CausalLm, TextBatch};
+use irepair_model::{BlockMap, BlockModel, GradFlags, TextBatch};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
 
 use crate::block_sums::BlockSums;
 use crate::{Error, Result, activation, ghost, gradient};
@@ -19,7 +20,8 @@ use crate::{Error, Result, activation, ghost, gradient};
 /// function of norms; when the copy to the host fails.
 pub(crate) fn of_squares(
     metric: Metric,
-    model: &CausalLm,
+    map: &BlockMap,
+    weights: &[&Tensor],
     rejected: BlockSums,
     neutral: Option<BlockSums>,
     n_batches: usize,
@@ -27,25 +29,34 @@ pub(crate) fn of_squares(
     let compared = match metric {
         Metric::GradL2 | Metric::Density => BlockSums::default(),
         Metric::Relative => {
-            let weights = model.parameters().iter().map(|parameter| &parameter.tensor).enumerate();
-            BlockSums::over(model, weights, |_, weights| gradient::square_sum(weights))
+            BlockSums::over(map, weights.iter().copied().enumerate(), |_, weight| gradient::square_sum(weight))
         }
         Metric::Contrast => neutral.ok_or(Error::Missing { metric: metric.name(), what: "neutral text" })?,
         Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => {
             return Err(Error::NoMeanGradient { metric: metric.name() });
         }
     };
-    let n_blocks = model.n_blocks();
-    let mut sums = BlockSums::read(&[rejected, compared], n_blocks)?.into_iter().map(|squares| roots(&squares));
+    let mut sums = BlockSums::read(&[rejected, compared], map.n_blocks())?.into_iter().map(|squares| roots(&squares));
     let (Some(rejected), Some(compared)) = (sums.next(), sums.next()) else { unreachable!("two were read") };
     let mean = |norm: f64| norm / n_batches as f64;
     let norms: Vec<f64> = rejected.into_iter().map(mean).collect();
     Ok(match metric {
-        Metric::Density => ratio(&norms, (0..n_blocks).map(|b| (model.n_block_weights(BlockId(b)) as f64).sqrt())),
+        Metric::Density => ratio(&norms, n_weights(map, weights).into_iter().map(|n| (n as f64).sqrt())),
         Metric::Relative => ratio(&norms, compared.into_iter()),
         Metric::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
         Metric::GradL2 | Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => norms,
     })
+}
+
+/// Number of weights of every block (METHOD §1: `n_b`).
+pub(crate) fn n_weights(map: &BlockMap, weights: &[&Tensor]) -> Vec<usize> {
+    let mut by_block = vec![0; map.n_blocks()];
+    for (index, weight) in weights.iter().enumerate() {
+        if let Some(BlockId(block)) = map.block(index) {
+            by_block[block] += weight.numel();
+        }
+    }
+    by_block
 }
 
 /// How gradient norms are taken.
@@ -54,8 +65,9 @@ pub enum Route {
     /// Weight gradients are computed and their norms taken: simple, the oracle.
     #[default]
     Stored,
-    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose evidence is
-    /// `GradientNorms`; the others that read gradients use [`Route::Stored`].
+    /// Norms from layer inputs and output gradients; no weight gradient is ever allocated. Only for metrics whose
+    /// evidence is `GradientNorms`, on one batch, and for models that show every layer of their blocks to the probe;
+    /// otherwise [`Route::Stored`] is taken.
     Ghost,
 }
 
@@ -99,50 +111,51 @@ impl<'a> Measure<'a> {
         Self { seed, ..self }
     }
 
-    /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch).
+    /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch). Leaves the model's
+    /// weights and gradient flags as they were.
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
-    /// other text was not given.
+    /// other text was not given; [`Error::NoBlockOutputs`].
     ///
     /// # Source
     /// METHOD §3.
-    pub fn of(&self, model: &CausalLm, rejected: &[&TextBatch]) -> Result<Sensitivities> {
+    pub fn of(&self, model: &dyn BlockModel, rejected: &[&TextBatch]) -> Result<Sensitivities> {
         if rejected.is_empty() {
             return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
         }
+        let _flags = GradFlags::of(model);
+        let (map, weights) = (model.block_map(), gradient::weights(model));
         // `g` is the gradient of the mean NLL of the rejected texts, `S_b = sqrt(sum_{p in b} |g_p|^2)`.
-        let n = model.n_blocks();
         let values = match self.metric {
             Metric::GradL2 | Metric::Density | Metric::Relative => {
-                of_squares(self.metric, model, self.squares(model, rejected)?, None, 1)?
+                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, None, 1)?
             }
             Metric::Contrast => {
                 let neutral = self.squares(model, self.given(self.neutral, "neutral text")?)?;
-                of_squares(self.metric, model, self.squares(model, rejected)?, Some(neutral), 1)?
+                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, Some(neutral), 1)?
             }
-            Metric::Snip => gradient::snip(model, &gradient::error_gradients(model, rejected)?)?,
+            Metric::Snip => gradient::snip(&map, &weights, &gradient::error_gradients(model, rejected)?)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::ActDist => activation::distance(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, self.given(self.chosen, "chosen text")?)?,
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                (0..n).map(|_| rng.random()).collect()
+                (0..map.n_blocks()).map(|_| rng.random()).collect()
             }
         };
-        model.freeze();
         Ok(Sensitivities::new(values)?)
     }
 
     /// Squared gradient norms per block, on the device.
-    fn squares(&self, model: &CausalLm, texts: &[&TextBatch]) -> Result<BlockSums> {
-        match (self.route, texts) {
-            (Route::Ghost, [text]) => ghost::squares(model, text),
-            // Norms of a sum of micro-batches need the summed gradient itself.
-            (Route::Stored | Route::Ghost, _) => {
-                Ok(gradient::squares(model, &gradient::error_gradients(model, texts)?))
-            }
+    fn squares(&self, model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<BlockSums> {
+        // Norms of a sum of micro-batches need the summed gradient itself.
+        if let (Route::Ghost, [text]) = (self.route, texts)
+            && let Some(squares) = ghost::squares(model, text)?
+        {
+            return Ok(squares);
         }
+        Ok(gradient::squares(&model.block_map(), &gradient::error_gradients(model, texts)?))
     }
 
     fn given(&self, texts: &'a [&'a TextBatch], what: &'static str) -> Result<&'a [&'a TextBatch]> {

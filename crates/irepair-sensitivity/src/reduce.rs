@@ -1,9 +1,9 @@
 //! Sensitivities over many batches: the metric at the mean gradient, or the mean of the batches' metrics. They differ.
 
 use irepair_core::Sensitivities;
-use irepair_model::{CausalLm, Gradients, TextBatch, add_gradients};
+use irepair_model::{BlockModel, Gradients, TextBatch, add_gradients};
 
-use crate::gradient::{snip, squares};
+use crate::gradient::{snip, squares, weights};
 use crate::metric::of_squares;
 use crate::{Error, Metric, Result, error_gradients};
 
@@ -37,7 +37,7 @@ impl MeanGradient {
     ///
     /// # Errors
     /// [`Error::Missing`] when a text that the metric needs is not there; otherwise as [`error_gradients`].
-    pub fn add(&mut self, model: &CausalLm, rejected: &[&TextBatch], neutral: &[&TextBatch]) -> Result<()> {
+    pub fn add(&mut self, model: &dyn BlockModel, rejected: &[&TextBatch], neutral: &[&TextBatch]) -> Result<()> {
         let metric = self.metric.name();
         if rejected.is_empty() {
             return Err(Error::Missing { metric, what: "rejected text" });
@@ -57,17 +57,16 @@ impl MeanGradient {
     ///
     /// # Errors
     /// When nothing was added, or a value is not finite.
-    pub fn sensitivities(&self, model: &CausalLm) -> Result<Sensitivities> {
+    pub fn sensitivities(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         if self.n_batches == 0 {
             return Err(Error::Missing { metric: self.metric.name(), what: "at least one batch" });
         }
-        model.freeze();
-        let n = self.n_batches as f64;
+        let (n, map, weights) = (self.n_batches as f64, model.block_map(), weights(model));
         let values = match self.metric {
-            Metric::Snip => snip(model, &self.rejected)?.into_iter().map(|s| s / n).collect(),
+            Metric::Snip => snip(&map, &weights, &self.rejected)?.into_iter().map(|s| s / n).collect(),
             metric => {
-                let neutral = squares(model, &self.neutral);
-                of_squares(metric, model, squares(model, &self.rejected), Some(neutral), self.n_batches)?
+                let (rejected, neutral) = (squares(&map, &self.rejected), squares(&map, &self.neutral));
+                of_squares(metric, &map, &weights, rejected, Some(neutral), self.n_batches)?
             }
         };
         Ok(Sensitivities::new(values)?)

@@ -1,8 +1,9 @@
-//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions beside them): every metric, by both routes.
+//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions beside them): every metric, by both
+//! routes.
 //!
 //! Tolerance. Sensitivities are sums of ten thousand squares or products of f32 gradients that agree to about 1e-6 of
-//! their size; 2e-5, relative above 1, leaves a factor of ten. `atp` is a small difference of large terms (it cancels to
-//! 0.1 from sums near 1) and stays inside the same absolute bound.
+//! their size; 2e-5, relative above 1, leaves a factor of ten. `atp` is a small difference of large terms (it cancels
+//! to 0.1 from sums near 1) and stays inside the same absolute bound.
 
 use irepair_core::{PaddedTokens, Sensitivities};
 use irepair_model::{CausalLm, TextBatch};

@@ -2,7 +2,7 @@
 
 use irepair_core::spec::Against;
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
-use irepair_model::{CausalLm, ModelConfig, Shape, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Shape, TextBatch};
 use irepair_objective::{TextLogits, nll_mean};
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, block_squares, error_gradients, mean_of_norm};
 use proptest::prelude::*;
@@ -15,8 +15,8 @@ fn model(family: &str) -> CausalLm {
     // Tests run beside each other; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
-        "gpt2" => ModelConfig::gpt2(3, 16, 2, 48, 19),
-        "gpt-neo" => ModelConfig::gpt_neo(3, 16, 2, 48, 19, 4),
+        "gpt2" => Architecture::gpt2(3, 16, 2, 48, 19),
+        "gpt-neo" => Architecture::gpt_neo(3, 16, 2, 48, 19, 4),
         other => Shape { n_kv_head: Some(2), ..Shape::new(other, [3, 16, 4], 48, 19) }.architecture().unwrap(),
     };
     let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
@@ -287,7 +287,7 @@ proptest! {
             let block = model.parameters()[*index].block.unwrap();
             by_hand[block.0] += gradient.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
         }
-        for (a, b) in block_squares(&model, &gradients).unwrap().iter().zip(&by_hand) {
+        for (a, b) in block_squares(&model.block_map(), &gradients).unwrap().iter().zip(&by_hand) {
             prop_assert!((a - b).abs() <= 1e-5 * b);
         }
     }

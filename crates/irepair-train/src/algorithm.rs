@@ -1,9 +1,11 @@
 //! The algorithm: one step of METHOD §6, for every method there is.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Instant;
 
 use irepair_core::{Scope, StepRecord};
-use irepair_model::{CausalLm, Gradients, Rounded, add_gradients};
+use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients};
 use irepair_objective::Objective;
 
 use crate::clip::{global_norm, scale_to_norm};
@@ -14,13 +16,16 @@ use crate::{BatchSampler, Identity, Localise, Optimizer, RepairData, Result, Set
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
 /// The model's weights change in place. What the run starts from is the reference of KL and preference losses.
-pub struct Engine<'a> {
-    pub(crate) model: &'a CausalLm,
-    pub(crate) reference: Option<CausalLm>,
+///
+/// Model and localiser are boxed, or borrowed: `Engine<Box<CausalLm>>` owns all it works on and may move to another
+/// thread; `Engine<&CausalLm, &mut L>` leaves both in the caller's sight.
+pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
+    pub(crate) model: M,
+    pub(crate) reference: Option<Box<dyn BlockModel + Send>>,
     pub(crate) objective: Objective,
-    pub(crate) localiser: &'a mut dyn Localise,
-    pub(crate) data: &'a RepairData,
-    pub(crate) sampler: BatchSampler<'a>,
+    pub(crate) localiser: L,
+    pub(crate) data: Arc<RepairData>,
+    pub(crate) sampler: BatchSampler,
     pub(crate) optimizer: Optimizer,
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
@@ -45,7 +50,7 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
-impl Engine<'_> {
+impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     /// One step: draw, localise, forward, backward, update.
     ///
     /// # Errors
@@ -57,7 +62,7 @@ impl Engine<'_> {
     /// is that of the published order (all forwards first).
     pub fn step(&mut self) -> Result<StepRecord> {
         let started = Instant::now();
-        let (model, step) = (self.model, self.next_step);
+        let (model, step): (&dyn BlockModel, _) = (&*self.model, self.next_step);
 
         // 1. Draw pairs (X+, X-), and utility texts U if the objective reads them.
         let batch = self.sampler.at(step, &self.settings)?;
@@ -72,7 +77,7 @@ impl Engine<'_> {
         // is not.
         let terms = if scope == Scope::Everything { vec![self.objective.clone()] } else { self.objective.terms() };
         for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
-            let parts = forwards::loss(model, self.reference.as_ref(), term, micro)?;
+            let parts = forwards::loss(model, self.reference(), term, micro)?;
             // A micro-batch in which nothing counts adds nothing.
             if parts.total.requires_grad() {
                 add_gradients(&mut gradients, model.gradients(&parts.total)?);
@@ -90,14 +95,14 @@ impl Engine<'_> {
         // 5. Update the slice, and nothing else.
         let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
         let lr = schedule.rate(lr, step, warmup_steps, n_steps);
-        self.keep_before_first_change(gradients.iter().map(|(index, _)| *index));
-        self.optimizer.update(model.parameters(), &gradients, lr);
+        self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index));
+        self.optimizer.update(self.model.parameters(), &gradients, lr);
         self.next_step += 1;
         self.validate_when_due()?;
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
-        let (slice, seconds) = (scope.blocks(model.n_blocks()), started.elapsed().as_secs_f64());
+        let (slice, seconds) = (scope.blocks(self.model.n_blocks()), started.elapsed().as_secs_f64());
         let StepNumbers { loss, nll, kl, grad_norm } = numbers;
         Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds, spike: false })
     }

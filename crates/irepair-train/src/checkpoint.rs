@@ -1,13 +1,14 @@
 //! The state of a run in one file, to stop anywhere and resume with the same bits.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use irepair_model::{read_tensors, write_tensors};
+use irepair_model::{BlockModel, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{Engine, Error, Identity, Result};
+use crate::{Engine, Error, Identity, Localise, Result};
 
 /// Everything of a run that is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -23,7 +24,7 @@ struct RunState {
     localiser: serde_json::Value,
 }
 
-impl Engine<'_> {
+impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     fn computed_on(&self) -> String {
         format!("{:?} with {} threads", self.model.device(), tch::get_num_threads())
     }
@@ -52,7 +53,7 @@ impl Engine<'_> {
             best_loss: self.best.loss,
             n_without_improvement: self.best.n_without_improvement,
             optimizer: self.optimizer.counters(),
-            localiser: self.localiser.memory(),
+            localiser: self.localiser.state(),
         };
         // Plain data with string keys always serialises.
         let state = serde_json::to_string(&state).unwrap_or_default();
@@ -62,8 +63,8 @@ impl Engine<'_> {
     /// Takes up a run at the state in `path`. The model must hold the weights that the run started from.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] when the file belongs to a run of another [`Identity`], naming every part that changed, or
-    /// does not agree with itself; the run and its model are then what they were.
+    /// [`Error::BadCheckpoint`] when the file belongs to a run of another [`Identity`], naming every part that changed,
+    /// or does not agree with itself; the run and its model are then what they were.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let (mut tensors, metadata) = read_tensors(path)?;
         let bad = |reason: &str| Error::BadCheckpoint { path: path.to_owned(), reason: reason.to_owned() };
@@ -112,12 +113,12 @@ impl Engine<'_> {
         };
         let optimizer =
             self.optimizer.restored(state.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
-        self.localiser.recall(state.localiser)?;
+        self.localiser.load_state(state.localiser)?;
 
         // Whatever can be refused has been: from here on the run changes.
         self.optimizer = optimizer;
         // The reference keeps the weights the run started from.
-        self.keep_before_first_change(kept.iter().map(|(index, ..)| *index));
+        self.snapshot_before_first_update(kept.iter().map(|(index, ..)| *index));
         for (index, best, now) in kept {
             no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
             self.best.values.insert(index, best);

@@ -1,12 +1,14 @@
 //! A value that is not finite stops a run, and the error says which texts led there.
 
+use std::ops::{Deref, DerefMut};
+
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{Gradients, Parameter, host};
+use irepair_model::{BlockModel, Gradients, Parameter, host};
 use tch::{Kind, Tensor};
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Localise, Result};
 
-impl Engine<'_> {
+impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     /// Adds the texts of the step to a localiser's error about a value that is not finite; a bad weight is named first.
     pub(crate) fn localise_failed(&self, error: Error) -> Error {
         match error {

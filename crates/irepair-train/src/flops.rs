@@ -4,12 +4,13 @@ use irepair_core::StepRecord;
 use irepair_model::CausalLm;
 use irepair_objective::Objective;
 
-/// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block, backward to
-/// weights 2P in updated blocks; the head forward and backward; where it `measures` sensitivities, a full backward for them.
+/// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block,
+/// backward to weights 2P in updated blocks; the head forward and backward; where it `measures` sensitivities, a full
+/// backward for them.
 ///
-/// Every text is counted through every block and the head, whether or not model and reference share some of them. Norms,
-/// softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are updated:
-/// else the embedding and its tied head are too.
+/// Every text is counted through every block and the head, whether or not model and reference share some of them.
+/// Norms, softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are
+/// updated: else the embedding and its tied head are too.
 pub fn step_flops(model: &CausalLm, objective: &Objective, sliced: bool, measures: bool, record: &StepRecord) -> f64 {
     let of = model.config();
     let (n_blocks, head) = (of.n_block as f64, of.head_flops());

@@ -1,6 +1,6 @@
 //! The loss of a micro-batch under an objective: the passes it asks for, and nothing more.
 
-use irepair_model::{CausalLm, PrefixStates, TextBatch};
+use irepair_model::{BlockModel, PrefixStates, TextBatch, first_block_apart};
 use irepair_objective::{
     HeadScores, Loss, Needs, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs, vjp,
 };
@@ -19,8 +19,8 @@ use crate::packed::{PackedBatch, Sides};
 /// # Errors
 /// As [`Objective::loss`].
 pub(crate) fn loss(
-    model: &CausalLm,
-    reference: Option<&CausalLm>,
+    model: &dyn BlockModel,
+    reference: Option<&dyn BlockModel>,
     objective: &Objective,
     micro: &MicroBatch,
 ) -> Result<Loss> {
@@ -57,16 +57,16 @@ struct ReferencePass {
 
 /// Runs the reference on the texts that the objective reads under it; `packed` holds those it reads under the model.
 fn reference_pass(
-    model: &CausalLm,
-    reference: &CausalLm,
+    model: &dyn BlockModel,
+    reference: &dyn BlockModel,
     needs: Needs,
     micro: &MicroBatch,
     packed: &PackedBatch<'_>,
 ) -> ReferencePass {
     let wanted = [needs.ref_chosen, needs.ref_rejected, needs.utility];
     let (prefixes, [chosen, rejected, utility]) = if wanted == sides(needs) {
-        let block = model.first_block_apart(reference).filter(|block| block.0 > 0);
-        let prefixes = block.map(|block| packed.prefixes(model, block));
+        let block = first_block_apart(model, reference).filter(|block| block.0 > 0);
+        let prefixes = block.and_then(|block| packed.prefixes(model, block));
         let states = packed.states(reference, prefixes.as_deref());
         (prefixes, states)
     } else {
@@ -87,10 +87,10 @@ fn reference_pass(
 /// The scores of every text that the model ran on, `[batch, seq]` each, from its last hidden states `[n, width]`; what
 /// leads back from them goes to `gradients`.
 fn token_scores(
-    model: &CausalLm,
+    model: &dyn BlockModel,
     micro: &MicroBatch,
     [chosen, rejected, utility]: [Option<Tensor>; 3],
-    reference: Option<&CausalLm>,
+    reference: Option<&dyn BlockModel>,
     pass: ReferencePass,
     gradients: &mut TokenScoreGrads,
 ) -> Scores {
@@ -101,15 +101,15 @@ fn token_scores(
     let (chosen, rejected) = (of_targets(&micro.chosen, chosen), of_targets(&micro.rejected, rejected));
     let under_both = micro.utility.as_ref().zip(utility).zip(pass.utility.zip(reference));
     let utility = under_both.map(|((text, states), (ref_states, reference))| {
-        let divergences = head_divergences(&ref_states, reference.head(), &states, model.head());
+        let divergences = head_divergences(&ref_states, &reference.head(), &states, &model.head());
         gradients.track(text, &text.real_positions, divergences)
     });
     Scores { chosen, rejected, ref_chosen: pass.chosen, ref_rejected: pass.rejected, utility }
 }
 
 /// Log-probabilities of the targets of `text`, `[n_targets]`, from the states `[n_targets, width]` that predict them.
-fn log_probs(model: &CausalLm, text: &TextBatch, states: &Tensor) -> HeadScores {
-    head_log_probs(states, model.head(), &text.target_ids)
+fn log_probs(model: &dyn BlockModel, text: &TextBatch, states: &Tensor) -> HeadScores {
+    head_log_probs(states, &model.head(), &text.target_ids)
 }
 
 /// `values` `[n]` at `positions` `[n]` of a text, as `[batch, seq]`, 0 elsewhere.
@@ -160,8 +160,8 @@ impl TokenScoreGrads {
 /// # Errors
 /// As [`Objective::loss`].
 pub fn loss_from_logits(
-    model: &CausalLm,
-    reference: Option<&CausalLm>,
+    model: &dyn BlockModel,
+    reference: Option<&dyn BlockModel>,
     objective: &Objective,
     micro: &MicroBatch,
 ) -> Result<Loss> {
@@ -210,7 +210,7 @@ mod tests {
     use irepair_core::spec::{Method, Side, Term};
     use irepair_core::{BlockSlice, Scope};
     use irepair_data::TokenPair;
-    use irepair_model::{ModelConfig, Shape};
+    use irepair_model::{Architecture, CausalLm, Shape};
     use tch::{Device, Kind};
 
     use super::*;
@@ -228,7 +228,7 @@ mod tests {
         micro_batch(&pairs.each_ref(), &utility, 0, skip_prompt, Device::Cpu).unwrap()
     }
 
-    fn assert_same_loss(model: &CausalLm, reference: &CausalLm, scope: &Scope, skip_prompt: bool) {
+    fn assert_same_loss(model: &CausalLm, reference: &dyn BlockModel, scope: &Scope, skip_prompt: bool) {
         let objectives = [
             Objective::new(0.7, [(0.5, Term::Nll(Side::Chosen)), (1.5, Term::Kl)]),
             Objective::new(0.7, [(1.0, Term::Dpo { beta: 0.3 }), (0.5, Term::Kl)]),
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn the_loss_from_hidden_states_is_the_loss_from_logits() {
         let llama = Shape { n_kv_head: Some(1), ..Shape::new("llama", [3, 16, 2], 32, 13) }.architecture().unwrap();
-        for config in [ModelConfig::gpt2(3, 16, 2, 32, 13), ModelConfig::gpt_neo(3, 16, 2, 32, 13, 4), llama] {
+        for config in [Architecture::gpt2(3, 16, 2, 32, 13), Architecture::gpt_neo(3, 16, 2, 32, 13, 4), llama] {
             let model = CausalLm::random(config.clone(), 1, Device::Cpu, Kind::Float).unwrap();
             let other = CausalLm::random(config, 2, Device::Cpu, Kind::Float).unwrap();
             let middle = Scope::Blocks(BlockSlice::from_indices([1]));
@@ -277,27 +277,27 @@ mod tests {
 
     #[test]
     fn what_model_and_reference_share_is_run_once_and_changes_nothing() {
-        let config = ModelConfig::gpt2(4, 16, 2, 32, 13);
+        let config = Architecture::gpt2(4, 16, 2, 32, 13);
         let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float).unwrap();
         model.freeze();
         let reference = model.reference().unwrap();
-        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(4));
+        assert_eq!(first_block_apart(&model, &*reference).map(|b| b.0), Some(4));
         // Block 2 has changed; then block 3 may.
         let block = |b: usize| Scope::Blocks(BlockSlice::from_indices([b]));
         for (index, parameter) in model.parameters().iter().enumerate() {
             if parameter.block.is_some_and(|b| b.0 == 2) {
-                reference.unshare(index);
+                reference.copy_on_write(index);
                 no_grad(|| drop(parameter.tensor.shallow_clone().g_mul_scalar_(1.1)));
             }
         }
-        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(2));
-        assert_same_loss(&model, &reference, &block(3), false);
-        assert_same_loss(&model, &reference, &block(2), false);
+        assert_eq!(first_block_apart(&model, &*reference).map(|b| b.0), Some(2));
+        assert_same_loss(&model, &*reference, &block(3), false);
+        assert_same_loss(&model, &*reference, &block(2), false);
         model.train_only(&block(1));
-        assert_eq!(model.first_block_apart(&reference).map(|b| b.0), Some(1), "what learns parts the models too");
-        assert_same_loss(&model, &reference, &block(1), false);
+        assert_eq!(first_block_apart(&model, &*reference).map(|b| b.0), Some(1), "what learns parts the models too");
+        assert_same_loss(&model, &*reference, &block(1), false);
         model.train_only(&Scope::Everything);
-        assert!(model.first_block_apart(&reference).is_none());
-        assert_same_loss(&model, &reference, &Scope::Everything, false);
+        assert!(first_block_apart(&model, &*reference).is_none());
+        assert_same_loss(&model, &*reference, &Scope::Everything, false);
     }
 }

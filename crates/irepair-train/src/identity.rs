@@ -4,11 +4,11 @@ use std::fmt::Display;
 
 use irepair_core::fs::sha256_hex;
 use irepair_data::TokenPair;
-use irepair_model::{CausalLm, weights_sha256};
+use irepair_model::{BlockModel, weights_sha256};
 use irepair_objective::Objective;
 use serde::{Deserialize, Serialize};
 
-use crate::{Localise, RepairData, Settings};
+use crate::{RepairData, Settings};
 
 /// Longest value that a message quotes; a hash is longer.
 const MOST_QUOTED: usize = 60;
@@ -30,16 +30,16 @@ impl Identity {
 
     /// The parts of a run of the engine.
     pub(crate) fn of_run(
-        model: &CausalLm,
+        model: &dyn BlockModel,
         objective: &Objective,
-        localiser: &dyn Localise,
+        localiser: Self,
         data: &RepairData,
         settings: &Settings,
     ) -> Self {
         let RepairData { pairs, validation, utility, validation_utility, pad_id } = data;
         let mut identity = Self::default()
             .with("the version of irepair", env!("CARGO_PKG_VERSION"))
-            .with("the model's config.json", sha256_hex(model.config().to_json().as_bytes()))
+            .with("the model's config.json", sha256_hex(model.settings().as_bytes()))
             .with("the model's weights", weights_sha256(model.parameters()))
             .with("the training pairs", of_pairs(pairs))
             .with("the validation pairs", of_pairs(validation))
@@ -47,7 +47,7 @@ impl Identity {
             .with("the held-out utility texts", of_tokens(validation_utility.iter()))
             .with("the padding token", pad_id)
             .with("the objective", objective.written());
-        identity.0.extend(localiser.identity().0);
+        identity.0.extend(localiser.0);
         settings.parts().into_iter().fold(identity, |all, (key, value)| all.with(format!("setting `{key}`"), value))
     }
 

@@ -7,14 +7,15 @@
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_core::spec::Method;
-//! # fn demo(model: &irepair_model::CausalLm, data: &RepairData, localiser: &mut dyn Localise) -> Result<()> {
+//! # use irepair_model::CausalLm; use std::sync::Arc;
+//! # fn demo(model: Box<CausalLm>, data: Arc<RepairData>, localiser: Box<dyn Localise + Send>) -> Result<()> {
 //! let settings = Settings { n_steps: 200, ..Settings::default() };
-//! let mut engine = Engine::new(model, Method::Dapt, localiser, data, settings)?;
+//! let mut engine = Engine::new(model, Method::Dapt, localiser, &data, settings)?;
 //! while engine.unfinished() {
 //!     let record = engine.step()?;
 //!     println!("{} {:.3} blocks {}", record.step, record.loss, record.slice);
 //! }
-//! let outcome = engine.finish()?; // the model now holds the best checkpoint
+//! let (model, outcome) = engine.finish()?; // with the weights of the best validation
 //! # Ok(()) }
 //! ```
 //!

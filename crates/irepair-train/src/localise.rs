@@ -1,7 +1,7 @@
-//! Who chooses the blocks of a step.
+//! How the blocks of a step are chosen.
 
 use irepair_core::Scope;
-use irepair_model::CausalLm;
+use irepair_model::BlockModel;
 
 use crate::{Identity, Result, StepBatch};
 
@@ -11,27 +11,27 @@ pub trait Localise {
     ///
     /// # Errors
     /// Sensitivities that are not finite, or an impossible policy.
-    fn localise(&mut self, model: &CausalLm, batch: &StepBatch, step: u64) -> Result<Scope>;
+    fn localise(&mut self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Scope>;
 
     /// Tokens this localiser feeds through the model at `step`, for the step log.
     fn n_tokens(&self, _batch: &StepBatch, _step: u64) -> usize {
         0
     }
 
-    /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of the
-    /// same identity.
+    /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of
+    /// the same identity.
     fn identity(&self) -> Identity;
 
     /// Everything that a resumed run needs to choose as this one would, as JSON.
-    fn memory(&self) -> serde_json::Value {
+    fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
 
-    /// Takes back what [`Localise::memory`] gave.
+    /// Continues from what [`Localise::state`] gave.
     ///
     /// # Errors
-    /// When the memory is of another localiser.
-    fn recall(&mut self, _memory: serde_json::Value) -> Result<()> {
+    /// When the state is of another localiser.
+    fn load_state(&mut self, _state: serde_json::Value) -> Result<()> {
         Ok(())
     }
 }

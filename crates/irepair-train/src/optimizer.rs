@@ -47,8 +47,8 @@ pub enum StateMode {
     Keep,
     /// Forgotten when the block comes back after a pause [O].
     Reset,
-    /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does this, so
-    /// that [`Settings`](crate::Settings) with both are refused.
+    /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does
+    /// this, so that [`Settings`](crate::Settings) with both are refused.
     Debias,
 }
 
@@ -103,8 +103,8 @@ impl Rule {
         }
     }
 
-    /// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain rounding
-    /// would drop them: weights of a narrow type are rounded so that the mean is kept (DEVIATIONS D13).
+    /// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
+    /// rounding would drop them: weights of a narrow type are rounded so that the mean is kept (DEVIATIONS D13).
     fn apply(&self, mut weights: Tensor, keep: f64, step: &Tensor) {
         if weights.kind() == Kind::Float {
             if keep != 1.0 {
@@ -201,8 +201,8 @@ impl Optimizer {
         (self.n_calls, self.states.iter().map(|(&i, s)| (i, s.n_updates, s.last_update)).collect())
     }
 
-    /// This optimizer with the state that [`Optimizer::tensors`] and [`Optimizer::counters`] gave; `take` finds a tensor.
-    /// None when one is missing, or the counters count more updates than there were.
+    /// This optimizer with the state that [`Optimizer::tensors`] and [`Optimizer::counters`] gave; `take` finds a
+    /// tensor. None when one is missing, or the counters count more updates than there were.
     pub(crate) fn restored(
         &self,
         (n_calls, counters): (u64, Vec<(usize, u64, u64)>),

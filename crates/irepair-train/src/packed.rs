@@ -2,7 +2,7 @@
 //! instead of two.
 
 use irepair_core::BlockId;
-use irepair_model::{CausalLm, PrefixStates, TextBatch};
+use irepair_model::{BlockModel, PrefixStates, TextBatch, states_at};
 use tch::Tensor;
 
 use crate::MicroBatch;
@@ -76,21 +76,24 @@ impl<'a> PackedBatch<'a> {
         Self { segments, batches }
     }
 
-    /// Runs the blocks before `block`, once for every model that shares them.
-    pub(crate) fn prefixes(&self, model: &CausalLm, block: BlockId) -> Vec<PrefixStates> {
+    /// Runs the blocks before `block`, once for every model that shares them; none where the model cannot.
+    pub(crate) fn prefixes(&self, model: &dyn BlockModel, block: BlockId) -> Option<Vec<PrefixStates>> {
         self.batches.iter().map(|packed| model.prefix_states(packed.batch(), block)).collect()
     }
 
     /// Last hidden states at the wanted positions, `[n, width]` for each text; from `prefixes` where they were made of
     /// these batches.
-    pub(crate) fn states(&self, model: &CausalLm, prefixes: Option<&[PrefixStates]>) -> [Option<Tensor>; 3] {
+    pub(crate) fn states(&self, model: &dyn BlockModel, prefixes: Option<&[PrefixStates]>) -> [Option<Tensor>; 3] {
+        let batches = self.batches.iter().map(Packed::batch);
         let hidden: Vec<Tensor> = match prefixes {
-            Some(prefixes) => prefixes.iter().map(|prefix| model.hidden_states_from(prefix)).collect(),
-            None => self.batches.iter().map(|packed| model.hidden_states(packed.batch())).collect(),
+            Some(prefixes) => {
+                batches.zip(prefixes).map(|(batch, prefix)| model.hidden_states_from(batch, prefix)).collect()
+            }
+            None => batches.map(|batch| model.hidden_states(batch)).collect(),
         };
         self.segments.each_ref().map(|segment| {
             let Segment { batch, positions } = segment.as_ref()?;
-            Some(CausalLm::states_at(&hidden[*batch], positions))
+            Some(states_at(&hidden[*batch], positions))
         })
     }
 }
@@ -106,7 +109,7 @@ fn fits(group: &[&TextBatch], text: &TextBatch) -> bool {
 #[cfg(test)]
 mod tests {
     use irepair_core::PaddedTokens;
-    use irepair_model::ModelConfig;
+    use irepair_model::{Architecture, CausalLm};
     use tch::{Device, Kind};
 
     use super::*;
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn packed_texts_have_the_states_they_have_alone() {
-        let model = CausalLm::random(ModelConfig::gpt2(2, 16, 2, 32, 13), 1, Device::Cpu, Kind::Float).unwrap();
+        let model = CausalLm::random(Architecture::gpt2(2, 16, 2, 32, 13), 1, Device::Cpu, Kind::Float).unwrap();
         model.freeze();
         let micro = MicroBatch {
             chosen: text(&[vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], vec![4, 5]]),

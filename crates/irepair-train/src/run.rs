@@ -1,21 +1,24 @@
 //! The start and the end of a run.
 
-use irepair_model::CausalLm;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use irepair_model::BlockModel;
 use irepair_objective::Objective;
 
 use crate::validate::Best;
 use crate::{BatchSampler, Engine, Identity, Localise, Optimizer, Outcome, RepairData, Result, Settings};
 
-impl<'a> Engine<'a> {
+impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     /// Prepares a run from the model as it is, which is also the reference if the objective needs one.
     ///
     /// # Errors
     /// Settings out of range, too little data, or a text longer than the model's context.
     pub fn new(
-        model: &'a CausalLm,
+        model: M,
         objective: impl Into<Objective>,
-        localiser: &'a mut dyn Localise,
-        data: &'a RepairData,
+        localiser: L,
+        data: &Arc<RepairData>,
         settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
@@ -30,11 +33,11 @@ impl<'a> Engine<'a> {
             best: Best::default(),
             next_step: 0,
             // Hashed now: the weights are those that the run starts from.
-            identity: Identity::of_run(model, &objective, localiser, data, &settings),
+            identity: Identity::of_run(&*model, &objective, localiser.identity(), data, &settings),
             model,
             objective,
             localiser,
-            data,
+            data: Arc::clone(data),
             settings,
         })
     }
@@ -62,38 +65,51 @@ impl<'a> Engine<'a> {
     }
 
     /// The frozen copy of the model the run started from, when the objective keeps one.
-    pub fn reference(&self) -> Option<&CausalLm> {
-        self.reference.as_ref()
+    pub fn reference(&self) -> Option<&dyn BlockModel> {
+        self.reference.as_deref().map(|reference| reference as &dyn BlockModel)
     }
 
-    /// Keeps the first value of parameters about to change: for the best checkpoint, and for the reference.
-    pub(crate) fn keep_before_first_change(&mut self, indices: impl Iterator<Item = usize>) {
+    /// The model, with the weights after the last step.
+    pub fn model(&self) -> &M::Target {
+        &self.model
+    }
+
+    /// What chooses the blocks.
+    pub fn localiser(&self) -> &L::Target {
+        &self.localiser
+    }
+
+    /// Copies the values of parameters about to change for the first time: for the best checkpoint, and for the
+    /// reference.
+    pub(crate) fn snapshot_before_first_update(&mut self, indices: impl Iterator<Item = usize>) {
         for index in indices {
-            if self.best.remember_before_first_change(self.model, index) {
-                self.reference.iter().for_each(|reference| reference.unshare(index));
+            if self.best.snapshot(&*self.model, index) {
+                self.reference.iter().for_each(|reference| reference.copy_on_write(index));
             }
         }
     }
 
-    /// Ends the run: the model gets the weights that were best on validation (the last ones when nothing is held out),
-    /// rounded to the types that its files store, so that all that is measured from here on is true of the saved model.
+    /// Ends the run and gives the model back, with the weights that were best on validation (the last ones when nothing
+    /// is held out), rounded to the types that its files store, so that all that is measured from here on is true of
+    /// the saved model.
     ///
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.
-    pub fn finish(mut self) -> Result<Outcome> {
+    pub fn finish(mut self) -> Result<(M, Outcome)> {
         self.validate_at_end()?;
-        self.best.put_back(self.model);
+        self.best.restore(&*self.model);
         self.check_weights()?;
         let rounded = self.model.round_to_stored(self.settings.seed)?;
         let saved_loss = if rounded.n_changed > 0 { self.validation_loss()? } else { self.best.loss };
         self.model.freeze();
-        Ok(Outcome {
+        let outcome = Outcome {
             saved_loss,
             rounded,
             n_steps: self.next_step,
             best_step: self.best.step,
             best_loss: self.best.loss,
             stopped_early: self.next_step < self.settings.n_steps && self.out_of_patience(),
-        })
+        };
+        Ok((self.model, outcome))
     }
 }

@@ -1,5 +1,7 @@
 //! Which texts a step draws: pairs, and utility texts when the objective reads them.
 
+use std::sync::Arc;
+
 use irepair_data::{EpochOrder, without_replacement};
 use tch::Device;
 
@@ -15,20 +17,20 @@ pub struct SampledIndices {
     pub utility: Vec<usize>,
 }
 
-/// BatchSamplers step batches: a pure function of the step number.
-pub struct BatchSampler<'a> {
-    data: &'a RepairData,
+/// Draws the batch of a step: a pure function of the step number.
+pub struct BatchSampler {
+    data: Arc<RepairData>,
     order: EpochOrder,
     needs_utility: bool,
     device: Device,
 }
 
-impl<'a> BatchSampler<'a> {
+impl BatchSampler {
     /// A sampler over `data`; `needs_utility` says whether batches hold utility text.
     ///
     /// # Errors
     /// [`Error::TooLittle`] when there are no pairs, or fewer utility texts than one step takes.
-    pub fn new(data: &'a RepairData, needs_utility: bool, settings: &Settings, device: Device) -> Result<Self> {
+    pub fn new(data: &Arc<RepairData>, needs_utility: bool, settings: &Settings, device: Device) -> Result<Self> {
         if data.pairs.is_empty() {
             return Err(Error::TooLittle { what: "training pairs", want: 1, got: 0 });
         }
@@ -37,7 +39,7 @@ impl<'a> BatchSampler<'a> {
             return Err(Error::TooLittle { what: "utility texts", want: n, got: data.utility.len() });
         }
         let order = EpochOrder::new(data.pairs.len(), settings.seed, settings.shuffle)?;
-        Ok(Self { data, order, needs_utility, device })
+        Ok(Self { data: Arc::clone(data), order, needs_utility, device })
     }
 
     /// `B` pairs without repeats within an epoch; `B` utility texts without repeats within the batch (METHOD §2 [D]).

@@ -1,13 +1,14 @@
 //! Validation: the method's own loss on held-out pairs and utility text, the best checkpoint, early stopping.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
-use irepair_model::{CausalLm, host};
+use irepair_model::{BlockModel, host};
 use tch::{Tensor, no_grad};
 
 use crate::batch::{StepBatch, micro_batch};
 use crate::sampler::share;
-use crate::{Engine, Error, Result, forwards};
+use crate::{Engine, Error, Localise, Result, forwards};
 
 /// The best weights so far, as the values of every parameter the run has ever touched.
 #[derive(Debug, Default)]
@@ -19,10 +20,10 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// Keeps the value of a parameter about to change for the first time: until now its best value is its first.
+    /// Copies the value of a parameter about to change for the first time: until now its best value is its first.
     ///
     /// False when it has changed before.
-    pub(crate) fn remember_before_first_change(&mut self, model: &CausalLm, index: usize) -> bool {
+    pub(crate) fn snapshot(&mut self, model: &dyn BlockModel, index: usize) -> bool {
         if self.values.contains_key(&index) {
             return false;
         }
@@ -31,7 +32,7 @@ impl Best {
     }
 
     /// Takes the model's current weights as the best.
-    fn take(&mut self, model: &CausalLm, step: u64, loss: f64) {
+    fn take(&mut self, model: &dyn BlockModel, step: u64, loss: f64) {
         no_grad(|| {
             for (index, value) in &mut self.values {
                 value.copy_(&model.parameters()[*index].tensor);
@@ -41,7 +42,7 @@ impl Best {
     }
 
     /// Gives the model the best weights; the last ones stay when nothing was ever validated.
-    pub(crate) fn put_back(&self, model: &CausalLm) {
+    pub(crate) fn restore(&self, model: &dyn BlockModel) {
         if self.step.is_some() {
             no_grad(|| {
                 for (index, value) in &self.values {
@@ -52,7 +53,7 @@ impl Best {
     }
 }
 
-impl Engine<'_> {
+impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     pub(crate) fn out_of_patience(&self) -> bool {
         self.best.n_without_improvement >= self.settings.patience
     }
@@ -74,7 +75,7 @@ impl Engine<'_> {
         }
         tracing::debug!(step = self.next_step, loss, best = self.best.loss, "validation");
         if self.best.loss.is_none_or(|best| loss < best) {
-            self.best.take(self.model, self.next_step, loss);
+            self.best.take(&*self.model, self.next_step, loss);
         } else {
             self.best.n_without_improvement += 1;
         }
@@ -104,8 +105,7 @@ impl Engine<'_> {
             micro.push(micro_batch(&pairs, texts, pad_id, skip, self.model.device())?);
         }
         let batch = StepBatch::joined(micro);
-        let reference = self.reference.as_ref();
-        let of = |micro| forwards::loss(self.model, reference, &self.objective, micro).map(|loss| loss.total);
+        let of = |micro| forwards::loss(&*self.model, self.reference(), &self.objective, micro).map(|loss| loss.total);
         let totals = no_grad(|| batch.micro.iter().map(of).collect::<Result<Vec<Tensor>>>())?;
         Ok(Some(host::numbers(&totals)?.into_iter().fold(0.0, |sum, total| sum + total)))
     }

@@ -1,12 +1,12 @@
-//! Equal to transformers in every corner of `parity/corners/` and on the checkpoints of `parity/models/`, end to end: files,
-//! logits, losses against another model, gradients by block, greedy text.
+//! Equal to transformers in every corner of `parity/corners/` and on the checkpoints of `parity/models/`, end to end:
+//! files, logits, losses against another model, gradients by block, greedy text.
 //!
 //! `cargo test -p irepair-train --test corners -- --nocapture` prints the table of `parity/README.md`.
 //!
-//! Tolerances. As in `irepair-model/tests/parity.rs`: logits of size 1 to 10 differ by their own f32 rounding, some 1e-6 to
-//! 1e-5; 2e-5 (absolute below 1, relative above) is a few times that and far below what a mistake costs. Gradient norms and
-//! losses are sums of such terms and keep the same bound. Greedy texts match exactly: the generator found prompts in which
-//! the two best logits are never closer than 1e-3.
+//! Tolerances. As in `irepair-model/tests/parity.rs`: logits of size 1 to 10 differ by their own f32 rounding, some
+//! 1e-6 to 1e-5; 2e-5 (absolute below 1, relative above) is a few times that and far below what a mistake costs.
+//! Gradient norms and losses are sums of such terms and keep the same bound. Greedy texts match exactly: the generator
+//! found prompts in which the two best logits are never closer than 1e-3.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 use irepair_core::spec::Method;
 use irepair_core::{PaddedTokens, Scope};
-use irepair_model::{CausalLm, Decoding, Error, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Decoding, Error, TextBatch};
 use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
 use serde_json::Value;
 use support::{MODELS, assert_close, json, numbers, parity, rows, tensors, values};

@@ -1,12 +1,14 @@
 //! What is not a number: the run stops, names where and with which texts, and saves nothing of it.
 
+use std::sync::Arc;
+
 use irepair_core::spec::Method;
 use irepair_core::{BlockId, Diagnose, Scope};
-use irepair_model::{CausalLm, Parameter};
+use irepair_model::{BlockModel, CausalLm, Parameter};
 use irepair_train::{
     BatchSampler, Engine, Error, Identity, Localise, RepairData, Result, SampledIndices, Settings, StepBatch,
 };
-use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, settings, take};
+use support::{Always, FAMILIES, REPAIR, bits, blocks, data, model, plain_data, settings, take};
 use tch::no_grad;
 
 mod support;
@@ -16,12 +18,12 @@ fn poison(model: &CausalLm, name: &str) {
     no_grad(|| drop(parameter.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
 }
 
-fn drawn(model: &CausalLm, data: &RepairData, settings: &Settings, step: u64) -> SampledIndices {
+fn drawn(model: &CausalLm, data: &Arc<RepairData>, settings: &Settings, step: u64) -> SampledIndices {
     BatchSampler::new(data, true, settings, model.device()).unwrap().indices(step, settings).unwrap()
 }
 
-fn without_validation() -> RepairData {
-    RepairData { validation: vec![], validation_utility: vec![], ..data() }
+fn without_validation() -> Arc<RepairData> {
+    Arc::new(RepairData { validation: vec![], validation_utility: vec![], ..plain_data() })
 }
 
 #[test]
@@ -62,7 +64,9 @@ fn an_update_that_leaves_no_number_is_neither_saved_nor_handed_over() {
     let record = engine.step().unwrap();
     assert!(record.loss.is_finite() && record.grad_norm.is_finite());
     let dir = tempfile::tempdir().unwrap();
-    for error in [engine.save(&dir.path().join("run")).unwrap_err(), engine.finish().unwrap_err()] {
+    for error in
+        [engine.save(&dir.path().join("run")).unwrap_err(), engine.finish().map(|(_, outcome)| outcome).unwrap_err()]
+    {
         let Error::NotFinite { what, step: 0, scope, drawn: texts } = error else { panic!("{error}") };
         assert!(what.starts_with("weight `h.1.") && scope == Some(blocks([1])), "{what}");
         assert_eq!(texts, drawn(&model, &data, &settings, 0));
@@ -94,7 +98,7 @@ fn a_loss_that_breaks_names_the_batch_that_broke_it() {
 struct Lost;
 
 impl Localise for Lost {
-    fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
+    fn localise(&mut self, _: &dyn BlockModel, _: &StepBatch, _: u64) -> Result<Scope> {
         Err(irepair_core::Error::BadSensitivity { block: BlockId(1), value: f64::INFINITY }.into())
     }
 

@@ -1,4 +1,5 @@
-//! Models whose files or weights are bfloat16: what is reported is true of what is saved, and small changes are not lost.
+//! Models whose files or weights are bfloat16: what is reported is true of what is saved, and small changes are not
+//! lost.
 
 #![expect(clippy::print_stdout, reason = "measured losses are quoted in DEVIATIONS")]
 
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use irepair_core::Scope;
 use irepair_core::spec::Method;
-use irepair_model::{CausalLm, Rounded, write_tensors};
+use irepair_model::{BlockModel, CausalLm, Rounded, write_tensors};
 use irepair_train::{Engine, Settings};
 use support::{Always, REPAIR, bits, data, model, settings, take};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -41,7 +42,7 @@ fn train(model: &CausalLm, settings: Settings) -> irepair_train::Outcome {
     let n = settings.n_steps;
     let mut engine = Engine::new(model, Method::Dapt, &mut choose, &data, settings).unwrap();
     take(&mut engine, n);
-    engine.finish().unwrap()
+    engine.finish().unwrap().1
 }
 
 fn held_out(model: &CausalLm) -> f64 {

@@ -1,14 +1,15 @@
 //! Laws of the engine (METHOD §6, §8, §19), on models of four blocks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_core::spec::Method;
 use irepair_core::{BlockId, Diagnose, Scope};
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings, StateMode};
 use support::{
     Always, FAMILIES, N_BLOCKS, REPAIR, Rolling, assert_near, assert_resume_is_exact, bits, blocks, changed,
-    changed_blocks, data, decaying_and_clipped, distance, model, pairs, settings, take, texts,
+    changed_blocks, data, decaying_and_clipped, distance, model, pairs, plain_data, settings, take, texts,
 };
 use tch::{Tensor, no_grad};
 
@@ -248,7 +249,11 @@ fn the_validation_loss_is_that_of_one_big_batch() {
 // ---- validation, best checkpoint, early stop ----------------------------------------------------------------------
 
 /// Takes every step, with the validation loss and the weights after each that was validated.
-fn watched(engine: &mut Engine<'_>, model: &CausalLm, every: u64) -> Vec<(u64, f64, Vec<Vec<u32>>)> {
+fn watched(
+    engine: &mut Engine<&CausalLm, &mut Rolling>,
+    model: &CausalLm,
+    every: u64,
+) -> Vec<(u64, f64, Vec<Vec<u32>>)> {
     let mut seen = Vec::new();
     while engine.unfinished() {
         engine.step().unwrap();
@@ -274,7 +279,7 @@ fn finishing_brings_back_the_weights_of_the_best_validation() {
             let (model, mut rolling) = (model(family), Rolling);
             let mut engine = Engine::new(&model, objective, &mut rolling, data, settings).unwrap();
             let seen = watched(&mut engine, &model, 1);
-            let outcome = engine.finish().unwrap();
+            let (_, outcome) = engine.finish().unwrap();
             let (step, loss, weights) = seen.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
             assert_eq!((outcome.best_step, outcome.best_loss), (Some(*step), Some(*loss)));
             assert!(bits(&model) == *weights, "best at step {step}");
@@ -289,13 +294,13 @@ fn finishing_brings_back_the_weights_of_the_best_validation() {
 
 #[test]
 fn without_held_out_pairs_the_last_weights_stay() {
-    let data = RepairData { validation: vec![], validation_utility: vec![], ..data() };
+    let data = Arc::new(RepairData { validation: vec![], validation_utility: vec![], ..plain_data() });
     let (model, mut rolling) = (model("gpt2"), Rolling);
     let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, settings()).unwrap();
     take(&mut engine, 5);
     let last = bits(&model);
     assert_eq!(engine.validation_loss().unwrap(), None);
-    let outcome = engine.finish().unwrap();
+    let (_, outcome) = engine.finish().unwrap();
     assert_eq!((outcome.best_step, outcome.best_loss, outcome.n_steps), (None, None, 5));
     assert!(bits(&model) == last);
 }
@@ -309,7 +314,7 @@ fn early_stop_waits_exactly_for_its_patience() {
         let (model, mut rolling) = (model("gpt2"), Rolling);
         let mut engine = Engine::new(&model, REPAIR, &mut rolling, &data, settings).unwrap();
         let seen = watched(&mut engine, &model, 2);
-        let outcome = engine.finish().unwrap();
+        let (_, outcome) = engine.finish().unwrap();
         // By hand: validations since the best, when the run ended and never before.
         let (mut best, mut waited) = (f64::INFINITY, Vec::new());
         for (_, loss, _) in &seen {
@@ -342,7 +347,7 @@ fn evaluating_changes_no_weight() {
 
 // ---- what goes wrong ----------------------------------------------------------------------------------------------
 
-fn refused(data: &RepairData, objective: Method, settings: Settings) -> String {
+fn refused(data: &Arc<RepairData>, objective: Method, settings: Settings) -> String {
     let model = model("gpt2");
     match Engine::new(&model, objective, &mut everything(), data, settings) {
         Ok(_) => panic!("accepted"),
@@ -376,12 +381,12 @@ fn settings_that_cannot_work_are_refused_by_key() {
 
 #[test]
 fn too_little_data_is_refused_before_the_first_step() {
-    let no_pairs = RepairData { pairs: vec![], ..data() };
+    let no_pairs = Arc::new(RepairData { pairs: vec![], ..plain_data() });
     assert_eq!(
         refused(&no_pairs, Method::Dapt, settings()),
         "error: not enough training pairs\n want: at least 1    got: 0"
     );
-    let few = RepairData { utility: texts(3, 2, 5, 1), ..data() };
+    let few = Arc::new(RepairData { utility: texts(3, 2, 5, 1), ..plain_data() });
     let want = "error: not enough utility texts\n want: at least 4    got: 3";
     assert_eq!(refused(&few, REPAIR, Settings { batch_size: 4, ..settings() }), want);
     // A step draws for all of its micro-batches without repeats.
@@ -394,7 +399,7 @@ fn too_little_data_is_refused_before_the_first_step() {
 
 #[test]
 fn held_out_pairs_without_held_out_utility_text_are_refused() {
-    let data = RepairData { validation_utility: vec![], ..data() };
+    let data = Arc::new(RepairData { validation_utility: vec![], ..plain_data() });
     let model = model("gpt2");
     let mut choose = everything();
     let engine = Engine::new(&model, REPAIR, &mut choose, &data, settings()).unwrap();
@@ -406,8 +411,9 @@ fn held_out_pairs_without_held_out_utility_text_are_refused() {
 
 #[test]
 fn a_text_over_the_context_is_refused_before_the_first_step() {
-    let mut long = data();
+    let mut long = plain_data();
     long.validation.push(irepair_data::TokenPair { prompt: vec![1; 20], chosen: vec![2; 3], rejected: vec![3; 5] });
+    let long = Arc::new(long);
     assert_eq!(
         refused(&long, Method::Dapt, settings()),
         "error: text is longer than the model's context\n want: at most 24 positions    got: 25\n help: shorten the text \
@@ -421,7 +427,7 @@ fn refused_resume(
     model: &CausalLm,
     mut choose: Always,
     objective: Method,
-    data: &RepairData,
+    data: &Arc<RepairData>,
     settings: Settings,
 ) -> Error {
     let before = bits(model);
@@ -446,9 +452,10 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
     let other = base();
     tch::no_grad(|| drop(other.parameters()[5].tensor.view(-1).narrow(0, 1, 1).g_add_scalar_(1e-3)));
     let other_lr = Settings { lr: 2e-3, ..settings() };
-    let fewer = RepairData { pairs: pairs(17, 1), ..support::data() };
-    let mut held_out = support::data();
+    let fewer = Arc::new(RepairData { pairs: pairs(17, 1), ..plain_data() });
+    let mut held_out = plain_data();
     held_out.validation[0].chosen[0] ^= 1;
+    let held_out = Arc::new(held_out);
     let first = || Always(blocks([0]));
     for (error, want) in [
         (refused_resume(&file, &other, everything(), dapt, &data, settings()), "the model's weights"),
@@ -512,8 +519,8 @@ fn a_broken_checkpoint_is_refused_by_its_reason() {
     assert!(reason().starts_with("read failed: "));
 }
 
-/// DEVIATIONS D14: softmax ignores what every key has in common, so the key bias of GPT-2 reaches no logit, and its gradient
-/// is rounding noise.
+/// DEVIATIONS D14: softmax ignores what every key has in common, so the key bias of GPT-2 reaches no logit, and its
+/// gradient is rounding noise.
 #[test]
 fn the_key_bias_of_gpt2_reaches_no_logit() {
     let (data, model) = (data(), model("gpt2"));

@@ -1,7 +1,8 @@
-//! The same bits with several threads, of which there is a fixed number. Alone in its file: the number is the process's.
+//! The same bits with several threads, of which there is a fixed number. Alone in its file: the number is the
+//! process's.
 
 use irepair_core::spec::Method;
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{Architecture, CausalLm};
 use irepair_train::{Engine, Settings};
 use support::{Always, bits, data, settings, take};
 use tch::{Device, Kind};
@@ -10,7 +11,7 @@ mod support;
 
 /// Wide enough that the products of a step are shared out among threads.
 fn wide() -> CausalLm {
-    CausalLm::random(ModelConfig::gpt2(2, 256, 4, 24, 3000), 11, Device::Cpu, Kind::Float).unwrap()
+    CausalLm::random(Architecture::gpt2(2, 256, 4, 24, 3000), 11, Device::Cpu, Kind::Float).unwrap()
 }
 
 #[test]

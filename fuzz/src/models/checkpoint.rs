@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use irepair_model::{CausalLm, ModelConfig, read_checkpoint, read_tensors};
+use irepair_model::{Architecture, CausalLm, read_checkpoint, read_tensors};
 use tch::{Device, Kind};
 
 use crate::files::shared::{once, put, safetensors, said};
 
 /// A model of one block, small enough for a corpus.
-pub fn config() -> ModelConfig {
-    ModelConfig::gpt2(1, 2, 1, 2, 3)
+pub fn config() -> Architecture {
+    Architecture::gpt2(1, 2, 1, 2, 3)
 }
 
 /// What is accepted as a model is saved byte for byte; other tensors are read or refused by name.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_classifier::ClassifierConfig;
-use irepair_model::ModelConfig;
+use irepair_model::Architecture;
 
 use crate::files::shared::{put, said};
 
@@ -24,11 +24,11 @@ pub fn run(dir: &Path, data: &[u8]) {
         }
         return;
     }
-    match ModelConfig::read(&path) {
+    match Architecture::read(&path) {
         Ok(config) => {
             assert!(config.n_block <= 10_000 && config.n_embd.is_multiple_of(config.n_head));
             assert_eq!((config.spans.len(), config.attention_scales.len()), (config.n_block, config.n_block));
-            let again = ModelConfig::read(&put(dir, "again.json", config.to_json().as_bytes())).expect("just written");
+            let again = Architecture::read(&put(dir, "again.json", config.to_json().as_bytes())).expect("just written");
             assert_eq!(format!("{again:?}"), format!("{config:?}"));
         }
         Err(error) => said(&error),

@@ -1,10 +1,11 @@
-//! The state of a run that goes on.
+//! The state of a run that continues.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_core::spec::Method;
 use irepair_data::TokenPair;
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_repair::SliceLocaliser;
 use irepair_slicing::{Policy, PolicySpec};
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
@@ -14,9 +15,9 @@ use super::checkpoint::config;
 use crate::files::shared::{once, put, safetensors, said};
 
 /// Pairs of the run.
-pub fn data() -> RepairData {
+pub fn data() -> Arc<RepairData> {
     let pair = |i: u32| TokenPair { prompt: vec![i % 3], chosen: vec![1], rejected: vec![2] };
-    RepairData { pairs: (0..4).map(pair).collect(), validation: vec![pair(0)], ..RepairData::default() }
+    Arc::new(RepairData { pairs: (0..4).map(pair).collect(), validation: vec![pair(0)], ..RepairData::default() })
 }
 
 /// Settings of the run: AdamW, which has most state, and a validation after each step.
@@ -41,7 +42,7 @@ fn bits(model: &CausalLm) -> Vec<Vec<f32>> {
     model.parameters().iter().map(|p| of(&p.tensor)).collect()
 }
 
-/// A refusal changes neither weights nor run; a run that goes on takes a step or says what is wrong.
+/// A refusal changes neither weights nor run; a run that continues takes a step or says what is wrong.
 ///
 /// # Panics
 /// Where that is not so.

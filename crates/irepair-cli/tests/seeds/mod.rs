@@ -7,7 +7,7 @@ use std::path::Path;
 use irepair_core::metric::{Metric, Metrics, TOKEN_PERPLEXITY, TOX};
 use irepair_core::spec::Method;
 use irepair_data::{Labeled, Tokenizer};
-use irepair_model::{CausalLm, ModelConfig};
+use irepair_model::{Architecture, CausalLm};
 use irepair_patch::{Kind, Provenance};
 use irepair_repair::SliceLocaliser;
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
@@ -81,7 +81,7 @@ pub(crate) fn all() -> Vec<Seed> {
     let point = json!({"step": 3, "toxicity": null, "perplexity": 12.5});
     add("steps", "lines", format!("{step}\n{point}\n").into_bytes());
 
-    for (name, config) in [("gpt2", checkpoint::config()), ("neo", ModelConfig::gpt_neo(2, 4, 2, 8, 9, 4))] {
+    for (name, config) in [("gpt2", checkpoint::config()), ("neo", Architecture::gpt_neo(2, 4, 2, 8, 9, 4))] {
         add("config", name, [b"\0", config.to_json().as_bytes()].concat());
     }
     let bert = json!({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "hidden_size": 8,

@@ -91,8 +91,8 @@ impl<'a> Parsed<'a> {
         Ok(value)
     }
 
-    /// Reads the bytes of `part`, a part of the map, into `bytes`, which is as long: from the file, without a page of the map, on
-    /// several threads, as most of the time goes into giving out fresh memory.
+    /// Reads the bytes of `part`, a part of the map, into `bytes`, which is as long: from the file, without a page of
+    /// the map, on several threads, as most of the time goes into giving out fresh memory.
     fn read(&self, part: &[u8], bytes: &mut [u8]) -> Result<()> {
         let start = part.as_ptr() as usize - self.mapped.as_ptr() as usize;
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(bytes.len() / SHARE).max(1);
@@ -110,8 +110,8 @@ impl<'a> Parsed<'a> {
         Ok(read.map_err(io)?)
     }
 
-    /// A shape in libtorch's numbers. Its size is the file's, so that only a tensor without values can be too large: its
-    /// strides would be.
+    /// A shape in libtorch's numbers. Its size is the file's, so that only a tensor without values can be too large:
+    /// its strides would be.
     fn shape(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
         let strides = shape.iter().try_fold(1_i64, |all, &n| all.checked_mul(i64::try_from(n.max(1)).ok()?));
         if strides.is_none() {
@@ -134,8 +134,8 @@ impl<'a> Parsed<'a> {
         Ok(true)
     }
 
-    /// The bytes of a tensor, a piece at a time. Pages are let go once they are read, so that a file never stands in memory
-    /// beside the tensors made of it.
+    /// The bytes of a tensor, a piece at a time. Pages are let go once they are read, so that a file never stands in
+    /// memory beside the tensors made of it.
     pub(super) fn bytes(&self, view: &TensorView<'a>) -> impl Iterator<Item = &'a [u8]> {
         let map = &self.mapped.map;
         let mut last: &[u8] = &[];

@@ -78,8 +78,9 @@ pub struct StoredTensors {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the tensors of a checkpoint directory whose names are `wanted`: `model.safetensors`, or shards with their index.
-/// For models of other families than [`CausalLm`]'s; which tensors there must be, and of what shape, is theirs to check.
+/// Reads the tensors of a checkpoint directory whose names are `wanted`: `model.safetensors`, or shards with their
+/// index. For models of other families than [`CausalLm`]'s; which tensors there must be, and of what shape, is theirs
+/// to check.
 ///
 /// # Errors
 /// Missing or broken files; a wanted tensor of an unsupported type, or stored twice.

@@ -17,21 +17,22 @@ pub use file::{read_tensors, write_tensors};
 pub use load::{StoredTensors, read_checkpoint};
 pub use round::Rounded;
 
-/// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are none.
+/// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are
+/// none.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
     /// Tensors that a parameter was filled from, sorted.
     pub applied: Vec<String>,
     /// Bytes of weights read.
     pub n_bytes: u64,
-    /// Causal-mask buffers that old versions of transformers stored beside the weights, sorted. The mask follows from the
-    /// settings, so leaving them out is right.
+    /// Causal-mask buffers that old versions of transformers stored beside the weights, sorted. The mask follows from
+    /// the settings, so leaving them out is right.
     pub ignored_buffers: Vec<String>,
     /// Tensors that the model has no use for and that are no mask, sorted: a classifier's head, an adapter, more blocks
     /// than `config.json` says. They are written back untouched.
     pub unused: Vec<String>,
-    /// True when the settings tie the head to the token embedding, but the file holds a head of other values. It is then
-    /// computed untied, as transformers does.
+    /// True when the settings tie the head to the token embedding, but the file holds a head of other values. It is
+    /// then computed untied, as transformers does.
     pub head_differs: bool,
 }
 

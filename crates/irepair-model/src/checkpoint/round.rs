@@ -8,12 +8,13 @@ use super::file::{Parsed, map};
 use super::{Shard, Source};
 use crate::checkpoint::kind_of;
 use crate::stochastic::{round_stochastically, seed_of};
-use crate::{CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Error, Result};
 
 /// What rounding to the stored types did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rounded {
-    /// Weights that differ from those of the file the model was loaded from, in parameters whose stored type is narrower.
+    /// Weights that differ from those of the file the model was loaded from, in parameters whose stored type is
+    /// narrower.
     pub n_changed: u64,
     /// Of these, weights that are the file's again after rounding.
     pub n_lost: u64,
@@ -25,12 +26,12 @@ const N_PIECE: i64 = 1 << 20;
 impl CausalLm {
     /// Rounds the float32 weights whose file stores a narrower type, so that this model is the one that
     /// [`CausalLm::save`] writes, and what is measured on it is true of the file. Rounding is stochastic
-    /// ([`round_stochastically`]), a function of `seed`: most changes of a repair are smaller than the steps of bfloat16, and
-    /// rounding each to its nearest neighbour would undo the repair.
+    /// ([`round_stochastically`]), a function of `seed`: most changes of a repair are smaller than the steps of
+    /// bfloat16, and rounding each to its nearest neighbour would undo the repair.
     ///
     /// # Errors
     /// [`Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.
-    pub fn round_to_stored(&self, seed: u64) -> Result<Rounded> {
+    pub(crate) fn round_shards(&self, seed: u64) -> Result<Rounded> {
         let mut rounded = Rounded::default();
         let Source::Directory { dir, shards } = &self.source else { return Ok(rounded) };
         let mut seen = vec![false; self.parameters().len()];

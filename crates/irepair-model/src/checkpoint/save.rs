@@ -11,15 +11,15 @@ use tch::Tensor;
 
 use super::file::{PIECE, Parsed, bytes_of, map, pieces};
 use super::{Shard, Source, Stored, write_tensors};
-use crate::{CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Error, Result};
 
 impl CausalLm {
     /// Writes the model as a checkpoint directory that `transformers` loads unchanged.
     ///
-    /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and brings
-    /// its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever type the
-    /// model computed in. Each file is written aside and renamed; weights come before `config.json`, so a directory with a
-    /// config is whole.
+    /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and
+    /// brings its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
+    /// type the model computed in. Each file is written aside and renamed; weights come before `config.json`, so a
+    /// directory with a config is whole.
     ///
     /// # Errors
     /// File errors; [`Error::MissingFile`] when the directory it was loaded from is gone or holds another model by now.

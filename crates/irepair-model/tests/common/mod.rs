@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use irepair_model::{CausalLm, ModelConfig, Shape};
+use irepair_model::{Architecture, BlockModel, CausalLm, Shape};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 pub(crate) const N_VOCAB: u32 = 19;
 
-pub(crate) fn config(family: &str) -> ModelConfig {
+pub(crate) fn config(family: &str) -> Architecture {
     match family {
-        "gpt2" => ModelConfig::gpt2(2, 16, 2, 32, N_VOCAB as usize),
-        "gpt-neo" => ModelConfig::gpt_neo(2, 16, 2, 32, N_VOCAB as usize, 4),
+        "gpt2" => Architecture::gpt2(2, 16, 2, 32, N_VOCAB as usize),
+        "gpt-neo" => Architecture::gpt_neo(2, 16, 2, 32, N_VOCAB as usize, 4),
         // Two query heads share one head of keys and values.
         other => {
             let shape = Shape::new(other, [2, 16, 4], 32, N_VOCAB as usize);

@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use irepair_core::spec::Method;
 use irepair_core::{BlockId, BlockSlice, Scope, StepRecord};
 use irepair_data::TokenPair;
-use irepair_model::{CausalLm, ModelConfig, Shape};
+use irepair_model::{Architecture, BlockModel, CausalLm, Shape};
 use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -19,8 +21,8 @@ pub(crate) fn model(family: &str) -> CausalLm {
     // Tests run beside each other; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
-        "gpt2" => ModelConfig::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
-        "gpt-neo" => ModelConfig::gpt_neo(N_BLOCKS, 16, 2, 24, N_VOCAB, 4),
+        "gpt2" => Architecture::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
+        "gpt-neo" => Architecture::gpt_neo(N_BLOCKS, 16, 2, 24, N_VOCAB, 4),
         other => {
             Shape { n_kv_head: Some(2), ..Shape::new(other, [N_BLOCKS, 16, 4], 24, N_VOCAB) }.architecture().unwrap()
         }
@@ -60,8 +62,13 @@ pub(crate) fn pairs(n: usize, salt: u64) -> Vec<TokenPair> {
     prompts.into_iter().zip(chosen).zip(rejected).map(pair).collect()
 }
 
+/// [`plain_data`], as the engine shares it.
+pub(crate) fn data() -> Arc<RepairData> {
+    Arc::new(plain_data())
+}
+
 /// Texts of many lengths, so that no two batches are padded alike.
-pub(crate) fn data() -> RepairData {
+pub(crate) fn plain_data() -> RepairData {
     RepairData {
         pairs: pairs(18, 1),
         validation: pairs(7, 100),
@@ -95,7 +102,7 @@ pub(crate) fn decaying_and_clipped() -> Settings {
 pub(crate) struct Always(pub(crate) Scope);
 
 impl Localise for Always {
-    fn localise(&mut self, _: &CausalLm, _: &StepBatch, _: u64) -> Result<Scope> {
+    fn localise(&mut self, _: &dyn BlockModel, _: &StepBatch, _: u64) -> Result<Scope> {
         Ok(self.0.clone())
     }
 
@@ -112,7 +119,7 @@ pub(crate) fn blocks(indices: impl IntoIterator<Item = usize>) -> Scope {
 pub(crate) struct Rolling;
 
 impl Localise for Rolling {
-    fn localise(&mut self, model: &CausalLm, _: &StepBatch, step: u64) -> Result<Scope> {
+    fn localise(&mut self, model: &dyn BlockModel, _: &StepBatch, step: u64) -> Result<Scope> {
         Ok(blocks([step as usize % model.n_blocks()]))
     }
 
@@ -147,7 +154,11 @@ pub(crate) fn distance(a: &CausalLm, b: &CausalLm) -> f64 {
 }
 
 /// Takes `n` steps; records come back without their wall time.
-pub(crate) fn take(engine: &mut Engine<'_>, n: u64) -> Vec<StepRecord> {
+pub(crate) fn take<M, L>(engine: &mut Engine<M, L>, n: u64) -> Vec<StepRecord>
+where
+    M: Deref<Target: BlockModel + Sized>,
+    L: DerefMut<Target: Localise>,
+{
     (0..n).map(|_| StepRecord { seconds: 0.0, ..engine.step().unwrap() }).collect()
 }
 
@@ -156,21 +167,21 @@ pub(crate) fn assert_near(what: &str, a: f64, b: f64, tolerance: f64) {
     assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{what}: {a} against {b}");
 }
 
-/// Stops a run after every number of steps, goes on in a new engine from the base model, and wants the very bits of the
-/// uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
+/// Stops a run after every number of steps, continues in a new engine from the base model, and wants the very bits of
+/// the uninterrupted run: weights at the stop, records, weights at the end, best checkpoint, outcome.
 pub(crate) fn assert_resume_is_exact(
     family: &str,
     objective: Method,
     settings: &Settings,
-    localiser: impl for<'d> Fn(&'d RepairData) -> Box<dyn Localise + 'd>,
+    localiser: impl Fn(&Arc<RepairData>) -> Box<dyn Localise + Send>,
 ) {
     let data = data();
     let dir = tempfile::tempdir().unwrap();
     let n = settings.n_steps;
 
     let whole = model(family);
-    let mut choose = localiser(&data);
-    let mut engine = Engine::new(&whole, objective, &mut *choose, &data, settings.clone()).unwrap();
+    let choose = localiser(&data);
+    let mut engine = Engine::new(&whole, objective, choose, &data, settings.clone()).unwrap();
     let mut states = vec![bits(&whole)];
     let mut records = Vec::new();
     for step in 0..n {
@@ -179,26 +190,26 @@ pub(crate) fn assert_resume_is_exact(
         assert_eq!(engine.next_step(), step + 1);
     }
     let n_bytes = engine.n_optimizer_bytes();
-    let outcome = engine.finish().unwrap();
+    let (_, outcome) = engine.finish().unwrap();
 
     for stop in 0..=n {
         let file = dir.path().join(format!("{stop}.safetensors"));
         let first = model(family);
-        let mut choose = localiser(&data);
-        let mut engine = Engine::new(&first, objective, &mut *choose, &data, settings.clone()).unwrap();
+        let choose = localiser(&data);
+        let mut engine = Engine::new(&first, objective, choose, &data, settings.clone()).unwrap();
         take(&mut engine, stop);
         engine.save(&file).unwrap();
 
         let second = model(family);
-        let mut choose = localiser(&data);
-        let mut engine = Engine::new(&second, objective, &mut *choose, &data, settings.clone()).unwrap();
+        let choose = localiser(&data);
+        let mut engine = Engine::new(&second, objective, choose, &data, settings.clone()).unwrap();
         engine.resume(&file).unwrap();
         assert_eq!(engine.next_step(), stop);
         assert!(bits(&second) == states[stop as usize], "weights right after resuming at step {stop}");
         assert_eq!(take(&mut engine, n - stop), records[stop as usize..], "records from step {stop}");
         assert!(bits(&second) == states[n as usize], "weights at the end, stopped at step {stop}");
         assert_eq!(engine.n_optimizer_bytes(), n_bytes);
-        assert_eq!(engine.finish().unwrap(), outcome);
+        assert_eq!(engine.finish().unwrap().1, outcome);
         assert!(bits(&second) == bits(&whole), "best checkpoint, stopped at step {stop}");
     }
 }

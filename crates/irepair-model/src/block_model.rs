@@ -1,0 +1,258 @@
+//! What a model must offer to be measured, repaired and evaluated: [`BlockModel`].
+
+use irepair_core::{BlockId, BlockSlice, Scope};
+use tch::{Device, Tensor, no_grad};
+
+use crate::generate::{Decoding, Nucleus, without_cache};
+use crate::probe::NoProbe;
+use crate::{Error, Gradients, Parameter, PrefixStates, Probe, Result, Rounded, TextBatch};
+
+/// A causal language model made of blocks. [`crate::CausalLm`] is one; any other model in tch can be.
+///
+/// Six methods say what the model is. The others follow from these; a model with a faster way to the same values may
+/// override them.
+pub trait BlockModel {
+    /// Number of blocks (METHOD §1: `L`).
+    fn n_blocks(&self) -> usize;
+
+    /// Most tokens of a text.
+    fn n_positions(&self) -> usize;
+
+    /// Every parameter, always in the same order.
+    ///
+    /// Their tensors must be leaves that share storage and gradient flag with those of the forward pass
+    /// ([`Tensor::shallow_clone`]): training writes to them, and freezing sets their flags.
+    fn parameters(&self) -> &[Parameter];
+
+    /// Runs embedding, blocks and what follows them up to the head, `[batch, seq] -> [batch, seq, width]`.
+    ///
+    /// Hidden states at real tokens must not depend on later tokens or on padding. `probe` is to be shown the layers of
+    /// every block ([`Probe::layer`]) and its output ([`Probe::block`]). A model may leave those calls out: what reads
+    /// them is then computed in another way, or refused.
+    fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor;
+
+    /// The head, `[vocab, width]`: `logits = hidden states * head^T`. A parameter, or computed from parameters.
+    fn head(&self) -> Tensor;
+
+    /// The same model over other tensors, one for each of [`BlockModel::parameters`] in their order and shapes.
+    ///
+    /// # Errors
+    /// As making the model.
+    fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Box<dyn BlockModel + Send>>;
+
+    /// What decides the mathematics besides the weights, as text. A stopped run is resumed only where it is the same.
+    fn settings(&self) -> String {
+        String::new()
+    }
+
+    /// Where the weights live.
+    fn device(&self) -> Device {
+        self.parameters().first().map_or(Device::Cpu, |parameter| parameter.tensor.device())
+    }
+
+    /// Number of tokens that the model knows.
+    fn n_vocab(&self) -> usize {
+        self.head().size()[0] as usize
+    }
+
+    /// The block of every parameter.
+    fn block_map(&self) -> BlockMap {
+        BlockMap::new(self.n_blocks(), self.parameters().iter().map(|parameter| parameter.block))
+    }
+
+    /// Marks the parameters in `scope` as requiring gradients and all others as constants.
+    ///
+    /// With that libtorch records nothing below the lowest block of the scope and computes no weight gradient outside
+    /// it.
+    fn train_only(&self, scope: &Scope) {
+        for parameter in self.parameters() {
+            let _ = parameter.tensor.set_requires_grad(scope.allows(parameter.block));
+        }
+    }
+
+    /// Marks every parameter as a constant.
+    fn freeze(&self) {
+        self.train_only(&Scope::Blocks(BlockSlice::default()));
+    }
+
+    /// Gradients of `loss` (a scalar) for the parameters that require them, in the parameters' order.
+    ///
+    /// Parameters that the loss does not reach are left out. Nothing is stored in the parameters.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when no parameter requires a gradient, or `loss` depends on none.
+    fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
+        let requiring = self.parameters().iter().map(|p| &p.tensor).enumerate().filter(|(_, t)| t.requires_grad());
+        let (indices, tensors): (Vec<usize>, Vec<&Tensor>) = requiring.unzip();
+        let gradients = Tensor::f_run_backward(&[loss], &tensors, false, false)?;
+        Ok(indices.into_iter().zip(gradients).filter(|(_, gradient)| gradient.defined()).collect())
+    }
+
+    /// Refuses a text longer than the context.
+    ///
+    /// # Errors
+    /// [`Error::ContextOverflow`].
+    fn check_length(&self, n_tokens: usize) -> Result<()> {
+        let n_positions = self.n_positions();
+        if n_tokens <= n_positions { Ok(()) } else { Err(Error::ContextOverflow { n_positions, got: n_tokens }) }
+    }
+
+    /// [`BlockModel::hidden_states_probed`] without a probe.
+    fn hidden_states(&self, batch: &TextBatch) -> Tensor {
+        self.hidden_states_probed(batch, &mut NoProbe)
+    }
+
+    /// Next-token logits.
+    ///
+    /// # Shapes
+    /// - `batch`: `[batch, seq]`, at most [`BlockModel::n_positions`] real tokens a row
+    /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
+    fn logits(&self, batch: &TextBatch) -> Tensor {
+        self.logits_probed(batch, &mut NoProbe)
+    }
+
+    /// [`BlockModel::logits`] with a probe.
+    fn logits_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor {
+        self.hidden_states_probed(batch, probe).linear(&self.head(), None::<&Tensor>)
+    }
+
+    /// The model as it is now, frozen, without a copy: every weight is shared until [`BlockModel::copy_on_write`] is
+    /// called for it on the reference, which must happen before that weight changes.
+    ///
+    /// # Errors
+    /// As [`BlockModel::with_tensors`].
+    fn reference(&self) -> Result<Box<dyn BlockModel + Send>> {
+        self.with_tensors(self.parameters().iter().map(|parameter| parameter.tensor.detach()).collect())
+    }
+
+    /// Gives one parameter, by index, memory of its own with the value that it has now.
+    fn copy_on_write(&self, index: usize) {
+        let mut parameter = self.parameters()[index].tensor.shallow_clone();
+        // Every handle to this parameter, those of the layers included, sees the new memory.
+        no_grad(|| parameter.set_data(&parameter.detach().copy()));
+    }
+
+    /// Runs what comes before `block`, without gradient, for [`BlockModel::hidden_states_from`] of every model that
+    /// shares it. None: this model runs every pass from its start.
+    fn prefix_states(&self, _batch: &TextBatch, _block: BlockId) -> Option<PrefixStates> {
+        None
+    }
+
+    /// [`BlockModel::hidden_states`] of `batch`, whose states before a block are `prefix`.
+    fn hidden_states_from(&self, batch: &TextBatch, _prefix: &PrefixStates) -> Tensor {
+        self.hidden_states(batch)
+    }
+
+    /// Continues every prompt by at most `n_new` tokens, stopping a row at the first of `ends`.
+    ///
+    /// Prompts are padded on the left. The returned continuations hold neither prompt nor end token. No gradient.
+    /// Unless the model has a faster way, the whole text is run again for every token.
+    ///
+    /// # Errors
+    /// [`Error::ContextOverflow`] when the longest prompt and `n_new` exceed the context;
+    /// [`irepair_core::Error::NoTokens`] when there is no prompt, or one without a token to continue from;
+    /// [`Error::NotFinite`] when the model overflows.
+    fn generate(&self, prompts: &[Vec<u32>], n_new: usize, decoding: Decoding, ends: &[u32]) -> Result<Vec<Vec<u32>>> {
+        without_cache(self, prompts, n_new, decoding, ends)
+    }
+
+    /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
+    ///
+    /// `seeds` gives each prompt a stream of draws of its own: but for rounding, what follows a prompt depends on its
+    /// seed alone, not on the other prompts. Else as [`BlockModel::generate`].
+    ///
+    /// # Errors
+    /// As [`BlockModel::generate`]; [`Error::SeedCount`] unless there is a seed for every prompt.
+    fn sample(
+        &self,
+        prompts: &[Vec<u32>],
+        seeds: &[u64],
+        n_samples: usize,
+        n_new: usize,
+        nucleus: Nucleus,
+        ends: &[u32],
+    ) -> Result<Vec<Vec<u32>>> {
+        if prompts.len() != seeds.len() {
+            return Err(Error::SeedCount { want: prompts.len(), got: seeds.len() });
+        }
+        let Nucleus { top_p, temperature } = nucleus;
+        let mut samples = Vec::new();
+        for (prompt, &seed) in prompts.iter().zip(seeds) {
+            let decoding = Decoding::Nucleus { top_p, temperature, seed };
+            samples.extend(self.generate(&vec![prompt.clone(); n_samples], n_new, decoding, ends)?);
+        }
+        Ok(samples)
+    }
+
+    /// Rounds weights whose file stores a narrower type than they are trained in, so that what is measured on this
+    /// model is true of the file. Does nothing for a model without such files.
+    ///
+    /// # Errors
+    /// When the file that the model was loaded from cannot be read.
+    fn round_to_stored(&self, _seed: u64) -> Result<Rounded> {
+        Ok(Rounded::default())
+    }
+}
+
+/// The block of every parameter, by the parameter's index; none for parameters outside the blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockMap {
+    n_blocks: usize,
+    blocks: Vec<Option<BlockId>>,
+}
+
+impl BlockMap {
+    /// The map of a model of `n_blocks` blocks.
+    pub fn new(n_blocks: usize, blocks: impl IntoIterator<Item = Option<BlockId>>) -> Self {
+        Self { n_blocks, blocks: blocks.into_iter().collect() }
+    }
+
+    /// Number of blocks.
+    pub fn n_blocks(&self) -> usize {
+        self.n_blocks
+    }
+
+    /// The block of a parameter; none for one outside the blocks.
+    pub fn block(&self, parameter: usize) -> Option<BlockId> {
+        self.blocks.get(parameter).copied().flatten()
+    }
+}
+
+/// Hidden states `[batch, seq, width]` at positions `at` of `[batch * seq]` laid flat: `[n, width]`, ready for the
+/// head.
+pub fn states_at(hidden: &Tensor, at: &Tensor) -> Tensor {
+    hidden.flatten(0, 1).index_select(0, at)
+}
+
+/// The first block from which on two models may differ, or learn: what comes before it lies in memory that they share.
+/// None when a parameter outside the blocks is not shared, or learns.
+pub fn first_block_apart(model: &dyn BlockModel, other: &dyn BlockModel) -> Option<BlockId> {
+    let learns = |a: &Tensor, b: &Tensor| a.requires_grad() || b.requires_grad();
+    let pairs = model.parameters().iter().zip(other.parameters());
+    let apart = pairs.filter(|(Parameter { tensor: a, .. }, Parameter { tensor: b, .. })| {
+        learns(a, b) || a.data_ptr() != b.data_ptr()
+    });
+    apart
+        .map(|(parameter, _)| parameter.block)
+        .try_fold(BlockId(model.n_blocks()), |first, block| Some(first.min(block?)))
+}
+
+/// Which parameters of a model require gradients; dropping it restores those flags.
+#[must_use = "dropping it restores the flags"]
+pub struct GradFlags(Vec<(Tensor, bool)>);
+
+impl GradFlags {
+    /// The flags as they are now.
+    pub fn of(model: &dyn BlockModel) -> Self {
+        let flag = |parameter: &Parameter| (parameter.tensor.shallow_clone(), parameter.tensor.requires_grad());
+        Self(model.parameters().iter().map(flag).collect())
+    }
+}
+
+impl Drop for GradFlags {
+    fn drop(&mut self) {
+        for (tensor, flag) in &self.0 {
+            let _ = tensor.set_requires_grad(*flag);
+        }
+    }
+}
