@@ -55,7 +55,7 @@ impl Prepared {
         let repair = RepairOptions {
             model: Some(self.base(model)),
             pairs: Some(self.data("pairs/train.jsonl")),
-            general: repair.general.or_else(|| Some(self.utility(model, name.own_utility))),
+            utility: repair.utility.or_else(|| Some(self.utility(model, name.own_utility))),
             seed: Some(name.seed),
             device: Some(self.device.clone()),
             threads: Some(self.workers.threads()),

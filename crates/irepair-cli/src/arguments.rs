@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
     EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
-    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, validate,
+    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, resolve,
 };
 use irepair_core::NUMBERS_VERSION;
 
@@ -18,7 +18,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Of the package, and of the numbers: what `cargo xtask reproduce` reads.
+/// Version of the package and of the numbers, as `cargo xtask reproduce` reads them.
 fn version() -> &'static str {
     static VERSION: LazyLock<String> =
         LazyLock::new(|| format!("{} (numbers {NUMBERS_VERSION})", env!("CARGO_PKG_VERSION")));
@@ -39,16 +39,16 @@ pub(crate) enum Command {
     Generate(Box<Given<GenerateOptions>>),
     /// Train a small base model from text.
     Pretrain(Box<Given<PretrainOptions>>),
-    /// Train the error back into a model, on ever more texts: how durable is its repair?
+    /// Train the error back into copies of a model, on more and more texts: how durable is its repair?
     Relearn(Box<Given<RelearnOptions>>),
     /// Train an offline toxicity scorer, or measure one on labelled texts.
     Scorer {
         #[command(subcommand)]
         action: ScorerAction,
     },
-    /// Cut the data files of a profile from those it is given.
+    /// Cut the data files of a profile from its source files.
     Data {
-        /// The profile that says which records.
+        /// The profile, which says which records.
         #[arg(long, value_name = "FILE")]
         profile: PathBuf,
         /// The data directory.
@@ -57,7 +57,7 @@ pub(crate) enum Command {
         /// Directory to write to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A file of the profile that is not wanted; may be given several times.
+        /// A file of the profile to leave out; may be given several times.
         #[arg(long, value_name = "FILE")]
         skip: Vec<String>,
     },
@@ -88,7 +88,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What to do with a scorer.
+/// An action on a scorer.
 #[derive(Subcommand)]
 pub(crate) enum ScorerAction {
     /// Train a scorer on labelled texts.
@@ -97,10 +97,10 @@ pub(crate) enum ScorerAction {
     Eval(Box<Given<ScorerEvalOptions>>),
 }
 
-/// Flags, and a file they are laid over.
+/// Flags, and a file whose settings they replace.
 #[derive(Args)]
 pub(crate) struct Given<T: Options> {
-    /// TOML file whose keys equal the flags; a flag given wins over the file.
+    /// TOML file whose keys are the names of the flags; a flag that is given wins over the file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -108,13 +108,18 @@ pub(crate) struct Given<T: Options> {
 }
 
 impl<T: Options> Given<T> {
-    /// The settings, checked.
-    pub(crate) fn settings(self) -> anyhow::Result<T> {
+    /// The settings as given, and their plan, checked.
+    pub(crate) fn given_and_plan(self) -> anyhow::Result<(T, T::Plan)> {
         let (options, place) = match self.config {
             Some(path) => (self.flags.over(from_toml(&path)?), format!("{} and the command line", path.display())),
             None => (self.flags, "the command line".to_owned()),
         };
-        validate(&options, &place)?;
-        Ok(options)
+        let plan = resolve(&options, &place)?;
+        Ok((options, plan))
+    }
+
+    /// The plan.
+    pub(crate) fn plan(self) -> anyhow::Result<T::Plan> {
+        Ok(self.given_and_plan()?.1)
     }
 }

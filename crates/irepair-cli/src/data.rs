@@ -1,4 +1,4 @@
-//! `irepair data`: cuts the data files of a profile from those it is given.
+//! `irepair data`: cuts the data files of a profile from its source files.
 
 use std::path::{Path, PathBuf};
 

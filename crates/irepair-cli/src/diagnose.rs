@@ -1,4 +1,4 @@
-//! From any error to the message a person reads and the exit code a script reads.
+//! From any error to its message on stderr and its exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(diagnostic.exit as u8)
 }
 
-/// The first error of the chain that knows how to word itself.
+/// The message of the first error of the chain that has one.
 fn diagnostic(error: &anyhow::Error) -> Diagnostic {
     fn known<'a, E: Diagnose + 'static>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Diagnose> {
         cause.downcast_ref::<E>().map(|e| e as &dyn Diagnose)
@@ -35,7 +35,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_train::Error>,
         known::<irepair_classifier::Error>,
         known::<irepair_eval::Error>,
-        known::<crate::refusal::Refusal>,
+        known::<crate::error::CliError>,
     ];
     for cause in error.chain() {
         if let Some(known) = finders.iter().find_map(|find| find(cause)) {
@@ -43,5 +43,5 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         }
     }
     Diagnostic::new(ExitKind::Bug, format!("{error:#}"))
-        .help("this should not happen: please report it with the command you ran")
+        .help("this is a bug of irepair: please report it with the command you ran")
 }

@@ -1,4 +1,4 @@
-//! What a result was made with: `env.json`.
+//! `env.json`: the program, machine and inputs behind a result.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde::Serialize;
 pub(crate) struct Environment {
     irepair: &'static str,
     numbers_version: u32,
-    /// Commit of the workspace and whether it had uncommitted changes, as the caller says.
+    /// Commit of the workspace and whether it had uncommitted changes, as the caller gives it.
     commit: Option<String>,
     /// Version of the libtorch that is loaded; none where it does not say.
     libtorch: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Looks around; the weights of the directory `model` and the file `pairs` are hashed.
+    /// Of this process; the weights of the directory `model` and the file `pairs` are hashed.
     ///
     /// # Errors
     /// When one of them cannot be read.
@@ -50,8 +50,8 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     Resident::own().map(|resident| resident.peak)
 }
 
-/// Makes [`peak_rss_bytes`] start again at what is resident now; without effect where the system has no such switch.
-pub(crate) fn forget_peak_rss() {
+/// Makes [`peak_rss_bytes`] start again at the current memory; without effect where the system has no such switch.
+pub(crate) fn reset_peak_rss() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 

@@ -1,13 +1,13 @@
 //! `irepair generate`: continue prompts, or sample texts from the start token.
 
-use irepair_config::GenerateOptions;
+use irepair_config::GeneratePlan;
 use irepair_data::{read_prompts, write_jsonl};
 use irepair_model::{BlockModel, Decoding};
 use serde::Serialize;
 
-use crate::refusal::spare_inputs;
-use crate::repair::print;
-use crate::weights::{open, use_threads};
+use crate::model_dir::{LoadedModel, open, use_threads};
+use crate::output::{print, print_json_line};
+use crate::run_dir::spare_inputs;
 use crate::{progress, utility};
 
 #[derive(Serialize)]
@@ -19,70 +19,63 @@ struct Generated {
 }
 
 /// Runs the command.
-pub(crate) fn command(options: GenerateOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let Some(model) = &options.model else { unreachable!("validated") };
-    spare_inputs(options.out.as_deref(), &[Some(model), options.prompts.as_ref()])?;
-    let opened = open(model, &options.device(), options.dtype())?;
-    let (prompts, rows) = match (&options.prompts, options.n) {
-        (Some(path), _) => {
+pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    spare_inputs(plan.out.as_deref(), &[Some(&plan.model), plan.prompts.as_ref()])?;
+    let loaded = open(&plan.model, &plan.device, plan.dtype)?;
+    tracing::info!("{}", loaded.tokenizer.begin_rule());
+    let (prompts, rows) = match &plan.prompts {
+        Some(path) => {
             let prompts = read_prompts(path)?;
-            let rows = continuations(&opened, &prompts, &options)?;
+            let rows = continuations(&loaded, &prompts, plan)?;
             (prompts.into_iter().map(Some).collect(), rows)
         }
-        (None, n) => {
-            let (n, top_p) = (n.unwrap_or(1), options.top_p.unwrap_or(1.0));
-            let rows =
-                utility::sample(&opened, n, options.max_new_tokens(), top_p, options.temperature(), options.seed())?;
+        None => {
+            let (n, top_p) = (plan.n.unwrap_or(1), plan.top_p.unwrap_or(1.0));
+            let rows = utility::sample(&loaded, n, plan.max_new_tokens, top_p, plan.temperature, plan.seed)?;
             (vec![None; rows.len()], rows)
         }
     };
     let mut generated = Vec::with_capacity(rows.len());
     for (prompt, row) in prompts.into_iter().zip(rows) {
-        generated.push(Generated { prompt, text: opened.tokenizer.decode(&row)?, n_tokens: row.len() });
+        generated.push(Generated { prompt, text: loaded.tokenizer.decode(&row)?, n_tokens: row.len() });
     }
-    match &options.out {
+    match &plan.out {
         Some(path) => Ok(write_jsonl(path, &generated)?),
-        None if options.json() || generated.iter().any(|g| g.prompt.is_none()) => {
-            generated.iter().try_for_each(|g| print(&(serde_json::to_string(g)? + "\n")))
-        }
+        None if plan.json || plan.prompts.is_none() => generated.iter().try_for_each(print_json_line),
         None => {
             // One line a prompt, so that lines can be counted and matched; `--json` has the texts as they are.
             let line = |text: &str| text.replace('\n', "\\n");
-            generated
-                .iter()
-                .try_for_each(|g| print(&format!("{} ‖ {}\n", line(g.prompt.as_deref().unwrap_or("")), line(&g.text))))
+            let shown =
+                |g: &Generated| print(&format!("{} ‖ {}\n", line(g.prompt.as_deref().unwrap_or("")), line(&g.text)));
+            generated.iter().try_for_each(shown)
         }
     }
 }
 
 /// Continuations in the order of the prompts; batches are sorted by length so that little is padded.
-fn continuations(
-    opened: &crate::weights::Opened,
-    prompts: &[String],
-    options: &GenerateOptions,
-) -> anyhow::Result<Vec<Vec<u32>>> {
-    let mut tokens = opened.tokenizer.encode_batch(prompts)?;
+fn continuations(loaded: &LoadedModel, prompts: &[String], plan: &GeneratePlan) -> anyhow::Result<Vec<Vec<u32>>> {
+    let mut tokens = loaded.tokenizer.encode_texts(prompts)?;
     for row in &mut tokens {
-        row.truncate(options.prompt_tokens());
+        row.truncate(plan.prompt_tokens);
         if row.is_empty() {
-            row.push(opened.eos_id);
+            row.push(loaded.tokenizer.start_id());
         }
     }
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by_key(|&i| tokens[i].len());
     let bar = progress::bar("generate", tokens.len() as u64);
     let mut rows = vec![Vec::new(); tokens.len()];
-    for (n, chunk) in order.chunks(options.batch_size()).enumerate() {
+    for (n, chunk) in order.chunks(plan.batch_size).enumerate() {
         let batch: Vec<_> = chunk.iter().map(|&i| tokens[i].clone()).collect();
-        let decoding = match options.top_p {
+        let decoding = match plan.top_p {
             Some(top_p) => {
-                let seed = options.seed().wrapping_mul(1_000_003).wrapping_add(n as u64);
-                Decoding::Nucleus { top_p, temperature: options.temperature(), seed }
+                let seed = plan.seed.wrapping_mul(1_000_003).wrapping_add(n as u64);
+                Decoding::Nucleus { top_p, temperature: plan.temperature, seed }
             }
             None => Decoding::Greedy,
         };
-        let made = opened.model.generate(&batch, options.max_new_tokens(), decoding, opened.tokenizer.end_ids())?;
+        let made = loaded.model.generate(&batch, plan.max_new_tokens, decoding, loaded.tokenizer.end_ids())?;
         chunk.iter().zip(made).for_each(|(&i, row)| rows[i] = row);
         bar.inc(chunk.len() as u64);
     }

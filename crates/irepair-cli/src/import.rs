@@ -7,8 +7,8 @@ use irepair_core::printable;
 use irepair_gguf::{Conversion, GgufFile, Summary};
 use serde::Serialize;
 
+use crate::output::{print, print_json};
 use crate::progress;
-use crate::repair::print;
 
 #[derive(Args)]
 pub(crate) struct ImportArgs {
@@ -23,7 +23,7 @@ pub(crate) struct ImportArgs {
     json: bool,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Imported<'a> {
     model: &'a PathBuf,
@@ -41,13 +41,12 @@ pub(crate) fn command(args: &ImportArgs) -> anyhow::Result<()> {
     bar.finish_and_clear();
     written?;
     if args.json {
-        let imported = Imported { model: &args.out, summary };
-        return print(&(serde_json::to_string_pretty(&imported)? + "\n"));
+        return print_json(&Imported { model: &args.out, summary });
     }
-    print(&words(&summary, &args.out))
+    print(&table(&summary, &args.out))
 }
 
-fn words(summary: &Summary, out: &std::path::Path) -> String {
+fn table(summary: &Summary, out: &std::path::Path) -> String {
     let stated = |value: &Option<String>| value.as_deref().map_or_else(|| "not stated".to_owned(), printable);
     let types: Vec<String> = summary.types.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     let yes = |yes: bool| if yes { "yes" } else { "no" };

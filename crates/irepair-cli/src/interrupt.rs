@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM during training: the step is finished and kept before the process ends.
+//! SIGINT and SIGTERM during training: the process ends after the step, and keeps its state.
 
 use std::io::{Read, Write};
 use std::sync::Once;
@@ -10,13 +10,13 @@ use irepair_model::exit_at_once;
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Set by a program whose children are to end with it: the end of standard input is then its request to stop.
+/// Set by a program that starts this one: the end of standard input is then the request to stop.
 const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 
-/// While it lives, the first signal is remembered instead of ending the process; the second one ends it at once.
+/// While a value exists, the first signal is remembered instead of ending the process; the second one ends it at once.
 pub(crate) struct Listening(());
 
-/// From now on a signal ends the process with words, or waits for the end of a step while somebody is [`Listening`].
+/// From now on a signal ends the process with a message, or, under [`Listening`], waits for the end of the step.
 pub(crate) fn prepare() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -24,10 +24,12 @@ pub(crate) fn prepare() {
             if !LISTENING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
                 leave();
             }
-            tracing::info!("finishing the step; once more to stop at once");
+            tracing::info!("stopping after this step; interrupt again to stop at once");
         };
         if let Err(error) = ctrlc::set_handler(heard) {
-            tracing::warn!("an interrupt will end the run at once, back to its last checkpoint: {error}");
+            tracing::warn!(
+                "an interrupt will end the run at once, and the steps since its last checkpoint will be lost: {error}"
+            );
         }
     });
 }
@@ -51,7 +53,7 @@ impl Drop for Listening {
     }
 }
 
-/// Stops when the program that started this one asks for it or is gone, where that program said it would.
+/// Stops when the program that started this one ends or asks for it, where that program set [`FOLLOW_STDIN`].
 pub(crate) fn follow_parent() {
     if std::env::var_os(FOLLOW_STDIN).is_none() {
         return;
@@ -66,10 +68,10 @@ pub(crate) fn follow_parent() {
     });
 }
 
-/// Ends the process between steps, or where there are none.
+/// Ends the process at once.
 fn leave() -> ! {
     let diagnostic = Diagnostic::new(ExitKind::Interrupted, "interrupted")
-        .help("the same command goes on from its last checkpoint, if it has one, else anew");
+        .help("run the same command again: it continues from its last checkpoint, or starts again where there is none");
     // Nothing is left to do if stderr is closed.
     let _ = writeln!(std::io::stderr(), "{diagnostic}");
     exit_at_once(ExitKind::Interrupted as i32);

@@ -2,36 +2,49 @@
 
 use std::path::Path;
 
-use irepair_config::{Job, from_toml, to_toml};
+use irepair_config::{EvalOptions, Job, Options, RepairOptions, RepairPlan, from_toml, resolve, to_toml};
 use irepair_core::fs::write_atomic;
 use irepair_core::{DirLock, StepRecord};
+use irepair_data::Tokenizer;
+use irepair_eval::{Generation, greedy_continuations};
 use irepair_model::{BlockModel, CausalLm};
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
 use irepair_train::step_flops;
 
 use crate::environment::Environment;
-use crate::evaluate::measure;
+use crate::measure::{Measured, measure};
 use crate::method::objective;
+use crate::model_dir::use_threads;
 use crate::repair::{Repaired, run, selection};
-use crate::steps;
+use crate::run_dir::remove_state;
 use crate::watch::Watcher;
-use crate::weights::use_threads;
 
 /// Before-and-after texts kept per row.
 const N_SAMPLES: usize = 8;
 
 /// Runs the command.
-pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
-    let job: Job = from_toml(job)?;
-    use_threads(job.repair.threads);
-    let Some(base) = &job.repair.model else { unreachable!("validated") };
-    let device = job.repair.device();
-    let mut watcher = job.watch.as_ref().map(|watch| Watcher::new(watch, out));
-    let (opened, repaired) = run(base, &job.repair, out, |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
-    let (reference, _) = CausalLm::load(base, opened.model.device(), opened.model.kind())?;
-    let measured = measure(&opened, Some(&reference), &job.eval)?;
-    let trained = job.repair.method().trains();
+pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
+    let job: Job = from_toml(file)?;
+    let place = file.display().to_string();
+    let repair = RepairOptions { out: Some(out.to_owned()), ..job.repair.clone() };
+    let plan = resolve(&repair, &place)?;
+    let base = plan.model.clone();
+    // The measured model is the repaired one; while training there is no reference.
+    let watched = |eval: &EvalOptions| EvalOptions { model: Some(base.clone()), reference: None, ..eval.clone() };
+    let eval = resolve(&EvalOptions { reference: Some(base.clone()), ..watched(&job.eval) }, &place)?;
+    let mut watcher = match &job.watch {
+        Some(watch) => Some(Watcher::new(watch.every, resolve(&watched(&watch.eval), &place)?, out)),
+        None => None,
+    };
+    use_threads(plan.threads);
+    let (opened, run) = run(&repair, plan.clone(), |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
+    let (reference, _) = CausalLm::load(&base, opened.model.device(), opened.model.kind())?;
+    let measured = measure(&opened, Some(&reference), &eval)?;
+    let trained = plan.method.trains();
     let (trajectory, watched) = watcher.map(Watcher::finish).unwrap_or_default();
+    let generation =
+        Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens, batch_size: N_SAMPLES };
+    let samples = samples(&measured, &base, &reference, &generation)?;
     let mut metrics = measured.metrics;
     metrics.extend(watched);
     let result = RowResult {
@@ -40,14 +53,14 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
         row: job.row(),
         title: job.title.clone(),
         model: job.model.clone(),
-        seed: job.repair.seed(),
-        lr: trained.then(|| job.repair.lr()),
-        cost: if trained { cost(&repaired, &opened.model, &job) } else { None },
-        selection: if trained { selection(&repaired.records, opened.model.n_blocks()) } else { Vec::new() },
-        selected_steps: repaired.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
+        seed: plan.seed,
+        lr: trained.then_some(plan.lr),
+        cost: if trained { cost(&run, &opened.model, &plan) } else { None },
+        selection: if trained { selection(&run.records, opened.model.n_blocks()) } else { Vec::new() },
+        selected_steps: run.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
         trajectory,
-        samples: samples(&measured.prompts, &measured.continuations, &job, &reference)?,
+        samples,
         metrics,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
@@ -55,23 +68,18 @@ pub(crate) fn command(job: &Path, out: &Path) -> anyhow::Result<()> {
     if trained && job.keep_model.unwrap_or(true) {
         opened.model.save(&out.join("model"))?;
     }
-    let environment = Environment::of(&device, base, job.repair.pairs.as_deref())?;
+    let environment = Environment::of(&plan.device, &base, Some(&plan.pairs))?;
     write_atomic(&out.join("env.json"), (serde_json::to_string_pretty(&environment)? + "\n").as_bytes())?;
-    write_atomic(&out.join("config.toml"), effective(&job).as_bytes())?;
-    // The result comes last: a row with a result is a finished row, which needs no checkpoint to go on from.
+    let settings = [to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults())];
+    write_atomic(&out.join("config.toml"), format!("# repair\n{}\n# eval\n{}", settings[0], settings[1]).as_bytes())?;
+    // The result is written last: a row with a result is finished, and its state is not needed any more.
     write_result(&out.join("result.json"), &result)?;
-    Ok(steps::forget(out)?)
-}
-
-/// The settings in effect, defaults spelled out.
-fn effective(job: &Job) -> String {
-    use irepair_config::Options;
-    format!("# repair\n{}\n# eval\n{}", to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults()))
+    Ok(remove_state(out)?)
 }
 
 /// Measured cost of the training alone.
-fn cost(repaired: &Repaired, model: &CausalLm, job: &Job) -> Option<Cost> {
-    let records = &repaired.records;
+fn cost(run: &Repaired, model: &CausalLm, plan: &RepairPlan) -> Option<Cost> {
+    let records = &run.records;
     let train_s: f64 = records.iter().map(|r| r.seconds).sum();
     let tokens: u64 = records.iter().map(|r| r.tokens).sum();
     let mut seconds: Vec<f64> = records.iter().map(|r| r.seconds).collect();
@@ -81,36 +89,33 @@ fn cost(repaired: &Repaired, model: &CausalLm, job: &Job) -> Option<Cost> {
         median_step_s: *seconds.get(seconds.len() / 2)?,
         tokens,
         tokens_per_s: tokens as f64 / train_s,
-        peak_rss_bytes: repaired.peak_rss_bytes?,
-        flops: flops(model, job, records),
-        n_steps: repaired.outcome.n_steps,
-        best_step: repaired.outcome.best_step.unwrap_or(repaired.outcome.n_steps),
+        peak_rss_bytes: run.peak_rss_bytes?,
+        flops: flops(model, plan, records),
+        n_steps: run.outcome.n_steps,
+        best_step: run.outcome.best_step.unwrap_or(run.outcome.n_steps),
     })
 }
 
-/// What the base model and this one say to the first prompts.
-fn samples(prompts: &[String], after: &[String], job: &Job, reference: &CausalLm) -> anyhow::Result<Vec<Sample>> {
-    let n = prompts.len().min(N_SAMPLES);
-    let Some(base) = job.repair.model.as_deref().filter(|_| n > 0) else { return Ok(Vec::new()) };
-    let tokenizer = irepair_data::Tokenizer::load(base)?;
-    let generation = irepair_eval::Generation {
-        prompt_tokens: job.eval.prompt_tokens(),
-        n_new: job.eval.max_new_tokens(),
-        batch_size: N_SAMPLES,
-    };
-    let before = irepair_eval::greedy_continuations(reference, &tokenizer, &prompts[..n], &generation)?.texts;
-    let sample = |((prompt, before), after): ((&String, String), &String)| Sample {
-        prompt: prompt.clone(),
-        before,
-        after: after.clone(),
-    };
-    Ok(prompts.iter().zip(before).zip(after).map(sample).collect())
+/// Texts of the base model and of this one after the first prompts.
+fn samples(
+    measured: &Measured,
+    base: &Path,
+    reference: &CausalLm,
+    generation: &Generation,
+) -> anyhow::Result<Vec<Sample>> {
+    let prompts = &measured.prompts[..measured.prompts.len().min(N_SAMPLES)];
+    if prompts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = greedy_continuations(reference, &Tokenizer::load(base)?, prompts, generation)?.texts;
+    let texts = prompts.iter().zip(before).zip(&measured.continuations);
+    Ok(texts.map(|((prompt, before), after)| Sample { prompt: prompt.clone(), before, after: after.clone() }).collect())
 }
 
 /// Counted work of all steps (METHOD §12).
-fn flops(model: &CausalLm, job: &Job, records: &[StepRecord]) -> f64 {
-    let (policy, every) = (job.repair.policy(), job.repair.policy_every());
-    let Some(objective) = objective(&job.repair) else { return 0.0 };
+fn flops(model: &CausalLm, plan: &RepairPlan, records: &[StepRecord]) -> f64 {
+    let (policy, every) = (plan.policy, plan.policy_every);
+    let Some(objective) = objective(plan) else { return 0.0 };
     let of_step = |record: &StepRecord| {
         step_flops(model, &objective, policy.is_sliced(), policy.measures_at(record.step, every), record)
     };

@@ -5,13 +5,13 @@ use std::path::Path;
 use irepair_config::{Profile, from_toml};
 use irepair_data::{Planted, Sizes};
 
-use crate::refusal::Refusal;
+use crate::error::CliError;
 
 /// Runs the command.
 pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
     let profile: Profile = from_toml(profile)?;
     let Some(language) = profile.language else {
-        return Err(Refusal::Missing { what: "the profile".to_owned(), want: "a [language] table".to_owned() }.into());
+        return Err(CliError::Missing { what: "the profile".to_owned(), want: "a [language] table".to_owned() }.into());
     };
     let sizes = Sizes {
         train_docs: language.train_docs,

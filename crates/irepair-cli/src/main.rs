@@ -4,32 +4,34 @@ mod arguments;
 mod data;
 mod diagnose;
 mod environment;
+mod error;
 mod evaluate;
-mod general;
 mod generate;
 mod import;
 mod interrupt;
 mod job;
 mod language;
+mod measure;
 mod memory;
 mod method;
+mod model_dir;
 mod not_finite;
+mod output;
 mod patch;
-mod plan;
+mod prepare;
 mod pretrain;
 mod progress;
-mod refusal;
 mod relearn;
 mod repair;
+mod run_dir;
 mod score;
 mod scorer;
 mod scorers;
 mod sensitivity;
 mod spikes;
-mod steps;
+mod train_loop;
 mod utility;
 mod watch;
-mod weights;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -57,15 +59,15 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Repair(given) => repair::command(given.settings()?),
-        Command::Sensitivity(given) => sensitivity::command(given.settings()?),
-        Command::Eval(given) => evaluate::command(given.settings()?),
-        Command::Score(given) => score::command(given.settings()?),
-        Command::Generate(given) => generate::command(given.settings()?),
-        Command::Pretrain(given) => pretrain::command(given.settings()?),
-        Command::Relearn(given) => relearn::command(given.settings()?),
-        Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(given.settings()?),
-        Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(given.settings()?),
+        Command::Repair(given) => repair::command(given.given_and_plan()?),
+        Command::Sensitivity(given) => sensitivity::command(&given.plan()?),
+        Command::Eval(given) => evaluate::command(&given.plan()?),
+        Command::Score(given) => score::command(&given.plan()?),
+        Command::Generate(given) => generate::command(&given.plan()?),
+        Command::Pretrain(given) => pretrain::command(&given.plan()?),
+        Command::Relearn(given) => relearn::command(&given.plan()?),
+        Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?),
+        Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(&given.plan()?),
         Command::Data { profile, data, out, skip } => data::command(&profile, &data, &out, &skip),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Import(args) => import::command(&args),

@@ -1,19 +1,19 @@
-//! Memory: what there is, and whether what is about to be done fits.
+//! Memory: how much is free, and whether a run fits.
 
 use std::path::Path;
 
-use crate::refusal::Refusal;
+use crate::error::CliError;
 
-/// Bytes in words.
+/// Bytes as GiB.
 pub(crate) fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// Refuses what needs more than is free; `instead` says what to use, as in "use shorter texts".
-pub(crate) fn fit(needed: u64, free: Option<u64>, instead: impl Into<String>) -> Result<(), Refusal> {
+/// Refuses a run that needs more than is free; `instead` says what to use, as in "use shorter texts".
+pub(crate) fn fit(needed: u64, free: Option<u64>, instead: impl Into<String>) -> Result<(), CliError> {
     match free {
         Some(free) if needed > free => {
-            Err(Refusal::Memory { needed: gib(needed), free: gib(free), instead: instead.into() })
+            Err(CliError::Memory { needed: gib(needed), free: gib(free), instead: instead.into() })
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! A run that stopped being finite: the texts of its last step go to a file, and the error says where.
+//! A run whose numbers are no longer finite: the texts of its last step go to a file, which the error names.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use irepair_data::{Limits, Sides, Tokenizer, each_pair, tokenize_pairs};
 use irepair_train::{Error, RepairData};
 use serde::Serialize;
 
-use crate::refusal::Refusal;
-use crate::steps::STATE;
+use crate::error::CliError;
+use crate::run_dir::STATE;
 
 /// The file in the output directory.
 pub(crate) const DUMP: &str = "not-finite.json";
@@ -19,7 +19,7 @@ pub(crate) const DUMP: &str = "not-finite.json";
 struct Dump<'a> {
     what: &'a str,
     step: u64,
-    /// What the step was to update, where that is known.
+    /// The blocks that the step would have updated, where they are known.
     blocks: Option<String>,
     /// The file that `record` counts in.
     pairs_file: Option<&'a Path>,
@@ -67,7 +67,7 @@ pub(crate) struct PairsFile<'a> {
     pub(crate) sides: Sides,
 }
 
-/// Writes the texts that a run stopped at to `out` and returns the error that says so; any other error as it is.
+/// Writes the texts that a run stopped at to `out` and returns an error that names the file; any other error unchanged.
 pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> anyhow::Error {
     let Some(found @ Error::NotFinite { what, step, scope, drawn }) = error.downcast_ref() else { return error };
     let tokens = |ids: &[u32]| Tokens { ids: ids.to_vec(), text: source.tokenizer.decode(ids).ok() };
@@ -94,10 +94,10 @@ pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> 
     let (path, state) = (out.join(DUMP), out.join(STATE));
     let json = serde_json::to_string_pretty(&dump).map_err(anyhow::Error::from);
     if let Err(failed) = json.and_then(|json| Ok(write_atomic(&path, (json + "\n").as_bytes())?)) {
-        tracing::warn!("the texts of step {step} cannot be kept: {failed:#}");
+        tracing::warn!("the texts of step {step} cannot be written to a file: {failed:#}");
         return error;
     }
-    Refusal::NotFinite { found: Box::new(found.diagnostic()), dump: path, state: Some(state).filter(|s| s.exists()) }
+    CliError::NotFinite { found: Box::new(found.diagnostic()), dump: path, state: Some(state).filter(|s| s.exists()) }
         .into()
 }
 

@@ -9,8 +9,8 @@ use irepair_core::printable;
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
 use serde::Serialize;
 
+use crate::output::{print, print_json};
 use crate::progress;
-use crate::repair::{Repaired, print};
 
 /// Tensors `show` lists before it counts the rest; `--json` lists all.
 const N_SHOWN: usize = 20;
@@ -160,31 +160,6 @@ pub(crate) fn command(action: Action) -> anyhow::Result<()> {
     }
 }
 
-/// Writes the patch of a repair, where its settings ask for one.
-pub(crate) fn of_repair(model: &Path, out: &Path, repaired: &Repaired) -> anyhow::Result<()> {
-    let options = &repaired.options;
-    let Some(path) = &options.patch else { return Ok(()) };
-    if path.exists() {
-        // It was not there at the start: a run that was killed since then made it, or somebody else a patch of their own.
-        let patch = Patch::open(path)?;
-        let leads = |side, dir| Ok::<_, irepair_patch::Error>(patch.manifest().model_id(side) == model_id(dir)?);
-        let leads_here = leads(Side::Base, model)? && leads(Side::Result, out)?;
-        return if leads_here { Ok(()) } else { Ok(irepair_patch::refuse_existing(path)?) };
-    }
-    let blocks: BTreeSet<usize> = repaired.records.iter().flat_map(|r| r.slice.iter()).map(|block| block.0).collect();
-    let provenance = Provenance {
-        method: Some(options.method().to_string()),
-        policy: Some(options.policy().to_string()),
-        config_sha256: Some(sha256_file(&out.join("repair.toml"))?),
-        seed: Some(options.seed()),
-        blocks: Some(blocks.into_iter().collect()),
-        ..Default::default()
-    };
-    let patch = irepair_patch::create(model, out, Kind::Xor, provenance, path)?;
-    tracing::info!("patch: {}, {} tensors changed", path.display(), patch.manifest().changed().count());
-    Ok(())
-}
-
 /// What the flags say of the making of a patch.
 fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     let json = |path: &Option<PathBuf>| -> anyhow::Result<Option<serde_json::Value>> {
@@ -232,7 +207,7 @@ fn run(
         tracing::warn!("not copied, for the patch does not reach it: {}", names.join(", "));
     }
     if args.json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
+        return print_json(&report);
     }
     let rounded = match report.inexact.len() {
         0 => String::new(),
@@ -250,7 +225,7 @@ fn run(
 fn verify(model: &Path, patch: &Path, json: bool) -> anyhow::Result<()> {
     let verdict: Verdict = irepair_patch::verify(model, &Patch::open(patch)?)?;
     if json {
-        print(&(serde_json::to_string_pretty(&verdict)? + "\n"))?;
+        print_json(&verdict)?;
     }
     let side = verdict.side(model)?;
     if json {
@@ -288,7 +263,7 @@ fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
         provenance: &manifest.provenance,
     };
     if json {
-        return print(&(serde_json::to_string_pretty(&summary)? + "\n"));
+        return print_json(&summary);
     }
     let mut text = format!(
         "patch: {}\nid: {}\nkind: {}\nbase: {}\nresult: {}\nchanged: {} of {} tensors, {:.1} MiB\n",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use irepair_config::{Memory, PretrainOptions};
+use irepair_config::{Memory, PretrainOptions, PretrainPlan};
 use irepair_core::fs::remove;
 use irepair_core::mark_finished;
 use irepair_core::spec::{Side, Term};
@@ -15,13 +15,13 @@ use serde::Serialize;
 use tch::Kind;
 
 use crate::memory;
+use crate::model_dir::use_threads;
 use crate::not_finite::{self, Source};
-use crate::refusal::{claim, refuse_foreign};
-use crate::repair::print;
-use crate::steps::{self, Keep};
-use crate::weights::use_threads;
+use crate::output::{four_decimals, print, print_json};
+use crate::run_dir::{claim, refuse_used, remove_state};
+use crate::train_loop::TrainLoop;
 
-/// The log of the steps, which goes once the model is whole.
+/// The log of the steps, removed when the model is complete.
 const STEPS: &str = ".irepair-steps.jsonl";
 
 /// Windows of the held-out text computed at once.
@@ -39,45 +39,46 @@ struct Summary<'a> {
 }
 
 /// Runs the command.
-pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
-    refuse_foreign(out)?;
-    let device = parse_device(&options.device())?;
-    let (tokenizer, documents) = match &options.tokenizer {
+pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let out = &plan.out;
+    refuse_used(out)?;
+    let device = parse_device(&plan.device)?;
+    let (tokenizer, documents) = match &plan.tokenizer {
         Some(path) => {
             let tokenizer = Tokenizer::load(tokenizer_dir(path)?)?;
-            let documents = read_token_texts(data, &tokenizer)?;
+            let documents = read_token_texts(&plan.data, &tokenizer)?;
             (tokenizer, documents)
         }
         None => {
-            let texts = read_texts(data)?;
-            let tokenizer = Tokenizer::train_bpe(&texts, options.vocab_size())?;
+            let texts = read_texts(&plan.data)?;
+            let tokenizer = Tokenizer::train_bpe(&texts, plan.vocab_size)?;
             let documents = tokenizer.encode_batch(&texts)?;
             (tokenizer, documents)
         }
     };
-    let valid = match &options.valid {
+    let valid = match &plan.valid {
         Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
         None => None,
     };
     if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
         return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
     }
-    let window = options.window.unwrap_or(options.n_positions());
+    let window = plan.window.unwrap_or(plan.n_positions);
     let n_documents = documents.len();
-    let windows = if options.pack() {
+    let windows = if plan.pack {
+        let documents: Vec<_> = documents.into_iter().map(|ids| tokenizer.begin_text(ids)).collect();
         pack(&documents, tokenizer.eos_id(), window)
     } else {
-        rows(documents, tokenizer.eos_id(), window)
+        rows(documents, &tokenizer, window)
     };
     tracing::info!("{n_documents} documents, {} windows of {window} tokens", windows.len());
 
-    let config = options.shape(tokenizer.vocab_size()).architecture()?;
-    let needed = Memory::of_pretraining(&config, options.batch_size(), window, VALID_BATCH).total();
+    let config = PretrainOptions::from(plan.clone()).shape(tokenizer.vocab_size()).architecture()?;
+    let needed = Memory::of_pretraining(&config, plan.batch_size, window, VALID_BATCH).total();
     let instead = "a smaller --n-layer, --n-embd, --vocab-size, --batch-size or --window";
-    memory::fit(needed, memory::free(&options.device(), None), instead)?;
-    let model = CausalLm::random(config, options.seed(), device, Kind::Float)?;
+    memory::fit(needed, memory::free(&plan.device, None), instead)?;
+    let model = CausalLm::random(config, plan.seed, device, Kind::Float)?;
 
     let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
     let data = Arc::new(RepairData {
@@ -86,14 +87,14 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         ..RepairData::default()
     });
     let settings = Settings {
-        n_steps: options.steps(),
-        batch_size: options.batch_size(),
-        optimizer: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: options.weight_decay() },
-        lr: options.lr(),
+        n_steps: plan.steps,
+        batch_size: plan.batch_size,
+        optimizer: OptimizerKind::AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: plan.weight_decay },
+        lr: plan.lr,
         schedule: Schedule::Cosine,
-        warmup_steps: options.warmup_steps(),
+        warmup_steps: plan.warmup_steps,
         clip_norm: 1.0,
-        seed: options.seed(),
+        seed: plan.seed,
         ..Settings::default()
     };
     let unsliced: Box<dyn Localise + Send> = Box::new(irepair_baselines::Unsliced);
@@ -101,10 +102,10 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
         .identified_by("the tokenizer", &tokenizer.sha256()?);
     // From here on something is written.
     let _held = claim(out)?;
-    let keep = Keep::new("pretrain", out, STEPS, options.steps(), options.checkpoint_every());
+    let train_loop = TrainLoop::new("pretrain", out, STEPS, plan.steps, plan.checkpoint_every);
     remove(&out.join(not_finite::DUMP))?;
     let source = Source { data: &data, tokenizer: &tokenizer, file: None };
-    let records = keep
+    let records = train_loop
         .run(&mut engine, None)
         .and_then(|records| engine.finish().map(|_| records).map_err(Into::into))
         .map_err(|error| not_finite::explain(error, &source, out))?;
@@ -112,25 +113,24 @@ pub(crate) fn command(options: PretrainOptions) -> anyhow::Result<()> {
     let seconds: f64 = records.iter().map(|record| record.seconds).sum();
     tokenizer.save(out)?;
     model.save(out)?;
-    // A checkpoint without the log of its steps could not be taken up.
-    steps::forget(out)?;
+    // A checkpoint without the log of its steps could not be continued.
+    remove_state(out)?;
     remove(&out.join(STEPS))?;
     mark_finished(out)?;
     let valid = match valid {
         Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
         None => None,
     };
-    if options.json() {
-        let summary = Summary { out, n_steps: options.steps(), train_seconds: seconds, last_loss: last, valid };
-        return print(&(serde_json::to_string_pretty(&summary)? + "\n"));
+    if plan.json {
+        let summary = Summary { out, n_steps: plan.steps, train_seconds: seconds, last_loss: last, valid };
+        return print_json(&summary);
     }
     let valid = valid.map_or(String::new(), |found| {
-        let value = found.value.map_or("missing".to_owned(), |v| format!("{v:.4}"));
-        format!("held-out perplexity per token {value}, n = {}\n", found.n)
+        format!("held-out perplexity per token {}, n = {}\n", four_decimals(found.value), found.n)
     });
     print(&format!(
         "trained {} steps in {seconds:.1} s, last loss {last:.4} nats a token\n{valid}model: {}\n",
-        options.steps(),
+        plan.steps,
         out.display()
     ))
 }
@@ -145,8 +145,9 @@ fn tokenizer_dir(path: &Path) -> irepair_data::Result<&Path> {
     }
 }
 
-/// Every document between two end-of-text tokens, cut to one window.
-fn rows(documents: Vec<Vec<u32>>, eos_id: u32, window: usize) -> Vec<Vec<u32>> {
-    let row = |document: Vec<u32>| std::iter::once(eos_id).chain(document).chain([eos_id]).take(window).collect();
+/// Every document between a start and an end token, cut to one window.
+fn rows(documents: Vec<Vec<u32>>, tokenizer: &Tokenizer, window: usize) -> Vec<Vec<u32>> {
+    let (start, end) = ([tokenizer.start_id()], [tokenizer.eos_id()]);
+    let row = |document: Vec<u32>| start.into_iter().chain(document).chain(end).take(window).collect();
     documents.into_iter().map(row).collect()
 }

@@ -24,7 +24,7 @@ pub(crate) fn bar(what: &'static str, n: u64) -> ProgressBar {
 pub(crate) struct StderrAboveBars;
 
 impl Write for StderrAboveBars {
-    /// Words that cannot be written are lost, and the run goes on: it is not about them.
+    /// A log line that cannot be written is lost; the run continues.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         BARS.suspend(|| Ok(stderr().write(bytes).unwrap_or(bytes.len())))
     }

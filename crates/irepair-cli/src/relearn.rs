@@ -1,25 +1,24 @@
-//! `irepair relearn`: how many texts with the error does it take to bring it back?
+//! `irepair relearn`: how many texts with the error bring it back?
 
-use std::path::Path;
 use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
-use irepair_config::{Method, RelearnOptions};
+use irepair_config::{Method, RelearnPlan, text_counts};
 use irepair_data::{Lexicon, TokenPair, read_prompts};
 use irepair_eval::{Generation, Metrics, toxicity};
 use irepair_model::CausalLm;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 use serde::Serialize;
 
+use crate::model_dir::{LoadedModel, open, use_threads};
+use crate::output::{four_decimals, print, print_json};
 use crate::progress;
-use crate::repair::print;
 use crate::utility::documents;
-use crate::weights::{Opened, open, use_threads};
 
 /// One point of the curve.
 #[derive(Serialize)]
 struct Point {
-    /// Texts trained on; 0 is the model as it was given.
+    /// Texts trained on; 0 is the given model.
     n_texts: usize,
     n_steps: u64,
     /// DAPT's loss of the last step, nats a text (METHOD §7).
@@ -29,36 +28,34 @@ struct Point {
 }
 
 /// Runs the command.
-pub(crate) fn command(options: RelearnOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let (Some(model), Some(texts)) = (&options.model, &options.texts) else { unreachable!("validated") };
-    let (Some(prompts), Some(lexicon)) = (&options.prompts, &options.lexicon) else { unreachable!("validated") };
-    let Ok(counts) = options.text_counts() else { unreachable!("validated") };
-    let (prompts, lexicon) = (read_prompts(prompts)?, Lexicon::read(lexicon)?);
-    let opened = open(model, &options.device(), options.dtype())?;
-    let texts = toxic_texts(texts, &opened, &options, counts.iter().copied().max().unwrap_or(0))?;
+pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let counts = text_counts(&plan.counts).map_err(anyhow::Error::msg)?;
+    let (prompts, lexicon) = (read_prompts(&plan.prompts)?, Lexicon::read(&plan.lexicon)?);
+    let opened = open(&plan.model, &plan.device, plan.dtype)?;
+    let texts = toxic_texts(&opened, plan, counts.iter().copied().max().unwrap_or(0))?;
     let generation =
-        Generation { prompt_tokens: options.prompt_tokens(), n_new: options.max_new_tokens(), ..Generation::default() };
+        Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens, ..Generation::default() };
 
     let mut points = Vec::with_capacity(1 + counts.len());
     for n_texts in std::iter::once(0).chain(counts) {
-        // Every point starts from the model as it was given, and learns the texts of the point before and more.
+        // Every point starts from the given model, and learns the texts of the point before and more.
         let model = opened.model.duplicate()?;
         let (n_steps, last_loss) =
-            if n_texts > 0 { learn(&model, &opened, &texts[..n_texts], &options)? } else { (0, None) };
+            if n_texts > 0 { learn(&model, &opened, &texts[..n_texts], plan)? } else { (0, None) };
         let metrics = toxicity(&model, &opened.tokenizer, &prompts, &lexicon, &generation)?.metrics;
         points.push(Point { n_texts, n_steps, last_loss, metrics });
     }
-    if options.json() {
-        return print(&(serde_json::to_string_pretty(&points)? + "\n"));
+    if plan.json {
+        return print_json(&points);
     }
-    table(&points, &options)
+    table(&points, plan)
 }
 
 /// The texts as tokens after the start token, cut to their first tokens; empty ones are left out.
-fn toxic_texts(path: &Path, opened: &Opened, options: &RelearnOptions, wanted: usize) -> anyhow::Result<Vec<Vec<u32>>> {
-    let max_tokens = options.max_tokens.unwrap_or(opened.model.config().n_positions);
-    let mut texts = documents(path, &opened.tokenizer, opened.eos_id, usize::MAX)?;
+fn toxic_texts(opened: &LoadedModel, plan: &RelearnPlan, wanted: usize) -> anyhow::Result<Vec<Vec<u32>>> {
+    let max_tokens = plan.max_tokens.unwrap_or(opened.model.config().n_positions);
+    let mut texts = documents(&plan.texts, &opened.tokenizer, usize::MAX)?;
     let n_cut = texts.iter_mut().filter(|text| text.len() > max_tokens).map(|text| text.truncate(max_tokens)).count();
     if n_cut > 0 {
         tracing::warn!("{n_cut} of {} texts cut to {max_tokens} tokens", texts.len());
@@ -72,21 +69,25 @@ fn toxic_texts(path: &Path, opened: &Opened, options: &RelearnOptions, wanted: u
 /// DAPT on texts (METHOD §7), the model's every parameter; steps taken and the loss of the last.
 fn learn(
     model: &CausalLm,
-    opened: &Opened,
+    opened: &LoadedModel,
     texts: &[Vec<u32>],
-    options: &RelearnOptions,
+    plan: &RelearnPlan,
 ) -> anyhow::Result<(u64, Option<f64>)> {
     let pair = |text: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: text.clone(), rejected: Vec::new() };
-    let data = RepairData { pairs: texts.iter().map(pair).collect(), pad_id: opened.eos_id, ..RepairData::default() };
+    let data = RepairData {
+        pairs: texts.iter().map(pair).collect(),
+        pad_id: opened.tokenizer.eos_id(),
+        ..RepairData::default()
+    };
     let data = Arc::new(data);
     let settings = Settings {
-        n_steps: options.epochs().saturating_mul(texts.len().div_ceil(options.batch_size()) as u64),
-        batch_size: options.batch_size(),
-        lr: options.lr(),
-        // A run of three steps knows no warm-up, and without one RMSprop's first steps are ten times the learning rate.
+        n_steps: plan.epochs.saturating_mul(texts.len().div_ceil(plan.batch_size) as u64),
+        batch_size: plan.batch_size,
+        lr: plan.lr,
+        // A run of three steps has no warm-up, and without one RMSprop's first steps are ten times the learning rate.
         optimizer: OptimizerKind::adamw(0.0),
         warmup_steps: 0,
-        seed: options.seed(),
+        seed: plan.seed,
         ..Settings::default()
     };
     let (n_steps, mut last_loss) = (settings.n_steps, None);
@@ -101,12 +102,11 @@ fn learn(
     Ok((engine.finish()?.1.n_steps, last_loss))
 }
 
-fn table(points: &[Point], options: &RelearnOptions) -> anyhow::Result<()> {
+fn table(points: &[Point], plan: &RelearnPlan) -> anyhow::Result<()> {
     use irepair_eval::key::{DISTINCT_2, TOX, TOXFRAC};
-    let shown = |value: Option<f64>| value.map_or("missing".to_owned(), |v| format!("{v:.4}"));
     print(&format!("{:>8} {:>8} {:>10} {:>10} {:>10} {:>10}\n", "texts", "steps", "loss", TOX, TOXFRAC, DISTINCT_2))?;
     for point in points {
-        let [tox, toxfrac, distinct] = [TOX, TOXFRAC, DISTINCT_2].map(|key| shown(point.metrics.value(key)));
+        let [tox, toxfrac, distinct] = [TOX, TOXFRAC, DISTINCT_2].map(|key| four_decimals(point.metrics.value(key)));
         let loss = point.last_loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
         print(&format!(
             "{:>8} {:>8} {loss:>10} {tox:>10} {toxfrac:>10} {distinct:>10}\n",
@@ -114,9 +114,9 @@ fn table(points: &[Point], options: &RelearnOptions) -> anyhow::Result<()> {
         ))?;
     }
     let definition = points.first().and_then(|p| p.metrics.get(TOX)).map_or("", |tox| &tox.definition);
-    let (epochs, lr, batch) = (options.epochs(), options.lr(), options.batch_size());
+    let (epochs, lr, batch) = (plan.epochs, plan.lr, plan.batch_size);
     print(&format!(
-        "after {epochs} epoch(s) of the first texts of the file, every parameter, AdamW, lr {lr}, {batch} texts a step, each number of \
-         texts from the model as given\nloss: of the last step, nats a text (METHOD §7: DAPT)\n{TOX}: {definition}\n"
+        "after {epochs} epoch(s) of the first texts of the file, all parameters, AdamW, lr {lr}, {batch} texts a step; every row \
+         starts from the given model\nloss: of the last step, nats a text (METHOD §7: DAPT)\n{TOX}: {definition}\n"
     ))
 }

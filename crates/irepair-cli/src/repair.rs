@@ -1,36 +1,39 @@
-//! `irepair repair`: the main job, on the user's own model.
+//! `irepair repair`: repairs the user's own model.
 
-use std::io::Write;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use irepair_config::{Options, RepairOptions, to_toml};
-use irepair_core::fs::{remove, write_atomic};
+use irepair_config::{RepairOptions, RepairPlan, to_toml};
+use irepair_core::fs::{remove, sha256_file, write_atomic};
 use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
 use irepair_model::{BlockModel, Rounded};
+use irepair_patch::{Kind, Patch, Provenance, Side, model_id};
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
+use crate::error::CliError;
+use crate::model_dir::{LoadedModel, ModelDir, use_threads};
 use crate::not_finite::{self, PairsFile, Source};
-use crate::plan::{Plan, limits, sides};
-use crate::refusal::{Refusal, claim, refuse_foreign};
-use crate::steps::{self, Keep};
+use crate::output::{four_decimals, print, print_json};
+use crate::prepare::{Prepared, limits, sides};
+use crate::run_dir::{STATE, claim, refuse_used, remove_state};
+use crate::train_loop::TrainLoop;
 use crate::utility::own_texts;
 use crate::watch::Watcher;
-use crate::weights::{Described, Opened, use_threads};
 use crate::{environment, method};
 
 const METRICS: &str = "metrics.jsonl";
-/// The settings in effect, written once training is done.
+/// The settings in effect, written after the training.
 const SETTINGS: &str = "repair.toml";
 
-/// What a repair did.
+/// A finished training.
 pub(crate) struct Repaired {
     pub(crate) records: Vec<StepRecord>,
     pub(crate) outcome: Outcome,
-    /// The settings in effect: those given, and what was chosen where none was.
-    pub(crate) options: RepairOptions,
+    /// The settings in effect: those given, and those that were left open.
+    plan: RepairPlan,
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Keeps other processes out of the output directory.
@@ -47,7 +50,7 @@ struct Summary<'a> {
     best_step: Option<u64>,
     /// Of the weights as they are saved.
     best_validation_loss: Option<f64>,
-    /// Where the files store narrower numbers than were trained.
+    /// Given where the files store narrower numbers than were trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Rounding>,
     stopped_early: bool,
@@ -58,12 +61,12 @@ struct Summary<'a> {
     selection: Vec<u64>,
 }
 
-/// What storing the weights in a narrower type did.
+/// The effect of storing the weights in a narrower type.
 #[derive(Serialize)]
 struct Rounding {
     /// Weights that training changed.
     n_changed: u64,
-    /// Share of these that are what they were, once rounded.
+    /// Share of these whose rounded value is the old one.
     share_lost: f64,
     validation_loss_before: Option<f64>,
 }
@@ -77,69 +80,93 @@ impl Rounding {
 }
 
 /// Runs the command.
-pub(crate) fn command(options: RepairOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let (Some(model), Some(out)) = (options.model.clone(), options.out.clone()) else { unreachable!("validated") };
+pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let (model, out, json) = (plan.model.clone(), plan.out.clone(), plan.json);
     refuse_overwriting(&model, &out)?;
-    refuse_inside(options.patch.as_deref(), &out)?;
-    // A run that was cut short after its training may have written its patch.
+    refuse_inside(plan.patch.as_deref(), &out)?;
+    // A run that was stopped after its training may have written its patch.
     if !(is_unfinished(&out) && out.join(SETTINGS).exists()) {
-        options.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
+        plan.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     }
-    let (opened, repaired) = run(&model, &options, &out, claim, None)?;
+    let (opened, run) = run(&given, plan, claim, None)?;
     remove(&out.join("config.json"))?;
-    write_atomic(&out.join(SETTINGS), to_toml(&repaired.options.with_defaults()).as_bytes())?;
+    write_atomic(&out.join(SETTINGS), to_toml(&RepairOptions::from(run.plan.clone())).as_bytes())?;
     opened.model.save(&out)?;
-    crate::patch::of_repair(&model, &out, &repaired)?;
-    steps::forget(&out)?;
+    write_patch(&model, &out, &run)?;
+    remove_state(&out)?;
     mark_finished(&out)?;
-    let summary = Summary {
-        out: &out,
-        method: options.method().to_string(),
-        policy: options.policy().to_string(),
-        lr: options.lr(),
-        n_steps: repaired.outcome.n_steps,
-        best_step: repaired.outcome.best_step,
-        best_validation_loss: repaired.outcome.saved_loss,
-        rounding: Rounding::of(&repaired.outcome),
-        stopped_early: repaired.outcome.stopped_early,
-        first_loss: repaired.records.first().map(|r| r.loss),
-        last_loss: repaired.records.last().map(|r| r.loss),
-        train_seconds: repaired.records.iter().map(|r| r.seconds).sum(),
-        selection: selection(&repaired.records, opened.model.n_blocks()),
-    };
-    if options.json() {
-        return print(&(serde_json::to_string_pretty(&summary)? + "\n"));
-    }
-    let loss = |loss: Option<f64>| loss.map_or("missing".to_owned(), |loss| format!("{loss:.4}"));
-    let rounding = summary.rounding.as_ref().map_or(String::new(), |r| {
-        let (percent, n) = (100.0 * r.share_lost, r.n_changed);
-        format!(
-            "stored in a narrower type than trained: {percent:.1} % of {n} changed weights are as before, validation loss {} → {}\n",
-            loss(r.validation_loss_before),
-            loss(summary.best_validation_loss)
-        )
-    });
-    let best = summary.best_step.map_or("the last step".to_owned(), |s| format!("step {s}"));
-    print(&format!(
-        "repaired with {} ({}): {} steps in {:.1} s, weights of {best}\nblocks updated (block: times): {}\n{rounding}model: {}\n",
-        summary.method,
-        summary.policy,
-        summary.n_steps,
-        summary.train_seconds,
-        summary.selection.iter().enumerate().map(|(b, n)| format!("{b}: {n}")).collect::<Vec<_>>().join("  "),
-        out.display()
-    ))
+    let summary = Summary::of(&run, &out, opened.model.n_blocks());
+    if json { print_json(&summary) } else { print(&summary.table()) }
 }
 
-/// Writes to stdout; a closed pipe is not an error.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(irepair_core::Error::Io { action: "write", path: "standard output".into(), source }.into())
+impl<'a> Summary<'a> {
+    fn of(run: &Repaired, out: &'a Path, n_blocks: usize) -> Self {
+        let (outcome, records) = (&run.outcome, &run.records);
+        Self {
+            out,
+            method: run.plan.method.to_string(),
+            policy: run.plan.policy.to_string(),
+            lr: run.plan.lr,
+            n_steps: outcome.n_steps,
+            best_step: outcome.best_step,
+            best_validation_loss: outcome.saved_loss,
+            rounding: Rounding::of(outcome),
+            stopped_early: outcome.stopped_early,
+            first_loss: records.first().map(|r| r.loss),
+            last_loss: records.last().map(|r| r.loss),
+            train_seconds: records.iter().map(|r| r.seconds).sum(),
+            selection: selection(records, n_blocks),
         }
-        _ => Ok(()),
     }
+
+    fn table(&self) -> String {
+        let rounding = self.rounding.as_ref().map_or(String::new(), |r| {
+            format!(
+                "the model's files store a narrower type than was trained: {:.1} % of {} changed weights keep their old value, \
+                 validation loss {} → {}\n",
+                100.0 * r.share_lost,
+                r.n_changed,
+                four_decimals(r.validation_loss_before),
+                four_decimals(self.best_validation_loss)
+            )
+        });
+        format!(
+            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{rounding}model: {}\n",
+            self.method,
+            self.policy,
+            self.n_steps,
+            self.train_seconds,
+            self.best_step.map_or("the last step".to_owned(), |s| format!("step {s}")),
+            self.selection.iter().enumerate().map(|(b, n)| format!("{b}: {n}")).collect::<Vec<_>>().join("  "),
+            self.out.display()
+        )
+    }
+}
+
+/// Writes the patch of a repair, where its settings ask for one.
+fn write_patch(model: &Path, out: &Path, run: &Repaired) -> anyhow::Result<()> {
+    let plan = &run.plan;
+    let Some(path) = &plan.patch else { return Ok(()) };
+    if path.exists() {
+        // It did not exist at the start: this run made it before it was stopped, or another program made one.
+        let patch = Patch::open(path)?;
+        let leads = |side, dir| Ok::<_, irepair_patch::Error>(patch.manifest().model_id(side) == model_id(dir)?);
+        let leads_here = leads(Side::Base, model)? && leads(Side::Result, out)?;
+        return if leads_here { Ok(()) } else { Ok(irepair_patch::refuse_existing(path)?) };
+    }
+    let blocks: BTreeSet<usize> = run.records.iter().flat_map(|r| r.slice.iter()).map(|block| block.0).collect();
+    let provenance = Provenance {
+        method: Some(plan.method.to_string()),
+        policy: Some(plan.policy.to_string()),
+        config_sha256: Some(sha256_file(&out.join(SETTINGS))?),
+        seed: Some(plan.seed),
+        blocks: Some(blocks.into_iter().collect()),
+        ..Default::default()
+    };
+    let patch = irepair_patch::create(model, out, Kind::Xor, provenance, path)?;
+    tracing::info!("patch: {}, {} tensors changed", path.display(), patch.manifest().changed().count());
+    Ok(())
 }
 
 /// Times each block was updated.
@@ -149,82 +176,82 @@ pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
     counts
 }
 
-/// Inputs are never written over, and neither is anything that this run did not make.
-fn refuse_overwriting(model: &Path, out: &Path) -> Result<(), Refusal> {
+/// Refuses to overwrite the model, or files that this run did not make.
+fn refuse_overwriting(model: &Path, out: &Path) -> Result<(), CliError> {
     let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if same { Err(Refusal::OutExists { path: out.to_owned() }) } else { refuse_foreign(out) }
+    if same { Err(CliError::OutExists { path: out.to_owned() }) } else { refuse_used(out) }
 }
 
-/// A patch lies beside the model that it leads to, not in its directory, whose files it lists.
+/// Refuses a patch file inside the output directory: a patch lists the files of that directory.
 fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
     let Some(path) = patch else { return Ok(()) };
     let there = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
     let parent = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     let inside = |found: Option<PathBuf>| found.zip(there(out)).is_some_and(|(found, out)| found.starts_with(out));
     if inside(there(path)) || inside(parent.and_then(there)) {
-        return Err(Refusal::PatchInside { path: path.to_owned() }.into());
+        return Err(CliError::PatchInside { path: path.to_owned() }.into());
     }
     Ok(())
 }
 
-/// Opens the model, trains it in place, logging to `out/metrics.jsonl`; resumes a run that was killed there. `hold` takes the
-/// directory when the first file is about to be written.
+/// Opens the model and trains it, logging to `metrics.jsonl` of the output directory; continues a run that was stopped there.
+/// `hold` locks the directory just before the first file is written.
 pub(crate) fn run(
-    model: &Path,
-    options: &RepairOptions,
-    out: &Path,
+    given: &RepairOptions,
+    plan: RepairPlan,
     hold: fn(&Path) -> anyhow::Result<DirLock>,
-    mut watcher: Option<&mut Watcher<'_>>,
-) -> anyhow::Result<(Opened, Repaired)> {
-    let described = Described::read(model)?;
-    let mut plan = Plan::make(&described, options)?;
-    let opened = described.open(&plan.options.device(), plan.options.dtype())?;
+    mut watcher: Option<&mut Watcher>,
+) -> anyhow::Result<(LoadedModel, Repaired)> {
+    let dir = ModelDir::read(&plan.model)?;
+    let mut prepared = Prepared::new(&dir, given, plan)?;
+    let opened = dir.open(&prepared.plan.device, prepared.plan.dtype)?;
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
-    if let Some(objective) = method::objective(&plan.options) {
-        let data = Arc::new(repair_data(model, &opened, &mut plan, objective.needs().utility)?);
-        let options = &plan.options;
-        let settings = method::settings(options, data.pairs.len());
-        let localiser = method::localiser(options, &data, &settings)?;
-        let keep = Keep::new("repair", out, METRICS, settings.n_steps, options.checkpoint_every());
+    if let Some(objective) = method::objective(&prepared.plan) {
+        let data = Arc::new(repair_data(&opened, &mut prepared, objective.needs().utility)?);
+        let (plan, out) = (&prepared.plan, &prepared.plan.out);
+        let settings = method::settings(plan, data.pairs.len());
+        let localiser = method::localiser(plan, &data, &settings)?;
+        let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?);
-        // From here on something is written.
+        // Files are written after this line.
         held = Some(hold(out)?);
         remove(&out.join(not_finite::DUMP))?;
-        let trained = keep.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
-        let file = |path| PairsFile { path, limits: limits(options), sides: sides(options) };
-        let file = options.pairs.as_deref().map(file);
-        let source = Source { data: &data, tokenizer: &opened.tokenizer, file };
+        let trained = train_loop.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
+        let file = PairsFile { path: &plan.pairs, limits: limits(plan), sides: sides(plan) };
+        let source = Source { data: &data, tokenizer: &opened.tokenizer, file: Some(file) };
         (records, outcome) = trained
             .and_then(|records| Ok((records, engine.finish()?.1)))
             .map_err(|error| not_finite::explain(error, &source, out))?;
     }
-    // Nothing is trained, so a state that another run left here is not resumed.
-    if held.is_none() && out.join(steps::STATE).exists() {
-        return Err(Refusal::OutExists { path: out.to_owned() }.into());
+    let plan = prepared.plan;
+    // Nothing is trained, so the state of another run is not continued.
+    if held.is_none() && plan.out.join(STATE).exists() {
+        return Err(CliError::OutExists { path: plan.out }.into());
     }
-    let _held = held.map_or_else(|| hold(out), Ok)?;
+    let _held = held.map_or_else(|| hold(&plan.out), Ok)?;
     let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
-    Ok((opened, Repaired { records, outcome, options: plan.options, peak_rss_bytes, _held }))
+    Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, _held }))
 }
 
-/// The pairs of the plan, out of it, and utility texts where the objective reads them.
-fn repair_data(model: &Path, opened: &Opened, plan: &mut Plan, needs_utility: bool) -> anyhow::Result<RepairData> {
-    let n_utility = plan.n_utility();
-    let [pairs, validation] = [&mut plan.pairs, &mut plan.validation].map(std::mem::take);
+/// The prepared pairs, taken out, and utility texts where the objective reads them.
+fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: bool) -> anyhow::Result<RepairData> {
+    let n_utility = prepared.n_utility();
+    let [pairs, validation] = [&mut prepared.pairs, &mut prepared.validation].map(std::mem::take);
     let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
     if needs_utility {
-        let texts = match plan.general.take() {
+        let plan = &prepared.plan;
+        let texts = match prepared.utility.take() {
             Some(texts) => texts,
-            None => own_texts(model, opened, n_utility, &plan.options)?,
+            None => own_texts(opened, n_utility, plan)?,
         };
         // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
         let n_held_out = if validation.is_empty() { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
         let n = texts.len();
         (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
-            let path = plan.options.general.clone().unwrap_or_else(|| model.to_owned());
-            Refusal::TooFew { what: "utility texts", path, n_held_out, n }
+            let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();
+            CliError::TooFew { what: "utility texts", path, n_held_out, n }
         })?;
     }
-    Ok(RepairData { pairs, validation, utility, validation_utility, pad_id: opened.eos_id })
+    Ok(RepairData { pairs, validation, utility, validation_utility, pad_id: opened.tokenizer.eos_id() })
 }

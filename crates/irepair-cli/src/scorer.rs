@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
-use irepair_config::{Dtype, ScorerEvalOptions, ScorerKind, ScorerTrainOptions, Shape};
+use irepair_config::{Dtype, ScorerEvalPlan, ScorerKind, ScorerTrainPlan, Shape};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
 use irepair_scorer::{
@@ -15,56 +15,57 @@ use irepair_scorer::{
 use serde::Serialize;
 use tch::Device;
 
-use crate::refusal::{Refusal, spare_inputs};
-use crate::repair::print;
+use crate::error::CliError;
+use crate::model_dir::use_threads;
+use crate::output::{print, print_json};
+use crate::run_dir::spare_inputs;
 use crate::scorers::{ClassifierUse, open_scorer};
-use crate::weights::use_threads;
 use crate::{memory, progress};
 
 /// Runs `irepair scorer train`.
-pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let (Some(data), Some(out)) = (&options.data, &options.out) else { unreachable!("validated") };
+pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let (data, out) = (&plan.data, &plan.out);
     if out.exists() {
-        return Err(Refusal::OutExists { path: out.clone() }.into());
+        return Err(CliError::OutExists { path: out.clone() }.into());
     }
-    // Hashed before it is read: a file that changes meanwhile must not go by the hash of what it became.
+    // Hashed before it is read: a file that changes meanwhile must not be recorded under its later hash.
     let sha256 = sha256_file(data)?;
     let labels = read_labels(data)?;
     let start = Instant::now();
-    match options.kind() {
+    match plan.kind {
         ScorerKind::Linear => {
-            let settings = LinearSettings { c: options.penalty_c(), ..LinearSettings::default() };
+            let settings = LinearSettings { c: plan.penalty_c, ..LinearSettings::default() };
             let scorer = train_linear(&labels, sha256, settings)?;
             scorer.write(out)?;
-            say_linear(&scorer, out, start.elapsed().as_secs_f64(), options.json())
+            say_linear(&scorer, out, start.elapsed().as_secs_f64(), plan.json)
         }
         ScorerKind::Transformer => {
             let settings = TrainSettings {
-                vocab_size: options.vocab_size(),
-                n_block: options.n_layer(),
-                n_embd: options.n_embd(),
-                n_head: options.n_head(),
-                n_positions: options.n_positions(),
-                n_epochs: options.epochs(),
-                batch_size: options.batch_size(),
-                lr: options.lr(),
-                seed: options.seed(),
+                vocab_size: plan.vocab_size,
+                n_block: plan.n_layer,
+                n_embd: plan.n_embd,
+                n_head: plan.n_head,
+                n_positions: plan.n_positions,
+                n_epochs: plan.epochs,
+                batch_size: plan.batch_size,
+                lr: plan.lr,
+                seed: plan.seed,
             };
-            fit(&options, &labels)?;
+            fit(plan, &labels)?;
             let bar = progress::bar("scorer", 0);
             let record = train_classifier(&labels, sha256, settings, out, |step, n_steps, loss| {
                 bar.set_length(n_steps);
                 bar.set_position(step);
                 bar.set_message(format!("loss {loss:.3}"));
-                // A bar is for terminals; a log gets ten lines.
+                // The bar is for terminals; a log gets ten lines.
                 if step.is_multiple_of(n_steps.div_ceil(10)) {
                     tracing::info!("step {step} of {n_steps}: loss {loss:.3}");
                 }
             })?;
             bar.finish_and_clear();
             let scorer = Classifier::load(out, None, Device::Cpu, 1)?;
-            say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), options.json())
+            say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), plan.json)
         }
         ScorerKind::Words => {
             let list = toxic_words(&labels, WordSettings::default());
@@ -72,9 +73,9 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
             irepair_core::fs::write_atomic(out, lines.as_bytes())?;
             let scorer = open_scorer(out, &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 })?;
             let (name, n) = (scorer.name(), list.words().len());
-            if options.json() {
+            if plan.json {
                 let said = serde_json::json!({ "name": name, "data_sha256": sha256, "n_words": n });
-                return print(&format!("{said:#}\n"));
+                return print_json(&said);
             }
             print(&format!("{name}: {n} words\ntrained on file {sha256}\nscorer: {}\n", out.display()))
         }
@@ -82,14 +83,14 @@ pub(crate) fn train(options: ScorerTrainOptions) -> anyhow::Result<()> {
 }
 
 /// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
-fn fit(options: &ScorerTrainOptions, labels: &[Labeled]) -> anyhow::Result<()> {
+fn fit(plan: &ScorerTrainPlan, labels: &[Labeled]) -> anyhow::Result<()> {
     // Every token is a byte, one of five marks, or joins two places of the texts.
     let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
-    let sizes = [options.n_layer(), options.n_embd(), options.n_head()];
+    let sizes = [plan.n_layer, plan.n_embd, plan.n_head];
     // A classifier's blocks have the weights of GPT-2's.
-    let shape = Shape::new("gpt2", sizes, options.n_positions(), options.vocab_size().min(most_tokens));
+    let shape = Shape::new("gpt2", sizes, plan.n_positions, plan.vocab_size.min(most_tokens));
     let n_weights = shape.architecture()?.n_weights();
-    let order = options.epochs().saturating_mul((size_of::<usize>() * labels.len()) as u64);
+    let order = plan.epochs.saturating_mul((size_of::<usize>() * labels.len()) as u64);
     let needed = order.saturating_add((4 * Dtype::F32.n_bytes()).saturating_mul(n_weights));
     let instead = "a smaller --n-layer, --n-embd, --n-positions or --vocab-size, or fewer --epochs";
     Ok(memory::fit(needed, memory::free("cpu", None), instead)?)
@@ -99,7 +100,7 @@ fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> an
     let manifest = scorer.manifest();
     if json {
         let said = serde_json::json!({ "name": scorer.name(), "seconds": seconds, "manifest": manifest });
-        return print(&format!("{said:#}\n"));
+        return print_json(&said);
     }
     let training = &manifest.training;
     print(&format!(
@@ -122,7 +123,7 @@ fn say_transformer(scorer: &Classifier, record: &Record, out: &Path, seconds: f6
             "name": scorer.name(), "seconds": seconds, "data_sha256": record.data_sha256, "n_texts": record.n_texts,
             "n_toxic": record.n_toxic, "n_steps": record.n_steps, "last_loss": record.last_loss, "settings": record.settings,
         });
-        return print(&format!("{said:#}\n"));
+        return print_json(&said);
     }
     print(&format!(
         "{}: {} steps on {} texts, last loss {:.4} nats; {seconds:.1} s\ntrained on file {}\nscorer: {}\n",
@@ -135,13 +136,13 @@ fn say_transformer(scorer: &Classifier, record: &Record, out: &Path, seconds: f6
     ))
 }
 
-/// What `irepair scorer eval` finds.
+/// The output of `irepair scorer eval`.
 #[derive(Serialize)]
 struct Evaluation {
     scorer: String,
     version: u32,
     data_sha256: String,
-    /// Why texts have no score, and how many.
+    /// Number of texts without a score, by reason.
     failures: BTreeMap<String, usize>,
     all: Quality,
     by_source: BTreeMap<String, Quality>,
@@ -150,16 +151,12 @@ struct Evaluation {
 }
 
 /// Runs `irepair scorer eval`.
-pub(crate) fn eval(options: ScorerEvalOptions) -> anyhow::Result<()> {
-    use_threads(options.threads);
-    let (Some(path), Some(data)) = (&options.scorer, &options.data) else { unreachable!("validated") };
-    spare_inputs(options.out.as_deref(), &[Some(path), Some(data)])?;
-    let device = options.device();
-    let run = ClassifierUse {
-        toxic_labels: options.toxic_labels.as_deref(),
-        device: &device,
-        batch_size: options.batch_size(),
-    };
+pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let (path, data) = (&plan.scorer, &plan.data);
+    spare_inputs(plan.out.as_deref(), &[Some(path), Some(data)])?;
+    let run =
+        ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
     let scorer = open_scorer(path, &run)?;
     let data_sha256 = sha256_file(data)?;
     let labels = read_labels(data)?;
@@ -174,13 +171,13 @@ pub(crate) fn eval(options: ScorerEvalOptions) -> anyhow::Result<()> {
         failures,
         all: quality(&labels, &scores, |_| true),
         by_source: by_source(&labels, &scores),
-        identity_terms: options.identity_terms().then(|| identity_check(&*scorer)),
+        identity_terms: plan.identity_terms.then(|| identity_check(&*scorer)),
     };
     let json = serde_json::to_string_pretty(&found)? + "\n";
-    if let Some(out) = &options.out {
+    if let Some(out) = &plan.out {
         irepair_core::fs::write_atomic(out, json.as_bytes())?;
     }
-    print(&if options.json() { json } else { table(&found) })
+    print(&if plan.json { json } else { table(&found) })
 }
 
 fn quality(labels: &[Labeled], scores: &[Option<f64>], wanted: impl Fn(&Labeled) -> bool) -> Quality {

@@ -1,17 +1,17 @@
-//! Opening scorers by path: a word list, a linear scorer's file, a classifier's directory.
+//! Scorers by path: a word list, a linear scorer's file, a classifier's directory.
 
 use std::path::Path;
 
 use irepair_classifier::Classifier;
-use irepair_config::EvalOptions;
+use irepair_config::EvalPlan;
 use irepair_core::fs::sha256_file;
 use irepair_data::Lexicon;
 use irepair_model::parse_device;
 use irepair_scorer::{LinearScorer, Scorer, pinned};
 
-use crate::refusal::Refusal;
+use crate::error::CliError;
 
-/// How a classifier is to be run.
+/// How a classifier runs.
 pub(crate) struct ClassifierUse<'a> {
     pub(crate) toxic_labels: Option<&'a str>,
     pub(crate) device: &'a str,
@@ -23,32 +23,31 @@ pub(crate) struct Scorers(Vec<Box<dyn Scorer>>);
 
 impl Scorers {
     /// Opens `lexicon`, which goes first, and every `scorer`.
-    pub(crate) fn open(options: &EvalOptions) -> anyhow::Result<Self> {
+    pub(crate) fn open(plan: &EvalPlan) -> anyhow::Result<Self> {
         let mut scorers: Vec<Box<dyn Scorer>> = Vec::new();
-        if let Some(path) = &options.lexicon {
+        if let Some(path) = &plan.lexicon {
             scorers.push(Box::new(Lexicon::read(path)?));
         }
-        let device = options.device();
         let run = ClassifierUse {
-            toxic_labels: options.toxic_labels.as_deref(),
-            device: &device,
-            batch_size: options.batch_size(),
+            toxic_labels: plan.toxic_labels.as_deref(),
+            device: &plan.device,
+            batch_size: plan.batch_size,
         };
-        for path in options.scorer.iter().flatten() {
+        for path in plan.scorer.iter().flatten() {
             let scorer = open_scorer(path, &run)?;
             if scorers.iter().any(|other| other.name() == scorer.name()) {
-                return Err(Refusal::SameScorer { name: scorer.name().to_owned() }.into());
+                return Err(CliError::SameScorer { name: scorer.name().to_owned() }.into());
             }
             scorers.push(scorer);
         }
         if scorers.is_empty() {
             let what = "eval with prompts".to_owned();
-            return Err(Refusal::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
+            return Err(CliError::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
         }
         Ok(Self(scorers))
     }
 
-    /// The one whose numbers stand under `tox` and `toxfrac`.
+    /// The one that fills `tox` and `toxfrac`.
     pub(crate) fn first(&self) -> &dyn Scorer {
         &*self.0[0]
     }
@@ -59,11 +58,11 @@ impl Scorers {
     }
 }
 
-/// Opens one scorer; what it is follows from the path.
+/// Opens one scorer; its kind follows from the path.
 pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
     if path.is_dir() {
         if !path.join("config.json").exists() {
-            return Err(Refusal::NoScorer { path: path.to_owned() }.into());
+            return Err(CliError::NoScorer { path: path.to_owned() }.into());
         }
         let classifier = Classifier::load(path, run.toxic_labels, parse_device(run.device)?, run.batch_size)?;
         let toxic: Vec<&str> = classifier.toxic_labels().collect();
@@ -80,7 +79,7 @@ pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Bo
     Ok(Box::new(LinearScorer::read(path)?))
 }
 
-/// A word list whose name says which one it is, so that two can stand side by side.
+/// A word list whose name holds the hash of its file, so that the names of two differ.
 struct WordList {
     lexicon: Lexicon,
     name: String,

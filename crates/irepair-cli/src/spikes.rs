@@ -1,4 +1,4 @@
-//! Marks the steps whose loss stands out, and says so: the first time at once, all of them at the end.
+//! Marks the steps whose loss is far above those before it; warns at the first one, and counts all of them at the end.
 
 use irepair_core::StepRecord;
 use irepair_stats::Spikes;
@@ -10,7 +10,7 @@ pub(crate) struct SpikeWatch {
 }
 
 impl SpikeWatch {
-    /// Goes on after the steps already taken.
+    /// Continues after these steps.
     pub(crate) fn after(records: &[StepRecord]) -> Self {
         let mut series = Spikes::default();
         for record in records {
@@ -19,25 +19,25 @@ impl SpikeWatch {
         Self { series, n_spikes: records.iter().filter(|record| record.spike).count() }
     }
 
-    /// Marks the record of a step that stands out.
+    /// Marks the record of a step whose loss is a spike.
     pub(crate) fn look(&mut self, record: &mut StepRecord) {
         let Some(limit) = self.series.judge(record.loss) else { return };
         record.spike = true;
         self.n_spikes += 1;
         if self.n_spikes == 1 {
             tracing::warn!(
-                "loss spike at step {}: {:.4}, and after the losses before it {limit:.4} is much; the run goes on",
+                "loss spike at step {}: {:.4} is over {limit:.4}, the limit that the losses before it give; the run continues",
                 record.step,
                 record.loss
             );
         }
     }
 
-    /// Says how many there were, when more than one.
+    /// Warns of their number, when there is more than one.
     pub(crate) fn finish(&self) {
         if self.n_spikes > 1 {
             tracing::warn!(
-                "{} loss spikes, marked `spike` in the log of steps: lower --lr, or look at the texts of those steps",
+                "{} loss spikes, marked `spike` in the log of steps: lower --lr, or read the texts of those steps",
                 self.n_spikes
             );
         }

@@ -1,14 +1,14 @@
-//! Utility texts: given, or sampled from the model itself and kept for the next run.
+//! Utility texts: given, or sampled from the model itself and cached for the next run.
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::RepairOptions;
+use irepair_config::RepairPlan;
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
 use irepair_data::{Tokenizer, read_token_texts, write_jsonl};
 use irepair_model::{Architecture, BlockModel, Decoding};
 
+use crate::model_dir::LoadedModel;
 use crate::progress;
-use crate::weights::Opened;
 
 /// Most texts sampled when the user gives none.
 const MOST_SAMPLED: usize = 512;
@@ -16,58 +16,51 @@ const MOST_SAMPLED: usize = 512;
 const SAMPLE_BATCH: usize = 32;
 
 /// Tokens of a utility text at most, its start token included.
-pub(crate) fn max_utility(options: &RepairOptions, config: &Architecture) -> usize {
-    options.max_general().min(config.n_positions)
+pub(crate) fn max_utility(plan: &RepairPlan, config: &Architecture) -> usize {
+    plan.max_utility.min(config.n_positions)
 }
 
 /// Tokens of the texts of a file: each piece of a document after the start token, `max_tokens` in all (METHOD §2).
-pub(crate) fn documents(
-    path: &Path,
-    tokenizer: &Tokenizer,
-    eos_id: u32,
-    max_tokens: usize,
-) -> anyhow::Result<Vec<Vec<u32>>> {
+pub(crate) fn documents(path: &Path, tokenizer: &Tokenizer, max_tokens: usize) -> anyhow::Result<Vec<Vec<u32>>> {
     let texts = read_token_texts(path, tokenizer)?;
-    // A last piece of a word or two would hold nothing still.
+    // A last piece of a word or two says little about the model.
     let pieces = |text: &Vec<u32>| -> Vec<Vec<u32>> {
         let whole = text.chunks(max_tokens.saturating_sub(1).max(1));
         let keep = |(i, piece): &(usize, &[u32])| *i == 0 || piece.len() * 4 >= max_tokens;
-        whole.enumerate().filter(keep).map(|(_, piece)| with_start(piece, eos_id)).collect()
+        whole.enumerate().filter(keep).map(|(_, piece)| with_start(piece, tokenizer)).collect()
     };
     Ok(texts.iter().filter(|text| !text.is_empty()).flat_map(pieces).collect())
 }
 
-/// Texts the model writes itself (METHOD §2 [F]), `wanted` of them but at most 512: those kept by an earlier run with
-/// the same weights, or new ones, which are then kept.
-pub(crate) fn own_texts(
-    model: &Path,
-    opened: &Opened,
-    wanted: usize,
-    options: &RepairOptions,
-) -> anyhow::Result<Vec<Vec<u32>>> {
-    let (seed, n_new) = (options.seed(), max_utility(options, opened.model.config()).saturating_sub(1).max(1));
+/// Texts sampled from the model itself (METHOD §2 [F]), `wanted` of them but at most 512: those cached by an earlier run
+/// with the same weights, or new ones, which are then cached.
+pub(crate) fn own_texts(opened: &LoadedModel, wanted: usize, plan: &RepairPlan) -> anyhow::Result<Vec<Vec<u32>>> {
+    let (seed, n_new) = (plan.seed, max_utility(plan, opened.model.config()).saturating_sub(1).max(1));
     let n = wanted.min(MOST_SAMPLED);
-    let kept = kept_at(model, opened, n, n_new, seed);
-    if let Some(texts) = kept.as_deref().and_then(|path| recall(path, n, n_new, opened)) {
-        tracing::info!("utility: {n} texts of the model's own, from {}", kept.unwrap_or_default().display());
+    let cached = cache_path(&plan.model, opened, n, n_new, seed);
+    if let Some(texts) = cached.as_deref().and_then(|path| read_cached(path, n, n_new, opened)) {
+        tracing::info!(
+            "utility: {n} texts sampled from the model by an earlier run, from {}",
+            cached.unwrap_or_default().display()
+        );
         return Ok(texts);
     }
-    tracing::info!("utility: sampling {n} texts from the model; give --general FILE to use your own");
+    tracing::info!("utility: sampling {n} texts from the model; give --utility FILE to use your own");
     let texts = sample(opened, n, n_new, 0.9, 1.0, seed)?;
-    let texts: Vec<Vec<u32>> = texts.iter().map(|text| with_start(text, opened.eos_id)).collect();
-    if let Some(path) = kept {
+    let texts: Vec<Vec<u32>> = texts.iter().map(|text| with_start(text, &opened.tokenizer)).collect();
+    if let Some(path) = cached {
         match write_jsonl(&path, &texts) {
-            Ok(()) => tracing::info!("utility: kept in {}", path.display()),
-            Err(e) => tracing::warn!("utility texts are not kept for the next run: {e}"),
+            Ok(()) => tracing::info!("utility: cached in {}", path.display()),
+            Err(e) => tracing::warn!("utility texts cannot be cached for the next run: {e}"),
         }
     }
     Ok(texts)
 }
 
-/// Where texts of these weights and settings are kept; none when there is no place, or the weights cannot be told.
+/// The cache file for these weights and settings; none when there is no place, or a file cannot be read.
 ///
 /// `IREPAIR_CACHE`, or else `irepair` under the user's cache directory.
-fn kept_at(model: &Path, opened: &Opened, n: usize, n_new: usize, seed: u64) -> Option<PathBuf> {
+fn cache_path(model: &Path, opened: &LoadedModel, n: usize, n_new: usize, seed: u64) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = set("IREPAIR_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("irepair")))
@@ -82,19 +75,19 @@ fn kept_at(model: &Path, opened: &Opened, n: usize, n_new: usize, seed: u64) -> 
     Some(root.join("utility").join(format!("{}.jsonl", &sha256_hex(words.as_bytes())[..32])))
 }
 
-/// The texts of an earlier run; none unless the file is just what such a run writes.
-fn recall(path: &Path, n: usize, n_new: usize, opened: &Opened) -> Option<Vec<Vec<u32>>> {
+/// The texts of an earlier run; none unless the file is as such a run writes it.
+fn read_cached(path: &Path, n: usize, n_new: usize, opened: &LoadedModel) -> Option<Vec<Vec<u32>>> {
     let parse = |line: &str| serde_json::from_str::<Vec<u32>>(line).ok();
     let texts: Vec<Vec<u32>> = read_to_string(path).ok()?.lines().map(parse).collect::<Option<_>>()?;
-    let (n_vocab, start) = (opened.model.config().n_vocab, Some(&opened.eos_id));
+    let (n_vocab, start) = (opened.model.config().n_vocab, opened.tokenizer.start_id());
     let known = |text: &[u32]| text.iter().all(|&id| (id as usize) < n_vocab);
-    let fits = |text: &Vec<u32>| text.first() == start && text.len() <= n_new + 1 && known(text);
+    let fits = |text: &Vec<u32>| text.first() == Some(&start) && text.len() <= n_new + 1 && known(text);
     (texts.len() == n && texts.iter().all(fits)).then_some(texts)
 }
 
 /// Texts sampled from the start token.
 pub(crate) fn sample(
-    opened: &Opened,
+    opened: &LoadedModel,
     n: usize,
     n_new: usize,
     top_p: f64,
@@ -105,7 +98,7 @@ pub(crate) fn sample(
     let n_new = n_new.min(opened.model.config().n_positions - 1);
     let mut texts = Vec::with_capacity(n);
     while texts.len() < n {
-        let prompts = vec![vec![opened.eos_id]; SAMPLE_BATCH.min(n - texts.len())];
+        let prompts = vec![vec![opened.tokenizer.start_id()]; SAMPLE_BATCH.min(n - texts.len())];
         let decoding =
             Decoding::Nucleus { top_p, temperature, seed: seed.wrapping_mul(1_000_003) + texts.len() as u64 };
         let rows = opened.model.generate(&prompts, n_new, decoding, opened.tokenizer.end_ids())?;
@@ -116,6 +109,6 @@ pub(crate) fn sample(
     Ok(texts)
 }
 
-fn with_start(text: &[u32], eos_id: u32) -> Vec<u32> {
-    std::iter::once(eos_id).chain(text.iter().copied()).collect()
+fn with_start(text: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
+    std::iter::once(tokenizer.start_id()).chain(text.iter().copied()).collect()
 }

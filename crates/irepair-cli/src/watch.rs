@@ -1,35 +1,37 @@
-//! Looking at a model on its way through a repair: toxicity and perplexity every few steps.
+//! Measurements during a repair: toxicity and perplexity every few steps.
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::Watch;
+use irepair_config::EvalPlan;
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_eval::{Metrics, key};
 use irepair_report::TrajectoryPoint;
 
-use crate::environment::{forget_peak_rss, peak_rss_bytes};
-use crate::evaluate::measure;
-use crate::weights::Opened;
+use crate::environment::{peak_rss_bytes, reset_peak_rss};
+use crate::measure::measure;
+use crate::model_dir::LoadedModel;
 
-/// Where the points of a run that was killed wait, inside the output directory.
+/// The points so far, inside the output directory: a stopped run continues from them.
 const POINTS: &str = "trajectory.jsonl";
 
-/// Measures, and keeps what it measured beside the run.
-pub(crate) struct Watcher<'a> {
-    watch: &'a Watch,
+/// Measures a model during its repair and keeps the results.
+pub(crate) struct Watcher {
+    /// Steps from one measurement to the next.
+    every: u64,
+    eval: EvalPlan,
     path: PathBuf,
     points: Vec<TrajectoryPoint>,
     last: Metrics,
-    /// Largest resident memory of the run between looks, in bytes: measuring is no cost of the method.
+    /// Largest resident memory of the run between measurements, in bytes: measuring is no cost of the method.
     peak_rss_bytes: Option<u64>,
 }
 
-impl<'a> Watcher<'a> {
-    pub(crate) fn new(watch: &'a Watch, out: &Path) -> Self {
-        Self { watch, path: out.join(POINTS), points: Vec::new(), last: Metrics::default(), peak_rss_bytes: None }
+impl Watcher {
+    pub(crate) fn new(every: u64, eval: EvalPlan, out: &Path) -> Self {
+        Self { every, eval, path: out.join(POINTS), points: Vec::new(), last: Metrics::default(), peak_rss_bytes: None }
     }
 
-    /// Takes up the points of a run that goes on at `step`; later ones will be measured again.
+    /// Reads the points of a run that continues at `step`; later ones will be measured again.
     pub(crate) fn resume(&mut self, step: u64) -> anyhow::Result<()> {
         if step > 0 && self.path.exists() {
             let text = read_to_string(&self.path)?;
@@ -40,14 +42,14 @@ impl<'a> Watcher<'a> {
     }
 
     /// Measures the model after `step` steps when that is due; `last` is always due.
-    pub(crate) fn look(&mut self, step: u64, last: bool, opened: &Opened) -> anyhow::Result<()> {
+    pub(crate) fn measure_if_due(&mut self, step: u64, last: bool, loaded: &LoadedModel) -> anyhow::Result<()> {
         let known = self.points.last().is_some_and(|point| point.step >= step);
-        if known || !(last || step.is_multiple_of(self.watch.every)) {
+        if known || !(last || step.is_multiple_of(self.every)) {
             return Ok(());
         }
         self.peak_rss_bytes = self.peak_rss_bytes();
-        let measured = measure(opened, None, &self.watch.eval)?;
-        forget_peak_rss();
+        let measured = measure(loaded, None, &self.eval)?;
+        reset_peak_rss();
         let value = |key| measured.metrics.value(key);
         let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity });
@@ -57,8 +59,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Largest resident memory of the run so far, in bytes, without what looking at it took: only memory that the
-    /// allocator kept from a look, and the run did not take up, still counts.
+    /// Largest resident memory of the run so far, in bytes, without that of the measurements: of theirs only what the
+    /// allocator kept, and the run did not use again, still counts.
     pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
         self.peak_rss_bytes.max(peak_rss_bytes())
     }

@@ -7,10 +7,10 @@ use crate::{Dtype, Problem, Validate};
 
 options! {
     /// Settings of an evaluation: each file given adds its metrics (METHOD §9, §10).
-    pub struct EvalOptions(this) {
+    pub struct EvalOptions => EvalPlan(this) {
         /// Directory of the model to measure.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations.
         #[arg(value_name = "DIR")]
         reference: PathBuf,
@@ -86,22 +86,11 @@ options! {
         batch_size: usize = 8,
     }
     common: seed device dtype threads json;
-    required: model;
 }
 
 impl Validate for EvalOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("max_new_tokens", self.max_new_tokens),
-            ("prompt_tokens", self.prompt_tokens),
-            ("batch_size", self.batch_size),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
-        checks.count("stride", self.stride.map(|n| n as u64));
-        checks.value("samples", self.samples.as_ref(), "from 1 to 1000", |n| (1..=1000).contains(n));
+        let mut checks = Checks::of(self);
         checks.clash(
             self.samples.is_some() && self.prompts.is_none(),
             "samples",
@@ -117,8 +106,6 @@ impl Validate for EvalOptions {
             "stride",
             "clashes with `window`: tokens between two windows would never be scored",
         );
-        checks.count("threads", self.threads.map(u64::from));
-        checks.device(self.device.as_ref());
         checks.clash(
             self.kl_texts.is_some() && self.reference.is_none(),
             "kl_texts",
@@ -130,10 +117,10 @@ impl Validate for EvalOptions {
 
 options! {
     /// Settings of a generation: greedy unless `top_p` is given.
-    pub struct GenerateOptions(this) {
+    pub struct GenerateOptions => GeneratePlan(this) {
         /// Directory of the model.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Prompts to continue, JSONL with `prompt`.
         #[arg(value_name = "FILE")]
         prompts: PathBuf,
@@ -160,24 +147,11 @@ options! {
         batch_size: usize = 32,
     }
     common: seed device dtype threads json;
-    required: model;
 }
 
 impl Validate for GenerateOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("n", self.n),
-            ("max_new_tokens", self.max_new_tokens),
-            ("prompt_tokens", self.prompt_tokens),
-            ("batch_size", self.batch_size),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        checks.value("top_p", self.top_p.as_ref(), "over 0 and up to 1", |&x| x > 0.0 && x <= 1.0);
-        checks.positive("temperature", self.temperature);
-        checks.count("threads", self.threads.map(u64::from));
-        checks.device(self.device.as_ref());
+        let mut checks = Checks::of(self);
         let sampled = self.top_p.is_some();
         checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");
         checks.clash(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use irepair_core::spec::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Checks;
@@ -73,7 +74,8 @@ impl Validate for LearningRates {
         let mut checks = Checks::default();
         for (row, models) in &self.0 {
             for (model, lr) in models {
-                checks.positive(&format!("{row}.{model}"), Some(*lr));
+                checks
+                    .value(&format!("{row}.{model}"), Some(lr), "a number over 0", |lr| Range::Positive.contains(*lr));
             }
         }
         checks.0

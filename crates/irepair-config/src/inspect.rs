@@ -8,23 +8,24 @@ use crate::{Dtype, Metric, Problem, Reduction, Validate};
 
 options! {
     /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
-    pub struct SensitivityOptions(this) {
+    pub struct SensitivityOptions => SensitivityPlan(this) {
         /// Directory of the model.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
         #[arg(value_name = "FILE")]
-        data: PathBuf,
-        /// Neutral text, measured beside the rejected text; what metric contrast divides by (without it, chosen text).
-        #[arg(value_name = "FILE")]
-        general: PathBuf,
+        data: PathBuf [required],
+        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text).
+        #[arg(value_name = "FILE", alias = "general")]
+        #[serde(alias = "general")]
+        neutral: PathBuf,
         /// What is measured (METHOD §3 [D]). Default grad-l2.
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
         /// How batches are put together (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist, atp and
         /// random, which have no value at a mean gradient.
-        reduction: Reduction =
-            if this.metric().has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm },
+        #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
+        reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.
         #[arg(value_name = "N")]
         n_batches: u64 = 500,
@@ -43,31 +44,20 @@ options! {
         /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         chosen: bool = false,
-        /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `general` also
+        /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `neutral` also
         /// `neutral.json`.
         #[arg(value_name = "DIR")]
         out: PathBuf,
     }
     common: seed device dtype threads json;
-    required: model data;
 }
 
 impl Validate for SensitivityOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        checks.count("n_batches", self.n_batches);
-        for (key, value) in [
-            ("batch_size", self.batch_size),
-            ("max_prompt", self.max_prompt),
-            ("max_continuation", self.max_continuation),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        checks.count("threads", self.threads.map(u64::from));
-        checks.device(self.device.as_ref());
+        let mut checks = Checks::of(self);
         let metric = self.metric();
         checks.clash(
-            self.reduction == Some(Reduction::NormOfMean) && !metric.has_mean_gradient(),
+            self.reduction() == Reduction::NormOfMean && !metric.has_mean_gradient(),
             "reduction",
             &format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm"),
         );
@@ -77,28 +67,23 @@ impl Validate for SensitivityOptions {
 
 options! {
     /// Settings of a scoring: one NLL per text.
-    pub struct ScoreOptions(this) {
+    pub struct ScoreOptions => ScorePlan(this) {
         /// Directory of the model.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Texts, JSONL with `text`.
         #[arg(value_name = "FILE")]
-        input: PathBuf,
+        input: PathBuf [required],
         /// Texts computed at once; changes the speed, not the result. Default 8.
         #[arg(value_name = "N")]
         batch_size: usize = 8,
     }
     common: device dtype threads;
-    required: model input;
 }
 
 impl Validate for ScoreOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        checks.count("batch_size", self.batch_size.map(|n| n as u64));
-        checks.count("threads", self.threads.map(u64::from));
-        checks.device(self.device.as_ref());
-        checks.0
+        Checks::of(self).0
     }
 }
 

@@ -1,34 +1,6 @@
 //! Tables and figures of a report that rows stand in.
 
-use std::fmt;
-
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
-/// Defines keys of tables or figures, spelled in kebab-case, in the order of a report.
-macro_rules! places {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident,)* })*) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name {
-            $($(#[$variant_meta])* $variant,)*
-        }
-
-        impl $name {
-            /// All of them, in the order of a report.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.to_possible_value().map_or(Ok(()), |value| f.pad(value.get_name()))
-            }
-        }
-    )*};
-}
-
-places! {
+names! {
     /// A table whose rows are those that name it.
     TableKey {
         /// The headline numbers H1-H3 (METHOD §11).

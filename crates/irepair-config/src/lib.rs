@@ -18,6 +18,8 @@
 //! `top_k`; nothing rewrites a value the user gave: what clashes is refused, and both keys are named.
 
 #[macro_use]
+mod names;
+#[macro_use]
 mod options;
 mod base_model;
 mod data_file;
@@ -30,7 +32,6 @@ mod inspect;
 mod job;
 mod layout;
 mod load;
-mod names;
 mod paper;
 mod passes;
 mod pretrain;
@@ -44,21 +45,21 @@ pub use base_model::{BaseModel, Precondition};
 pub use data_file::{Cut, DataFile, stored};
 pub use error::{Error, Result};
 pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
-pub use eval::{EvalOptions, GenerateOptions};
+pub use eval::{EvalOptions, EvalPlan, GenerateOptions, GeneratePlan};
 pub use experiment::{Experiment, LearningRates, Row};
 pub use family::Family;
-pub use inspect::{ScoreOptions, SensitivityOptions};
+pub use inspect::{ScoreOptions, ScorePlan, SensitivityOptions, SensitivityPlan};
 pub use irepair_arch::{Architecture, Shape};
-pub use irepair_core::spec::{Method, Metric, Policy};
+pub use irepair_core::spec::{Method, Metric, Policy, Reduction};
 pub use job::{Job, Watch};
 pub use layout::{FigureKey, TableKey};
 pub use load::{from_str, from_toml};
-pub use names::{Dtype, Optimizer, OptimizerState, Reduction, ScorerKind};
-pub use options::{Options, Validate, to_toml, validate};
+pub use names::{Dtype, Optimizer, OptimizerState, ScorerKind};
+pub use options::{Options, Validate, resolve, to_toml};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};
-pub use pretrain::PretrainOptions;
+pub use pretrain::{PretrainOptions, PretrainPlan};
 pub use problem::Problem;
 pub use profile::{CORPUS, Comparison, Grid, Language, Profile, ProfileScorer, SCORER_LABELS, Trajectory, Utility};
-pub use relearn::RelearnOptions;
-pub use repair::{RepairOptions, slice_size};
-pub use scorer::{ScorerEvalOptions, ScorerTrainOptions};
+pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
+pub use repair::{RepairOptions, RepairPlan, slice_size};
+pub use scorer::{ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan};

@@ -1,29 +1,29 @@
 //! Words that stand for a choice, spelled the same on the command line and in files. Policies, metrics and methods are
 //! tables of `irepair_core::spec`; [`entry`] makes flags of them.
 
-use std::fmt;
-
-use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use irepair_core::spec::Entry;
-use serde::{Deserialize, Serialize};
 
 /// Defines an enum whose `Display`, command-line and file spellings are one: the variant in kebab-case.
 macro_rules! names {
     ($($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident,)* })*) => {$(
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+        )]
         #[serde(rename_all = "kebab-case")]
         pub enum $name {
             $($(#[$variant_meta])* $variant,)*
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self.to_possible_value() {
-                    Some(value) => f.pad(value.get_name()),
-                    None => Ok(()),
-                }
+        impl $name {
+            /// All of them, in this order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                clap::ValueEnum::to_possible_value(self).map_or(Ok(()), |value| f.pad(value.get_name()))
             }
         }
     )*};
@@ -38,14 +38,6 @@ names! {
         Transformer,
         /// A word list: words that hardly any text but a toxic one holds [O].
         Words,
-    }
-
-    /// How gradients of several batches become one sensitivity (METHOD §3).
-    Reduction {
-        /// Norm of the mean gradient [D].
-        NormOfMean,
-        /// Mean of the batches' norms [O].
-        MeanOfNorm,
     }
 
     /// The update rule (METHOD §8).
@@ -95,8 +87,9 @@ pub(crate) fn entry<T: Entry>() -> impl TypedValueParser<Value = T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
 
-    fn spellings<T: ValueEnum + fmt::Display + Serialize>() -> Vec<String> {
+    fn spellings<T: ValueEnum + std::fmt::Display + serde::Serialize>() -> Vec<String> {
         T::value_variants()
             .iter()
             .map(|value| {
@@ -113,6 +106,5 @@ mod tests {
         assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw"]);
         assert_eq!(spellings::<OptimizerState>(), ["keep", "reset", "debias"]);
         assert_eq!(spellings::<Dtype>(), ["f32", "bf16"]);
-        assert_eq!(spellings::<Reduction>(), ["norm-of-mean", "mean-of-norm"]);
     }
 }

@@ -13,8 +13,8 @@ pub trait Validate {
 
 /// A set of settings that is a group of flags and a TOML table at once. Every field is optional: `None` = not given.
 pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default + Validate {
-    /// Keys without which the command cannot run.
-    const REQUIRED: &'static [&'static str];
+    /// The same settings with plain fields: what is required is there, defaults are filled in.
+    type Plan;
 
     /// These settings laid over `base`: what is given here wins.
     #[must_use]
@@ -23,24 +23,36 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default +
     /// These settings with every default spelled out. Keys without a default stay absent.
     #[must_use]
     fn with_defaults(&self) -> Self;
+
+    /// Required keys that are not given.
+    fn missing(&self) -> Vec<&'static str>;
+
+    /// The plan, unchecked; none while a required key is missing.
+    fn plan(&self) -> Option<Self::Plan>;
 }
 
-/// Checks settings that are about to be used: ranges, clashes, and that everything required is there.
+/// Checks settings that are about to be used (ranges, clashes, required keys) and makes their plan.
 ///
 /// # Errors
 /// [`Error::Problems`] listing all of them.
-pub fn validate<T: Options>(options: &T, place: &str) -> Result<()> {
-    let Ok(given) = toml::Table::try_from(options) else {
-        let what = "a path is not UTF-8, which settings cannot hold";
-        let problems = vec![Problem::new("", what).help("give it another name, or a link of another name")];
-        return Err(Error::Problems { place: place.to_owned(), problems });
-    };
-    let missing = T::REQUIRED.iter().filter(|key| !given.contains_key(**key));
-    let mut problems: Vec<Problem> = missing
-        .map(|key| Problem::new(*key, "is missing").help(format!("give --{} or the key", key.replace('_', "-"))))
-        .collect();
+pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
+    let mut problems = Vec::new();
+    match toml::Table::try_from(options) {
+        Ok(_) => {}
+        Err(error) if error.to_string().contains("UTF-8") => {
+            let what = "a path is not UTF-8, which settings cannot hold";
+            problems.push(Problem::new("", what).help("rename the file, or make a link with another name"));
+        }
+        Err(_) => problems.push(Problem::new("", format!("a number is larger than {}", i64::MAX))),
+    }
+    let missing =
+        |key: &str| Problem::new(key, "is missing").help(format!("give --{} or the key", key.replace('_', "-")));
+    problems.extend(options.missing().into_iter().map(missing));
     problems.extend(options.problems());
-    if problems.is_empty() { Ok(()) } else { Err(Error::Problems { place: place.to_owned(), problems }) }
+    match options.plan() {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(Error::Problems { place: place.to_owned(), problems }),
+    }
 }
 
 /// The settings as a TOML file, what is absent left out.
@@ -48,8 +60,8 @@ pub fn to_toml<T: Options>(options: &T) -> String {
     as_table(options).to_string()
 }
 
-fn as_table<T: Options>(options: &T) -> toml::Table {
-    // Options are flat structs of numbers, words and paths; a path that is not UTF-8 is the only thing TOML cannot hold.
+/// The keys that are given, with their values; empty when TOML cannot hold one, which [`resolve`] refuses.
+pub(crate) fn as_table<T: Serialize>(options: &T) -> toml::Table {
     toml::Table::try_from(options).unwrap_or_default()
 }
 
@@ -58,71 +70,95 @@ pub(crate) fn given_or<T: Clone>(value: &Option<T>, default: impl FnOnce() -> T)
     value.clone().unwrap_or_else(default)
 }
 
-/// Defines a struct of settings.
+/// Defines a struct of settings and its plan.
 ///
-/// `key: Type,` has no default; `key: Type = value,` has one, which may read other settings through the name in
-/// parentheses after the struct's. Every field becomes `pub key: Option<Type>`, flag `--key` and TOML key `key`; with a
-/// default also an accessor `key()`. The words after `common:` add settings that several commands share.
+/// `key: Type,` has no default; `key: Type [required],` must be given; `key: Type = value,` has a default, which may read
+/// other settings through the name in parentheses. In the struct every field is `pub key: Option<Type>`, flag `--key` and
+/// TOML key `key`, with an accessor `key()` where it has a default; in the plan it is `Option<Type>` or plain `Type`. The
+/// words after `common:` add settings that several commands share.
 macro_rules! options {
     (
-        $(#[$meta:meta])* pub struct $name:ident($this:ident) { $($fields:tt)* }
-        common: $($common:ident)*; required: $($required:ident)*;
+        $(#[$meta:meta])* pub struct $name:ident => $plan:ident($this:ident) { $($fields:tt)* }
+        common: $($common:ident)*;
     ) => {
-        options!(@add [$(#[$meta])*] $name $this [$($required)*] { $($fields)* } $($common)*);
+        options!(@add [$(#[$meta])*] $name $plan $this { $($fields)* } $($common)*);
     };
-    (@add $head:tt $name:ident $this:ident $required:tt { $($fields:tt)* } seed $($rest:ident)*) => {
-        options!(@add $head $name $this $required { $($fields)*
+    (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } seed $($rest:ident)*) => {
+        options!(@add $head $name $plan $this { $($fields)*
             /// Seed of every random draw. Default 0.
             #[arg(value_name = "N")]
             seed: u64 = 0,
         } $($rest)*);
     };
-    (@add $head:tt $name:ident $this:ident $required:tt { $($fields:tt)* } device $($rest:ident)*) => {
-        options!(@add $head $name $this $required { $($fields)*
+    (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } device $($rest:ident)*) => {
+        options!(@add $head $name $plan $this { $($fields)*
             /// Where to compute: `cpu`, `cuda` or `cuda:N`; a device that is not there is an error. Default cpu.
             #[arg(value_name = "DEVICE")]
             device: String = "cpu".to_owned(),
         } $($rest)*);
     };
-    (@add $head:tt $name:ident $this:ident $required:tt { $($fields:tt)* } dtype $($rest:ident)*) => {
-        options!(@add $head $name $this $required { $($fields)*
+    (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } dtype $($rest:ident)*) => {
+        options!(@add $head $name $plan $this { $($fields)*
             /// Number type of the weights while computing; losses and norms are always summed in f32. Default f32.
             dtype: Dtype = Dtype::F32,
         } $($rest)*);
     };
-    (@add $head:tt $name:ident $this:ident $required:tt { $($fields:tt)* } threads $($rest:ident)*) => {
-        options!(@add $head $name $this $required { $($fields)*
+    (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } threads $($rest:ident)*) => {
+        options!(@add $head $name $plan $this { $($fields)*
             /// CPU threads. Without it, one per core.
             #[arg(value_name = "N")]
             threads: u32,
         } $($rest)*);
     };
-    (@add $head:tt $name:ident $this:ident $required:tt { $($fields:tt)* } json $($rest:ident)*) => {
-        options!(@add $head $name $this $required { $($fields)*
+    (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } json $($rest:ident)*) => {
+        options!(@add $head $name $plan $this { $($fields)*
             /// Print results as JSON instead of a table. Default false.
             #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
             json: bool = false,
         } $($rest)*);
     };
     (@first ($first:expr) ($second:expr)) => { $first };
+    (@type $type:ty [required] []) => { $type };
+    (@type $type:ty [] [$default:expr]) => { $type };
+    (@type $type:ty [] []) => { Option<$type> };
+    (@take $given:ident $field:ident [required] []) => { $given.$field.clone()? };
+    (@take $given:ident $field:ident [] [$default:expr]) => { $given.$field() };
+    (@take $given:ident $field:ident [] []) => { $given.$field.clone() };
     (
-        @add [$($meta:tt)*] $name:ident $this:ident [$($required:ident)*]
-        { $($(#[$field_meta:meta])* $field:ident: $type:ty $(= $default:expr)?,)* }
+        @add [$($meta:tt)*] $name:ident $plan:ident $this:ident {$(
+            $(#[doc = $doc:literal])* $(#[arg($($arg:tt)*)])? $(#[serde($($serde:tt)*)])?
+            $field:ident: $type:ty $([$required:ident])? $(= $default:expr)?,
+        )*}
     ) => {
         $($meta)*
         #[derive(Clone, Debug, Default, PartialEq, clap::Args, serde::Serialize, serde::Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             $(
-                $(#[$field_meta])*
-                #[arg(long)]
-                #[serde(skip_serializing_if = "Option::is_none")]
+                $(#[doc = $doc])*
+                #[arg(long, $($($arg)*)?)]
+                #[serde(skip_serializing_if = "Option::is_none", $($($serde)*)?)]
                 pub $field: Option<$type>,
             )*
         }
 
+        #[doc = concat!("[`", stringify!($name), "`] with defaults filled in.")]
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $plan {
+            $(
+                $(#[doc = $doc])*
+                pub $field: options!(@type $type [$($required)?] [$($default)?]),
+            )*
+        }
+
+        impl From<$plan> for $name {
+            fn from(plan: $plan) -> Self {
+                Self { $($field: plan.$field.into(),)* }
+            }
+        }
+
         impl $crate::options::Options for $name {
-            const REQUIRED: &'static [&'static str] = &[$(stringify!($required)),*];
+            type Plan = $plan;
 
             fn over(self, base: Self) -> Self {
                 Self { $($field: self.$field.or(base.$field),)* }
@@ -132,6 +168,16 @@ macro_rules! options {
                 let mut filled = self.clone();
                 $($(filled.$field = Some(options!(@first (self.$field()) ($default)));)?)*
                 filled
+            }
+
+            fn missing(&self) -> Vec<&'static str> {
+                let required = [$($((stringify!($field), options!(@first (self.$field.is_none()) ($required))),)?)*];
+                required.into_iter().filter(|(_, missing)| *missing).map(|(key, _)| key).collect()
+            }
+
+            fn plan(&self) -> Option<$plan> {
+                let given = self;
+                Some($plan { $($field: options!(@take given $field [$($required)?] [$($default)?]),)* })
             }
         }
 

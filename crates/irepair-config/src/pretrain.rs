@@ -9,16 +9,16 @@ use crate::{Family, Problem, Validate};
 
 options! {
     /// Settings of a pre-training: a small base model made from text.
-    pub struct PretrainOptions(this) {
+    pub struct PretrainOptions => PretrainPlan(this) {
         /// Text to train on, documents split by `<|endoftext|>` or JSONL with `text`.
         #[arg(value_name = "FILE")]
-        data: PathBuf,
+        data: PathBuf [required],
         /// Text to report perplexity on (METHOD §10: WIKI), never trained on.
         #[arg(value_name = "FILE")]
         valid: PathBuf,
         /// Directory the model is written to.
         #[arg(value_name = "DIR")]
-        out: PathBuf,
+        out: PathBuf [required],
         /// Tokenizer to use, a `tokenizer.json`. Without it, one is trained on the data.
         #[arg(value_name = "FILE")]
         tokenizer: PathBuf,
@@ -69,7 +69,6 @@ options! {
         checkpoint_every: u64 = 100,
     }
     common: seed device threads json;
-    required: data out;
 }
 
 impl PretrainOptions {
@@ -83,30 +82,7 @@ impl PretrainOptions {
 
 impl Validate for PretrainOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("n_layer", self.n_layer),
-            ("n_embd", self.n_embd),
-            ("n_head", self.n_head),
-            ("window_size", self.window_size),
-            ("batch_size", self.batch_size),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        checks.count("steps", self.steps);
-        checks.count("checkpoint_every", self.checkpoint_every);
-        checks.count("threads", self.threads.map(u64::from));
-        for (key, value) in
-            [("vocab_size", self.vocab_size), ("n_positions", self.n_positions), ("window", self.window)]
-        {
-            checks.count(key, value.map(|n| n as u64).filter(|&n| n > 1));
-        }
-        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 2", |&n| n >= 2);
-        checks.value("n_positions", self.n_positions.as_ref(), "at least 2 tokens", |&n| n >= 2);
-        checks.value("window", self.window.as_ref(), "at least 2 tokens", |&n| n >= 2);
-        checks.positive("lr", self.lr);
-        checks.not_negative("weight_decay", self.weight_decay);
-        checks.device(self.device.as_ref());
+        let mut checks = Checks::of(self);
 
         let (n_embd, n_head) = (self.n_embd(), self.n_head());
         if n_head > 0 && !n_embd.is_multiple_of(n_head) {

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use irepair_core::spec::{Entry, Number, Range};
+use serde::Serialize;
+use toml::Value;
+
 use crate::load::hint;
+use crate::options::as_table;
 
 /// One thing wrong with the settings, with the key it is wrong at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,19 +59,34 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The most of something that anybody means: what is counted may be allocated before anything else is found wrong.
-fn most(key: &str) -> u64 {
-    match key.rsplit('.').next().unwrap_or_default() {
-        "threads" => 1 << 10,
-        "n_layer" => 10_000,
-        "n_embd" | "n_head" | "batch_size" | "accumulation" => 1 << 16,
-        "n_positions" | "window" | "window_size" => 1 << 17,
-        "n" | "fixed_batches" => 1_000_000,
-        "vocab_size" | "max_new_tokens" | "prompt_tokens" => 1 << 24,
+/// The least and the most of what is counted; the most, because it may be allocated before anything else is found wrong.
+/// None for numbers that count nothing, or may be 0.
+fn bounds(key: &str) -> Option<(u64, u64)> {
+    Some(match key.rsplit('.').next().unwrap_or_default() {
+        "seed" | "warmup_steps" | "n_validation" => return None,
+        "threads" => (1, 1 << 10),
+        "samples" => (1, 1000),
+        "n_layer" => (1, 10_000),
+        "n_embd" | "n_head" | "batch_size" | "accumulation" => (1, 1 << 16),
+        "window_size" => (1, 1 << 17),
+        "n_positions" | "window" => (2, 1 << 17),
+        "n" | "fixed_batches" => (1, 1_000_000),
+        "max_new_tokens" | "prompt_tokens" => (1, 1 << 24),
+        "vocab_size" => (2, 1 << 24),
         "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"
-        | "general_valid" | "last_word_test" | "last_word_valid" => 10_000_000,
+        | "general_valid" | "last_word_test" | "last_word_valid" => (1, 10_000_000),
+        "max_tokens" => (2, 1 << 32),
         // Few enough that no product of two overflows.
-        _ => 1 << 32,
+        _ => (1, 1 << 32),
+    })
+}
+
+/// Where a number that is no count may lie.
+fn range(key: &str) -> Range {
+    match key {
+        "weight_decay" => Range::NotNegative,
+        "top_p" => Range::ShareOverZero,
+        key => Number::named(key).map_or(Range::Positive, |number| number.row().range),
     }
 }
 
@@ -75,6 +95,20 @@ fn most(key: &str) -> u64 {
 pub(crate) struct Checks(pub(crate) Vec<Problem>);
 
 impl Checks {
+    /// Refuses every number, and the device, that was given and is outside the range of its key.
+    pub(crate) fn of<T: Serialize>(options: &T) -> Self {
+        let mut checks = Self::default();
+        for (key, value) in as_table(options) {
+            match value {
+                Value::Integer(n) => checks.count(&key, u64::try_from(n).ok()),
+                Value::Float(x) => checks.number(&key, x),
+                Value::String(name) if key == "device" => checks.device(Some(&name)),
+                _ => {}
+            }
+        }
+        checks
+    }
+
     /// Refuses a value that was given and is not `fine`.
     pub(crate) fn value<T: fmt::Display>(
         &mut self,
@@ -88,21 +122,17 @@ impl Checks {
         }
     }
 
-    /// Refuses 0, and more than could be a number of such things.
+    /// Refuses a count outside the bounds of its key.
     pub(crate) fn count(&mut self, key: &str, value: Option<u64>) {
-        let most = most(key);
-        self.value(key, value.as_ref(), "at least 1", |&n| n >= 1);
+        let Some((least, most)) = bounds(key) else { return };
+        self.value(key, value.as_ref(), &format!("at least {least}"), |&n| n >= least);
         self.value(key, value.as_ref(), &format!("at most {most}"), |&n| n <= most);
     }
 
-    /// Refuses what is not a finite number over 0.
-    pub(crate) fn positive(&mut self, key: &str, value: Option<f64>) {
-        self.value(key, value.as_ref(), "a number over 0", |x| x.is_finite() && *x > 0.0);
-    }
-
-    /// Refuses what is not a finite number of at least 0.
-    pub(crate) fn not_negative(&mut self, key: &str, value: Option<f64>) {
-        self.value(key, value.as_ref(), "0 or more", |x| x.is_finite() && *x >= 0.0);
+    /// Refuses a number outside the range of its key, which is that of its last part.
+    pub(crate) fn number(&mut self, key: &str, value: f64) {
+        let range = range(key.rsplit('.').next().unwrap_or_default());
+        self.value(key, Some(&value), &range.to_string(), |&x| range.contains(x));
     }
 
     /// Refuses what is no device name; whether the device is there is found out when it is used.

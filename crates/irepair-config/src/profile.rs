@@ -153,7 +153,7 @@ pub(crate) fn shared_repair_problems(repair: &RepairOptions) -> Vec<Problem> {
     for (key, given) in [
         ("model", repair.model.is_some()),
         ("pairs", repair.pairs.is_some()),
-        ("general", repair.general.is_some()),
+        ("utility", repair.utility.is_some()),
         ("out", repair.out.is_some()),
         ("patch", repair.patch.is_some()),
         ("seed", repair.seed.is_some()),
@@ -173,26 +173,15 @@ impl Validate for Profile {
         checks.count("seeds", Some(u64::from(self.seeds)));
         checks.count("utility.n_texts", Some(self.utility.n_texts as u64));
         checks.count("utility.max_new_tokens", Some(self.utility.max_new_tokens as u64));
-        checks.value("utility.top_p", Some(&self.utility.top_p), "over 0 and up to 1", |&p| p > 0.0 && p <= 1.0);
+        checks.number("utility.top_p", self.utility.top_p);
         checks.count("grid.seeds", Some(u64::from(self.grid.seeds)));
         checks.clash(self.grid.lr.is_empty(), "grid.lr", "is missing: name at least one learning rate");
         for lr in &self.grid.lr {
-            checks.positive("grid.lr", Some(*lr));
+            checks.number("grid.lr", *lr);
         }
         if let Some(language) = &self.language {
-            for (key, count) in [
-                ("language.train_docs", language.train_docs),
-                ("language.pairs", language.pairs),
-                ("language.error_test", language.error_test),
-                ("language.error_valid", language.error_valid),
-                ("language.clean_test", language.clean_test),
-                ("language.general_test", language.general_test),
-                ("language.general_valid", language.general_valid),
-                ("language.last_word_test", language.last_word_test),
-                ("language.last_word_valid", language.last_word_valid),
-            ] {
-                checks.count(key, Some(count as u64));
-            }
+            let counts = Checks::of(language).0.into_iter().map(|problem| problem.inside("language"));
+            checks.0.extend(counts);
             checks.clash(
                 self.repair.n_validation() >= language.pairs,
                 "repair.n_validation",
@@ -228,8 +217,7 @@ impl Validate for Profile {
         }
         checks.count("samples", self.samples.map(|n| n as u64));
         if let Some(trajectory) = &self.trajectory {
-            checks.count("trajectory.every", Some(trajectory.every));
-            checks.count("trajectory.seeds", Some(u64::from(trajectory.seeds)));
+            checks.0.extend(Checks::of(trajectory).0.into_iter().map(|problem| problem.inside("trajectory")));
         }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
         checks.clash(

@@ -7,19 +7,19 @@ use crate::{Dtype, Problem, Validate};
 
 options! {
     /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
-    pub struct RelearnOptions(this) {
+    pub struct RelearnOptions => RelearnPlan(this) {
         /// Directory of the model, most often a repaired one. It is not written to.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Texts with the error, documents split by `<|endoftext|>` or JSONL with `text`; the first so many are trained on.
         #[arg(value_name = "FILE")]
-        texts: PathBuf,
+        texts: PathBuf [required],
         /// Prompts that bring out the error, JSONL with `prompt`.
         #[arg(value_name = "FILE")]
-        prompts: PathBuf,
+        prompts: PathBuf [required],
         /// Word list of the exact toxicity scorer.
         #[arg(value_name = "FILE")]
-        lexicon: PathBuf,
+        lexicon: PathBuf [required],
         /// Numbers of texts to train on, with commas between them, each from the model as it is (METHOD §10 [O]). Default
         /// 10,100,1000.
         #[arg(value_name = "N,N,...")]
@@ -45,37 +45,22 @@ options! {
         prompt_tokens: usize = 32,
     }
     common: seed device dtype threads json;
-    required: model texts prompts lexicon;
 }
 
-impl RelearnOptions {
-    /// The numbers of texts, as given.
-    ///
-    /// # Errors
-    /// The first word that is not a number of at least 1.
-    pub fn text_counts(&self) -> Result<Vec<usize>, String> {
-        let number = |word: &str| word.trim().parse().ok().filter(|&n| n > 0).ok_or_else(|| word.trim().to_owned());
-        self.counts().split(',').map(number).collect()
-    }
+/// Reads the setting `counts`.
+///
+/// # Errors
+/// The first word that is not a number of at least 1.
+pub fn text_counts(counts: &str) -> Result<Vec<usize>, String> {
+    let number = |word: &str| word.trim().parse().ok().filter(|&n| n > 0).ok_or_else(|| word.trim().to_owned());
+    counts.split(',').map(number).collect()
 }
 
 impl Validate for RelearnOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("batch_size", self.batch_size),
-            ("max_new_tokens", self.max_new_tokens),
-            ("prompt_tokens", self.prompt_tokens),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        let bad = self.text_counts().err();
+        let mut checks = Checks::of(self);
+        let bad = text_counts(&self.counts()).err();
         checks.value("counts", bad.as_ref(), "numbers of at least 1 with commas between them", |_| false);
-        checks.value("max_tokens", self.max_tokens.as_ref(), "at least 2", |&n| n >= 2);
-        checks.count("epochs", self.epochs);
-        checks.count("threads", self.threads.map(u64::from));
-        checks.positive("lr", self.lr);
-        checks.device(self.device.as_ref());
         checks.0
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use irepair_core::SliceSize;
-use irepair_core::spec::{Number, Numbers, Range, Weighted};
+use irepair_core::spec::{Number, Numbers, Weighted};
 
 use crate::names::entry;
 use crate::problem::Checks;
@@ -11,19 +11,21 @@ use crate::{Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Problem, V
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
-    pub struct RepairOptions(this) {
+    pub struct RepairOptions => RepairPlan(this) {
         /// Directory of the model to repair: `config.json`, `model.safetensors` or its shards, and the tokenizer.
         #[arg(value_name = "DIR")]
-        model: PathBuf,
+        model: PathBuf [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected` (METHOD §2).
         #[arg(value_name = "FILE")]
-        pairs: PathBuf,
-        /// Neutral text the KL term holds still (METHOD §2); without it, texts are sampled from the model itself.
-        #[arg(value_name = "FILE")]
-        general: PathBuf,
+        pairs: PathBuf [required],
+        /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts are sampled
+        /// from the model itself.
+        #[arg(value_name = "FILE", alias = "general")]
+        #[serde(alias = "general")]
+        utility: PathBuf,
         /// Directory the repaired model is written to.
         #[arg(value_name = "DIR")]
-        out: PathBuf,
+        out: PathBuf [required],
         /// Also write the changed tensors alone, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
         /// §14).
         #[arg(value_name = "FILE")]
@@ -117,10 +119,11 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
-        /// Longest utility text in tokens, its start token included: longer ones of `general` are cut into pieces, sampled ones
+        /// Longest utility text in tokens, its start token included: longer ones of `utility` are cut into pieces, sampled ones
         /// end there (METHOD §2 [F]: 101 new tokens). Default 102.
-        #[arg(value_name = "TOKENS")]
-        max_general: usize = 102,
+        #[arg(value_name = "TOKENS", alias = "max-general")]
+        #[serde(alias = "max_general")]
+        max_utility: usize = 102,
         /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of them
         /// and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         #[arg(value_name = "N")]
@@ -140,7 +143,6 @@ options! {
         checkpoint_every: u64 = 100,
     }
     common: seed device dtype threads json;
-    required: model pairs out;
 }
 
 impl RepairOptions {
@@ -169,36 +171,16 @@ impl RepairOptions {
     }
 }
 
+impl RepairPlan {
+    /// [`RepairOptions::numbers`].
+    pub fn numbers(&self) -> Numbers {
+        RepairOptions::from(self.clone()).numbers()
+    }
+}
+
 impl Validate for RepairOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("fixed_batches", self.fixed_batches),
-            ("steps", self.steps),
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size.map(|n| n as u64)),
-            ("accumulation", self.accumulation.map(|n| n as u64)),
-            ("max_prompt", self.max_prompt.map(|n| n as u64)),
-            ("max_general", self.max_general.map(|n| n as u64)),
-            ("max_continuation", self.max_continuation.map(|n| n as u64)),
-            ("eval_every", self.eval_every),
-            ("patience", self.patience),
-            ("checkpoint_every", self.checkpoint_every),
-            ("threads", self.threads.map(u64::from)),
-        ] {
-            checks.count(key, value);
-        }
-        for (key, value) in [("lr", self.lr), ("clip_norm", self.clip_norm), ("memory_budget", self.memory_budget)] {
-            checks.positive(key, value);
-        }
-        for number in Number::ALL {
-            // A default is in its range, so only a value that was given can be out of it.
-            match (number.row().range, self.number(*number)) {
-                (Range::Count, n) => checks.count(number.name(), Some(n as u64)),
-                (range, x) => checks.value(number.name(), Some(&x), &range.to_string(), |x| range.contains(*x)),
-            }
-        }
-        checks.device(self.device.as_ref());
+        let mut checks = Checks::of(self);
 
         // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
         let method = self.method();

@@ -7,13 +7,13 @@ use crate::{Problem, ScorerKind, Validate};
 
 options! {
     /// Settings of a toxicity scorer's training (METHOD §9).
-    pub struct ScorerTrainOptions(this) {
+    pub struct ScorerTrainOptions => ScorerTrainPlan(this) {
         /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         #[arg(value_name = "FILE")]
-        data: PathBuf,
+        data: PathBuf [required],
         /// File of a linear scorer, `.txt` file of a word list, or directory of a transformer, to write.
         #[arg(value_name = "PATH")]
-        out: PathBuf,
+        out: PathBuf [required],
         /// What to train. Default linear.
         kind: ScorerKind = ScorerKind::Linear,
         /// Inverse strength of the linear scorer's L2 penalty, as scikit-learn's `C`. Default 3.0.
@@ -45,34 +45,19 @@ options! {
         lr: f64 = 1e-3,
     }
     common: seed threads json;
-    required: data out;
 }
 
 impl Validate for ScorerTrainOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        for (key, value) in [
-            ("n_layer", self.n_layer),
-            ("n_embd", self.n_embd),
-            ("n_head", self.n_head),
-            ("batch_size", self.batch_size),
-            ("vocab_size", self.vocab_size),
-            ("n_positions", self.n_positions),
-        ] {
-            checks.count(key, value.map(|n| n as u64));
-        }
-        checks.count("epochs", self.epochs);
-        checks.count("threads", self.threads.map(u64::from));
-        checks.positive("penalty_c", self.penalty_c);
-        checks.positive("lr", self.lr);
+        let mut checks = Checks::of(self);
         let text = self.out.as_ref().is_none_or(|out| out.extension().is_some_and(|end| end == "txt"));
         checks.clash(
             self.kind() == ScorerKind::Words && !text,
             "out",
             "must end in `.txt`: that is what makes a word list",
         );
-        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| n >= 261);
-        checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n >= 3);
+        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| n < 2 || n >= 261);
+        checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n != 2);
         let (n_embd, n_head) = (self.n_embd(), self.n_head());
         if n_head > 0 && !n_embd.is_multiple_of(n_head) {
             let what = format!("clashes with `n_embd`: {n_embd} is not a multiple of {n_head}");
@@ -84,13 +69,13 @@ impl Validate for ScorerTrainOptions {
 
 options! {
     /// Settings of a toxicity scorer's evaluation on labelled texts (METHOD §9).
-    pub struct ScorerEvalOptions(this) {
+    pub struct ScorerEvalOptions => ScorerEvalPlan(this) {
         /// The scorer: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging Face directory.
         #[arg(value_name = "PATH")]
-        scorer: PathBuf,
+        scorer: PathBuf [required],
         /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         #[arg(value_name = "FILE")]
-        data: PathBuf,
+        data: PathBuf [required],
         /// Look for false positives on neutral sentences with identity terms too. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         identity_terms: bool = false,
@@ -106,15 +91,10 @@ options! {
         batch_size: usize = 32,
     }
     common: device threads json;
-    required: scorer data;
 }
 
 impl Validate for ScorerEvalOptions {
     fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
-        checks.count("batch_size", self.batch_size.map(|n| n as u64));
-        checks.count("threads", self.threads.map(u64::from));
-        checks.device(self.device.as_ref());
-        checks.0
+        Checks::of(self).0
     }
 }

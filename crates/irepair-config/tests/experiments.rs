@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::{Dtype, Experiment, LearningRates, Options, Policy, Profile, Row, from_str, validate};
+use irepair_config::{Dtype, Experiment, LearningRates, Options, Policy, Profile, Row, from_str, resolve};
 use irepair_core::Diagnose;
 
 fn experiments() -> PathBuf {
@@ -24,7 +24,7 @@ fn every_experiment_file_is_valid() {
         for (name, row) in &experiment.rows {
             let mut options = experiment.profile.repair_of(row).with_defaults();
             (options.model, options.pairs, options.out) = (Some("m".into()), Some("p".into()), Some("o".into()));
-            validate(&options, name).unwrap_or_else(|error| panic!("{}", error.diagnostic()));
+            resolve(&options, name).unwrap_or_else(|error| panic!("{}", error.diagnostic()));
         }
     }
 }

@@ -53,8 +53,9 @@ pub struct Counts {
 
 /// Tokenises pairs, prompt and continuations each on its own (METHOD §2 [D]).
 ///
-/// A prompt or continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt
-/// becomes the end-of-text token alone, so that the first token of the continuation is predicted too [O]. A pair whose
+/// The begin-of-text token, where the tokenizer has one, comes before the prompt and counts towards its limit. A prompt or
+/// continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt becomes the start
+/// token alone, so that the first token of the continuation is predicted too [O]. A pair whose
 /// wanted continuation is empty is dropped and counted; with [`Sides::Rejected`] every chosen continuation is empty.
 /// The end-of-text token of `append_eos` counts towards the limit, so that a continuation that is cut does not end.
 ///
@@ -67,7 +68,7 @@ pub fn tokenize_pairs(
     sides: Sides,
 ) -> Result<(Vec<TokenPair>, Counts)> {
     let encode = |part: fn(&Pair) -> &str| tokenizer.encode_batch(&pairs.iter().map(part).collect::<Vec<_>>());
-    let prompts = encode(|pair| &pair.prompt)?;
+    let prompts = tokenizer.encode_texts(&pairs.iter().map(|pair| &pair.prompt).collect::<Vec<_>>())?;
     let chosen = encode(|pair| &pair.chosen)?;
     let rejected = encode(|pair| &pair.rejected)?;
 
@@ -94,7 +95,7 @@ pub fn tokenize_pairs(
         let mut prompt = cut(&prompt, limits.max_prompt);
         let (chosen, rejected) = (cut(&chosen, limits.max_continuation), cut(&rejected, limits.max_continuation));
         if prompt.is_empty() {
-            prompt = vec![eos_id];
+            prompt = vec![tokenizer.start_id()];
         }
         counts.n_chosen_ended += usize::from(chosen.last() == Some(&eos_id));
         kept.push(TokenPair { prompt, chosen, rejected });

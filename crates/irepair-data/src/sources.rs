@@ -6,12 +6,14 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 use crate::added::{bad, content, optional_json};
+use crate::library::guarded;
 use crate::read::END_OF_TEXT;
 use crate::{Error, Result};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const MODEL_CONFIG: &str = "config.json";
+const LLAMA: &str = "LlamaTokenizer";
 
 /// Settles `add_prefix_space` of a byte-level tokenizer as transformers does.
 ///
@@ -23,16 +25,7 @@ const MODEL_CONFIG: &str = "config.json";
 pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<()> {
     let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(()) };
     let given = config["add_prefix_space"].as_bool();
-    let class = config["tokenizer_class"].as_str().map(|class| class.trim_end_matches("Fast").to_owned());
-    let class = match class {
-        Some(class) => class,
-        None => match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
-            Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".to_owned(),
-            Some("qwen2") => "Qwen2Tokenizer".to_owned(),
-            _ => String::new(),
-        },
-    };
-    let in_version_4 = match class.as_str() {
+    let in_version_4 = match class_of(dir, config)?.as_str() {
         "GPT2Tokenizer" | "Qwen2Tokenizer" => {
             stored.add_prefix_space = given.unwrap_or(false);
             inner.with_pre_tokenizer(Some(stored));
@@ -50,6 +43,54 @@ pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path,
         stored.add_prefix_space
     );
     Err(bad(&dir.join(TOKENIZER_CONFIG), why))
+}
+
+/// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type says it.
+fn class_of(dir: &Path, config: &Value) -> Result<String> {
+    if let Some(class) = config["tokenizer_class"].as_str() {
+        return Ok(class.trim_end_matches("Fast").to_owned());
+    }
+    Ok(match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
+        Some("gpt2" | "gpt_neo") => "GPT2Tokenizer",
+        Some("qwen2") => "Qwen2Tokenizer",
+        Some("llama") => LLAMA,
+        _ => "",
+    }
+    .to_owned())
+}
+
+/// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts there.
+/// Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is not given.
+///
+/// # Errors
+/// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
+pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<Option<u32>> {
+    let path = dir.join(TOKENIZER_CONFIG);
+    let encoded = guarded(|| inner.encode("a", true)).map_err(|why| bad(&path, why))?;
+    let n = encoded.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+    let ids = &encoded.get_ids()[..n];
+    if n > 1 {
+        return Err(bad(
+            &dir.join("tokenizer.json"),
+            format!("{n} tokens come before every text; irepair handles one"),
+        ));
+    }
+    if let Some(id) = ids.first().filter(|id| inner.id_to_token(**id).is_none()) {
+        return Err(bad(
+            &dir.join("tokenizer.json"),
+            format!("the token before every text has id {id}, not in the vocabulary"),
+        ));
+    }
+    let in_version_4 = config["add_bos_token"].as_bool().unwrap_or(true);
+    if class_of(dir, config)? == LLAMA && in_version_4 != (n == 1) {
+        let why = format!(
+            "add_bos_token is {in_version_4} here, and tokenizer.json puts {} before texts: transformers 4 follows this file \
+             and transformers 5 the other; make the two agree",
+            if n == 1 { "a token" } else { "no token" }
+        );
+        return Err(bad(&path, why));
+    }
+    Ok(ids.first().copied())
 }
 
 /// The end-of-text token: `eos_token` of the tokenizer's settings, `eos_token_id` of `config.json`, the same of
@@ -143,7 +184,7 @@ mod tests {
             ("gpt2", generic, Some(false), true, None),
             ("gpt2", generic, Some(true), false, None),
         ] {
-            let mut config = json!({"eos_token": END_OF_TEXT});
+            let mut config = json!({"eos_token": END_OF_TEXT, "add_bos_token": false});
             class.iter().for_each(|class| config["tokenizer_class"] = json!(class));
             given.iter().for_each(|given| config["add_prefix_space"] = json!(given));
             let dir = directory(stored, &[(MODEL_CONFIG, json!({"model_type": model})), (TOKENIZER_CONFIG, config)]);
@@ -155,6 +196,71 @@ mod tests {
                 None => assert!(prefixed.unwrap_err().to_string().contains("give both the same value"), "{case}"),
             }
         }
+    }
+
+    /// As transformers 4.57 and 5.23 have it: `AutoTokenizer` of such a directory, asked for the ids of a text. None: the two
+    /// versions differ.
+    #[test]
+    fn the_begin_of_text_token_is_that_of_both_versions_of_transformers() {
+        let (llama, generic) = (Some("LlamaTokenizerFast"), Some("PreTrainedTokenizerFast"));
+        for (model, class, add, stored, want) in [
+            ("gpt2", None, None, false, Some(None)),
+            ("gpt2", None, Some(true), false, Some(None)),
+            ("gpt2", None, Some(false), true, Some(Some(0))),
+            ("qwen2", None, None, true, Some(Some(0))),
+            ("llama", generic, Some(true), false, Some(None)),
+            ("llama", generic, Some(false), true, Some(Some(0))),
+            ("llama", llama, None, true, Some(Some(0))),
+            ("llama", llama, Some(true), true, Some(Some(0))),
+            ("llama", llama, Some(false), false, Some(None)),
+            ("llama", None, Some(true), true, Some(Some(0))),
+            ("llama", llama, None, false, None),
+            ("llama", llama, Some(true), false, None),
+            ("llama", llama, Some(false), true, None),
+            ("llama", None, None, false, None),
+        ] {
+            let mut config = json!({"eos_token": END_OF_TEXT});
+            class.iter().for_each(|class| config["tokenizer_class"] = json!(class));
+            add.iter().for_each(|add| config["add_bos_token"] = json!(add));
+            let dir = directory(false, &[(MODEL_CONFIG, json!({"model_type": model})), (TOKENIZER_CONFIG, config)]);
+            if stored {
+                begin(dir.path(), &[0]);
+            }
+            let loaded = Tokenizer::load(dir.path());
+            let case = format!("{model} {class:?} {add:?} {stored}");
+            let Some(want) = want else {
+                assert!(loaded.unwrap_err().to_string().contains("make the two agree"), "{case}");
+                continue;
+            };
+            let loaded = loaded.unwrap();
+            assert_eq!(loaded.begin_id(), want, "{case}");
+            let (piece, text) = (loaded.encode("the mill").unwrap(), loaded.encode_text("the mill").unwrap());
+            assert_eq!(text, [want.into_iter().collect(), piece].concat(), "{case}");
+            assert_eq!(loaded.encode_texts(&["the mill"]).unwrap(), [text], "{case}");
+        }
+        let dir = directory(false, &[]);
+        begin(dir.path(), &[0, 1]);
+        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, "tokenizer file cannot be used: 2 tokens come before every text; irepair handles one");
+    }
+
+    /// Makes the post-processor put these tokens before texts.
+    fn begin(dir: &Path, ids: &[u32]) {
+        let path = dir.join("tokenizer.json");
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let sequence = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+        let named: serde_json::Map<String, Value> = ids
+            .iter()
+            .map(|id| (format!("t{id}"), json!({"id": format!("t{id}"), "ids": [id], "tokens": ["t"]})))
+            .collect();
+        let before = named.keys().map(|name| json!({"SpecialToken": {"id": name, "type_id": 0}}));
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing",
+            "single": before.chain([sequence("A")]).collect::<Vec<_>>(),
+            "pair": [sequence("A"), sequence("B")],
+            "special_tokens": named,
+        });
+        fs::write(&path, json.to_string()).unwrap();
     }
 
     #[test]

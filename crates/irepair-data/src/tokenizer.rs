@@ -12,24 +12,27 @@ use tokenizers::{AddedToken, models::TrainerWrapper};
 use crate::added::{self, bad};
 use crate::library::{guarded, read_tokenizer};
 use crate::read::END_OF_TEXT;
-use crate::sources::{eos_of, generation_ends, settle_prefix_space};
+use crate::sources::{begin_of, eos_of, generation_ends, settle_prefix_space};
 use crate::{Error, Result};
 
-/// A tokenizer together with its end-of-text token, which also starts and pads texts (METHOD §2 [D]).
+/// A tokenizer with its begin-of-text token, if it has one, and its end-of-text token, which pads texts and, without a
+/// begin-of-text token, starts them (METHOD §2 [D]).
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     eos_id: u32,
+    /// The token that begins texts, by the rules of `tokenizer.json`.
+    begin_id: Option<u32>,
     end_ids: Vec<u32>,
 }
 
 impl Tokenizer {
     /// Loads from a Hugging Face model directory: `tokenizer.json`, or else `vocab.json` with `merges.txt` (GPT-2's
-    /// byte-level BPE). Ids are those of transformers' `GPT2TokenizerFast` without start or end token: tokens added beside
-    /// the vocabulary count, stored truncation and padding do not.
+    /// byte-level BPE). Ids are those of transformers: tokens added to the vocabulary count, stored truncation and padding do
+    /// not.
     ///
-    /// docs/FILES.md has the order of the files that decide the end-of-text token, the tokens that end a generation and
-    /// the leading space.
+    /// docs/FILES.md has the order of the files that decide the begin-of-text and end-of-text tokens, the tokens that end a
+    /// generation and the leading space.
     ///
     /// # Errors
     /// `NoTokenizer` when there is neither form, `BadTokenizer` naming the file that cannot be used, `NoEos`, `File`.
@@ -51,7 +54,8 @@ impl Tokenizer {
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         settle_prefix_space(&mut inner, dir, &config)?;
         let eos_id = eos_of(dir, &inner, &config)?;
-        Ok(Self { end_ids: generation_ends(dir, eos_id)?, inner, eos_id })
+        let begin_id = begin_of(&inner, dir, &config)?;
+        Ok(Self { end_ids: generation_ends(dir, eos_id)?, inner, eos_id, begin_id })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -77,7 +81,7 @@ impl Tokenizer {
         inner
             .train(&mut TrainerWrapper::BpeTrainer(trainer), texts.iter().map(|text| text.as_ref().to_owned()))
             .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { inner, eos_id: 0, end_ids: vec![0] })
+        Ok(Self { inner, eos_id: 0, begin_id: None, end_ids: vec![0] })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -113,7 +117,7 @@ impl Tokenizer {
         Ok(sha256_hex(format!("{} {whole}", self.eos_id).as_bytes()))
     }
 
-    /// Token ids of a text; no start or end token is added.
+    /// Token ids of a piece of text, such as a continuation: no begin-of-text or end-of-text token is added.
     ///
     /// # Errors
     /// `Tokenize` when the library refuses the text.
@@ -122,15 +126,48 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Tokens that the tokenizer's own rules put before a text when special tokens are added, as transformers does by
-    /// default: `<|begin_of_text|>` of Llama 3, none of GPT-2, Qwen2 and SmolLM2. [`Self::encode`] adds none.
+    /// Token ids of a text from its beginning, as transformers' `tokenizer(text)` gives them: [`Self::encode`] after the
+    /// begin-of-text token, where the tokenizer has one. No end-of-text token is added.
     ///
     /// # Errors
     /// `Tokenize` when the library refuses the text.
-    pub fn begin_tokens(&self) -> Result<Vec<String>> {
-        let with = guarded(|| self.inner.encode("a", true)).map_err(|why| refused("encode", why))?;
-        let n = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
-        Ok(with.get_tokens()[..n].to_vec())
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.begin_text(self.encode(text)?))
+    }
+
+    /// [`Self::encode_text`] of every text, on all cores.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses a text.
+    pub fn encode_texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        Ok(self.encode_batch(texts)?.into_iter().map(|ids| self.begin_text(ids)).collect())
+    }
+
+    /// Ids from [`Self::encode`], after the begin-of-text token, where the tokenizer has one.
+    pub fn begin_text(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        ids.splice(0..0, self.begin_id);
+        ids
+    }
+
+    /// The begin-of-text token: none of GPT-2, Qwen2 and SmolLM2, `<|begin_of_text|>` of Llama 3.
+    pub fn begin_id(&self) -> Option<u32> {
+        self.begin_id
+    }
+
+    /// The token that starts a text without a prompt: the begin-of-text token, or else the end-of-text token.
+    pub fn start_id(&self) -> u32 {
+        self.begin_id.unwrap_or(self.eos_id)
+    }
+
+    /// The rule for the begin-of-text token as one line for users.
+    pub fn begin_rule(&self) -> String {
+        match self.begin_id {
+            Some(id) => {
+                let token = self.inner.id_to_token(id).unwrap_or_default();
+                format!("begin-of-text token: `{token}` (id {id}) before every text, as tokenizer.json says")
+            }
+            None => "begin-of-text token: none, as tokenizer.json says".to_owned(),
+        }
     }
 
     /// [`Self::encode`] of every text, on all cores.
@@ -213,26 +250,6 @@ mod tests {
     use tokenizers::Model;
 
     const TEXTS: [&str; 3] = ["the mill by the river", "the river by the mill", "Anna went to the mill."];
-
-    #[test]
-    fn a_tokenizer_that_begins_texts_says_with_what() {
-        let plain = Tokenizer::train_bpe(&TEXTS, 300).unwrap();
-        assert_eq!(plain.begin_tokens().unwrap(), [""; 0]);
-        let dir = tempfile::tempdir().unwrap();
-        plain.save(dir.path()).unwrap();
-        let path = dir.path().join("tokenizer.json");
-        let mut whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        whole["post_processor"] = serde_json::json!({
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [0], "tokens": [END_OF_TEXT]}},
-        });
-        std::fs::write(&path, whole.to_string()).unwrap();
-        let begins = Tokenizer::load(dir.path()).unwrap();
-        assert_eq!(begins.begin_tokens().unwrap(), [END_OF_TEXT]);
-        assert_eq!(begins.encode("the mill").unwrap(), plain.encode("the mill").unwrap());
-    }
 
     #[test]
     fn training_is_deterministic_and_lossless() {

@@ -70,7 +70,7 @@ pub(crate) fn likelier(
     }
     let sentences: Vec<&String> = pairs.iter().flat_map(|p| [&p.better, &p.worse]).collect();
     let tokens = tokenizer.encode_batch(&sentences)?;
-    let (found, _) = conditional(model, tokens.iter().map(|t| (&[][..], &t[..])), tokenizer.eos_id(), batch_size)?;
+    let (found, _) = conditional(model, tokens.iter().map(|t| (&[][..], &t[..])), tokenizer.start_id(), batch_size)?;
     Ok(found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? > pair[1]?)))).collect())
 }
 
@@ -99,11 +99,11 @@ pub fn multiple_choice(
             return Err(Error::BadQuestion { index, n_endings: q.endings.len(), answer: q.answer });
         }
     }
-    let contexts = tokenizer.encode_batch(&questions.iter().map(|q| &q.context).collect::<Vec<_>>())?;
+    let contexts = tokenizer.encode_texts(&questions.iter().map(|q| &q.context).collect::<Vec<_>>())?;
     let endings = tokenizer.encode_batch(&questions.iter().flat_map(|q| &q.endings).collect::<Vec<_>>())?;
     let context_of = questions.iter().zip(&contexts).flat_map(|(q, c)| q.endings.iter().map(move |_| &c[..]));
     let texts = context_of.zip(endings.iter().map(|e| &e[..]));
-    let (found, cut) = conditional(model, texts, tokenizer.eos_id(), batch_size)?;
+    let (found, cut) = conditional(model, texts, tokenizer.start_id(), batch_size)?;
 
     let (mut by_sum, mut by_bytes, mut n_truncated, mut start) = (Vec::new(), Vec::new(), 0, 0);
     for q in questions {

@@ -33,11 +33,11 @@ pub struct Cloze {
 /// # Errors
 /// As [`cloze_tokens`]; the tokenizer's.
 pub fn cloze(model: &dyn BlockModel, tokenizer: &Tokenizer, items: &[ClozeItem], batch_size: usize) -> Result<Cloze> {
-    let contexts = tokenizer.encode_batch(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
+    let contexts = tokenizer.encode_texts(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
     let targets = tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
     let tokens: Vec<_> =
         contexts.into_iter().zip(targets).map(|(context, target)| ClozeTokens { context, target }).collect();
-    cloze_tokens(model, &tokens, tokenizer.eos_id(), batch_size)
+    cloze_tokens(model, &tokens, tokenizer.start_id(), batch_size)
 }
 
 /// Accuracy (every token of the target is the greedy choice) and perplexity `exp(-mean log p(target))` of last words.

@@ -53,9 +53,10 @@ pub fn wrong_preference(
         return Err(Error::Nothing { what: "pairs" });
     }
     let encode = |part: fn(&Pair) -> &str| tokenizer.encode_batch(&pairs.iter().map(part).collect::<Vec<_>>());
-    let (prompts, chosen, rejected) = (encode(|p| &p.prompt)?, encode(|p| &p.chosen)?, encode(|p| &p.rejected)?);
+    let prompts = tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
+    let (chosen, rejected) = (encode(|p| &p.chosen)?, encode(|p| &p.rejected)?);
     let texts = (0..pairs.len()).flat_map(|i| [(&prompts[i][..], &chosen[i][..]), (&prompts[i][..], &rejected[i][..])]);
-    let (found, _) = conditional(model, texts, tokenizer.eos_id(), batch_size)?;
+    let (found, _) = conditional(model, texts, tokenizer.start_id(), batch_size)?;
     let wrong: Vec<_> = found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? <= pair[1]?)))).collect();
     let definition = "pairs whose rejected continuation is at least as likely as the chosen one, after the same prompt";
     Ok(Metric::mean(key::WRONG_PREFERENCE, &wrong, definition))
@@ -83,13 +84,13 @@ pub fn memorisation(
     if pairs.is_empty() {
         return Err(Error::Nothing { what: "pairs" });
     }
-    let prompts = tokenizer.encode_batch(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
+    let prompts = tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
     let secrets = tokenizer.encode_batch(&pairs.iter().map(|p| &p.rejected).collect::<Vec<_>>())?;
     let mut texts = Vec::with_capacity(pairs.len());
     for (mut prompt, mut secret) in prompts.into_iter().zip(secrets) {
         secret.truncate(n_tokens);
         if prompt.is_empty() {
-            prompt.push(tokenizer.eos_id());
+            prompt.push(tokenizer.start_id());
         }
         let fits = !secret.is_empty() && prompt.len() + secret.len() <= model.n_positions();
         texts.push(fits.then(|| (prompt.len(), [prompt, secret].concat())));

@@ -73,7 +73,7 @@ pub fn continuation_f1(
     }
     let Generation { prompt_tokens, n_new, .. } = *generation;
     generation.check(model)?;
-    let prompts = tokenizer.encode_batch(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
+    let prompts = tokenizer.encode_texts(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
     let rest = tokenizer.encode_batch(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
     let parts = |(mut prompt, rest): (Vec<u32>, Vec<u32>)| {
         let mut truth = prompt.split_off(prompt.len().min(prompt_tokens));

@@ -13,7 +13,7 @@ use crate::{Continuations, Error, Metric, Result, key};
 /// The tokenizer's.
 pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<u32>> {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    Ok(tokenizer.encode(&texts.join("\n\n"))?)
+    Ok(tokenizer.encode_text(&texts.join("\n\n"))?)
 }
 
 /// [`strided_perplexity`] of a file's text: its parts joined with a blank line and tokenised once.

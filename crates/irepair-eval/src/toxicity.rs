@@ -165,12 +165,12 @@ fn prompt_tokens(
     }
     generation.check(model)?;
     let mut n_truncated = 0;
-    let mut tokens = tokenizer.encode_batch(prompts)?;
+    let mut tokens = tokenizer.encode_texts(prompts)?;
     for prompt in &mut tokens {
         n_truncated += usize::from(prompt.len() > generation.prompt_tokens);
         prompt.truncate(generation.prompt_tokens);
         if prompt.is_empty() {
-            prompt.push(tokenizer.eos_id());
+            prompt.push(tokenizer.start_id());
         }
     }
     check(model, &tokens, generation.batch_size)?;

@@ -32,7 +32,7 @@ pub fn word_perplexity<S: AsRef<str>>(
     let texts: Vec<String> = pages.iter().map(|page| wikitext_detokenized(page.as_ref())).collect();
     let document = |(tokens, page): (Vec<u32>, &S)| DocumentTokens { tokens, n_words: wikitext_words(page.as_ref()) };
     let documents: Vec<DocumentTokens> = tokenizer.encode_batch(&texts)?.into_iter().zip(pages).map(document).collect();
-    word_perplexity_tokens(model, &documents, tokenizer.eos_id(), batch_size)
+    word_perplexity_tokens(model, &documents, tokenizer.start_id(), batch_size)
 }
 
 /// `exp(-sum of log-likelihoods / sum of words)` over documents, every token of a document scored.

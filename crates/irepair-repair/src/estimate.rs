@@ -1,19 +1,10 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together.
 
+use irepair_core::spec::Reduction;
 use irepair_core::{Diagnose, Sensitivities};
 use irepair_model::{BlockModel, TextBatch};
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
 use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
-
-/// How several batches become one estimate (METHOD §3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reduction {
-    /// The metric at the mean gradient [D]; refused for a metric without one ([`Metric::has_mean_gradient`]).
-    #[default]
-    NormOfMean,
-    /// Mean of the batches' values [O].
-    MeanOfNorm,
-}
 
 /// What is measured on a drawn batch.
 #[derive(Clone, Copy, Debug)]

@@ -26,5 +26,6 @@
 mod estimate;
 mod slicer;
 
-pub use estimate::{Estimate, Reduction};
+pub use estimate::Estimate;
+pub use irepair_core::spec::Reduction;
 pub use slicer::SliceLocaliser;

@@ -8,7 +8,7 @@ use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
 
-use crate::estimate::{Estimate, Reduction};
+use crate::Estimate;
 
 /// Batches behind the fixed-selection estimate unless said otherwise (METHOD §17: 500 [F]).
 const FIXED_BATCHES: u64 = 500;
@@ -63,8 +63,7 @@ impl SliceLocaliser {
     /// [D]).
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
-        let reduction =
-            if self.estimate.metric.has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm };
+        let reduction = self.estimate.metric.default_reduction();
         self.estimate.over_batches(model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }

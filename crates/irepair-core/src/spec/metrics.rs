@@ -59,7 +59,29 @@ pub enum Against {
     Neutral,
 }
 
+/// One reduction of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReductionRow {
+    /// Whether it takes the metric at a mean gradient ([`Metric::has_mean_gradient`]).
+    pub at_mean_gradient: bool,
+}
+
+table! {
+    /// How the values of several batches become one sensitivity (METHOD §3).
+    pub enum Reduction("reduction"): ReductionRow {
+        /// The metric at the mean gradient [D].
+        NormOfMean = "norm-of-mean" { at_mean_gradient: true }
+        /// Mean of the values of the batches [O].
+        MeanOfNorm = "mean-of-norm" { at_mean_gradient: false }
+    }
+}
+
 impl Metric {
+    /// The reduction of METHOD §3 where the metric has it, the other one where not.
+    pub fn default_reduction(self) -> Reduction {
+        if self.has_mean_gradient() { Reduction::NormOfMean } else { Reduction::MeanOfNorm }
+    }
+
     /// True when the metric may read chosen text.
     pub fn reads_chosen(self) -> bool {
         self.row().against != Against::Nothing

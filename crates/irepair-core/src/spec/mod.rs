@@ -108,7 +108,7 @@ mod policies;
 mod terms;
 
 pub use methods::{Method, MethodRow, Weight};
-pub use metrics::{Against, Evidence, Metric, MetricRow};
+pub use metrics::{Against, Evidence, Metric, MetricRow, Reduction, ReductionRow};
 pub use numbers::{Number, NumberRow, Numbers, Range};
 pub use policies::{Measures, Policy, PolicyRow, Reach};
 pub use terms::{Needs, Side, Term, Weighted, formula, separable};
@@ -160,6 +160,7 @@ mod tests {
     fn files_messages_and_flags_spell_a_name_alike() {
         assert_eq!(spellings::<Policy>(), "dynamic reverse fixed random cyclic every-n ema explore coverage all");
         assert_eq!(spellings::<Metric>(), "grad-l2 density relative snip fisher contrast act-dist atp random");
+        assert_eq!(spellings::<Reduction>(), "norm-of-mean mean-of-norm");
         assert_eq!(
             spellings::<Method>(),
             "irepair irepair-no-kl dapt dapt-kl dpo dpo-kl sliced-dpo sliced-dpo-kl npo npo-no-kl gradient-ascent \

@@ -1,15 +1,15 @@
-//! What a repair is about to do, settled and said before any weight is read: pairs, steps, batches, memory.
+//! The preparation of a repair, before any weight is read: pairs, steps, batches, memory.
 
-use irepair_config::{Memory, RepairOptions, Texts};
+use irepair_config::{Memory, RepairOptions, RepairPlan, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::Architecture;
 use irepair_train::Settings;
 
+use crate::error::CliError;
 use crate::memory::{self, gib};
 use crate::method;
-use crate::refusal::Refusal;
+use crate::model_dir::ModelDir;
 use crate::utility::{documents, max_utility};
-use crate::weights::Described;
 
 /// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
 const MOST_VALIDATION: usize = 64;
@@ -17,36 +17,39 @@ const MOST_VALIDATION: usize = 64;
 /// Pairs looked at, over all steps, to find the widest batch.
 const MOST_WALKED: usize = 50_000_000;
 
-/// The pairs of a repair, split, and the settings with everything that was left open filled in.
-pub(crate) struct Plan {
-    pub(crate) options: RepairOptions,
+/// The texts of a repair, and its plan with what the user left open settled.
+pub(crate) struct Prepared {
+    pub(crate) plan: RepairPlan,
     pub(crate) pairs: Vec<TokenPair>,
     pub(crate) validation: Vec<TokenPair>,
     /// Utility texts given by the user, where the method reads any.
-    pub(crate) general: Option<Vec<Vec<u32>>>,
+    pub(crate) utility: Option<Vec<Vec<u32>>>,
 }
 
-impl Plan {
-    /// Reads and tokenises the pairs, settles what was left open, says it on stderr, and refuses what cannot fit.
-    pub(crate) fn make(described: &Described, options: &RepairOptions) -> anyhow::Result<Self> {
-        let mut options = options.clone();
-        if !options.method().trains() {
-            return Ok(Self { options, pairs: Vec::new(), validation: Vec::new(), general: None });
+impl Prepared {
+    /// Reads and tokenises the texts, settles what `given` leaves open, says it on stderr, and refuses what cannot fit.
+    pub(crate) fn new(dir: &ModelDir, given: &RepairOptions, mut plan: RepairPlan) -> anyhow::Result<Self> {
+        if !plan.method.trains() {
+            return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
         }
-        let Some(path) = options.pairs.clone() else { unreachable!("validated") };
-        let sides = sides(&options);
-        let limits = settle_limits(&mut options, &described.config);
-        let (pairs, counts) = read_token_pairs(&path, &described.tokenizer, limits, sides)?;
-        let n_validation = options.n_validation.unwrap_or_else(|| (pairs.len() / 5).min(MOST_VALIDATION));
-        options.n_validation = Some(n_validation);
+        let path = plan.pairs.clone();
+        let sides = sides(&plan);
+        if given.max_prompt.is_none() && given.max_continuation.is_none() {
+            let half = (dir.config.n_positions / 2).max(1);
+            plan.max_prompt = plan.max_prompt.min(half);
+            plan.max_continuation = plan.max_continuation.min(half);
+        }
+        let (pairs, counts) = read_token_pairs(&path, &dir.tokenizer, limits(&plan), sides)?;
         let n = pairs.len();
-        let (pairs, validation) = split_validation(pairs, n_validation).map_err(|_| Refusal::TooFew {
+        let n_held_out = given.n_validation.unwrap_or_else(|| (n / 5).min(MOST_VALIDATION));
+        plan.n_validation = n_held_out;
+        let (pairs, validation) = split_validation(pairs, n_held_out).map_err(|_| CliError::TooFew {
             what: "pairs",
             path: path.clone(),
-            n_held_out: n_validation,
+            n_held_out,
             n,
         })?;
-        let held_out = if n_validation == 0 { "none".to_owned() } else { format!("the last {n_validation}") };
+        let held_out = if n_held_out == 0 { "none".to_owned() } else { format!("the last {n_held_out}") };
         tracing::info!(
             "{}: {} pairs to train on, {held_out} held out; {} prompts and {} continuations cut, {} dropped as empty",
             path.display(),
@@ -57,36 +60,33 @@ impl Plan {
         );
         if sides == Sides::Both && counts.n_chosen_ended == 0 {
             tracing::warn!(
-                "no chosen text ends with the end-of-text token, so the model may learn to write on: give --append-eos if they \
+                "no chosen text ends with the end-of-text token, so the model may learn not to stop: give --append-eos if they \
                  are whole texts"
             );
         }
-        let needs_utility = method::objective(&options).is_some_and(|objective| objective.needs().utility);
-        let tokenizer = &described.tokenizer;
-        let general = options.general.as_deref().filter(|_| needs_utility);
-        let general = general
-            .map(|path| documents(path, tokenizer, described.eos_id, max_utility(&options, &described.config)))
-            .transpose()?;
-        let plan = Self { options, pairs, validation, general };
-        plan.fit(&described.config)
+        let needs_utility = method::objective(&plan).is_some_and(|objective| objective.needs().utility);
+        let path = plan.utility.as_deref().filter(|_| needs_utility);
+        let read = |path| documents(path, &dir.tokenizer, max_utility(&plan, &dir.config));
+        let utility = path.map(read).transpose()?;
+        Self { plan, pairs, validation, utility }.fit(&dir.config, given.batch_size.is_none())
     }
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
-    fn fit(mut self, config: &Architecture) -> anyhow::Result<Self> {
-        let free = memory::free(self.options.device().as_str(), self.options.memory_budget);
-        let chooses = self.options.batch_size.is_none();
+    fn fit(mut self, config: &Architecture, batches_are_open: bool) -> anyhow::Result<Self> {
+        let free = memory::free(&self.plan.device, self.plan.memory_budget);
         let mut memory = self.memory(config);
         // Half the pairs in twice the micro-batches is the same step (METHOD §8).
-        while chooses && free.is_some_and(|free| memory.total() > free) && self.options.batch_size().is_multiple_of(2) {
-            self.options.accumulation = Some(self.options.accumulation() * 2);
-            self.options.batch_size = Some(self.options.batch_size() / 2);
+        let halves = |plan: &RepairPlan| batches_are_open && plan.batch_size.is_multiple_of(2);
+        while free.is_some_and(|free| memory.total() > free) && halves(&self.plan) {
+            self.plan.accumulation *= 2;
+            self.plan.batch_size /= 2;
             memory = self.memory(config);
         }
-        let settings = method::settings(&self.options, self.pairs.len());
+        let settings = method::settings(&self.plan, self.pairs.len());
         tracing::info!(
             "plan: {}, policy {}, {} steps of {} x {} pairs, learning rate {:e}",
-            self.options.method(),
-            self.options.policy(),
+            self.plan.method,
+            self.plan.policy,
             settings.n_steps,
             settings.accumulation,
             settings.batch_size,
@@ -101,7 +101,7 @@ impl Plan {
             gib(memory.process),
             free.map_or(String::new(), |free| format!("; {} free", gib(free)))
         );
-        let smaller = if self.options.batch_size() == 1 { "" } else { "a smaller --batch-size, " };
+        let smaller = if self.plan.batch_size == 1 { "" } else { "a smaller --batch-size, " };
         let instead = format!(
             "shorter texts (--max-prompt, --max-continuation), {smaller}--dtype bf16 or a larger --memory-budget"
         );
@@ -110,12 +110,12 @@ impl Plan {
     }
 
     fn memory(&self, config: &Architecture) -> Memory {
-        let settings = method::settings(&self.options, self.pairs.len());
+        let settings = method::settings(&self.plan, self.pairs.len());
         let (n, n_held_out) = (settings.batch_size, settings.eval_batch_size);
         let held_out: Vec<&TokenPair> = self.validation.iter().collect();
-        let longest_utility = match &self.general {
+        let longest_utility = match &self.utility {
             Some(texts) => texts.iter().map(Vec::len).max().unwrap_or(0),
-            None => max_utility(&self.options, config),
+            None => max_utility(&self.plan, config),
         };
         let pairs = self.widest_batch(&settings);
         let held_out = held_out.chunks(n_held_out).map(padded).max().unwrap_or(0);
@@ -128,12 +128,12 @@ impl Plan {
             longest: (pairs.max(utility) / n) as u64,
             accumulation: settings.accumulation as u64,
         };
-        Memory::of(config, &self.options, &texts)
+        Memory::of(config, &RepairOptions::from(self.plan.clone()), &texts)
     }
 
-    /// Tokens, padding included, of the widest batch that the run will draw: its draws are known beforehand.
+    /// Tokens, padding included, of the widest batch that the run will draw.
     ///
-    /// Of runs too long to walk through, that of a batch which holds the longest texts there are.
+    /// Where there are too many draws to look at them all, of a batch of the longest texts.
     fn widest_batch(&self, settings: &Settings) -> usize {
         let n_walked = (MOST_WALKED / self.pairs.len().max(1)) as u64;
         let order = EpochOrder::new(self.pairs.len(), settings.seed, settings.shuffle).ok();
@@ -151,7 +151,7 @@ impl Plan {
 
     /// Utility texts the run can use: one for every pair of every step, and a tenth more to validate on.
     pub(crate) fn n_utility(&self) -> usize {
-        let settings = method::settings(&self.options, self.pairs.len());
+        let settings = method::settings(&self.plan, self.pairs.len());
         let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
         drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1))
     }
@@ -164,24 +164,13 @@ fn padded(pairs: &[&TokenPair]) -> usize {
 }
 
 /// The sides of pairs that a run reads: chosen texts for its loss, or for a sensitivity that compares.
-pub(crate) fn sides(options: &RepairOptions) -> Sides {
-    let reads_chosen = method::objective(options).is_none_or(|objective| objective.needs().chosen)
-        || (options.policy().is_sliced() && options.sensitivity().reads_chosen());
+pub(crate) fn sides(plan: &RepairPlan) -> Sides {
+    let reads_chosen = method::objective(plan).is_none_or(|objective| objective.needs().chosen)
+        || (plan.policy.is_sliced() && plan.sensitivity.reads_chosen());
     if reads_chosen { Sides::Both } else { Sides::Rejected }
 }
 
-/// The lengths asked for; where the user did not ask, no more than the model's context holds.
-fn settle_limits(options: &mut RepairOptions, config: &Architecture) -> Limits {
-    let n = config.n_positions;
-    if options.max_prompt.is_none() && options.max_continuation.is_none() {
-        options.max_prompt = Some(options.max_prompt().min(n / 2).max(1));
-        options.max_continuation = Some(options.max_continuation().min(n / 2).max(1));
-    }
-    limits(options)
-}
-
 /// The lengths that pairs are cut to, and whether they end.
-pub(crate) fn limits(options: &RepairOptions) -> Limits {
-    let (max_prompt, max_continuation) = (options.max_prompt(), options.max_continuation());
-    Limits { max_prompt, max_continuation, append_eos: options.append_eos() }
+pub(crate) fn limits(plan: &RepairPlan) -> Limits {
+    Limits { max_prompt: plan.max_prompt, max_continuation: plan.max_continuation, append_eos: plan.append_eos }
 }

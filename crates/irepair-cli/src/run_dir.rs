@@ -1,0 +1,48 @@
+//! The output directory of a run: what it may already hold, its lock, and the state that a stopped run continues from.
+
+use std::path::{Path, PathBuf};
+
+use irepair_core::fs::remove;
+use irepair_core::{DirLock, is_aside, is_unfinished, mark_unfinished};
+
+use crate::error::CliError;
+
+/// The state of an unfinished run, inside the output directory.
+pub(crate) const STATE: &str = ".irepair-state.safetensors";
+
+/// Refuses an output that is one of the inputs, or a file inside one.
+pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> Result<(), CliError> {
+    let Some((out, found)) = out.and_then(|out| Some((out, out.canonicalize().ok()?))) else { return Ok(()) };
+    let is_input = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| found.starts_with(input));
+    match inputs.iter().copied().flatten().find(is_input) {
+        Some(_) => Err(CliError::OutExists { path: out.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses an output directory that holds anything, unless a run began to fill it and has not finished.
+pub(crate) fn refuse_used(out: &Path) -> Result<(), CliError> {
+    if is_unfinished(out) || out.join(STATE).exists() {
+        return Ok(());
+    }
+    let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    // A file that a killed process was writing does not count.
+    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_aside(name)).min() {
+        Some(found) => Err(CliError::OutNotEmpty { path: out.to_owned(), found }),
+        None => Ok(()),
+    }
+}
+
+/// Takes an output directory for this run: held against other processes, not another's, and marked until it is whole.
+pub(crate) fn claim(out: &Path) -> anyhow::Result<DirLock> {
+    let held = DirLock::take(out)?;
+    // Looked at under the lock: another process may have filled the directory just before.
+    refuse_used(out)?;
+    mark_unfinished(out)?;
+    Ok(held)
+}
+
+/// Removes the state of a run whose outputs are complete.
+pub(crate) fn remove_state(out: &Path) -> irepair_core::Result<()> {
+    remove(&out.join(STATE))
+}
