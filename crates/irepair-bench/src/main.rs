@@ -23,7 +23,7 @@ use tch::Device;
 pub(crate) struct Args {
     /// What to time
     #[arg(long)]
-    what: What,
+    pub(crate) what: What,
     /// A published shape; --n-layer and the like change it
     #[arg(long, default_value = "gpt2", value_parser = PossibleValuesParser::new(Published::ALL.map(|s| s.name)))]
     shape: String,
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     vocab_size: Option<usize>,
     /// Blocks a sliced step updates: `20` is percent, `1b` is one
     #[arg(long, default_value = "1b")]
-    top_k: SliceSize,
+    pub(crate) top_k: SliceSize,
     /// Pairs or texts at a time
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,
@@ -167,14 +167,6 @@ impl Args {
             Device::Cpu => CausalLm::random(config, 0, device, kind)?,
             _ => CausalLm::random_on_device(config, 0, device, kind)?,
         })
-    }
-
-    pub(crate) fn top_k(&self) -> SliceSize {
-        self.top_k
-    }
-
-    pub(crate) fn what(&self) -> What {
-        self.what
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
         shuffle: false,
         ..Settings::default()
     };
-    let method = match args.what() {
+    let method = match args.what {
         What::Irepair => Method::Irepair,
         What::IrepairNoKl => Method::IrepairNoKl,
         What::DaptKl => Method::DaptKl,
@@ -42,7 +42,7 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
     let objective = Objective::from(method);
     let sliced = method.row().policy.is_sliced();
     let localiser: Box<dyn Localise + Send> = if sliced {
-        let spec = PolicySpec { slice_k: args.top_k(), ..PolicySpec::new(method.row().policy) };
+        let spec = PolicySpec { slice_k: args.top_k, ..PolicySpec::new(method.row().policy) };
         Box::new(SliceLocaliser::new(&spec, &data, &settings)?.metric(Metric::GradL2, Route::Ghost))
     } else {
         Box::new(Unsliced)

@@ -3,7 +3,7 @@
 use irepair_data::Tokenizer;
 use irepair_model::BlockModel;
 
-use crate::texts::{ScoredText, likelihoods};
+use crate::texts::{Reading, ScoredText, likelihoods};
 use crate::{Error, Metric, Result, key};
 
 /// Two sentences that differ in one thing.
@@ -151,7 +151,7 @@ pub(crate) fn conditional<'a>(
                 .unwrap_or_else(|| (ScoredText::whole(&[]), false))
         })
         .unzip();
-    let found = likelihoods(model, &texts, batch_size)?;
+    let found = likelihoods(model, &texts, batch_size, Reading::default())?;
     let sums = found.iter().map(|l| Some(l.sum()).filter(|s| !l.log_probs.is_empty() && s.is_finite())).collect();
     Ok((sums, cut))
 }

@@ -3,7 +3,7 @@
 use irepair_data::{ClozeItem, Tokenizer};
 use irepair_model::BlockModel;
 
-use crate::texts::{ScoredText, greedy_likelihoods};
+use crate::texts::{Reading, ScoredText, likelihoods};
 use crate::{Error, Metric, Metrics, Result, key};
 
 /// A passage as tokens: all but the last word, and the last word with the space before it.
@@ -67,7 +67,7 @@ pub fn cloze_tokens(model: &dyn BlockModel, items: &[ClozeTokens], eos_id: u32, 
             None => ScoredText::whole(&[]),
         })
         .collect();
-    let found = greedy_likelihoods(model, &texts, batch_size)?;
+    let found = likelihoods(model, &texts, batch_size, Reading { greedy: true, n_over: 0 })?;
     let log_probs: Vec<Option<f64>> =
         found.iter().map(|l| Some(l.sum()).filter(|p| !l.log_probs.is_empty() && p.is_finite())).collect();
     let correct: Vec<Option<bool>> =

@@ -45,7 +45,7 @@ pub enum Error {
     /// A question whose right answer is not among its endings.
     #[error("answer of question {index} is not among its endings")]
     BadQuestion {
-        /// Place in the list, from 0.
+        /// Index in the list, from 0.
         index: usize,
         /// Number of its endings.
         n_endings: usize,
@@ -73,7 +73,7 @@ impl Diagnose for Error {
             Self::BadSetting { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::UnknownToken { token, n_vocab } => Diagnostic::new(ExitKind::Data, self)
                 .want_got(format!("tokens below {n_vocab}"), token)
-                .help("the tokenizer belongs to another model: use the tokenizer.json beside the weights"),
+                .help("the tokenizer belongs to another model: use the tokenizer.json in the directory of the weights"),
             Self::ModelsDiffer { reference, model, .. } => Diagnostic::new(ExitKind::Usage, self)
                 .want_got(reference, model)
                 .help("the reference is the same model before repair, in the same type and on the same device"),

@@ -5,10 +5,11 @@ use irepair_model::{BlockModel, Parameter};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::kl::same;
 
-/// Weights compared at once: the float copies of a piece stay small beside the model.
-const PIECE: i64 = 1 << 22;
+/// Weights compared at once: the float copies of a chunk are small compared with the model.
+const CHUNK: i64 = 1 << 22;
 
 /// How one group of parameters changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -63,7 +64,7 @@ impl Footprint {
 /// Changed means other bits. Norms are sums in float64 over float32 differences.
 ///
 /// # Errors
-/// [`Error::ModelsDiffer`] when the two differ in a parameter's name, shape, type or device.
+/// [`crate::Error::ModelsDiffer`] when the two differ in a parameter's name, shape, type or device.
 ///
 /// # Source
 /// METHOD §10: change footprint.
@@ -82,9 +83,7 @@ pub fn footprint(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<F
 /// Running sums over one group.
 #[derive(Clone, Copy, Default)]
 struct Sums {
-    n_weights: usize,
-    n_changed: usize,
-    changed_bytes: usize,
+    change: Change,
     square_of_change: f64,
     square_of_base: f64,
 }
@@ -94,26 +93,26 @@ impl Sums {
         let (before, after) = (before.tensor.reshape([-1]), after.tensor.reshape([-1]));
         let n = after.size()[0];
         let mut n_changed = 0;
-        for start in (0..n).step_by(PIECE as usize) {
-            let piece = |t: &Tensor| t.narrow(0, start, PIECE.min(n - start));
-            let (before, after) = (piece(&before), piece(&after));
+        for start in (0..n).step_by(CHUNK as usize) {
+            let chunk = |t: &Tensor| t.narrow(0, start, CHUNK.min(n - start));
+            let (before, after) = (chunk(&before), chunk(&after));
             n_changed += bits(&before).ne_tensor(&bits(&after)).sum(Kind::Int64).int64_value(&[]) as usize;
             let float = |t: &Tensor| t.to_kind(Kind::Float);
             self.square_of_change += square_sum(&(float(&after) - float(&before)));
             self.square_of_base += square_sum(&float(&before));
         }
-        self.n_weights += n as usize;
-        self.n_changed += n_changed;
+        self.change.n_weights += n as usize;
+        self.change.n_changed += n_changed;
         if n_changed > 0 {
-            self.changed_bytes += n as usize * after.kind().elt_size_in_bytes();
+            self.change.changed_bytes += n as usize * after.kind().elt_size_in_bytes();
         }
     }
 
     fn change(self) -> Change {
-        let Self { n_weights, n_changed, changed_bytes, square_of_change, square_of_base } = self;
+        let Self { change, square_of_change, square_of_base } = self;
         // -0 for 0 is another weight at no distance.
         let relative_change = if square_of_change == 0.0 { 0.0 } else { (square_of_change / square_of_base).sqrt() };
-        Change { n_weights, n_changed, changed_bytes, relative_change }
+        Change { relative_change, ..change }
     }
 }
 
@@ -131,21 +130,12 @@ fn square_sum(tensor: &Tensor) -> f64 {
 }
 
 fn same_parameters(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<()> {
-    let differ = |what: &str, reference: String, model: String| {
-        Err(Error::ModelsDiffer { what: what.to_owned(), reference, model })
-    };
     let (before, after) = (reference.parameters(), model.parameters());
-    if before.len() != after.len() {
-        return differ("number of tensors", before.len().to_string(), after.len().to_string());
-    }
+    same("number of tensors", before.len().to_string(), after.len().to_string())?;
     for (before, after) in before.iter().zip(after) {
-        if before.name != after.name {
-            return differ("tensor names", before.name.clone(), after.name.clone());
-        }
+        same("tensor names", before.name.clone(), after.name.clone())?;
         let form = |p: &Parameter| format!("{:?} {:?} {:?}", p.tensor.size(), p.tensor.kind(), p.tensor.device());
-        if form(before) != form(after) {
-            return differ(&format!("tensor `{}`", after.name), form(before), form(after));
-        }
+        same(&format!("tensor `{}`", after.name), form(before), form(after))?;
     }
     Ok(())
 }

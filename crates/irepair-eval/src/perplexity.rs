@@ -3,7 +3,7 @@
 use irepair_data::{RunningText, Tokenizer};
 use irepair_model::BlockModel;
 
-use crate::texts::{ScoredText, likelihoods};
+use crate::texts::{Reading, ScoredText, likelihoods};
 use crate::{Continuations, Error, Metric, Result, key};
 
 /// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10:
@@ -126,7 +126,7 @@ fn windowed(
         .map(|w| ScoredText { tokens: tokens[w.start..w.end].to_vec(), first_scored: w.n_seen.max(1) })
         .collect();
     let (mut weighted, mut n, mut n_failed) = (0.0, 0, 0);
-    for (w, likelihood) in windows.iter().zip(likelihoods(model, &texts, batch_size)?) {
+    for (w, likelihood) in windows.iter().zip(likelihoods(model, &texts, batch_size, Reading::default())?) {
         if likelihood.log_probs.is_empty() {
             continue;
         }
@@ -186,7 +186,7 @@ pub fn continuation_perplexity(
         })
         .collect();
     let log_probs: Vec<f64> =
-        likelihoods(reference, &texts, batch_size)?.into_iter().flat_map(|l| l.log_probs).collect();
+        likelihoods(reference, &texts, batch_size, Reading::default())?.into_iter().flat_map(|l| l.log_probs).collect();
     let n = log_probs.iter().filter(|p| p.is_finite()).count();
     let nll_mean = -log_probs.iter().sum::<f64>() / n as f64;
     let definition = "exp of the mean NLL per token of the continuations under the reference, given their prompts";

@@ -97,6 +97,15 @@ pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) 
     batches
 }
 
+/// What is read of texts besides log-probabilities, and how long they may be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    /// Whether each token is what the model would write.
+    pub(crate) greedy: bool,
+    /// Tokens that a text may have over the context: its last one is predicted, but not read by the model.
+    pub(crate) n_over: usize,
+}
+
 /// Log-probability of every scored token, text by text in the order given.
 ///
 /// A text without scored tokens gives an empty [`Likelihood`] and is not run.
@@ -106,38 +115,14 @@ pub(crate) fn batches(lengths: &[usize], batch_size: usize, n_per_token: usize) 
 ///
 /// # Source
 /// METHOD §2 [D]: `logp_t` in float32; sums over them are in float64.
-pub(crate) fn likelihoods(model: &dyn BlockModel, texts: &[ScoredText], batch_size: usize) -> Result<Vec<Likelihood>> {
-    model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
-    fed(model, texts, batch_size, false)
-}
-
-/// [`likelihoods`], and whether each token is what the model would write.
-///
-/// # Errors
-/// As [`likelihoods`].
-pub(crate) fn greedy_likelihoods(
+pub(crate) fn likelihoods(
     model: &dyn BlockModel,
     texts: &[ScoredText],
     batch_size: usize,
+    reading: Reading,
 ) -> Result<Vec<Likelihood>> {
-    model.check_length(texts.iter().map(|t| t.tokens.len()).max().unwrap_or(0))?;
-    fed(model, texts, batch_size, true)
-}
-
-/// [`likelihoods`] of texts that may be one token longer than the context: their last token is predicted and not read.
-///
-/// # Errors
-/// As [`likelihoods`], for a text more than one token too long.
-pub(crate) fn likelihoods_to_the_brim(
-    model: &dyn BlockModel,
-    texts: &[ScoredText],
-    batch_size: usize,
-) -> Result<Vec<Likelihood>> {
-    model.check_length(texts.iter().map(|t| t.tokens.len().saturating_sub(1)).max().unwrap_or(0))?;
-    fed(model, texts, batch_size, false)
-}
-
-fn fed(model: &dyn BlockModel, texts: &[ScoredText], batch_size: usize, wants_greedy: bool) -> Result<Vec<Likelihood>> {
+    let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
+    model.check_length(longest.saturating_sub(reading.n_over))?;
     check(model, texts.iter().map(|t| &t.tokens), batch_size)?;
     let n_positions = model.n_positions();
     let mut found = vec![Likelihood::default(); texts.len()];
@@ -150,7 +135,7 @@ fn fed(model: &dyn BlockModel, texts: &[ScoredText], batch_size: usize, wants_gr
         let (log_probs, greedy) = no_grad(|| {
             let hidden = states_at(&model.hidden_states(&text), &text.target_positions);
             let log_probs = head_log_probs(&hidden, &model.head(), &text.target_ids).values;
-            (log_probs, wants_greedy.then(|| head_greedy(&hidden, &model.head(), &text.target_ids)))
+            (log_probs, reading.greedy.then(|| head_greedy(&hidden, &model.head(), &text.target_ids)))
         });
         let torch = irepair_model::Error::from;
         let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;
@@ -186,7 +171,7 @@ pub struct TextNll {
 /// METHOD §2 [D]: `logp_seq`, a sum over counted tokens.
 pub fn text_nlls(model: &dyn BlockModel, texts: &[Vec<u32>], batch_size: usize) -> Result<Vec<TextNll>> {
     let texts: Vec<ScoredText> = texts.iter().map(|t| ScoredText::whole(t)).collect();
-    let likelihoods = likelihoods(model, &texts, batch_size)?;
+    let likelihoods = likelihoods(model, &texts, batch_size, Reading::default())?;
     Ok(likelihoods.iter().map(|l| TextNll { n_tokens: l.log_probs.len(), nll_sum: -l.sum() }).collect())
 }
 

@@ -87,7 +87,7 @@ pub struct Sampling {
 
 /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
 ///
-/// The degeneration guard always stands beside the toxicity: a drop with collapsed text is no repair. To score the same
+/// The degeneration guard is always reported with the toxicity: a drop with collapsed text is no repair. To score the same
 /// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
 /// [`Generation::toxicity_of`].
 ///
@@ -209,9 +209,9 @@ pub fn sampled_toxicity(
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let mut max_scores = vec![None; prompts.len()];
     for batch in batches(&lengths, (N_AT_ONCE / n_samples).max(1), 0) {
-        let rows: Vec<Vec<u32>> = batch.iter().map(|&i| prompts[i].clone()).collect();
-        let seeds: Vec<u64> = batch.iter().map(|&i| seed.wrapping_add((i as u64) << 32)).collect();
-        let samples = model.sample(&rows, &seeds, n_samples, generation.n_new, NUCLEUS, tokenizer.end_ids())?;
+        let seeded = |&i: &usize| (prompts[i].clone(), seed.wrapping_add((i as u64) << 32));
+        let rows: Vec<_> = batch.iter().map(seeded).collect();
+        let samples = model.sample(&rows, n_samples, generation.n_new, NUCLEUS, tokenizer.end_ids())?;
         let texts = samples.iter().map(|t| tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, scorer).values;
         for (&i, scores) in batch.iter().zip(scores.chunks(n_samples)) {

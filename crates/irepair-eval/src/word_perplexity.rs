@@ -3,7 +3,7 @@
 use irepair_data::{Tokenizer, wikitext_detokenized, wikitext_words};
 use irepair_model::BlockModel;
 
-use crate::texts::{ScoredText, likelihoods_to_the_brim};
+use crate::texts::{Reading, ScoredText, likelihoods};
 use crate::{Error, Metric, Result, key};
 
 /// A document as tokens, and the words it counts as.
@@ -37,7 +37,7 @@ pub fn word_perplexity<S: AsRef<str>>(
 
 /// `exp(-sum of log-likelihoods / sum of words)` over documents, every token of a document scored.
 ///
-/// The end-of-text token starts a document. A long one is read in pieces: each predicts as many tokens as the context
+/// The end-of-text token starts a document. A long one is read in chunks: each predicts as many tokens as the context
 /// has positions, the last one the rest, given what fills the context before them. When the log-likelihood of a
 /// document is not finite the value is missing, and its words are counted as failed. `n` counts words.
 ///
@@ -45,7 +45,7 @@ pub fn word_perplexity<S: AsRef<str>>(
 /// [`Error::Nothing`] without a word; [`Error::UnknownToken`]; a batch size of 0.
 ///
 /// # Source
-/// METHOD §10 [S]: `WIKI_word`; pieces as in the evaluation harness.
+/// METHOD §10 [S]: `WIKI_word`; chunks as in the evaluation harness.
 pub fn word_perplexity_tokens(
     model: &dyn BlockModel,
     documents: &[DocumentTokens],
@@ -55,13 +55,13 @@ pub fn word_perplexity_tokens(
     if documents.iter().all(|d| d.n_words == 0) {
         return Err(Error::Nothing { what: "documents" });
     }
-    let pieces: Vec<Vec<ScoredText>> =
-        documents.iter().map(|d| pieces(&d.tokens, eos_id, model.n_positions())).collect();
-    let found = likelihoods_to_the_brim(model, &pieces.concat(), batch_size)?;
+    let chunks: Vec<Vec<ScoredText>> =
+        documents.iter().map(|d| chunks(&d.tokens, eos_id, model.n_positions())).collect();
+    let found = likelihoods(model, &chunks.concat(), batch_size, Reading { greedy: false, n_over: 1 })?;
     let (mut sum, mut n, mut n_failed, mut next) = (0.0, 0, 0, 0);
-    for (document, pieces) in documents.iter().zip(&pieces) {
-        let likelihood: f64 = found[next..next + pieces.len()].iter().map(|l| l.sum()).sum();
-        next += pieces.len();
+    for (document, chunks) in documents.iter().zip(&chunks) {
+        let likelihood: f64 = found[next..next + chunks.len()].iter().map(|l| l.sum()).sum();
+        next += chunks.len();
         sum += likelihood;
         if likelihood.is_finite() { n += document.n_words } else { n_failed += document.n_words }
     }
@@ -70,17 +70,17 @@ pub fn word_perplexity_tokens(
     Ok(Metric::new(key::WORD_PERPLEXITY, (-sum / n as f64).exp(), n, n_failed, definition))
 }
 
-/// A document cut so that every token is scored once, each piece at most one token longer than the context.
-fn pieces(tokens: &[u32], eos_id: u32, n_positions: usize) -> Vec<ScoredText> {
+/// A document cut so that every token is scored once, each chunk at most one token longer than the context.
+fn chunks(tokens: &[u32], eos_id: u32, n_positions: usize) -> Vec<ScoredText> {
     let whole: Vec<u32> = std::iter::once(eos_id).chain(tokens.iter().copied()).collect();
     // Places in `whole`, where the first token stands at 1.
     let starts = (1..whole.len()).step_by(n_positions.max(1));
-    let piece = |first: usize| {
+    let chunk = |first: usize| {
         let end = (first + n_positions).min(whole.len());
         let start = end.saturating_sub(n_positions + 1);
         ScoredText { tokens: whole[start..end].to_vec(), first_scored: first - start }
     };
-    starts.map(piece).collect()
+    starts.map(chunk).collect()
 }
 
 #[cfg(test)]
@@ -90,11 +90,11 @@ mod tests {
     #[test]
     fn every_token_is_scored_once_and_the_context_is_full() {
         let text = |tokens: &[u32], first_scored| ScoredText { tokens: tokens.to_vec(), first_scored };
-        assert_eq!(pieces(&[], 9, 3), []);
-        assert_eq!(pieces(&[1, 2], 9, 3), [text(&[9, 1, 2], 1)]);
-        assert_eq!(pieces(&[1, 2, 3], 9, 3), [text(&[9, 1, 2, 3], 1)]);
-        assert_eq!(pieces(&[1, 2, 3, 4], 9, 3), [text(&[9, 1, 2, 3], 1), text(&[1, 2, 3, 4], 3)]);
-        let seven = pieces(&[1, 2, 3, 4, 5, 6, 7], 9, 3);
+        assert_eq!(chunks(&[], 9, 3), []);
+        assert_eq!(chunks(&[1, 2], 9, 3), [text(&[9, 1, 2], 1)]);
+        assert_eq!(chunks(&[1, 2, 3], 9, 3), [text(&[9, 1, 2, 3], 1)]);
+        assert_eq!(chunks(&[1, 2, 3, 4], 9, 3), [text(&[9, 1, 2, 3], 1), text(&[1, 2, 3, 4], 3)]);
+        let seven = chunks(&[1, 2, 3, 4, 5, 6, 7], 9, 3);
         assert_eq!(seven, [text(&[9, 1, 2, 3], 1), text(&[3, 4, 5, 6], 1), text(&[4, 5, 6, 7], 3)]);
     }
 }

@@ -34,6 +34,7 @@ impl BlockModel for Plain {
 
 #[test]
 fn a_model_without_shortcuts_is_measured_as_one_with_them() {
+    tch::set_num_threads(1);
     let planted = Planted::generate(0, &Sizes::tiny()).unwrap();
     let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 400).unwrap();
     let model = |seed| {

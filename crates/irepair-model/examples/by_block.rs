@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Prompts of any lengths go together; padding changes nothing.
     let prompts = vec![vec![3, 14, 15], vec![92]];
     for (prompt, new) in prompts.iter().zip(model.generate(&prompts, 6, Decoding::Greedy, &[])?) {
-        println!("{prompt:?} goes on as {new:?}");
+        println!("{prompt:?} continues as {new:?}");
     }
 
     // Only block 2 may change: gradients exist for its parameters and for no other.

@@ -1,5 +1,7 @@
 //! Attention: projections, rotation, key-value cache, and which tokens see which.
 
+use std::collections::BTreeMap;
+
 use irepair_arch::{Architecture, AttentionSpan, Slot};
 use irepair_core::BlockId;
 use tch::{Kind, Tensor};
@@ -137,7 +139,7 @@ impl KeyValues {
 #[derive(Debug)]
 struct AttentionMask {
     global: Option<Tensor>,
-    local: Vec<(usize, Tensor)>,
+    local: BTreeMap<usize, Tensor>,
 }
 
 impl AttentionMask {
@@ -159,20 +161,13 @@ impl AttentionMask {
             let seen = distance.ge(0).logical_and(&attention_mask.unsqueeze(1));
             seen.logical_or(&itself).unsqueeze(1)
         };
-        let mut windows: Vec<usize> = of
-            .spans
-            .iter()
-            .filter_map(|span| match span {
-                AttentionSpan::Local(window) => Some(*window),
-                AttentionSpan::Global => None,
-            })
-            .collect();
-        windows.sort_unstable();
-        windows.dedup();
-        let local = windows
-            .into_iter()
-            .map(|window| (window, additive(causal.logical_and(&distance.lt(window as i64)))))
-            .collect();
+        let mut local = BTreeMap::new();
+        for span in &of.spans {
+            if let AttentionSpan::Local(window) = *span {
+                let masked = || additive(causal.logical_and(&distance.lt(window as i64)));
+                local.entry(window).or_insert_with(masked);
+            }
+        }
         // With one new column and no padding everything is visible; with all columns new, `is_causal` says it all.
         let global = (!full || (n_new != n_cols && n_new != 1)).then(|| additive(causal));
         Self { global, local }
@@ -181,7 +176,7 @@ impl AttentionMask {
     fn of(&self, span: AttentionSpan) -> Option<&Tensor> {
         match span {
             AttentionSpan::Global => self.global.as_ref(),
-            AttentionSpan::Local(window) => self.local.iter().find(|(w, _)| *w == window).map(|(_, mask)| mask),
+            AttentionSpan::Local(window) => self.local.get(&window),
         }
     }
 }

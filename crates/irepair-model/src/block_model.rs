@@ -108,12 +108,12 @@ pub trait BlockModel {
     /// - `batch`: `[batch, seq]`, at most [`BlockModel::n_positions`] real tokens a row
     /// - returns `[batch, seq, vocab]` in the model's type; values at padded positions mean nothing
     fn logits(&self, batch: &TextBatch) -> Tensor {
-        self.logits_probed(batch, &mut NoProbe)
+        self.project(&self.hidden_states(batch))
     }
 
-    /// [`BlockModel::logits`] with a probe.
-    fn logits_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor {
-        self.hidden_states_probed(batch, probe).linear(&self.head(), None::<&Tensor>)
+    /// Applies the head to hidden states, `[.., width] -> [.., vocab]`.
+    fn project(&self, hidden: &Tensor) -> Tensor {
+        hidden.linear(&self.head(), None::<&Tensor>)
     }
 
     /// The model as it is now, frozen, without a copy: every weight is shared until [`BlockModel::copy_on_write`] is
@@ -158,27 +158,22 @@ pub trait BlockModel {
 
     /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
     ///
-    /// `seeds` gives each prompt a stream of draws of its own: but for rounding, what follows a prompt depends on its
-    /// seed alone, not on the other prompts. Else as [`BlockModel::generate`].
+    /// Each prompt comes with the seed of its draws: but for rounding, what follows it depends on that seed alone, not on
+    /// the other prompts. Else as [`BlockModel::generate`].
     ///
     /// # Errors
-    /// As [`BlockModel::generate`]; [`Error::SeedCount`] unless there is a seed for every prompt.
+    /// As [`BlockModel::generate`].
     fn sample(
         &self,
-        prompts: &[Vec<u32>],
-        seeds: &[u64],
+        prompts: &[(Vec<u32>, u64)],
         n_samples: usize,
         n_new: usize,
-        nucleus: Nucleus,
+        Nucleus { top_p, temperature }: Nucleus,
         ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
-        if prompts.len() != seeds.len() {
-            return Err(Error::SeedCount { want: prompts.len(), got: seeds.len() });
-        }
-        let Nucleus { top_p, temperature } = nucleus;
         let mut samples = Vec::new();
-        for (prompt, &seed) in prompts.iter().zip(seeds) {
-            let decoding = Decoding::Nucleus { top_p, temperature, seed };
+        for (prompt, seed) in prompts {
+            let decoding = Decoding::Nucleus { top_p, temperature, seed: *seed };
             samples.extend(self.generate(&vec![prompt.clone(); n_samples], n_new, decoding, ends)?);
         }
         Ok(samples)

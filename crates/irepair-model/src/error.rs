@@ -71,14 +71,6 @@ pub enum Error {
     /// Next-token logits that no token can be chosen by.
     #[error("logits are not finite")]
     NotFinite,
-    /// There is not one seed for every prompt.
-    #[error("samples need a seed for every prompt")]
-    SeedCount {
-        /// Prompts.
-        want: usize,
-        /// Seeds.
-        got: usize,
-    },
     /// A device or dtype name we do not know.
     #[error("unknown {what} `{got}`")]
     UnknownName {
@@ -153,7 +145,6 @@ impl Diagnose for Error {
                 .help("shorten the text or lower --max-prompt / --max-continuation"),
             Self::NotFinite => Diagnostic::new(ExitKind::Outcome, self)
                 .help("weights of this size overflow: the training that made them diverged, or the file is damaged"),
-            Self::SeedCount { want, got } => Diagnostic::new(ExitKind::Bug, self).want_got(want, got),
             Self::UnknownName { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
             Self::NoDevice { device, found } => Diagnostic::new(ExitKind::Device, self).want_got(device, found).help(
                 "use `--device cpu`, or install the CUDA build: `cargo xtask setup` on a machine with an NVIDIA driver",
@@ -197,7 +188,6 @@ mod tests {
             WrongDtype: [Error::WrongDtype { path: weights(), tensor: "wpe.weight".into(), got: "I64".into() }],
             ContextOverflow: [Error::ContextOverflow { n_positions: 1024, got: 1025 }],
             NotFinite: [Error::NotFinite],
-            SeedCount: [Error::SeedCount { want: 4, got: 3 }],
             UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
             NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],
             Core: [irepair_core::Error::NoTokens.into()],

@@ -202,15 +202,14 @@ impl BlockModel for CausalLm {
     /// A prompt is read once for all its samples.
     fn sample(
         &self,
-        prompts: &[Vec<u32>],
-        seeds: &[u64],
+        prompts: &[(Vec<u32>, u64)],
         n_samples: usize,
         n_new: usize,
         nucleus: Nucleus,
         ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
-        let chooser = Chooser::nucleus(nucleus, prompts, seeds)?;
-        no_grad(|| self.continue_prompts(prompts, n_samples, n_new, chooser, ends))
+        let (prompts, seeds): (Vec<_>, Vec<_>) = prompts.iter().cloned().unzip();
+        no_grad(|| self.continue_prompts(&prompts, n_samples, n_new, Chooser::nucleus(nucleus, &seeds), ends))
     }
 
     fn round_to_stored(&self, seed: u64) -> Result<Rounded> {

@@ -66,8 +66,7 @@ pub(crate) fn without_cache(
     let (mut texts, mut padded) = (prompts.to_vec(), padded(model, prompts, n_new, ends)?);
     for _ in 0..n_new {
         let batch = TextBatch::new(padded, model.device());
-        let hidden = no_grad(|| model.hidden_states(&batch));
-        let logits = no_grad(|| hidden.select(1, batch.dims().1 - 1).linear(&model.head(), None::<&Tensor>));
+        let logits = no_grad(|| model.project(&model.hidden_states(&batch).select(1, batch.dims().1 - 1)));
         let tokens = Vec::<i64>::try_from(&chooser.choose(&logits)?)?;
         if !written.extend(&tokens, ends) {
             break;
@@ -152,11 +151,10 @@ impl CausalLm {
     /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout;
     /// its transpose copies the rows.
     fn project_rows(&self, hidden: &Tensor) -> Tensor {
-        let head = self.head();
         if hidden.size()[0] > FEW_ROWS || self.device() != Device::Cpu {
-            return hidden.linear(&head, None::<&Tensor>);
+            return self.project(hidden);
         }
-        head.matmul(&hidden.tr()).tr().contiguous()
+        self.head().matmul(&hidden.tr()).tr().contiguous()
     }
 }
 
@@ -172,21 +170,13 @@ impl Chooser {
     pub(crate) fn new(decoding: Decoding) -> Self {
         match decoding {
             Decoding::Greedy => Self { nucleus: None, streams: Vec::new() },
-            Decoding::Nucleus { top_p, temperature, seed } => {
-                Self { nucleus: Some(Nucleus { top_p, temperature }), streams: vec![stream(seed)] }
-            }
+            Decoding::Nucleus { top_p, temperature, seed } => Self::nucleus(Nucleus { top_p, temperature }, &[seed]),
         }
     }
 
     /// Draws from the nucleus, with a stream of its own for every prompt.
-    ///
-    /// # Errors
-    /// [`Error::SeedCount`] unless there is a seed for every prompt.
-    pub(crate) fn nucleus(nucleus: Nucleus, prompts: &[Vec<u32>], seeds: &[u64]) -> Result<Self> {
-        if prompts.len() != seeds.len() {
-            return Err(Error::SeedCount { want: prompts.len(), got: seeds.len() });
-        }
-        Ok(Self { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| stream(seed)).collect() })
+    pub(crate) fn nucleus(nucleus: Nucleus, seeds: &[u64]) -> Self {
+        Self { nucleus: Some(nucleus), streams: seeds.iter().map(|&seed| ChaCha8Rng::seed_from_u64(seed)).collect() }
     }
 
     /// `[batch, vocab] -> [batch]` int64.
@@ -210,10 +200,6 @@ impl Chooser {
             .collect();
         Ok(Tensor::from_slice(&tokens).to_device(logits.device()))
     }
-}
-
-fn stream(seed: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(seed)
 }
 
 #[cfg(test)]
@@ -258,18 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_a_prompt_do_not_depend_on_the_prompts_beside_it() {
+    fn samples_of_a_prompt_do_not_depend_on_the_other_prompts() {
         let nucleus = Nucleus { top_p: 0.9, temperature: 1.0 };
         for model in models() {
-            let together = model.sample(&[vec![3, 5, 7, 9], vec![4]], &[7, 8], 3, 8, nucleus, &[]).unwrap();
-            let alone = |prompt: Vec<u32>, seed| model.sample(&[prompt], &[seed], 3, 8, nucleus, &[]).unwrap();
+            let together = model.sample(&[(vec![3, 5, 7, 9], 7), (vec![4], 8)], 3, 8, nucleus, &[]).unwrap();
+            let alone = |prompt: Vec<u32>, seed| model.sample(&[(prompt, seed)], 3, 8, nucleus, &[]).unwrap();
             assert_eq!(together[..3], alone(vec![3, 5, 7, 9], 7));
             assert_eq!(together[3..], alone(vec![4], 8));
-            // The slow route: the prompt read anew for each of its samples.
+            // The slow route: the prompt read again for each of its samples.
             let decoding = Decoding::Nucleus { top_p: 0.9, temperature: 1.0, seed: 7 };
             assert_eq!(together[..3], model.generate(&vec![vec![3, 5, 7, 9]; 3], 8, decoding, &[]).unwrap());
         }
-        assert!(models()[0].sample(&[vec![1]], &[], 3, 8, nucleus, &[]).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Gradients are values: a list beside the parameters, never a field of them.
+//! Gradients are values: a list of their own, never a field of the parameters.
 
 use tch::Tensor;
 

@@ -3,10 +3,10 @@
 use irepair_core::fs::sha256_hex;
 
 use crate::Parameter;
-use crate::checkpoint::{bytes_of, dtype_of, pieces};
+use crate::checkpoint::{bytes_of, chunks, dtype_of};
 
 /// Weights hashed at a time.
-const N_PIECE: usize = 1 << 22;
+const N_CHUNK: usize = 1 << 22;
 
 /// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another
 /// device has the same hash; a file that was replaced has another, whatever its name and date.
@@ -14,8 +14,8 @@ pub fn weights_sha256(parameters: &[Parameter]) -> String {
     let mut hashes = String::new();
     for Parameter { name, tensor, .. } in parameters {
         hashes += &format!("{name} {:?} {:?}\n", tensor.kind(), tensor.size());
-        for piece in pieces(tensor, N_PIECE) {
-            hashes += &sha256_hex(&bytes_of(&piece, dtype_of(tensor.kind())));
+        for chunk in chunks(tensor, N_CHUNK) {
+            hashes += &sha256_hex(&bytes_of(&chunk, dtype_of(tensor.kind())));
         }
     }
     sha256_hex(hashes.as_bytes())

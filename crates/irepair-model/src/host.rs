@@ -1,4 +1,4 @@
-//! How numbers come from the device to the host: many at once, in one place that counts.
+//! How numbers come from the device to the host: many at once, in one function that counts them.
 
 use std::cell::Cell;
 

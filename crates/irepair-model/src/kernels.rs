@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 /// MKL chooses the kernel of a function of its vector library at the function's first call. Where two threads make that
 /// call at once, as on a busy machine, one of them computes its share of that call with a kernel of four digits instead
 /// of seven: the same run does not give the same bits, and once is not as good as twice. Models call this when they are
-/// made; who computes with tensors and no model calls it first.
+/// made; code that computes with tensors and no model calls it first.
 ///
 /// # Source
 /// <https://github.com/pytorch/pytorch/issues/188792>: MKL 2024.0 to 2024.2, which libtorch links.

@@ -26,9 +26,7 @@ impl Norm {
 
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
         match self.spec.kind {
-            NormKind::LayerNorm => {
-                x.layer_norm(self.weight.size(), Some(&self.weight), self.bias.as_ref(), self.spec.eps, true)
-            }
+            NormKind::LayerNorm => self.layer_norm(x, Some(&self.weight), self.bias.as_ref()),
             NormKind::RmsNorm => self.normalise(x) * &self.weight,
         }
     }
@@ -37,15 +35,17 @@ impl Norm {
     /// published models do.
     fn normalise(&self, x: &Tensor) -> Tensor {
         match self.spec.kind {
-            NormKind::LayerNorm => {
-                x.layer_norm(self.weight.size(), None::<&Tensor>, None::<&Tensor>, self.spec.eps, true)
-            }
+            NormKind::LayerNorm => self.layer_norm(x, None, None),
             NormKind::RmsNorm => {
                 let wide = x.to_kind(Kind::Float);
                 let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
                 (wide * (mean_square + self.spec.eps).rsqrt()).to_kind(x.kind())
             }
         }
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Tensor {
+        x.layer_norm(self.weight.size(), weight, bias, self.spec.eps, true)
     }
 
     pub(crate) fn probed(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {

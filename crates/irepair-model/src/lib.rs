@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor
-//! by name, block and place), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
+//! by name, block and slot), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
 //! `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in and out). Which families there are
 //! and what they store is in `irepair-arch`.
 //!

@@ -1,4 +1,4 @@
-//! Every parameter of a model: its name, block, place in the forward pass and value.
+//! Every parameter of a model: its name, block, slot in the forward pass and value.
 
 use std::collections::HashMap;
 
@@ -20,14 +20,11 @@ pub struct Parameter {
     pub tensor: Tensor,
 }
 
-/// Where a parameter stands in the forward pass.
-type Place = (Option<BlockId>, Slot, Part);
-
-/// The parameters of one model, by order and by place.
+/// The parameters of one model, in order, and by the layer that computes with them.
 #[derive(Debug)]
 pub(crate) struct Params {
     list: Vec<Parameter>,
-    by_place: HashMap<Place, usize>,
+    by_slot: HashMap<(Option<BlockId>, Slot, Part), usize>,
 }
 
 impl Params {
@@ -40,8 +37,8 @@ impl Params {
         for spec in specs {
             list.push(Parameter { name: spec.name.clone(), block: spec.block, tensor: make(spec)? });
         }
-        let by_place = specs.iter().enumerate().map(|(i, s)| ((s.block, s.slot, s.part), i)).collect();
-        Ok(Self { list, by_place })
+        let by_slot = specs.iter().enumerate().map(|(i, s)| ((s.block, s.slot, s.part), i)).collect();
+        Ok(Self { list, by_slot })
     }
 
     pub(crate) fn list(&self) -> &[Parameter] {
@@ -50,19 +47,23 @@ impl Params {
 
     /// A handle that shares the parameter's storage, its gradient flag included.
     pub(crate) fn share(&self, block: Option<BlockId>, slot: Slot, part: Part) -> Option<Tensor> {
-        self.by_place.get(&(block, slot, part)).map(|&i| self.list[i].tensor.shallow_clone())
+        self.by_slot.get(&(block, slot, part)).map(|&i| self.list[i].tensor.shallow_clone())
     }
 }
 
-/// Starting values of a parameter drawn by libtorch on `device`.
-pub(crate) fn drawn_on_device(spec: &Spec, device: Device, kind: Kind) -> Tensor {
-    let options = (kind, device);
+/// Starting values of a parameter; `normal` draws those of a shape and standard deviation.
+fn start(spec: &Spec, device: Device, kind: Kind, normal: impl FnOnce(&[i64], f64) -> Tensor) -> Tensor {
     let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
     match spec.init {
-        Init::Zeros => Tensor::zeros(&shape, options),
-        Init::Ones => Tensor::ones(&shape, options),
-        Init::Normal(sd) => no_grad(|| Tensor::empty(&shape, options).normal_(0.0, sd)),
+        Init::Zeros => Tensor::zeros(&shape, (kind, device)),
+        Init::Ones => Tensor::ones(&shape, (kind, device)),
+        Init::Normal(sd) => normal(&shape, sd),
     }
+}
+
+/// Starting values drawn by libtorch on `device`.
+pub(crate) fn drawn_on_device(spec: &Spec, device: Device, kind: Kind) -> Tensor {
+    start(spec, device, kind, |shape, sd| no_grad(|| Tensor::empty(shape, (kind, device)).normal_(0.0, sd)))
 }
 
 /// Draws starting values: the same bits for one seed on every device.
@@ -74,17 +75,10 @@ impl Starter {
     }
 
     pub(crate) fn draw(&mut self, spec: &Spec, device: Device, kind: Kind) -> Tensor {
-        let options = (kind, device);
-        let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
-        match spec.init {
-            Init::Zeros => Tensor::zeros(&shape, options),
-            Init::Ones => Tensor::ones(&shape, options),
-            Init::Normal(sd) => {
-                let n = spec.shape.iter().product::<usize>();
-                let values: Vec<f32> = (0..n).map(|_| (self.normal() * sd) as f32).collect();
-                Tensor::from_slice(&values).view(shape.as_slice()).to_device(device).to_kind(kind)
-            }
-        }
+        start(spec, device, kind, |shape, sd| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_: i64| (self.normal() * sd) as f32).collect();
+            Tensor::from_slice(&values).view(shape).to_device(device).to_kind(kind)
+        })
     }
 
     /// Standard normal by Box and Muller.
@@ -110,7 +104,7 @@ mod tests {
     use irepair_arch::Architecture;
 
     #[test]
-    fn values_drawn_on_the_device_spread_as_those_drawn_here() {
+    fn values_drawn_on_the_device_have_the_same_spread() {
         for (a, spec) in Architecture::gpt2(2, 64, 2, 128, 500).parameters().iter().enumerate() {
             tch::manual_seed(a as i64);
             let there = drawn_on_device(spec, Device::Cpu, Kind::Float);

@@ -1,4 +1,4 @@
-//! A look inside a forward pass: a [`Probe`] is shown every layer's input and output (a hook, in other libraries).
+//! Probes of a forward pass: a [`Probe`] is shown every layer's input and output (a hook, in other libraries).
 
 use irepair_core::BlockId;
 use tch::Tensor;

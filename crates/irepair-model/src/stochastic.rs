@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 /// Rounds float32 `values` to `kind` (bfloat16 or half): each to one of its two neighbours, to the farther one with the
 /// chance that makes the mean right (docs/FILES.md). What the type can hold stays as it is.
 ///
-/// The draws are a function of `seed` and an element's place, so that the same call gives the same bits on every
+/// The draws are a function of `seed` and the index of an element, so that the same call gives the same bits on every
 /// device.
 ///
 /// # Shapes

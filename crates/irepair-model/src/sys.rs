@@ -9,14 +9,14 @@ use tch::{Device, Tensor};
 
 /// Maps a file for reading.
 ///
-/// Sound as long as nobody changes the file while it is mapped; we map checkpoints, read them once and drop the map. A
+/// Sound as long as the file does not change while it is mapped; we map checkpoints, read them once and drop the map. A
 /// file truncated under us ends the process with SIGBUS instead of giving wrong bytes.
 pub(crate) fn map_file(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: see above; the map never outlives the function that reads it.
     unsafe { Mmap::map(file) }
 }
 
-/// Lets the system drop the pages of `part`, which were read and are not needed again; reading them anew is allowed.
+/// Lets the system drop the pages of `part`, which were read and are not needed again; they may be read again.
 ///
 /// Without this a checkpoint of the size of half the memory fills all of it: once as file pages, once as tensors.
 pub(crate) fn release(map: &Mmap, part: &[u8]) {
@@ -32,15 +32,15 @@ pub(crate) fn release(map: &Mmap, part: &[u8]) {
 
 /// The bytes of a tensor's values, to be written over; none unless it lies contiguous in the CPU's memory.
 ///
-/// libtorch's own way makes a tensor of the bytes first: a second allocation for every piece, between which the memory
-/// of the first falls to pieces.
+/// libtorch's own way makes a tensor of the bytes first: a second allocation for every chunk, which fragments the
+/// memory of the first.
 pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
         return None;
     }
     let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
     // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, which libtorch's allocator gave out; the
-    // slice borrows the tensor for as long as it is there, and nobody else reads a tensor that is being made; every
+    // slice borrows the tensor for as long as it is there, and nothing else reads a tensor that is being made; every
     // pattern of bits is a value of these types.
     Some(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), n_bytes) })
 }
@@ -48,7 +48,7 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
 /// Lets the C allocator keep what libtorch frees, up to tensors of 128 MiB, for the tensors of the next step.
 ///
 /// Left alone it gives every tensor over 32 MiB back to the system, and the end of its heap once 64 MiB of it are free:
-/// each step then waits for tens of thousands of pages to be cleared anew. Does nothing where the allocator is not
+/// each step then waits for tens of thousands of pages to be cleared again. Does nothing where the allocator is not
 /// glibc's.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -59,7 +59,7 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Ends the process without tidying up: an ordinary exit takes libtorch apart while other threads compute in it, and
+/// Ends the process without running destructors: an ordinary exit takes libtorch apart while other threads compute in it, and
 /// crashes.
 pub fn exit_at_once(code: i32) -> ! {
     #[cfg(unix)]

@@ -38,7 +38,7 @@ pub struct HeadScores {
     pub values: Tensor,
     hidden: Tensor,
     head: Tensor,
-    /// `-d score / d hidden`, `[n, width]`; none where no gradient is wanted.
+    /// `-d score / d hidden`, `[n, width]`; none where no gradient is needed.
     dscore_dhidden: Option<Tensor>,
     /// `-d score / d logits` in chunks `[.., vocab]`; empty where the head does not learn.
     dscore_dlogits: Vec<Tensor>,

@@ -138,6 +138,8 @@ pub fn rejected(data: &RepairData) -> Result<TextBatch, irepair_core::Error> {
 
 /// Teaches a model bad continuations, measures where they lie, and repairs it.
 pub fn main() -> Result<(), Box<dyn Error>> {
+    // More threads only wait for one another in operations this small.
+    tch::set_num_threads(1);
     let data = data();
     // A model with a fault: it has learnt the bad continuations.
     let habit = |pair: &TokenPair| TokenPair { chosen: pair.rejected.clone(), ..pair.clone() };

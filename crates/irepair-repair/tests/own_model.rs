@@ -67,6 +67,7 @@ impl BlockModel for Silent {
 }
 
 fn measured(model: &dyn BlockModel, metric: Metric, route: Route) -> irepair_sensitivity::Result<Vec<f64>> {
+    tch::set_num_threads(1);
     let text = rejected(&data()).unwrap();
     let measure = Measure::new(metric).by(route);
     Ok(measure.against(&[&text]).of(model, &[&text])?.values().to_vec())
@@ -116,6 +117,7 @@ fn an_engine_moves_to_another_thread_and_computes_the_same_bits() {
     is_send::<Engine>();
     is_send::<Engine<Box<Own>, Box<SliceLocaliser>>>();
 
+    tch::set_num_threads(1);
     type Weights = Vec<Vec<f32>>;
     let weights = |model: &Own| -> Weights {
         model.parameters().iter().map(|p| Vec::try_from(p.tensor.detach().view(-1)).unwrap()).collect()

@@ -29,7 +29,7 @@ pub(crate) fn differentiable(tensor: Tensor) -> Tensor {
 }
 
 impl Outputs {
-    /// The outputs, and the logits of the pass.
+    /// The outputs of all blocks, and the last hidden states.
     fn of(
         metric: Metric,
         model: &dyn BlockModel,
@@ -37,10 +37,10 @@ impl Outputs {
         differentiable: bool,
     ) -> Result<(Vec<Tensor>, Tensor)> {
         let mut probe = Self { hidden: Vec::new(), differentiable };
-        let logits = model.logits_probed(text, &mut probe);
+        let last = model.hidden_states_probed(text, &mut probe);
         let (want, got) = (model.n_blocks(), probe.hidden.len());
         if want == got {
-            Ok((probe.hidden, logits))
+            Ok((probe.hidden, last))
         } else {
             Err(Error::NoBlockOutputs { metric: metric.name(), want, got })
         }
@@ -98,8 +98,8 @@ pub(crate) fn attribution(model: &dyn BlockModel, rejected: &[&TextBatch], chose
     let mut sums = BlockSums::default();
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
-        let (minus, logits) = Outputs::of(Metric::Atp, model, rejected, true)?;
-        let loss = text_nll(rejected, &logits)?;
+        let (minus, last) = Outputs::of(Metric::Atp, model, rejected, true)?;
+        let loss = text_nll(rejected, &model.project(&last))?;
         let gradients = Tensor::f_run_backward(&[&loss], &minus, false, false).map_err(irepair_model::Error::from)?;
         let (plus, _) = no_grad(|| Outputs::of(Metric::Atp, model, chosen, false))?;
         no_grad(|| {

@@ -16,26 +16,35 @@ use crate::gradient::weights;
 use crate::metric::n_weights;
 
 /// What is remembered of a layer until its output gradient is known.
-enum Seen {
-    Linear { input: Tensor, has_bias: bool },
-    Norm { normalised: Tensor, has_bias: bool },
+struct Seen {
+    block: BlockId,
+    /// The input, or that of a norm after normalisation.
+    input: Tensor,
+    is_norm: bool,
+    has_bias: bool,
 }
 
-/// Remembers every block layer of a forward pass and its output.
+impl Seen {
+    /// Number of weights of a layer with outputs of width `n_out`.
+    fn n_weights(&self, n_out: usize) -> usize {
+        n_out * (if self.is_norm { 1 } else { width(&self.input) } + usize::from(self.has_bias))
+    }
+}
+
+/// Remembers every layer that a forward pass shows, and its output.
 #[derive(Default)]
 struct Recorder {
-    layers: Vec<(BlockId, Seen)>,
+    layers: Vec<Seen>,
     outputs: Vec<Tensor>,
 }
 
 impl Probe for Recorder {
     fn layer(&mut self, layer: Layer<'_>, input: &Tensor, output: Tensor) -> Tensor {
-        self.layers.push(match layer {
-            Layer::Linear { block, has_bias } => (block, Seen::Linear { input: input.detach(), has_bias }),
-            Layer::Norm { block, normalised, has_bias } => {
-                (block, Seen::Norm { normalised: normalised.shallow_clone(), has_bias })
-            }
-        });
+        let (block, has_bias, input, is_norm) = match layer {
+            Layer::Linear { block, has_bias } => (block, has_bias, input, false),
+            Layer::Norm { block, normalised, has_bias } => (block, has_bias, normalised, true),
+        };
+        self.layers.push(Seen { block, input: input.detach(), is_norm, has_bias });
         // The weights are constants here: the graph starts at the first outputs.
         let output = differentiable(output);
         self.outputs.push(output.shallow_clone());
@@ -47,31 +56,8 @@ impl Probe for Recorder {
     }
 }
 
-impl Recorder {
-    /// Number of weights of the layers seen, by block.
-    fn n_weights(&self, n_blocks: usize) -> Vec<usize> {
-        let mut by_block = vec![0; n_blocks];
-        for ((BlockId(block), seen), output) in self.layers.iter().zip(&self.outputs) {
-            let (n_out, has_bias) = (width(output), seen.has_bias());
-            let n_in = match seen {
-                Seen::Linear { input, .. } => width(input),
-                Seen::Norm { .. } => 1,
-            };
-            by_block[*block] += (n_out * (n_in + i64::from(has_bias))) as usize;
-        }
-        by_block
-    }
-}
-
-impl Seen {
-    fn has_bias(&self) -> bool {
-        let (Self::Linear { has_bias, .. } | Self::Norm { has_bias, .. }) = self;
-        *has_bias
-    }
-}
-
-fn width(tensor: &Tensor) -> i64 {
-    tensor.size().last().copied().unwrap_or(0)
+fn width(tensor: &Tensor) -> usize {
+    tensor.size().last().map_or(0, |&n| n as usize)
 }
 
 /// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
@@ -81,7 +67,11 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
     model.freeze();
     let mut recorder = Recorder::default();
     let hidden = model.hidden_states_probed(text, &mut recorder);
-    if recorder.n_weights(model.n_blocks()) != n_weights(&model.block_map(), &weights(model)) {
+    let mut n_shown = vec![0; model.n_blocks()];
+    for (seen, output) in recorder.layers.iter().zip(&recorder.outputs) {
+        n_shown[seen.block.0] += seen.n_weights(width(output));
+    }
+    if n_shown != n_weights(&model.block_map(), &weights(model)) {
         return Ok(None);
     }
     let hidden = states_at(&hidden, &text.target_positions);
@@ -92,8 +82,8 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
         Tensor::f_run_backward(&[&nll], &recorder.outputs, false, false).map_err(irepair_model::Error::from)?;
     let mut sums = BlockSums::default();
     no_grad(|| {
-        for ((block, seen), gradient) in recorder.layers.iter().zip(&output_gradients) {
-            sums.push(*block, layer_square(seen, gradient));
+        for (seen, gradient) in recorder.layers.iter().zip(&output_gradients) {
+            sums.push(seen.block, layer_square(seen, gradient));
         }
     });
     Ok(Some(sums))
@@ -101,23 +91,18 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
 
 /// Squared norm of the gradients of one layer's weight and bias, `[]` float32.
 fn layer_square(seen: &Seen, output_gradient: &Tensor) -> Tensor {
-    let rows = |t: &Tensor| t.reshape([-1, width(t)]);
-    let d = rows(output_gradient);
-    let bias = || d.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
-    match seen {
-        Seen::Norm { normalised, has_bias } => {
-            let products = rows(normalised).to_kind(Kind::Float) * d.to_kind(Kind::Float);
-            let weight = products.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
-            if *has_bias { weight + bias() } else { weight }
-        }
-        Seen::Linear { input, has_bias } => {
-            let x = rows(input);
-            // A GPU multiplies half precision ten times as fast as float32, which is the better route on a CPU.
-            let half = d.kind() != Kind::Float && d.device() != Device::Cpu;
-            let weight = if half { product_square(&x, &d) } else { weight_square(&x, &d) };
-            if *has_bias { weight + bias() } else { weight }
-        }
-    }
+    let rows = |t: &Tensor| t.reshape([-1, width(t) as i64]);
+    let (x, d) = (rows(&seen.input), rows(output_gradient));
+    let square_of_sum = |t: &Tensor| t.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
+    let weight = if seen.is_norm {
+        square_of_sum(&(x.to_kind(Kind::Float) * d.to_kind(Kind::Float)))
+    } else if d.kind() != Kind::Float && d.device() != Device::Cpu {
+        // A GPU multiplies half precision ten times as fast as float32, which is the better route on a CPU.
+        product_square(&x, &d)
+    } else {
+        weight_square(&x, &d)
+    };
+    if seen.has_bias { weight + square_of_sum(&d) } else { weight }
 }
 
 /// `|X^T D|_F^2` of `x: [n, in]` and `d: [n, out]` in float32, by whichever route multiplies less.

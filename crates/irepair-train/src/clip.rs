@@ -3,7 +3,7 @@
 use irepair_model::{Result, host};
 use tch::{Kind, Tensor};
 
-/// Norm of all gradients together, `[]` float32 on their device; none of none.
+/// Norm of all gradients together, `[]` float32 on their device; none without gradients.
 pub(crate) fn global_norm(gradients: &[(usize, Tensor)]) -> Option<Tensor> {
     let norms: Vec<Tensor> = gradients.iter().map(|(_, g)| g.norm_scalaropt_dtype(2, Kind::Float)).collect();
     (!norms.is_empty()).then(|| Tensor::stack(&norms, 0).norm_scalaropt_dtype(2, Kind::Float))

@@ -1,4 +1,4 @@
-//! Counted matrix-multiplication work of a step (METHOD §12), beside the measured time.
+//! Counted matrix-multiplication work of a step (METHOD §12).
 
 use irepair_core::StepRecord;
 use irepair_model::CausalLm;

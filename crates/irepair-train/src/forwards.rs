@@ -2,7 +2,7 @@
 
 use irepair_model::{BlockModel, PrefixStates, TextBatch, first_block_apart};
 use irepair_objective::{
-    HeadScores, Loss, Needs, Objective, Scores, TextLogits, TokenScores, Views, head_divergences, head_log_probs, vjp,
+    HeadScores, Loss, Needs, Objective, Scores, TextLogits, TokenScores, head_divergences, head_log_probs, vjp,
 };
 use tch::{Tensor, no_grad};
 
@@ -14,7 +14,7 @@ use crate::packed::{PackedBatch, Sides};
 /// which the total carries the gradient.
 ///
 /// The head is applied only where a token counts, and its logits do not wait for the backward pass: see
-/// `irepair_objective`'s `head`. [`loss_from_logits`] is the plain route to the same numbers.
+/// `irepair_objective`'s `head`. The tests compare it with the loss from the logits of every position.
 ///
 /// # Errors
 /// As [`Objective::loss`].
@@ -63,14 +63,14 @@ fn reference_pass(
     micro: &MicroBatch,
     packed: &PackedBatch<'_>,
 ) -> ReferencePass {
-    let wanted = [needs.ref_chosen, needs.ref_rejected, needs.utility];
-    let (prefixes, [chosen, rejected, utility]) = if wanted == sides(needs) {
+    let under_reference = [needs.ref_chosen, needs.ref_rejected, needs.utility];
+    let (prefixes, [chosen, rejected, utility]) = if under_reference == sides(needs) {
         let block = first_block_apart(model, reference).filter(|block| block.0 > 0);
         let prefixes = block.and_then(|block| packed.prefixes(model, block));
         let states = packed.states(reference, prefixes.as_deref());
         (prefixes, states)
     } else {
-        (None, PackedBatch::new(micro, wanted).states(reference, None))
+        (None, PackedBatch::new(micro, under_reference).states(reference, None))
     };
     let log_probs = |text: &Option<TextBatch>, states: Option<Tensor>| {
         let (text, states) = text.as_ref().zip(states)?;
@@ -155,43 +155,10 @@ impl TokenScoreGrads {
     }
 }
 
-/// The loss from the logits of every position: the plain route, and the oracle of the one the engine takes.
-///
-/// # Errors
-/// As [`Objective::loss`].
-pub fn loss_from_logits(
-    model: &dyn BlockModel,
-    reference: Option<&dyn BlockModel>,
-    objective: &Objective,
-    micro: &MicroBatch,
-) -> Result<Loss> {
-    let needs = objective.needs();
-    let (chosen, rejected, utility) = (micro.chosen.as_ref(), micro.rejected.as_ref(), micro.utility.as_ref());
-    let run = |wanted: bool, text: Option<&TextBatch>| text.filter(|_| wanted).map(|t| model.logits(t));
-    let run_reference = |wanted: bool, text: Option<&TextBatch>| {
-        reference.zip(text).filter(|_| wanted).map(|(r, t)| no_grad(|| r.logits(t)))
-    };
-    let ref_chosen = run_reference(needs.ref_chosen, chosen);
-    let ref_rejected = run_reference(needs.ref_rejected, rejected);
-    let ref_utility = run_reference(needs.utility, utility);
-    let chosen_logits = run(needs.chosen, chosen);
-    let rejected_logits = run(needs.rejected, rejected);
-    let utility_logits = run(needs.utility, utility);
-    let views = Views {
-        chosen: view(chosen, chosen_logits.as_ref()),
-        rejected: view(rejected, rejected_logits.as_ref()),
-        utility: view(utility, utility_logits.as_ref()),
-        ref_chosen: ref_chosen.as_ref(),
-        ref_rejected: ref_rejected.as_ref(),
-        ref_utility: ref_utility.as_ref(),
-    };
-    Ok(objective.loss(&views)?)
-}
-
 /// Real tokens that [`loss`] feeds through the model.
 pub(crate) fn n_tokens(objective: &Objective, micro: &MicroBatch) -> usize {
     let needs = objective.needs();
-    let real = |wanted: bool, text: &Option<TextBatch>| text.as_ref().filter(|_| wanted).map_or(0, |t| t.n_real());
+    let real = |needed: bool, text: &Option<TextBatch>| text.as_ref().filter(|_| needed).map_or(0, |t| t.n_real());
     real(needs.chosen, &micro.chosen) + real(needs.rejected, &micro.rejected) + real(needs.utility, &micro.utility)
 }
 
@@ -201,16 +168,13 @@ pub fn with_logits<'a>(text: &'a TextBatch, logits: &'a Tensor) -> TextLogits<'a
     TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }
 }
 
-fn view<'a>(text: Option<&'a TextBatch>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
-    text.zip(logits).map(|(text, logits)| with_logits(text, logits))
-}
-
 #[cfg(test)]
 mod tests {
     use irepair_core::spec::{Method, Side, Term};
     use irepair_core::{BlockSlice, Scope};
     use irepair_data::TokenPair;
     use irepair_model::{Architecture, CausalLm, Shape};
+    use irepair_objective::Views;
     use tch::{Device, Kind};
 
     use super::*;
@@ -228,6 +192,40 @@ mod tests {
         micro_batch(&pairs.each_ref(), &utility, 0, skip_prompt, Device::Cpu).unwrap()
     }
 
+    /// The loss from the logits of every position: the plain route, the oracle of the one that the engine takes.
+    fn loss_from_logits(
+        model: &dyn BlockModel,
+        reference: Option<&dyn BlockModel>,
+        objective: &Objective,
+        micro: &MicroBatch,
+    ) -> Loss {
+        let needs = objective.needs();
+        let (chosen, rejected, utility) = (micro.chosen.as_ref(), micro.rejected.as_ref(), micro.utility.as_ref());
+        let run = |needed: bool, text: Option<&TextBatch>| text.filter(|_| needed).map(|t| model.logits(t));
+        let run_reference = |needed: bool, text: Option<&TextBatch>| {
+            reference.zip(text).filter(|_| needed).map(|(r, t)| no_grad(|| r.logits(t)))
+        };
+        let ref_chosen = run_reference(needs.ref_chosen, chosen);
+        let ref_rejected = run_reference(needs.ref_rejected, rejected);
+        let ref_utility = run_reference(needs.utility, utility);
+        let chosen_logits = run(needs.chosen, chosen);
+        let rejected_logits = run(needs.rejected, rejected);
+        let utility_logits = run(needs.utility, utility);
+        let views = Views {
+            chosen: view(chosen, chosen_logits.as_ref()),
+            rejected: view(rejected, rejected_logits.as_ref()),
+            utility: view(utility, utility_logits.as_ref()),
+            ref_chosen: ref_chosen.as_ref(),
+            ref_rejected: ref_rejected.as_ref(),
+            ref_utility: ref_utility.as_ref(),
+        };
+        objective.loss(&views).unwrap()
+    }
+
+    fn view<'a>(text: Option<&'a TextBatch>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
+        text.zip(logits).map(|(text, logits)| with_logits(text, logits))
+    }
+
     fn assert_same_loss(model: &CausalLm, reference: &dyn BlockModel, scope: &Scope, skip_prompt: bool) {
         let objectives = [
             Objective::new(0.7, [(0.5, Term::Nll(Side::Chosen)), (1.5, Term::Kl)]),
@@ -242,20 +240,20 @@ mod tests {
         let batch = batch(skip_prompt);
         model.train_only(scope);
         for objective in objectives {
-            let lean = loss(model, Some(reference), &objective, &batch).unwrap();
-            let plain = loss_from_logits(model, Some(reference), &objective, &batch).unwrap();
+            let fast = loss(model, Some(reference), &objective, &batch).unwrap();
+            let plain = loss_from_logits(model, Some(reference), &objective, &batch);
             let parts =
                 |l: &Loss| [Some(&l.total), l.nll.as_ref(), l.kl.as_ref()].map(|t| t.map(|t| t.double_value(&[])));
-            for (lean, plain) in parts(&lean).into_iter().zip(parts(&plain)) {
-                assert_eq!(lean.is_some(), plain.is_some());
-                let (lean, plain) = (lean.unwrap_or(0.0), plain.unwrap_or(0.0));
-                assert!((lean - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{objective:?}: {lean} {plain}");
+            for (fast, plain) in parts(&fast).into_iter().zip(parts(&plain)) {
+                assert_eq!(fast.is_some(), plain.is_some());
+                let (fast, plain) = (fast.unwrap_or(0.0), plain.unwrap_or(0.0));
+                assert!((fast - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{objective:?}: {fast} {plain}");
             }
-            let (lean, plain) = (model.gradients(&lean.total).unwrap(), model.gradients(&plain.total).unwrap());
-            assert_eq!(lean.len(), plain.len());
-            for ((index, lean), (same, plain)) in lean.iter().zip(&plain) {
+            let (fast, plain) = (model.gradients(&fast.total).unwrap(), model.gradients(&plain.total).unwrap());
+            assert_eq!(fast.len(), plain.len());
+            for ((index, fast), (same, plain)) in fast.iter().zip(&plain) {
                 assert_eq!(index, same);
-                let far = (lean - plain).abs().max().double_value(&[]);
+                let far = (fast - plain).abs().max().double_value(&[]);
                 let scale = plain.abs().max().double_value(&[]).max(1e-3);
                 assert!(far <= 2e-5 * scale, "{objective:?}, {}: {far} of {scale}", model.parameters()[*index].name);
             }

@@ -1,7 +1,7 @@
 //! The one training engine. A method is a pair of an objective (which loss) and a localiser (which blocks).
 //!
 //! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `sampler` and `batch` (what a
-//! step draws), `optimizer` (per-parameter state that sleeps with its block), `schedule`, `validate` (own loss on
+//! step draws), `optimizer` (per-parameter state that is kept while its block is not selected), `schedule`, `validate` (own loss on
 //! held-out pairs, best checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to the same
 //! bits), `finite` (NaN stops a run, by the texts that led there).
 //!
@@ -48,7 +48,7 @@ pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::step_flops;
-pub use forwards::{loss_from_logits, with_logits};
+pub use forwards::with_logits;
 pub use identity::Identity;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};

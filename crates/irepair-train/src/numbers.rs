@@ -6,13 +6,9 @@ use tch::Tensor;
 
 use crate::Result;
 
-/// Losses of the micro-batches and terms of a step, on the device.
+/// Losses of the micro-batches and terms of a step, on the device: totals, NLLs, KLs.
 #[derive(Debug, Default)]
-pub(crate) struct StepScalars {
-    totals: Vec<Tensor>,
-    nlls: Vec<Tensor>,
-    kls: Vec<Tensor>,
-}
+pub(crate) struct StepScalars([Vec<Tensor>; 3]);
 
 /// What a step reports, each number summed over micro-batches and terms.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +25,10 @@ pub(crate) struct StepNumbers {
 
 impl StepScalars {
     /// Takes the numbers of a loss, without its graph.
-    pub(crate) fn push(&mut self, loss: &Loss) {
-        self.totals.push(loss.total.detach());
-        self.nlls.extend(loss.nll.as_ref().map(Tensor::detach));
-        self.kls.extend(loss.kl.as_ref().map(Tensor::detach));
+    pub(crate) fn push(&mut self, Loss { total, nll, kl }: &Loss) {
+        for (all, scalar) in self.0.iter_mut().zip([Some(total), nll.as_ref(), kl.as_ref()]) {
+            all.extend(scalar.map(Tensor::detach));
+        }
     }
 
     /// Waits for the device once, for the losses and the norm of the gradients.
@@ -40,17 +36,13 @@ impl StepScalars {
     /// # Errors
     /// When the copy to the host fails.
     pub(crate) fn read(self, grad_norm: Option<Tensor>) -> Result<StepNumbers> {
-        let [n_totals, n_nlls, n_kls] = [&self.totals, &self.nlls, &self.kls].map(Vec::len);
-        let n_norms = usize::from(grad_norm.is_some());
-        let scalars: Vec<Tensor> = self.totals.into_iter().chain(self.nlls).chain(self.kls).chain(grad_norm).collect();
+        let [totals, nlls, kls] = self.0;
+        let groups = [totals, nlls, kls, grad_norm.into_iter().collect()];
+        let scalars: Vec<Tensor> = groups.iter().flatten().map(Tensor::shallow_clone).collect();
         let mut values = host::numbers(&scalars)?.into_iter();
         let mut sum = |n: usize| (n > 0).then(|| values.by_ref().take(n).fold(0.0, |sum, value| sum + value));
-        Ok(StepNumbers {
-            loss: sum(n_totals).unwrap_or(0.0),
-            nll: sum(n_nlls),
-            kl: sum(n_kls),
-            grad_norm: sum(n_norms).unwrap_or(0.0),
-        })
+        let [loss, nll, kl, grad_norm] = groups.map(|group| sum(group.len()));
+        Ok(StepNumbers { loss: loss.unwrap_or(0.0), nll, kl, grad_norm: grad_norm.unwrap_or(0.0) })
     }
 }
 

@@ -64,7 +64,7 @@ struct State {
 }
 
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
-const PIECE: i64 = 1 << 19;
+const CHUNK: i64 = 1 << 19;
 
 /// One update of one parameter.
 struct Rule {
@@ -168,8 +168,8 @@ impl Optimizer {
             let seed = seed_of(&[self.seed, now, index as u64, part as u64]);
             Rule { kind, mode, n_updates: state.n_updates as f64, lr, seed }
         };
-        // A piece at a time, so that what is computed on the way never stands beside a whole embedding.
-        let n = if weights.device() == Device::Cpu { PIECE } else { weights.numel().max(1) as i64 };
+        // A chunk at a time: temporaries as large as an embedding would double the memory.
+        let n = if weights.device() == Device::Cpu { CHUNK } else { weights.numel().max(1) as i64 };
         let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
         let mut means = state.mean.as_ref().map(parts);
         let all = parts(weights).zip(parts(&gradient.contiguous())).zip(parts(&state.square));

@@ -13,7 +13,7 @@ const MOST_PADDING: f64 = 1.1;
 /// Which texts of a micro-batch: chosen, rejected, utility.
 pub(crate) type Sides = [bool; 3];
 
-/// The wanted texts of a micro-batch, in as few batches as [`MOST_PADDING`] allows.
+/// The texts asked for of a micro-batch, in as few batches as [`MOST_PADDING`] allows.
 pub(crate) struct PackedBatch<'a> {
     segments: [Option<Segment>; 3],
     batches: Vec<Packed<'a>>,
@@ -23,7 +23,7 @@ pub(crate) struct PackedBatch<'a> {
 struct Segment {
     /// Index of its batch.
     batch: usize,
-    /// Positions of that batch whose hidden states are wanted, `[n]` int64: those that predict a target of chosen and
+    /// Positions of that batch whose hidden states are read, `[n]` int64: those that predict a target of chosen and
     /// rejected texts, every real token of utility texts.
     positions: Tensor,
 }
@@ -46,12 +46,12 @@ impl<'a> Packed<'a> {
 }
 
 impl<'a> PackedBatch<'a> {
-    pub(crate) fn new(micro: &'a MicroBatch, wanted: Sides) -> Self {
+    pub(crate) fn new(micro: &'a MicroBatch, sides: Sides) -> Self {
         let mut groups: Vec<Vec<&TextBatch>> = Vec::new();
-        let sides = [(&micro.chosen, wanted[0]), (&micro.rejected, wanted[1]), (&micro.utility, wanted[2])];
+        let texts = [(&micro.chosen, sides[0]), (&micro.rejected, sides[1]), (&micro.utility, sides[2])];
         // For each text its batch, and how many texts lie above it there.
-        let places = sides.map(|(text, wanted)| {
-            let text = text.as_ref().filter(|_| wanted)?;
+        let locations = texts.map(|(text, needed)| {
+            let text = text.as_ref().filter(|_| needed)?;
             match groups.last_mut().filter(|group| fits(group, text)) {
                 Some(group) => group.push(text),
                 None => groups.push(vec![text]),
@@ -59,15 +59,15 @@ impl<'a> PackedBatch<'a> {
             Some((groups.len() - 1, groups[groups.len() - 1].len() - 1))
         });
         let batches: Vec<Packed<'_>> = groups.into_iter().map(Packed::new).collect();
-        let segment = |place: Option<(usize, usize)>, positions: fn(&TextBatch) -> &Tensor| {
-            let (batch, n_above) = place?;
+        let segment = |location: Option<(usize, usize)>, positions: fn(&TextBatch) -> &Tensor| {
+            let (batch, n_above) = location?;
             let n = |text: &TextBatch| positions(text).numel() as i64;
             let Packed { texts, .. } = &batches[batch];
             let start = texts[..n_above].iter().map(|text| n(text)).sum();
             let positions = positions(batches[batch].batch()).narrow(0, start, n(texts[n_above]));
             Some(Segment { batch, positions })
         };
-        let [chosen, rejected, utility] = places;
+        let [chosen, rejected, utility] = locations;
         let segments = [
             segment(chosen, |text| &text.target_positions),
             segment(rejected, |text| &text.target_positions),
@@ -81,7 +81,7 @@ impl<'a> PackedBatch<'a> {
         self.batches.iter().map(|packed| model.prefix_states(packed.batch(), block)).collect()
     }
 
-    /// Last hidden states at the wanted positions, `[n, width]` for each text; from `prefixes` where they were made of
+    /// Last hidden states at those positions, `[n, width]` for each text; from `prefixes` where they were made of
     /// these batches.
     pub(crate) fn states(&self, model: &dyn BlockModel, prefixes: Option<&[PrefixStates]>) -> [Option<Tensor>; 3] {
         let batches = self.batches.iter().map(Packed::batch);
@@ -129,8 +129,8 @@ mod tests {
         };
         let packed = PackedBatch::new(&micro, [true; 3]);
         assert_eq!(packed.batches.len(), 1, "nearly equal widths share a batch");
-        let together = packed.states(&model, None);
-        for (side, states) in together.into_iter().enumerate() {
+        let all = packed.states(&model, None);
+        for (side, states) in all.into_iter().enumerate() {
             let only = std::array::from_fn(|i| i == side);
             let alone = PackedBatch::new(&micro, only).states(&model, None);
             let (states, alone) = (states.unwrap(), alone[side].as_ref().unwrap().shallow_clone());

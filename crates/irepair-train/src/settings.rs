@@ -75,7 +75,14 @@ impl Settings {
 
     /// Every setting by its name, for the identity of a run.
     pub(crate) fn parts(&self) -> Vec<(&'static str, String)> {
-        let Self {
+        // Destructured, so that a new field does not compile until it stands here.
+        macro_rules! parts {
+            ($($key:ident),*) => {{
+                let Self { $($key),* } = self;
+                vec![$((stringify!($key), format!("{:?}", $key))),*]
+            }};
+        }
+        parts!(
             n_steps,
             batch_size,
             accumulation,
@@ -91,40 +98,23 @@ impl Settings {
             eval_batch_size,
             skip_prompt,
             shuffle,
-            seed,
-        } = self;
-        vec![
-            ("n_steps", n_steps.to_string()),
-            ("batch_size", batch_size.to_string()),
-            ("accumulation", accumulation.to_string()),
-            ("utility_batch_size", utility_batch_size.to_string()),
-            ("optimizer", format!("{optimizer:?}")),
-            ("state_mode", format!("{state_mode:?}")),
-            ("lr", lr.to_string()),
-            ("schedule", format!("{schedule:?}")),
-            ("warmup_steps", warmup_steps.to_string()),
-            ("clip_norm", clip_norm.to_string()),
-            ("eval_every_examples", eval_every_examples.to_string()),
-            ("patience", patience.to_string()),
-            ("eval_batch_size", eval_batch_size.to_string()),
-            ("skip_prompt", skip_prompt.to_string()),
-            ("shuffle", shuffle.to_string()),
-            ("seed", seed.to_string()),
-        ]
+            seed
+        )
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let positive = |key, value: f64| {
-            let bad = || Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() };
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(bad()) }
-        };
-        positive("lr", self.lr)?;
-        positive("clip_norm", self.clip_norm)?;
-        positive("batch_size", self.batch_size as f64)?;
-        positive("accumulation", self.accumulation as f64)?;
-        positive("eval_batch_size", self.eval_batch_size as f64)?;
-        positive("eval_every", self.eval_every_examples as f64)?;
-        positive("patience", self.patience as f64)?;
+        let positive = [
+            ("lr", self.lr),
+            ("clip_norm", self.clip_norm),
+            ("batch_size", self.batch_size as f64),
+            ("accumulation", self.accumulation as f64),
+            ("eval_batch_size", self.eval_batch_size as f64),
+            ("eval_every", self.eval_every_examples as f64),
+            ("patience", self.patience as f64),
+        ];
+        if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+            return Err(Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() });
+        }
         if self.state_mode == StateMode::Debias && matches!(self.optimizer, OptimizerKind::AdamW { .. }) {
             let (key, want) = ("state_mode", "keep or reset with AdamW, which always corrects for its start at 0");
             return Err(Error::BadSetting { key, want, got: "debias".to_owned() });

@@ -269,9 +269,10 @@ fn watched(
 fn finishing_brings_back_the_weights_of_the_best_validation() {
     // Held-out pairs that are the training pairs the other way round: the better one fits, the worse the other. So the
     // best step comes before some blocks are first touched, and those must go back to where they began.
-    let mut reversed = data();
+    let mut reversed = plain_data();
     reversed.validation = reversed.pairs.clone();
     reversed.validation.iter_mut().for_each(|p| std::mem::swap(&mut p.chosen, &mut p.rejected));
+    let reversed = Arc::new(reversed);
     for family in FAMILIES {
         for (objective, data, batch_size, lr) in [(DPO, &reversed, 18, 1e-4), (REPAIR, &data(), 2, 1e-3)] {
             let settings =

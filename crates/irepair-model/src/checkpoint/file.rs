@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::{Error, Result, sys};
 
 /// Bytes of a tensor brought over at a time: whole elements of every type.
-pub(super) const PIECE: usize = 1 << 23;
+pub(super) const CHUNK: usize = 1 << 23;
 
 /// Bytes that one thread reads at a time: enough to be worth starting it.
 const SHARE: usize = 1 << 22;
@@ -83,9 +83,9 @@ impl<'a> Parsed<'a> {
             return Ok(value);
         }
         let (flat, mut start) = (value.f_view(-1)?, 0);
-        for piece in self.bytes(&view) {
-            let n = (piece.len() / stored.elt_size_in_bytes()) as i64;
-            flat.f_narrow(0, start, n)?.f_copy_(&flat_tensor(piece, stored)?)?;
+        for chunk in self.bytes(&view) {
+            let n = (chunk.len() / stored.elt_size_in_bytes()) as i64;
+            flat.f_narrow(0, start, n)?.f_copy_(&flat_tensor(chunk, stored)?)?;
             start += n;
         }
         Ok(value)
@@ -125,8 +125,8 @@ impl<'a> Parsed<'a> {
     pub(super) fn holds(&self, name: &str, value: &Tensor) -> Result<bool> {
         let (view, stored) = (self.view(name)?, self.kind(name)?);
         let dtype = dtype_of(value.kind());
-        let n = PIECE / stored.elt_size_in_bytes();
-        for (here, there) in self.bytes(&view).zip(pieces(value, n)) {
+        let n = CHUNK / stored.elt_size_in_bytes();
+        for (here, there) in self.bytes(&view).zip(chunks(value, n)) {
             if bytes_of(&flat_tensor(here, stored)?, dtype) != bytes_of(&there, dtype) {
                 return Ok(false);
             }
@@ -134,15 +134,15 @@ impl<'a> Parsed<'a> {
         Ok(true)
     }
 
-    /// The bytes of a tensor, a piece at a time. Pages are let go once they are read, so that a file never stands in
-    /// memory beside the tensors made of it.
+    /// The bytes of a tensor, a chunk at a time. Pages are let go once they are read, so that a file is never in
+    /// memory together with the tensors made of it.
     pub(super) fn bytes(&self, view: &TensorView<'a>) -> impl Iterator<Item = &'a [u8]> {
         let map = &self.mapped.map;
         let mut last: &[u8] = &[];
-        let mut pieces = view.data().chunks(PIECE);
+        let mut rest = view.data().chunks(CHUNK);
         std::iter::from_fn(move || {
             sys::release(map, last);
-            last = pieces.next().unwrap_or_default();
+            last = rest.next().unwrap_or_default();
             (!last.is_empty()).then_some(last)
         })
     }
@@ -158,7 +158,7 @@ impl<'a> Parsed<'a> {
 }
 
 /// The values of a tensor as tensors of one dimension, of `n` elements but for the last.
-pub(crate) fn pieces(tensor: &Tensor, n: usize) -> impl Iterator<Item = Tensor> {
+pub(crate) fn chunks(tensor: &Tensor, n: usize) -> impl Iterator<Item = Tensor> {
     let flat = tensor.detach().contiguous().view(-1);
     let numel = flat.numel();
     (0..numel).step_by(n).map(move |start| flat.narrow(0, start as i64, n.min(numel - start) as i64))
@@ -257,9 +257,9 @@ pub fn write_tensors(path: &Path, tensors: &[(String, &Tensor)], metadata: HashM
             (name, Out { tensor, dtype: dtype_of(tensor.kind()), shape })
         })
         .collect();
-    replace(path, |aside| {
+    replace(path, |temporary| {
         let views = out.iter().map(|(name, out)| (name, out));
-        safetensors::serialize_to_file(views, Some(metadata), aside).map_err(|error| {
+        safetensors::serialize_to_file(views, Some(metadata), temporary).map_err(|error| {
             let source = match error {
                 SafeTensorError::IoError(source) => source,
                 other => std::io::Error::other(other.to_string()),

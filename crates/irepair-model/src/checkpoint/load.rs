@@ -37,20 +37,13 @@ impl CausalLm {
         }
 
         let mut report = LoadReport::default();
-        let mut alias = None;
-        if architecture.tied_head {
-            match stored_head(&architecture, &files)? {
-                StoredHead::None => {}
-                StoredHead::Copy => alias = Some(Alias::Copy),
-                StoredHead::Instead => alias = Some(Alias::Value),
-                StoredHead::Other => {
-                    architecture.tied_head = false;
-                    report.head_differs = true;
-                }
-            }
+        let head = if architecture.tied_head { stored_head(&architecture, &files)? } else { StoredHead::Own };
+        if head == StoredHead::Differs {
+            architecture.tied_head = false;
+            report.head_differs = true;
         }
         let specs = architecture.parameters();
-        let mut loader = Loader { family, specs: &specs, alias, values: specs.iter().map(|_| None).collect(), report };
+        let mut loader = Loader { family, specs: &specs, head, values: specs.iter().map(|_| None).collect(), report };
         let shards = files.iter().map(|file| loader.shard(file, device, kind)).collect::<Result<Vec<_>>>()?;
         let Loader { values, mut report, .. } = loader;
         for names in [&mut report.applied, &mut report.ignored_buffers, &mut report.unused] {
@@ -78,20 +71,20 @@ pub struct StoredTensors {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the tensors of a checkpoint directory whose names are `wanted`: `model.safetensors`, or shards with their
+/// Reads the tensors of a checkpoint directory whose names are `needed`: `model.safetensors`, or shards with their
 /// index. For models of other families than [`CausalLm`]'s; which tensors there must be, and of what shape, is theirs
 /// to check.
 ///
 /// # Errors
-/// Missing or broken files; a wanted tensor of an unsupported type, or stored twice.
-pub fn read_checkpoint(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<StoredTensors> {
+/// Missing or broken files; a needed tensor of an unsupported type, or stored twice.
+pub fn read_checkpoint(dir: &Path, needed: impl Fn(&str) -> bool) -> Result<StoredTensors> {
     let mut stored = StoredTensors { tensors: HashMap::new(), unused: Vec::new(), files: Vec::new() };
     for name in weight_files(dir)?.into_keys() {
         let path = dir.join(name);
         let map = map(&path)?;
         let parsed = Parsed::new(&path, &map)?;
         for name in &parsed.names {
-            if !wanted(name) {
+            if !needed(name) {
                 stored.unused.push(name.clone());
                 continue;
             }
@@ -113,31 +106,33 @@ struct File<'a> {
     parsed: Parsed<'a>,
 }
 
-/// What a checkpoint with tied settings stores as its head.
+/// What the head that a checkpoint stores is to a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum StoredHead {
-    None,
-    /// The embedding once more.
+    /// A parameter like others, or there is none: the settings do not tie it, or nothing is stored.
+    Own,
+    /// The embedding once more: written back with its values, never read.
     Copy,
-    /// The head alone; the embedding is missing.
+    /// The head alone; the embedding is missing, and the head is read as it.
     Instead,
-    /// Other values than the embedding's.
-    Other,
+    /// Tied by the settings, but of other values than the embedding: a parameter of its own.
+    Differs,
 }
 
 /// As transformers decides it: equal values are tied, different ones are not, and one stands for both.
 fn stored_head(of: &Architecture, files: &[File<'_>]) -> Result<StoredHead> {
-    let find = |wanted: &str| {
+    let find = |plain: &str| {
         files.iter().find_map(|file| {
-            let name = file.parsed.names.iter().find(|name| of.family.plain(name) == wanted)?;
+            let name = file.parsed.names.iter().find(|name| of.family.plain(name) == plain)?;
             Some(file.parsed.tensor(name, Device::Cpu, Some(Kind::Float)))
         })
     };
-    let Some(head) = find(HEAD).transpose()? else { return Ok(StoredHead::None) };
+    let Some(head) = find(HEAD).transpose()? else { return Ok(StoredHead::Own) };
     Ok(match find(embedding(&of.parameters())).transpose()? {
         None => StoredHead::Instead,
         Some(embedding) => {
             let same = embedding.size() == head.size() && embedding.equal(&head);
-            if same { StoredHead::Copy } else { StoredHead::Other }
+            if same { StoredHead::Copy } else { StoredHead::Differs }
         }
     })
 }
@@ -147,35 +142,26 @@ fn embedding(specs: &[Spec]) -> &str {
     specs.iter().find(|spec| spec.slot == Slot::TokenEmbedding).map_or("", |spec| &spec.name)
 }
 
-/// What a stored head of a tied model is to the embedding.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Alias {
-    /// Written back with the embedding's values, never read.
-    Copy,
-    /// Read as the embedding.
-    Value,
-}
-
 struct Loader<'a> {
     family: &'static Family,
     specs: &'a [Spec],
-    alias: Option<Alias>,
+    head: StoredHead,
     values: Vec<Option<Tensor>>,
     report: LoadReport,
 }
 
 impl Loader<'_> {
     fn shard(&mut self, file: &File<'_>, device: Device, kind: Kind) -> Result<Shard> {
-        let wanted: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
+        let by_name: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
         let mut tensors = Vec::new();
         for name in &file.parsed.names {
             let view = file.parsed.view(name)?;
             let plain = self.family.plain(name);
-            let is_alias = self.alias.is_some() && plain == HEAD;
-            let parameter = wanted.get(if is_alias { embedding(self.specs) } else { plain }).copied();
+            let is_alias = matches!(self.head, StoredHead::Copy | StoredHead::Instead) && plain == HEAD;
+            let parameter = by_name.get(if is_alias { embedding(self.specs) } else { plain }).copied();
             tensors.push(Stored { name: name.clone(), dtype: view.dtype(), parameter });
             match parameter {
-                Some(index) if !(is_alias && self.alias == Some(Alias::Copy)) => {
+                Some(index) if !(is_alias && self.head == StoredHead::Copy) => {
                     let (want, got) = (&self.specs[index].shape, view.shape());
                     if want != got {
                         let (path, want, got) = (file.path.to_owned(), want.clone(), got.to_vec());

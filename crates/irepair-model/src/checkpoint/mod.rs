@@ -12,7 +12,7 @@ mod load;
 mod round;
 mod save;
 
-pub(crate) use file::{bytes_of, dtype_of, kind_of, pieces};
+pub(crate) use file::{bytes_of, chunks, dtype_of, kind_of};
 pub use file::{read_tensors, write_tensors};
 pub use load::{StoredTensors, read_checkpoint};
 pub use round::Rounded;
@@ -25,7 +25,7 @@ pub struct LoadReport {
     pub applied: Vec<String>,
     /// Bytes of weights read.
     pub n_bytes: u64,
-    /// Causal-mask buffers that old versions of transformers stored beside the weights, sorted. The mask follows from
+    /// Causal-mask buffers that old versions of transformers stored with the weights, sorted. The mask follows from
     /// the settings, so leaving them out is right.
     pub ignored_buffers: Vec<String>,
     /// Tensors that the model has no use for and that are no mask, sorted: a classifier's head, an adapter, more blocks

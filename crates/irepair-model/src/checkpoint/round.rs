@@ -21,7 +21,7 @@ pub struct Rounded {
 }
 
 /// Weights rounded at a time.
-const N_PIECE: i64 = 1 << 20;
+const N_CHUNK: i64 = 1 << 20;
 
 impl CausalLm {
     /// Rounds the float32 weights whose file stores a narrower type, so that this model is the one that
@@ -60,8 +60,8 @@ impl CausalLm {
         for (index, kind, stored) in narrow {
             let weights = self.parameters()[index].tensor.detach();
             let start = file.tensor(&stored.name, Device::Cpu, None)?.view(-1);
-            let pieces = weights.view(-1).split(N_PIECE, 0).into_iter().zip(start.split(N_PIECE, 0));
-            for (part, (mut weights, start)) in pieces.enumerate() {
+            let chunks = weights.view(-1).split(N_CHUNK, 0).into_iter().zip(start.split(N_CHUNK, 0));
+            for (part, (mut weights, start)) in chunks.enumerate() {
                 let start = start.to_device(weights.device()).to_kind(Kind::Float);
                 let count = |differs: tch::Tensor| differs.sum(Kind::Int64).int64_value(&[]) as u64;
                 let n_changed = count(weights.not_equal_tensor(&start));

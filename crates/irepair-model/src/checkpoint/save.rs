@@ -9,7 +9,7 @@ use irepair_core::fs::{replace, write_atomic};
 use irepair_core::weights::WEIGHTS;
 use tch::Tensor;
 
-use super::file::{PIECE, Parsed, bytes_of, map, pieces};
+use super::file::{CHUNK, Parsed, bytes_of, chunks, map};
 use super::{Shard, Source, Stored, write_tensors};
 use crate::{BlockModel, CausalLm, Error, Result};
 
@@ -18,7 +18,7 @@ impl CausalLm {
     ///
     /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and
     /// brings its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
-    /// type the model computed in. Each file is written aside and renamed; weights come before `config.json`, so a
+    /// type the model computed in. Each file is written to a temporary one and renamed; weights come before `config.json`, so a
     /// directory with a config is whole.
     ///
     /// # Errors
@@ -50,15 +50,15 @@ impl CausalLm {
 
     fn save_shard(&self, from: &Path, shard: &Shard, to: &Path) -> Result<()> {
         let path = from.join(&shard.file);
-        // The source is only believed while it is the file that was loaded.
+        // The source is read only while it is the file that was loaded.
         let map = map(&path).ok().filter(|map| map.starts_with(&shard.header));
         let source = match &map {
             Some(map) => Some(Parsed::new(&path, map)?),
             None => None,
         };
         let io = |source| irepair_core::Error::Io { action: "write", path: to.to_owned(), source };
-        replace(to, |aside| {
-            let mut file = BufWriter::new(File::create(aside).map_err(io)?);
+        replace(to, |temporary| {
+            let mut file = BufWriter::new(File::create(temporary).map_err(io)?);
             file.write_all(&shard.header).map_err(io)?;
             for stored in &shard.tensors {
                 self.write_tensor(stored, source.as_ref(), &path, &mut |bytes| file.write_all(bytes).map_err(io))?;
@@ -81,7 +81,7 @@ impl CausalLm {
             (Some(source), value) if value.map_or(Ok(true), |value| source.holds(&stored.name, value))? => {
                 source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
             }
-            (_, Some(value)) => pieces(value, PIECE).try_for_each(|piece| write(&bytes_of(&piece, stored.dtype)))?,
+            (_, Some(value)) => chunks(value, CHUNK).try_for_each(|chunk| write(&bytes_of(&chunk, stored.dtype)))?,
             (_, None) => return Err(Error::MissingFile { path: path.to_owned() }),
         }
         Ok(())
@@ -98,8 +98,8 @@ fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).map_err(io(from))? {
         let path = entry.map_err(io(from))?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        let wanted = [".json", ".txt", ".model", ".jinja", ".md"].iter().any(|end| name.ends_with(end));
-        if wanted && name != "config.json" && !name.starts_with('.') && path.is_file() {
+        let belongs = [".json", ".txt", ".model", ".jinja", ".md"].iter().any(|end| name.ends_with(end));
+        if belongs && name != "config.json" && !name.starts_with('.') && path.is_file() {
             files.insert(name.to_owned(), path);
         }
     }
