@@ -54,16 +54,10 @@ impl BaseModel {
 impl Validate for BaseModel {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let named = !self.name.is_empty() && self.name.chars().all(plain);
-        checks.clash(!named, "name", "must be lower-case letters, digits and `-`");
+        checks.path_name(&self.name);
         checks.clash(self.title.is_empty(), "title", "is missing");
         let (made, published) = (self.pretrain.is_some(), self.hub.is_some());
-        checks.clash(
-            made && published,
-            "hub",
-            "clashes with `pretrain`: a model is trained on the spot, or published; give one of the two",
-        );
+        checks.clash(made && published, "hub", "clashes with `pretrain`: give one of the two");
         checks.clash(!made && !published, "pretrain", "is missing: give `pretrain` or `hub`");
         checks.clash(published && self.shape.is_none(), "shape", "is missing: estimates of a `hub` model need it");
         checks.clash(published && self.files.is_empty(), "files", "is missing: name the files needed of `hub`");
@@ -77,7 +71,7 @@ impl Validate for BaseModel {
             checks.clash(true, "shape", &error.diagnostic().to_string());
         }
         if let Some(pretrain) = &self.pretrain {
-            checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));
+            checks.inside("pretrain", pretrain.problems());
         }
         checks.0
     }
@@ -138,10 +132,7 @@ mod tests {
     fn a_model_is_trained_or_published_and_not_both() {
         assert_eq!(problems(&published()), [""; 0]);
         let both = BaseModel { pretrain: Some(PretrainOptions::default()), ..published() };
-        assert_eq!(
-            problems(&both),
-            ["`hub`: clashes with `pretrain`: a model is trained on the spot, or published; give one of the two"]
-        );
+        assert_eq!(problems(&both), ["`hub`: clashes with `pretrain`: give one of the two"]);
         let neither = BaseModel { hub: None, shape: None, ..published() };
         assert_eq!(problems(&neither), ["`pretrain`: is missing: give `pretrain` or `hub`"]);
         let bare = BaseModel { shape: None, files: Vec::new(), hub: Some("../up".into()), ..published() };

@@ -91,11 +91,8 @@ impl Validate for DataFile {
             let by_field = !cut.only.is_empty() || !cut.fields.is_empty();
             checks.clash(by_field && !self.is_jsonl(), "cut", "reads fields, which only a .jsonl file has");
             let scalar = |value: &toml::Value| value.is_str() || value.is_integer() || value.is_bool();
-            checks.clash(
-                !cut.only.values().all(scalar),
-                "cut.only",
-                "compares with words, whole numbers and true or false",
-            );
+            let compared = cut.only.values().all(scalar);
+            checks.clash(!compared, "cut.only", "compares with words, whole numbers and true or false");
         }
         checks.0
     }

@@ -59,7 +59,7 @@ impl Validate for Job {
         let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
         checks.count("watch.every", self.watch.as_ref().map(|watch| watch.every));
-        checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
+        checks.inside("repair", self.repair.problems());
         checks.0
     }
 }
