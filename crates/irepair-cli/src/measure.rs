@@ -41,7 +41,7 @@ pub(crate) struct Measured {
     pub(crate) prompts: Vec<String>,
 }
 
-/// What is measured, and how.
+/// The model to measure, and how.
 struct Subject<'a> {
     loaded: &'a LoadedModel,
     reference: Option<&'a CausalLm>,

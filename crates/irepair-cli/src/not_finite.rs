@@ -102,8 +102,8 @@ pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> 
 }
 
 impl PairsFile<'_> {
-    /// The record of the file that each pair comes from: those without a wanted side were dropped. Empty when the file
-    /// cannot be read again.
+    /// The record of the file that each pair comes from: those without a side that is read were dropped. Empty when the
+    /// file cannot be read again.
     fn records(&self, tokenizer: &Tokenizer) -> Vec<usize> {
         let Ok(pairs) = each_pair(self.path, self.sides) else { return Vec::new() };
         let is_kept =

@@ -1,4 +1,4 @@
-//! `irepair patch`: patch files made, applied, reverted, checked, composed and shown. No weights are loaded.
+//! `irepair patch`: makes, applies, reverts, checks, composes and shows patch files. No weights are loaded.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         rewrite: RewriteArgs,
     },
-    /// Say whether a model is the base of a patch, its result, or neither (exit code 5).
+    /// Check whether a model is the base of a patch or its result; exit code 5 for neither.
     Verify {
         /// Directory of the model.
         #[arg(long, value_name = "DIR")]
@@ -68,7 +68,7 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Print what a patch says about itself.
+    /// Print the contents of a patch.
     Show {
         /// The patch.
         #[arg(long, value_name = "FILE")]
@@ -90,7 +90,7 @@ pub(crate) struct CreateArgs {
     /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What is stored: replace, xor or delta (METHOD §14).
+    /// How changes are stored: replace, xor or delta (METHOD §14).
     #[arg(long, default_value = "xor")]
     kind: Kind,
     /// Method to record.
@@ -130,7 +130,7 @@ pub(crate) struct RewriteArgs {
     /// Directory to write to: new or empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Write a model even where a patch of kind delta rounds to other bits than recorded.
+    /// Write the model even where a patch of kind delta does not give the recorded bits.
     #[arg(long)]
     allow_lossy: bool,
     /// Print JSON.
@@ -160,7 +160,7 @@ pub(crate) fn command(action: Action) -> anyhow::Result<()> {
     }
 }
 
-/// What the flags say of the making of a patch.
+/// The provenance that the flags give.
 fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     let json = |path: &Option<PathBuf>| -> anyhow::Result<Option<serde_json::Value>> {
         let Some(path) = path else { return Ok(None) };
@@ -187,7 +187,7 @@ fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     })
 }
 
-/// Applies or reverts, with a bar, and says what came out.
+/// Applies or reverts, with a progress bar, and prints the outcome.
 fn run(
     args: &RewriteArgs,
     rewrite: impl FnOnce(&Patch, Lossy, &mut dyn FnMut(irepair_patch::Step<'_>)) -> irepair_patch::Result<Rewritten>,
@@ -204,14 +204,14 @@ fn run(
     let report = report?;
     if !report.left_out.is_empty() {
         let names: Vec<String> = report.left_out.iter().map(|name| printable(name)).collect();
-        tracing::warn!("not copied, for the patch does not reach it: {}", names.join(", "));
+        tracing::warn!("not copied, because the patch does not cover it: {}", names.join(", "));
     }
     if args.json {
         return print_json(&report);
     }
     let rounded = match report.inexact.len() {
         0 => String::new(),
-        n => format!("not bit for bit: {n} tensors came out rounded, so the model is neither base nor result\n"),
+        n => format!("not exact: {n} tensors were rounded, so the model is neither the base nor the result\n"),
     };
     print(&format!(
         "the {} of {}: {} tensors changed\n{rounded}model: {}\n",
@@ -288,7 +288,7 @@ fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// What is recorded of the making of a patch, in words.
+/// The provenance of a patch as lines of text.
 fn recorded(p: &Provenance) -> Vec<(&'static str, String)> {
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     let pairs = [

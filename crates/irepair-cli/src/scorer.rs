@@ -82,7 +82,8 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
     }
 }
 
-/// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
+/// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is
+/// memory.
 fn fit(plan: &ScorerTrainPlan, labels: &[Labeled]) -> anyhow::Result<()> {
     // Every token is a byte, one of five marks, or joins two places of the texts.
     let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
@@ -180,8 +181,8 @@ pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
     print(&if plan.json { json } else { table(&found) })
 }
 
-fn quality(labels: &[Labeled], scores: &[Option<f64>], wanted: impl Fn(&Labeled) -> bool) -> Quality {
-    let both = labels.iter().zip(scores).filter(|(label, _)| wanted(label));
+fn quality(labels: &[Labeled], scores: &[Option<f64>], is_counted: impl Fn(&Labeled) -> bool) -> Quality {
+    let both = labels.iter().zip(scores).filter(|(label, _)| is_counted(label));
     let (toxic, scores): (Vec<bool>, Vec<Option<f64>>) = both.map(|(label, score)| (label.toxic, *score)).unzip();
     Quality::of(&scores, &toxic)
 }

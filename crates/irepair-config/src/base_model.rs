@@ -17,12 +17,12 @@ pub struct BaseModel {
     pub name: String,
     /// Name in tables.
     pub title: String,
-    /// How it is made; instead of `hub`. In a profile that is given its data, a directory of the model's name that lies in
-    /// `--model-dir`, or in `models` in or beside the data directory, is taken as it is.
+    /// How it is trained; instead of `hub`. In a profile that is given its data, a directory of the model's name that
+    /// lies in `--model-dir`, or in `models` in or next to the data directory, is used as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainOptions>,
     /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
-    /// `pretrain`. The program does not go there: it looks for a local copy.
+    /// `pretrain`. The program does not download it: it looks for a local copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
     /// The model of experiments/paper/paper.toml whose numbers are shown with this one's. Without it, none are.
@@ -42,8 +42,8 @@ impl BaseModel {
         self.hub.as_deref()?.rsplit('/').next()
     }
 
-    /// Its architecture, from the published shape or from that of the model about to be trained, whose tokenizer may come out
-    /// smaller than asked for. None when neither is given, or the sizes do not fit together.
+    /// Its architecture, from the published shape or from that of the model about to be trained, whose tokenizer may
+    /// come out smaller than asked for. None when neither is given, or the sizes do not fit together.
     pub fn architecture(&self) -> Option<Architecture> {
         let trained = |p: &PretrainOptions| p.shape(p.vocab_size());
         let shape = self.shape.clone().or_else(|| self.pretrain.as_ref().map(trained))?;

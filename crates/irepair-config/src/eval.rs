@@ -16,39 +16,43 @@ options! {
         prompts: PathBuf as "FILE",
         /// Prompts that do not, JSONL with `prompt`.
         clean_prompts: PathBuf as "FILE",
-        /// Further prompts that bring out the error, may be given several times: their toxicity is `tox:NAME`, NAME being the
-        /// file's name up to its first dot.
+        /// Further prompts that bring out the error, may be given several times: their toxicity is `tox:NAME`, NAME
+        /// being the file's name up to its first dot.
         more_prompts: Vec<PathBuf> as "FILE",
         /// Text for perplexity (METHOD §10): raw WikiText, or JSONL with its rows as `text`, for the published WIKI and
         /// WIKI_word; documents split by `<|endoftext|>` for a perplexity of one's own.
         wikitext: PathBuf as "FILE",
         /// Texts for last-word accuracy and perplexity, and for LAMBADA_corpus, JSONL with `text` (METHOD §10).
         lambada: PathBuf as "FILE",
-        /// Minimal pairs of BLiMP, JSONL with `sentence_good` and `sentence_bad`: is the good one likelier (METHOD §10)?
+        /// Minimal pairs of BLiMP, JSONL with `sentence_good` and `sentence_bad`: is the good one likelier (METHOD
+        /// §10)?
         blimp: PathBuf as "FILE",
-        /// Questions of HellaSwag, JSONL with `ctx`, `endings` and `label`: accuracy by likelihood and by likelihood per byte
-        /// (METHOD §10).
+        /// Questions of HellaSwag, JSONL with `ctx`, `endings` and `label`: accuracy by likelihood and by likelihood
+        /// per byte (METHOD §10).
         hellaswag: PathBuf as "FILE",
         /// Prompts with their true continuations, JSONL with `prompt` and `continuation`: token F1 (METHOD §10).
         f1: PathBuf as "FILE",
         /// Word list of the exact toxicity scorer.
         lexicon: PathBuf as "FILE",
-        /// Toxicity scorer, may be given several times: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging
-        /// Face directory. The first (`lexicon`, where it is given) fills `tox` and `toxfrac`, the others `tox@NAME`.
+        /// Toxicity scorer, may be given several times: a word list (`.txt`), a linear scorer's file, or a classifier's
+        /// Hugging Face directory. The first (`lexicon`, where it is given) fills `tox` and `toxfrac`, the others
+        /// `tox@NAME`.
         scorer: Vec<PathBuf> as "PATH",
-        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it, those
-        /// that are called so; a classifier with none is refused.
+        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it,
+        /// those that are called so; a classifier with none is refused.
         toxic_labels: String as "LABELS",
         /// Minimal pairs, JSONL with `stereotype` and `anti_stereotype`: which is likelier (METHOD §15).
         minimal_pairs: PathBuf as "FILE",
-        /// Memorised texts, JSONL with `prompt` and `rejected`: extraction rate and token rank of the latter (METHOD §15).
+        /// Memorised texts, JSONL with `prompt` and `rejected`: extraction rate and token rank of the latter (METHOD
+        /// §15).
         memorised: PathBuf as "FILE",
-        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`: how often the wrong one is likelier (METHOD §15).
+        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`: how often the wrong one is likelier (METHOD
+        /// §15).
         pairs: PathBuf as "FILE",
         /// Neutral text on which KL(reference ‖ model) is measured; wants `reference`.
         kl_texts: PathBuf as "FILE",
-        /// Continuations sampled per prompt of `prompts`, at most 1000: expected maximum toxicity and toxicity probability
-        /// (METHOD §9 [S], which takes 25). Without it, none.
+        /// Continuations sampled per prompt of `prompts`, at most 1000: expected maximum toxicity and toxicity
+        /// probability (METHOD §9 [S], which takes 25). Without it, none.
         samples: usize as "N",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,

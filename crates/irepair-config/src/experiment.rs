@@ -91,7 +91,8 @@ pub struct Experiment {
     pub rows: BTreeMap<String, Row>,
     /// Chosen learning rates; empty before the first search.
     pub learning_rates: LearningRates,
-    /// The paper's numbers, from `paper.toml` of this directory, else of its neighbour `paper`; empty where there is none.
+    /// The paper's numbers, from `paper.toml` of this directory, else of its neighbour `paper`; empty where there is
+    /// none.
     pub paper: Paper,
 }
 

@@ -17,11 +17,11 @@ options! {
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         neutral: PathBuf,
-        /// What is measured (METHOD §3 [D]). Default grad-l2.
+        /// The metric (METHOD §3 [D]). Default grad-l2.
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
-        /// How batches are put together (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist, atp and
-        /// random, which have no value at a mean gradient.
+        /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist,
+        /// atp and random, which have no value at a mean gradient.
         #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
         reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.
@@ -35,7 +35,8 @@ options! {
         /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         skip_prompt: bool = false,
-        /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default false.
+        /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default
+        /// false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         chosen: bool = false,
         /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `neutral` also

@@ -7,16 +7,16 @@ use crate::{Error, Problem, Result};
 
 /// Settings that can be checked.
 pub trait Validate {
-    /// Every value out of range and every clash; not what is merely absent.
+    /// Every value out of range and every clash; not a key that is absent.
     fn problems(&self) -> Vec<Problem>;
 }
 
 /// A set of settings that is a group of flags and a TOML table at once. Every field is optional: `None` = not given.
 pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default + Validate {
-    /// The same settings with plain fields: what is required is there, defaults are filled in.
+    /// The same settings with plain fields: required ones are present, defaults are filled in.
     type Plan;
 
-    /// These settings laid over `base`: what is given here wins.
+    /// These settings over those of `base`: a value given here wins.
     #[must_use]
     fn over(self, base: Self) -> Self;
 
@@ -55,7 +55,7 @@ pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
     }
 }
 
-/// The settings as a TOML file, what is absent left out.
+/// The settings as a TOML file, without absent keys.
 pub fn to_toml<T: Options>(options: &T) -> String {
     as_table(options).to_string()
 }
@@ -72,10 +72,11 @@ pub(crate) fn given_or<T: Clone>(value: &Option<T>, default: impl FnOnce() -> T)
 
 /// Defines a struct of settings and its plan.
 ///
-/// `key: Type,` has no default; `key: Type [required],` must be given; `key: Type = value,` has a default, which may read
-/// other settings through the name in parentheses; `as "FILE"` after the type names the flag's value in help. In the struct every field is `pub key: Option<Type>`, flag `--key` and
-/// TOML key `key`, with an accessor `key()` where it has a default; in the plan it is `Option<Type>` or plain `Type`. The
-/// words after `common:` add settings that several commands share.
+/// `key: Type,` has no default; `key: Type [required],` must be given; `key: Type = value,` has a default, which may
+/// read other settings through the name in parentheses; `as "FILE"` after the type names the flag's value in help. In
+/// the struct every field is `pub key: Option<Type>`, flag `--key` and TOML key `key`, with an accessor `key()` where
+/// it has a default; in the plan it is `Option<Type>` or plain `Type`. The words after `common:` add settings that
+/// several commands share.
 macro_rules! options {
     (
         $(#[$meta:meta])* pub struct $name:ident => $plan:ident($this:ident) { $($fields:tt)* }

@@ -38,8 +38,8 @@ options! {
         batch_size: usize as "N" = 16,
         /// Tokens per training window. Without it, `n_positions`.
         window: usize as "TOKENS",
-        /// Cut the corpus into windows across document ends; `--pack=false` gives every document a row of its own, cut to
-        /// one window, which teaches a small model sooner. Default true.
+        /// Cut the corpus into windows across document ends; `--pack=false` gives every document a row of its own, cut
+        /// to one window, which teaches a small model sooner. Default true.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         pack: bool = true,
         /// Largest learning rate of AdamW. Default 1e-3.

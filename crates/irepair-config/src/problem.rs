@@ -1,4 +1,4 @@
-//! One thing wrong with one key.
+//! Problems of settings, and the checks that find them.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::Validate;
 use crate::load::hint;
 use crate::options::as_table;
 
-/// One thing wrong with the settings, with the key it is wrong at.
+/// One problem of the settings, with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the key, such as `models[0].pretrain.n_layer`; empty when the whole file is meant.
+    /// Path of the key, such as `models[0].pretrain.n_layer`; empty for the whole file.
     pub key: String,
     /// Line of the key in its file, from 1.
     pub line: Option<usize>,
-    /// What is wrong: a lower-case fragment.
+    /// The problem, as a lower-case fragment.
     pub what: String,
     /// How to fix it.
     pub help: Option<String>,
@@ -60,7 +60,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The least and the most of what is counted; the most, because it may be allocated before anything else is found wrong.
+/// The least and the most of a count; the most, because memory may be allocated for it before other checks.
 /// None for numbers that count nothing, or may be 0.
 fn bounds(key: &str) -> Option<(u64, u64)> {
     Some(match key.rsplit('.').next().unwrap_or_default() {
@@ -82,7 +82,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
     })
 }
 
-/// Where a number that is no count may lie.
+/// The range of a number that is not a count.
 fn range(key: &str) -> Range {
     match key {
         "weight_decay" => Range::NotNegative,
@@ -175,7 +175,7 @@ impl Checks {
         self.value(key, Some(&value), &range.to_string(), |&x| range.contains(x));
     }
 
-    /// Refuses what is no device name; whether the device is there is found out when it is used.
+    /// Refuses a string that is not a device name; whether the device exists is checked when it is used.
     pub(crate) fn device(&mut self, value: Option<&String>) {
         self.value("device", value, "`cpu`, `cuda` or `cuda:N`", |name| {
             let number = name.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());

@@ -30,7 +30,8 @@ pub struct Profile {
     /// Files of the data directory, in profiles that are given their data; instead of `language`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataFile>,
-    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the tables.
+    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the
+    /// tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scorers: Vec<ProfileScorer>,
     /// Base models, each repaired by every row.
@@ -44,7 +45,8 @@ pub struct Profile {
     pub eval: EvalOptions,
     /// Texts sampled from each base model for the KL term (METHOD §2).
     pub utility: Utility,
-    /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it, none.
+    /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it,
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// How rows that stand in a table or figure `trajectory` are watched on their way; without it, they are not.
@@ -63,7 +65,8 @@ pub struct Comparison {
     /// The row that the pairwise table sets against every other. Without it, there is no such table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not given.
+    /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not
+    /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
 }

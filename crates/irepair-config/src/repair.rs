@@ -16,21 +16,21 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected` (METHOD §2).
         pairs: PathBuf as "FILE" [required],
-        /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts are sampled
-        /// from the model itself.
+        /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts
+        /// are sampled from the model itself.
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         utility: PathBuf,
         /// Directory the repaired model is written to.
         out: PathBuf as "DIR" [required],
-        /// Also write the changed tensors alone, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
+        /// Also write the changed tensors, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
         /// §14).
         patch: PathBuf as "FILE",
         /// What to train (METHOD §6, §7). Default irepair.
         #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
         method: Method = Method::Irepair,
-        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced methods, all
-        /// for the others.
+        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced
+        /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
         /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
@@ -54,10 +54,11 @@ options! {
         fixed_batches: u64 as "N" = 500,
         /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
         beta: f64 as "WEIGHT" = Number::Beta.row().default,
-        /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and those
-        /// named -kl), 0 for the others.
+        /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and
+        /// those named -kl), 0 for the others.
         gamma: f64 as "WEIGHT" = if this.method().has_kl() { Number::Gamma.row().default } else { 0.0 },
-        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]). Default 1.
+        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]).
+        /// Default 1.
         scale: f64 as "FACTOR" = Number::Scale.row().default,
         /// Sharpness of the preference in the DPO loss (METHOD §17 [D,L]). Default 0.1.
         dpo_beta: f64 as "BETA" = Number::DpoBeta.row().default,
@@ -65,7 +66,7 @@ options! {
         npo_beta: f64 as "BETA" = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
-        /// What becomes of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
+        /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
         /// Models far smaller than GPT-2 want rates 10 to 100 times larger.
@@ -82,12 +83,13 @@ options! {
         batch_size: usize as "N" = 4,
         /// Micro-batches per step, averaged by tokens (METHOD §8 [O]). Default 1.
         accumulation: usize as "N" = 1,
-        /// Longest prompt in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
+        /// Longest prompt in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
-        /// Longest continuation in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
+        /// Longest continuation in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_continuation: usize as "TOKENS" = 64,
-        /// Append the end-of-text token to the continuations that lack it, so that the model learns to stop there: for pairs
-        /// that are whole texts, not pieces of longer ones (METHOD §2 [O]). A continuation that is cut gets none. Default false.
+        /// Append the end-of-text token to continuations without it, so that the model learns to stop there: for pairs
+        /// that are whole texts, not parts of longer ones (METHOD §2 [O]). A continuation that is cut gets none.
+        /// Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         append_eos: bool = false,
         /// Leave prompt tokens out of the losses (METHOD §2 [D]). Default false.
@@ -96,20 +98,20 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
-        /// Longest utility text in tokens, its start token included: longer ones of `utility` are cut into pieces, sampled ones
-        /// end there (METHOD §2 [F]: 101 new tokens). Default 102.
+        /// Longest utility text in tokens, its start token included: longer ones of `utility` are cut into chunks,
+        /// sampled ones end there (METHOD §2 [F]: 101 new tokens). Default 102.
         #[arg(value_name = "TOKENS", alias = "max-general")]
         #[serde(alias = "max_general")]
         max_utility: usize = 102,
-        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of them
-        /// and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
+        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of
+        /// them and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         n_validation: usize as "N" = 64,
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
         eval_every: u64 as "EXAMPLES" = 100,
-        /// Stop after this many evaluations without a new best; the best is what is kept (METHOD §17 [L]). Default 30.
+        /// Stop after this many evaluations without a new best; the best weights are kept (METHOD §17 [L]). Default 30.
         patience: u64 as "N" = 30,
-        /// Memory the run may take, in GiB; smaller micro-batches are chosen to stay below it. Without it, what the machine
-        /// has free.
+        /// Memory the run may take, in GiB; smaller micro-batches are chosen to stay below it. Without it, what the
+        /// machine has free.
         memory_budget: f64 as "GIB",
         /// Steps between two checkpoints a killed run resumes from. Default 100.
         checkpoint_every: u64 as "STEPS" = 100,
@@ -154,7 +156,8 @@ impl Validate for RepairOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::of(self);
 
-        // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
+        // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many
+        // rows.
         let method = self.method();
         let no_kl = !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0);
         checks.clash(no_kl, "gamma", &format!("clashes with `method`: {method} has no KL term"));
@@ -172,7 +175,7 @@ impl Validate for RepairOptions {
     }
 }
 
-/// Reads a slice size for a flag, with a message that says what is allowed.
+/// Reads a slice size for a flag, with a message that names the allowed values.
 ///
 /// # Errors
 /// That message.

@@ -60,8 +60,8 @@ options! {
         identity_terms: bool = false,
         /// File the numbers are written to, JSON.
         out: PathBuf as "FILE",
-        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it, those
-        /// that are called so; a classifier with none is refused.
+        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it,
+        /// those that are called so; a classifier with none is refused.
         toxic_labels: String as "LABELS",
         /// Texts a classifier reads at once; changes the speed, not the result. Default 32.
         batch_size: usize as "N" = 32,

@@ -34,7 +34,7 @@ fn every_row_opens_with_its_purpose_and_its_command() {
     for dir in profiles() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            // The table beside learning-rates.toml is a result, not an experiment.
+            // The table next to learning-rates.toml is a result, not an experiment.
             if path.extension().is_none_or(|extension| extension != "toml") {
                 continue;
             }
