@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use irepair_core::fs::{read_to_string, sha256_file};
 use irepair_core::printable;
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
-use serde::Serialize;
 
 use crate::output::{print, print_json};
 use crate::progress;
@@ -234,73 +233,33 @@ fn verify(model: &Path, patch: &Path, json: bool) -> anyhow::Result<()> {
     print(&format!("{} is the {side} of {}\n", model.display(), patch.display()))
 }
 
-/// A patch as `--json` prints it.
-#[derive(Serialize)]
-struct Summary<'a> {
-    patch: &'a Path,
-    id: String,
-    kind: &'static str,
-    base_id: String,
-    result_id: String,
-    /// Bytes of the stored tensors.
-    n_bytes: u64,
-    n_tensors: usize,
-    changed: Vec<&'a String>,
-    provenance: &'a Provenance,
-}
-
+/// Prints the contents of a patch.
 fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
     let manifest = patch.manifest();
-    let summary = Summary {
-        patch: patch.path(),
-        id: patch.id()?,
-        kind: manifest.kind.name(),
-        base_id: manifest.model_id(Side::Base),
-        result_id: manifest.model_id(Side::Result),
-        n_bytes: patch.n_bytes(),
-        n_tensors: manifest.tensors.len(),
-        changed: manifest.changed().map(|(name, _)| name).collect(),
-        provenance: &manifest.provenance,
-    };
+    let (id, kind) = (patch.id()?, manifest.kind.name());
+    let [base, result] = [Side::Base, Side::Result].map(|side| manifest.model_id(side));
+    let changed: Vec<&String> = manifest.changed().map(|(name, _)| name).collect();
+    let (n_tensors, n_bytes) = (manifest.tensors.len(), patch.n_bytes());
+    let recorded = serde_json::to_value(&manifest.provenance)?;
     if json {
-        return print_json(&summary);
+        return print_json(&serde_json::json!({
+            "patch": patch.path(), "id": id, "kind": kind, "base_id": base, "result_id": result, "n_bytes": n_bytes,
+            "n_tensors": n_tensors, "changed": changed, "provenance": recorded,
+        }));
     }
     let mut text = format!(
-        "patch: {}\nid: {}\nkind: {}\nbase: {}\nresult: {}\nchanged: {} of {} tensors, {:.1} MiB\n",
-        summary.patch.display(),
-        summary.id,
-        summary.kind,
-        summary.base_id,
-        summary.result_id,
-        summary.changed.len(),
-        summary.n_tensors,
-        summary.n_bytes as f64 / f64::from(1 << 20)
+        "patch: {}\nid: {id}\nkind: {kind}\nbase: {base}\nresult: {result}\nchanged: {} of {n_tensors} tensors, {:.1} MiB\n",
+        patch.path().display(),
+        changed.len(),
+        n_bytes as f64 / f64::from(1 << 20)
     );
-    for name in summary.changed.iter().take(N_SHOWN) {
-        text += &format!("  {}\n", printable(name));
+    text.extend(changed.iter().take(N_SHOWN).map(|name| format!("  {}\n", printable(name))));
+    if changed.len() > N_SHOWN {
+        text += &format!("  and {} more\n", changed.len() - N_SHOWN);
     }
-    if summary.changed.len() > N_SHOWN {
-        text += &format!("  and {} more\n", summary.changed.len() - N_SHOWN);
-    }
-    for (key, value) in recorded(summary.provenance) {
-        text += &format!("{key}: {}\n", printable(&value));
+    for (key, value) in recorded.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text += &format!("{}: {}\n", key.replace('_', " "), printable(&value));
     }
     print(&text)
-}
-
-/// The provenance of a patch as lines of text.
-fn recorded(p: &Provenance) -> Vec<(&'static str, String)> {
-    let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
-    let pairs = [
-        ("method", p.method.clone()),
-        ("policy", p.policy.clone()),
-        ("seed", p.seed.map(|seed| seed.to_string())),
-        ("blocks", p.blocks.as_ref().map(|blocks| format!("{blocks:?}"))),
-        ("settings sha256", p.config_sha256.clone()),
-        ("metrics before", json(&p.metrics_before)),
-        ("metrics after", json(&p.metrics_after)),
-        ("parent", p.parent.clone()),
-        ("composed of", p.composed_of.as_ref().map(|ids| ids.join(", "))),
-    ];
-    pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }

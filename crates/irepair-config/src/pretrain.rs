@@ -21,6 +21,7 @@ options! {
         /// Tokens of the tokenizer that is trained; not read when `tokenizer` is given. Default 512.
         vocab_size: usize as "N" = 512,
         /// Model family. Default gpt2.
+        #[arg(value_name = "FAMILY", value_parser = Family::parser())]
         family: Family = Family::GPT2,
         /// Transformer blocks, called L in METHOD §1. Default 12.
         n_layer: usize as "N" = 12,

@@ -105,8 +105,8 @@ fn files_that_disagree_are_reported_together() {
     let error = Experiment::load(dir.path()).unwrap_err().diagnostic().to_string();
     for part in [
         "`dapt.toml with profile.toml: repair.gamma`: clashes with `method`: dapt has no KL term",
-        "`learning-rates.toml: dapt.n`: no such model",
-        "`learning-rates.toml: dpo`: no such row",
+        "`learning-rates.toml: dapt`: unknown name `n`; did you mean `m`?",
+        "`learning-rates.toml`: unknown name `dpo`; known: dapt",
     ] {
         assert!(error.contains(part), "{part}\n{error}");
     }
