@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use irepair_config::{
     BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, RepairOptions, Shape, Utility,
     to_toml,
@@ -105,7 +104,7 @@ fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
     let Some(shape) = model.shape.as_ref().map(scaled) else { return Ok(()) };
     let out = inputs.join("models").join(&model.name);
     let options = PretrainOptions {
-        family: <Family as ValueEnum>::from_str(&shape.family, false).ok(),
+        family: Family::try_from(shape.family.clone()).ok(),
         n_layer: Some(shape.n_layer),
         n_embd: Some(shape.n_embd),
         n_head: Some(shape.n_head),

@@ -1,6 +1,7 @@
 //! Token ids, logits and greedy text of a model on some texts, as JSON for other programs to compare with.
 //!
-//! `cargo run -p irepair-cli --example logits -- MODEL_DIR TEXTS.json > GOLDEN.json`; `parity/interop/check.py` reads it.
+//! `cargo run -p irepair-cli --example logits -- MODEL_DIR TEXTS.json > GOLDEN.json`; `parity/interop/check.py` reads
+//! it.
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::path::PathBuf;

@@ -11,9 +11,9 @@ use crate::progress;
 pub(crate) fn command(profile: &Path, data: &Path, out: &Path, skip: &[String]) -> anyhow::Result<()> {
     let profile: Profile = from_toml(profile)?;
     let kept = profile.data.iter().filter(|file| !skip.contains(&file.file));
-    let wanted: Vec<_> = kept.filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
-    let bar = progress::bar("data", wanted.len() as u64);
-    for (file, how) in wanted {
+    let cuts: Vec<_> = kept.filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
+    let bar = progress::bar("data", cuts.len() as u64);
+    for (file, how) in cuts {
         let sources: Vec<PathBuf> = how.from.iter().map(|name| stored(data, name)).collect();
         if file.optional && sources.iter().any(|source| !source.is_file()) {
             continue;

@@ -6,8 +6,8 @@ use std::path::Path;
 use irepair_config::EvalPlan;
 use irepair_core::metric::MetricKey;
 use irepair_data::{
-    Sides, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings, read_pairs,
-    read_prompts, read_running_text,
+    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings,
+    read_pairs, read_prompts, read_running_text,
 };
 use irepair_eval::{
     Footprint, Generation, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity, cloze, cloze_corpus_perplexity,
@@ -41,14 +41,16 @@ pub(crate) struct Measured {
     pub(crate) prompts: Vec<String>,
 }
 
-/// What is measured, and how.
+/// The model to measure, and how.
 struct Subject<'a> {
-    loaded: &'a LoadedModel,
+    model: &'a CausalLm,
+    tokenizer: &'a Tokenizer,
     reference: Option<&'a CausalLm>,
     plan: &'a EvalPlan,
     generation: Generation,
     /// Tokens of a perplexity window.
     window: usize,
+    batch_size: usize,
 }
 
 /// A family of metrics.
@@ -70,10 +72,10 @@ const FAMILIES: [Family; 11] = [
 
 /// Measures what the given files allow.
 pub(crate) fn measure(loaded: &LoadedModel, reference: Option<&CausalLm>, plan: &EvalPlan) -> anyhow::Result<Measured> {
-    let generation =
-        Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens, batch_size: plan.batch_size };
-    let window = plan.window.unwrap_or(loaded.model.config().n_positions);
-    let subject = Subject { loaded, reference, plan, generation, window };
+    let (LoadedModel { model, tokenizer, .. }, batch_size) = (loaded, plan.batch_size);
+    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens, batch_size };
+    let window = plan.window.unwrap_or(model.config().n_positions);
+    let subject = Subject { model, tokenizer, reference, plan, generation, window, batch_size };
     let mut measured = Measured::default();
     FAMILIES.iter().try_for_each(|family| family(&subject, &mut measured))?;
     Ok(measured)
@@ -89,7 +91,7 @@ struct Continued<'a> {
 
 fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> anyhow::Result<Continued<'a>> {
     let prompts = read_prompts(path)?;
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
+    let Subject { model, tokenizer, .. } = *subject;
     let found = toxicity(model, tokenizer, &prompts, scorers.first(), &subject.generation)?;
     warn_of_failures(&found.scores, scorers.first());
     let by = |scorer: &'a dyn Scorer| {
@@ -142,7 +144,7 @@ fn error_prompts(
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
     let Continued { prompts, found, others } = continued;
-    let (LoadedModel { model, tokenizer, .. }, plan, generation) = (subject.loaded, subject.plan, &subject.generation);
+    let Subject { model, tokenizer, plan, ref generation, batch_size, .. } = *subject;
     for (name, scores) in others {
         let (tox, toxfrac) = generation.toxicity_of(&scores);
         measured.metrics.insert(MetricKey::from(key::TOX).by(name), tox);
@@ -152,7 +154,7 @@ fn error_prompts(
     measured.metrics.extend(found.metrics);
     measured.prompt_scores = found.scores.values;
     if let Some(reference) = subject.reference {
-        let perplexity = continuation_perplexity(reference, &found.continuations, plan.batch_size)?;
+        let perplexity = continuation_perplexity(reference, &found.continuations, batch_size)?;
         measured.metrics.insert(key::CONTINUATION_PERPLEXITY, perplexity);
     }
     if let Some(n) = plan.samples {
@@ -167,7 +169,7 @@ fn error_prompts(
 /// Perplexity of a text: by token, with overlapping windows, and by word of its pages.
 fn perplexities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.wikitext else { return Ok(()) };
-    let (LoadedModel { model, tokenizer, .. }, batch_size) = (subject.loaded, subject.plan.batch_size);
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let text = read_running_text(path)?;
     let perplexity = |stride| text_perplexity(model, tokenizer, &text, subject.window, stride, batch_size);
     measured.metrics.insert(key::TOKEN_PERPLEXITY, perplexity(subject.window)?);
@@ -184,7 +186,7 @@ fn perplexities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Resul
 /// Accuracy and perplexity of the last words of texts.
 fn last_words(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.lambada else { return Ok(()) };
-    let (LoadedModel { model, tokenizer, .. }, batch_size) = (subject.loaded, subject.plan.batch_size);
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let items = read_cloze(path)?;
     let found = cloze(model, tokenizer, &items, batch_size)?;
     warn_of_truncated("last words", found.n_truncated);
@@ -198,9 +200,9 @@ fn last_words(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<
 /// BLiMP: how often the acceptable sentence is the likelier one.
 fn acceptability(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.blimp else { return Ok(()) };
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let pairs = read_acceptability(path)?.into_iter().map(|p| MinimalPair { better: p.good, worse: p.bad });
-    let accuracy = pair_accuracy(model, tokenizer, &pairs.collect::<Vec<_>>(), subject.plan.batch_size)?;
+    let accuracy = pair_accuracy(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?;
     measured.metrics.insert(key::BLIMP_ACCURACY, accuracy);
     Ok(())
 }
@@ -208,10 +210,10 @@ fn acceptability(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Resu
 /// HellaSwag: how often the right ending is the likeliest one.
 fn endings(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.hellaswag else { return Ok(()) };
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let questions = read_multiple_endings(path)?.into_iter();
     let questions = questions.map(|q| Question { context: q.context, endings: q.endings, answer: q.label });
-    let found = multiple_choice(model, tokenizer, &questions.collect::<Vec<_>>(), subject.plan.batch_size)?;
+    let found = multiple_choice(model, tokenizer, &questions.collect::<Vec<_>>(), batch_size)?;
     warn_of_truncated("endings", found.n_truncated);
     measured.metrics.insert(key::HELLASWAG_ACCURACY, found.accuracy);
     measured.metrics.insert(key::HELLASWAG_ACCURACY_BY_BYTES, found.accuracy_by_bytes);
@@ -221,7 +223,7 @@ fn endings(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()>
 /// Token F1 of continuations against the true ones.
 fn overlap(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.f1 else { return Ok(()) };
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
+    let Subject { model, tokenizer, .. } = *subject;
     let f1 = continuation_f1(model, tokenizer, &read_continuations(path)?, &subject.generation)?;
     measured.metrics.insert(key::TOKEN_F1, f1);
     Ok(())
@@ -230,9 +232,9 @@ fn overlap(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()>
 /// How often a stereotype is likelier than its opposite.
 fn stereotypes(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.minimal_pairs else { return Ok(()) };
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let pairs = read_minimal_pairs(path)?.into_iter().map(|p| MinimalPair { better: p.stereotype, worse: p.anti });
-    let found = stereotype_bias(model, tokenizer, &pairs.collect::<Vec<_>>(), subject.plan.batch_size)?;
+    let found = stereotype_bias(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?;
     measured.metrics.extend(found);
     Ok(())
 }
@@ -240,17 +242,17 @@ fn stereotypes(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
 /// How much of memorised texts the model repeats.
 fn memorised(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.memorised else { return Ok(()) };
-    let (LoadedModel { model, tokenizer, .. }, plan) = (subject.loaded, subject.plan);
+    let Subject { model, tokenizer, plan, batch_size, .. } = *subject;
     let pairs = read_pairs(path, Sides::Rejected)?;
-    measured.metrics.extend(memorisation(model, tokenizer, &pairs, plan.max_new_tokens, plan.batch_size)?);
+    measured.metrics.extend(memorisation(model, tokenizer, &pairs, plan.max_new_tokens, batch_size)?);
     Ok(())
 }
 
 /// How often the rejected continuation of a pair is the likelier one.
 fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.pairs else { return Ok(()) };
-    let LoadedModel { model, tokenizer, .. } = subject.loaded;
-    let wrong = wrong_preference(model, tokenizer, &read_pairs(path, Sides::Both)?, subject.plan.batch_size)?;
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
+    let wrong = wrong_preference(model, tokenizer, &read_pairs(path, Sides::Both)?, batch_size)?;
     measured.metrics.insert(key::WRONG_PREFERENCE, wrong);
     Ok(())
 }
@@ -258,16 +260,16 @@ fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
 /// KL from the reference to the model on neutral text.
 fn divergence(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let (Some(path), Some(reference)) = (&subject.plan.kl_texts, subject.reference) else { return Ok(()) };
-    let model = &subject.loaded.model;
-    let texts = documents(path, &subject.loaded.tokenizer, model.config().n_positions)?;
-    let kl = kl_heldout(reference, model, &texts, subject.plan.batch_size)?;
+    let Subject { model, tokenizer, batch_size, .. } = *subject;
+    let texts = documents(path, tokenizer, model.config().n_positions)?;
+    let kl = kl_heldout(reference, model, &texts, batch_size)?;
     measured.metrics.insert(key::KL_HELDOUT, kl.metric);
     Ok(())
 }
 
 /// Which weights differ from the reference's.
 fn change(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
-    measured.footprint = subject.reference.map(|reference| footprint(reference, &subject.loaded.model)).transpose()?;
+    measured.footprint = subject.reference.map(|reference| footprint(reference, subject.model)).transpose()?;
     Ok(())
 }
 

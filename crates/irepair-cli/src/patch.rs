@@ -1,4 +1,4 @@
-//! `irepair patch`: patch files made, applied, reverted, checked, composed and shown. No weights are loaded.
+//! `irepair patch`: makes, applies, reverts, checks, composes and shows patch files. No weights are loaded.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use irepair_core::fs::{read_to_string, sha256_file};
 use irepair_core::printable;
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
-use serde::Serialize;
 
 use crate::output::{print, print_json};
 use crate::progress;
@@ -38,7 +37,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         rewrite: RewriteArgs,
     },
-    /// Say whether a model is the base of a patch, its result, or neither (exit code 5).
+    /// Check whether a model is the base of a patch or its result; exit code 5 for neither.
     Verify {
         /// Directory of the model.
         #[arg(long, value_name = "DIR")]
@@ -68,7 +67,7 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Print what a patch says about itself.
+    /// Print the contents of a patch.
     Show {
         /// The patch.
         #[arg(long, value_name = "FILE")]
@@ -90,7 +89,7 @@ pub(crate) struct CreateArgs {
     /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What is stored: replace, xor or delta (METHOD §14).
+    /// How changes are stored: replace, xor or delta (METHOD §14).
     #[arg(long, default_value = "xor")]
     kind: Kind,
     /// Method to record.
@@ -130,7 +129,7 @@ pub(crate) struct RewriteArgs {
     /// Directory to write to: new or empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Write a model even where a patch of kind delta rounds to other bits than recorded.
+    /// Write the model even where a patch of kind delta does not give the recorded bits.
     #[arg(long)]
     allow_lossy: bool,
     /// Print JSON.
@@ -160,7 +159,7 @@ pub(crate) fn command(action: Action) -> anyhow::Result<()> {
     }
 }
 
-/// What the flags say of the making of a patch.
+/// The provenance that the flags give.
 fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     let json = |path: &Option<PathBuf>| -> anyhow::Result<Option<serde_json::Value>> {
         let Some(path) = path else { return Ok(None) };
@@ -187,7 +186,7 @@ fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     })
 }
 
-/// Applies or reverts, with a bar, and says what came out.
+/// Applies or reverts, with a progress bar, and prints the outcome.
 fn run(
     args: &RewriteArgs,
     rewrite: impl FnOnce(&Patch, Lossy, &mut dyn FnMut(irepair_patch::Step<'_>)) -> irepair_patch::Result<Rewritten>,
@@ -204,14 +203,14 @@ fn run(
     let report = report?;
     if !report.left_out.is_empty() {
         let names: Vec<String> = report.left_out.iter().map(|name| printable(name)).collect();
-        tracing::warn!("not copied, for the patch does not reach it: {}", names.join(", "));
+        tracing::warn!("not copied, because the patch does not cover it: {}", names.join(", "));
     }
     if args.json {
         return print_json(&report);
     }
     let rounded = match report.inexact.len() {
         0 => String::new(),
-        n => format!("not bit for bit: {n} tensors came out rounded, so the model is neither base nor result\n"),
+        n => format!("not exact: {n} tensors were rounded, so the model is neither the base nor the result\n"),
     };
     print(&format!(
         "the {} of {}: {} tensors changed\n{rounded}model: {}\n",
@@ -234,73 +233,33 @@ fn verify(model: &Path, patch: &Path, json: bool) -> anyhow::Result<()> {
     print(&format!("{} is the {side} of {}\n", model.display(), patch.display()))
 }
 
-/// A patch as `--json` prints it.
-#[derive(Serialize)]
-struct Summary<'a> {
-    patch: &'a Path,
-    id: String,
-    kind: &'static str,
-    base_id: String,
-    result_id: String,
-    /// Bytes of the stored tensors.
-    n_bytes: u64,
-    n_tensors: usize,
-    changed: Vec<&'a String>,
-    provenance: &'a Provenance,
-}
-
+/// Prints the contents of a patch.
 fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
     let manifest = patch.manifest();
-    let summary = Summary {
-        patch: patch.path(),
-        id: patch.id()?,
-        kind: manifest.kind.name(),
-        base_id: manifest.model_id(Side::Base),
-        result_id: manifest.model_id(Side::Result),
-        n_bytes: patch.n_bytes(),
-        n_tensors: manifest.tensors.len(),
-        changed: manifest.changed().map(|(name, _)| name).collect(),
-        provenance: &manifest.provenance,
-    };
+    let (id, kind) = (patch.id()?, manifest.kind.name());
+    let [base, result] = [Side::Base, Side::Result].map(|side| manifest.model_id(side));
+    let changed: Vec<&String> = manifest.changed().map(|(name, _)| name).collect();
+    let (n_tensors, n_bytes) = (manifest.tensors.len(), patch.n_bytes());
+    let recorded = serde_json::to_value(&manifest.provenance)?;
     if json {
-        return print_json(&summary);
+        return print_json(&serde_json::json!({
+            "patch": patch.path(), "id": id, "kind": kind, "base_id": base, "result_id": result, "n_bytes": n_bytes,
+            "n_tensors": n_tensors, "changed": changed, "provenance": recorded,
+        }));
     }
     let mut text = format!(
-        "patch: {}\nid: {}\nkind: {}\nbase: {}\nresult: {}\nchanged: {} of {} tensors, {:.1} MiB\n",
-        summary.patch.display(),
-        summary.id,
-        summary.kind,
-        summary.base_id,
-        summary.result_id,
-        summary.changed.len(),
-        summary.n_tensors,
-        summary.n_bytes as f64 / f64::from(1 << 20)
+        "patch: {}\nid: {id}\nkind: {kind}\nbase: {base}\nresult: {result}\nchanged: {} of {n_tensors} tensors, {:.1} MiB\n",
+        patch.path().display(),
+        changed.len(),
+        n_bytes as f64 / f64::from(1 << 20)
     );
-    for name in summary.changed.iter().take(N_SHOWN) {
-        text += &format!("  {}\n", printable(name));
+    text.extend(changed.iter().take(N_SHOWN).map(|name| format!("  {}\n", printable(name))));
+    if changed.len() > N_SHOWN {
+        text += &format!("  and {} more\n", changed.len() - N_SHOWN);
     }
-    if summary.changed.len() > N_SHOWN {
-        text += &format!("  and {} more\n", summary.changed.len() - N_SHOWN);
-    }
-    for (key, value) in recorded(summary.provenance) {
-        text += &format!("{key}: {}\n", printable(&value));
+    for (key, value) in recorded.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text += &format!("{}: {}\n", key.replace('_', " "), printable(&value));
     }
     print(&text)
-}
-
-/// What is recorded of the making of a patch, in words.
-fn recorded(p: &Provenance) -> Vec<(&'static str, String)> {
-    let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
-    let pairs = [
-        ("method", p.method.clone()),
-        ("policy", p.policy.clone()),
-        ("seed", p.seed.map(|seed| seed.to_string())),
-        ("blocks", p.blocks.as_ref().map(|blocks| format!("{blocks:?}"))),
-        ("settings sha256", p.config_sha256.clone()),
-        ("metrics before", json(&p.metrics_before)),
-        ("metrics after", json(&p.metrics_after)),
-        ("parent", p.parent.clone()),
-        ("composed of", p.composed_of.as_ref().map(|ids| ids.join(", "))),
-    ];
-    pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }

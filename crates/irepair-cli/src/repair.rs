@@ -194,8 +194,8 @@ fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the model and trains it, logging to `metrics.jsonl` of the output directory; continues a run that was stopped there.
-/// `hold` locks the directory just before the first file is written.
+/// Opens the model and trains it, logging to `metrics.jsonl` of the output directory; continues a run that was stopped
+/// there. `hold` locks the directory just before the first file is written.
 pub(crate) fn run(
     given: &RepairOptions,
     plan: RepairPlan,

@@ -1,7 +1,6 @@
 //! `irepair scorer`: train an offline toxicity scorer; measure one on labelled texts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
@@ -13,6 +12,7 @@ use irepair_scorer::{
     train_linear,
 };
 use serde::Serialize;
+use serde_json::Value;
 use tch::Device;
 
 use crate::error::CliError;
@@ -33,12 +33,12 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
     let sha256 = sha256_file(data)?;
     let labels = read_labels(data)?;
     let start = Instant::now();
-    match plan.kind {
+    let (json, text) = match plan.kind {
         ScorerKind::Linear => {
             let settings = LinearSettings { c: plan.penalty_c, ..LinearSettings::default() };
             let scorer = train_linear(&labels, sha256, settings)?;
             scorer.write(out)?;
-            say_linear(&scorer, out, start.elapsed().as_secs_f64(), plan.json)
+            linear(&scorer, start)
         }
         ScorerKind::Transformer => {
             let settings = TrainSettings {
@@ -65,7 +65,7 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
             })?;
             bar.finish_and_clear();
             let scorer = Classifier::load(out, None, Device::Cpu, 1)?;
-            say_transformer(&scorer, &record, out, start.elapsed().as_secs_f64(), plan.json)
+            transformer(&scorer, &record, start)
         }
         ScorerKind::Words => {
             let list = toxic_words(&labels, WordSettings::default());
@@ -73,16 +73,15 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
             irepair_core::fs::write_atomic(out, lines.as_bytes())?;
             let scorer = open_scorer(out, &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 })?;
             let (name, n) = (scorer.name(), list.words().len());
-            if plan.json {
-                let said = serde_json::json!({ "name": name, "data_sha256": sha256, "n_words": n });
-                return print_json(&said);
-            }
-            print(&format!("{name}: {n} words\ntrained on file {sha256}\nscorer: {}\n", out.display()))
+            let json = serde_json::json!({ "name": name, "data_sha256": sha256, "n_words": n });
+            (json, format!("{name}: {n} words\ntrained on file {sha256}\n"))
         }
-    }
+    };
+    if plan.json { print_json(&json) } else { print(&format!("{text}scorer: {}\n", out.display())) }
 }
 
-/// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is memory.
+/// Refuses a transformer whose weights, gradients, optimizer state and order of texts alone are more than there is
+/// memory.
 fn fit(plan: &ScorerTrainPlan, labels: &[Labeled]) -> anyhow::Result<()> {
     // Every token is a byte, one of five marks, or joins two places of the texts.
     let most_tokens = 261 + labels.iter().map(|label| label.text.len()).sum::<usize>();
@@ -96,44 +95,31 @@ fn fit(plan: &ScorerTrainPlan, labels: &[Labeled]) -> anyhow::Result<()> {
     Ok(memory::fit(needed, memory::free("cpu", None), instead)?)
 }
 
-fn say_linear(scorer: &LinearScorer, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {
-    let manifest = scorer.manifest();
-    if json {
-        let said = serde_json::json!({ "name": scorer.name(), "seconds": seconds, "manifest": manifest });
-        return print_json(&said);
-    }
-    let training = &manifest.training;
-    print(&format!(
-        "{}: {} n-grams, fitted on {} texts in {} steps, calibrated on {} others, {} without words left out; {seconds:.1} s\n\
-         trained on file {}\nscorer: {}\n",
-        scorer.name(),
-        training.n_features,
-        training.n_fit,
-        training.n_iterations,
-        training.n_calibration,
-        training.n_blank,
-        training.data_sha256,
-        out.display()
-    ))
+/// A trained linear scorer as JSON and as text.
+fn linear(scorer: &LinearScorer, start: Instant) -> (Value, String) {
+    let (name, manifest, seconds) = (scorer.name(), scorer.manifest(), start.elapsed().as_secs_f64());
+    let t = &manifest.training;
+    let text = format!(
+        "{name}: {} n-grams, fitted on {} texts in {} steps, calibrated on {} others, {} without words left out; \
+         {seconds:.1} s\ntrained on file {}\n",
+        t.n_features, t.n_fit, t.n_iterations, t.n_calibration, t.n_blank, t.data_sha256
+    );
+    (serde_json::json!({ "name": name, "seconds": seconds, "manifest": manifest }), text)
 }
 
-fn say_transformer(scorer: &Classifier, record: &Record, out: &Path, seconds: f64, json: bool) -> anyhow::Result<()> {
-    if json {
-        let said = serde_json::json!({
-            "name": scorer.name(), "seconds": seconds, "data_sha256": record.data_sha256, "n_texts": record.n_texts,
-            "n_toxic": record.n_toxic, "n_steps": record.n_steps, "last_loss": record.last_loss, "settings": record.settings,
-        });
-        return print_json(&said);
-    }
-    print(&format!(
-        "{}: {} steps on {} texts, last loss {:.4} nats; {seconds:.1} s\ntrained on file {}\nscorer: {}\n",
-        scorer.name(),
-        record.n_steps,
-        record.n_texts,
-        record.last_loss,
-        record.data_sha256,
-        out.display()
-    ))
+/// A trained transformer as JSON and as text.
+fn transformer(scorer: &Classifier, record: &Record, start: Instant) -> (Value, String) {
+    let (name, seconds) = (scorer.name(), start.elapsed().as_secs_f64());
+    let Record { data_sha256, n_texts, n_toxic, n_steps, last_loss, settings, .. } = record;
+    let json = serde_json::json!({
+        "name": name, "seconds": seconds, "data_sha256": data_sha256, "n_texts": n_texts, "n_toxic": n_toxic,
+        "n_steps": n_steps, "last_loss": last_loss, "settings": settings,
+    });
+    let text = format!(
+        "{name}: {n_steps} steps on {n_texts} texts, last loss {last_loss:.4} nats; {seconds:.1} s\n\
+         trained on file {data_sha256}\n"
+    );
+    (json, text)
 }
 
 /// The output of `irepair scorer eval`.
@@ -180,8 +166,8 @@ pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
     print(&if plan.json { json } else { table(&found) })
 }
 
-fn quality(labels: &[Labeled], scores: &[Option<f64>], wanted: impl Fn(&Labeled) -> bool) -> Quality {
-    let both = labels.iter().zip(scores).filter(|(label, _)| wanted(label));
+fn quality(labels: &[Labeled], scores: &[Option<f64>], is_counted: impl Fn(&Labeled) -> bool) -> Quality {
+    let both = labels.iter().zip(scores).filter(|(label, _)| is_counted(label));
     let (toxic, scores): (Vec<bool>, Vec<Option<f64>>) = both.map(|(label, score)| (label.toxic, *score)).unzip();
     Quality::of(&scores, &toxic)
 }

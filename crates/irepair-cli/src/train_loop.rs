@@ -31,7 +31,8 @@ impl TrainLoop {
         Self { what, state: out.join(STATE), log: out.join(log), n_steps, checkpoint_every }
     }
 
-    /// Takes all steps that are left; returns the records of all steps, from the log: memory does not grow with the steps.
+    /// Takes all steps that are left; returns the records of all steps, from the log: memory does not grow with the
+    /// steps.
     pub(crate) fn run(
         &self,
         engine: &mut Engine<&CausalLm>,

@@ -20,23 +20,23 @@ pub(crate) fn max_utility(plan: &RepairPlan, config: &Architecture) -> usize {
     plan.max_utility.min(config.n_positions)
 }
 
-/// Tokens of the texts of a file: each piece of a document after the start token, `max_tokens` in all (METHOD §2).
+/// Tokens of the texts of a file: each chunk of a document after the start token, `max_tokens` in all (METHOD §2).
 pub(crate) fn documents(path: &Path, tokenizer: &Tokenizer, max_tokens: usize) -> anyhow::Result<Vec<Vec<u32>>> {
     let texts = read_token_texts(path, tokenizer)?;
-    // A last piece of a word or two says little about the model.
-    let pieces = |text: &Vec<u32>| -> Vec<Vec<u32>> {
+    // The last chunk of a text is dropped where it is much shorter than the others.
+    let chunks = |text: &Vec<u32>| -> Vec<Vec<u32>> {
         let whole = text.chunks(max_tokens.saturating_sub(1).max(1));
-        let keep = |(i, piece): &(usize, &[u32])| *i == 0 || piece.len() * 4 >= max_tokens;
-        whole.enumerate().filter(keep).map(|(_, piece)| with_start(piece, tokenizer)).collect()
+        let keep = |(i, chunk): &(usize, &[u32])| *i == 0 || chunk.len() * 4 >= max_tokens;
+        whole.enumerate().filter(keep).map(|(_, chunk)| with_start(chunk, tokenizer)).collect()
     };
-    Ok(texts.iter().filter(|text| !text.is_empty()).flat_map(pieces).collect())
+    Ok(texts.iter().filter(|text| !text.is_empty()).flat_map(chunks).collect())
 }
 
-/// Texts sampled from the model itself (METHOD §2 [F]), `wanted` of them but at most 512: those cached by an earlier run
-/// with the same weights, or new ones, which are then cached.
-pub(crate) fn own_texts(opened: &LoadedModel, wanted: usize, plan: &RepairPlan) -> anyhow::Result<Vec<Vec<u32>>> {
+/// Texts sampled from the model itself (METHOD §2 [F]), `n_asked` of them but at most 512: those cached by an earlier
+/// run with the same weights, or new ones, which are then cached.
+pub(crate) fn own_texts(opened: &LoadedModel, n_asked: usize, plan: &RepairPlan) -> anyhow::Result<Vec<Vec<u32>>> {
     let (seed, n_new) = (plan.seed, max_utility(plan, opened.model.config()).saturating_sub(1).max(1));
-    let n = wanted.min(MOST_SAMPLED);
+    let n = n_asked.min(MOST_SAMPLED);
     let cached = cache_path(&plan.model, opened, n, n_new, seed);
     if let Some(texts) = cached.as_deref().and_then(|path| read_cached(path, n, n_new, opened)) {
         tracing::info!(

@@ -1,4 +1,5 @@
-//! What a hostile tester found, as a user would meet it: one error with its exit code, and nothing taken that is not meant.
+//! What a hostile tester found, as a user would meet it: one error with its exit code, and nothing taken that is not
+//! meant.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -82,7 +83,7 @@ fn a_full_standard_output_is_no_bug() {
     let output = command(home.path(), "score --model base --input texts.jsonl").stdout(full).output().unwrap();
     let said = refused(&output, 4);
     assert!(said.contains("no space left") && said.contains("at: standard output"), "{said}");
-    // What is only said on stderr is no reason to end.
+    // Messages that stderr does not take are no reason to end.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let status = command(home.path(), &format!("{REPAIR} --steps 1 --out o")).stderr(full).status().unwrap();
     assert!(status.success() && home.path().join("o/config.json").exists(), "{status}");
@@ -93,9 +94,9 @@ fn a_run_that_trains_nothing_takes_nothing_over() {
     let home = workshop();
     let out = home.path().join("o");
     fs::create_dir(&out).unwrap();
-    fs::write(out.join(".irepair-state.safetensors"), "somebody's").unwrap();
+    fs::write(out.join(".irepair-state.safetensors"), "another's").unwrap();
     refused(&irepair(home.path(), &format!("{REPAIR} --method vanilla --out o")), 2);
-    assert_eq!(fs::read(out.join(".irepair-state.safetensors")).unwrap(), b"somebody's");
+    assert_eq!(fs::read(out.join(".irepair-state.safetensors")).unwrap(), b"another's");
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn a_signal_is_heard_before_the_first_step_too() {
     std::thread::sleep(Duration::from_millis(500));
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let asked = Instant::now();
-    assert!(refused(&child.wait_with_output().unwrap(), 130).contains("goes on from its last checkpoint"));
+    assert!(refused(&child.wait_with_output().unwrap(), 130).contains("continues from its last checkpoint"));
     assert!(asked.elapsed() < Duration::from_secs(20));
 }
 

@@ -419,9 +419,9 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
     }
 }
 
-/// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy or
-/// slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends with the
-/// bytes of a run without the signal.
+/// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy
+/// or slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends
+/// with the bytes of a run without the signal.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_repair_goes_on_to_the_same_bytes() {
@@ -452,7 +452,10 @@ fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let (code, error) = refuse(&child.wait_with_output().unwrap());
     assert_eq!(code, 130, "{error}");
-    assert!(error.contains("interrupted after step ") && error.contains("the same command goes on"), "{error}");
+    assert!(
+        error.contains("interrupted after step ") && error.contains("run the same command again to continue"),
+        "{error}"
+    );
     assert!(dir.join("stopped/.irepair-state.safetensors").exists() && !dir.join("stopped/config.json").exists());
     assert!((3..400).contains(&steps()));
     let again = long("stopped").replace(" --threads 1", "");

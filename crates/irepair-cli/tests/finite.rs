@@ -14,8 +14,8 @@ fn irepair(dir: &Path, args: &str) -> Output {
     command.env("IREPAIR_CACHE", dir.join("cache")).output().unwrap()
 }
 
-/// A directory with a tiny model and pairs, one of which, the fourth record, is unlike all others; the second has nothing
-/// to learn from and is dropped.
+/// A directory with a tiny model and pairs, one of which, the fourth record, is unlike all others; the second has
+/// nothing to learn from and is dropped.
 fn workshop() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let corpus = "Anna met Tom at the mill.\n<|endoftext|>\nQ7 zx# 93 vv!\n<|endoftext|>\n";

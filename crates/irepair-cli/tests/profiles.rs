@@ -1,4 +1,5 @@
-//! What `cargo xtask` asks of the binary for a profile that is given its data: data cut, a row repaired, watched and measured.
+//! What `cargo xtask` asks of the binary for a profile that is given its data: data cut, a row repaired, watched and
+//! measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,7 @@ fn a_watched_row_has_its_trajectory_and_every_set_of_prompts() {
     assert_eq!((&metrics["tox"]["n"], &metrics["tox:more"]["n"]), (&Value::from(4), &Value::from(2)));
     assert_eq!(metrics["trajectory_perplexity"]["value"], found["trajectory"][3]["perplexity"]);
     assert!(!dir.join("row/model").exists(), "the job does not keep it");
-    // What is watched does not change what is trained.
+    // Measuring does not change the training.
     let unwatched = JOB.split("[watch]").next().unwrap();
     fs::write(dir.join("unwatched.toml"), unwatched).unwrap();
     succeed(&irepair(dir, "job --job unwatched.toml --out alone"));
@@ -157,7 +158,8 @@ fn a_watched_row_has_its_trajectory_and_every_set_of_prompts() {
     assert!(alone.get("trajectory").is_none());
 }
 
-/// A signal in the middle: the same command ends with the result of a row that nobody stopped, its trajectory included.
+/// A signal in the middle: the same command ends with the result of a row that was never stopped, its trajectory
+/// included.
 #[cfg(unix)]
 #[test]
 fn a_row_that_was_stopped_keeps_the_points_it_had() {

@@ -1,4 +1,5 @@
-//! The recipes of `docs/recipes/` do what they show and what they claim; CONTRIBUTING.md says how to rewrite their output.
+//! The recipes of `docs/recipes/` do what they show and what they claim; CONTRIBUTING.md says how to rewrite their
+//! output.
 
 mod recipe;
 

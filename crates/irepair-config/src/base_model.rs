@@ -17,12 +17,12 @@ pub struct BaseModel {
     pub name: String,
     /// Name in tables.
     pub title: String,
-    /// How it is made; instead of `hub`. In a profile that is given its data, a directory of the model's name that lies in
-    /// `--model-dir`, or in `models` in or beside the data directory, is taken as it is.
+    /// How it is trained; instead of `hub`. In a profile that is given its data, a directory of the model's name that
+    /// lies in `--model-dir`, or in `models` in or next to the data directory, is used as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainOptions>,
     /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
-    /// `pretrain`. The program does not go there: it looks for a local copy.
+    /// `pretrain`. The program does not download it: it looks for a local copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
     /// The model of experiments/paper/paper.toml whose numbers are shown with this one's. Without it, none are.
@@ -42,8 +42,8 @@ impl BaseModel {
         self.hub.as_deref()?.rsplit('/').next()
     }
 
-    /// Its architecture, from the published shape or from that of the model about to be trained, whose tokenizer may come out
-    /// smaller than asked for. None when neither is given, or the sizes do not fit together.
+    /// Its architecture, from the published shape or from that of the model about to be trained, whose tokenizer may
+    /// come out smaller than asked for. None when neither is given, or the sizes do not fit together.
     pub fn architecture(&self) -> Option<Architecture> {
         let trained = |p: &PretrainOptions| p.shape(p.vocab_size());
         let shape = self.shape.clone().or_else(|| self.pretrain.as_ref().map(trained))?;
@@ -54,16 +54,10 @@ impl BaseModel {
 impl Validate for BaseModel {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let named = !self.name.is_empty() && self.name.chars().all(plain);
-        checks.clash(!named, "name", "must be lower-case letters, digits and `-`");
+        checks.path_name(&self.name);
         checks.clash(self.title.is_empty(), "title", "is missing");
         let (made, published) = (self.pretrain.is_some(), self.hub.is_some());
-        checks.clash(
-            made && published,
-            "hub",
-            "clashes with `pretrain`: a model is trained on the spot, or published; give one of the two",
-        );
+        checks.clash(made && published, "hub", "clashes with `pretrain`: give one of the two");
         checks.clash(!made && !published, "pretrain", "is missing: give `pretrain` or `hub`");
         checks.clash(published && self.shape.is_none(), "shape", "is missing: estimates of a `hub` model need it");
         checks.clash(published && self.files.is_empty(), "files", "is missing: name the files needed of `hub`");
@@ -77,7 +71,7 @@ impl Validate for BaseModel {
             checks.clash(true, "shape", &error.diagnostic().to_string());
         }
         if let Some(pretrain) = &self.pretrain {
-            checks.0.extend(pretrain.problems().into_iter().map(|problem| problem.inside("pretrain")));
+            checks.inside("pretrain", pretrain.problems());
         }
         checks.0
     }
@@ -138,10 +132,7 @@ mod tests {
     fn a_model_is_trained_or_published_and_not_both() {
         assert_eq!(problems(&published()), [""; 0]);
         let both = BaseModel { pretrain: Some(PretrainOptions::default()), ..published() };
-        assert_eq!(
-            problems(&both),
-            ["`hub`: clashes with `pretrain`: a model is trained on the spot, or published; give one of the two"]
-        );
+        assert_eq!(problems(&both), ["`hub`: clashes with `pretrain`: give one of the two"]);
         let neither = BaseModel { hub: None, shape: None, ..published() };
         assert_eq!(problems(&neither), ["`pretrain`: is missing: give `pretrain` or `hub`"]);
         let bare = BaseModel { shape: None, files: Vec::new(), hub: Some("../up".into()), ..published() };

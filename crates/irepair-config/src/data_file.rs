@@ -13,8 +13,8 @@ use crate::problem::Checks;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataFile {
-    /// Path below the data directory. `.gz` may follow; `.txt` may be `.jsonl` and the other way round. With `cut`, the name of
-    /// the file that is cut.
+    /// Path below the data directory. `.gz` may follow; `.txt` may be `.jsonl` and the other way round. With `cut`, the
+    /// name of the file that is cut.
     pub file: String,
     /// What it holds.
     pub what: String,
@@ -49,7 +49,8 @@ pub struct Cut {
     /// Records kept at most; without it, all that are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take: Option<usize>,
-    /// Fields of the records that are kept, by the names they get: `rejected = "rejected_matched"`. Without it, all as they are.
+    /// Fields of the records that are kept, by the names they get: `rejected = "rejected_matched"`. Without it, all as
+    /// they are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
 }
@@ -91,11 +92,8 @@ impl Validate for DataFile {
             let by_field = !cut.only.is_empty() || !cut.fields.is_empty();
             checks.clash(by_field && !self.is_jsonl(), "cut", "reads fields, which only a .jsonl file has");
             let scalar = |value: &toml::Value| value.is_str() || value.is_integer() || value.is_bool();
-            checks.clash(
-                !cut.only.values().all(scalar),
-                "cut.only",
-                "compares with words, whole numbers and true or false",
-            );
+            let compared = cut.only.values().all(scalar);
+            checks.clash(!compared, "cut.only", "compares with words, whole numbers and true or false");
         }
         checks.0
     }

@@ -1,6 +1,7 @@
 //! What a repair will need, from the shape of the model and the settings alone: memory and counted work.
 //!
-//! Both are upper bounds: every text at its longest, every step the settings allow, a slice that reaches down to block 0.
+//! Both are upper bounds: every text at its longest, every step the settings allow, a slice that reaches down to block
+//! 0.
 //!
 //! ```
 //! use irepair_config::{Memory, RepairOptions, Shape, Texts, Work};
@@ -61,13 +62,13 @@ impl Texts {
     }
 }
 
-/// Bytes on the device at the fullest moment of a repair, at most.
+/// Peak bytes on the device during a repair, at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The model.
     pub weights: u64,
-    /// What KL and preference losses compare with, in the model's type (METHOD §1 [O]): the first values of everything the
-    /// run can come to change; the rest is shared with the model.
+    /// What KL and preference losses compare with, in the model's type (METHOD §1 [O]): the first values of everything
+    /// the run can come to change; the rest is shared with the model.
     pub reference: u64,
     /// Gradients: of the slice; of all blocks where the sensitivity needs them stored.
     pub gradients: u64,
@@ -82,7 +83,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Memory of one repair; of `vanilla`, that of measuring a model beside its reference.
+    /// Memory of one repair; of `vanilla`, that of measuring a model and its reference.
     pub fn of(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Self {
         let (width, passes, policy) = (options.dtype().n_bytes(), Passes::of(options), options.policy().row());
         let weights = model.n_weights().saturating_mul(width);
@@ -105,7 +106,7 @@ impl Memory {
             Reach::OneSlice => (blocks(k), blocks(k)),
             Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
         };
-        // A second gradient stands beside the first while batches are added up.
+        // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
         let by_ghosts = takes_ghost_norms(options);
         let metric = options.sensitivity().row();
@@ -152,8 +153,8 @@ impl Memory {
         }
     }
 
-    /// Memory of a pre-training on batches of `batch_size` windows of so many tokens, looking at `n_valid` held-out ones at
-    /// once: DAPT by AdamW that keeps no best weights.
+    /// Memory of a pre-training on batches of `batch_size` windows of so many tokens, looking at `n_valid` held-out
+    /// ones at once: DAPT by AdamW that keeps no best weights.
     pub fn of_pretraining(model: &Architecture, batch_size: usize, window: usize, n_valid: usize) -> Self {
         let options = RepairOptions {
             method: Some(Method::Dapt),
@@ -303,7 +304,7 @@ mod tests {
         let stored = memory(&RepairOptions { sensitivity: Some(Metric::Snip), ..row(Method::Irepair) });
         assert_eq!(stored.gradients, 4 * block, "snip multiplies weights with their gradients");
         let fixed = memory(&RepairOptions { policy: Some(Policy::Fixed), ..row(Method::Irepair) });
-        assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient stands beside a new one");
+        assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient and a new one");
         let random = RepairOptions {
             policy: Some(Policy::Random),
             top_k: Some(SliceSize::Blocks(2)),
@@ -368,8 +369,8 @@ mod tests {
         }
     }
 
-    /// The authors' own count (METHOD §12) in units of one forward pass of a batch, the head left out by making it small:
-    /// DAPT 3, DAPT+KL 5 where it runs two texts, each with its backward pass here, DPO 4 + 4.
+    /// The authors' own count (METHOD §12) in units of one forward pass of a batch, the head left out by making it
+    /// small: DAPT 3, DAPT+KL 5 where it runs two texts, each with its backward pass here, DPO 4 + 4.
     #[test]
     fn steps_cost_what_method_12_counts() {
         let shape = model("gpt2", [4, 4096, 2], 64, 1);

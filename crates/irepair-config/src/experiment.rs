@@ -91,7 +91,8 @@ pub struct Experiment {
     pub rows: BTreeMap<String, Row>,
     /// Chosen learning rates; empty before the first search.
     pub learning_rates: LearningRates,
-    /// The paper's numbers, from `paper.toml` of this directory, else of its neighbour `paper`; empty where there is none.
+    /// The paper's numbers, from `paper.toml` of this directory, else of its neighbour `paper`; empty where there is
+    /// none.
     pub paper: Paper,
 }
 
@@ -168,18 +169,14 @@ impl Validate for Experiment {
         let Comparison { subject, baseline } = &self.profile.compare;
         names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);
-        problems.extend(names.0);
+        let known: Vec<&str> = self.profile.models.iter().map(|model| &*model.name).collect();
         for (row, models) in &self.learning_rates.0 {
-            let mut unknown = |what: &str, key: String| {
-                problems.push(Problem::new(format!("learning-rates.toml: {key}"), format!("no such {what}")));
-            };
-            if !self.rows.contains_key(row) {
-                unknown("row", row.clone());
-            }
-            for model in models.keys().filter(|name| self.profile.models.iter().all(|model| model.name != **name)) {
-                unknown("model", format!("{row}.{model}"));
+            names.named("learning-rates.toml", Some(row), &rows);
+            for model in models.keys() {
+                names.named(&format!("learning-rates.toml: {row}"), Some(model), &known);
             }
         }
+        problems.extend(names.0);
         problems
     }
 }

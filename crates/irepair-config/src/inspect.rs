@@ -10,44 +10,38 @@ options! {
     /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
     pub struct SensitivityOptions => SensitivityPlan(this) {
         /// Directory of the model.
-        #[arg(value_name = "DIR")]
-        model: PathBuf [required],
+        model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
-        #[arg(value_name = "FILE")]
-        data: PathBuf [required],
+        data: PathBuf as "FILE" [required],
         /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text).
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         neutral: PathBuf,
-        /// What is measured (METHOD §3 [D]). Default grad-l2.
+        /// The metric (METHOD §3 [D]). Default grad-l2.
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
-        /// How batches are put together (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist, atp and
-        /// random, which have no value at a mean gradient.
+        /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist,
+        /// atp and random, which have no value at a mean gradient.
         #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
         reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.
-        #[arg(value_name = "N")]
-        n_batches: u64 = 500,
+        n_batches: u64 as "N" = 500,
         /// Pairs per batch (METHOD §17 [D]). Default 4.
-        #[arg(value_name = "N")]
-        batch_size: usize = 4,
+        batch_size: usize as "N" = 4,
         /// Longest prompt in tokens (METHOD §17 [O]). Default 64.
-        #[arg(value_name = "TOKENS")]
-        max_prompt: usize = 64,
+        max_prompt: usize as "TOKENS" = 64,
         /// Longest continuation in tokens (METHOD §17 [O]). Default 64.
-        #[arg(value_name = "TOKENS")]
-        max_continuation: usize = 64,
+        max_continuation: usize as "TOKENS" = 64,
         /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         skip_prompt: bool = false,
-        /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default false.
+        /// Measure the chosen text of the pairs too: the same loss on the same subjects without the error. Default
+        /// false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         chosen: bool = false,
         /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `neutral` also
         /// `neutral.json`.
-        #[arg(value_name = "DIR")]
-        out: PathBuf,
+        out: PathBuf as "DIR",
     }
     common: seed device dtype threads json;
 }
@@ -56,11 +50,8 @@ impl Validate for SensitivityOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::of(self);
         let metric = self.metric();
-        checks.clash(
-            self.reduction() == Reduction::NormOfMean && !metric.has_mean_gradient(),
-            "reduction",
-            &format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm"),
-        );
+        let what = format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm");
+        checks.clash(self.reduction().row().at_mean_gradient && !metric.has_mean_gradient(), "reduction", &what);
         checks.0
     }
 }
@@ -69,14 +60,11 @@ options! {
     /// Settings of a scoring: one NLL per text.
     pub struct ScoreOptions => ScorePlan(this) {
         /// Directory of the model.
-        #[arg(value_name = "DIR")]
-        model: PathBuf [required],
+        model: PathBuf as "DIR" [required],
         /// Texts, JSONL with `text`.
-        #[arg(value_name = "FILE")]
-        input: PathBuf [required],
+        input: PathBuf as "FILE" [required],
         /// Texts computed at once; changes the speed, not the result. Default 8.
-        #[arg(value_name = "N")]
-        batch_size: usize = 8,
+        batch_size: usize as "N" = 8,
     }
     common: device dtype threads;
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Checks;
 use crate::{EvalOptions, Problem, RepairOptions, Validate};
 
-/// Everything one job needs; written by the runner, kept beside its result.
+/// Everything one job needs; written by the runner, kept with its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Job {
@@ -17,7 +17,7 @@ pub struct Job {
     pub title: String,
     /// Name of the base model.
     pub model: String,
-    /// Write the repaired model beside the result. Default true.
+    /// Write the repaired model next to the result. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_model: Option<bool>,
     /// The repair; method `vanilla` trains nothing.
@@ -35,7 +35,7 @@ pub struct Job {
 pub struct Watch {
     /// Steps from one to the next; the first is before any step.
     pub every: u64,
-    /// What is measured: prompts and text.
+    /// Prompts and text to measure.
     pub eval: EvalOptions,
 }
 
@@ -59,7 +59,7 @@ impl Validate for Job {
         let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
         checks.count("watch.every", self.watch.as_ref().map(|watch| watch.every));
-        checks.0.extend(self.repair.problems().into_iter().map(|problem| problem.inside("repair")));
+        checks.inside("repair", self.repair.problems());
         checks.0
     }
 }

@@ -48,7 +48,7 @@ names! {
         Adamw,
     }
 
-    /// What becomes of the optimizer state of a block outside the slice (METHOD §8).
+    /// Treatment of the optimizer state of a block outside the slice (METHOD §8).
     OptimizerState {
         /// Kept as it is [D].
         Keep,

@@ -7,16 +7,16 @@ use crate::{Error, Problem, Result};
 
 /// Settings that can be checked.
 pub trait Validate {
-    /// Every value out of range and every clash; not what is merely absent.
+    /// Every value out of range and every clash; not a key that is absent.
     fn problems(&self) -> Vec<Problem>;
 }
 
 /// A set of settings that is a group of flags and a TOML table at once. Every field is optional: `None` = not given.
 pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default + Validate {
-    /// The same settings with plain fields: what is required is there, defaults are filled in.
+    /// The same settings with plain fields: required ones are present, defaults are filled in.
     type Plan;
 
-    /// These settings laid over `base`: what is given here wins.
+    /// These settings over those of `base`: a value given here wins.
     #[must_use]
     fn over(self, base: Self) -> Self;
 
@@ -55,7 +55,7 @@ pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
     }
 }
 
-/// The settings as a TOML file, what is absent left out.
+/// The settings as a TOML file, without absent keys.
 pub fn to_toml<T: Options>(options: &T) -> String {
     as_table(options).to_string()
 }
@@ -72,10 +72,11 @@ pub(crate) fn given_or<T: Clone>(value: &Option<T>, default: impl FnOnce() -> T)
 
 /// Defines a struct of settings and its plan.
 ///
-/// `key: Type,` has no default; `key: Type [required],` must be given; `key: Type = value,` has a default, which may read
-/// other settings through the name in parentheses. In the struct every field is `pub key: Option<Type>`, flag `--key` and
-/// TOML key `key`, with an accessor `key()` where it has a default; in the plan it is `Option<Type>` or plain `Type`. The
-/// words after `common:` add settings that several commands share.
+/// `key: Type,` has no default; `key: Type [required],` must be given; `key: Type = value,` has a default, which may
+/// read other settings through the name in parentheses; `as "FILE"` after the type names the flag's value in help. In
+/// the struct every field is `pub key: Option<Type>`, flag `--key` and TOML key `key`, with an accessor `key()` where
+/// it has a default; in the plan it is `Option<Type>` or plain `Type`. The words after `common:` add settings that
+/// several commands share.
 macro_rules! options {
     (
         $(#[$meta:meta])* pub struct $name:ident => $plan:ident($this:ident) { $($fields:tt)* }
@@ -86,15 +87,13 @@ macro_rules! options {
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } seed $($rest:ident)*) => {
         options!(@add $head $name $plan $this { $($fields)*
             /// Seed of every random draw. Default 0.
-            #[arg(value_name = "N")]
-            seed: u64 = 0,
+            seed: u64 as "N" = 0,
         } $($rest)*);
     };
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } device $($rest:ident)*) => {
         options!(@add $head $name $plan $this { $($fields)*
             /// Where to compute: `cpu`, `cuda` or `cuda:N`; a device that is not there is an error. Default cpu.
-            #[arg(value_name = "DEVICE")]
-            device: String = "cpu".to_owned(),
+            device: String as "DEVICE" = "cpu".to_owned(),
         } $($rest)*);
     };
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } dtype $($rest:ident)*) => {
@@ -106,8 +105,7 @@ macro_rules! options {
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } threads $($rest:ident)*) => {
         options!(@add $head $name $plan $this { $($fields)*
             /// CPU threads. Without it, one per core.
-            #[arg(value_name = "N")]
-            threads: u32,
+            threads: u32 as "N",
         } $($rest)*);
     };
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } json $($rest:ident)*) => {
@@ -127,7 +125,7 @@ macro_rules! options {
     (
         @add [$($meta:tt)*] $name:ident $plan:ident $this:ident {$(
             $(#[doc = $doc:literal])* $(#[arg($($arg:tt)*)])? $(#[serde($($serde:tt)*)])?
-            $field:ident: $type:ty $([$required:ident])? $(= $default:expr)?,
+            $field:ident: $type:ty $(as $value:literal)? $([$required:ident])? $(= $default:expr)?,
         )*}
     ) => {
         $($meta)*
@@ -136,7 +134,7 @@ macro_rules! options {
         pub struct $name {
             $(
                 $(#[doc = $doc])*
-                #[arg(long, $($($arg)*)?)]
+                #[arg(long, $(value_name = $value,)? $($($arg)*)?)]
                 #[serde(skip_serializing_if = "Option::is_none", $($($serde)*)?)]
                 pub $field: Option<$type>,
             )*

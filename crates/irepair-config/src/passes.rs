@@ -1,5 +1,5 @@
-//! What a pass over texts holds at its fullest, beside weights and gradients: the tensors that libtorch keeps for the way
-//! back, counted by block and by vocabulary.
+//! Peak memory of a pass over texts, without weights and gradients: the tensors that libtorch keeps for the backward
+//! pass, counted by block and by vocabulary.
 //!
 //! A kernel of fused attention is taken for granted: no row of the attention matrix is kept.
 
@@ -11,12 +11,12 @@ use crate::{Dtype, RepairOptions, Texts};
 /// Bytes of a number in f32, in which losses are taken whatever the model's type.
 const F32: u64 = 4;
 
-/// The head works through positions in pieces of so many bytes of f32 logits, and at least so many positions.
-const PIECE: u64 = 50 << 20;
-/// Of which so many are worked on at a time.
-const STRIP: u64 = 4 << 20;
-const PIECE_ROWS: u64 = 16;
-const STRIP_ROWS: u64 = 8;
+/// The head works through positions in chunks of so many bytes of f32 logits, and at least so many positions.
+const CHUNK: u64 = 50 << 20;
+/// The log-softmax works through a chunk in tiles of so many bytes, and at least so many positions.
+const TILE: u64 = 4 << 20;
+const CHUNK_ROWS: u64 = 16;
+const TILE_ROWS: u64 = 8;
 
 /// Which texts a method runs at every step (METHOD §6, §7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,21 +65,21 @@ pub(crate) struct Held<'a> {
 
 impl Held<'_> {
     /// Forward and backward through the texts of one loss, `n_learning` blocks getting gradients and the lowest of them
-    /// being block 0: all activations, and what the head takes. A head that learns keeps the slope of every score over the
-    /// vocabulary, and a gradient of its own from each text beside the one on its way back.
+    /// being block 0: all activations, and what the head takes. A head that learns keeps the gradient of every score
+    /// over the vocabulary, and a gradient of its weights from each text and from the backward pass.
     pub(crate) fn training(self, passes: Passes, n_learning: usize, head_learns: bool) -> u64 {
         let (pairs, utility) = (passes.pairs * self.texts.pairs, passes.utility * self.texts.utility);
         let block = self.of.kept();
         let kept = block.backward * self.of.n_block as u64 + block.to_learn * n_learning as u64;
-        let slopes = if head_learns { self.vocabularies((pairs + utility) * self.dtype.n_bytes()) } else { 0 };
+        let gradients = if head_learns { self.vocabularies((pairs + utility) * self.dtype.n_bytes()) } else { 0 };
         let n_texts = if head_learns { 1 + passes.pairs + passes.utility } else { 0 };
         let sums = (n_texts * self.of.n_embd as u64).saturating_mul(self.vocabularies(self.dtype.n_bytes()));
         let head = sums.max(self.head(passes, self.texts.pairs, utility));
-        self.values(pairs + utility, kept).saturating_add(slopes).saturating_add(head)
+        self.values(pairs + utility, kept).saturating_add(gradients).saturating_add(head)
     }
 
-    /// Ghost norms of a batch of `n` tokens: when the head is at work, or when every layer's output gradient is there and one
-    /// layer's norm is taken.
+    /// Ghost norms of a batch of `n` tokens: when the head is at work, or when every layer's output gradient is there
+    /// and one layer's norm is taken.
     pub(crate) fn measuring(self, n: u64) -> u64 {
         let (n_block, d, inner) = (self.of.n_block as u64, self.of.n_embd as u64, self.of.n_inner as u64);
         let block = self.of.kept();
@@ -110,17 +110,17 @@ impl Held<'_> {
         self.vocabularies(self.texts.pairs * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32))
     }
 
-    /// One piece of the head's work on so many tokens of pairs or of utility texts, whichever takes more: its logits, and the
-    /// log-softmax of a strip of them; for a KL the reference's beside them, and its probabilities.
+    /// One chunk of the head's work on tokens of pairs or of utility texts, whichever takes more: its logits, and the
+    /// log-softmax of a tile of them; for a KL also those of the reference, and its probabilities.
     fn head(self, passes: Passes, pairs: u64, utility: u64) -> u64 {
         let entries = |bytes: u64, least: u64| (bytes / (F32 * self.of.n_vocab as u64)).max(least);
-        let (rows, strip) = (entries(PIECE, PIECE_ROWS), entries(STRIP, STRIP_ROWS));
+        let (rows, tile) = (entries(CHUNK, CHUNK_ROWS), entries(TILE, TILE_ROWS));
         let nll = if passes.pairs > 0 {
-            pairs.min(rows) * self.dtype.n_bytes() + pairs.min(strip) * (F32 + self.f32_copy())
+            pairs.min(rows) * self.dtype.n_bytes() + pairs.min(tile) * (F32 + self.f32_copy())
         } else {
             0
         };
-        let kl = utility.min(rows) * 2 * self.dtype.n_bytes() + utility.min(strip) * (3 * F32 + self.f32_copy());
+        let kl = utility.min(rows) * 2 * self.dtype.n_bytes() + utility.min(tile) * (3 * F32 + self.f32_copy());
         self.vocabularies(nll.max(kl))
     }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_keeps_vectors_of_its_blocks_and_a_piece_of_logits() {
+    fn a_pass_keeps_vectors_of_its_blocks_and_a_chunk_of_logits() {
         // Both in bytes, of a token: of a block, and over the vocabulary.
         let pass = |n: u64, block: u64, logits: u64| n * (4 * block + 1000 * logits);
         let (f32, bf16) = (held(Dtype::F32), held(Dtype::Bf16));
@@ -186,20 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn more_positions_than_a_piece_take_no_more_logits() {
+    fn more_positions_than_a_chunk_take_no_more_logits() {
         let many = Texts { pairs: 1_000_000, longest: 0, ..TEXTS };
         let many = Held { texts: &many, ..held(Dtype::F32) };
         let logits = many.training(NLL, 0, false) - many.values(1_000_000, 10 * 8 * 4);
-        assert_eq!(logits, PIECE / 4000 * 4000 + STRIP / 4000 * 4000);
+        assert_eq!(logits, CHUNK / 4000 * 4000 + TILE / 4000 * 4000);
     }
 
     #[test]
-    fn a_head_that_learns_keeps_a_slope_for_every_score() {
+    fn a_head_that_learns_keeps_a_gradient_for_every_score() {
         let dpo = Passes { pairs: 2, reference_pairs: 2, utility: 0 };
-        let slopes = 2 * 10 * 1000 * 4;
-        // A sum of each text and a product, of width 8: more than a piece of so few positions.
+        let gradients = 2 * 10 * 1000 * 4;
+        // A sum of each text and a product, of width 8: more than a chunk of so few positions.
         let sums = 3 * 8 * 1000 * 4;
-        assert_eq!(held(Dtype::F32).training(dpo, 4, true), 2 * 10 * 4 * 16 * 8 * 4 + slopes + sums);
+        assert_eq!(held(Dtype::F32).training(dpo, 4, true), 2 * 10 * 4 * 16 * 8 * 4 + gradients + sums);
         let passes = |method| Passes::by_part(&RepairOptions { method: Some(method), ..Default::default() });
         assert_eq!(passes(Method::Dpo), [dpo], "the sigmoid of a difference is no sum");
         let whole = Passes { pairs: 1, utility: 1, ..NLL };
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn ghost_norms_are_fullest_at_one_end_of_the_way_back() {
-        // Wide logits: when the head is at work. In half precision they stand beside their copy.
+    fn ghost_norms_peak_at_one_end_of_the_backward_pass() {
+        // Wide logits: when the head is at work. In half precision they have an f32 copy.
         let start = |width: u64, logits: u64| 10 * (4 * 20 * 8 * width + 1000 * logits);
         assert_eq!(held(Dtype::F32).measuring(10), start(4, 8));
         assert_eq!(held(Dtype::Bf16).measuring(10), start(2, 10));

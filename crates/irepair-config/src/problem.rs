@@ -1,22 +1,23 @@
-//! One thing wrong with one key.
+//! Problems of settings, and the checks that find them.
 
 use std::fmt;
 
 use irepair_core::spec::{Entry, Number, Range};
 use serde::Serialize;
-use toml::Value;
+use toml::{Table, Value};
 
+use crate::Validate;
 use crate::load::hint;
 use crate::options::as_table;
 
-/// One thing wrong with the settings, with the key it is wrong at.
+/// One problem of the settings, with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the key, such as `models[0].pretrain.n_layer`; empty when the whole file is meant.
+    /// Path of the key, such as `models[0].pretrain.n_layer`; empty for the whole file.
     pub key: String,
     /// Line of the key in its file, from 1.
     pub line: Option<usize>,
-    /// What is wrong: a lower-case fragment.
+    /// The problem, as a lower-case fragment.
     pub what: String,
     /// How to fix it.
     pub help: Option<String>,
@@ -59,7 +60,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The least and the most of what is counted; the most, because it may be allocated before anything else is found wrong.
+/// The least and the most of a count; the most, because memory may be allocated for it before other checks.
 /// None for numbers that count nothing, or may be 0.
 fn bounds(key: &str) -> Option<(u64, u64)> {
     Some(match key.rsplit('.').next().unwrap_or_default() {
@@ -81,7 +82,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
     })
 }
 
-/// Where a number that is no count may lie.
+/// The range of a number that is not a count.
 fn range(key: &str) -> Range {
     match key {
         "weight_decay" => Range::NotNegative,
@@ -92,13 +93,13 @@ fn range(key: &str) -> Range {
 
 /// Collects problems while a set of options is checked.
 #[derive(Debug, Default)]
-pub(crate) struct Checks(pub(crate) Vec<Problem>);
+pub(crate) struct Checks(pub(crate) Vec<Problem>, Table);
 
 impl Checks {
     /// Refuses every number, and the device, that was given and is outside the range of its key.
     pub(crate) fn of<T: Serialize>(options: &T) -> Self {
-        let mut checks = Self::default();
-        for (key, value) in as_table(options) {
+        let mut checks = Self(Vec::new(), as_table(options));
+        for (key, value) in checks.1.clone() {
             match value {
                 Value::Integer(n) => checks.count(&key, u64::try_from(n).ok()),
                 Value::Float(x) => checks.number(&key, x),
@@ -107,6 +108,45 @@ impl Checks {
             }
         }
         checks
+    }
+
+    /// Refuses `key` without `other`; `why` says what for.
+    pub(crate) fn needs(&mut self, key: &str, other: &str, why: &str) {
+        let alone = self.1.contains_key(key) && !self.1.contains_key(other);
+        self.clash(alone, key, &format!("needs `{other}`: {why}"));
+    }
+
+    /// Refuses each of `keys` that was given.
+    pub(crate) fn refuse(&mut self, keys: &[&str], why: &str) {
+        for key in keys {
+            self.clash(self.1.contains_key(*key), key, why);
+        }
+    }
+
+    /// Adds the problems of the table `outer`.
+    pub(crate) fn inside(&mut self, outer: &str, problems: Vec<Problem>) {
+        self.0.extend(problems.into_iter().map(|problem| problem.inside(outer)));
+    }
+
+    /// Adds the problems of a list of tables, and of names that two of them have.
+    pub(crate) fn list<T: Validate>(&mut self, outer: &str, items: &[T], name: impl Fn(&T) -> &str) {
+        for (i, item) in items.iter().enumerate() {
+            self.inside(&format!("{outer}[{i}]"), item.problems());
+            let twice = !name(item).is_empty() && items[..i].iter().any(|other| name(other) == name(item));
+            self.clash(twice, &format!("{outer}[{i}].name"), "is the name of two of them");
+        }
+    }
+
+    /// Refuses a name that cannot stand in paths.
+    pub(crate) fn path_name(&mut self, name: &str) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        self.clash(name.is_empty() || !name.chars().all(plain), "name", "must be lower-case letters, digits and `-`");
+    }
+
+    /// Refuses a width that the heads cannot share.
+    pub(crate) fn heads(&mut self, n_embd: usize, n_head: usize) {
+        let shared = n_head == 0 || n_embd.is_multiple_of(n_head);
+        self.clash(!shared, "n_head", &format!("clashes with `n_embd`: {n_embd} is not a multiple of {n_head}"));
     }
 
     /// Refuses a value that was given and is not `fine`.
@@ -135,7 +175,7 @@ impl Checks {
         self.value(key, Some(&value), &range.to_string(), |&x| range.contains(x));
     }
 
-    /// Refuses what is no device name; whether the device is there is found out when it is used.
+    /// Refuses a string that is not a device name; whether the device exists is checked when it is used.
     pub(crate) fn device(&mut self, value: Option<&String>) {
         self.value("device", value, "`cpu`, `cuda` or `cuda:N`", |name| {
             let number = name.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());

@@ -30,7 +30,8 @@ pub struct Profile {
     /// Files of the data directory, in profiles that are given their data; instead of `language`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataFile>,
-    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the tables.
+    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the
+    /// tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scorers: Vec<ProfileScorer>,
     /// Base models, each repaired by every row.
@@ -44,7 +45,8 @@ pub struct Profile {
     pub eval: EvalOptions,
     /// Texts sampled from each base model for the KL term (METHOD §2).
     pub utility: Utility,
-    /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it, none.
+    /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it,
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// How rows that stand in a table or figure `trajectory` are watched on their way; without it, they are not.
@@ -63,7 +65,8 @@ pub struct Comparison {
     /// The row that the pairwise table sets against every other. Without it, there is no such table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not given.
+    /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not
+    /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
 }
@@ -76,6 +79,15 @@ pub struct ProfileScorer {
     pub name: String,
     /// How it is trained.
     pub train: ScorerTrainOptions,
+}
+
+impl Validate for ProfileScorer {
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.path_name(&self.name);
+        checks.inside("train", self.train.problems());
+        checks.0
+    }
 }
 
 /// Measurements during training, on the data that choose settings.
@@ -144,25 +156,15 @@ pub struct Grid {
     pub seeds: u32,
 }
 
-/// Keys of a row's `repair` that the runner sets, because they differ from seed to seed or from machine to machine.
+/// Why a key is refused: it differs from seed to seed or from machine to machine.
 const RUNNERS_KEYS: &str = "is set by the runner, not by an experiment file";
 
 /// Problems of the `repair` table of a row or profile.
 pub(crate) fn shared_repair_problems(repair: &RepairOptions) -> Vec<Problem> {
-    let mut checks = Checks::default();
-    for (key, given) in [
-        ("model", repair.model.is_some()),
-        ("pairs", repair.pairs.is_some()),
-        ("utility", repair.utility.is_some()),
-        ("out", repair.out.is_some()),
-        ("patch", repair.patch.is_some()),
-        ("seed", repair.seed.is_some()),
-        ("device", repair.device.is_some()),
-        ("threads", repair.threads.is_some()),
-        ("json", repair.json.is_some()),
-    ] {
-        checks.clash(given, key, RUNNERS_KEYS);
-    }
+    let mut checks = Checks::of(repair);
+    let keys = ["model", "pairs", "utility", "out", "patch", "seed", "device", "threads", "json"];
+    checks.0.clear();
+    checks.refuse(&keys, RUNNERS_KEYS);
     checks.0.into_iter().chain(repair.problems()).map(|problem| problem.inside("repair")).collect()
 }
 
@@ -180,64 +182,35 @@ impl Validate for Profile {
             checks.number("grid.lr", *lr);
         }
         if let Some(language) = &self.language {
-            let counts = Checks::of(language).0.into_iter().map(|problem| problem.inside("language"));
-            checks.0.extend(counts);
-            checks.clash(
-                self.repair.n_validation() >= language.pairs,
-                "repair.n_validation",
-                "clashes with `language.pairs`: no pair is left to train on",
-            );
+            checks.inside("language", Checks::of(language).0);
+            let all = self.repair.n_validation() >= language.pairs;
+            checks.clash(all, "repair.n_validation", "clashes with `language.pairs`: no pair is left to train on");
         }
         checks.clash(self.models.is_empty(), "models", "is missing: name at least one base model");
-        for (i, model) in self.models.iter().enumerate() {
-            let key = format!("models[{i}]");
-            checks.0.extend(model.problems().into_iter().map(|problem| problem.inside(&key)));
-            let twice = self.models[..i].iter().any(|other| other.name == model.name);
-            checks.clash(!model.name.is_empty() && twice, &format!("{key}.name"), "is the name of two models");
-        }
-        for (i, file) in self.data.iter().enumerate() {
-            checks.0.extend(file.problems().into_iter().map(|problem| problem.inside(&format!("data[{i}]"))));
-        }
+        checks.list("models", &self.models, |model| &model.name);
+        checks.list("data", &self.data, |_| "");
+        checks.list("preconditions", &self.preconditions, |_| "");
+        checks.list("scorers", &self.scorers, |scorer| &scorer.name);
+        let models: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
         for (i, precondition) in self.preconditions.iter().enumerate() {
-            let key = format!("preconditions[{i}]");
-            checks.0.extend(precondition.problems().into_iter().map(|problem| problem.inside(&key)));
-            let unknown = |name: &String| self.models.iter().all(|model| model.name != *name);
-            let unknown = precondition.model.as_ref().is_some_and(unknown);
-            checks.clash(unknown, &format!("{key}.model"), "is the name of no model");
-        }
-        for (i, scorer) in self.scorers.iter().enumerate() {
-            let key = format!("scorers[{i}]");
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            let named = !scorer.name.is_empty() && scorer.name.chars().all(plain);
-            checks.clash(!named, &format!("{key}.name"), "must be lower-case letters, digits and `-`");
-            let twice = self.scorers[..i].iter().any(|other| other.name == scorer.name);
-            checks.clash(named && twice, &format!("{key}.name"), "is the name of two scorers");
-            let inside = |problem: Problem| problem.inside(&format!("{key}.train"));
-            checks.0.extend(scorer.train.problems().into_iter().map(inside));
+            checks.named(&format!("preconditions[{i}].model"), precondition.model.as_ref(), &models);
         }
         checks.count("samples", self.samples.map(|n| n as u64));
         if let Some(trajectory) = &self.trajectory {
-            checks.0.extend(Checks::of(trajectory).0.into_iter().map(|problem| problem.inside("trajectory")));
+            checks.inside("trajectory", Checks::of(trajectory).0);
         }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
-        checks.clash(
-            made && given,
-            "data",
-            "clashes with `language`: data are generated, or given; name one of the two",
-        );
+        checks.clash(made && given, "data", "clashes with `language`: data are generated, or given");
         let corpus = made || self.has_data(CORPUS);
         let learns = self.models.iter().any(|model| model.pretrain.is_some());
-        checks.clash(
-            learns && !corpus,
-            "language",
-            "is missing: models with `pretrain` learn it, or `corpus/train.txt` of [[data]]",
-        );
+        let what = "is missing: models with `pretrain` learn it, or `corpus/train.txt` of [[data]]";
+        checks.clash(learns && !corpus, "language", what);
         let labels = self.scorers.is_empty() || self.has_data(SCORER_LABELS);
         checks.clash(!labels, "scorers", "want `toxicity/train.jsonl` among [[data]]");
         checks.count("density_batches", self.density_batches.map(u64::from));
         checks.device(self.device.as_ref());
         checks.0.extend(shared_repair_problems(&self.repair));
-        checks.0.extend(self.eval.problems().into_iter().map(|problem| problem.inside("eval")));
+        checks.inside("eval", self.eval.problems());
         checks.0
     }
 }

@@ -9,40 +9,30 @@ options! {
     /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
     pub struct RelearnOptions => RelearnPlan(this) {
         /// Directory of the model, most often a repaired one. It is not written to.
-        #[arg(value_name = "DIR")]
-        model: PathBuf [required],
-        /// Texts with the error, documents split by `<|endoftext|>` or JSONL with `text`; the first so many are trained on.
-        #[arg(value_name = "FILE")]
-        texts: PathBuf [required],
+        model: PathBuf as "DIR" [required],
+        /// Texts with the error, documents split by `<|endoftext|>` or JSONL with `text`; training takes the first of
+        /// them.
+        texts: PathBuf as "FILE" [required],
         /// Prompts that bring out the error, JSONL with `prompt`.
-        #[arg(value_name = "FILE")]
-        prompts: PathBuf [required],
+        prompts: PathBuf as "FILE" [required],
         /// Word list of the exact toxicity scorer.
-        #[arg(value_name = "FILE")]
-        lexicon: PathBuf [required],
-        /// Numbers of texts to train on, with commas between them, each from the model as it is (METHOD §10 [O]). Default
+        lexicon: PathBuf as "FILE" [required],
+        /// Numbers of texts to train on, with commas between them, each from the given model (METHOD §10 [O]). Default
         /// 10,100,1000.
-        #[arg(value_name = "N,N,...")]
-        counts: String = "10,100,1000".to_owned(),
+        counts: String as "N,N,..." = "10,100,1000".to_owned(),
         /// Passes over those texts [O]. Default 1.
-        #[arg(value_name = "N")]
-        epochs: u64 = 1,
-        /// Learning rate, the same for every number of texts (METHOD §17 [F]). Default 5e-5. Models far smaller than GPT-2
-        /// want rates 10 to 100 times larger.
-        #[arg(value_name = "RATE")]
-        lr: f64 = 5e-5,
+        epochs: u64 as "N" = 1,
+        /// Learning rate, the same for every number of texts (METHOD §17 [F]). Default 5e-5. Models far smaller than
+        /// GPT-2 want rates 10 to 100 times larger.
+        lr: f64 as "RATE" = 5e-5,
         /// Texts per training step (METHOD §17 [D]). Default 4.
-        #[arg(value_name = "N")]
-        batch_size: usize = 4,
-        /// Longest text in tokens, its start token among them; what is over is cut off. Without it, the model's context.
-        #[arg(value_name = "TOKENS")]
-        max_tokens: usize,
+        batch_size: usize as "N" = 4,
+        /// Longest text in tokens, its start token included; longer texts are cut. Without it, the model's context.
+        max_tokens: usize as "TOKENS",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
-        #[arg(value_name = "TOKENS")]
-        max_new_tokens: usize = 20,
+        max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
-        #[arg(value_name = "TOKENS")]
-        prompt_tokens: usize = 32,
+        prompt_tokens: usize as "TOKENS" = 32,
     }
     common: seed device dtype threads json;
 }

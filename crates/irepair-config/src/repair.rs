@@ -13,28 +13,24 @@ options! {
     /// Settings of a repair: what to train on, how, and for how long.
     pub struct RepairOptions => RepairPlan(this) {
         /// Directory of the model to repair: `config.json`, `model.safetensors` or its shards, and the tokenizer.
-        #[arg(value_name = "DIR")]
-        model: PathBuf [required],
+        model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected` (METHOD §2).
-        #[arg(value_name = "FILE")]
-        pairs: PathBuf [required],
-        /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts are sampled
-        /// from the model itself.
+        pairs: PathBuf as "FILE" [required],
+        /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts
+        /// are sampled from the model itself.
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         utility: PathBuf,
         /// Directory the repaired model is written to.
-        #[arg(value_name = "DIR")]
-        out: PathBuf [required],
-        /// Also write the changed tensors alone, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
+        out: PathBuf as "DIR" [required],
+        /// Also write the changed tensors, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
         /// §14).
-        #[arg(value_name = "FILE")]
-        patch: PathBuf,
+        patch: PathBuf as "FILE",
         /// What to train (METHOD §6, §7). Default irepair.
         #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
         method: Method = Method::Irepair,
-        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced methods, all
-        /// for the others.
+        /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced
+        /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
         /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
@@ -43,74 +39,57 @@ options! {
         top_k: SliceSize = SliceSize::Blocks(1),
         /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
         /// (METHOD §5 [O]). Default 20.
-        #[arg(value_name = "STEPS")]
-        policy_every: u64 = Number::PolicyEvery.row().default as u64,
+        policy_every: u64 as "STEPS" = Number::PolicyEvery.row().default as u64,
         /// Weight of the past under policy ema, at least 0 and below 1 (METHOD §5 [O]). Default 0.9.
-        #[arg(value_name = "RHO")]
-        policy_rho: f64 = Number::PolicyRho.row().default,
+        policy_rho: f64 as "RHO" = Number::PolicyRho.row().default,
         /// Chance of exploring at step 0 under policy explore, 0 to 1 (METHOD §5 [O]). Default 0.1.
-        #[arg(value_name = "EPSILON")]
-        policy_epsilon: f64 = Number::PolicyEpsilon.row().default,
+        policy_epsilon: f64 as "EPSILON" = Number::PolicyEpsilon.row().default,
         /// Share of the squared sensitivity that policy coverage must hold, over 0 and up to 1 (METHOD §5 [O]).
         /// Default 0.5.
-        #[arg(value_name = "SHARE")]
-        policy_quota: f64 = Number::PolicyQuota.row().default,
+        policy_quota: f64 as "SHARE" = Number::PolicyQuota.row().default,
         /// How the sensitivity of a block is measured (METHOD §3 [D]). Default grad-l2.
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         sensitivity: Metric = Metric::GradL2,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
-        #[arg(value_name = "N")]
-        fixed_batches: u64 = 500,
+        fixed_batches: u64 as "N" = 500,
         /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
-        #[arg(value_name = "WEIGHT")]
-        beta: f64 = Number::Beta.row().default,
-        /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and those
-        /// named -kl), 0 for the others.
-        #[arg(value_name = "WEIGHT")]
-        gamma: f64 = if this.method().has_kl() { Number::Gamma.row().default } else { 0.0 },
-        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]). Default 1.
-        #[arg(value_name = "FACTOR")]
-        scale: f64 = Number::Scale.row().default,
+        beta: f64 as "WEIGHT" = Number::Beta.row().default,
+        /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and
+        /// those named -kl), 0 for the others.
+        gamma: f64 as "WEIGHT" = if this.method().has_kl() { Number::Gamma.row().default } else { 0.0 },
+        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]).
+        /// Default 1.
+        scale: f64 as "FACTOR" = Number::Scale.row().default,
         /// Sharpness of the preference in the DPO loss (METHOD §17 [D,L]). Default 0.1.
-        #[arg(value_name = "BETA")]
-        dpo_beta: f64 = Number::DpoBeta.row().default,
+        dpo_beta: f64 as "BETA" = Number::DpoBeta.row().default,
         /// Sharpness of the preference in the NPO loss (METHOD §7 [O]). Default 0.1.
-        #[arg(value_name = "BETA")]
-        npo_beta: f64 = Number::NpoBeta.row().default,
+        npo_beta: f64 as "BETA" = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
-        /// What becomes of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
+        /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
         /// Models far smaller than GPT-2 want rates 10 to 100 times larger.
-        #[arg(value_name = "RATE")]
-        lr: f64 = this.method().row().lr,
+        lr: f64 as "RATE" = this.method().row().lr,
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
-        #[arg(value_name = "STEPS")]
-        warmup_steps: u64 = 150,
+        warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
-        #[arg(value_name = "NORM")]
-        clip_norm: f64 = 10.0,
+        clip_norm: f64 as "NORM" = 10.0,
         /// Stop after this many steps. Without it, `epochs` and `patience` decide.
-        #[arg(value_name = "STEPS")]
-        steps: u64,
+        steps: u64 as "STEPS",
         /// Stop after this many passes over the pairs (METHOD §17 [L,O]). Default 5.
-        #[arg(value_name = "N")]
-        epochs: u64 = 5,
+        epochs: u64 as "N" = 5,
         /// Pairs per micro-batch (METHOD §17 [D]). Default 4, or 2 or 1 in more micro-batches where memory is short.
-        #[arg(value_name = "N")]
-        batch_size: usize = 4,
+        batch_size: usize as "N" = 4,
         /// Micro-batches per step, averaged by tokens (METHOD §8 [O]). Default 1.
-        #[arg(value_name = "N")]
-        accumulation: usize = 1,
-        /// Longest prompt in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
-        #[arg(value_name = "TOKENS")]
-        max_prompt: usize = 64,
-        /// Longest continuation in tokens; what is over is cut off and counted (METHOD §17 [O]). Default 64.
-        #[arg(value_name = "TOKENS")]
-        max_continuation: usize = 64,
-        /// Append the end-of-text token to the continuations that lack it, so that the model learns to stop there: for pairs
-        /// that are whole texts, not pieces of longer ones (METHOD §2 [O]). A continuation that is cut gets none. Default false.
+        accumulation: usize as "N" = 1,
+        /// Longest prompt in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
+        max_prompt: usize as "TOKENS" = 64,
+        /// Longest continuation in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
+        max_continuation: usize as "TOKENS" = 64,
+        /// Append the end-of-text token to continuations without it, so that the model learns to stop there: for pairs
+        /// that are whole texts, not parts of longer ones (METHOD §2 [O]). A continuation that is cut gets none.
+        /// Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         append_eos: bool = false,
         /// Leave prompt tokens out of the losses (METHOD §2 [D]). Default false.
@@ -119,28 +98,23 @@ options! {
         /// Take pairs and utility texts in the order of their files instead of drawing them. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         no_shuffle: bool = false,
-        /// Longest utility text in tokens, its start token included: longer ones of `utility` are cut into pieces, sampled ones
-        /// end there (METHOD §2 [F]: 101 new tokens). Default 102.
+        /// Longest utility text in tokens, its start token included: longer ones of `utility` are cut into chunks,
+        /// sampled ones end there (METHOD §2 [F]: 101 new tokens). Default 102.
         #[arg(value_name = "TOKENS", alias = "max-general")]
         #[serde(alias = "max_general")]
         max_utility: usize = 102,
-        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of them
-        /// and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
-        #[arg(value_name = "N")]
-        n_validation: usize = 64,
+        /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of
+        /// them and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
+        n_validation: usize as "N" = 64,
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
-        #[arg(value_name = "EXAMPLES")]
-        eval_every: u64 = 100,
-        /// Stop after this many evaluations without a new best; the best is what is kept (METHOD §17 [L]). Default 30.
-        #[arg(value_name = "N")]
-        patience: u64 = 30,
-        /// Memory the run may take, in GiB; smaller micro-batches are chosen to stay below it. Without it, what the machine
-        /// has free.
-        #[arg(value_name = "GIB")]
-        memory_budget: f64,
+        eval_every: u64 as "EXAMPLES" = 100,
+        /// Stop after this many evaluations without a new best; the best weights are kept (METHOD §17 [L]). Default 30.
+        patience: u64 as "N" = 30,
+        /// Memory the run may take, in GiB; smaller micro-batches are chosen to stay below it. Without it, what the
+        /// machine has free.
+        memory_budget: f64 as "GIB",
         /// Steps between two checkpoints a killed run resumes from. Default 100.
-        #[arg(value_name = "STEPS")]
-        checkpoint_every: u64 = 100,
+        checkpoint_every: u64 as "STEPS" = 100,
     }
     common: seed device dtype threads json;
 }
@@ -182,30 +156,26 @@ impl Validate for RepairOptions {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::of(self);
 
-        // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many rows.
+        // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many
+        // rows.
         let method = self.method();
-        if !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0) {
-            checks.clash(true, "gamma", &format!("clashes with `method`: {method} has no KL term"));
-        }
+        let no_kl = !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0);
+        checks.clash(no_kl, "gamma", &format!("clashes with `method`: {method} has no KL term"));
         if let Some(other) = method.without_kl().filter(|_| self.gamma == Some(0.0)) {
             let what = format!("clashes with `method`: without its KL term {method} is method {other}");
             checks.clash(true, "gamma", &what);
         }
-        checks.clash(
-            self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients(),
-            "sensitivity",
-            "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have",
-        );
-        checks.clash(
-            self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias,
-            "optimizer_state",
-            "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset",
-        );
+        let no_gradient = self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients();
+        let what = "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have";
+        checks.clash(no_gradient, "sensitivity", what);
+        let corrected = self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias;
+        let what = "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        checks.clash(corrected, "optimizer_state", what);
         checks.0
     }
 }
 
-/// Reads a slice size for a flag, with a message that says what is allowed.
+/// Reads a slice size for a flag, with a message that names the allowed values.
 ///
 /// # Errors
 /// That message.

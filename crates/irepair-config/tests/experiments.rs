@@ -34,7 +34,7 @@ fn every_row_opens_with_its_purpose_and_its_command() {
     for dir in profiles() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            // The table beside learning-rates.toml is a result, not an experiment.
+            // The table next to learning-rates.toml is a result, not an experiment.
             if path.extension().is_none_or(|extension| extension != "toml") {
                 continue;
             }
@@ -105,8 +105,8 @@ fn files_that_disagree_are_reported_together() {
     let error = Experiment::load(dir.path()).unwrap_err().diagnostic().to_string();
     for part in [
         "`dapt.toml with profile.toml: repair.gamma`: clashes with `method`: dapt has no KL term",
-        "`learning-rates.toml: dapt.n`: no such model",
-        "`learning-rates.toml: dpo`: no such row",
+        "`learning-rates.toml: dapt`: unknown name `n`; did you mean `m`?",
+        "`learning-rates.toml`: unknown name `dpo`; known: dapt",
     ] {
         assert!(error.contains(part), "{part}\n{error}");
     }

@@ -1,4 +1,5 @@
-//! A whole file with a few changes, the same ones for the same number: what hits upon a reader's checks without a guide.
+//! A whole file with a few changes, the same ones for the same number: what hits upon a reader's checks without a
+//! guide.
 
 /// What readers trip over: numbers out of range, halves of things, what terminals obey.
 const PIECES: [&[u8]; 24] = [

@@ -56,7 +56,7 @@ fn same(shown: &str, printed: &str) -> bool {
     shown.len() == printed.len() && shown.iter().zip(&printed).all(|(a, b)| near(a, b))
 }
 
-/// A line cut into numbers and what stands between them.
+/// A line cut into numbers and the text between them.
 fn pieces(line: &str) -> Vec<String> {
     let line = line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let chars: Vec<char> = line.chars().collect();
@@ -64,7 +64,7 @@ fn pieces(line: &str) -> Vec<String> {
     let mut in_number = false;
     for (i, &c) in chars.iter().enumerate() {
         let digit = |j: usize| chars.get(j).is_some_and(char::is_ascii_digit);
-        // A point or the exponent of `1e-3` goes on with a number; a name such as `distinct_1` is a word.
+        // A point or the exponent of `1e-3` continues a number; a name such as `distinct_1` is a word.
         let goes_on = in_number
             && (c == '.' && digit(i + 1)
                 || c == 'e' && (digit(i + 1) || digit(i + 2))

@@ -1,9 +1,11 @@
-//! A recipe of `docs/recipes/` as a program: its `sh` blocks are run, what they print is compared with the `text` blocks.
+//! A recipe of `docs/recipes/` as a program: its `sh` blocks are run, what they print is compared with the `text`
+//! blocks.
 //!
-//! A `text` block holds all its `sh` block writes to stdout and stderr. It is compared line by line: words exactly, numbers within
-//! a tolerance (see [`compare`]), since other CPUs round otherwise and a training multiplies that. Masked are times, memory,
-//! hashes and the step of the best weights (see [`mask`]). A block marked `text sample` holds generated text, of which the
-//! number of lines alone is compared. With `UPDATE_RECIPES=1` the blocks are rewritten instead.
+//! A `text` block holds all its `sh` block writes to stdout and stderr. It is compared line by line: words exactly,
+//! numbers within a tolerance (see [`compare`]), since other CPUs round otherwise and a training multiplies that.
+//! Masked are times, memory, hashes and the step of the best weights (see [`mask`]). A block marked `text sample` holds
+//! generated text, of which the number of lines alone is compared. With `UPDATE_RECIPES=1` the blocks are rewritten
+//! instead.
 
 mod compare;
 
@@ -82,7 +84,7 @@ impl Recipe {
             fs::write(&path, lines.join("\n") + "\n").unwrap();
         }
         misses.reverse();
-        assert!(misses.is_empty(), "{}\nUPDATE_RECIPES=1 pastes what is printed now", misses.join("\n\n"));
+        assert!(misses.is_empty(), "{}\nUPDATE_RECIPES=1 pastes the present output", misses.join("\n\n"));
         recipe
     }
 

@@ -1,4 +1,4 @@
-//! Real limits of a disk: one clear error, and the run goes on from its checkpoint when there is room again.
+//! Real limits of a disk: one clear error, and the run continues from its checkpoint when there is room again.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,8 @@ fn a_file_over_the_limit_is_one_error_and_the_run_goes_on() {
         let (code, error) = refused(&limited(&victim, &stage, "trap '' XFSZ; ulimit -f 40"));
         assert_eq!(code, 4, "{error}");
         assert!(
-            error.contains("write failed: file is larger than may be written here") && error.contains("goes on"),
+            error.contains("write failed: file is larger than may be written here")
+                && error.contains("the same command"),
             "{error}"
         );
         assert!(Outcome::of(&stage).litter().is_empty(), "{}", victim.name);
@@ -52,7 +53,7 @@ fn a_file_over_the_limit_is_one_error_and_the_run_goes_on() {
 fn a_place_that_may_not_be_written_to_is_one_error() {
     let scene = scene();
     for victim in [pretrain(2, 1), repair(2, 1), apply()] {
-        // Nobody makes directories there.
+        // No process may make directories there.
         let args = victim.args.replace("--out out", "--out /sys/irepair-out");
         let (code, error) = refused(&Victim { args, ..victim }.command(&scene.stage()).output().unwrap());
         assert_eq!(code, 4, "{error}");
@@ -76,7 +77,7 @@ fn files_removed_while_they_are_written_are_made_again_and_a_directory_is_one_er
     fs::remove_file(stage.join("out/.irepair-steps.jsonl")).unwrap();
     fs::remove_file(stage.join("out/.irepair-state.safetensors")).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && words(&output).contains("written anew"), "{}", words(&output));
+    assert!(output.status.success() && words(&output).contains("written again"), "{}", words(&output));
     Outcome::of(&stage).check(&calm.outcome).unwrap();
 
     let stage = scene.stage();
@@ -86,7 +87,7 @@ fn files_removed_while_they_are_written_are_made_again_and_a_directory_is_one_er
     assert_eq!(code, 4, "{error}");
     assert!(error.starts_with("error: directory was removed while it was written to\n   at: out\n"), "{error}");
     assert!(!stage.join("out").exists(), "it is not made again behind the user's back");
-    // Back in its place, it goes on.
+    // Put back, it continues.
     fs::rename(stage.join("gone"), stage.join("out")).unwrap();
     finish(&victim, &stage, &calm.outcome).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Commands killed and failed wherever they write, run again, and compared with ones that nobody stopped.
+//! Commands killed and failed wherever they write, run again, and compared with ones that were never stopped.
 //!
 //! The short form is part of every test run; `cargo xtask torture` runs the long one.
 #![cfg(unix)]
@@ -92,7 +92,7 @@ fn torture(scene: &Scene, victim: &Victim, stride: usize, n_kills: usize) -> Tal
     let Calm { outcome, n_points, took } = calm(scene, victim);
     let calm = Calm { outcome, n_points, took };
     let mut tally = Tally { name: victim.name, n_points, ..Tally::default() };
-    // What is removed when all is done is passed last: those points are always tried.
+    // Files removed at the end come last: those points are always tried.
     let first = 1 + random.random_range(0..stride);
     let points: BTreeSet<usize> = (first..=n_points).step_by(stride).chain(n_points - 3..=n_points).collect();
     for n in points {

@@ -39,7 +39,7 @@ impl Outcome {
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join(", ")) }
     }
 
-    /// Files that were being written aside.
+    /// Temporary files of an unfinished write.
     pub(crate) fn litter(&self) -> Vec<&String> {
         let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         self.0.keys().filter(|path| irepair_core::is_aside(&name(path))).collect()
@@ -68,7 +68,7 @@ fn comparable(name: &str, bytes: Vec<u8>) -> Vec<u8> {
         Some("jsonl") => String::from_utf8_lossy(&bytes).lines().map_while(|l| serde_json::from_str(l).ok()).collect(),
         _ => Vec::new(),
     };
-    // What is not quite JSON is compared as it is.
+    // Text that is not JSON is compared as it is.
     if values.is_empty() {
         return bytes;
     }

@@ -78,7 +78,7 @@ struct Workspace<'a> {
     xtask: &'a Path,
 }
 
-/// A run that nobody stopped.
+/// A run that is never stopped.
 struct Calm {
     took: Duration,
     outcome: Outcome,
@@ -155,7 +155,7 @@ impl<'a> Workspace<'a> {
         self.home.path().join("runs/tiny")
     }
 
-    /// Says how what the finished run left differs from what a run left that nobody stopped.
+    /// Differences between the files of the finished run and those of a run that was never stopped.
     fn check(&self, calm: &Calm) -> Result<(), String> {
         self.settled()?.check(&calm.outcome)
     }
@@ -188,7 +188,7 @@ pub(crate) fn every_point(xtask: &Path) -> Tally {
             continue;
         }
         fs::remove_dir_all(workspace.runs()).unwrap();
-        // The first process comes to the point from nothing; the next ones, which go on, get one point further each.
+        // The first process starts from nothing; each of the next ones, which continue, gets one point further.
         let mut came = Ok(());
         for kill_at in std::iter::once(i + 1).chain(1..) {
             let output = workspace.faulty(&format!("kill@{kill_at}")).output().unwrap();
@@ -242,7 +242,7 @@ pub(crate) fn torture(xtask: &Path, random: &mut ChaCha8Rng, n_kills: usize) -> 
     (killed, wrong)
 }
 
-/// A signal in the middle of a new run: it says how to go on.
+/// A signal in the middle of a new run: it says how to continue.
 fn ask_to_stop(workspace: &Workspace<'_>, after: Duration) -> Result<(), String> {
     fs::remove_dir_all(workspace.runs()).unwrap();
     let child = workspace.command().spawn().unwrap();
@@ -255,11 +255,11 @@ fn ask_to_stop(workspace: &Workspace<'_>, after: Duration) -> Result<(), String>
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let right =
-        output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("goes on from");
+        output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("continues from");
     if right { Ok(()) } else { Err(format!("{}: {said}", output.status)) }
 }
 
-/// One run to its end, killed now and then on its way.
+/// One run to its end, killed now and then.
 fn run_under_fire(
     workspace: &Workspace<'_>,
     random: &mut ChaCha8Rng,
@@ -272,11 +272,11 @@ fn run_under_fire(
             return workspace.finish();
         }
         let mut child = workspace.command().stderr(Stdio::null()).spawn().unwrap();
-        // Later and later in the run, for what is finished is not repeated.
+        // Later and later in the run: finished parts are not repeated.
         std::thread::sleep(Duration::from_secs_f64(random.random_range(0.0..calm_s / 3.0)));
         match child.try_wait().unwrap() {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(format!("not taken up again: {status}")),
+            Some(status) => return Err(format!("not continued: {status}")),
             None => {
                 child.kill().unwrap();
                 child.wait().unwrap();

@@ -8,7 +8,7 @@ use crate::scene::{Victim, apply, pretrain, repair, scene};
 use crate::strike::{calm, finish, words};
 use crate::wait_for_lines;
 
-/// Starts a long pre-training, has it stopped in the middle, and sees it end with the bytes of one nobody stopped.
+/// Starts a long pre-training, stops it in the middle, and compares its end with that of one that was never stopped.
 fn stopped(prepare: impl FnOnce(&mut Command), stop: impl FnOnce(&mut Child)) {
     let scene = scene();
     let victim = pretrain(150, 1000);
@@ -22,7 +22,10 @@ fn stopped(prepare: impl FnOnce(&mut Command), stop: impl FnOnce(&mut Child)) {
     let output = child.wait_with_output().unwrap();
     let said = words(&output);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted after step ") && said.contains("the same command goes on"), "{said}");
+    assert!(
+        said.contains("interrupted after step ") && said.contains("run the same command again to continue"),
+        "{said}"
+    );
     assert!(!stage.join("out/config.json").exists() && stage.join("out/.irepair-state.safetensors").exists());
     finish(&victim, &stage, &calm.outcome).unwrap();
 }

@@ -22,7 +22,7 @@ pub(crate) enum Strike {
     Fail(&'static str, usize),
 }
 
-/// A command that nobody stopped.
+/// A command that is never stopped.
 pub(crate) struct Calm {
     pub(crate) outcome: Outcome,
     pub(crate) n_points: usize,
@@ -78,7 +78,7 @@ fn cut_short(victim: &Victim, stage: &Path, how: Strike) -> Result<bool, String>
     }
 }
 
-/// Says what is wrong with how a command ended that the system failed: it must say so once, and leave nothing behind.
+/// Faults in the end of a command that a system error stopped: it must report it once and leave no other file.
 pub(crate) fn failed_well(output: &Output, fault: &str, dir: &Path) -> Result<(), String> {
     let said = words(output);
     let want = if fault == "enospc" { "no space left" } else { " failed: " };
@@ -96,7 +96,7 @@ pub(crate) fn finish(victim: &Victim, stage: &Path, want: &Outcome) -> Result<()
     let refused = ["directory is not empty", "output is there already"].iter().any(|why| words(&output).contains(why));
     let was_done = output.status.code() == Some(2) && refused;
     if !output.status.success() && !was_done {
-        return Err(format!("not taken up again: {}", words(&output)));
+        return Err(format!("not continued: {}", words(&output)));
     }
     Outcome::of(stage).check(want)
 }
