@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--deadline", type=float, default=360.0)
     parser.add_argument("--check-seconds", type=float, default=130.0)
     parser.add_argument("--only", default="", help="lines of the speed table whose name has this in it; several with semicolons")
-    parser.add_argument("--trl", type=Path, help="where TRL and its own wheels lie, for a line beside its trainer")
+    parser.add_argument("--trl", type=Path, help="directory of TRL and its own wheels, for a line with its trainer")
     parser.add_argument("--toy", action="store_true", help="toy shapes: shows that every line runs")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""How fast, in how much memory, and what with: `irepair-bench` beside `bench/peer.py`, one after the other on one device."""
+"""Time and memory of `irepair-bench` and of `bench/peer.py`, one after the other on one device."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-//! What the fuzz targets do with their bytes. `crates/irepair-cli/tests/fuzz_corpus.rs` does the same with the corpus, on stable.
+//! What the fuzz targets do with their bytes. `crates/irepair-cli/tests/fuzz_corpus.rs` does the same with the corpus,
+//! on stable.
 
 pub mod files;
 #[cfg(feature = "torch")]

@@ -1,4 +1,4 @@
-"""Writes tiny classifiers, and golden.json beside each: what transformers makes of some texts.
+"""Writes tiny classifiers, and with each a golden.json: the scores of some texts by transformers.
 
 run:    python parity/classifier/make.py        needs: torch, transformers, tokenizers
 reads:  nothing. Weights are drawn here from seeded generators; the tokenizers are trained on the texts below.

@@ -103,7 +103,7 @@ def save_as_published_gpt2(model, path):
 
 
 def save_as_published_gpt_neo(model, path):
-    """As the published GPT-Neo: boolean mask buffers and `masked_bias` scalars beside the weights."""
+    """As the published GPT-Neo: boolean mask buffers and `masked_bias` scalars with the weights."""
     n = model.config.max_position_embeddings
     name = lambda b, end: f"transformer.h.{b}.attn.attention.{end}"
     blocks = lambda m: range(m.config.num_layers)
@@ -116,7 +116,7 @@ def save_as_published_gpt_neo(model, path):
 
 
 def save_as_transformers_4(model, path):
-    """As transformers 4 wrote it: `rope_theta` and `rope_scaling` beside the sizes, `torch_dtype`, the frequencies of
+    """As transformers 4 wrote it: `rope_theta` and `rope_scaling` with the sizes, `torch_dtype`, the frequencies of
     rotary positions stored in every block as still older ones did, ends of text as a list."""
     frequencies = model.model.rotary_emb.inv_freq
     rewrite(

@@ -59,7 +59,7 @@ def write(path, value):
 
 
 def older_form(path, vocab, merges, **files):
-    """`vocab.json` and `merges.txt`, as the published GPT-2, and JSON files beside them."""
+    """`vocab.json` and `merges.txt`, as the published GPT-2, and JSON files with them."""
     write(path / "vocab.json", vocab)
     (path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     for name, value in files.items():

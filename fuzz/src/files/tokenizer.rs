@@ -7,7 +7,7 @@ use irepair_data::{Error, Tokenizer};
 
 use super::shared::{once, put, said};
 
-/// Files of each form; the first two forms lie beside a tokenizer that is whole.
+/// Files of each form; with the first two, the directory also has a valid tokenizer.
 const FORMS: [&[&str]; 4] = [
     &["tokenizer_config.json"],
     &["special_tokens_map.json", "config.json", "added_tokens.json"],
@@ -57,7 +57,8 @@ pub fn run(dir: &Path, data: &[u8]) {
         }
     }
     match loaded.save(&again).and_then(|()| Tokenizer::load(&again)) {
-        // The library writes what it can say, which of strange files is not everything; that they read the same holds for ours.
+        // The library writes what it can say, which of strange files is not everything; that they read the same holds
+        // for ours.
         Ok(second) => drop(ids(&second)),
         Err(error @ Error::BadTokenizer { .. }) => said(&error),
         Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! `model.safetensors` beside the `config.json` of a tiny GPT-2.
+//! `model.safetensors` with the `config.json` of a tiny GPT-2.
 
 use std::fs;
 use std::path::Path;

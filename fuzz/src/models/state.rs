@@ -1,4 +1,4 @@
-//! The state of a run that goes on.
+//! The state of a resumed run.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ fn bits(model: &CausalLm) -> Vec<Vec<f32>> {
     model.parameters().iter().map(|p| of(&p.tensor)).collect()
 }
 
-/// A refusal changes neither weights nor run; a run that goes on takes a step or says what is wrong.
+/// A refusal changes neither weights nor run; a resumed run takes a step or returns an error.
 ///
 /// # Panics
 /// Where that is not so.
