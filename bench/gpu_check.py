@@ -26,7 +26,7 @@ def check(kit, root):
 
     def go(job):
         name, words = job
-        # Each in a folder of its own, and never past the deadline.
+        # Each in its own directory, and never after the deadline.
         started, left = time.monotonic(), deadline - time.monotonic()
         if left <= 1:
             return name, None, 0.0

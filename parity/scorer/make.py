@@ -1,4 +1,4 @@
-"""Writes golden.json and meta.json: what scikit-learn makes of the scores and rows irepair-scorer is tested on.
+"""Writes golden.json and meta.json: the results of scikit-learn on the test scores and rows of irepair-scorer.
 
 run:    python parity/scorer/make.py        needs: numpy, scipy, scikit-learn
 reads:  nothing. Scores, labels and rows are drawn here from a seeded generator and stored with the answers.

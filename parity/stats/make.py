@@ -1,4 +1,4 @@
-"""Writes golden.json and meta.json: what SciPy and NumPy make of the samples irepair-stats is tested on.
+"""Writes golden.json and meta.json: the results of SciPy and NumPy on the test samples of irepair-stats.
 
 run:    python parity/stats/make.py        needs: numpy, scipy, statsmodels, pymoo
 reads:  nothing. The samples are drawn here from a seeded generator and stored with the answers.

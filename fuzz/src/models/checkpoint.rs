@@ -13,10 +13,10 @@ pub fn config() -> ModelConfig {
     ModelConfig::gpt2(1, 2, 1, 2, 3)
 }
 
-/// What is accepted as a model is saved byte for byte; other tensors are read or refused by name.
+/// An accepted model is saved byte for byte equal; other tensors are read or refused by name.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let (model, out) = (dir.join("model"), dir.join("out"));
     once(dir, |_| {

@@ -31,7 +31,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A policy with a memory.
+/// A policy that has a state.
 pub fn policy() -> PolicySpec {
     PolicySpec::new(Policy::Ema)
 }
@@ -44,7 +44,7 @@ fn bits(model: &CausalLm) -> Vec<Vec<f32>> {
 /// A refusal changes neither weights nor run; a resumed run takes a step or returns an error.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, bytes: &[u8]) {
     once(dir, |_| tch::set_num_threads(1));
     let path = put(dir, "fuzzed.safetensors", &safetensors(bytes));
