@@ -198,24 +198,6 @@ mod tests {
     }
 
     #[test]
-    fn dump_temporary() {
-        let Ok(dir) = std::env::var("DUMP_DIR") else { return };
-        let mut report = report();
-        let mut rows = report.results.rows().to_vec();
-        for row in &mut rows {
-            row.trajectory = crate::tests::trajectory(&[(45.0, 17.0), (20.0 + row.seed as f64, 18.0), (5.0, 29.0)]);
-            row.selected_steps = (0..300).map(|i| if i % 7 == 0 { vec![] } else { vec![i % 5, (i * i) % 6] }).collect();
-        }
-        report.results = Results::new(rows).unwrap();
-        write_report(Path::new(&dir), &report).unwrap();
-        let lines = [("batch", 2.0), ("width", 3.0)].map(|(name, x)| crate::GrowthLine {
-            name: name.into(),
-            points: vec![(x, 3.0), (2.0 * x, 9.0), (4.0 * x, 20.0 + x)],
-        });
-        std::fs::write(Path::new(&dir).join("growth.svg"), crate::growth(&lines, "seconds").unwrap()).unwrap();
-    }
-
-    #[test]
     fn every_table_of_a_small_result_set() {
         insta::assert_snapshot!(tables_markdown(&report().tables()));
     }
