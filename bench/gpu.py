@@ -1,4 +1,4 @@
-"""What a machine with one CUDA device says of this project: does it compute what a CPU computes, how fast, in how much memory?
+"""Compares a CUDA device with a CPU and with transformers: results, time and memory.
 
 run:  python bench/gpu.py --programs DIR --out DIR [--model DIR --pairs FILE --general FILE] [--deadline 360]
       Python with torch 2.11 (CUDA) and transformers; neither Rust nor a network. `--device cpu --toy` rehearses every line.
@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--deadline", type=float, default=360.0)
     parser.add_argument("--check-seconds", type=float, default=130.0)
     parser.add_argument("--only", default="", help="lines of the speed table whose name has this in it; several with semicolons")
-    parser.add_argument("--trl", type=Path, help="where TRL and its own wheels lie, for a line beside its trainer")
+    parser.add_argument("--trl", type=Path, help="directory of TRL and its own wheels, for a line with its trainer")
     parser.add_argument("--toy", action="store_true", help="toy shapes: shows that every line runs")
     return parser.parse_args()
 
@@ -60,7 +60,7 @@ class Kit:
         self.found = []
         self.env = dict(os.environ, HF_HUB_OFFLINE="1", NO_COLOR="1")
         torch = Path(importlib.util.find_spec("torch").origin).parent
-        # torch's own libraries find these by their place; programs of others are helped along.
+        # torch's own libraries find these by their directory; other programs need the path.
         nvidia = glob.glob(str(torch.parent / "nvidia" / "*" / "lib"))
         paths = [str(torch / "lib"), *sorted(nvidia), os.environ.get("LD_LIBRARY_PATH", "")]
         self.env["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
@@ -121,7 +121,7 @@ def machine(kit):
     kit.note("machine", gpu=gpu, cores=os.cpu_count(), python=platform.python_version(), libc=platform.libc_ver(), **versions)
     gemm = ["--what", "gemm", "--repeat", 2, "--device", kit.args.device]
     if kit.run("irepair-bench", *gemm) is None and kit.args.device != "cpu":
-        # Why the library with CUDA in it does not load, and another way to it.
+        # Print why the CUDA library does not load, and try another way.
         look = "import ctypes; ctypes.CDLL('libtorch_cuda.so', ctypes.RTLD_GLOBAL)"
         done = subprocess.run([sys.executable, "-c", look], env=kit.env, capture_output=True, text=True)
         kit.note("no device", said=done.stderr[-600:])

@@ -26,7 +26,7 @@ def check(kit, root):
 
     def go(job):
         name, words = job
-        # Each in a folder of its own, and never past the deadline.
+        # Each in its own directory, and never after the deadline.
         started, left = time.monotonic(), deadline - time.monotonic()
         if left <= 1:
             return name, None, 0.0
@@ -146,14 +146,14 @@ def compare(kit, tiny, done):
                  median_step=steps_each[len(steps_each) // 2], train_seconds=sum(steps_each))
 
     labels = {n: f"{device} {dtype}" for n, (device, dtype) in enumerate(variants(kit))}
-    # The device beside the CPU in either type, and what half precision costs on a CPU.
-    beside = [(1, 0), (2, 3), (3, 0)]
+    # The device and the CPU in both types, and half precision on a CPU.
+    compared = [(1, 0), (2, 3), (3, 0)]
     for family in FAMILIES:
         scores = {n: json_lines(done[family, "score", n][0] or "") for n in labels}
         texts = {n: json_lines(done[family, "generate", n][0] or "") for n in labels}
         norms = {n: json_lines(done[family, "sensitivity", n][0] or "") for n in labels}
-        for n, m in beside:
-            label = f"{labels[n]} beside {labels[m]}"
+        for n, m in compared:
+            label = f"{labels[n]} and {labels[m]}"
             if scores[m] and scores[n]:
                 apart = max(abs(a["nll_sum"] - b["nll_sum"]) / max(a["n_tokens"], 1) for a, b in zip(scores[m], scores[n]))
                 kit.note("score", case=family, on=label, largest_nll_a_token=apart)
@@ -170,15 +170,15 @@ def compare(kit, tiny, done):
     if kit.args.model:
         for method in REAL:
             of = lambda n: kit.work / f"real-{method}-{n}"
-            for n, m in beside:
-                repairs("real", method, f"{labels[n]} beside {labels[m]}", kit.args.model, of(m), of(n))
+            for n, m in compared:
+                repairs("real", method, f"{labels[n]} and {labels[m]}", kit.args.model, of(m), of(n))
             cpu = records(of(0)) if (of(0) / "metrics.jsonl").exists() else []
             if cpu:
                 seconds = sorted(r["seconds"] for r in cpu)
                 kit.note("cpu steps", case=f"real {method}", median_step=seconds[len(seconds) // 2], train_seconds=sum(seconds))
         whole = kit.work / "real-irepair-1"
         for name in ["again", "killed"]:
-            repairs("real", "irepair", f"{labels[1]}, {name} beside once", kit.args.model, whole, kit.work / f"real-irepair-{name}")
+            repairs("real", "irepair", f"{labels[1]}, {name} and uninterrupted", kit.args.model, whole, kit.work / f"real-irepair-{name}")
         for n, label in labels.items():
             found = done.get(("real", "eval", n), (None,))[0]
             if found:
@@ -207,4 +207,4 @@ def table(found):
                         f" {f['apart']:.1e} | {f['same_bits']} | {f['median_step']:.4f} |")
     other = [f"- {json.dumps({k: v for k, v in f.items() if k != 'at'})}" for f in found
              if f["kind"] in ("eval", "score", "generate", "sensitivity", "patch", "killed", "cpu steps", "missing", "no device", "preloaded")]
-    return ["## Beside a CPU", "", *rows, "", *other, ""]
+    return ["## Compared with a CPU", "", *rows, "", *other, ""]

@@ -1,4 +1,4 @@
-"""How fast, in how much memory, and what with: `irepair-bench` beside `bench/peer.py`, one after the other on one device."""
+"""Time and memory of `irepair-bench` and of `bench/peer.py`, one after the other on one device."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TOY = "--n-layer 2 --n-embd 16 --n-head 2 --vocab-size 300 --tokens 16"
 
-# Most wanted first: name, arguments of both, styles of the peer, whether kernels are counted.
+# Most important first: name, arguments of both, styles of the peer, whether kernels are counted.
 BOTH, ONE = ["published", "tuned"], ["tuned"]
 LINES = [
     ("IRepair, GPT-2 XL, bf16, batch 32", "--what irepair --shape gpt2-xl --dtype bf16 --batch 32", BOTH, True),
@@ -75,7 +75,7 @@ class Peer:
         """One job's result, or an error in words."""
         if self.child.poll() is not None:
             self.start()
-        # A job that hangs ends with its process.
+        # A hanging job ends with its process.
         timer = threading.Timer(max(1.0, timeout), self.child.kill)
         timer.start()
         try:

@@ -89,7 +89,7 @@ def model_of(args):
     eager = args.style == "published" or settings.model_type == "gpt_neo"
     torch.manual_seed(0)
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
-    # Drawn where they are used: a CPU takes half a minute for 1.5 billion weights.
+    # Drawn on the device, because a CPU takes half a minute for 1.5 billion weights.
     with torch.device(args.device):
         model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager" if eager else "sdpa")
     return model.to(args.device, dtype)
@@ -182,7 +182,7 @@ class Steps:
             n = len(chosen)
             return self.update(-F.logsigmoid(0.1 * (gain[:n] - gain[n:])).mean())
         if not self.tuned:
-            # Everything is run first; then the error's gradients, the choice, and the whole way back.
+            # All forward passes first; then the gradients of the rejected text, the choice, and the full backward pass.
             error, loss = mean_nll(self.logits(rejected), rejected, False), self.repair_loss(chosen, utility)
             return self.update(loss, self.choose(self.block_gradients(error, True)))
         self.train_only(range(len(self.blocks)))
@@ -231,7 +231,7 @@ def trained_by_trl(args, between):
 
     model = model_of(args)
     vocab = model.config.vocab_size
-    # With a fingerprint given, nothing is hashed.
+    # With a given fingerprint, nothing is hashed.
     pairs = Dataset(Table.from_pylist([row(i) for i in range(16 * args.batch)]), fingerprint="pairs")
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab)}, unk_token="w0"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w0")
@@ -356,7 +356,7 @@ def measured(args, base):
     if steps is not None:
         result["slices"] = [",".join(map(str, slice)) for slice in steps.slices[args.warm_up:]]
     if args.device != "cpu":
-        # As irepair-bench counts it but for the driver's own part: what the process has taken, in use or not.
+        # As irepair-bench, without the driver's own part: memory reserved by the process, in use or not.
         result["peak_device_bytes"] = torch.cuda.max_memory_reserved()
         result["peak_used_bytes"] = torch.cuda.max_memory_allocated()
     if args.kernels:

@@ -1,4 +1,4 @@
-"""What the golden-file generators share: checkpoints, batches, losses, block norms and writing.
+"""Shared by the golden-file generators: checkpoints, batches, losses, block norms and writing.
 
 Every formula names the section of docs/METHOD.md it implements. Plain eager PyTorch, the whole graph, no tricks:
 slow and obvious is the point of a reference.
@@ -36,7 +36,7 @@ EOS = 100  # also the pad id; texts contain it as a real token too, so that a ma
 
 
 def new_model(config, seed, dtype=torch.float32, std=0.2):
-    """A random model with nothing left at its neutral value: biases and norms are random as well.
+    """A random model without neutral values: biases and norms are random as well.
 
     The default initialisation (weights 0.02, biases 0, norms 1) would hide a transposed weight, a forgotten bias or
     a swapped norm behind nearly flat logits.
@@ -248,7 +248,7 @@ def batch_json(batch):
 
 def write_json(path, value):
     text = json.dumps(to_lists(value), indent=1, allow_nan=False)
-    # One line per innermost list: readable, and a diff shows what moved.
+    # One line per innermost list: readable, and a diff shows each changed value.
     text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
     Path(path).write_text(text + "\n")
 

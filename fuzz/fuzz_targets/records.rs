@@ -1,4 +1,4 @@
-//! Feeds `irepair_fuzz::files::records`.
+//! Fuzz target of `irepair_fuzz::files::records`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| irepair_fuzz::run(irepair_fuzz::files::records::run, data));

@@ -1,4 +1,4 @@
-//! Feeds `irepair_fuzz::models::state`.
+//! Fuzz target of `irepair_fuzz::models::state`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| irepair_fuzz::run(irepair_fuzz::models::state::run, data));

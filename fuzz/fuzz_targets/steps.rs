@@ -1,4 +1,4 @@
-//! Feeds `irepair_fuzz::files::steps`.
+//! Fuzz target of `irepair_fuzz::files::steps`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| irepair_fuzz::run(irepair_fuzz::files::steps::run, data));

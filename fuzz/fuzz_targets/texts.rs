@@ -1,4 +1,4 @@
-//! Feeds `irepair_fuzz::files::texts`.
+//! Fuzz target of `irepair_fuzz::files::texts`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| irepair_fuzz::run(irepair_fuzz::files::texts::run, data));

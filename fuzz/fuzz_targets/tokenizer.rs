@@ -1,4 +1,4 @@
-//! Feeds `irepair_fuzz::files::tokenizer`.
+//! Fuzz target of `irepair_fuzz::files::tokenizer`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| irepair_fuzz::run(irepair_fuzz::files::tokenizer::run, data));

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with their bytes. `crates/irepair-cli/tests/fuzz_corpus.rs` does the same with the corpus, on stable.
+//! The fuzz targets' functions. `crates/irepair-cli/tests/fuzz_corpus.rs` calls them with the corpus, on stable.
 
 pub mod files;
 #[cfg(feature = "torch")]
@@ -7,17 +7,17 @@ pub mod models;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Most memory that Rust code may hold at once, in bytes: far over any input, far under what a hostile number asks for.
+/// Limit of Rust's heap, in bytes: far above any input, far below the size that a hostile number would request.
 const HEAP: usize = 96 << 20;
 
 #[global_allocator]
 static ALLOCATOR: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, HEAP);
 
-/// Runs a target in a directory that lasts as long as the process.
+/// Runs a target in a directory that exists as long as the process.
 pub fn run(target: fn(&Path, &[u8]), data: &[u8]) {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = || {
-        // libFuzzer's own hook ends the process at every panic, those of a library that are caught among them.
+        // libFuzzer's own hook ends the process at every panic, also at those that a library catches.
         std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
         tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary directory: {error}"))
     };

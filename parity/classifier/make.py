@@ -1,4 +1,4 @@
-"""Writes tiny classifiers, and golden.json beside each: what transformers makes of some texts.
+"""Writes tiny classifiers, and with each a golden.json: the scores of some texts by transformers.
 
 run:    python parity/classifier/make.py        needs: torch, transformers, tokenizers
 reads:  nothing. Weights are drawn here from seeded generators; the tokenizers are trained on the texts below.
@@ -47,7 +47,7 @@ def wordpiece():
     tokenizer.train_from_iterator(TEXTS[:3], trainers.WordPieceTrainer(vocab_size=90, special_tokens=special, show_progress=False))
     ids = {name: tokenizer.token_to_id(name) for name in special}
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
-    # Stored settings of another use, which a classifier has no use for.
+    # Stored settings that a classifier does not need.
     tokenizer.enable_padding(length=9)
     tokenizer.enable_truncation(7)
     return tokenizer
@@ -119,7 +119,7 @@ def build(name, seed, cls, config, make_tokenizer, toxic, options):
     config.vocab_size = tokenizer.get_vocab_size()
     config._attn_implementation = "eager"
     model = cls(config).eval()
-    # Nothing left at its neutral value: a swapped norm or a forgotten bias must show.
+    # No value is left neutral, so that a swapped norm or a forgotten bias changes the result.
     gen = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, p in sorted(model.named_parameters()):

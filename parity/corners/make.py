@@ -1,4 +1,4 @@
-"""Corners of config.json and of the weight files, and what transformers computes in each.
+"""Corner cases of config.json and of the weight files, and the results of transformers.
 
 run:    python make.py             (torch 2.11.0, transformers 5.23.0; a minute, CPU only)
 writes: <base>/model/              a checkpoint, two or three blocks of width 16
@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
 
 SEED = 20251121
-# A prime: nothing that rounds a vocabulary up or pads it can come out right by chance.
+# A prime, so that code that rounds or pads a vocabulary cannot be right by chance.
 VOCAB = 37
 PAD = 36  # also an ordinary token of the texts
 N_POSITIONS = 24

@@ -1,4 +1,4 @@
-"""What the metrics of METHOD §9 and §10 are on a tiny checkpoint, computed one text at a time.
+"""The metrics of METHOD §9 and §10 on a tiny checkpoint, computed one text at a time.
 
 run:    python make.py    (torch 2.11.0, transformers 5.23.0; seconds, CPU only), after ../models/make.py
 reads:  ../models/gpt2/{model,reference}

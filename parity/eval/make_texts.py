@@ -1,4 +1,4 @@
-"""What the metrics of METHOD §10 are on files of text, from reading the file to the number, one text at a time.
+"""The metrics of METHOD §10 on text files, from the file to the number, one text at a time.
 
 run:    python make_texts.py    (torch 2.11.0, transformers 5.23.0; seconds, CPU only), after ../tokenizer/make.py
 reads:  ../tokenizer/whole/tokenizer.json

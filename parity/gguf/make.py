@@ -1,4 +1,4 @@
-"""Small GGUF files, and what they hold: by the Python package `gguf` (values) and llama.cpp (token ids).
+"""Small GGUF files and their content: by the Python package `gguf` (values) and llama.cpp (token ids).
 
 run:    python make.py       (gguf, numpy, safetensors, xllamacpp as in meta.json; seconds)
 writes: blocks.gguf          random blocks of every type that is read, with finite scales
@@ -84,7 +84,7 @@ def byte_texts():
     return shown
 
 
-# Merges that cross every border a rule may draw: digits, white space, punctuation, letters of other scripts, `'s`.
+# Merges across every boundary of the rules: digits, white space, punctuation, letters of other scripts, `'s`.
 MERGED = [
     " t", "th", " th", "the", " the", "in", "er", "1 2".replace(" ", ""), "12", "123", "00", "  ", "    ", "\n\n", "\r\n", " \n", "!!", "..",
     "'s", "'S", "re", "'re", " a", "an", " an", "\t\t", "é", "東", "京", "東京", ");", "{\n", " =", "==", "__", "e\n", ".\n", "a1", "1a", "🙂"]
@@ -101,7 +101,7 @@ def tokenizer():
             if text(raw[:end]) not in tokens:
                 merges.append(f"{text(raw[:end - 1])} {text(raw[end - 1:end])}")
                 tokens.append(text(raw[:end]))
-    # A token that no merge makes: a rule that takes whole words finds it all the same.
+    # A token that no merge makes, but that a rule for whole words finds.
     tokens.append(text(b"barn"))
     types = [3] * 3 + [1] * (len(tokens) - 3)
     tokens, types = [*tokens, "<fim>"], [*types, 4]

@@ -1,4 +1,4 @@
-"""Does transformers load a model directory as it stands, and compute what irepair computed?
+"""Checks that transformers loads an unchanged model directory and computes the numbers that irepair computed.
 
 run:    python check.py MODEL_DIR GOLDEN.json [MODEL_DIR GOLDEN.json ...]
 GOLDEN: what `cargo run -p irepair-cli --example logits -- MODEL_DIR TEXTS.json` printed
@@ -58,7 +58,7 @@ def check(path, golden, warnings):
         worst = max(worst, delta)
         if not delta <= TOLERANCE:
             yield f"{text!r}: logits off by {delta:.1e}, shapes {tuple(logits.shape)} and {tuple(want.shape)}"
-        # Nothing but the weights decides: the settings for sampling beside them stay out of it.
+        # Only the weights matter: the directory's sampling settings are ignored.
         n = len(row["greedy"])
         with torch.no_grad():
             for token in row["greedy"]:

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints and what transformers computes with them.
+"""Tiny random checkpoints and the results of transformers.
 
 run:    python make.py [CASE ...] (torch 2.11.0, transformers 5.23.0; seconds, CPU only; all cases without names)
 writes: <case>/model/             a Hugging Face checkpoint
@@ -39,7 +39,7 @@ def cases():
     llama = lambda seed, dtype=f32, **more: new_model(llama_config(**more), seed, dtype)
     qwen2 = lambda seed, **more: new_model(qwen2_config(**more), seed)
     return {
-        # The two families as they are; a second random model is the reference of KL, DPO and NPO.
+        # The two families with usual settings; a second random model is the reference of KL, DPO and NPO.
         "gpt2": (gpt2(SEED), save_plain, gpt2(SEED + 1)),
         "gpt-neo": (neo(SEED + 2, ALTERNATING, 5), save_plain, neo(SEED + 3, ALTERNATING, 5)),
         # Corners of config.json.
@@ -54,7 +54,7 @@ def cases():
         "gpt2-f16": (gpt2(SEED, torch.float16), save_plain, None),
         "gpt2-hub": (gpt2(SEED), save_as_published_gpt2, None),
         "gpt-neo-hub": (neo(SEED + 2, ALTERNATING, 5), save_as_published_gpt_neo, None),
-        # Llama: as it is, with every kind of stretched rotary positions, and with odd settings.
+        # Llama: with usual settings, with every kind of scaled rotary positions, and with unusual settings.
         "llama": (llama(SEED + 8), save_plain, llama(SEED + 9)),
         "llama-linear": (llama(SEED + 8, rope={"rope_type": "linear", "factor": 4.0}), save_plain, None),
         "llama-llama3": (
@@ -114,7 +114,7 @@ def save_as_published_gpt2(model, path):
 
 
 def save_as_published_gpt_neo(model, path):
-    """As the published GPT-Neo: boolean mask buffers and `masked_bias` scalars beside the weights."""
+    """As the published GPT-Neo: boolean mask buffers and `masked_bias` scalars with the weights."""
     n = model.config.max_position_embeddings
     name = lambda b, end: f"transformer.h.{b}.attn.attention.{end}"
     blocks = lambda m: range(m.config.num_layers)
@@ -127,7 +127,7 @@ def save_as_published_gpt_neo(model, path):
 
 
 def save_as_transformers_4(model, path):
-    """As transformers 4 wrote it: `rope_theta` and `rope_scaling` beside the sizes, `torch_dtype`, the frequencies of
+    """As transformers 4 wrote it: `rope_theta` and `rope_scaling` with the sizes, `torch_dtype`, the frequencies of
     rotary positions stored in every block as still older ones did, ends of text as a list."""
     frequencies = model.model.rotary_emb.inv_freq
     rewrite(
@@ -247,7 +247,7 @@ def rounding(model, batches):
     if getattr(model.config, "reorder_and_upcast_attn", False):
         return None
     if getattr(model.config, "use_sliding_window", False):
-        # In f64 the eager mask's smallest number overflows in rows that see padding alone, and NaN spreads from there.
+        # In f64 the eager mask's smallest number overflows in rows that see padding alone, and NaN follows from it.
         return None
     f32 = {k: forward(model, b) for k, b in batches.items()}
     model.double()

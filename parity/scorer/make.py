@@ -1,7 +1,7 @@
-"""Writes golden.json and meta.json: what scikit-learn makes of the scores and rows irepair-scorer is tested on.
+"""Writes golden.json and meta.json: the results of scikit-learn on the test scores and rows of irepair-scorer.
 
 run:    python parity/scorer/make.py        needs: numpy, scipy, scikit-learn
-reads:  nothing. Scores, labels and rows are drawn here from a seeded generator and stored beside the answers.
+reads:  nothing. Scores, labels and rows are drawn here from a seeded generator and stored with the answers.
 
 A text is called toxic when its score is over 0.5, not at it. The expected calibration error is not in scikit-learn: it is
 written out from the bins of calibration_curve (right-closed, as many texts as each holds).

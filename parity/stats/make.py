@@ -1,7 +1,7 @@
-"""Writes golden.json and meta.json: what SciPy and NumPy make of the samples irepair-stats is tested on.
+"""Writes golden.json and meta.json: the results of SciPy and NumPy on the test samples of irepair-stats.
 
 run:    python parity/stats/make.py        needs: numpy, scipy, statsmodels, pymoo
-reads:  nothing. The samples are drawn here from a seeded generator and stored beside the answers.
+reads:  nothing. The samples are drawn here from a seeded generator and stored with the answers.
 
 Exact p-values with ties come from SciPy's permutation method, which enumerates every assignment for samples this
 small. What SciPy lacks (A12, Gini, error density) is written out from its definition in docs/METHOD.md. McNemar and Holm are also
@@ -174,7 +174,8 @@ write(
                 ([[2, 1], [1, 3], [3, 3], [0, 6], [4, 0], [1, 3]], [4, 5]),
                 ([[5, 5], [6, 1]], [4, 5]),
                 (rng.integers(0, 12, (15, 2)), [10, 11]),
-                # Toxicity and perplexity of models, the model before repair as reference; then a cloud, part of it beyond.
+                # Toxicity and perplexity of models, the model before repair as reference; then a cloud, part of it
+                # beyond.
                 (rng.uniform([1, 17.5], [50, 40], (8, 2)), [48.0, 36.5]),
                 (rng.normal(0, 1, (40, 2)), [0.8, 0.5]),
             ]

@@ -1,4 +1,4 @@
-"""Small GPT-2 tokenizers in every form they are stored in, and what transformers' GPT2TokenizerFast does with texts.
+"""Small GPT-2 tokenizers in every form they are stored in, and the results of transformers' GPT2TokenizerFast on texts.
 
 run:    python make.py             (transformers 5.23.0, tokenizers as in meta.json; seconds)
 writes: <case>/                    tokenizer files as a checkpoint directory has them
@@ -59,7 +59,7 @@ def write(path, value):
 
 
 def older_form(path, vocab, merges, **files):
-    """`vocab.json` and `merges.txt`, as the published GPT-2, and JSON files beside them."""
+    """`vocab.json` and `merges.txt`, as the published GPT-2, and JSON files with them."""
     write(path / "vocab.json", vocab)
     (path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     for name, value in files.items():
@@ -105,7 +105,7 @@ def cases(vocab, merges):
                                         plain("<word>", single_word=True, normalized=False)],
             special={"pad_token": "[PAD]"}),
         "whole-prefix-space": lambda path: whole_form(path, vocab, merges, add_prefix_space=True),
-        # Left behind by whoever trained it; calling a tokenizer without asking for them applies neither.
+        # Left from training; a tokenizer applies neither unless the caller requests it.
         "whole-truncation": lambda path: whole_with(path, vocab, merges, {
             "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
             "padding": {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": eot,

@@ -32,8 +32,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
 
-# One of the seeds with which the slice of `irepair` visits three blocks, no choice is a near tie, and no trajectory hangs on
-# a gradient entry so small that rounding decides its sign: RMSprop's first step along such an entry is as long as any.
+# One of the seeds with which the slice of `irepair` visits three blocks, no choice is a near tie, and no trajectory
+# hangs on a gradient entry so small that rounding decides its sign: RMSprop's first step along such an entry is as long
+# as any.
 SEED = 20250680
 N_STEPS = 10
 BATCH_SIZE = 4
@@ -42,8 +43,8 @@ PAD = VOCAB - 1
 # No utility text is longer than the longest pair of any batch. A position that only utility text reaches would get its
 # whole gradient from KL, which is rounding noise at step 0, and RMSprop turns any noise into a full step.
 UTILITY_LENGTH = 6
-# A random model's lowest block has the largest gradient by far. Wider embeddings, and narrower norms in block 0, level the
-# blocks, so that the choice of a slice is a real one and changes from step to step.
+# A random model's lowest block has the largest gradient by far. Wider embeddings, and narrower norms in block 0, level
+# the blocks, so that the choice of a slice is a real one and changes from step to step.
 EMBEDDING_SCALE = 6.0
 BLOCK_0_NORM_SCALE = 0.9
 SMALLEST_GAP = 0.002  # relative distance between the last block chosen and the first left out

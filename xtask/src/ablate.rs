@@ -33,7 +33,7 @@ pub(crate) struct Args {
 /// Runs it.
 ///
 /// # Errors
-/// Set-up, build, or cells that fail; finished cells are kept in any case.
+/// Set-up, build, or cells that fail; finished cells are kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut prepared = Prepared::new(&args.profile, &args.given)?;
     let n_seeds = args.seeds.unwrap_or(prepared.experiment.profile.seeds);
@@ -48,8 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     refuse_failures(failures)
 }
 
-/// A row for each policy and slice size, in that order. Each policy keeps the learning rate that was chosen for its own row;
-/// one without a row takes IRepair's.
+/// A row for each policy and slice size, in that order. Each policy has the learning rate that was chosen for its own
+/// row; one without a row has IRepair's.
 fn ablated(rows: &BTreeMap<String, Row>, policies: &[Policy], sizes: &[SliceSize]) -> BTreeMap<String, Row> {
     let mut ablated = BTreeMap::new();
     for policy in policies {
@@ -89,14 +89,14 @@ mod tests {
         let rows = rows.map(|(key, method)| (key.to_owned(), row(method))).into();
         let sizes = ["20%", "3b"].map(|size| size.parse().unwrap());
         let found = ablated(&rows, &[Policy::Dynamic, Policy::Fixed], &sizes);
-        let told = |row: &Row| (row.order, row.rates_of.clone(), row.repair.method, row.repair.policy);
+        let settings = |row: &Row| (row.order, row.rates_of.clone(), row.repair.method, row.repair.policy);
         assert_eq!(
             found.keys().collect::<Vec<_>>(),
             ["ablate-dynamic-20pct", "ablate-dynamic-3b", "ablate-fixed-20pct", "ablate-fixed-3b"]
         );
         let (irepair, dynamic) = (Some("irepair".to_owned()), Some(Policy::Dynamic));
-        assert_eq!(told(&found["ablate-dynamic-3b"]), (Some(2), irepair, Some(Method::Irepair), dynamic));
+        assert_eq!(settings(&found["ablate-dynamic-3b"]), (Some(2), irepair, Some(Method::Irepair), dynamic));
         let (fixed, policy) = (Some("fixed".to_owned()), Some(Policy::Fixed));
-        assert_eq!(told(&found["ablate-fixed-20pct"]), (Some(3), fixed, Some(Method::IrepairNoKl), policy));
+        assert_eq!(settings(&found["ablate-fixed-20pct"]), (Some(3), fixed, Some(Method::IrepairNoKl), policy));
     }
 }

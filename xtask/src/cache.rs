@@ -1,4 +1,4 @@
-//! Finished work is known by what went into it: a stamp beside each output holds the hash of its inputs.
+//! Finished work: a stamp next to each output holds the hash of the inputs it was made from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use anyhow::Result;
 use irepair_core::DirLock;
 use irepair_core::fs::{remove, sha256_file, sha256_hex, write_atomic};
 
-use crate::stop::stop;
+use crate::error::diagnostic;
 
-/// Hash of the inputs of a piece of work, built up part by part.
+/// Hashes of the inputs of an output, added one by one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Inputs(String);
 
 impl Inputs {
-    /// Adds settings or any other words.
+    /// Adds settings or any other text.
     #[must_use]
     pub(crate) fn text(mut self, text: &str) -> Self {
         self.0 += &sha256_hex(text.as_bytes());
@@ -26,11 +26,11 @@ impl Inputs {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn file(mut self, path: &Path) -> Result<Self> {
-        self.0 += &sha256_file(path).map_err(stop)?;
+        self.0 += &sha256_file(path).map_err(diagnostic)?;
         Ok(self)
     }
 
-    /// Adds a hash made elsewhere: that of a file's bytes counts as the file.
+    /// Adds a hash made elsewhere; that of a file's bytes counts as the file.
     #[must_use]
     pub(crate) fn hash(mut self, sha256: &str) -> Self {
         self.0 += sha256;
@@ -48,7 +48,7 @@ fn stamp(output: &Path) -> PathBuf {
     output.with_file_name(format!(".{name}.inputs"))
 }
 
-/// True when `output` is there and was made from these inputs.
+/// True when `output` exists and was made from these inputs.
 pub(crate) fn is_done(output: &Path, inputs: &Inputs) -> bool {
     output.exists() && fs::read_to_string(stamp(output)).is_ok_and(|key| key == inputs.key())
 }
@@ -58,38 +58,51 @@ pub(crate) fn is_done(output: &Path, inputs: &Inputs) -> bool {
 /// # Errors
 /// When it cannot be removed.
 pub(crate) fn clear(output: &Path) -> Result<()> {
-    remove(&stamp(output)).map_err(stop)?;
+    remove(&stamp(output)).map_err(diagnostic)?;
     if output.is_dir() {
         fs::remove_dir_all(output)?;
     } else if output.exists() {
-        remove(output).map_err(stop)?;
+        remove(output).map_err(diagnostic)?;
     }
     Ok(())
 }
 
-/// Readies the directory of a piece of work that can go on where it was killed: what other inputs left there is removed,
-/// what these inputs left stays, unless `fresh`. Waits for a process that is still ending there.
+/// Makes `output` unless it is there and was made from these inputs.
+///
+/// # Errors
+/// When an older output cannot be removed, and those of `make`.
+pub(crate) fn once(output: &Path, inputs: &Inputs, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    if is_done(output, inputs) {
+        return Ok(());
+    }
+    clear(output)?;
+    make()?;
+    mark_done(output, inputs)
+}
+
+/// Prepares the directory of work that can continue after a kill: files made from other inputs are removed, those from
+/// the same inputs stay, unless `fresh`. Waits for a process that is still ending there.
 ///
 /// # Errors
 /// When something cannot be removed or written.
 pub(crate) fn begin(dir: &Path, inputs: &Inputs, fresh: bool) -> Result<()> {
-    DirLock::wait(dir).map_err(stop)?;
+    DirLock::wait(dir).map_err(diagnostic)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let begun = dir.with_file_name(format!(".{name}.begun"));
     if fresh || !fs::read_to_string(&begun).is_ok_and(|key| key == inputs.key()) {
-        remove(&begun).map_err(stop)?;
+        remove(&begun).map_err(diagnostic)?;
         clear(dir)?;
-        write_atomic(&begun, inputs.key().as_bytes()).map_err(stop)?;
+        write_atomic(&begun, inputs.key().as_bytes()).map_err(diagnostic)?;
     }
     Ok(())
 }
 
-/// Records that `output` is whole and made from these inputs.
+/// Records that `output` is complete and was made from these inputs.
 ///
 /// # Errors
 /// When the stamp cannot be written.
 pub(crate) fn mark_done(output: &Path, inputs: &Inputs) -> Result<()> {
-    Ok(write_atomic(&stamp(output), inputs.key().as_bytes()).map_err(stop)?)
+    Ok(write_atomic(&stamp(output), inputs.key().as_bytes()).map_err(diagnostic)?)
 }
 
 #[cfg(test)]
@@ -103,7 +116,7 @@ mod tests {
         let inputs = Inputs::default().text("steps = 3");
         assert!(!is_done(&output, &inputs));
         fs::create_dir(&output).unwrap();
-        assert!(!is_done(&output, &inputs), "an output without a stamp is half made");
+        assert!(!is_done(&output, &inputs), "an output without a stamp may be incomplete");
         mark_done(&output, &inputs).unwrap();
         assert!(is_done(&output, &inputs));
         assert!(!is_done(&output, &Inputs::default().text("steps = 4")));
@@ -112,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn work_goes_on_only_from_what_the_same_inputs_left() {
+    fn work_continues_only_from_files_of_the_same_inputs() {
         let root = tempfile::tempdir().unwrap();
         let (dir, inputs) = (root.path().join("0"), Inputs::default().text("seed = 0"));
         let leave = || {
@@ -121,7 +134,7 @@ mod tests {
         };
         leave();
         begin(&dir, &inputs, false).unwrap();
-        assert!(!dir.exists(), "nobody knows what that was made from");
+        assert!(!dir.exists(), "a directory without a stamp may be of any inputs");
         leave();
         begin(&dir, &inputs, false).unwrap();
         assert!(dir.join("state").exists());

@@ -1,4 +1,4 @@
-//! `cargo xtask config-docs`: docs/CONFIG.md from the settings' doc comments, their only documentation, and the crates' READMEs.
+//! `cargo xtask config-docs`: writes docs/CONFIG.md from the doc comments of the settings, and the crates' READMEs.
 
 use std::fmt::Write as _;
 
@@ -38,7 +38,7 @@ const FILES: [(&str, &str); 5] = [
 /// When a file cannot be read or written.
 pub(crate) fn run() -> Result<()> {
     irepair_core::fs::write_atomic(&paths::root().join("docs/CONFIG.md"), page().as_bytes())
-        .map_err(crate::stop::stop)?;
+        .map_err(crate::error::diagnostic)?;
     readme::write_all()
 }
 
@@ -69,7 +69,7 @@ fn page() -> String {
     page
 }
 
-/// The words that a key of a row's file may hold.
+/// Values of a key of a row's file.
 fn places<T: ValueEnum>(page: &mut String, title: &str, key: &str) {
     let _infallible = write!(page, "\n{title} (`{key}` of a row's file)\n\n| name | what it shows |\n|---|---|\n");
     for value in T::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
@@ -92,12 +92,12 @@ fn section<T: Args>(page: &mut String, name: &'static str) {
             names => names.unwrap_or_default().join(" "),
         };
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        let stop = if help.ends_with('.') { "" } else { "." };
-        let _infallible = writeln!(page, "| `{}` | {value} | {}{stop} |", arg.get_id(), cell(&help));
+        let full_stop = if help.ends_with('.') { "" } else { "." };
+        let _infallible = writeln!(page, "| `{}` | {value} | {}{full_stop} |", arg.get_id(), cell(&help));
     }
 }
 
-/// What `method`, `policy` and `sensitivity` can be.
+/// Values of `method`, `policy` and `sensitivity`.
 fn tables(page: &mut String) {
     page.push_str("\n## Methods\n\n| method | loss | policy | lr | what |\n|---|---|---|---|---|\n");
     for method in Method::ALL {

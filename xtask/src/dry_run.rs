@@ -1,16 +1,15 @@
-//! `--dry-run`: the rows, what they need, what is missing, what they would take. Starts nothing.
+//! `--dry-run`: rows, needs, what is missing, and estimates of memory, disk and time. Starts nothing.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 
 use irepair_config::{Architecture, BaseModel, Dtype, Memory, Method, Options, RepairOptions, Texts, Work};
 
 use crate::doctor;
-use crate::prepare::Prepared;
+use crate::prepare::{PAIRS, Prepared};
 use crate::rows::Cell;
 
-/// What a device is taken to do, when nothing was measured.
+/// Assumed speed of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rates {
     /// Matrix FLOPs per second, of one process.
@@ -42,22 +41,20 @@ struct Line {
     seconds: f64,
 }
 
-/// Everything as text.
+/// The whole plan as text.
 pub(crate) fn text(prepared: &Prepared, cells: &[Cell], rates: Rates) -> String {
     let profile = &prepared.experiment.profile;
     let lines = lines(prepared, cells, rates);
     let dtype = profile.repair.dtype();
     let mut text = format!(
         "profile {}: {}\ndevice {}, weights in {dtype}, {} process(es) at a time\n\n",
-        prepared.name,
-        profile.title,
-        prepared.device,
-        prepared.workers.n_workers()
+        prepared.name, profile.title, prepared.device, prepared.workers.n_workers
     );
     let n_done: usize = lines.iter().map(|line| line.n_done).sum();
-    let _infallible = writeln!(text, "rows: {} ({n_done} with a result that is checked at the start)\n", cells.len());
+    let _ = writeln!(text, "rows: {} ({n_done} have a result, which is checked at the start)\n", cells.len());
     text += &table(&lines);
-    text += "\nsteps: if patience never runs out. memory: on the device, at most. hours: all seeds, at most.\n";
+    text +=
+        "\nsteps: without early stopping. memory: peak on the device, upper bound. hours: all seeds, upper bound.\n";
     text += &needs(prepared);
     text += &takes(prepared, &lines, rates);
     text + "\nnothing was started\n"
@@ -74,40 +71,40 @@ fn table(lines: &[Line]) -> String {
         };
         let (memory, hours) = (gb(line.memory.total()), line.seconds / 3600.0);
         let (row, model, n_steps) = (&line.row, &line.model, line.n_steps);
-        let _infallible = writeln!(text, "{row:<16} {model:<12} {seeds:<8} {n_steps:>8} {memory:>10.1} {hours:>9.2}");
+        let _ = writeln!(text, "{row:<16} {model:<12} {seeds:<8} {n_steps:>8} {memory:>10.1} {hours:>9.2}");
     }
     text
 }
 
-/// What must be there, in the manner of `doctor`.
+/// Models and data, one per line, in the form of `doctor`.
 fn needs(prepared: &Prepared) -> String {
     let mut text = "\nneeds\n".to_owned();
     let profile = &prepared.experiment.profile;
     if profile.language.is_some() {
-        text += "ok        generated language: made on the spot\n";
+        text += "ok        language: generated here\n";
     }
     for model in profile.models.iter().filter(|model| prepared.is_trained_here(model)) {
-        let _infallible = writeln!(text, "ok        {}: trained on the spot", model.title);
+        let _ = writeln!(text, "ok        {}: trained here", model.title);
     }
     for item in &prepared.sources.items {
-        let _infallible = match (item.lacks.is_empty(), item.optional) {
+        let _ = match (item.lacks.is_empty(), item.optional) {
             (true, _) => writeln!(text, "ok        {}\n      at:  {}", item.what, item.place.display()),
             (false, true) => writeln!(text, "optional  {}", item.described()),
             (false, false) => writeln!(text, "missing   {}", item.described()),
         };
     }
     let (n_missing, n) = (prepared.sources.missing().len(), prepared.sources.items.len());
-    let _infallible = writeln!(text, "{n_missing} of {n} needs missing");
+    let _ = writeln!(text, "{n_missing} of {n} needs are missing");
     text
 }
 
-/// Memory, disk and time in all.
+/// Memory, disk and time of all rows.
 fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
     let profile = &prepared.experiment.profile;
-    let fullest = lines.iter().max_by_key(|line| line.memory.total());
-    let mut text = "\ntakes\n".to_owned();
-    if let Some(Line { row, model, memory, .. }) = fullest {
-        let _infallible = writeln!(
+    let largest = lines.iter().max_by_key(|line| line.memory.total());
+    let mut text = "\nestimates\n".to_owned();
+    if let Some(Line { row, model, memory, .. }) = largest {
+        let _ = writeln!(
             text,
             "memory    {:.1} GB on the device for {row}-{model}: weights {:.1}, reference {:.1}, gradients {:.1}, optimizer {:.1}, \
              best weights {:.1}, activations {:.1}",
@@ -125,13 +122,13 @@ fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
     let bases: u64 = profile.models.iter().map(weights).sum();
     // A checkpoint holds the weights, the best weights and the optimizer's state of every parameter touched.
     let state = |line: &Line| 2 * line.memory.best + line.memory.optimizer;
-    let states = lines.iter().map(state).max().unwrap_or(0) * prepared.workers.n_workers() as u64;
+    let states = lines.iter().map(state).max().unwrap_or(0) * prepared.workers.n_workers as u64;
     let kept: u64 = match profile.keep_models {
         Some(false) => 0,
         _ => lines.iter().filter(|l| l.n_steps > 0).map(|l| l.memory.weights * l.seeds.len() as u64).sum(),
     };
     let free = doctor::free_gb(&crate::paths::root()).map_or("unknown".to_owned(), |free| format!("{free} GB"));
-    let _infallible = writeln!(
+    let _ = writeln!(
         text,
         "disk      {:.1} GB: base models {:.1}, checkpoints of running rows {:.1}, repaired models {:.1}; {free} free under runs/",
         gb(bases + states + kept),
@@ -141,15 +138,15 @@ fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
     );
     let before: f64 = profile.models.iter().map(|model| preparation(prepared, model, rates)).sum();
     let rows: f64 = lines.iter().map(|line| line.seconds).sum();
-    let n_workers = prepared.workers.n_workers() as f64;
-    let _infallible = writeln!(
+    let n_workers = prepared.workers.n_workers as f64;
+    let _ = writeln!(
         text,
         "time      {:.1} h at most, one seed after the other: base models, utility texts and density {:.1}, rows {:.1}",
         (before + rows) / n_workers / 3600.0,
         before / n_workers / 3600.0,
         rows / n_workers / 3600.0
     );
-    let _infallible = writeln!(
+    let _ = writeln!(
         text,
         "          counted matrix FLOPs (METHOD §12) at an assumed {} GFLOP/s a process; --tflops N counts with another rate",
         rates.flops / 1e9
@@ -169,7 +166,7 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
             None => {
                 let texts = Texts::of(options, profile.utility.max_new_tokens);
                 let n_steps = Work::n_steps(options, n_pairs);
-                let memory = fuller(&model, options, &texts);
+                let memory = peak_memory(&model, options, &texts);
                 let name = cell.job.model.clone();
                 lines.push(Line { row, model: name, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
                 lines.len() - 1
@@ -185,8 +182,8 @@ fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
     lines
 }
 
-/// Memory of repairing, or of measuring the model beside a second copy of what it was, whichever is more.
-fn fuller(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Memory {
+/// Memory of repairing, or of measuring the repaired model with the original one loaded, whichever is more.
+fn peak_memory(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Memory {
     let vanilla = RepairOptions { method: Some(Method::Vanilla), gamma: None, ..options.clone() };
     let (repairing, measuring) = (Memory::of(model, options, texts), Memory::of(model, &vanilla, texts));
     if measuring.total() > repairing.total() { measuring } else { repairing }
@@ -196,7 +193,7 @@ fn architecture(prepared: &Prepared, name: &str) -> Option<Architecture> {
     prepared.experiment.profile.models.iter().find(|model| model.name == name)?.architecture()
 }
 
-/// Repairing and measuring one row.
+/// Seconds of repairing and measuring one row.
 fn seconds(prepared: &Prepared, options: &RepairOptions, model: &Architecture, n_steps: u64, rates: Rates) -> f64 {
     let texts = Texts::of(options, prepared.experiment.profile.utility.max_new_tokens);
     let repair = Work::new(model, options, &texts).of_run(n_steps);
@@ -207,7 +204,7 @@ fn seconds(prepared: &Prepared, options: &RepairOptions, model: &Architecture, n
 
 /// Tokens that a row is measured on.
 fn measured_tokens(prepared: &Prepared) -> f64 {
-    /// Tokens of a generated text, as a rule.
+    /// Tokens of a generated text, about.
     const PER_TEXT: usize = 36;
     let profile = &prepared.experiment.profile;
     let given: u64 = profile.data.iter().filter(|file| !file.optional).map(|file| file.n_tokens).sum();
@@ -216,7 +213,7 @@ fn measured_tokens(prepared: &Prepared) -> f64 {
     given as f64 + profile.language.as_ref().map_or(0, made) as f64
 }
 
-/// Everything a model needs before its first row.
+/// Seconds of preparing a model: training, utility texts, sensitivities.
 fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     let profile = &prepared.experiment.profile;
     let Some(of) = model.architecture() else { return 0.0 };
@@ -237,17 +234,17 @@ fn preparation(prepared: &Prepared, model: &BaseModel, rates: Rates) -> f64 {
     (trained + density) / rates.flops + sampled
 }
 
-/// Pairs of the profile: those in its file where it is there and plain, else as many as the profile says.
+/// Pairs of the profile: lines of its file if that exists and is not packed, else the number in the profile.
 fn n_pairs(prepared: &Prepared) -> u64 {
     let profile = &prepared.experiment.profile;
     if let Some(language) = &profile.language {
         return language.pairs as u64;
     }
-    let path = prepared.data("pairs/train.jsonl");
+    let path = prepared.data(PAIRS);
     let counted = std::fs::File::open(&path).ok().filter(|_| path.extension().is_some_and(|end| end == "jsonl"));
     let counted = counted.map(|file| BufReader::new(file).lines().map_while(Result::ok).count() as u64);
-    let by_name: BTreeMap<&str, u64> = profile.data.iter().map(|d| (d.file.as_str(), d.n_records)).collect();
-    counted.filter(|&n| n > 0).or_else(|| by_name.get("pairs/train.jsonl").copied()).unwrap_or(0)
+    let said = || profile.data.iter().find(|data| data.file == PAIRS).map(|data| data.n_records);
+    counted.filter(|&n| n > 0).or_else(said).unwrap_or(0)
 }
 
 /// Gigabytes, of 10⁹ bytes.
@@ -284,7 +281,7 @@ mod tests {
             "hf download openai-community/gpt2-xl config.json model.safetensors tokenizer.json --local-dir",
             "missing   general/test.jsonl",
             "optional  prompts/clean.test.jsonl",
-            " of 13 needs missing",
+            " of 13 needs are missing",
             "CUDA device",
             "repaired models 0.0",
             "at an assumed 10000 GFLOP/s",
@@ -303,7 +300,7 @@ mod tests {
     #[test]
     fn the_planted_plan_misses_nothing() {
         let text = plan("planted", 3);
-        for part in ["rows: 68 ", "device cpu", "0 of 0 needs missing", "trained on the spot", "     200 "] {
+        for part in ["rows: 68 ", "device cpu", "0 of 0 needs are missing", "trained here", "     200 "] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }
         assert!(!text.contains("missing   "), "{text}");

@@ -1,8 +1,10 @@
-//! What a row's result depends on: its settings, the files it reads, and the version of the numbers that `irepair` reports.
+//! The identity of a row's result: its settings, the files it reads, and the version of the numbers that `irepair`
+//! reports.
 //!
-//! Not the program's own hash: a changed help text changes no number, and hours of rows stay valid.
+//! The program's own hash is no part of it: a changed help text changes no number, so that finished rows stay valid.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,16 +14,31 @@ use irepair_core::fs::sha256_file;
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::cache::Inputs;
+use crate::error::diagnostic;
 use crate::process;
-use crate::stop::{Stop, stop};
 
-/// Hashes of files that many rows share.
+/// Hashes of files that many rows share, each computed once.
 #[derive(Default)]
 pub(crate) struct Hashes(BTreeMap<PathBuf, String>);
 
 impl Hashes {
-    /// Adds to a row's inputs every file that its settings name, and of a directory every file in it. The base model, whose
-    /// weights are hashed elsewhere, and outputs are left out.
+    /// Adds a file's bytes to a row's inputs.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn add_file(&mut self, inputs: Inputs, file: PathBuf) -> Result<Inputs> {
+        let hash = match self.0.entry(file) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let hash = sha256_file(new.key()).map_err(diagnostic)?;
+                new.insert(hash)
+            }
+        };
+        Ok(inputs.hash(hash))
+    }
+
+    /// Adds every file that a row's settings name, and of a directory every file in it. Outputs are left out, and so is
+    /// the base model, whose weights are hashed by `Prepared::with_weights`.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -36,19 +53,14 @@ impl Hashes {
                 named_files(value, &mut files)?;
             }
         }
-        files.into_iter().try_fold(inputs, |inputs, file| {
-            if !self.0.contains_key(&file) {
-                self.0.insert(file.clone(), sha256_file(&file).map_err(stop)?);
-            }
-            Ok(inputs.hash(&self.0[&file]))
-        })
+        files.into_iter().try_fold(inputs, |inputs, file| self.add_file(inputs, file))
     }
 }
 
-/// Files that a value names, in an order that does not change.
+/// Files that a value names, in a fixed order.
 fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
     for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
-        // A word is no path, whatever lies in the current directory.
+        // A plain word is not taken for a path, even if a file of that name exists.
         let path = Path::new(value.as_str().filter(|text| text.contains(['/', '\\'])).unwrap_or_default());
         if path.is_file() {
             files.push(path.to_owned());
@@ -65,14 +77,14 @@ fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
 /// The version of the numbers that a built `irepair` reports, from `irepair --version`: `irepair 0.1.0 (numbers 7)`.
 ///
 /// # Errors
-/// A program that does not start, or does not say.
+/// A program that does not start, or does not print one.
 pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
     let said = process::output(process::command(program).arg("--version")).unwrap_or_default();
     let version = said.split_once("(numbers ").and_then(|(_, rest)| rest.strip_suffix(')')?.parse::<u32>().ok());
     let missing = || {
-        let what = Diagnostic::new(ExitKind::Device, "the program does not say which version its numbers have");
-        let help = "cargo build --release -p irepair-cli, or let IREPAIR_BIN name a program of this version";
-        Stop(what.at(program.display()).want_got("irepair VERSION (numbers N)", &said).help(help))
+        let what = Diagnostic::new(ExitKind::Device, "the program does not print which version its numbers have");
+        let help = "cargo build --release -p irepair-cli, or set IREPAIR_BIN to a program of this version";
+        what.at(program.display()).want_got("irepair VERSION (numbers N)", &said).help(help)
     };
     Ok(Inputs::default().text(&format!("numbers {}", version.ok_or_else(missing)?)))
 }
@@ -98,7 +110,7 @@ mod tests {
         assert_eq!(of("two", "new help", "0.2.0 (numbers 7)").unwrap(), first);
         assert_ne!(of("three", "old help", "0.1.0 (numbers 8)").unwrap(), first);
         let error = of("four", "older", "0.1.0").unwrap_err().to_string();
-        assert!(error.contains("does not say which version"), "{error}");
+        assert!(error.contains("does not print which version"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! `cargo xtask bench|soak|torture|fuzz|interop`: builds `irepair-lab` and hands the arguments on.
+//! `cargo xtask bench|soak|torture|fuzz|interop`: builds `irepair-lab` and passes it the command line.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{process, stop};
+use crate::{error, process};
 
-/// Arguments as they were given; `irepair-lab` parses them and answers `--help`.
+/// Any arguments; `irepair-lab` parses them and answers `--help`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
@@ -15,10 +15,10 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Our steps beside PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
+    /// Our steps and PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
     #[command(disable_help_flag = true)]
     Bench(Args),
-    /// One repair for two hours: memory and open files must stay as they are
+    /// One repair for two hours: memory and open files must stay constant
     #[command(disable_help_flag = true)]
     Soak(Args),
     /// Kill and fail `irepair` wherever it writes, resume, and compare with uninterrupted runs
@@ -32,19 +32,12 @@ pub(crate) enum Command {
     Interop(Args),
 }
 
-/// Runs one of them; the exit code is its own.
-pub(crate) fn run(command: Command) -> ExitCode {
-    let (name, Args { rest }) = match command {
-        Command::Bench(args) => ("bench", args),
-        Command::Soak(args) => ("soak", args),
-        Command::Torture(args) => ("torture", args),
-        Command::Fuzz(args) => ("fuzz", args),
-        Command::Interop(args) => ("interop", args),
-    };
+/// Runs `irepair-lab` with this program's arguments; the exit code is its own.
+pub(crate) fn run() -> ExitCode {
     let mut lab = process::cargo();
-    lab.args(["run", "--quiet", "--package", "irepair-lab", "--", name]).args(rest);
+    lab.args(["run", "--quiet", "--package", "irepair-lab", "--"]).args(std::env::args_os().skip(1));
     match process::status(&mut lab) {
         Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
-        Err(error) => stop::report(&error),
+        Err(error) => error::exit_code(Err(error)),
     }
 }

@@ -1,4 +1,4 @@
-//! What a libtorch directory holds, and which one this machine wants.
+//! Reads version and build of a libtorch directory, and chooses the build for this machine.
 
 use std::fmt;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::process;
 
-/// The one version `tch` in Cargo.toml speaks to.
+/// The version that `tch` in Cargo.toml is made for.
 pub(crate) const VERSION: &str = "2.11.0";
 
 /// With or without the CUDA libraries.
@@ -37,7 +37,7 @@ impl fmt::Display for Build {
 pub(crate) struct Found {
     /// `major.minor.patch` of its headers.
     pub(crate) version: String,
-    /// Whether the CUDA libraries are there.
+    /// CUDA if it has the CUDA libraries.
     pub(crate) build: Build,
 }
 
@@ -70,9 +70,9 @@ fn version(header: &str) -> Option<String> {
 /// Version of the NVIDIA driver, when one is loaded.
 pub(crate) fn driver() -> Option<String> {
     let query = ["--query-gpu=driver_version", "--format=csv,noheader"];
-    let asked = process::output(process::command("nvidia-smi").args(query));
-    let told = asked.and_then(|text| text.lines().next().map(str::to_owned)).filter(|version| !version.is_empty());
-    told.or_else(|| Path::new("/proc/driver/nvidia/version").exists().then(|| "version unknown".to_owned()))
+    let answer = process::output(process::command("nvidia-smi").args(query));
+    let version = answer.and_then(|text| text.lines().next().map(str::to_owned)).filter(|line| !line.is_empty());
+    version.or_else(|| Path::new("/proc/driver/nvidia/version").exists().then(|| "version unknown".to_owned()))
 }
 
 #[cfg(test)]

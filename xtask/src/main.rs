@@ -1,4 +1,4 @@
-//! Project commands: `cargo xtask --help`. No libtorch here: it must run where everything else is broken.
+//! Project commands: `cargo xtask --help`. It does not link libtorch, so that it runs before set-up.
 
 mod ablate;
 mod cache;
@@ -25,7 +25,7 @@ mod work;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use irepair_workspace::{interrupt, paths, process, python, stop};
+use irepair_workspace::{error, interrupt, paths, process, python};
 
 /// Sets up, tests and runs the project.
 #[derive(Parser)]
@@ -41,7 +41,7 @@ enum Command {
     Setup,
     /// One line per need of the project, with the fix
     Doctor,
-    /// Everything: set-up, build, all rows, tables, report; resumes
+    /// Everything: set-up, build, all rows, tables, report; continues where it was stopped
     Reproduce(reproduce::Args),
     /// The ablation over slice size and policy
     Ablate(ablate::Args),
@@ -63,7 +63,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Lab(command) => return lab::run(command),
+        Command::Lab(_) => return lab::run(),
         Command::Setup => setup::run(),
         Command::Doctor => doctor::run(),
         Command::Reproduce(args) => reproduce::run(&args),
@@ -75,8 +75,5 @@ fn main() -> ExitCode {
         Command::Advisories => supply::advisories(),
         Command::ConfigDocs => config_docs::run(),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => stop::report(&error),
-    }
+    error::exit_code(done)
 }

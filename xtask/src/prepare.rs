@@ -1,22 +1,23 @@
-//! What all rows of a profile stand on: build, language, base models, utility texts, sensitivities.
+//! What all rows of a profile share: build, data, scorers, base models, utility texts, sensitivities.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use irepair_config::{
-    BaseModel, CORPUS, Dtype, Experiment, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerKind, stored,
-    to_toml,
+    BaseModel, CORPUS, Dtype, Experiment, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerKind,
+    ScorerTrainOptions, stored, to_toml,
 };
-use irepair_core::fs::{sha256_file, write_atomic};
+use irepair_core::fs::write_atomic;
 use irepair_core::{Diagnostic, DirLock, ExitKind, is_unfinished};
 use irepair_report::{SensitivityResult, read_result, write_result};
 
 use crate::cache::{self, Inputs};
+use crate::error::diagnostic;
+use crate::identity::Hashes;
 use crate::sources::{Given, Sources};
-use crate::stop::{Stop, stop};
 use crate::work::{Task, Workers};
 use crate::{interrupt, libtorch, paths, process, setup};
 
@@ -24,28 +25,31 @@ use crate::{interrupt, libtorch, paths, process, setup};
 pub(crate) struct Prepared {
     /// Name in results.
     pub(crate) name: String,
-    /// Words over every table of a run whose numbers mean nothing; none otherwise.
+    /// Printed above every table when the numbers are no result; none otherwise.
     pub(crate) warning: Option<String>,
     pub(crate) experiment: Experiment,
     pub(crate) device: String,
     pub(crate) workers: Workers,
-    /// What is given, not made.
+    /// Models and data files that the user provides.
     pub(crate) sources: Sources,
     /// `runs/<profile>`.
     pub(crate) runs: PathBuf,
-    /// Hashes of weights: gigabytes that every row asks for.
-    hashes: RefCell<BTreeMap<PathBuf, String>>,
-    /// Keeps other processes out of `runs/<profile>` once something is made there.
-    held: OnceCell<DirLock>,
+    /// Of gigabytes of weights, and of data, that every row asks for.
+    pub(crate) hashes: RefCell<Hashes>,
+    /// Locks `runs/<profile>` against other processes from [`Prepared::make`] on.
+    lock: OnceCell<DirLock>,
 }
 
-/// Neutral texts for the KL term, in profiles that have such.
+/// Preference pairs that rows train on.
+pub(crate) const PAIRS: &str = "pairs/train.jsonl";
+
+/// Neutral texts for the KL term, in profiles that have them.
 const UTILITY: &str = "general/utility.txt";
 
 /// Labels that scorers are measured on.
 const SCORER_HELD_OUT: &str = "toxicity/valid.jsonl";
 
-/// Which of a profile's data a cell is measured on.
+/// The data that a cell is measured on.
 #[derive(Clone, Copy)]
 pub(crate) enum Split {
     /// For results.
@@ -55,7 +59,7 @@ pub(crate) enum Split {
 }
 
 impl Prepared {
-    /// Reads the profile and looks for what it is given. Makes and starts nothing.
+    /// Reads the profile and looks for the models and data it needs. Makes and starts nothing.
     ///
     /// # Errors
     /// An unknown profile, broken experiment files, or directories that the profile would not read.
@@ -72,11 +76,11 @@ impl Prepared {
     pub(crate) fn of(name: &str, experiment: Experiment, sources: Sources, device: String) -> Self {
         let workers = Workers::for_device(&device);
         let runs = paths::root().join("runs").join(name);
-        let (name, hashes, held) = (name.to_owned(), RefCell::default(), OnceCell::new());
-        Self { name, warning: None, experiment, device, workers, sources, runs, hashes, held }
+        let (name, hashes, lock) = (name.to_owned(), RefCell::default(), OnceCell::new());
+        Self { name, warning: None, experiment, device, workers, sources, runs, hashes, lock }
     }
 
-    /// Reads the profile and makes whatever its rows need that is not there yet.
+    /// Reads the profile and makes what its rows need and is not there yet.
     ///
     /// # Errors
     /// As [`Prepared::plan`] and [`Prepared::make`].
@@ -86,15 +90,15 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Makes whatever the rows need that is not there yet.
+    /// Makes what the rows need and is not there yet.
     ///
     /// # Errors
-    /// Something given that is missing, before anything is started; a stage that fails.
+    /// A missing model or data file, before anything is started; a stage that fails.
     pub(crate) fn make(&self) -> Result<()> {
         self.sources.complete()?;
         interrupt::listen();
-        if self.held.get().is_none() {
-            let _ = self.held.set(DirLock::take(&self.runs).map_err(stop)?);
+        if self.lock.get().is_none() {
+            let _ = self.lock.set(DirLock::take(&self.runs).map_err(diagnostic)?);
         }
         build()?;
         self.language()?;
@@ -112,7 +116,7 @@ impl Prepared {
         given.unwrap_or_else(|| self.runs.join("prepared").join(made).join(file))
     }
 
-    /// A file of the profile's data that rows do without when there is none.
+    /// An optional file of the profile's data; none when it does not exist.
     pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
         let path = self.data(file);
         (self.experiment.profile.language.is_some() || path.exists()).then_some(path)
@@ -124,7 +128,7 @@ impl Prepared {
         given.unwrap_or_else(|| self.runs.join("prepared/base").join(model))
     }
 
-    /// Adds a base model's weights to the inputs of a piece of work.
+    /// Adds a base model's weights to inputs.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -138,14 +142,7 @@ impl Prepared {
             files.sort();
         }
         let mut hashes = self.hashes.borrow_mut();
-        files.into_iter().try_fold(inputs, |inputs, file| {
-            let hash = match hashes.get(&file) {
-                Some(hash) => hash.clone(),
-                None => sha256_file(&file).map_err(stop)?,
-            };
-            hashes.insert(file, hash.clone());
-            Ok(inputs.hash(&hash))
-        })
+        files.into_iter().try_fold(inputs, |inputs, file| hashes.add_file(inputs, file))
     }
 
     /// Utility texts sampled from a base model.
@@ -153,17 +150,17 @@ impl Prepared {
         self.runs.join("prepared/utility").join(format!("{model}.jsonl"))
     }
 
-    /// Utility texts of a row: the profile's neutral ones where it has such, else what the base model writes.
+    /// Utility texts of a row: the profile's neutral ones if it has any, else texts sampled from the base model.
     pub(crate) fn utility(&self, model: &str, own: bool) -> PathBuf {
         let given = !own && self.experiment.profile.has_data(UTILITY);
         if given { self.data(UTILITY) } else { self.sampled_utility(model) }
     }
 
-    /// A scorer of the profile, and what it was found to be worth.
+    /// A scorer of the profile, and the file of its measured quality.
     pub(crate) fn scorer(&self, name: &str) -> (PathBuf, PathBuf) {
         let dir = self.runs.join("prepared/scorer");
         let is_list = |scorer: &ProfileScorer| scorer.name == name && scorer.train.kind() == ScorerKind::Words;
-        // What a scorer is follows from its path.
+        // `irepair` takes a `.txt` file for a word list.
         let list = self.experiment.profile.scorers.iter().any(is_list);
         let file = if list { format!("{name}.txt") } else { name.to_owned() };
         (dir.join(file), dir.join(format!("{name}.quality.json")))
@@ -173,26 +170,17 @@ impl Prepared {
         self.runs.join("prepared/sensitivity").join(model)
     }
 
+    /// Generates the language of profiles that have one.
     fn language(&self) -> Result<()> {
-        let (out, profile) = (self.runs.join("prepared/language"), self.experiment_file("profile.toml"));
-        if self.experiment.profile.language.is_none() {
-            return Ok(());
-        }
-        let language = format!("{:?}", self.experiment.profile.language);
-        let inputs = Inputs::default().text(&language).text("language 1");
-        if cache::is_done(&out, &inputs) {
-            return Ok(());
-        }
-        cache::clear(&out)?;
-        let mut command = process::command(paths::irepair());
-        process::run_quietly(command.arg("language").arg("--profile").arg(profile).arg("--out").arg(&out))?;
-        cache::mark_done(&out, &inputs)
+        let Some(language) = &self.experiment.profile.language else { return Ok(()) };
+        let inputs = Inputs::default().text(&format!("{:?}", Some(language))).text("language 1");
+        self.prepare("language", &inputs, |command| command.arg("language"))
     }
 
-    /// Cuts the data files that are cut.
+    /// Cuts the data files that are parts of others.
     fn cut(&self) -> Result<()> {
         let Some(dir) = &self.sources.data_dir else { return Ok(()) };
-        // What nothing is trained on need not be there.
+        // The corpus is not needed when no model is trained on it.
         let pretrains = self.experiment.profile.models.iter().any(|model| self.is_trained_here(model));
         let skipped: Vec<&str> = if pretrains { Vec::new() } else { vec![CORPUS] };
         let cut = self.experiment.profile.data.iter().filter(|file| file.cut.is_some());
@@ -200,7 +188,6 @@ impl Prepared {
         if wanted.is_empty() {
             return Ok(());
         }
-        let (out, profile) = (self.runs.join("prepared/data"), self.experiment_file("profile.toml"));
         let mut inputs = Inputs::default().text("data 1");
         for file in wanted {
             inputs = inputs.text(&format!("{} {:?}", file.file, file.cut));
@@ -209,17 +196,22 @@ impl Prepared {
                 inputs = if path.is_file() { inputs.file(&path)? } else { inputs.text("none") };
             }
         }
-        if cache::is_done(&out, &inputs) {
-            return Ok(());
-        }
-        cache::clear(&out)?;
-        let mut command = process::command(paths::irepair());
-        let command = command.arg("data").arg("--profile").arg(profile).arg("--data").arg(dir).arg("--out").arg(&out);
-        process::run_quietly(command.args(skipped.iter().flat_map(|file| ["--skip", file])))?;
-        cache::mark_done(&out, &inputs)
+        self.prepare("data", &inputs, |command| {
+            command.arg("data").arg("--data").arg(dir).args(skipped.iter().flat_map(|file| ["--skip", file]))
+        })
     }
 
-    /// True when the profile's own corpus makes the model.
+    /// Runs an `irepair` command that reads the profile and writes `prepared/<name>`.
+    fn prepare(&self, name: &str, inputs: &Inputs, args: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+        let out = self.runs.join("prepared").join(name);
+        let profile = paths::root().join("experiments").join(&self.name).join("profile.toml");
+        cache::once(&out, inputs, || {
+            let mut command = process::command(paths::irepair());
+            process::run_quietly(args(&mut command).arg("--profile").arg(profile).arg("--out").arg(&out))
+        })
+    }
+
+    /// True when the model is trained on the profile's own corpus.
     pub(crate) fn is_trained_here(&self, model: &BaseModel) -> bool {
         model.pretrain.is_some() && !self.sources.models.contains_key(&model.name)
     }
@@ -227,34 +219,37 @@ impl Prepared {
     /// Trains the scorers, then measures them on labels they have not seen.
     fn train_scorers(&self) -> Result<()> {
         let (mut training, mut measuring) = (Vec::new(), Vec::new());
-        for scorer in &self.experiment.profile.scorers {
-            let (out, quality) = self.scorer(&scorer.name);
-            let mut options = scorer.train.clone();
-            options.data = Some(self.data(SCORER_LABELS));
-            options.out = Some(out.clone());
-            options.threads = Some(self.workers.threads());
-            let inputs = Inputs::default().text(&to_toml(&scorer.train.with_defaults()));
-            let inputs = inputs.file(&self.data(SCORER_LABELS))?;
-            let config = self.runs.join("prepared/config").join(format!("scorer-{}.toml", scorer.name));
-            write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
-            let args = ["scorer", "train", "--config", &shown(&config)].map(str::to_owned).to_vec();
-            training.extend(self.task(format!("scorer-{}", scorer.name), out.clone(), inputs.clone(), args)?);
+        for ProfileScorer { name, train, .. } in &self.experiment.profile.scorers {
+            let (out, quality) = self.scorer(name);
+            let labels = self.data(SCORER_LABELS);
+            let inputs = Inputs::default().text(&to_toml(&train.with_defaults())).file(&labels)?;
+            let threads = Some(self.workers.n_threads);
+            let options = ScorerTrainOptions { data: Some(labels), out: Some(out.clone()), threads, ..train.clone() };
+            let config = self.config(&format!("scorer-{name}"), &options)?;
+            let args = ["scorer", "train", "--config", &config].map(str::to_owned).to_vec();
+            training.extend(self.task(format!("scorer-{name}"), out.clone(), inputs.clone(), args)?);
             let Some(held_out) = self.optional_data(SCORER_HELD_OUT) else { continue };
             let inputs = inputs.file(&held_out)?;
-            let (out, labels, quality_file) = (shown(&out), shown(&held_out), shown(&quality));
-            let args =
-                ["scorer", "eval", "--identity-terms", "--scorer", &out, "--data", &labels, "--out", &quality_file];
-            let args = [&args.map(str::to_owned)[..], &[format!("--threads={}", self.workers.threads())]].concat();
-            measuring.push((format!("quality-{}", scorer.name), quality, inputs, args));
+            let args = ["scorer", "eval", "--identity-terms"].map(str::to_owned).into_iter().chain([
+                format!("--scorer={}", out.display()),
+                format!("--data={}", held_out.display()),
+                format!("--out={}", quality.display()),
+                format!("--threads={}", self.workers.n_threads),
+            ]);
+            measuring.extend(self.task(format!("quality-{name}"), quality, inputs, args.collect())?);
         }
-        self.must("scorers", training)?;
-        let measuring = measuring
-            .into_iter()
-            .filter_map(|(name, out, inputs, args)| self.task(name, out, inputs, args).transpose());
-        self.must("scorer quality", measuring.collect::<Result<_>>()?)
+        self.run_all("scorers", &training)?;
+        self.run_all("scorer quality", &measuring)
     }
 
-    /// What each scorer was found to be worth, for the report.
+    /// Writes the settings of a task and returns the path, as an argument.
+    fn config(&self, name: &str, options: &impl Options) -> Result<String> {
+        let path = self.runs.join("prepared/config").join(format!("{name}.toml"));
+        write_atomic(&path, to_toml(options).as_bytes()).map_err(diagnostic)?;
+        Ok(shown(&path))
+    }
+
+    /// The quality of each scorer, in words for the report.
     ///
     /// # Errors
     /// When a file is gone or broken.
@@ -264,22 +259,18 @@ impl Prepared {
     }
 
     /// Runs tasks of which none may fail.
-    fn must(&self, what: &str, tasks: Vec<Task>) -> Result<()> {
+    fn run_all(&self, what: &str, tasks: &[Task]) -> Result<()> {
         match self.workers.run(what, tasks)?.into_iter().next() {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
 
-    fn experiment_file(&self, file: &str) -> PathBuf {
-        paths::root().join("experiments").join(&self.name).join(file)
-    }
-
-    /// Runs one stage for every base model, side by side where there are cores for it.
+    /// Runs one stage for every base model, in parallel.
     fn each_model(&self, what: &str, task: impl Fn(&Self, &BaseModel) -> Result<Option<Task>>) -> Result<()> {
         let tasks: Vec<Task> =
             self.experiment.profile.models.iter().filter_map(|m| task(self, m).transpose()).collect::<Result<_>>()?;
-        self.must(what, tasks)
+        self.run_all(what, &tasks)
     }
 
     fn task(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Result<Option<Task>> {
@@ -297,23 +288,23 @@ impl Prepared {
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
         let Some(pretrain) = model.pretrain.as_ref().filter(|_| self.is_trained_here(model)) else { return Ok(None) };
-        let out = self.base(&model.name);
-        let mut options = pretrain.clone();
-        options.data = Some(self.data(CORPUS));
-        options.out = Some(out.clone());
-        options.device = Some(self.device.clone());
-        options.threads = Some(self.workers.threads());
-        // What the model is made from, without the paths and threads of this machine.
-        let recipe = to_toml(&PretrainOptions { checkpoint_every: None, ..pretrain.with_defaults() });
-        let inputs = Inputs::default().text(&recipe).file(&self.data(CORPUS))?;
-        let config = self.runs.join("prepared/config").join(format!("{}.toml", model.name));
-        write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
-        let args = vec!["pretrain".to_owned(), "--config".to_owned(), shown(&config)];
+        let (out, corpus) = (self.base(&model.name), self.data(CORPUS));
+        // Without the paths and threads of this machine.
+        let settings = to_toml(&PretrainOptions { checkpoint_every: None, ..pretrain.with_defaults() });
+        let inputs = Inputs::default().text(&settings).file(&corpus)?;
+        let options = PretrainOptions {
+            data: Some(corpus),
+            out: Some(out.clone()),
+            device: Some(self.device.clone()),
+            threads: Some(self.workers.n_threads),
+            ..pretrain.clone()
+        };
+        let args = vec!["pretrain".to_owned(), "--config".to_owned(), self.config(&model.name, &options)?];
         if cache::is_done(&out, &inputs) {
             return Ok(None);
         }
         cache::begin(&out, &inputs, false)?;
-        // Finished by a process that was killed before it could be said: pre-training does not write over it.
+        // Finished by a process that was killed before it wrote the stamp: pre-training would refuse to overwrite it.
         if out.join("config.json").exists() && !is_unfinished(&out) {
             cache::mark_done(&out, &inputs)?;
             return Ok(None);
@@ -327,52 +318,60 @@ impl Prepared {
             return Ok(None);
         }
         let (out, utility) = (self.sampled_utility(&model.name), &self.experiment.profile.utility);
-        let inputs = self.with_weights(Inputs::default().text(&format!("{utility:?}")), &model.name)?;
-        let args = [
-            "generate".to_owned(),
-            format!("--model={}", shown(&self.base(&model.name))),
+        let flags = [
             format!("--n={}", utility.n_texts),
             format!("--max-new-tokens={}", utility.max_new_tokens),
             format!("--top-p={}", utility.top_p),
-            format!("--out={}", shown(&out)),
-            format!("--device={}", self.device),
-            format!("--threads={}", self.workers.threads()),
         ];
-        self.task(format!("utility-{}", model.name), out, self.typed(inputs), [&args[..], &self.dtype()].concat())
+        self.model_task("utility", "generate", model, out, &format!("{utility:?}"), flags.to_vec())
     }
 
     fn sensitivity_task(&self, model: &BaseModel) -> Result<Option<Task>> {
         let (out, repair) = (self.sensitivity_dir(&model.name), &self.experiment.profile.repair);
-        let args = [
-            "sensitivity".to_owned(),
-            format!("--model={}", shown(&self.base(&model.name))),
-            format!("--data={}", shown(&self.data("pairs/train.jsonl"))),
-            format!("--general={}", shown(&self.data("general/valid.txt"))),
-            format!("--out={}", shown(&out)),
+        let mut flags = vec![
             format!("--n-batches={}", self.experiment.profile.density_batches()),
             format!("--batch-size={}", repair.batch_size()),
             format!("--max-prompt={}", repair.max_prompt()),
             format!("--max-continuation={}", repair.max_continuation()),
             "--chosen".to_owned(),
-            format!("--device={}", self.device),
-            format!("--threads={}", self.workers.threads()),
         ];
-        let settings = [&args[5..10], &["general/valid".to_owned()]].concat().join(" ");
-        let inputs = self.with_weights(Inputs::default().text(&settings), &model.name)?;
-        self.task(format!("sensitivity-{}", model.name), out, self.typed(inputs), [&args[..], &self.dtype()].concat())
+        let settings = format!("{} general/valid", flags.join(" "));
+        flags.push(format!("--data={}", shown(&self.data(PAIRS))));
+        flags.push(format!("--general={}", shown(&self.data("general/valid.txt"))));
+        self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)
     }
 
-    /// The flag for the number type of the profile's rows, where it is not the default.
-    fn dtype(&self) -> Vec<String> {
+    /// A task on a base model: `irepair <verb>` with `flags`; `settings` are its identity, with the weights and their
+    /// type.
+    fn model_task(
+        &self,
+        name: &str,
+        verb: &str,
+        model: &BaseModel,
+        out: PathBuf,
+        settings: &str,
+        flags: Vec<String>,
+    ) -> Result<Option<Task>> {
+        let model = &model.name;
+        let mut inputs = self.with_weights(Inputs::default().text(settings), model)?;
+        let mut args = vec![
+            verb.to_owned(),
+            format!("--model={}", shown(&self.base(model))),
+            format!("--out={}", shown(&out)),
+            format!("--device={}", self.device),
+            format!("--threads={}", self.workers.n_threads),
+        ];
+        args.extend(flags);
+        // The default type is left out, so that outputs made before there was a choice stay valid.
         let dtype = self.experiment.profile.repair.dtype();
-        if dtype == Dtype::F32 { Vec::new() } else { vec![format!("--dtype={dtype}")] }
+        if dtype != Dtype::F32 {
+            args.push(format!("--dtype={dtype}"));
+            inputs = inputs.text(&format!("--dtype={dtype}"));
+        }
+        self.task(format!("{name}-{model}"), out, inputs, args)
     }
 
-    fn typed(&self, inputs: Inputs) -> Inputs {
-        self.dtype().iter().fold(inputs, |inputs, flag| inputs.text(flag))
-    }
-
-    /// The sensitivities behind the error-density table.
+    /// Sensitivities for the error-density table.
     ///
     /// # Errors
     /// When a file is gone or broken.
@@ -381,11 +380,11 @@ impl Prepared {
         for model in &self.experiment.profile.models {
             for text in ["error", "chosen", "neutral"] {
                 let path = self.sensitivity_dir(&model.name).join(format!("{text}.json"));
-                let mut result: SensitivityResult = read_result(&path).map_err(stop)?;
-                // The command line knows no profile, and calls a model what its directory is called.
+                let mut result: SensitivityResult = read_result(&path).map_err(diagnostic)?;
+                // The command line knows no profile, and names a model after its directory.
                 if result.profile != self.name || result.model != model.name {
                     (result.profile, result.model) = (self.name.clone(), model.name.clone());
-                    write_result(&path, &result).map_err(stop)?;
+                    write_result(&path, &result).map_err(diagnostic)?;
                 }
                 all.push(result);
             }
@@ -402,18 +401,17 @@ pub(crate) fn read_experiment(name: &str) -> Result<Experiment> {
     let experiments = paths::root().join("experiments");
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if plain && experiments.join(name).join("profile.toml").exists() {
-        return Ok(Experiment::load(&experiments.join(name)).map_err(stop)?);
+        return Ok(Experiment::load(&experiments.join(name)).map_err(diagnostic)?);
     }
     let entries = fs::read_dir(&experiments).into_iter().flatten().flatten();
     let known = entries.filter(|entry| entry.path().join("profile.toml").exists());
     let mut known: Vec<String> = known.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     known.sort();
-    let help = "the profiles of this version are the directories of experiments/";
-    let diagnostic = Diagnostic::new(ExitKind::Usage, "unknown profile").want_got(known.join(" or "), name).help(help);
-    Err(Stop(diagnostic).into())
+    let help = "each profile is a directory of experiments/";
+    Err(Diagnostic::new(ExitKind::Usage, "unknown profile").want_got(known.join(" or "), name).help(help).into())
 }
 
-/// Provisions libtorch and builds `irepair`, unless `IREPAIR_BIN` names one that is built.
+/// Provisions libtorch and builds `irepair`, unless `IREPAIR_BIN` names a built one.
 ///
 /// # Errors
 /// Either fails.
@@ -422,10 +420,10 @@ pub(crate) fn build() -> Result<()> {
         return Ok(());
     }
     setup::run()?;
-    process::run_quietly(process::cargo().args(["build", "--release", "--package", "irepair-cli"]))
+    process::build_irepair()
 }
 
-/// One line about a scorer, from what `irepair scorer eval` wrote.
+/// One line about a scorer, from the file that `irepair scorer eval` wrote.
 fn scorer_note(json: &str) -> Result<String> {
     let found: serde_json::Value = serde_json::from_str(json)?;
     let (all, identity) = (&found["all"], &found["identity_terms"]);
@@ -452,6 +450,7 @@ fn is_input(path: &Path) -> bool {
     path.is_file() && (name.ends_with(".safetensors") || plain.contains(&&*name))
 }
 
+/// A path as a command-line argument.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

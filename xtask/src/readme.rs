@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use irepair_core::fs::write_atomic;
 
+use crate::error::diagnostic;
 use crate::paths;
-use crate::stop::stop;
 
 /// Writes the README of every library crate.
 ///
@@ -17,13 +17,13 @@ pub(crate) fn write_all() -> Result<()> {
     for entry in fs::read_dir(paths::root().join("crates")).context("listing crates/")? {
         let dir: PathBuf = entry?.path();
         if dir.join("src/lib.rs").exists() {
-            write_atomic(&dir.join("README.md"), of_crate(&dir)?.as_bytes()).map_err(stop)?;
+            write_atomic(&dir.join("README.md"), of_crate(&dir)?.as_bytes()).map_err(diagnostic)?;
         }
     }
     Ok(())
 }
 
-/// What the README of the crate in `dir` should be.
+/// The README of the crate in `dir`, from its `src/lib.rs`.
 ///
 /// # Errors
 /// When `src/lib.rs` cannot be read.
@@ -39,7 +39,7 @@ fn page(name: &str, lib: &str) -> String {
         .map_while(|line| line.strip_prefix("//!"))
         .map(|line| line.strip_prefix(' ').unwrap_or(line))
         .collect();
-    // A link to an item is one only in rustdoc.
+    // Links to items work only in rustdoc.
     let sentence = head.iter().take_while(|line| !line.is_empty()).copied().collect::<Vec<_>>().join("\n");
     let sentence = sentence.replace("[`", "`").replace("`]", "`");
     let example = head.iter().skip_while(|line| !line.starts_with("```")).skip(1).take_while(|line| **line != "```");

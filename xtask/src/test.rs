@@ -5,9 +5,9 @@ use anyhow::Result;
 use crate::{process, setup};
 
 /// Settings of `test`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// Passed on to `cargo test --workspace`, such as `-- --nocapture`
+    /// Arguments for `cargo test --workspace`, such as `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     rest: Vec<String>,
 }
@@ -19,12 +19,4 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
     process::run(process::cargo().args(["test", "--workspace"]).args(&args.rest))
-}
-
-/// [`run`] without further arguments.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn all() -> Result<()> {
-    run(&Args { rest: Vec::new() })
 }

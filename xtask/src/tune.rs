@@ -1,22 +1,22 @@
-//! `cargo xtask tune`: the learning-rate search. Every method gets the same rates and the same budget, and validation
-//! data alone choose.
+//! `cargo xtask tune`: the learning-rate search. Every method gets the same rates and the same budget, and the choice
+//! is made on validation data alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{LearningRates, Method, Row};
+use irepair_config::{LearningRates, Method, RepairOptions, Row};
 use irepair_core::ExitKind;
 use irepair_core::fs::write_atomic;
 use irepair_core::metric::{self, MetricId};
 use irepair_report::RowResult;
 
+use crate::error::diagnostic;
 use crate::paths;
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::refuse_failures;
 use crate::rows::Name;
 use crate::sources::Given;
-use crate::stop::{Stop, stop};
 
 /// Settings of `tune`.
 #[derive(Debug, clap::Args)]
@@ -28,12 +28,12 @@ pub(crate) struct Args {
     given: Given,
 }
 
-/// What one rate gave: means over seeds, on validation data.
-struct Tried {
+/// Measured with one rate: means over seeds, on validation data.
+struct Trial {
     lr: f64,
     toxicity: f64,
     perplexity: f64,
-    /// What is minimised; infinite when a run failed.
+    /// Minimised; infinite when a run failed.
     cost: f64,
 }
 
@@ -48,31 +48,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let trained = || rows.iter().filter(|(_, row)| searched(row));
     let mut cells = Vec::new();
     for model in &profile.models {
-        let vanilla = irepair_config::RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
-        cells.push(prepared.cell(&name("vanilla", "vanilla", &model.name, 0), vanilla));
+        let vanilla = RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
+        cells.push(prepared.cell(&name("vanilla", "vanilla", &model.name, 0), None, vanilla));
     }
     for seed in 0..u64::from(profile.grid.seeds) {
         for (key, row) in trained() {
             for model in &profile.models {
                 for lr in &profile.grid.lr {
-                    let mut repair = profile.repair_of(row);
-                    repair.lr = Some(*lr);
+                    let repair = RepairOptions { lr: Some(*lr), ..profile.repair_of(row) };
                     let method = format!("{key}@{lr:e}");
-                    cells.push(prepared.cell(&name(&method, &row.title, &model.name, seed), repair));
+                    cells.push(prepared.cell(&name(&method, &row.title, &model.name, seed), None, repair));
                 }
             }
         }
     }
     let (results, mut failures) = prepared.results("learning rates", &cells, false)?;
     // A rate at which a method diverges is the worst of its grid, not an error.
-    failures.retain(|Stop(diagnostic)| diagnostic.exit != ExitKind::Outcome);
+    failures.retain(|failure| failure.exit != ExitKind::Outcome);
     let mut chosen = LearningRates::default();
     let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds);
     for (key, _) in trained() {
         for model in &profile.models {
-            let tried: Vec<Tried> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
-            let best = tried.iter().filter(|t| t.cost.is_finite()).min_by(|a, b| a.cost.total_cmp(&b.cost));
-            for t in &tried {
+            let trials: Vec<Trial> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
+            let best = trials.iter().filter(|t| t.cost.is_finite()).min_by(|a, b| a.cost.total_cmp(&b.cost));
+            for t in &trials {
                 let mark = if best.is_some_and(|b| b.lr == t.lr) { " **chosen**" } else { "" };
                 writeln!(
                     table,
@@ -87,28 +86,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let dir = paths::root().join("experiments").join(&args.profile);
     let note = format!(
-        "# Learning rates chosen on validation data; learning-rates.md is the table that chose.\n\
+        "# Learning rates chosen on validation data; learning-rates.md has all rates.\n\
          # needs: as profile.toml says        run: cargo xtask tune --profile {}\n",
         args.profile
     );
-    write_atomic(&dir.join("learning-rates.toml"), (note + &toml::to_string(&chosen)?).as_bytes()).map_err(stop)?;
-    write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(stop)?;
+    write_atomic(&dir.join("learning-rates.toml"), (note + &toml::to_string(&chosen)?).as_bytes())
+        .map_err(diagnostic)?;
+    write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(diagnostic)?;
     refuse_failures(failures)
 }
 
-/// A cell of the search: measured on validation data, kept apart from results.
+/// A cell of the search: measured on validation data, in a folder of its own.
 fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
-    Name {
-        method,
-        title,
-        model,
-        seed,
-        split: Split::Valid,
-        own_utility: false,
-        sampled: false,
-        watched: false,
-        under: "tune",
-    }
+    Name { method, title, model, seed, split: Split::Valid, under: "tune" }
 }
 
 fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
@@ -124,7 +114,7 @@ fn header(profile: &str, rates: &[f64], n_seeds: u32) -> String {
 }
 
 /// The mean over seeds of one rate's runs.
-fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Tried {
+fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Trial {
     let mean = |row: &str, metric: MetricId| {
         let name = format!("{row}-{model}");
         let values: Vec<Option<f64>> = results.iter().filter(|r| r.row == name).map(|r| r.value(metric)).collect();
@@ -136,5 +126,5 @@ fn judge(results: &[RowResult], key: &str, model: &str, lr: f64) -> Tried {
     let disruption = perplexity / mean("vanilla", metric::TOKEN_PERPLEXITY) - 1.0;
     let cost = toxicity / mean("vanilla", metric::TOX) + disruption.max(0.0);
     let cost = if toxicity.is_nan() || perplexity.is_nan() { f64::INFINITY } else { cost };
-    Tried { lr, toxicity, perplexity, cost }
+    Trial { lr, toxicity, perplexity, cost }
 }

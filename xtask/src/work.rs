@@ -1,10 +1,9 @@
-//! Runs tasks side by side: each an `irepair` process, its words in a log, its output stamped when whole.
+//! Runs tasks in parallel: each an `irepair` process, its output in a log, its result stamped when it is complete.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::cache::{self, Inputs};
-use crate::stop::Stop;
 use crate::{interrupt, paths, process};
 
 /// One `irepair` call.
@@ -28,12 +26,15 @@ pub(crate) struct Task {
 /// How many processes run at a time, and on how many threads each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workers {
-    n_workers: usize,
-    n_threads: u32,
+    /// Processes at a time.
+    pub(crate) n_workers: usize,
+    /// CPU threads of each process.
+    pub(crate) n_threads: u32,
 }
 
 impl Workers {
-    /// On a CPU one single-threaded process per core: these models are too small to share. A GPU runs one at a time.
+    /// On a CPU one single-threaded process per core, because these models are too small for several threads. On a GPU
+    /// one process at a time.
     pub(crate) fn for_device(device: &str) -> Self {
         let n_cores = thread::available_parallelism().map_or(1, usize::from);
         if device == "cpu" {
@@ -51,59 +52,37 @@ impl Workers {
         )
     }
 
-    /// Processes at a time.
-    pub(crate) fn n_workers(self) -> usize {
-        self.n_workers
-    }
-
-    /// CPU threads of each process.
-    pub(crate) fn threads(self) -> u32 {
-        self.n_threads
-    }
-
     /// Runs all tasks and returns the failures; one failure does not stop the others.
     ///
     /// # Errors
     /// When a process cannot be started or a stamp cannot be written, and after a signal that asks to stop.
-    pub(crate) fn run(self, what: &str, tasks: Vec<Task>) -> Result<Vec<Stop>> {
+    pub(crate) fn run(self, what: &str, tasks: &[Task]) -> Result<Vec<Diagnostic>> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let progress = Progress::new(what, tasks.len());
-        let queue = Mutex::new(VecDeque::from(tasks));
-        let failures = Mutex::new(Vec::new());
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.n_workers)
-                .map(|_| {
-                    scope.spawn(|| -> Result<()> {
-                        while let Some(task) = next(&queue) {
-                            let started = Instant::now();
-                            if let Some(failure) = run_one(&task)? {
-                                failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(failure);
-                            }
-                            progress.done(&task.name, started.elapsed());
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let (progress, next) = (Progress::new(what, tasks.len()), AtomicUsize::new(0));
+        let work = || -> Result<Vec<Diagnostic>> {
+            let mut failures = Vec::new();
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !interrupt::requested()) {
+                let started = Instant::now();
+                failures.extend(run_one(task)?);
+                progress.done(&task.name, started.elapsed());
+            }
+            Ok(failures)
+        };
+        let failures = thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.n_workers).map(|_| scope.spawn(work)).collect();
+            let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.collect::<Result<Vec<_>>>()
         })?;
-        progress.finish();
-        interrupt::refuse_when_asked()?;
-        Ok(failures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        progress.bar.finish_and_clear();
+        interrupt::check()?;
+        Ok(failures.concat())
     }
 }
 
-fn next(queue: &Mutex<VecDeque<Task>>) -> Option<Task> {
-    if interrupt::asked() {
-        return None;
-    }
-    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front()
-}
-
-/// Runs one task; a process that fails is reported with its last words.
-fn run_one(task: &Task) -> Result<Option<Stop>> {
+/// Runs one task; a failure holds the last lines of the process.
+fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
     let dir = task.log.parent().unwrap_or(&task.log);
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let log = File::create(&task.log).with_context(|| format!("writing {}", task.log.display()))?;
@@ -126,16 +105,14 @@ fn run_one(task: &Task) -> Result<Option<Stop>> {
         Some(5) => ExitKind::Outcome,
         _ => ExitKind::Bug,
     };
-    Ok(Some(Stop(Diagnostic::new(exit, format!("{} failed ({status})\n  {last}", task.name)).at(task.log.display()))))
+    Ok(Some(Diagnostic::new(exit, format!("{} failed ({status})\n  {last}", task.name)).at(task.log.display())))
 }
 
 /// A bar on a terminal, a line per task elsewhere; both say how much time is left.
 struct Progress {
     bar: ProgressBar,
     what: String,
-    n: usize,
     started: Instant,
-    n_done: Mutex<usize>,
 }
 
 impl Progress {
@@ -147,23 +124,16 @@ impl Progress {
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(what.to_owned());
         bar.enable_steady_tick(Duration::from_secs(1));
-        Self { bar, what: what.to_owned(), n, started: Instant::now(), n_done: Mutex::new(0) }
+        Self { bar, what: what.to_owned(), started: Instant::now() }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
     fn done(&self, name: &str, took: Duration) {
-        let mut n_done = self.n_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *n_done += 1;
         self.bar.inc(1);
         self.bar.set_message(name.to_owned());
         if self.bar.is_hidden() {
-            let left = self.started.elapsed().as_secs_f64() / *n_done as f64 * (self.n - *n_done) as f64;
-            let (what, n) = (&self.what, self.n);
-            eprintln!("{what} {n_done}/{n}: {name} in {:.1} s, about {left:.0} s left", took.as_secs_f64());
+            let (what, n_done, n) = (&self.what, self.bar.position(), self.bar.length().unwrap_or_default());
+            let left = self.started.elapsed().as_secs_f64() / n_done as f64 * n.saturating_sub(n_done) as f64;
+            process::say(format!("{what} {n_done}/{n}: {name} in {:.1} s, about {left:.0} s left", took.as_secs_f64()));
         }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
     }
 }

@@ -78,6 +78,8 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+impl std::error::Error for Diagnostic {}
+
 /// Words that may hold a piece of a file: control characters are escaped, because a terminal obeys them. A line end stays
 /// where the next line is indented, as our own are: no file begins a line, which could then look like an error's first.
 struct Quoted<'a>(&'a str);

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: does transformers load what irepair writes, and compute the same with it?
+//! `cargo xtask interop`: transformers loads the checkpoints that irepair writes and computes the same numbers.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use anyhow::{Context, Result};
 
 use irepair_workspace::{paths, process, python};
 
-/// How each checkpoint is repaired: blocks alone, and everything with the tied head.
+/// Methods that each checkpoint is repaired with: one changes blocks alone, the other all weights with the tied head.
 const METHODS: [&str; 2] = ["irepair-no-kl", "dapt"];
 const FAMILIES: [&str; 2] = ["gpt2", "gpt-neo"];
 const FORMS: [&str; 3] = ["f32", "bf16", "sharded"];
 
-/// Repairs tiny checkpoints of every family and form, trains one of each family from nothing, and compares with
-/// transformers in a Python environment of its own under `target/`.
+/// Repairs tiny checkpoints of every family and form, trains one of each family from scratch, and compares them with
+/// transformers in a Python environment under `target/`.
 ///
 /// # Errors
-/// What failed; a difference is one.
+/// A step that fails, and a difference.
 pub(crate) fn run() -> Result<()> {
     process::set_up()?;
     let home = paths::target().join("interop");
     let python = environment()?;
-    process::run(process::cargo().args(["build", "-p", "irepair-cli", "--bin", "irepair", "--example", "logits"]))?;
+    process::run(&mut process::build_as_tests("irepair"))?;
     let work = home.join("work");
     let script = |name: &str| paths::root().join("parity/interop").join(name);
     process::run(process::command(&python).arg(script("make.py")).arg(&work))?;
@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
     process::run(&mut check)
 }
 
-/// Makes every model to compare, below `work`, and says their names.
+/// Makes every model to compare in `work` and returns their names.
 fn cases(work: &Path) -> Result<Vec<String>> {
     let mut cases = Vec::new();
     let irepair = |args: &str| {
@@ -63,13 +63,13 @@ fn cases(work: &Path) -> Result<Vec<String>> {
     Ok(cases)
 }
 
-/// Everything that [`environment`] installs.
+/// Lists of the packages that [`environment`] installs.
 const PACKAGES: [&str; 2] = ["xtask/libtorch/cuda.txt", "crates/irepair-lab/python/requirements.txt"];
 
 /// The Python with torch and transformers; made at the first call.
 ///
 /// # Errors
-/// No Python, or what pip says.
+/// No Python, or a failure of pip.
 pub(crate) fn environment() -> Result<PathBuf> {
     let venv = python::environment(&paths::target().join("interop"), &PACKAGES)?;
     Ok(python::program(&venv, "python"))

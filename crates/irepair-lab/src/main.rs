@@ -1,4 +1,5 @@
-//! Measuring and breaking tools: `irepair-lab --help`, or `cargo xtask bench|soak|torture|fuzz|interop`.
+//! Tools that measure `irepair` and try to break it: `irepair-lab --help`, or `cargo xtask
+//! bench|soak|torture|fuzz|interop`.
 
 mod bench;
 mod fuzz;
@@ -9,7 +10,7 @@ mod torture;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use irepair_workspace::stop;
+use irepair_workspace::error;
 
 /// Measures `irepair`, and tries to break it.
 #[derive(Parser)]
@@ -21,9 +22,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Our steps beside PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
+    /// Our steps and PyTorch's in one run: time, memory, work; or how cost grows (`--growth`)
     Bench(bench::Args),
-    /// One repair for two hours: memory and open files must stay as they are
+    /// One repair for two hours: memory and open files must stay constant
     Soak(soak::Args),
     /// Kill and fail `irepair` wherever it writes, resume, and compare with uninterrupted runs
     Torture(torture::Args),
@@ -41,8 +42,5 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Interop => interop::run(),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => stop::report(&error),
-    }
+    error::exit_code(done)
 }

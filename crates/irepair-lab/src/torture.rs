@@ -1,4 +1,5 @@
-//! `cargo xtask torture`: `irepair` killed and failed wherever it writes, resumed, and compared with runs nobody stopped.
+//! `cargo xtask torture`: kills and write errors at every point where `irepair` writes, then a resumed run, whose files
+//! are compared with those of an uninterrupted run.
 
 use anyhow::Result;
 
@@ -7,21 +8,21 @@ use irepair_workspace::{paths, process};
 /// Settings of `torture`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Kills at random instants, shared out among the commands
+    /// Kills at random times, over all commands together
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: usize,
-    /// Decides the instants
+    /// Seed of the times
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Instead, interrupt one run this many times before it may end
+    /// Instead, interrupt one run this many times before it may finish
     #[arg(long, value_name = "N", conflicts_with = "kills")]
     resumes: Option<usize>,
 }
 
-/// Builds the programs with points at which they can be cut short, and runs the long form of the tests.
+/// Builds the programs with fault points, and runs the long form of the tests.
 ///
 /// # Errors
-/// Set-up, build, or a run that did not come out as it should.
+/// Set-up, build, or a test that fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::set_up()?;
     let forms: &[&str] = match args.resumes {
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "disk::a_full_disk_is_one_error_and_the_run_goes_on",
         ],
     };
-    // Beside this program, which has no such points.
+    // This program is built without fault points.
     let place = paths::target().join("torture");
     let mut build = process::cargo();
     build.args(["build", "--package", "xtask", "--features", "fault-injection", "--target-dir"]).arg(&place);

@@ -1,4 +1,4 @@
-//! What the numbers of a table are: definition, version, n and failures of each metric, over the rows the table shows.
+//! Definition, version, n and failures of each metric of a table, over the rows that it shows.
 
 use irepair_core::metric::{Metric, MetricKey};
 use serde::Serialize;
@@ -15,13 +15,13 @@ pub struct Definition {
     pub version: u32,
     /// Its unit; empty for a pure number.
     pub unit: String,
-    /// What was computed, in words.
+    /// What was computed.
     pub definition: String,
     /// Its denominator per run: the smallest and the largest of the runs.
     pub n_per_run: (u64, u64),
-    /// How many things failed and are left out, over all runs.
+    /// Failures that are left out, over all runs.
     pub n_failed: u64,
-    /// Runs that carry the metric.
+    /// Runs that have the metric.
     pub n_runs: usize,
     /// How many of them have no value.
     pub n_missing: usize,
@@ -42,7 +42,7 @@ impl std::fmt::Display for Definition {
     }
 }
 
-/// Definitions of those `keys` that some row of `methods` carries.
+/// Definitions of those `keys` that some row of `methods` has.
 pub(crate) fn definitions(results: &Results, methods: &[&str], keys: &[MetricKey]) -> Vec<Definition> {
     let rows = || results.rows().iter().filter(|r| methods.contains(&r.method()));
     let define = |key: &MetricKey| {
@@ -62,8 +62,8 @@ pub(crate) fn definitions(results: &Results, methods: &[&str], keys: &[MetricKey
     keys.iter().filter_map(define).collect()
 }
 
-/// `Profile p; 3 seeds per trained row; n per run: tox 200, last_word_accuracy 300; 2 failed.`: profile, seeds, counts and
-/// failures behind a table.
+/// `Profile p; 3 seeds per trained row; n per run: tox 200, last_word_accuracy 300; 2 failed.`: profile, seeds, counts
+/// and failures of a table.
 pub(crate) fn provenance(results: &Results, methods: &[&str], definitions: &[Definition]) -> String {
     let mut words: Vec<String> = results.profile().map(|p| format!("Profile `{p}`")).into_iter().collect();
     let trained = |r: &&RowResult| methods.contains(&r.method()) && r.method() != VANILLA;
@@ -118,7 +118,7 @@ mod tests {
     use irepair_core::metric;
 
     use super::*;
-    use crate::sample::results;
+    use crate::tests::results;
 
     #[test]
     fn n_and_failures_are_counted_over_the_rows_shown() {

@@ -7,7 +7,7 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with result files, or with writing a report.
+/// An error in result files, or in writing a report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A result file is not JSON of the expected form.
@@ -15,13 +15,13 @@ pub enum Error {
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser says, with line and column.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
     /// A result file of another schema version.
     #[error("result file has schema {got}, this version reads {want}")]
     Schema {
-        /// The file, or the row when it did not come from a file.
+        /// The file, or the row when it was not read from a file.
         place: String,
         /// The version this crate reads.
         want: u32,
@@ -45,7 +45,7 @@ pub enum Error {
         metric: String,
         /// Definition, unit and version seen first.
         first: String,
-        /// What this row says.
+        /// Those of this row.
         second: String,
         /// The row that differs.
         row: String,
@@ -60,12 +60,12 @@ pub enum Error {
         /// The repeated seed.
         seed: u64,
     },
-    /// A step selected a block that no model has.
-    #[error("a selected block is none of any model")]
+    /// A step selected a block whose number is higher than any model's.
+    #[error("a selected block has an impossible number")]
     NoSuchBlock {
         /// The row.
         row: String,
-        /// No model has so many.
+        /// Upper limit of the number of blocks.
         max: usize,
         /// The block.
         block: usize,
@@ -75,7 +75,7 @@ pub enum Error {
     Plot {
         /// File name of the plot.
         name: String,
-        /// What the plot library says.
+        /// The plot library's error.
         why: String,
     },
     /// The page could not be filled in.
@@ -92,23 +92,25 @@ impl Diagnose for Error {
             Self::Json { path, source } => Diagnostic::new(ExitKind::Data, format!("{self}: {source}"))
                 .at(path.display())
                 .help("delete this file and run the row again"),
-            Self::Schema { place, want, got } => Diagnostic::new(ExitKind::Data, "result file has another schema")
-                .at(place)
-                .want_got(want, got)
-                .help("it was written by another version: run the row again with `--fresh`"),
+            Self::Schema { place, want, got } => {
+                Diagnostic::new(ExitKind::Data, "result file has another schema version")
+                    .at(place)
+                    .want_got(want, got)
+                    .help("another version of irepair wrote it: run the row again with `--fresh`")
+            }
             Self::MixedProfiles { row, .. } => Diagnostic::new(ExitKind::Data, self)
                 .at(format!("row `{row}`"))
-                .help("numbers of different profiles are never mixed: make one report for each"),
+                .help("write one report for each profile"),
             Self::MixedDefinitions { first, second, row, .. } => Diagnostic::new(ExitKind::Data, self)
                 .at(format!("row `{row}`"))
                 .want_got(first, second)
-                .help("numbers of different scorers or definitions are never mixed: run the older rows again"),
+                .help("a table cannot mix scorers or definitions: run the older rows again"),
             Self::NoSuchBlock { row, max, block } => Diagnostic::new(ExitKind::Data, self)
                 .at(format!("row `{row}`"))
                 .want_got(format!("under {max}"), block)
                 .help("the result file is damaged: delete it and run the row again"),
             Self::RepeatedSeed { .. } => {
-                Diagnostic::new(ExitKind::Data, self).help("keep one of the two result directories")
+                Diagnostic::new(ExitKind::Data, self).help("remove one of the two result directories")
             }
             Self::Plot { .. } => Diagnostic::new(ExitKind::Bug, self),
             Self::Page(source) => Diagnostic::new(ExitKind::Bug, format!("{self}: {source}")),

@@ -9,9 +9,9 @@ use crate::table::{Cell, Table};
 /// All tables as one JSON document.
 ///
 /// A row is an object by column name ([`Table::column_names`]). A cell of words is a string; a number is an object with
-/// `value`, and where there are any `low` and `high`, `n`, `unit`, `remark`; `{"missing": true}` is a number that should
-/// be there and is not; `null` one that makes no sense here. `n` is how many values the number is the mean of: seeds, or
-/// prompts where the table compares prompts.
+/// `value`, and where there are any `low` and `high`, `n`, `unit`, `remark`; `{"missing": true}` is a number that
+/// should have been measured; `null` one that does not apply. `n` is how many values the number is the mean of: seeds,
+/// or prompts where the table compares prompts.
 pub fn tables_json(report: &Report, tables: &[Table]) -> String {
     let document = json!({
         "schema": SCHEMA,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use irepair_config::TableKey;
 
-    use crate::sample::report;
+    use crate::tests::report;
 
     #[test]
     fn a_cell_is_unrounded_with_interval_n_and_unit_and_a_failure_is_missing() {

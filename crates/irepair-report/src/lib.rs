@@ -16,12 +16,12 @@
 //!
 //! Invariants: a number that failed is printed as missing, never as 0; rows of two profiles, or a metric with two
 //! definitions, never share a table; a mean over models is taken within a seed before seeds are aggregated; every
-//! caption says what was measured, on how much, what failed, and how its intervals were made; every file is whole or
-//! not there.
+//! caption names the metric, n, failures, and the method of its intervals; every file is written completely or not at
+//! all.
 //!
-//! A result's row is named `<method>-<model>`. In which tables and figures it stands, in which order, and with which of
-//! the paper's numbers, its file under `experiments/` says ([`irepair_config::Row`]); the one method known here by name
-//! is [`VANILLA`].
+//! A result's row is named `<method>-<model>`. Its file under `experiments/` ([`irepair_config::Row`]) names its
+//! tables, its figures, its place in them and its counterpart in the paper; the only method that code here names is
+//! [`VANILLA`].
 
 mod definition;
 mod error;
@@ -31,10 +31,10 @@ mod plots;
 mod report;
 mod result;
 mod results;
-#[cfg(test)]
-mod sample;
 mod table;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod trajectory;
 
 pub use definition::Definition;
@@ -43,7 +43,7 @@ pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
-    Cost, ResultFile, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, read_result, write_result,
+    Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};

@@ -1,6 +1,5 @@
-//! The one-file HTML page: tables with their figures, samples masked until clicked. No network, no script.
+//! The HTML page, one file: tables with their figures, samples hidden until opened. No network, no script.
 
-use minijinja::value::Value;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
@@ -28,7 +27,7 @@ struct PageTable<'a> {
     details: Vec<String>,
     header: Vec<PageCell>,
     groups: Vec<PageGroup>,
-    figures: Vec<PageFigure<'a>>,
+    figures: Vec<&'a Figure>,
 }
 
 /// Rows under one heading; it is empty where the table has no groups.
@@ -47,13 +46,6 @@ struct PageCell {
 }
 
 #[derive(Serialize)]
-struct PageFigure<'a> {
-    caption: &'a str,
-    details: &'a [String],
-    svg: Value,
-}
-
-#[derive(Serialize)]
 struct PageSamples<'a> {
     model: &'a str,
     samples: Vec<PageSample<'a>>,
@@ -63,7 +55,7 @@ struct PageSamples<'a> {
 struct PageSample<'a> {
     prompt: &'a str,
     before: &'a str,
-    /// Who wrote it, and what.
+    /// Method with its seed, and its continuation.
     after: Vec<(String, &'a str)>,
 }
 
@@ -80,13 +72,13 @@ pub(crate) fn render_page(report: &Report, tables: &[Table], figures: &[Figure])
         warning => report.warning,
         notes => report.notes,
         tables => tables.iter().map(|t| page_table(t, figures)).collect::<Vec<_>>(),
-        figures => alone.map(page_figure).collect::<Vec<_>>(),
+        figures => alone.collect::<Vec<_>>(),
         samples => samples(report),
     })?;
     Ok(page)
 }
 
-/// A report's warning stands before the keys of its tables.
+/// Whether a figure belongs to a table; a report's warning is a prefix of the keys of its tables.
 fn belongs(figure: &Figure, table: &Table) -> bool {
     table.key == figure.table || table.key.ends_with(&format!("-{}", figure.table))
 }
@@ -109,7 +101,7 @@ fn page_table<'a>(table: &'a Table, figures: &'a [Figure]) -> PageTable<'a> {
             .map(|(i, h)| PageCell { text: heading(h), small: Vec::new(), class: column_class(table, i) })
             .collect(),
         groups: table.rows.chunk_by(|a, b| !is_grouped || a[0] == b[0]).map(group).collect(),
-        figures: figures.iter().filter(|f| belongs(f, table)).map(page_figure).collect(),
+        figures: figures.iter().filter(|f| belongs(f, table)).collect(),
     }
 }
 
@@ -131,12 +123,12 @@ fn page_cell(table: &Table, column: usize, cell: &Cell) -> PageCell {
     PageCell { text, small, class }
 }
 
-/// A column's name whose unit and arrow never stand alone in a line.
+/// A column's name; its unit and arrow do not break into a line of their own.
 fn heading(words: &str) -> String {
     [" ↓", " ↑", " %"].iter().fold(words.to_owned(), |words, end| words.replace(end, &end.replace(' ', "\u{a0}")))
 }
 
-/// The paper's numbers must not be taken for ours.
+/// The class of a column; the paper's numbers have one of their own.
 fn column_class(table: &Table, column: usize) -> &'static str {
     let has_number =
         || table.rows.iter().any(|row| matches!(row[column], Cell::Number { .. } | Cell::P(_) | Cell::Missing));
@@ -145,11 +137,6 @@ fn column_class(table: &Table, column: usize) -> &'static str {
         false if has_number() => "number",
         false => "",
     }
-}
-
-fn page_figure(figure: &Figure) -> PageFigure<'_> {
-    let Figure { caption, details, svg, .. } = figure;
-    PageFigure { caption, details, svg: Value::from_safe_string(svg.clone()) }
 }
 
 /// For each model, its first prompts with what the vanilla model and the first seed of every row wrote.
@@ -188,7 +175,7 @@ mod tests {
     use irepair_config::TableKey;
 
     use crate::results::Results;
-    use crate::sample::{report, row, rows};
+    use crate::tests::{report, row, rows};
 
     #[test]
     fn models_are_headings_and_intervals_stand_apart() {

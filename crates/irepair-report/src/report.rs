@@ -1,4 +1,4 @@
-//! A whole report: which tables and figures it has, and its files.
+//! A report: its tables and figures, and its files.
 
 use std::path::{Path, PathBuf};
 
@@ -14,27 +14,27 @@ use crate::table::{CSV_HEADER, Table};
 use crate::tables;
 use crate::{Error, Result};
 
-/// Everything a report is made from.
+/// The data of a report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Heading of the page.
     pub title: String,
-    /// Words over every table, for numbers that must not be taken for results; none otherwise.
+    /// Printed above every table, for numbers that are no result; none otherwise.
     pub warning: Option<String>,
     /// Lines under the heading: profile, commit, machine, preconditions, rows that failed.
     pub notes: Vec<String>,
-    /// The rows as their files describe them: where each stands, and the paper's numbers.
+    /// Rows as their files describe them, and the paper's numbers.
     pub experiment: Experiment,
-    /// What was measured.
+    /// The measured results.
     pub results: Results,
     /// Sensitivities for error density.
     pub sensitivities: Vec<SensitivityResult>,
 }
 
 impl Report {
-    /// A report of results that come without experiment files: every row stands in every figure and in every table but
-    /// RQ3 and the ablation, which need its settings. The last method is compared with the others, and costs are given
-    /// in those of the first that was trained.
+    /// A report of results without experiment files: every row is in every figure and in every table but RQ3 and the
+    /// ablation, which need its settings. The last method is compared with the others, and costs are relative to the
+    /// first trained one.
     pub fn of(results: Results) -> Self {
         let tables: Vec<TableKey> =
             TableKey::ALL.iter().copied().filter(|t| ![TableKey::Rq3, TableKey::Ablation].contains(t)).collect();
@@ -80,17 +80,17 @@ impl Report {
         self.experiment.ordered().into_iter().filter(|(key, row)| keep(key, row)).collect()
     }
 
-    /// What tables call a method.
+    /// Title of a method in tables.
     pub(crate) fn title<'a>(&'a self, method: &'a str) -> &'a str {
         self.experiment.rows.get(method).map_or(method, |row| row.title.as_str())
     }
 
-    /// The row whose costs are the unit of costs.
+    /// The row whose cost is the unit of relative costs.
     pub(crate) fn baseline(&self) -> Option<&str> {
         self.experiment.profile.compare.baseline.as_deref()
     }
 
-    /// One table; none when there is nothing to say in it.
+    /// One table; none without content.
     pub fn table(&self, key: TableKey) -> Option<Table> {
         let table = match key {
             TableKey::Headlines => tables::headlines(self),
@@ -107,13 +107,13 @@ impl Report {
         table.map(|table| self.warned(table))
     }
 
-    /// The tables there is something to say in, in reading order.
+    /// The tables with content, in reading order.
     pub fn tables(&self) -> Vec<Table> {
         let density = tables::error_density(self).map(|table| self.warned(table));
         TableKey::ALL.iter().filter_map(|key| self.table(*key)).chain(density).collect()
     }
 
-    /// The warning in the title people read and in the key programs read: a table may be quoted alone.
+    /// Adds the warning to a table's title and key, because a table may be quoted alone.
     fn warned(&self, table: Table) -> Table {
         let Some(warning) = &self.warning else { return table };
         Table {
@@ -123,7 +123,7 @@ impl Report {
         }
     }
 
-    /// The figures there is something to show in.
+    /// The figures with content.
     ///
     /// # Errors
     /// [`Error::Plot`] when the plot library refuses.
@@ -154,9 +154,10 @@ pub fn tables_csv(tables: &[Table]) -> String {
     CSV_HEADER.to_owned() + &tables.iter().map(Table::to_csv).collect::<String>()
 }
 
-/// Writes `tables.md`, `tables.csv`, `results.json`, `report.html` and one SVG per figure into `dir`; returns the path of the page.
+/// Writes `tables.md`, `tables.csv`, `results.json`, `report.html` and one SVG per figure into `dir`; returns the path
+/// of the page.
 ///
-/// Each file is whole or not there. The page holds its figures and needs no other file.
+/// Each file is written completely or not at all. The page holds its figures and needs no other file.
 ///
 /// # Errors
 /// [`Error::File`] when a file cannot be written; [`Error::Plot`], [`Error::Page`] when something cannot be drawn.
@@ -178,7 +179,7 @@ pub fn write_report(dir: &Path, report: &Report) -> Result<PathBuf> {
 mod tests {
     use super::*;
     use crate::Cell;
-    use crate::sample::{experiment, row, rows, sensitivities};
+    use crate::tests::{experiment, row, rows, sensitivities};
 
     fn report() -> Report {
         let mut rows = rows();
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_stands_over_every_table_in_every_form() {
+    fn a_warning_is_above_every_table_in_every_form() {
         let dir = tempfile::tempdir().unwrap();
         let report = Report { warning: Some("NOT A RESULT".into()), ..report() };
         write_report(dir.path(), &report).unwrap();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_stands_alone_and_escapes_what_it_shows() {
+    fn the_page_needs_no_other_file_and_is_escaped() {
         let dir = tempfile::tempdir().unwrap();
         let page = write_report(dir.path(), &report()).unwrap();
         let html = std::fs::read_to_string(page).unwrap();
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_stands_where_its_file_says_and_nowhere_else() {
+    fn a_row_is_in_the_tables_and_figures_of_its_file_alone() {
         let mut report = report();
         let mut rows = report.results.rows().to_vec();
         rows.extend(["gpt2", "gpt-neo"].map(|model| row("foo", model, 0, 30.0, 18.0)));

@@ -26,9 +26,9 @@ pub struct RowResult {
     pub profile: String,
     /// Name of the row: `<method>-<model>`, such as `irepair-no-kl-gpt2`.
     pub row: String,
-    /// What a table calls the method, such as `IRepair (no KL)`.
+    /// Name of the method in tables, such as `IRepair (no KL)`.
     pub title: String,
-    /// What a table calls the model, and the end of `row`.
+    /// Name of the model in tables, and the end of `row`.
     pub model: String,
     /// Seed of the run.
     pub seed: u64,
@@ -41,7 +41,7 @@ pub struct RowResult {
     /// The same by the name of every further scorer; left out of the file when there is none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prompt_scores_by_scorer: BTreeMap<String, Vec<Option<f64>>>,
-    /// What training cost; none for the vanilla model.
+    /// Cost of training; none for the vanilla model.
     pub cost: Option<Cost>,
     /// How many steps each block was selected in; empty for an unsliced method.
     pub selection: Vec<u64>,
@@ -49,7 +49,7 @@ pub struct RowResult {
     pub selected_steps: Vec<Vec<usize>>,
     /// Relative weight change of each block, `‖θ_b − θ0_b‖ / ‖θ0_b‖` (METHOD §10).
     pub weight_change: Vec<f64>,
-    /// Where the model stood at some steps of its training, in step order; left out of the file when it was not asked for.
+    /// Toxicity and perplexity at some steps of training, in step order; left out of the file when not measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trajectory: Vec<TrajectoryPoint>,
     /// Continuations before and after, for people to look at.
@@ -68,7 +68,7 @@ pub struct TrajectoryPoint {
     pub perplexity: Option<f64>,
 }
 
-/// What a training run cost (METHOD §12).
+/// Cost of a training run (METHOD §12).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
@@ -86,7 +86,7 @@ pub struct Cost {
     pub flops: f64,
     /// Steps taken.
     pub n_steps: u64,
-    /// Step of the checkpoint that was kept.
+    /// Step of the checkpoint that was chosen.
     pub best_step: u64,
 }
 
@@ -110,13 +110,13 @@ pub struct SensitivityResult {
     pub schema: u32,
     /// `planted`, `real` or `paper`.
     pub profile: String,
-    /// What a table calls the model.
+    /// Name of the model in tables.
     pub model: String,
     /// Sensitivity variant, such as `grad_l2`.
     pub metric: String,
     /// `norm_of_mean` or `mean_of_norm`.
     pub reduction: String,
-    /// What was fed: `error`, `neutral`.
+    /// Kind of text: `error`, `neutral`, `chosen`.
     pub text: String,
     /// Batches averaged over.
     pub n_batches: u64,
@@ -136,44 +136,32 @@ impl RowResult {
     }
 }
 
-/// A kind of result file with a schema number.
-pub trait ResultFile: Serialize + DeserializeOwned {
-    /// The schema number it carries.
-    fn schema(&self) -> u32;
+/// The part of a result file that every version has.
+#[derive(Deserialize)]
+struct Head {
+    schema: u32,
 }
 
-impl ResultFile for RowResult {
-    fn schema(&self) -> u32 {
-        self.schema
-    }
-}
-
-impl ResultFile for SensitivityResult {
-    fn schema(&self) -> u32 {
-        self.schema
-    }
-}
-
-/// Reads one result file.
+/// Reads one result file: a [`RowResult`] or a [`SensitivityResult`].
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be opened, [`Error::Json`] with line and column when it is malformed or has an
 /// unknown key, [`Error::Schema`] when another version wrote it.
-pub fn read_result<R: ResultFile>(path: &Path) -> Result<R> {
+pub fn read_result<R: DeserializeOwned>(path: &Path) -> Result<R> {
     let text = read_to_string(path)?;
-    let result: R = serde_json::from_str(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
-    match result.schema() {
-        SCHEMA => Ok(result),
-        got => Err(Error::Schema { place: path.display().to_string(), want: SCHEMA, got }),
+    let broken = |source| Error::Json { path: path.to_owned(), source };
+    match serde_json::from_str(&text).map_err(broken)? {
+        Head { schema: SCHEMA } => serde_json::from_str(&text).map_err(broken),
+        Head { schema: got } => Err(Error::Schema { place: path.display().to_string(), want: SCHEMA, got }),
     }
 }
 
-/// Writes one result file, whole or not at all. An optional number that is not finite is written as missing; the plain
-/// numbers must be finite, because JSON has no other.
+/// Writes one result file, completely or not at all. An optional number that is not finite is written as missing; the
+/// plain numbers must be finite, because JSON has no others.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be written.
-pub fn write_result<R: ResultFile>(path: &Path, result: &R) -> Result<()> {
+pub fn write_result<R: Serialize>(path: &Path, result: &R) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     json.push(b'\n');
     Ok(write_atomic(path, &json)?)
@@ -184,7 +172,7 @@ mod tests {
     use irepair_core::metric;
 
     use super::*;
-    use crate::sample::{row, sensitivities};
+    use crate::tests::{row, sensitivities};
 
     #[test]
     fn a_result_file_round_trips_and_keeps_missing_numbers_missing() {

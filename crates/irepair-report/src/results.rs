@@ -1,17 +1,18 @@
-//! The rows of one profile, checked to be comparable, and the estimates every table is made of.
+//! The rows of one profile, checked to be comparable, and the estimates that tables show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Bootstrap, Cells, Estimate, bootstrap_mean};
+use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 
 use crate::result::{RowResult, SCHEMA, VANILLA};
 use crate::{Error, Result};
 
-/// Seed of every bootstrap in a report, so that a report is the same each time it is made. METHOD §16 \[O\].
+/// Seed of every bootstrap, so that a report of the same results is always the same. METHOD §16 \[O\].
 pub const BOOTSTRAP_SEED: u64 = 0;
 
-/// Most blocks of a model that is read; a figure has a place for each.
+/// Upper limit of the blocks of a model; a figure has a row for each.
 const MAX_BLOCKS: usize = 10_000;
 
 /// Rows of one profile in which every metric means one thing.
@@ -20,7 +21,7 @@ pub struct Results {
     rows: Vec<RowResult>,
 }
 
-/// Which models a number is about.
+/// The models that a number covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over<'a> {
     /// One model.
@@ -51,8 +52,9 @@ impl Results {
     /// Takes rows in any order.
     ///
     /// # Errors
-    /// [`Error::Schema`], [`Error::MixedProfiles`], [`Error::RepeatedSeed`], [`Error::NoSuchBlock`]; [`Error::MixedDefinitions`] when a metric's
-    /// definition, unit or version differs between rows: numbers of different scorers are never mixed.
+    /// [`Error::Schema`], [`Error::MixedProfiles`], [`Error::RepeatedSeed`], [`Error::NoSuchBlock`];
+    /// [`Error::MixedDefinitions`] when a metric's definition, unit or version differs between rows: numbers of
+    /// different scorers are never mixed.
     pub fn new(rows: Vec<RowResult>) -> Result<Self> {
         let mut definitions: BTreeMap<&MetricKey, String> = BTreeMap::new();
         let mut seen = BTreeSet::new();
@@ -114,7 +116,7 @@ impl Results {
         self.rows.iter().any(|r| r.method() == method)
     }
 
-    /// True when some row carries the metric, measured or failed.
+    /// True when some row has the metric, measured or failed.
     pub fn is_asked(&self, key: impl Into<MetricKey>) -> bool {
         let key = key.into();
         self.rows.iter().any(|r| r.metrics.get(&key).is_some())
@@ -176,17 +178,11 @@ impl Results {
         of: impl Fn(&RowResult) -> Option<&Vec<Option<f64>>>,
     ) -> Option<Vec<Option<f64>>> {
         let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
-        let runs: Option<Vec<&Vec<Option<f64>>>> = runs.map(of).collect();
-        let runs = runs?;
-        let n_prompts = runs.first()?.len();
-        if n_prompts == 0 || runs.iter().any(|r| r.len() != n_prompts) {
-            return None;
-        }
-        let mean = |prompt: usize| {
-            let scores: Option<Vec<f64>> = runs.iter().map(|r| r[prompt]).collect();
-            irepair_stats::mean(&scores?).map(|s| 100.0 * s)
+        let scores = matrix(&runs.map(of).collect::<Option<Vec<_>>>()?)?;
+        let mean = |prompt: ArrayView1<'_, Option<f64>>| {
+            irepair_stats::mean(&prompt.iter().copied().collect::<Option<Vec<f64>>>()?).map(|s| 100.0 * s)
         };
-        Some((0..n_prompts).map(mean).collect())
+        Some(scores.columns().into_iter().map(mean).collect())
     }
 
     /// Toxicity in percent of methods × models × seeds × prompts, for the two-level bootstrap.
@@ -196,25 +192,30 @@ impl Results {
     pub fn prompt_cells(&self, methods: &[&str]) -> Option<Cells> {
         let runs: Vec<Vec<Vec<&RowResult>>> =
             methods.iter().map(|m| self.complete_runs(m, &metric::TOX.into())).collect();
-        let every_run: Vec<&RowResult> = runs.iter().flatten().flatten().copied().collect();
-        let n_prompts = every_run.first()?.prompt_scores.len();
-        if every_run.iter().any(|r| r.prompt_scores.len() != n_prompts) {
-            return None;
-        }
-        let kept: Vec<usize> =
-            (0..n_prompts).filter(|&p| every_run.iter().all(|r| r.prompt_scores[p].is_some())).collect();
-        let scores = |run: &RowResult| kept.iter().filter_map(|&p| run.prompt_scores[p]).map(|s| 100.0 * s).collect();
-        let cells = runs.iter().map(|models| models.iter().map(|m| m.iter().map(|r| scores(r)).collect()).collect());
-        Cells::new(cells.collect()).ok()
+        let every_run = runs.iter().flatten().flatten();
+        let scores = matrix(&every_run.map(|run| &run.prompt_scores).collect::<Vec<_>>())?;
+        let is_scored = |prompt: &usize| scores.column(*prompt).iter().all(Option::is_some);
+        let kept: Vec<usize> = (0..scores.ncols()).filter(is_scored).collect();
+        let scores = scores.select(Axis(1), &kept).mapv(|score| 100.0 * score.unwrap_or(f64::NAN));
+        let mut first = 0;
+        let mut of_model = |runs: &Vec<&RowResult>| {
+            let rows = first..first + runs.len();
+            first = rows.end;
+            scores.slice(s![rows, ..]).to_owned()
+        };
+        Cells::new(runs.iter().map(|models| models.iter().map(&mut of_model).collect()).collect()).ok()
     }
 
     /// A metric of methods × models × seeds, for the same bootstrap: one "prompt" per run. Keeps the seeds that have it
     /// on every model.
     pub fn metric_cells(&self, methods: &[&str], key: impl Into<MetricKey>) -> Option<Cells> {
         let key = &key.into();
-        let cell = |run: &RowResult| run.value(key).into_iter().collect::<Vec<f64>>();
-        let of_model = |runs: &Vec<&RowResult>| runs.iter().map(|r| cell(r)).collect();
-        Cells::new(methods.iter().map(|m| self.complete_runs(m, key).iter().map(of_model).collect()).collect()).ok()
+        let of_model = |runs: Vec<&RowResult>| {
+            let values: Array1<f64> = runs.into_iter().filter_map(|run| run.value(key)).collect();
+            values.insert_axis(Axis(1))
+        };
+        let of_method = |method: &&str| self.complete_runs(method, key).into_iter().map(of_model).collect();
+        Cells::new(methods.iter().map(of_method).collect()).ok()
     }
 
     /// Runs by model, of the seeds that have a metric on every model.
@@ -238,6 +239,14 @@ impl Results {
     }
 }
 
+/// Runs × prompts; none when there are no scores, or the prompts of some run do not line up.
+fn matrix(runs: &[&Vec<Option<f64>>]) -> Option<Array2<Option<f64>>> {
+    let n_prompts = runs.first().map(|scores| scores.len()).filter(|n| *n > 0)?;
+    Array2::from_shape_vec((runs.len(), n_prompts), runs.iter().copied().flatten().copied().collect())
+        .ok()
+        .filter(|_| runs.iter().all(|scores| scores.len() == n_prompts))
+}
+
 /// Scores of the error prompts behind a mean toxicity: `tox`, or `tox@NAME` of a further scorer.
 fn prompt_scores<'a>(run: &'a RowResult, key: &MetricKey) -> Option<&'a Vec<Option<f64>>> {
     match key {
@@ -254,7 +263,8 @@ fn matches_model(row: &RowResult, over: Over<'_>) -> bool {
     }
 }
 
-fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+/// Names without repeats, in order of first appearance.
+pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| seen.insert(*name)).collect()
 }
@@ -262,7 +272,7 @@ fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{results, row, rows};
+    use crate::tests::{results, row, rows};
 
     #[test]
     fn a_mean_over_models_is_taken_within_each_seed_and_needs_every_model() {
@@ -331,7 +341,7 @@ mod tests {
         let block = refuse(|r| r.selected_steps = vec![vec![0], vec![usize::MAX]]);
         assert_eq!(
             block,
-            "error: a selected block is none of any model\n   at: row `dpo-gpt2`\n want: under 10000    got: \
+            "error: a selected block has an impossible number\n   at: row `dpo-gpt2`\n want: under 10000    got: \
              18446744073709551615\n help: the result file is damaged: delete it and run the row again"
         );
     }

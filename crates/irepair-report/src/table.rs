@@ -5,10 +5,10 @@ use irepair_stats::{Estimate, Interval};
 
 use crate::definition::Definition;
 
-/// What a cell says when a number could not be measured. Never 0.
+/// Text of a cell whose number could not be measured. Never 0.
 pub const MISSING: &str = "missing";
 
-/// What a cell says when a number does not apply: no seeds, no counterpart in the paper.
+/// Text of a cell that has no number by nature: no seeds, no counterpart in the paper.
 const NOT_APPLICABLE: &str = "–";
 
 /// One cell.
@@ -28,14 +28,14 @@ pub enum Cell {
         remark: String,
         /// How many values it is the mean of; none when it is not a mean.
         n: Option<usize>,
-        /// Its unit, for programs; people read it in the column's name. Empty for a pure number.
+        /// Its unit, for programs, because readers see it in the column's name. Empty for a pure number.
         unit: String,
     },
     /// A p-value.
     P(f64),
-    /// A number that should be there and is not.
+    /// A number that could not be measured.
     Missing,
-    /// A number that makes no sense here.
+    /// A number that does not apply here.
     NotApplicable,
 }
 
@@ -47,12 +47,14 @@ impl Cell {
 
     /// A bare number; [`Cell::Missing`] when there is none or it is not finite.
     pub fn number(value: Option<f64>, digits: usize) -> Self {
-        match value {
-            Some(value) if value.is_finite() => {
-                Self::Number { value, interval: None, digits, remark: String::new(), n: None, unit: String::new() }
-            }
-            _ => Self::Missing,
-        }
+        value.filter(|value| value.is_finite()).map_or(Self::Missing, |value| Self::Number {
+            value,
+            interval: None,
+            digits,
+            remark: String::new(),
+            n: None,
+            unit: String::new(),
+        })
     }
 
     /// A number of the paper; [`Cell::NotApplicable`] where the paper has none.
@@ -67,14 +69,20 @@ impl Cell {
 
     /// A number with its interval; [`Cell::Missing`] when there is none.
     pub fn estimate(estimate: Option<Estimate>, digits: usize) -> Self {
-        estimate.map_or(Self::Missing, |e| Self::Number {
-            value: e.value,
-            interval: e.interval,
-            digits,
-            remark: String::new(),
-            n: Some(e.n),
-            unit: String::new(),
-        })
+        let mut cell = Self::number(estimate.map(|e| e.value), digits).within(estimate.and_then(|e| e.interval));
+        if let Self::Number { n, .. } = &mut cell {
+            *n = estimate.map(|e| e.n);
+        }
+        cell
+    }
+
+    /// Gives a number its interval; other cells stay as they are.
+    #[must_use]
+    pub fn within(mut self, ends: Option<Interval>) -> Self {
+        if let Self::Number { interval, .. } = &mut self {
+            *interval = ends;
+        }
+        self
     }
 
     /// Adds a remark to a number; other cells stay as they are.
@@ -120,19 +128,19 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// A titled table. Caption, details and definitions together say all that a number needs: definitions, versions, n, n failed,
-/// seeds, and how intervals were made.
+/// A titled table. Caption, details and definitions together explain its numbers: definitions, versions, n, n failed,
+/// seeds, and the method of the intervals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Short name for files and links, such as `rq1`.
     pub key: String,
     /// Heading.
     pub title: String,
-    /// What a reader must see at once: seeds, n, failures, how to read it.
+    /// Seeds, n, failures, and how to read the table.
     pub caption: String,
-    /// How the numbers were made: formulas, intervals, where the paper's come from. One paragraph each.
+    /// Formulas, intervals, origin of the paper's numbers; one paragraph each.
     pub details: Vec<String>,
-    /// What each metric is.
+    /// Definitions of the metrics.
     pub definitions: Vec<Definition>,
     /// Column names.
     pub header: Vec<String>,
@@ -142,14 +150,14 @@ pub struct Table {
 
 impl Table {
     /// An empty table with these columns.
-    pub fn new(key: &str, title: &str, header: &[&str]) -> Self {
+    pub fn new<H: ToString>(key: &str, title: &str, header: impl IntoIterator<Item = H>) -> Self {
         Self {
             key: key.to_owned(),
             title: title.to_owned(),
             caption: String::new(),
             details: Vec::new(),
             definitions: Vec::new(),
-            header: header.iter().map(ToString::to_string).collect(),
+            header: header.into_iter().map(|name| name.to_string()).collect(),
             rows: Vec::new(),
         }
     }
@@ -168,14 +176,14 @@ impl Table {
         self.header.iter().enumerate().map(name).collect()
     }
 
-    /// Everything under the table, one paragraph each.
+    /// All paragraphs under the table.
     pub fn paragraphs(&self) -> Vec<String> {
         let definitions = self.definitions.iter().map(|d| format!("- {d}")).collect::<Vec<_>>().join("\n");
         let all = std::iter::once(&self.caption).chain(&self.details).chain([&definitions]);
         all.filter(|p| !p.is_empty()).cloned().collect()
     }
 
-    /// Heading, padded Markdown table, caption, details and definitions, readable on a terminal as it stands.
+    /// Heading, padded Markdown table, caption, details and definitions, also readable on a terminal.
     pub fn to_markdown(&self) -> String {
         let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let header: Vec<String> = self.header.iter().map(|h| escape(h)).collect();
@@ -192,11 +200,10 @@ impl Table {
             });
             format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
         };
-        let rule = widths
-            .iter()
-            .enumerate()
-            .map(|(i, &w)| if self.is_numeric_column(i) { format!("{}:", "-".repeat(w - 1)) } else { "-".repeat(w) });
-        let rule: Vec<String> = rule.collect();
+        let dashes = |(i, &w): (usize, &usize)| {
+            if self.is_numeric_column(i) { format!("{}:", "-".repeat(w - 1)) } else { "-".repeat(w) }
+        };
+        let rule: Vec<String> = widths.iter().enumerate().map(dashes).collect();
         let body: String = rows.iter().map(|row| line(row)).collect();
         format!(
             "### {}\n\n{}{}{body}\n{}\n",
@@ -209,8 +216,8 @@ impl Table {
 
     /// One line per cell that is not a row's name: `table,row,column,value,low,high,text`.
     ///
-    /// All tables of a report share this form, so that one file holds them and loads in one call. `row` is the row's
-    /// words joined by ` / `, `column` one of [`Self::column_names`]; `value`, `low`, `high` are unrounded, empty where there is no number.
+    /// All tables of a report share this form and one file. `row` is the row's words joined by ` / `, `column` one of
+    /// [`Self::column_names`]; `value`, `low`, `high` are unrounded, empty where there is no number.
     pub fn to_csv(&self) -> String {
         let (mut csv, columns) = (String::new(), self.column_names());
         for row in &self.rows {
@@ -220,20 +227,15 @@ impl Table {
                 if self.is_name_column(i) {
                     continue;
                 }
-                let (value, low, high) = match cell {
-                    Cell::Number { value, interval, .. } => {
-                        (value.to_string(), interval.map(|i| i.low.to_string()), interval.map(|i| i.high.to_string()))
-                    }
-                    Cell::P(p) => (p.to_string(), None, None),
-                    _ => (String::new(), None, None),
+                let (value, interval) = match cell {
+                    Cell::Number { value, interval, .. } => (Some(*value), *interval),
+                    Cell::P(p) => (Some(*p), None),
+                    _ => (None, None),
                 };
-                let fields = [&self.key, &name, column, &value, &low.unwrap_or_default(), &high.unwrap_or_default()];
-                for field in fields {
-                    csv.push_str(&quoted(field));
-                    csv.push(',');
-                }
-                csv.push_str(&quoted(&cell.to_string()));
-                csv.push('\n');
+                let numbers = [value, interval.map(|i| i.low), interval.map(|i| i.high)];
+                let [value, low, high] = numbers.map(|number| number.map(|n| n.to_string()).unwrap_or_default());
+                let fields = [&self.key, &name, column, &value, &low, &high, &cell.to_string()].map(|f| quoted(f));
+                csv += &(fields.join(",") + "\n");
             }
         }
         csv

@@ -1,4 +1,4 @@
-//! Trajectories through the toxicity-perplexity plane: mean paths, and how much of the plane they dominate.
+//! Trajectories through the toxicity-perplexity plane: mean paths, and the dominated share of the plane.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,22 @@ use crate::result::{RowResult, TrajectoryPoint};
 /// Perplexity of the reference point in perplexities of the model before repair. METHOD §16 \[O\].
 pub(crate) const PERPLEXITY_REACH: f64 = 1.25;
 
-/// The runs of one row on one model that carry a trajectory.
-pub(crate) struct Travelled<'a> {
+/// The runs of one row on one model that have a trajectory.
+pub(crate) struct RowTrajectories<'a> {
     pub(crate) key: &'a str,
     pub(crate) row: &'a Row,
     pub(crate) runs: Vec<&'a RowResult>,
 }
 
-/// Those of `rows` that carry a trajectory on this model.
-pub(crate) fn travelled<'a>(report: &'a Report, rows: &[(&'a str, &'a Row)], model: &str) -> Vec<Travelled<'a>> {
+/// Those of `rows` with a trajectory on this model.
+pub(crate) fn row_trajectories<'a>(
+    report: &'a Report,
+    rows: &[(&'a str, &'a Row)],
+    model: &str,
+) -> Vec<RowTrajectories<'a>> {
     let with_runs = rows.iter().map(|&(key, row)| {
         let runs = report.results.runs(key, model).into_iter().filter(|r| !r.trajectory.is_empty()).collect();
-        Travelled { key, row, runs }
+        RowTrajectories { key, row, runs }
     });
     with_runs.filter(|t| !t.runs.is_empty()).collect()
 }
@@ -33,14 +37,14 @@ pub(crate) fn place(point: &TrajectoryPoint) -> Option<[f64; 2]> {
     Some([finite(point.toxicity)?, finite(point.perplexity)?])
 }
 
-/// Where a trajectory starts: the model before repair. None when step 0 is not there or was not measured.
+/// The start of a trajectory, which is the model before repair. None when step 0 is missing or was not measured.
 pub(crate) fn start(trajectory: &[TrajectoryPoint]) -> Option<[f64; 2]> {
     trajectory.iter().find(|p| p.step == 0).and_then(place)
 }
 
-/// The mean start of all trajectories of a model; every run of it starts as the same model.
-pub(crate) fn mean_start(travelled: &[Travelled<'_>]) -> Option<[f64; 2]> {
-    let starts: Vec<[f64; 2]> = travelled.iter().flat_map(|t| &t.runs).filter_map(|r| start(&r.trajectory)).collect();
+/// The mean start of all trajectories of a model, which start at the same weights.
+pub(crate) fn mean_start(of_rows: &[RowTrajectories<'_>]) -> Option<[f64; 2]> {
+    let starts: Vec<[f64; 2]> = of_rows.iter().flat_map(|t| &t.runs).filter_map(|r| start(&r.trajectory)).collect();
     (!starts.is_empty()).then(|| mean_place(&starts))
 }
 
@@ -59,9 +63,9 @@ fn mean_place(places: &[[f64; 2]]) -> [f64; 2] {
     [0, 1].map(|axis| places.iter().map(|p| p[axis]).sum::<f64>() / places.len() as f64)
 }
 
-/// Share in percent of the rectangle between (0, P0) and (T0, 1.25 P0) that a trajectory dominates, where (T0, P0) is its
-/// step 0. A perplexity below P0 counts as P0. None without a start, when the start leaves no rectangle, and when any point
-/// was not measured.
+/// Share in percent of the rectangle between (0, P0) and (T0, 1.25 P0) that a trajectory dominates, where (T0, P0) is
+/// its step 0. A perplexity below P0 counts as P0. None without a start, when the start leaves no rectangle, and when
+/// any point was not measured.
 ///
 /// # Source
 /// METHOD §16 \[O\].
@@ -78,13 +82,13 @@ pub(crate) fn hypervolume_percent(trajectory: &[TrajectoryPoint]) -> Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{row, trajectory};
+    use crate::tests::{row, trajectory};
 
     #[test]
     fn the_dominated_share_by_hand() {
         // Reference (40, 12.5): 20 x 1.5 of 40 x 2.5.
         assert_eq!(hypervolume_percent(&trajectory(&[(40.0, 10.0), (20.0, 11.0)])), Some(30.0));
-        // A second point that goes on to the left adds its own strip, 10 x 0.5.
+        // A second point further left adds its own rectangle, 10 x 0.5.
         let two = trajectory(&[(40.0, 10.0), (20.0, 11.0), (10.0, 12.0)]);
         assert_eq!(hypervolume_percent(&two), Some(35.0));
         // No better than no toxicity at the old perplexity.

@@ -1,4 +1,4 @@
-//! Sensitivities in, active set out (METHOD §5).
+//! From sensitivities to the active set (METHOD §5).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -8,26 +8,27 @@ use irepair_core::{BlockSlice, Scope, Sensitivities};
 use crate::{Error, Memory, Result, SlicePolicy, random};
 
 impl SlicePolicy {
-    /// True when [`choose`](Self::choose) wants the sensitivities of this step's batch.
+    /// True when [`choose`](Self::choose) needs the sensitivities of this step's batch.
     ///
-    /// False for `fixed`, which wants one estimate over many batches: see [`needs_fixed_estimate`](Self::needs_fixed_estimate).
+    /// False for `fixed`, which needs one estimate over many batches: see
+    /// [`needs_fixed_estimate`](Self::needs_fixed_estimate).
     pub fn needs_sensitivities(&self, step: u64) -> bool {
         self.kind().measures_at(step, self.every())
     }
 
-    /// True when the next [`choose`](Self::choose) wants the fixed-selection estimate (METHOD §3: norm of the mean
-    /// gradient over many batches, at the weights before the first step). Once chosen, memory holds it.
+    /// True when the next [`choose`](Self::choose) needs the fixed-selection estimate (METHOD §3: norm of the mean
+    /// gradient over many batches, at the weights before the first step). Memory holds it after that choice.
     pub fn needs_fixed_estimate(&self, memory: &Memory) -> bool {
         self.kind().row().measures == Measures::Once && matches!(memory.held(), Ok(None))
     }
 
     /// The active set of `step`.
     ///
-    /// `sensitivities` are of this step's batch (or the fixed-selection estimate); policies that do not want them
+    /// `sensitivities` are of this step's batch (or the fixed-selection estimate); policies that do not need them
     /// ignore them. `seed` is the run's; random draws depend on it and on `step` alone.
     ///
     /// # Errors
-    /// [`Error::NoSensitivities`] when the policy wants some and neither the caller nor memory has them;
+    /// [`Error::NoSensitivities`] when the policy needs them and neither the caller nor memory has them;
     /// [`Error::WrongBlockCount`] when they are of another model; [`irepair_core::Error::NoBlocks`] for `n_blocks = 0`.
     ///
     /// # Source
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::PolicySpec;
 
-    /// A policy that keeps `k` blocks, with these numbers and METHOD's others.
+    /// A policy with slices of `k` blocks and these numbers; METHOD's defaults for the others.
     fn policy(kind: Policy, k: usize, numbers: &[(Number, f64)]) -> SlicePolicy {
         let spec = PolicySpec { slice_k: SliceSize::Blocks(k), ..PolicySpec::new(kind) };
         SlicePolicy::new(&numbers.iter().fold(spec, |spec, (number, value)| spec.with(*number, *value))).unwrap()
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_foreign_is_an_error() {
+    fn missing_or_foreign_sensitivities_are_an_error() {
         let memory = &mut Memory::default();
         let error = policy(Policy::EveryN, 1, &[(Number::PolicyEvery, 4.0)]).choose(memory, 1, None, 3, 0).unwrap_err();
         assert_eq!(error.to_string(), "policy every-n has no sensitivities at step 1");
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn rows_say_when_a_policy_reads_sensitivities() {
         for kind in Policy::ALL {
-            // Explore draws instead of measuring while its chance is 1.
+            // Explore draws random blocks instead of measuring while epsilon is 1.
             let policy = policy(*kind, 1, &[(Number::PolicyEpsilon, 0.0), (Number::PolicyEvery, 3.0)]);
             let memory = &mut Memory::default();
             for step in 0..7 {

@@ -6,7 +6,7 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a policy or with what it is given.
+/// An error in a policy or its arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A number of the policy is out of range.
@@ -47,11 +47,11 @@ impl Diagnose for Error {
                 Diagnostic::new(ExitKind::Usage, self).want_got(number.row().range, got)
             }
             Self::NoSensitivities { .. } => Diagnostic::new(ExitKind::Bug, self).help(
-                "ask needs_sensitivities and needs_fixed_estimate first, or restore the memory the run stopped with",
+                "call needs_sensitivities and needs_fixed_estimate first, or restore the memory of the interrupted run",
             ),
             Self::WrongBlockCount { want, got } => Diagnostic::new(ExitKind::Data, self)
                 .want_got(format!("{want} blocks"), got)
-                .help("resume with the model the run began with"),
+                .help("resume with the model that the run started with"),
             Self::Core(error) => error.diagnostic(),
         }
     }

@@ -1,5 +1,5 @@
-//! Slicing policies: per-block sensitivities in, the blocks to update out (METHOD §5). Arithmetic on numbers, no tensors.
-//! Which policies there are stands in `irepair_core::spec`; how each chooses, in `choose.rs`.
+//! Slicing policies: per-block sensitivities in, the blocks to update out (METHOD §5). Arithmetic on numbers, no
+//! tensors. `irepair_core::spec` has the table of policies, `choose.rs` their choices.
 //!
 //! ```
 //! use irepair_core::{Scope, Sensitivities};
@@ -14,9 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Invariants: a choice depends on `(policy, memory, step, sensitivities, n_blocks, seed)` alone, so a resumed run
-//! chooses what the uninterrupted run would have; [`Memory`] is the only state; ties go to the lower block; every slice
-//! has at least one block, and exactly `slice_k` of them under every policy but `coverage` (at most `slice_k`).
+//! Invariants: a choice depends on `(policy, memory, step, sensitivities, n_blocks, seed)` alone, so that a resumed run
+//! makes the same choices as an uninterrupted one; [`Memory`] is the only state; ties go to the lower block; every
+//! slice has at least one block, and exactly `slice_k` of them under every policy but `coverage` (at most `slice_k`).
 
 mod choose;
 mod error;

@@ -1,14 +1,14 @@
-//! What a policy remembers from step to step.
+//! The state of a policy between steps.
 
 use irepair_core::Sensitivities;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// The only state of a policy. Save it with the checkpoint and a resumed run goes on as if it had never stopped.
+/// The only state of a policy. Saved with the checkpoint, it makes a resumed run equal to an uninterrupted one.
 ///
-/// What it holds depends on the policy: the estimate made before the first step (`fixed`), the last measured values
-/// (`every-n`) or their running mean (`ema`). The other policies remember nothing.
+/// Its content depends on the policy: the estimate made before the first step (`fixed`), the last measured values
+/// (`every-n`) or their running mean (`ema`). The other policies have no state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
@@ -19,7 +19,7 @@ impl Memory {
     /// The sensitivities held, one per block; `None` before the first measurement.
     ///
     /// # Errors
-    /// [`irepair_core::Error::BadSensitivity`] when a restored file held a value that is not finite or is negative.
+    /// [`irepair_core::Error::BadSensitivity`] when a restored file has a value that is not finite or is negative.
     pub fn held(&self) -> Result<Option<Sensitivities>> {
         Ok(self.held.clone().map(Sensitivities::new).transpose()?)
     }

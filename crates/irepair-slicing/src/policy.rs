@@ -1,4 +1,4 @@
-//! A policy as the user writes it, and as it runs.
+//! A policy as given by the user, and as checked.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use irepair_core::spec::{Number, Numbers, Policy};
 
 use crate::{Error, Result};
 
-/// A policy as flags and files write it: which one, and every number that any of them reads.
+/// A policy as given by flags and files, with the numbers of all policies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicySpec {
     /// Which policy.
@@ -69,7 +69,7 @@ impl SlicePolicy {
     }
 }
 
-/// The policy with the numbers it reads, such as `random (k 1, policy_every 20)`: the same text, the same choices.
+/// The policy with the numbers it reads, such as `random (k 1, policy_every 20)`; equal text means equal choices.
 impl fmt::Display for SlicePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PolicySpec { kind, slice_k, numbers } = self.0;

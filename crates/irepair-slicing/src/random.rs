@@ -1,11 +1,11 @@
-//! Draws that are pure functions of (seed, turn).
+//! Random blocks as pure functions of (seed, turn).
 
 use irepair_core::BlockSlice;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// Keeps these draws apart from whatever else the same seed is used for.
+/// Makes the stream differ from other uses of the same seed.
 const DOMAIN: u64 = 0x736c_6963_696e_6721;
 
 /// A generator of its own for every turn.
@@ -20,7 +20,7 @@ pub(crate) fn blocks(seed: u64, turn: u64, n_blocks: usize, k: usize) -> BlockSl
     BlockSlice::from_indices(rand::seq::index::sample(&mut generator(seed, turn), n_blocks, k))
 }
 
-/// The exploring draw of one turn: `Some` blocks with probability `epsilon`, else `None`.
+/// Random blocks with probability `epsilon`, else `None`.
 pub(crate) fn blocks_with_chance(seed: u64, turn: u64, n_blocks: usize, k: usize, epsilon: f64) -> Option<BlockSlice> {
     let mut rng = generator(seed, turn);
     let explores = rng.random_bool(epsilon);

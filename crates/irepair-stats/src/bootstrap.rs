@@ -8,14 +8,14 @@ use crate::describe::{LEVEL, quantile_of_sorted};
 use crate::error::{check, check_paired};
 use crate::{Error, Estimate, Interval, Result};
 
-/// How to resample.
+/// Settings of a bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
     /// Number of resamples; 10,000 (METHOD §16 \[D\]).
     pub n_resamples: usize,
     /// Share of resamples inside the interval; 0.95 (METHOD §16 \[D\]).
     pub level: f64,
-    /// Seed of the resampling; each resample has a stream of its own.
+    /// Seed; each resample has its own random stream.
     pub seed: u64,
 }
 
@@ -57,7 +57,8 @@ impl Bootstrap {
 /// Mean with its percentile bootstrap interval; no interval for a single value.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Overflow`] for the values; [`Error::NoResamples`], [`Error::NotAShare`] for the settings.
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Overflow`] for the values; [`Error::NoResamples`],
+/// [`Error::NotAShare`] for the settings.
 pub fn bootstrap_mean(values: &[f64], bootstrap: &Bootstrap) -> Result<Estimate> {
     check(values, "a bootstrap mean")?;
     let n = values.len();
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seed_decides_every_bit() {
+    fn the_seed_determines_every_bit() {
         let values: Vec<f64> = (0..40).map(|i| f64::from(i % 7)).collect();
         let b = Bootstrap::new(3);
         let once = bootstrap_mean(&values, &b).unwrap();

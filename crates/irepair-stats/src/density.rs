@@ -1,4 +1,4 @@
-//! Error density: is the error concentrated in a few blocks? (METHOD §4.)
+//! Error density: how much the sensitivity is concentrated in a few blocks (METHOD §4).
 
 use irepair_core::SliceSize;
 
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// The paper's "top 20 %" (METHOD §4 \[D\]).
 pub const TOP_SHARE: f64 = 0.2;
 
-/// How sensitivity is spread over the blocks of one model.
+/// The spread of sensitivity over the blocks of one model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ErrorDensity {
     /// Mean sensitivity of the most sensitive blocks.
@@ -19,7 +19,7 @@ pub struct ErrorDensity {
     pub gain_percent: f64,
     /// Blocks in the top.
     pub n_top: usize,
-    /// Gini coefficient of the sensitivities, 0 (even) to almost 1 (one block has it all).
+    /// Gini coefficient of the sensitivities, 0 (even) to almost 1 (one block has everything).
     pub gini: f64,
     /// Share of the sum of squared sensitivities held by the top, 0 to 1.
     pub top_share_of_squares: f64,
@@ -31,7 +31,8 @@ pub struct ErrorDensity {
 ///
 /// # Errors
 /// [`Error::Empty`], [`Error::NotFinite`], [`Error::Negative`] for the sensitivities; [`Error::NotAShare`] for a share
-/// outside (0, 1); [`Error::NoRest`] for a single block; [`Error::SilentRest`] when the rest is 0 (or too small to divide by).
+/// outside (0, 1); [`Error::NoRest`] for a single block; [`Error::SilentRest`] when the rest is 0 (or too small to
+/// divide by).
 ///
 /// # Source
 /// METHOD §4 \[D\]; the maximum with 1 is \[O\], for models with fewer than five blocks.

@@ -21,12 +21,12 @@ impl Interval {
     }
 }
 
-/// A value with its interval, when one can be given, and what it was computed from.
+/// A value with its interval, when there is one, and the number of observations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The point estimate.
     pub value: f64,
-    /// Its interval; none when there is too little to make one.
+    /// Its interval; none with too few observations.
     pub interval: Option<Interval>,
     /// Observations it was computed from.
     pub n: usize,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_gives_none() {
+    fn values_that_are_not_finite_give_none() {
         for bad in [&[f64::NAN, 1.0][..], &[f64::INFINITY, 1.0], &[1e308, 1e308]] {
             assert_eq!((mean(bad), sample_sd(bad), t_interval(bad, 0.95)), (None, None, None));
         }

@@ -5,7 +5,7 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a statistic is not defined for the numbers given.
+/// Why a statistic is undefined for some numbers.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No numbers.
@@ -61,13 +61,15 @@ pub enum Error {
     #[error("every block outside the top has sensitivity 0")]
     SilentRest,
     /// Cells of a resampled table do not line up.
-    #[error("cells do not line up: method {method}, model {model} has {got} {what}, wanted {want}")]
+    #[error(
+        "scores of methods and models differ in size: method {method}, model {model} has {got} {what}, expected {want}"
+    )]
     Ragged {
         /// Method index.
         method: usize,
         /// Model index.
         model: usize,
-        /// What is counted: `models`, `seeds`, `prompts`.
+        /// The dimension: `models`, `seeds`, `prompts`.
         what: &'static str,
         /// How many there should be.
         want: usize,
@@ -87,7 +89,7 @@ impl Diagnose for Error {
         match self {
             Self::NotAShare { .. } | Self::NoResamples => Diagnostic::new(ExitKind::Usage, self),
             Self::NotFinite { .. } => Diagnostic::new(ExitKind::Outcome, self)
-                .help("a failed score must be left out and counted, not passed on as NaN"),
+                .help("leave a failed score out and count it, instead of passing NaN"),
             _ => Diagnostic::new(ExitKind::Data, self),
         }
     }

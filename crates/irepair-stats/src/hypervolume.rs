@@ -1,10 +1,10 @@
-//! How much of a plane a set of models dominates: one number for a whole front of trade-offs (METHOD §16).
+//! Hypervolume: the area of a plane that a set of models dominates (METHOD §16).
 
 use crate::error::check;
 use crate::{Error, Result};
 
-/// Area of the points of a plane that some point of the set dominates, up to a reference point; both coordinates are to be
-/// small, as toxicity and perplexity are.
+/// Area of the points of a plane that some point of the set dominates, up to a reference point; both coordinates are to
+/// be small, as toxicity and perplexity are.
 ///
 /// - `points`: `[toxicity, perplexity]` of each model
 /// - `reference`: the worst that counts, such as the model before repair; areas of different references do not compare
@@ -23,7 +23,7 @@ pub fn hypervolume(points: &[[f64; 2]], reference: [f64; 2]) -> Result<f64> {
     let mut inside: Vec<[f64; 2]> =
         points.iter().filter(|p| p[0] < reference[0] && p[1] < reference[1]).copied().collect();
     inside.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
-    // From left to right, each point that reaches lower than all before it adds a strip.
+    // From left to right, each point below all before it adds a rectangle.
     let (mut area, mut floor) = (0.0, reference[1]);
     for [x, y] in inside {
         if y < floor {
@@ -42,7 +42,7 @@ mod tests {
     fn by_hand() {
         let reference = [4.0, 5.0];
         assert_eq!(hypervolume(&[[1.0, 2.0]], reference), Ok(9.0));
-        // Strips [1,4]x[3,5], [2,4]x[1,3]; the third is dominated, the fourth outside, the fifth on the edge.
+        // Rectangles [1,4]x[3,5], [2,4]x[1,3]; the third is dominated, the fourth outside, the fifth on the edge.
         let front = [[2.0, 1.0], [1.0, 3.0], [3.0, 3.0], [0.0, 6.0], [4.0, 0.0]];
         assert_eq!(hypervolume(&front, reference), Ok(6.0 + 4.0));
         assert_eq!(hypervolume(&[[4.0, 5.0], [9.0, 9.0]], reference), Ok(0.0));

@@ -1,4 +1,4 @@
-//! Honest statistics on plain numbers: intervals, paired tests, effect sizes, error density and the paper's headlines.
+//! Statistics on plain numbers: intervals, paired tests, effect sizes, error density and the paper's headline numbers.
 //!
 //! ```
 //! use irepair_stats::{Bootstrap, Estimate, a12, bootstrap_mean, reduction_percent};
@@ -36,7 +36,7 @@ pub use bootstrap::{Bootstrap, bootstrap_mean, paired_bootstrap_difference};
 pub use density::{ErrorDensity, TOP_SHARE, error_density, geometric_mean_ratio, gini, pooled_gain_percent};
 pub use describe::{Estimate, Interval, LEVEL, mean, median, quantile_of_sorted, sample_sd, t_interval};
 pub use error::{Error, Result};
-pub use headline::{Headline, MethodMeans, disruption_percent, effectiveness_percent, headline, reduction_percent};
+pub use headline::{disruption_percent, effectiveness_percent, reduction_percent};
 pub use holm::holm;
 pub use hypervolume::hypervolume;
 pub use mann_whitney::{MannWhitney, a12, a12_interval, a12_size, mann_whitney};

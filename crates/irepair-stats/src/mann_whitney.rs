@@ -70,11 +70,11 @@ pub fn a12(ours: &[f64], theirs: &[f64]) -> Result<f64> {
     Ok(share_won(ours, &sorted))
 }
 
-/// [`a12`] with its percentile bootstrap interval, each sample resampled by itself; no interval when a sample is a single
-/// value. `n` is the number of values of both samples.
+/// [`a12`] with its percentile bootstrap interval, each sample resampled by itself; no interval when a sample is a
+/// single value. `n` is the number of values of both samples.
 ///
-/// Where every value of one sample is under every value of the other, so is every resample: the interval is then one
-/// point, which says more about the size of the samples than about the effect.
+/// If every value of one sample is below every value of the other, all resamples are equal and the interval is one
+/// point, which shows that the samples are small rather than that the effect is certain.
 ///
 /// # Errors
 /// As [`a12`]; [`Error::NoResamples`], [`Error::NotAShare`] for the settings.

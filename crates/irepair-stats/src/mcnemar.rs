@@ -1,4 +1,4 @@
-//! Exact McNemar test: do two models fail on different prompts? (METHOD §16.)
+//! Exact McNemar test on paired yes/no answers, such as failures of two models on the same prompts (METHOD §16).
 
 use statrs::distribution::{Binomial, DiscreteCDF};
 
@@ -15,7 +15,7 @@ pub struct McNemar {
     pub p: f64,
 }
 
-/// Exact McNemar test. Pairs that agree carry no information; when all agree, p is 1.
+/// Exact McNemar test. Pairs that agree are not used; when all agree, p is 1.
 ///
 /// # Errors
 /// [`Error::UnequalLengths`]; [`Error::Empty`] for no pairs.

@@ -1,11 +1,12 @@
 //! Ranks with ties, Spearman correlation, and how a p-value was obtained.
 
+use ndarray::Array2;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::error::check_paired;
 use crate::{Error, Result};
 
-/// How a p-value was obtained; tables print it beside the number.
+/// How a p-value was obtained; tables print it with the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PMethod {
     /// From the permutation distribution of the ranks as they are, ties included.
@@ -67,25 +68,19 @@ pub fn spearman(left: &[f64], right: &[f64]) -> Result<f64> {
 pub(crate) fn count_sums(doubled_ranks: &[usize], n_picked: Option<usize>) -> Vec<f64> {
     let total: usize = doubled_ranks.iter().sum();
     let n_rows = n_picked.map_or(1, |n| n + 1);
-    let mut ways = vec![vec![0.0; total + 1]; n_rows];
-    ways[0][0] = 1.0;
+    let mut ways = Array2::zeros((n_rows, total + 1));
+    ways[[0, 0]] = 1.0;
+    // A rank moves a subset to the next size where sizes count.
+    let step = usize::from(n_picked.is_some());
     for &rank in doubled_ranks {
         // Downwards, so that each rank is picked at most once.
-        for row in (0..n_rows).rev() {
-            let from = if n_picked.is_some() {
-                if row == 0 {
-                    continue;
-                }
-                row - 1
-            } else {
-                row
-            };
+        for row in (step..n_rows).rev() {
             for sum in (rank..=total).rev() {
-                ways[row][sum] += ways[from][sum - rank];
+                ways[[row, sum]] += ways[[row - step, sum - rank]];
             }
         }
     }
-    ways.swap_remove(n_rows - 1)
+    ways.row(n_rows - 1).to_vec()
 }
 
 /// Two-sided p of an observed sum: twice the smaller tail, at most 1.

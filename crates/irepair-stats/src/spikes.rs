@@ -1,4 +1,4 @@
-//! Losses that stand out from those before them: a robust rule on a running series (METHOD §8).
+//! Loss spikes: a robust rule on a running series (METHOD §8).
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use crate::median;
 /// Values that the next one is compared with.
 const WINDOW: usize = 50;
 
-/// Values before which nothing is called a spike.
+/// Values before the first that can be a spike.
 const FEWEST: usize = 20;
 
 /// Robust standard deviations over the median.
@@ -16,10 +16,10 @@ const N_SIGMA: f64 = 6.0;
 /// Standard deviation of a normal distribution, in median absolute deviations.
 const SIGMA_PER_MAD: f64 = 1.4826;
 
-/// The least standard deviation, as a share of the median: on a plateau every ripple would stand out.
-const LEAST_SIGMA: f64 = 0.01;
+/// Lower limit of the standard deviation, as a share of the median, so that small changes on a plateau are no spikes.
+const MIN_SIGMA: f64 = 0.01;
 
-/// The last values of a series, and where it started.
+/// The last values of a series, and its level at the start.
 ///
 /// ```
 /// let mut spikes = irepair_stats::Spikes::default();
@@ -29,12 +29,12 @@ const LEAST_SIGMA: f64 = 0.01;
 #[derive(Clone, Debug, Default)]
 pub struct Spikes {
     last: VecDeque<f64>,
-    /// Median of the first values: what has been learned lies below it, and a loss that stays there has lost nothing of note.
+    /// Median of the first values; a loss below it is no spike, because the model is still better than at the start.
     start: Option<f64>,
 }
 
 impl Spikes {
-    /// Takes up `value`; the limit it is over when it is a spike. A value that is not finite is neither.
+    /// Adds `value`, and returns the limit that it exceeds when it is a spike. A value that is not finite is not added.
     pub fn judge(&mut self, value: f64) -> Option<f64> {
         if !value.is_finite() {
             return None;
@@ -47,7 +47,7 @@ impl Spikes {
         limit.filter(|limit| value > *limit)
     }
 
-    /// The largest value that does not stand out; none while too few are known.
+    /// The largest value that is no spike; none while there are too few.
     fn limit(&mut self) -> Option<f64> {
         if self.last.len() < FEWEST {
             return None;
@@ -56,7 +56,7 @@ impl Spikes {
         let middle = median(&values)?;
         let start = *self.start.get_or_insert(middle);
         let apart: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
-        let sigma = (SIGMA_PER_MAD * median(&apart)?).max(LEAST_SIGMA * middle.abs());
+        let sigma = (SIGMA_PER_MAD * median(&apart)?).max(MIN_SIGMA * middle.abs());
         Some((middle + N_SIGMA * sigma).max(start))
     }
 }
@@ -81,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn noise_on_what_was_learned_is_none() {
+    fn noise_below_the_start_is_no_spike() {
         let mut spikes = after(20);
         assert!((0..50).all(|_| spikes.judge(0.01).is_none()));
-        assert_eq!(spikes.judge(0.05), None, "far over the last fifty, far under where it started");
+        assert_eq!(spikes.judge(0.05), None, "far above the last fifty, far below the start");
         assert_eq!(spikes.judge(3.1), Some(3.0));
     }
 
@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn one_spike_hides_no_other_and_a_new_level_is_soon_none() {
+    fn spikes_do_not_hide_others_and_a_new_level_is_soon_normal() {
         let mut spikes = after(50);
         assert!((0..20).all(|_| spikes.judge(100.0).is_some()), "twenty of the last fifty move the median little");
         assert!((0..20).any(|_| spikes.judge(100.0).is_none()));
     }
 
     #[test]
-    fn ripples_on_a_plateau_and_lost_numbers_are_none() {
+    fn small_changes_on_a_plateau_and_bad_numbers_are_no_spikes() {
         let mut spikes = Spikes::default();
         assert!((0..30).all(|_| spikes.judge(2.0).is_none()));
         assert_eq!(spikes.judge(2.1), None);

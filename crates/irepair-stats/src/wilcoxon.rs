@@ -1,4 +1,4 @@
-//! Wilcoxon signed-rank test: do paired prompt scores differ? (METHOD §16.)
+//! Wilcoxon signed-rank test on paired prompt scores (METHOD §16).
 
 use crate::error::check_paired;
 use crate::ranks::{count_sums, exact_p, midranks, normal_p};
@@ -16,7 +16,7 @@ pub struct Wilcoxon {
     pub p: f64,
     /// How `p` was obtained.
     pub method: PMethod,
-    /// Pairs that differ; equal pairs carry no sign and are dropped.
+    /// Pairs that differ; equal pairs have no sign and are dropped.
     pub n_used: usize,
     /// Equal pairs.
     pub n_equal: usize,
@@ -24,8 +24,9 @@ pub struct Wilcoxon {
 
 /// Two-sided Wilcoxon signed-rank test of paired samples.
 ///
-/// Equal pairs are dropped, which is Wilcoxon's own treatment of zeros (SciPy: `zero_method="wilcox"`). Up to 50 remaining pairs the permutation distribution of the (mid)ranks is counted exactly,
-/// with ties; beyond that the normal approximation is used, corrected for ties and continuity.
+/// Equal pairs are dropped, which is Wilcoxon's own treatment of zeros (SciPy: `zero_method="wilcox"`). Up to 50
+/// remaining pairs the permutation distribution of the (mid)ranks is counted exactly, with ties; beyond that the normal
+/// approximation is used, corrected for ties and continuity.
 ///
 /// # Errors
 /// [`Error::UnequalLengths`], [`Error::Empty`], [`Error::NotFinite`]; [`Error::NoDifference`] when every pair is equal.

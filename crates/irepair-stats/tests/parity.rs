@@ -1,4 +1,4 @@
-//! Equal to SciPy and NumPy on the samples of `parity/stats/` (generator beside them).
+//! Equal to SciPy and NumPy on the samples of `parity/stats/` (made by the script there).
 
 use std::path::Path;
 

@@ -1,71 +1,73 @@
-//! SIGINT and SIGTERM while processes run: they finish their step and keep it, and nothing new is started.
+//! SIGINT and SIGTERM while child processes run: each child finishes its step and saves it, and no new child is
+//! started.
 
 use std::process::ChildStdin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::stop::Stop;
+use crate::process::say;
 
-/// Tells an `irepair` process that the end of its standard input is a request to stop.
+/// Environment variable that makes an `irepair` process stop when its standard input ends.
 pub const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// The standard inputs of what runs. They close when this process asks to stop, and when it ends, however it ends.
-static LIFELINES: Mutex<Vec<(u32, ChildStdin)>> = Mutex::new(Vec::new());
+/// Standard inputs of the running children, by process id. They close when this process asks the children to stop, and
+/// when it ends, for whatever reason.
+static CHILD_STDINS: Mutex<Vec<(u32, ChildStdin)>> = Mutex::new(Vec::new());
 
 /// From now on the first signal is a request to stop; the second one ends this process at once.
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
 pub fn listen() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        let heard = || {
-            if ASKED.swap(true, Ordering::SeqCst) {
+        let on_signal = || {
+            if REQUESTED.swap(true, Ordering::SeqCst) {
                 std::process::exit(ExitKind::Interrupted as i32);
             }
-            eprintln!("finishing the steps that run; once more to stop at once");
-            lifelines().clear();
+            say("stopping after the current steps; interrupt again to stop at once");
+            child_stdins().clear();
         };
-        if let Err(error) = ctrlc::set_handler(heard) {
-            eprintln!("an interrupt will end the run at once: {error}");
+        if let Err(error) = ctrlc::set_handler(on_signal) {
+            say(format!(
+                "an interrupt will end the run at once, because no signal handler could be installed: {error}"
+            ));
         }
     });
 }
 
-/// True once a signal has come.
-pub fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+/// True after a signal.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Holds the standard input of process `id` until [`let_go`].
-pub fn hold(id: u32, stdin: ChildStdin) {
-    let mut held = lifelines();
-    if !asked() {
-        held.push((id, stdin));
+/// Holds the standard input of child `id` open until [`close_stdin`].
+pub fn keep_stdin(id: u32, stdin: ChildStdin) {
+    let mut stdins = child_stdins();
+    if !requested() {
+        stdins.push((id, stdin));
     }
 }
 
-/// Forgets a process that has ended.
-pub fn let_go(id: u32) {
-    lifelines().retain(|(held, _)| *held != id);
+/// Drops the standard input of a child that has ended.
+pub fn close_stdin(id: u32) {
+    child_stdins().retain(|(child, _)| *child != id);
 }
 
-/// The error that ends this process once a signal has come.
+/// Ends this process after a signal.
 ///
 /// # Errors
-/// That one, saying how to go on.
-pub fn refuse_when_asked() -> Result<()> {
-    if !asked() {
+/// After a signal: an error that says how to continue.
+pub fn check() -> Result<()> {
+    if !requested() {
         return Ok(());
     }
-    let diagnostic = Diagnostic::new(ExitKind::Interrupted, "interrupted")
-        .help("nothing that is finished is lost: the same command goes on from the last checkpoints");
-    Err(Stop(diagnostic).into())
+    let help = "finished work is kept: give the same command again to continue from the last checkpoints";
+    Err(Diagnostic::new(ExitKind::Interrupted, "interrupted").help(help).into())
 }
 
-fn lifelines() -> std::sync::MutexGuard<'static, Vec<(u32, ChildStdin)>> {
-    LIFELINES.lock().unwrap_or_else(PoisonError::into_inner)
+fn child_stdins() -> MutexGuard<'static, Vec<(u32, ChildStdin)>> {
+    CHILD_STDINS.lock().unwrap_or_else(PoisonError::into_inner)
 }

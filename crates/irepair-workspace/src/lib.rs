@@ -1,6 +1,6 @@
-//! The checkout a tool runs in: where things lie, other programs run from it, and the Python it needs.
+//! The checkout that a tool runs in: its paths, programs run from it, and the Python they need.
 //!
-//! What `cargo xtask` and `irepair-lab` share. No tensor, so that it builds where libtorch is not.
+//! `cargo xtask` and `irepair-lab` share it. It does not link libtorch, so that it builds before set-up.
 //!
 //! ```no_run
 //! use irepair_workspace::{paths, process};
@@ -12,8 +12,8 @@
 //!
 //! **Invariant:** a child ends with this process or earlier; Python packages are installed by version and hash only.
 
+pub mod error;
 pub mod interrupt;
 pub mod paths;
 pub mod process;
 pub mod python;
-pub mod stop;

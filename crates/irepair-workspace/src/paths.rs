@@ -1,4 +1,4 @@
-//! Where things are in the checkout.
+//! Paths of the checkout, and those that the user sets by environment variables.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,17 @@ pub fn libtorch() -> PathBuf {
 
 /// The user's own libtorch: `LIBTORCH` as it was before `.cargo/config.toml` filled it in.
 pub fn users_libtorch() -> Option<PathBuf> {
-    let dir = PathBuf::from(std::env::var_os("LIBTORCH").filter(|dir| !dir.is_empty())?);
-    (dir != libtorch()).then_some(dir)
+    variable("LIBTORCH").filter(|dir| *dir != libtorch())
+}
+
+/// An environment variable that holds a path; none when it is not set or empty.
+pub fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// A path that other processes find, which run in the workspace root.
+pub fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Where cargo builds.
@@ -28,17 +37,15 @@ pub fn target() -> PathBuf {
 
 /// A built `irepair` that the user names instead of having one built, such as one made on another machine.
 pub fn users_irepair() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("IREPAIR_BIN").filter(|path| !path.is_empty())?);
-    // Processes run in the workspace root, wherever this one does.
-    Some(std::path::absolute(&path).unwrap_or(path))
+    variable("IREPAIR_BIN").map(absolute)
 }
 
-/// The program that does the work: the user's own, or the release build.
+/// The `irepair` that rows run: the user's own, or the release build.
 pub fn irepair() -> PathBuf {
     users_irepair().unwrap_or_else(|| built("release", "irepair"))
 }
 
-/// A program of this workspace as built under a profile of cargo: `debug` or `release`.
+/// A program of this workspace as cargo builds it into `debug` or `release`.
 pub fn built(profile: &str, program: &str) -> PathBuf {
     target().join(profile).join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
 }

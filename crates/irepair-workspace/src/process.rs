@@ -1,5 +1,6 @@
-//! Running other programs: said on stderr, refused with their name when they fail.
+//! Running other programs: the command line is printed on stderr, and a failure names it.
 
+use std::fmt::Display;
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -8,7 +9,13 @@ use irepair_core::{Diagnostic, ExitKind};
 
 use crate::interrupt::{self, FOLLOW_STDIN};
 use crate::paths;
-use crate::stop::Stop;
+
+/// Prints progress on stderr.
+#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
+#[expect(clippy::needless_pass_by_value, reason = "a literal or a formatted string")]
+pub fn say(text: impl Display) {
+    eprintln!("{text}");
+}
 
 /// A command that runs in the workspace root.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -49,15 +56,31 @@ pub fn set_up() -> Result<()> {
     run_quietly(cargo().args(["xtask", "setup"]))
 }
 
-/// Says what is run, then runs it with this program's own stdout and stderr.
+/// The release build of `irepair`.
 ///
 /// # Errors
-/// When it cannot be started or does not succeed.
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
+/// As [`run_quietly`].
+pub fn build_irepair() -> Result<()> {
+    run_quietly(cargo().args(["build", "--release", "--package", "irepair-cli"]))
+}
+
+/// Builds a program, and the example `logits`, in the debug profile with the features that `cargo test --workspace`
+/// resolves, so that what tests have built is not built again: `--package` would resolve others, and an example is what
+/// makes cargo resolve those of tests.
+pub fn build_as_tests(program: &str) -> Command {
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bin", program, "--example", "logits"]);
+    build
+}
+
+/// Prints the command line, then runs it with this program's own stdout and stderr.
+///
+/// # Errors
+/// When it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<()> {
-    eprintln!("$ {}", shown(command));
+    say(format!("$ {}", shown(command)));
     let status = status(command)?;
-    finished(command, status)
+    check(command, status)
 }
 
 /// Runs a command with this program's own streams and waits for it.
@@ -68,41 +91,32 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
     Ok(command.status().map_err(|error| not_started(command, &error))?)
 }
 
-/// Runs a command that ends with this process: an `irepair` stops when its standard input does.
+/// Runs a command that ends with this process: an `irepair` stops when its standard input ends.
 ///
 /// # Errors
 /// When it cannot be started.
 pub fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
     let mut child = command.env(FOLLOW_STDIN, "1").stdin(Stdio::piped()).spawn()?;
-    // Waiting would close it.
+    // `wait` would close it.
     if let Some(stdin) = child.stdin.take() {
-        interrupt::hold(child.id(), stdin);
+        interrupt::keep_stdin(child.id(), stdin);
     }
     let status = child.wait();
-    interrupt::let_go(child.id());
+    interrupt::close_stdin(child.id());
     status
 }
 
-fn finished(command: &Command, status: ExitStatus) -> Result<()> {
-    interrupt::refuse_when_asked()?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("command failed: {status}")).at(shown(command))).into())
-}
-
-/// [`run`] for set-up work, whose words are no result: its stdout goes to stderr, and it ends with this process.
+/// [`run`] for set-up work, whose output is no result: its stdout goes to stderr, and it ends with this process.
 ///
 /// # Errors
 /// As [`run`].
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
 pub fn run_quietly(command: &mut Command) -> Result<()> {
-    eprintln!("$ {}", shown(command));
+    say(format!("$ {}", shown(command)));
     let status = wait_for(command.stdout(Stdio::from(io::stderr()))).map_err(|error| not_started(command, &error))?;
-    finished(command, status)
+    check(command, status)
 }
 
-/// What a command prints, trimmed; `None` when it is not there or fails.
+/// What a command prints, trimmed; `None` when it cannot be started or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -115,8 +129,16 @@ pub fn commit() -> Option<String> {
     Some(if clean { commit } else { commit + "-dirty" })
 }
 
-fn not_started(command: &Command, error: &io::Error) -> Stop {
-    Stop(Diagnostic::new(ExitKind::Device, format!("command cannot be started: {error}")).at(shown(command)))
+fn check(command: &Command, status: ExitStatus) -> Result<()> {
+    interrupt::check()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Diagnostic::new(ExitKind::Bug, format!("command failed: {status}")).at(shown(command)).into())
+}
+
+fn not_started(command: &Command, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(ExitKind::Device, format!("command cannot be started: {error}")).at(shown(command))
 }
 
 fn shown(command: &Command) -> String {

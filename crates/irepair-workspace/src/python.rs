@@ -1,4 +1,4 @@
-//! The user's Python, and environments with pinned packages made from it.
+//! The user's Python, and virtual environments made from it with pinned packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use irepair_core::{Diagnostic, ExitKind};
 
-use crate::stop::Stop;
 use crate::{paths, process};
 
 /// The Python that fetches wheels.
@@ -21,9 +20,9 @@ pub fn find() -> Result<PathBuf> {
         let diagnostic = Diagnostic::new(ExitKind::Device, "python3 cannot fetch what is needed")
             .want_got("CPython 3.10 to 3.14 with the modules venv and ensurepip", got)
             .help("on Debian and Ubuntu: apt-get install python3 python3-venv; for libtorch alone: set LIBTORCH to one of your own");
-        anyhow::Error::from(Stop(diagnostic))
+        anyhow::Error::from(diagnostic)
     };
-    let answer = answer.ok_or_else(|| refuse("no python3 that has them"))?;
+    let answer = answer.ok_or_else(|| refuse("no such python3"))?;
     let (version, path) = answer.split_once(' ').ok_or_else(|| refuse(&answer))?;
     let minor = version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok());
     if !minor.is_some_and(|minor| (10..=14).contains(&minor)) {
@@ -35,19 +34,19 @@ pub fn find() -> Result<PathBuf> {
 /// Makes a virtual environment of [`find`]'s Python and returns the Python in it.
 ///
 /// # Errors
-/// No Python, or what it says.
+/// No Python, or its own error.
 pub fn make_venv(dir: &Path) -> Result<PathBuf> {
     process::run_quietly(process::command(find()?).args(["-m", "venv"]).arg(dir))?;
     Ok(program(dir, "python"))
 }
 
-/// A program of a virtual environment.
+/// Path of a program of a virtual environment.
 pub fn program(venv: &Path, name: &str) -> PathBuf {
     let dir = if cfg!(windows) { "Scripts" } else { "bin" };
     venv.join(dir).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// `pip install` of wheels alone, each with its hash: what a list of requirements does not name is not taken.
+/// `pip install` of wheels alone, each with its hash, and of nothing that the list of requirements does not name.
 pub fn pip_install(python: &Path) -> Command {
     let mut install = process::command(python);
     install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]);
@@ -55,7 +54,8 @@ pub fn pip_install(python: &Path) -> Command {
     install
 }
 
-/// The virtual environment `home/venv` with the packages of some lists (paths from the root); made again when a list changes.
+/// The virtual environment `home/venv` with the packages of some lists (paths from the root); made again when a list
+/// changes.
 ///
 /// # Errors
 /// No Python, a list that cannot be read, or what pip says.
@@ -69,10 +69,11 @@ pub fn environment(home: &Path, lists: &[&str]) -> Result<PathBuf> {
     Ok(venv)
 }
 
-/// The packages of a list in a directory of their own, for a Python that has the rest; made again when the list changes.
+/// The packages of a list in a directory of their own, for a Python that has the rest; made again when the list
+/// changes.
 ///
 /// # Errors
-/// A list that cannot be read, or what pip says.
+/// A list that cannot be read, or a failure of pip.
 pub fn packages(python: &Path, place: &Path, list: &str) -> Result<()> {
     up_to_date(place, &place.with_extension("txt"), &[list], || {
         let mut install = pip_install(python);

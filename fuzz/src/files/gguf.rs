@@ -11,11 +11,11 @@ use super::shared::{put, said};
 /// Values of a tensor that are read: enough for a few blocks of every type.
 const N_VALUES: usize = 1 << 12;
 
-/// Every tensor of an accepted file can be read; what is written holds all weights and a tokenizer that loads or says
-/// why not; a refusal leaves no `config.json`.
+/// Every tensor of an accepted file can be read; the written directory has all weights and a tokenizer that loads or
+/// returns a named error; a refusal leaves no `config.json`.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let file = match GgufFile::open(&put(dir, "fuzzed.gguf", data)) {
         Ok(file) => file,

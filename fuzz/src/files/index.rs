@@ -9,10 +9,10 @@ use super::shared::{once, put, said};
 
 const SHARDS: [&str; 2] = ["one.safetensors", "two.safetensors"];
 
-/// What is accepted names files of this directory alone, and every tensor once.
+/// An accepted index names only files of its directory, and every tensor once.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     once(dir, |dir| SHARDS.iter().for_each(|shard| drop(put(dir, shard, b""))));
     put(dir, INDEX, data);

@@ -1,5 +1,5 @@
-//! Targets without libtorch. Each takes a directory of its own, empty at first, and the bytes of a file; it panics where a
-//! law is broken.
+//! Targets without libtorch. Each gets a directory, empty at first, and the bytes of a file, and panics if a law is
+//! broken.
 
 pub mod gguf;
 pub mod index;
@@ -16,7 +16,7 @@ pub mod weights;
 
 use std::path::Path;
 
-/// A target: a name, and what it does with bytes.
+/// A target: its name and function.
 pub type Target = (&'static str, fn(&Path, &[u8]));
 
 /// Every target here.

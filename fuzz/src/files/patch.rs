@@ -19,11 +19,11 @@ fn model(dir: &Path, middle: &[u8]) {
     put(dir, "config.json", b"{}");
 }
 
-/// Opening, checking, applying and composing: the model stays as it is, a refusal writes nothing, an outcome is what was
-/// promised, and reverting gives the base back bit for bit.
+/// Opening, checking, applying and composing: the model does not change, a refusal writes nothing, a result equals its
+/// hash, and reverting gives the base bit for bit.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let [base, other, known, out, back, both] =
         ["base", "other", "known", "out", "back", "both"].map(|name| dir.join(name));

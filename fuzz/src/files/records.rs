@@ -1,4 +1,4 @@
-//! JSONL data files; the first byte says which reader.
+//! JSONL data files; the first byte selects the reader.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use irepair_data::{
 
 use super::shared::{put, said};
 
-/// Pairs, prompts and last-word items are written and read the same; the other readers do not panic.
+/// Pairs, prompts and last-word items read back equal after writing; the other readers do not panic.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let Some((reader, data)) = data.split_first() else { return };
     let (path, again) = (put(dir, "fuzzed.jsonl", data), dir.join("again.jsonl"));

@@ -1,4 +1,4 @@
-//! `result.json` and sensitivities, one to a line, and the report made of them.
+//! `result.json` and sensitivities, one per line, and their report.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::shared::{put, said};
 /// Lines read of one input.
 const MAX_LINES: usize = 6;
 
-/// What is accepted is written and read the same, and a report of it is drawn or refused.
+/// An accepted result reads back equal after writing, and its report is drawn or refused.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let again = dir.join("again.json");
     let (mut rows, mut sensitivities) = (Vec::new(), Vec::new());

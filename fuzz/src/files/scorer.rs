@@ -8,10 +8,10 @@ use super::shared::{put, safetensors, said};
 
 const TEXTS: [&str; 4] = ["you grubnik", "A good day at the mill, größer!", "", "\u{202e}\0 🙂🙂"];
 
-/// What is accepted is written back byte for byte, and gives probabilities.
+/// An accepted scorer is written byte for byte equal, and returns probabilities.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let bytes = safetensors(data);
     match LinearScorer::read(&put(dir, "fuzzed.scorer", &bytes)) {

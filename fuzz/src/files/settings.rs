@@ -1,4 +1,4 @@
-//! TOML settings; the first byte says of what.
+//! TOML settings; the first byte selects the kind.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 
 use super::shared::said;
 
-/// What is accepted is written and read the same; what is refused names its problems, each on a line of the file.
+/// Accepted settings read back equal after writing; a refusal names its problems, each with a line of the file.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(_: &Path, data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(data) else { return };

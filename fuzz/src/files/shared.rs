@@ -1,4 +1,4 @@
-//! What every target needs: files, and the law of error messages.
+//! Shared by the targets: files, and the law of error messages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ pub fn once(dir: &Path, make: impl FnOnce(&Path)) {
     }
 }
 
-/// A refusal is data's fault or the user's, and nothing out of a file reaches the terminal as a control character.
+/// A refusal is an error of data or usage, and no control character of a file is in its message.
 pub fn said(error: &impl Diagnose) {
     let diagnostic = error.diagnostic();
     let words = diagnostic.to_string();
@@ -38,9 +38,9 @@ pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.filter(|path| path.is_file()).map(file).collect()
 }
 
-/// The bytes of a safetensors file: as given; or, where they begin with a brace, a line of JSON as the header, with its length
-/// put before it, and the rest as data, filled up with zeros to what the header promises. Random changes would never hit
-/// upon a right length.
+/// The bytes of a safetensors file: as given; or, where they begin with a brace, a line of JSON as the header, with its
+/// length put before it, and the rest as data, padded with zeros to the length in the header. Random changes would
+/// never find a valid length.
 pub fn safetensors(data: &[u8]) -> Vec<u8> {
     if data.first() != Some(&b'{') {
         return data.to_vec();

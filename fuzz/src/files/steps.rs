@@ -1,4 +1,4 @@
-//! `metrics.jsonl` and `trajectory.jsonl` of a run that goes on.
+//! `metrics.jsonl` and `trajectory.jsonl` of a resumed run.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -8,10 +8,10 @@ use irepair_report::TrajectoryPoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What is read of a line is written and read the same.
+/// The content of a line does not change when it is written and read again.
 ///
 /// # Panics
-/// Where that is not so.
+/// If it does.
 pub fn run(_: &Path, data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for line in text.lines() {

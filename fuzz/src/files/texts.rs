@@ -1,4 +1,4 @@
-//! Plain text files: documents, rows, word lists; gzip where the first bytes say so.
+//! Plain text files: documents, rows, word lists; gzip if the first bytes are those of gzip.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use irepair_data::{Lexicon, read_running_text, read_texts, wikitext_detokenized,
 
 use super::shared::{put, said};
 
-/// Documents are written and read the same, but for carriage returns and byte-order marks, which the reader takes off.
+/// Documents read back equal after writing, except for carriage returns and byte-order marks, which the reader removes.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let (path, again) = (put(dir, "fuzzed.txt", data), dir.join("again.txt"));
     match read_texts(&path) {

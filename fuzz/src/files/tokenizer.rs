@@ -1,4 +1,4 @@
-//! Tokenizer files; the first byte says which form, and byte 255, which no UTF-8 holds, parts them.
+//! Tokenizer files; the first byte selects the form, and byte 255, which is not valid UTF-8, separates the files.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use irepair_data::{Error, Tokenizer};
 
 use super::shared::{once, put, said};
 
-/// Files of each form; the first two forms lie beside a tokenizer that is whole.
+/// Files of each form; with the first two, the directory also has a valid tokenizer.
 const FORMS: [&[&str]; 4] = [
     &["tokenizer_config.json"],
     &["special_tokens_map.json", "config.json", "added_tokens.json"],
@@ -17,10 +17,10 @@ const FORMS: [&[&str]; 4] = [
 
 const TEXTS: [&str; 3] = ["the mill by the river<|endoftext|>", "größer: 東京 \u{202e}🙂\0\r\n", ""];
 
-/// What is accepted encodes and decodes or refuses by name, and is saved and loaded again.
+/// An accepted tokenizer encodes and decodes or returns a named error, and can be saved and loaded.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let Some((form, data)) = data.split_first() else { return };
     let form = usize::from(*form) % FORMS.len();
@@ -57,7 +57,7 @@ pub fn run(dir: &Path, data: &[u8]) {
         }
     }
     match loaded.save(&again).and_then(|()| Tokenizer::load(&again)) {
-        // The library writes what it can say, which of strange files is not everything; that they read the same holds for ours.
+        // The library may lose parts of unusual files when it writes them; equality is required of our own files.
         Ok(second) => drop(ids(&second)),
         Err(error @ Error::BadTokenizer { .. }) => said(&error),
         Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! A weights file as patches read it.
+//! Weight files, read for a patch.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,10 @@ use irepair_patch::{Error, Kind, Lossy, Provenance, apply, create, model_id};
 
 use super::shared::{once, put, safetensors, said};
 
-/// What is accepted makes a patch to any change of its values, and the patch gives that change bit for bit.
+/// A patch can be made from an accepted file to any change of its values, and reproduces that change bit for bit.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let [model, changed, fix, out] = ["model", "changed", "fix", "out"].map(|name| dir.join(name));
     once(dir, |_| {

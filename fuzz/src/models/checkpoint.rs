@@ -1,4 +1,4 @@
-//! `model.safetensors` beside the `config.json` of a tiny GPT-2.
+//! `model.safetensors` with the `config.json` of a tiny GPT-2.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,10 @@ pub fn config() -> Architecture {
     Architecture::gpt2(1, 2, 1, 2, 3)
 }
 
-/// What is accepted as a model is saved byte for byte; other tensors are read or refused by name.
+/// An accepted model is saved byte for byte equal; other tensors are read or refused by name.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let (model, out) = (dir.join("model"), dir.join("out"));
     once(dir, |_| {

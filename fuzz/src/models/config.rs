@@ -7,10 +7,10 @@ use irepair_model::Architecture;
 
 use crate::files::shared::{put, said};
 
-/// What is accepted is of a size that a model can have, and is written and read the same.
+/// An accepted configuration has possible sizes, and reads back equal after writing.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     let path = put(dir, "config.json", data);

@@ -1,4 +1,4 @@
-//! The state of a run that continues.
+//! The state of a resumed run.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A policy with a memory.
+/// A policy that has a state.
 pub fn policy() -> PolicySpec {
     PolicySpec::new(Policy::Ema)
 }
@@ -42,10 +42,10 @@ fn bits(model: &CausalLm) -> Vec<Vec<f32>> {
     model.parameters().iter().map(|p| of(&p.tensor)).collect()
 }
 
-/// A refusal changes neither weights nor run; a run that continues takes a step or says what is wrong.
+/// A refusal changes neither weights nor run; a resumed run takes a step or returns an error.
 ///
 /// # Panics
-/// Where that is not so.
+/// If that does not hold.
 pub fn run(dir: &Path, bytes: &[u8]) {
     once(dir, |_| tch::set_num_threads(1));
     let path = put(dir, "fuzzed.safetensors", &safetensors(bytes));

@@ -1,13 +1,13 @@
-//! Paths that documents name exist, and CHANGELOG agrees with the version of the numbers.
+//! Paths in documents exist, and CHANGELOG agrees with the version of the numbers.
 
 use std::path::{Path, PathBuf};
 
 use irepair_core::NUMBERS_VERSION;
 
-/// Where a path of this workspace begins.
+/// First parts of a path of this workspace.
 const TOPS: [&str; 8] = ["crates/", "xtask/", "docs/", "experiments/", "parity/", "fuzz/", "bench/", "irepair-"];
 
-/// Paths named in backticks, or linked to, that are not there; `file_names` are those of all sources.
+/// Paths in backticks or links that do not exist; `file_names` are those of all sources.
 pub(super) fn violations(root: &Path, name: &str, text: &str, file_names: &[String]) -> Vec<String> {
     let here = Path::new(name).parent().unwrap_or(Path::new(""));
     let mut found = Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn violations(root: &Path, name: &str, text: &str, file_names: &[Stri
             }
             _ => !root.join(path).exists(),
         });
-        found.extend(missing.map(|path| format!("line {}: `{}` is not there", i + 1, path.display())));
+        found.extend(missing.map(|path| format!("line {}: `{}` does not exist", i + 1, path.display())));
     }
     found
 }
@@ -39,7 +39,7 @@ fn named(line: &str, here: &Path) -> Vec<PathBuf> {
     for link in line.split("](").skip(1) {
         let target = link.split([')', '#']).next().unwrap_or_default();
         if !target.is_empty() && !target.contains(':') && !target.contains(' ') {
-            // Only what is written plainly: `..` climbs from the folder of the document.
+            // `..` is the parent of the document's folder.
             let mut path = here.to_path_buf();
             for part in target.split('/') {
                 if part == ".." {
@@ -54,7 +54,7 @@ fn named(line: &str, here: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Says when [`NUMBERS_VERSION`] is not the number of entries under *Numbers changed*.
+/// A violation when [`NUMBERS_VERSION`] is not the number of entries under *Numbers changed*.
 pub(super) fn numbers(changelog: &str) -> Option<String> {
     let (mut inside, mut n) = (false, 0);
     for line in changelog.lines() {
@@ -80,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_is_named() {
+    fn a_missing_file_is_named() {
         let root = crate::paths::root();
         let check = |text: &str| violations(&root, "README.md", text, &["main.rs".to_owned()]);
         assert_eq!(check("`xtask/src/main.rs` and `main.rs` and `crates/irepair-core`"), [""; 0]);
-        assert_eq!(check("\n`xtask/src/gone.rs`"), ["line 2: `xtask/src/gone.rs` is not there"]);
-        assert_eq!(check("`gone.rs`"), ["line 1: `gone.rs` is not there"]);
+        assert_eq!(check("\n`xtask/src/gone.rs`"), ["line 2: `xtask/src/gone.rs` does not exist"]);
+        assert_eq!(check("`gone.rs`"), ["line 1: `gone.rs` does not exist"]);
     }
 
     #[test]

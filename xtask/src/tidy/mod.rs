@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what no compiler checks. Also a test, so that plain `cargo test` runs it.
+//! `cargo xtask tidy`: rules that the compiler does not check. Also a test, so that plain `cargo test` runs it.
 
 mod arrows;
 mod docs;
@@ -13,12 +13,11 @@ use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::paths;
-use crate::stop::Stop;
 
 /// Settings of `tidy`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// With the words to avoid and comments that do not wrap
+    /// Also words to avoid, and comments over 120 columns
     #[arg(long)]
     words: bool,
 }
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let list: String = found.iter().map(|violation| format!("\n  - {violation}")).collect();
-    Err(Stop(Diagnostic::new(ExitKind::Bug, format!("tidy: {} violations{list}", found.len()))).into())
+    Err(Diagnostic::new(ExitKind::Bug, format!("tidy: {} violations{list}", found.len())).into())
 }
 
 /// Every violation, as `file: what`.
@@ -45,7 +44,7 @@ fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
     let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let file_names: Vec<String> = files.iter().filter_map(file_name).collect();
     for path in files {
-        // What is not UTF-8 is data, not text.
+        // Files that are not UTF-8 are data.
         if let Ok(text) = fs::read_to_string(&path) {
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             let mut of_file = text::violations(&name, &text);

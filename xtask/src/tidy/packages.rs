@@ -1,4 +1,4 @@
-//! What a crate needs before it could be published, and dependencies that it names without use.
+//! Requirements of a crate that may be published, and unused dependencies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ pub(super) fn violations(dir: &Path, manifest: &toml::Table) -> Result<Vec<Strin
     let mut found = unused(manifest, &sources);
     if dir.join("src/lib.rs").exists() {
         found.extend(unpublishable(manifest));
-        let outside = sources.shipped().filter(|(path, text)| reaches_outside(dir, path, text));
+        let packaged = sources.0.iter().filter(|(path, _)| !path.starts_with("tests"));
+        let outside = packaged.filter(|(path, text)| reaches_outside(dir, path, text));
         found.extend(outside.map(|(path, _)| format!("{} reads a file outside the crate", path.display())));
         if readme::of_crate(dir)? != fs::read_to_string(dir.join("README.md")).unwrap_or_default() {
             found.push("README.md is not the head of src/lib.rs: run `cargo xtask config-docs`".to_owned());
@@ -26,23 +27,23 @@ pub(super) fn violations(dir: &Path, manifest: &toml::Table) -> Result<Vec<Strin
     Ok(found)
 }
 
-/// What is missing from a library's manifest.
+/// Keys that are missing from a library's manifest.
 fn unpublishable(manifest: &toml::Table) -> Vec<String> {
     let package = manifest.get("package").and_then(toml::Value::as_table);
     let get = |key: &str| package.and_then(|package| package.get(key));
     let inherits = |key: &str| get(key).and_then(|value| value.get("workspace")).and_then(toml::Value::as_bool);
     let missing = INHERITED.into_iter().filter(|key| inherits(key) != Some(true));
-    let mut found: Vec<String> = missing.map(|key| format!("[package] wants `{key}.workspace = true`")).collect();
+    let mut found: Vec<String> = missing.map(|key| format!("[package] needs `{key}.workspace = true`")).collect();
     if get("description").and_then(toml::Value::as_str).is_none_or(str::is_empty) {
-        found.push("[package] wants a description".to_owned());
+        found.push("[package] has no description".to_owned());
     }
     found
 }
 
-/// Named for their features alone.
+/// Dependencies that are there for their features alone.
 const FOR_FEATURES: [&str; 1] = ["argmin-math"];
 
-/// Dependencies of which no source has the name.
+/// Dependencies whose name occurs in no source.
 fn unused(manifest: &toml::Table, sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for kind in ["dependencies", "dev-dependencies"] {
@@ -85,11 +86,6 @@ impl Sources {
         }
         Ok(Self(sources))
     }
-
-    /// Those that a package holds: see `include` in the workspace's Cargo.toml.
-    fn shipped(&self) -> impl Iterator<Item = &(PathBuf, String)> {
-        self.0.iter().filter(|(path, _)| !path.starts_with("tests"))
-    }
 }
 
 /// Whether a file is included, or read from the manifest's directory, by a path that climbs out of the crate.
@@ -118,11 +114,11 @@ mod tests {
         let whole: String = INHERITED.iter().map(|key| format!("{key}.workspace = true\n")).collect();
         let check = |text: String| unpublishable(&text.parse().unwrap());
         assert_eq!(check(format!("[package]\ndescription = 'x'\n{whole}")), [""; 0]);
-        assert_eq!(check(format!("[package]\n{whole}")), ["[package] wants a description"]);
+        assert_eq!(check(format!("[package]\n{whole}")), ["[package] has no description"]);
         let without = whole.replace("include.workspace = true\n", "");
         assert_eq!(
             check(format!("[package]\ndescription = 'x'\n{without}")),
-            ["[package] wants `include.workspace = true`"]
+            ["[package] needs `include.workspace = true`"]
         );
     }
 

@@ -1,4 +1,4 @@
-//! What every text file keeps to: heads, lengths, words.
+//! Rules for every text file: first line, length, forbidden constructs.
 
 /// The longest file, in lines.
 const MAX_LINES: usize = 600;
@@ -6,18 +6,19 @@ const MAX_LINES: usize = 600;
 /// The only file with `unsafe` code, where it is documented.
 const UNSAFE_FILE: &str = "crates/irepair-model/src/sys.rs";
 
-/// Where every number comes from the device by `irepair_model::host::numbers`, so that a test can count the waits.
+/// Crates that read numbers from the device by `irepair_model::host::numbers` alone, so that a test can count the
+/// waits.
 const NO_READS: [&str; 2] = ["crates/irepair-train/src/", "crates/irepair-sensitivity/src/"];
 
 /// Ways to read a tensor's numbers.
 const READS: [&str; 6] =
     ["double_value", "int64_value", ">::try_from(", "f64::try_from(", "f32::try_from(", "bool::try_from("];
 
-/// Places of one machine.
+/// Directories of one machine.
 const MACHINE_PATHS: [&str; 4] =
     [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
 
-// Put together, so that this file does not find itself.
+// In two parts, so that this file does not match.
 const TO_DO: &str = concat!("TO", "DO");
 const ALLOW: &str = concat!("#[al", "low(");
 const UNSAFE: &str = concat!("uns", "afe");
@@ -36,14 +37,14 @@ pub(super) fn violations(name: &str, text: &str) -> Vec<String> {
         }
         let n_lines = text.lines().count();
         if n_lines > MAX_LINES {
-            found.push(format!("{n_lines} lines, over {MAX_LINES}: what would the second file be called?"));
+            found.push(format!("{n_lines} lines, over {MAX_LINES}: split it by topic"));
         }
         found.extend(of_code(name, text));
     }
     found
 }
 
-/// What no line of any file may hold.
+/// Forbidden in every line of every file.
 fn of_line(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for path in MACHINE_PATHS.iter().filter(|path| line.contains(**path)) {
@@ -57,18 +58,18 @@ fn of_line(line: &str) -> Vec<String> {
     found
 }
 
-/// What Rust code may not hold, line by line.
+/// Forbidden in Rust code.
 fn of_code(name: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut say = |i: usize, what: &str| found.push(format!("line {}: {what}", i + 1));
-    let n_shipped = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+    let n_without_tests = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
     for (i, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
-        let counts_waits = i < n_shipped && NO_READS.iter().any(|dir| name.starts_with(dir));
+        let counts_waits = i < n_without_tests && NO_READS.iter().any(|dir| name.starts_with(dir));
         if counts_waits && READS.iter().any(|read| code.contains(read)) {
             say(i, "a number read from a tensor: collect scalars and use irepair_model::host::numbers");
         }
-        // An attribute may go on; its reason then stands in one of the next lines.
+        // The reason may be in one of the next lines of the attribute.
         let attribute = || text.lines().skip(i).take(6).collect::<String>();
         if code.contains(ALLOW) && !attribute().split(")]").next().is_some_and(|inner| inner.contains("reason =")) {
             say(i, "a lint switched off without a reason: use #[expect(lint, reason = \"...\")]");
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_habit_is_checked() {
+    fn each_rule_is_checked() {
         let check = |text: &str| violations("crates/x/src/lib.rs", text).join("; ");
         assert_eq!(check("//! Fine.\nfn f() {}\n"), "");
         assert_eq!(check("fn f() {}\n"), "must open with a `//!` line");

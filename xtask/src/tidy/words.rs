@@ -9,22 +9,42 @@ const MAX_COMMENT: usize = 120;
 /// The file with the words, which does not look at itself.
 const THIS_FILE: &str = "xtask/src/tidy/words.rs";
 
-/// Words and phrases that a reader stumbles over, and what to write instead.
-const WORDS: [(&str, &str); 14] = [
+/// Words and phrases to avoid, in lower case, and what to write instead.
+const WORDS: [(&str, &str); 34] = [
     ("nobody", "no one, or name the reader or caller"),
-    ("somebody", "someone, or name them"),
+    ("somebody", "the user, another program, or name them"),
+    ("everybody", "all, or name them"),
+    ("anybody", "any user, or name them"),
     ("anew", "again"),
-    ("whence", "provenance, or where from"),
+    ("whence", "provenance, or from which"),
+    ("strangers", "others, unknown, disallowed"),
     ("told from", "distinguished from"),
-    ("stands beside", "is next to"),
-    ("stand beside", "are next to"),
+    ("told apart", "distinguished"),
+    ("tell apart", "distinguish"),
+    ("is told", "is given, receives, or is reported"),
+    ("are told", "are given, receive, or are reported"),
+    ("was told", "was given, received, or was reported"),
+    ("who it is", "its name"),
+    ("what it is", "its name, kind or meaning"),
+    ("beside", "next to, with, or compared with"),
+    ("aside", "temporary file, or away"),
     ("goes on", "continues"),
     ("go on", "continue"),
+    ("going on", "continuing"),
+    ("went on", "continued"),
     ("at its fullest", "at most"),
     ("is much", "give the number and say what it means"),
-    ("is told", "is said, or reported"),
     ("mended", "corrected, fixed"),
-    ("strangers", "others, unknown, disallowed"),
+    ("mends", "corrects, fixes"),
+    ("unshare", "copy on write"),
+    ("in the manner of", "like, in the form of"),
+    ("on the spot", "here, during the run"),
+    ("turn by turn", "in alternation"),
+    ("as it stands", "unchanged"),
+    ("says nothing", "is no evidence, or is not given"),
+    ("says it all", "is enough"),
+    ("must not be taken for", "is no"),
+    ("one's own", "your own"),
 ];
 
 /// Violations of one file; `name` is its path from the root.

@@ -1,18 +1,19 @@
-//! How the cost of a step grows: one thing at a time from one base shape, and the exponent of a log-log fit.
+//! How the cost of a step grows: one size at a time from one base shape, and the exponent of a log-log fit.
 
 use std::path::Path;
 
 use anyhow::Result;
 use irepair_core::fs::write_atomic;
 use irepair_report::{GrowthLine, growth};
+use irepair_workspace::process;
 
-use super::plan::Who;
+use super::plan::{Program, words};
+use super::print;
 use super::run::{Runner, Sample};
-use super::say;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// What grows: its name, its flag and the values it takes; the rest stays as [`BASE`] has it.
+/// Sizes that grow: name, flag and values; the others are those of [`BASE`].
 const AXES: [(&str, &str, &[usize]); 5] = [
     ("pairs a step", "--batch", &[2, 4, 8, 16]),
     ("tokens a text", "--tokens", &[32, 64, 128, 256, 512]),
@@ -21,7 +22,7 @@ const AXES: [(&str, &str, &[usize]); 5] = [
     ("blocks in the slice", "--top-k", &[1, 2, 4, 8]),
 ];
 
-/// A small GPT-2 on which every part of a step weighs something.
+/// A small GPT-2 on which every part of a step takes a visible share of the time.
 const BASE: [(&str, usize); 5] =
     [("--batch", 4), ("--tokens", 128), ("--n-embd", 256), ("--n-layer", 8), ("--top-k", 1)];
 
@@ -29,7 +30,6 @@ const BASE: [(&str, usize); 5] =
 ///
 /// # Errors
 /// A process that fails.
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
 pub(crate) fn run(runner: &Runner, rehearse: bool, home: &Path) -> Result<()> {
     let (mut table, mut json) = (String::new(), Vec::new());
     table += "IRepair, GPT-2 of 8 blocks, width 256, 4 heads, vocabulary 16,384, 4 pairs of 128 tokens, k = 1, unless said otherwise.\n\n";
@@ -39,8 +39,8 @@ pub(crate) fn run(runner: &Runner, rehearse: bool, home: &Path) -> Result<()> {
         let values = if rehearse { &values[..2] } else { values };
         let mut samples = Vec::new();
         for &value in values {
-            samples.push(runner.sample(Who::Ours, &arguments(flag, value, rehearse))?);
-            eprintln!("{name} {value}: {:.3} s", samples.last().map_or(f64::NAN, Sample::median));
+            samples.push(runner.sample(Program::Ours, &arguments(flag, value, rehearse))?);
+            process::say(format!("{name} {value}: {:.3} s", samples.last().map_or(f64::NAN, Sample::median)));
         }
         let points = |of: fn(&Sample) -> f64| -> Vec<(f64, f64)> {
             values.iter().map(|&value| value as f64).zip(samples.iter().map(of)).collect()
@@ -70,20 +70,18 @@ pub(crate) fn run(runner: &Runner, rehearse: bool, home: &Path) -> Result<()> {
     {
         write_atomic(&home.join(file), growth(lines, what).map_err(|e| anyhow::anyhow!("{e}"))?.as_bytes())?;
     }
-    say(&table);
+    print(&table);
     Ok(())
 }
 
 fn arguments(flag: &str, value: usize, rehearse: bool) -> Vec<String> {
     let mut args =
-        vec!["--what".to_owned(), "irepair".into(), "--shape".into(), "gpt2".into(), "--n-head".into(), "4".into()];
-    args.extend(["--vocab-size".to_owned(), if rehearse { "300".into() } else { "16384".into() }]);
+        format!("--what irepair --shape gpt2 --n-head 4 --vocab-size {}", if rehearse { 300 } else { 16384 });
     for (name, base) in BASE {
-        let value = if name == flag { value } else { base };
-        let value = if name == "--top-k" { format!("{value}b") } else { value.to_string() };
-        args.extend([name.to_owned(), value]);
+        let (value, unit) = (if name == flag { value } else { base }, if name == "--top-k" { "b" } else { "" });
+        args += &format!(" {name} {value}{unit}");
     }
-    args
+    words(&args)
 }
 
 /// Slope of the least-squares line through `(ln x, ln y)`.

@@ -1,11 +1,11 @@
-//! What is measured.
+//! The lines to measure, and the programs that measure each.
 
 use std::path::Path;
 
-/// Who does a part.
+/// A program that measures a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Who {
+pub(crate) enum Program {
     /// `irepair-bench`.
     Ours,
     /// `irepair-bench` with a DPO step instead.
@@ -20,13 +20,13 @@ pub(crate) enum Who {
     Read,
 }
 
-impl Who {
-    /// Whether it runs in Python.
+impl Program {
+    /// True if it runs in Python.
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Self::Published | Self::Tuned | Self::Trl | Self::Read)
     }
 
-    /// What it does instead of the line's own part.
+    /// Arguments that replace the line's own.
     pub(crate) fn instead(self) -> &'static [&'static str] {
         match self {
             Self::OurDpo => &["--what", "dpo"],
@@ -39,19 +39,24 @@ impl Who {
 /// One line of the table.
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Rounds it is worth at most; none = as many as the others.
-    pub(crate) most_rounds: Option<usize>,
-    /// Arguments of `irepair-bench`, which the peer understands too.
+    /// Upper limit of its rounds, for long lines.
+    pub(crate) max_rounds: Option<usize>,
+    /// Arguments of `irepair-bench`, which `bench/peer.py` understands too.
     pub(crate) args: Vec<String>,
-    pub(crate) who: Vec<Who>,
+    pub(crate) programs: Vec<Program>,
 }
 
-/// All lines, and what they need to be there.
+/// Arguments in one line.
+pub(super) fn words(args: &str) -> Vec<String> {
+    args.split_whitespace().map(str::to_owned).collect()
+}
+
+/// All lines, and the files they read.
 pub(crate) struct Plan {
     pub(crate) lines: Vec<Line>,
-    /// Arguments that write what a line reads, and the directory where it then lies.
+    /// Arguments that write a checkpoint, and its directory.
     pub(crate) checkpoints: Vec<(Vec<String>, std::path::PathBuf)>,
-    /// Type that the machine's own products are measured in.
+    /// Number type of the machine's matrix products.
     pub(crate) dtype: &'static str,
 }
 
@@ -69,13 +74,17 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, name: &str, who: &[Who], args: &str) {
-        let args = args.split_whitespace().map(str::to_owned).collect();
-        self.lines.push(Line { name: name.to_owned(), most_rounds: None, args, who: who.to_vec() });
+    fn add(&mut self, name: &str, programs: &[Program], args: &str) {
+        self.lines.push(Line {
+            name: name.to_owned(),
+            max_rounds: None,
+            args: words(args),
+            programs: programs.to_vec(),
+        });
     }
 
     fn on_cpu(&mut self, toy: &str, rehearse: bool, home: &Path) {
-        use Who::{OurDpo, Ours, Published, Read, Trl, Tuned};
+        use Program::{OurDpo, Ours, Published, Read, Trl, Tuned};
         let all = [Ours, Published, Tuned];
         let (with_dpo, with_trl) = ([Ours, OurDpo, Published, Tuned], [Ours, Published, Tuned, Trl]);
         for (name, what) in [
@@ -86,36 +95,33 @@ impl Plan {
             ("DAPT+KL, GPT-2 124M", "dapt-kl"),
             ("DPO, GPT-2 124M", "dpo"),
         ] {
-            let who: &[Who] = match what {
+            let programs: &[Program] = match what {
                 "irepair --top-k 1b" => &with_dpo,
                 "dpo" => &with_trl,
                 _ => &all,
             };
-            self.add(name, who, &format!("--what {what} --shape gpt2{toy}"));
+            self.add(name, programs, &format!("--what {what} --shape gpt2{toy}"));
         }
         self.add("IRepair k = 1, GPT-Neo 125M", &with_dpo, &format!("--what irepair --shape gpt-neo-125m{toy}"));
-        // Full fine-tuning of this size is measured for its memory; one step of each shows it.
+        // One step is enough: full fine-tuning of this size is measured for its memory.
         for what in ["irepair", "dapt"] {
             let name = format!("{}, GPT2-Large", if what == "dapt" { "DAPT" } else { "IRepair k = 1" });
             self.add(&name, &[Ours], &format!("--what {what} --shape gpt2-large{toy}"));
-            self.lines.iter_mut().rev().take(1).for_each(|line| line.most_rounds = Some(1));
+            self.lines.last_mut().into_iter().for_each(|line| line.max_rounds = Some(1));
         }
-        let pair = [Ours, Tuned];
-        self.add(
-            "Greedy generation, 32 prompts, GPT-2 124M",
-            &pair,
-            &format!("--what generate --shape gpt2 --batch 32{toy}"),
-        );
-        for (name, what) in [("Perplexity", "perplexity"), ("Last words (LAMBADA)", "last-words")] {
-            let args = format!("--what {what} --shape gpt2 --batch 16{toy}");
-            self.add(&format!("{name}, 16 texts, GPT-2 124M"), &pair, &args);
+        for (name, what, batch) in [
+            ("Greedy generation, 32 prompts", "generate", 32),
+            ("Perplexity, 16 texts", "perplexity", 16),
+            ("Last words (LAMBADA), 16 texts", "last-words", 16),
+        ] {
+            let args = format!("--what {what} --shape gpt2 --batch {batch}{toy}");
+            self.add(&format!("{name}, GPT-2 124M"), &[Ours, Tuned], &args);
         }
         for shape in ["gpt2", "gpt2-large"] {
             let dir = home.join(if rehearse { format!("toy-{shape}") } else { shape.to_owned() });
             let at = format!("--shape {shape} --model {}", dir.display());
             self.add(&format!("Loading {shape}"), &[Ours, Tuned, Read], &format!("--what load {at}"));
-            let save = format!("--what save --warm-up 0 {at}{toy}");
-            self.checkpoints.push((save.split_whitespace().map(str::to_owned).collect(), dir));
+            self.checkpoints.push((words(&format!("--what save --warm-up 0 {at}{toy}")), dir));
         }
     }
 
@@ -124,11 +130,8 @@ impl Plan {
             for batch in [4, 32] {
                 for (what, method) in [("irepair", "IRepair k = 1"), ("dpo", "DPO")] {
                     let args = format!("--what {what} --shape {shape} --batch {batch} --dtype bf16{toy}");
-                    self.add(
-                        &format!("{method}, {title}, batch {batch}, bf16"),
-                        &[Who::Ours, Who::Published, Who::Tuned],
-                        &args,
-                    );
+                    let name = format!("{method}, {title}, batch {batch}, bf16");
+                    self.add(&name, &[Program::Ours, Program::Published, Program::Tuned], &args);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Running the lines of a plan, turn by turn.
+//! Running the lines of a plan: in each round, every program of a line runs once.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,24 +8,24 @@ use anyhow::{Context, Result};
 use irepair_workspace::{paths, process};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Who};
+use super::plan::{Plan, Program};
 use super::worker::Worker;
 
-/// Who runs, on what.
+/// The programs and their settings.
 pub(crate) struct Runner {
-    /// A Python with transformers; none = no peer.
+    /// A Python with transformers; none without the PyTorch programs.
     pub(crate) python: Option<PathBuf>,
-    /// Where TRL was installed for it; none = without TRL.
+    /// Directory of TRL; none without it.
     pub(crate) trl: Option<PathBuf>,
     pub(crate) threads: Option<usize>,
     pub(crate) device: String,
-    /// Turns of every line.
+    /// Rounds of every line.
     pub(crate) rounds: usize,
-    /// Runs the debug build, which a rehearsal finds built.
+    /// Runs the debug build, which tests have made.
     pub(crate) debug: bool,
 }
 
-/// What one process measured.
+/// The measurements of one process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// Seconds of each counted repetition.
@@ -43,12 +43,12 @@ pub(crate) struct Sample {
     pub(crate) weight_bytes: f64,
 }
 
-/// A line's samples: repetition `i` of each was made in round `i`, one after the other.
+/// The samples of a line; repetition `i` of each was made in round `i`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) args: Vec<String>,
-    pub(crate) samples: Vec<(Who, Sample)>,
+    pub(crate) samples: Vec<(Program, Sample)>,
     /// Rate of square matrix products just before each round, in FLOP a second.
     pub(crate) rates: Vec<f64>,
 }
@@ -71,20 +71,20 @@ impl Sample {
 }
 
 impl Measured {
-    /// What `who` measured.
-    pub(crate) fn of(&self, who: Who) -> Option<&Sample> {
-        self.samples.iter().find(|(w, _)| *w == who).map(|(_, sample)| sample)
+    /// The sample of a program.
+    pub(crate) fn of(&self, program: Program) -> Option<&Sample> {
+        self.samples.iter().find(|(other, _)| *other == program).map(|(_, sample)| sample)
     }
 
-    /// Our seconds over those of `who` in the same round.
-    pub(crate) fn ratios(&self, who: Who) -> Option<Vec<f64>> {
-        let (ours, peer) = (self.of(Who::Ours)?, self.of(who)?);
+    /// Our seconds over those of `program` in the same round.
+    pub(crate) fn ratios(&self, program: Program) -> Option<Vec<f64>> {
+        let (ours, peer) = (self.of(Program::Ours)?, self.of(program)?);
         Some(ours.seconds.iter().zip(&peer.seconds).map(|(a, b)| a / b).collect())
     }
 
-    /// Our seconds over what the counted products would take at the rate measured just before.
+    /// Our seconds over the time of the counted products at the rate measured just before.
     pub(crate) fn over_floor(&self) -> Option<Vec<f64>> {
-        let ours = self.of(Who::Ours).filter(|sample| sample.flops > 0.0)?;
+        let ours = self.of(Program::Ours).filter(|sample| sample.flops > 0.0)?;
         Some(ours.seconds.iter().zip(&self.rates).map(|(seconds, rate)| seconds / (ours.flops / rate)).collect())
     }
 }
@@ -101,41 +101,43 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Runner {
-    /// Measures every line: its processes start one after the other, then take turns.
+    /// Measures every line: its processes start one after the other, then alternate.
     ///
     /// # Errors
     /// A process that fails.
-    #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
     pub(crate) fn measure(&self, plan: &Plan) -> Result<Bench> {
         for (args, dir) in &plan.checkpoints {
             let wanted = plan.lines.iter().any(|line| line.args.iter().any(|word| std::path::Path::new(word) == dir));
             if wanted && !dir.join("model.safetensors").exists() {
-                self.sample(Who::Ours, args)?;
+                self.sample(Program::Ours, args)?;
             }
         }
         let products = ["--what", "gemm", "--dtype", plan.dtype].map(str::to_owned);
-        let mut products = Worker::start(self.command(Who::Ours, &products))?;
+        let mut products = Worker::start(self.command(Program::Ours, &products))?;
         let (mut lines, started) = (Vec::new(), Instant::now());
         for (i, line) in plan.lines.iter().enumerate() {
-            let there = |who: Who| !who.is_peer() || self.python.is_some() && (who != Who::Trl || self.trl.is_some());
-            let who = line.who.iter().filter(|who| there(**who));
-            let mut workers = who
-                .map(|who| Ok((*who, Worker::start(self.command(*who, &line.args))?)))
+            let is_there = |program: Program| match program {
+                Program::Trl => self.python.is_some() && self.trl.is_some(),
+                _ => !program.is_peer() || self.python.is_some(),
+            };
+            let programs = line.programs.iter().copied().filter(|program| is_there(*program));
+            let mut workers = programs
+                .map(|program| Ok((program, Worker::start(self.command(program, &line.args))?)))
                 .collect::<Result<Vec<_>>>()
                 .with_context(|| line.name.clone())?;
             let mut gemm = Vec::new();
-            for _ in 0..line.most_rounds.unwrap_or(self.rounds).min(self.rounds) {
-                gemm.push(products.turn()?);
+            for _ in 0..line.max_rounds.unwrap_or(self.rounds).min(self.rounds) {
+                gemm.push(products.repeat()?);
                 for (_, worker) in &mut workers {
-                    worker.turn().with_context(|| line.name.clone())?;
+                    worker.repeat().with_context(|| line.name.clone())?;
                 }
             }
             let samples =
-                workers.into_iter().map(|(who, worker)| Ok((who, worker.finish()?))).collect::<Result<_>>()?;
+                workers.into_iter().map(|(program, worker)| Ok((program, worker.finish()?))).collect::<Result<_>>()?;
             lines.push((line, samples, gemm));
             let done = (i + 1) as f64 / plan.lines.len() as f64;
             let left = started.elapsed().as_secs_f64() * (1.0 - done) / done;
-            eprintln!("{}: done, about {left:.0} s left", line.name);
+            process::say(format!("{}: done, about {left:.0} s left", line.name));
         }
         let flops = products.finish()?.flops;
         let measured = |(line, samples, gemm): (&super::plan::Line, _, Vec<f64>)| Measured {
@@ -152,39 +154,37 @@ impl Runner {
         })
     }
 
-    /// Runs one process for itself.
+    /// Runs one process alone.
     ///
     /// # Errors
     /// A process that fails.
-    pub(crate) fn sample(&self, who: Who, args: &[String]) -> Result<Sample> {
-        let mut worker = Worker::start(self.command(who, args))?;
+    pub(crate) fn sample(&self, program: Program, args: &[String]) -> Result<Sample> {
+        let mut worker = Worker::start(self.command(program, args))?;
         let once = args.iter().any(|word| word == "save");
         for _ in 0..if once { 1 } else { self.rounds } {
-            worker.turn()?;
+            worker.repeat()?;
         }
         worker.finish()
     }
 
-    fn command(&self, who: Who, args: &[String]) -> Command {
-        let mut command = match (who, &self.python) {
-            (Who::Ours | Who::OurDpo, _) | (_, None) => {
-                process::command(paths::built(if self.debug { "debug" } else { "release" }, "irepair-bench"))
-            }
-            (who, Some(python)) => {
+    fn command(&self, program: Program, args: &[String]) -> Command {
+        let mut command = match self.python.as_ref().filter(|_| program.is_peer()) {
+            None => process::command(paths::built(if self.debug { "debug" } else { "release" }, "irepair-bench")),
+            Some(python) => {
                 let mut command = process::command(python);
-                let style = match who {
-                    Who::Published => "published",
-                    Who::Trl => "trl",
+                let style = match program {
+                    Program::Published => "published",
+                    Program::Trl => "trl",
                     _ => "tuned",
                 };
                 command.arg(paths::root().join("bench/peer.py")).args(["--style", style]);
-                if let Some(trl) = self.trl.as_ref().filter(|_| who == Who::Trl) {
+                if let Some(trl) = self.trl.as_ref().filter(|_| program == Program::Trl) {
                     command.env("PYTHONPATH", trl);
                 }
                 command
             }
         };
-        command.args(args).args(who.instead()).args(["--device", &self.device, "--paced"]);
+        command.args(args).args(program.instead()).args(["--device", &self.device, "--paced"]);
         if let Some(n) = self.threads {
             command.args(["--threads".to_owned(), n.to_string()]);
         }
@@ -192,7 +192,7 @@ impl Runner {
     }
 }
 
-/// The processor, how much of it, and the device.
+/// Processor, cores in use, and device.
 fn machine(device: &str, threads: Option<usize>) -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

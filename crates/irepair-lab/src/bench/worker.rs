@@ -1,4 +1,4 @@
-//! A process that waits for its turn.
+//! A benchmark process that waits for a line on its standard input before each repetition.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::run::Sample;
 
-/// A process started with `--paced`, ready for its first turn.
+/// A process started with `--paced`, ready for its first repetition.
 pub(crate) struct Worker {
     child: Child,
     stdin: ChildStdin,
@@ -17,10 +17,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts the process and waits until it has made what it works on and warmed up.
+    /// Starts the process and waits until it has made its inputs and warmed up.
     ///
     /// # Errors
-    /// When it cannot be started or fails, with what it said.
+    /// When it cannot be started or fails, with its stderr.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let stderr = tempfile::tempfile()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr.try_clone()?);
@@ -36,24 +36,24 @@ impl Worker {
     /// One repetition: its seconds.
     ///
     /// # Errors
-    /// When the process fails, with what it said.
-    pub(crate) fn turn(&mut self) -> Result<f64> {
-        // A process that is gone says why below.
+    /// When the process fails, with its stderr.
+    pub(crate) fn repeat(&mut self) -> Result<f64> {
+        // The error of a process that has ended is read below.
         let _ = writeln!(self.stdin).and_then(|()| self.stdin.flush());
         let line = self.line()?;
         line.trim().parse().with_context(|| format!("expected seconds, got `{}`", line.trim()))
     }
 
-    /// Ends the process and takes what it measured.
+    /// Ends the process and reads its measurements.
     ///
     /// # Errors
-    /// When the process fails, with what it said.
+    /// When the process fails, with its stderr.
     pub(crate) fn finish(self) -> Result<Sample> {
         let Self { mut child, stdin, mut stdout, .. } = self;
         drop(stdin);
         let mut text = String::new();
         stdout.read_to_string(&mut text)?;
-        anyhow::ensure!(child.wait()?.success(), "a process failed at its end");
+        anyhow::ensure!(child.wait()?.success(), "the process failed at its end");
         let line = text.lines().last().unwrap_or_default();
         serde_json::from_str(line).with_context(|| format!("expected a result, got `{line}`"))
     }
@@ -63,9 +63,9 @@ impl Worker {
         if self.stdout.read_line(&mut line)? > 0 {
             return Ok(line);
         }
-        let (status, mut said) = (self.child.wait()?, String::new());
+        let (status, mut stderr) = (self.child.wait()?, String::new());
         self.stderr.rewind()?;
-        self.stderr.read_to_string(&mut said)?;
-        anyhow::bail!("ended too early ({status}): {}", said.trim())
+        self.stderr.read_to_string(&mut stderr)?;
+        anyhow::bail!("the process ended too early ({status}): {}", stderr.trim())
     }
 }

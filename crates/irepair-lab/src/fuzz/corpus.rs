@@ -1,4 +1,4 @@
-//! The kept corpus: `fuzz/corpus.tar.gz`, and the files that cargo-fuzz works on, `fuzz/corpus/<target>/`.
+//! The packed corpus, `fuzz/corpus.tar.gz`, and the files that cargo-fuzz reads and writes, `fuzz/corpus/<target>/`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,8 +18,8 @@ pub(super) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     tar::Archive::new(GzDecoder::new(file)).unpack(dir).with_context(|| format!("unpacking {}", archive.display()))
 }
 
-/// Writes all files `<target>/<name>` of a directory as an archive: sorted and without times, so that the same files make
-/// the same bytes.
+/// Writes all files `<target>/<name>` of a directory as an archive: sorted and without times, so that the same files
+/// make the same bytes.
 ///
 /// # Errors
 /// A file that cannot be read or written.

@@ -1,4 +1,5 @@
-//! `fuzz`: cargo-fuzz on every reader of a file that somebody else wrote, target by target, and a table of the outcomes.
+//! `cargo xtask fuzz`: cargo-fuzz on every reader of files from others, one target after the other, and a table of
+//! outcomes.
 
 mod corpus;
 
@@ -9,35 +10,34 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use irepair_core::{Diagnostic, ExitKind};
-use irepair_workspace::stop::Stop;
 use irepair_workspace::{paths, process};
 
 /// Settings of `fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// One target instead of all of them; may be given again
+    /// One target instead of all; may be given several times
     #[arg(long)]
     target: Vec<String>,
     /// Inputs to try, per target
     #[arg(long, conflicts_with = "seconds", value_name = "N")]
     executions: Option<u64>,
-    /// Time to take, per target; 60 without `--executions`
+    /// Seconds per target; 60 without `--executions`
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
-    /// Then keep the fewest inputs that reach all code reached, in `fuzz/corpus.tar.gz`
+    /// Then pack the fewest inputs with the same code coverage into `fuzz/corpus.tar.gz`
     #[arg(long)]
     keep: bool,
-    /// Run nothing: add the files of `fuzz/corpus/` to `fuzz/corpus.tar.gz`
+    /// Run no target: add the files of `fuzz/corpus/` to `fuzz/corpus.tar.gz`
     #[arg(long, conflicts_with_all = ["target", "executions", "seconds", "keep"])]
     pack: bool,
 }
 
-/// What libFuzzer is given: bytes of the longest input, seconds that one may take, MiB that a target may hold with libtorch in
-/// it (Rust's own allocations are limited in `fuzz/src/lib.rs`).
+/// Limits for libFuzzer: bytes of an input, seconds of an execution, MiB of a target with libtorch in it (Rust's own
+/// allocations are limited in `fuzz/src/lib.rs`).
 const LIMITS: [&str; 4] = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=1536", "-print_final_stats=1"];
 
-/// The kept inputs, from the root.
-const KEPT: &str = "fuzz/corpus.tar.gz";
+/// The archive of the corpus, from the root.
+const ARCHIVE: &str = "fuzz/corpus.tar.gz";
 
 /// The outcome of one target.
 struct Outcome {
@@ -50,21 +50,21 @@ struct Outcome {
     seconds: f64,
 }
 
-/// Runs every target in turn. The inputs it finds are in `fuzz/corpus/`, which is kept only with `--keep`.
+/// Runs every target. New inputs go to `fuzz/corpus/`, which git ignores; `--keep` packs them.
 ///
 /// # Errors
 /// When something cannot be built or run, and when any input broke a law.
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let kept = paths::root().join(KEPT);
-    corpus::unpack(&kept, &corpus_of(""))?;
+    let archive = paths::root().join(ARCHIVE);
+    corpus::unpack(&archive, &corpus_of(""))?;
     if args.pack {
-        return corpus::pack(&corpus_of(""), &kept);
+        return corpus::pack(&corpus_of(""), &archive);
     }
     let Some(known) = process::output(process::cargo_fuzz().args(["list", "--fuzz-dir", "fuzz"])) else {
         let missing = Diagnostic::new(ExitKind::Device, "no nightly cargo with cargo-fuzz");
         let help = "rustup toolchain install nightly; cargo install cargo-fuzz --locked";
-        return Err(Stop(missing.help(help)).into());
+        return Err(missing.help(help).into());
     };
     let chosen = choose(&known, &args.target)?;
     process::set_up()?;
@@ -72,24 +72,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut outcomes = Vec::new();
     for target in chosen {
         outcomes.push(fuzz(target, args, scratch.path())?);
-        // After each target, so that an interrupted run has reported what it did.
+        // After each target, so that an interrupted run has printed its results.
         println!("{}", outcomes.last().map(line).unwrap_or_default());
     }
     println!("\n{}", table(&outcomes));
     let crashed: Vec<&str> = outcomes.iter().filter(|o| o.crashed).map(|o| o.target.as_str()).collect();
     if !crashed.is_empty() {
         let what = format!("inputs broke a law: {}", crashed.join(", "));
-        let help = "`cargo +nightly fuzz run TARGET FILE` shows it; correct the reader, and put the input into a test";
+        let help =
+            "`cargo +nightly fuzz run TARGET FILE` reproduces it; correct the reader, and put the input into a test";
         let at = format!("fuzz/artifacts/, {}", log_of("TARGET").display());
-        return Err(Stop(Diagnostic::new(ExitKind::Bug, what).at(at).help(help)).into());
+        return Err(Diagnostic::new(ExitKind::Bug, what).at(at).help(help).into());
     }
     if args.keep {
-        corpus::pack(&corpus_of(""), &kept)?;
+        corpus::pack(&corpus_of(""), &archive)?;
     }
     Ok(())
 }
 
-/// Builds and runs one target, then cuts its corpus down if that is to be kept.
+/// Builds and runs one target, then minimises its corpus with `--keep`.
 fn fuzz(target: &str, args: &Args, scratch: &Path) -> Result<Outcome> {
     process::run_quietly(&mut cargo("build", target, scratch))?;
     let limit = match (args.executions, args.seconds) {
@@ -101,16 +102,16 @@ fn fuzz(target: &str, args: &Args, scratch: &Path) -> Result<Outcome> {
     let status = run.arg("--").args(LIMITS).arg(limit).stderr(fs::File::create(&log)?).status();
     let status = status.context("starting cargo fuzz")?;
     let seconds = start.elapsed().as_secs_f64();
-    let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     if args.keep && status.success() {
         process::run_quietly(cargo("cmin", target, scratch).args(["--", "-rss_limit_mb=4096"]))?;
     }
     let (target, corpus) = (target.to_owned(), count(&corpus_of(target)));
-    Ok(Outcome { target, executions: executions(&said), corpus, crashed: !status.success(), seconds })
+    Ok(Outcome { target, executions: executions(&output), corpus, crashed: !status.success(), seconds })
 }
 
-/// A command of cargo-fuzz. Nothing here is unsafe but libtorch, which is not built with a sanitizer: without one, more
-/// inputs are tried.
+/// A command of cargo-fuzz. The only unsafe code is libtorch's, which is not built with a sanitizer, so that a
+/// sanitizer here would only cost executions.
 fn cargo(verb: &str, target: &str, scratch: &Path) -> Command {
     let mut cargo = process::cargo_fuzz();
     cargo.args([verb, "--fuzz-dir", "fuzz", "--sanitizer", "none", "--all-features", target]);
@@ -122,7 +123,7 @@ fn cargo(verb: &str, target: &str, scratch: &Path) -> Command {
     cargo
 }
 
-/// Where files cost no disk: Linux's memory file system, or else the usual place.
+/// Linux's file system in memory, or else the usual directory for temporary files.
 fn memory() -> PathBuf {
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir() { shm } else { std::env::temp_dir() }
@@ -132,26 +133,26 @@ fn corpus_of(target: &str) -> PathBuf {
     paths::root().join("fuzz/corpus").join(target)
 }
 
-/// What a target wrote to stderr.
+/// The log of a target's stderr.
 fn log_of(target: &str) -> PathBuf {
     paths::target().join("fuzz").join(format!("{target}.log"))
 }
 
-/// The targets asked for, of those that cargo-fuzz lists.
+/// The targets named by the user, or all that cargo-fuzz lists.
 fn choose<'a>(known: &'a str, names: &[String]) -> Result<Vec<&'a str>> {
     let known: Vec<&str> = known.lines().collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         let what = Diagnostic::new(ExitKind::Usage, "unknown fuzz target").want_got(known.join(", "), unknown);
-        return Err(Stop(what).into());
+        return Err(what.into());
     }
-    Ok(known.into_iter().filter(|name| names.is_empty() || names.iter().any(|asked| asked == name)).collect())
+    Ok(known.into_iter().filter(|name| names.is_empty() || names.iter().any(|wanted| wanted == name)).collect())
 }
 
 /// libFuzzer's own count, from its statistics at the end or from its last line of progress.
-fn executions(said: &str) -> u64 {
+fn executions(output: &str) -> u64 {
     let last = |line: &str| line.strip_prefix("stat::number_of_executed_units:").and_then(|n| n.trim().parse().ok());
     let progress = |line: &str| line.strip_prefix('#').and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    said.lines().rev().find_map(last).or_else(|| said.lines().rev().find_map(progress)).unwrap_or(0)
+    output.lines().rev().find_map(last).or_else(|| output.lines().rev().find_map(progress)).unwrap_or(0)
 }
 
 /// Files of a directory and their bytes.
@@ -187,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn the_kept_corpus_is_small_and_has_every_target() {
-        let kept = paths::root().join(KEPT);
-        assert!(fs::metadata(&kept).unwrap().len() < 1 << 20);
+    fn the_packed_corpus_is_small_and_has_every_target() {
+        let archive = paths::root().join(ARCHIVE);
+        assert!(fs::metadata(&archive).unwrap().len() < 1 << 20);
         let dir = tempfile::tempdir().unwrap();
-        corpus::unpack(&kept, dir.path()).unwrap();
+        corpus::unpack(&archive, dir.path()).unwrap();
         for target in fs::read_dir(paths::root().join("fuzz/fuzz_targets")).unwrap() {
             let target = target.unwrap().path().with_extension("");
             let name = target.file_name().unwrap();
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn executions_are_read_from_the_last_statistics() {
-        let said = "#2\tINITED cov: 3\n#4096\tpulse  cov: 9\nDone 5000 runs\nstat::number_of_executed_units: 5000\n";
-        assert_eq!((executions(said), executions("#2\tINITED\n#77\tNEW cov"), executions("no")), (5000, 77, 0));
+        let output = "#2\tINITED cov: 3\n#4096\tpulse  cov: 9\nDone 5000 runs\nstat::number_of_executed_units: 5000\n";
+        assert_eq!((executions(output), executions("#2\tINITED\n#77\tNEW cov"), executions("no")), (5000, 77, 0));
     }
 }

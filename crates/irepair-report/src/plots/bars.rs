@@ -1,16 +1,17 @@
-//! Bars: sensitivity by block, error density by model, cost by method.
+//! Bar charts: sensitivity by block, error density by model, cost by method.
 
 use irepair_config::{FigureKey, Row};
 use irepair_stats::{TOP_SHARE, error_density, mean};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, legend, legend_height, slug, span, text, ticks};
+use super::plane::{Axis, plane};
+use super::{Drawn, Figure, LABEL, color, draw, legend, legend_height, slug, span, text};
 use crate::Result;
 use crate::definition::{counted, provenance, range};
 use crate::report::Report;
 use crate::result::{Cost, SensitivityResult};
-use crate::tables::{controls, cost_ratio, find_density, flops_per_step, methods, step_ms};
+use crate::tables::{controls, cost_ratio, find_density, flops_per_step, methods, models, step_ms};
 
 /// Height of the plane, its axes included.
 const PLANE: u32 = 320;
@@ -19,7 +20,7 @@ const N_LABELS: usize = 8;
 /// More groups than this are not all labelled.
 const MAX_LABELS: usize = 13;
 
-/// Bars in groups: one group per label, one bar per series; `None` is a bar that is missing, not one of no height.
+/// Bars in groups: one group per label, one bar per series; `None` is a missing bar, not one of height 0.
 struct Groups {
     labels: Vec<String>,
     series: Vec<(String, RGBColor, Vec<Option<f64>>)>,
@@ -54,7 +55,7 @@ pub(crate) fn sensitivity_bars(sensitivities: &[SensitivityResult]) -> Result<Ve
         let labels = (0..error.values.len()).map(|b| b.to_string()).collect();
         let groups = Groups { labels, series, x: "Block, from the embedding up", y: "Sensitivity / mean".to_owned() };
         let name = format!("sensitivity-{}", slug(&error.model));
-        figures.push(bars(Label { name, table: "error-density", caption, details: Vec::new() }, &groups)?);
+        figures.push(bars(Figure { name, table: "error-density", caption, ..Figure::default() }, &groups)?);
     }
     Ok(figures)
 }
@@ -69,12 +70,8 @@ fn other_texts(sensitivities: &[SensitivityResult]) -> impl Iterator<Item = (&st
 /// `Plot` when the plot library refuses.
 pub(crate) fn density_bars(report: &Report) -> Result<Option<Figure>> {
     let sensitivities = &report.sensitivities;
-    let mut labels: Vec<String> = Vec::new();
-    for s in sensitivities.iter().filter(|s| find_density(sensitivities, &s.model, "error").is_some()) {
-        if !labels.contains(&s.model) {
-            labels.push(s.model.clone());
-        }
-    }
+    let with_error = |model: &&str| find_density(sensitivities, model, "error").is_some();
+    let labels: Vec<String> = models(sensitivities).into_iter().filter(with_error).map(str::to_owned).collect();
     if labels.is_empty() {
         return Ok(None);
     }
@@ -94,13 +91,13 @@ pub(crate) fn density_bars(report: &Report) -> Result<Option<Figure>> {
     let batches = sensitivities.iter().map(|s| s.n_batches);
     let caption = format!(
         "Error density D: by how much, in percent, the mean sensitivity of the top 20 % of blocks exceeds the rest's; one \
-         estimate per model from {} batches. Error text stands out only as far as it exceeds the other texts. The paper's \
-         models are other ones.",
+         estimate per model from {} batches. Only the difference from the other texts is specific to error text. The paper's \
+         models are different ones.",
         range(batches)
     );
     let groups = Groups { labels, series, x: "Model", y: "D, %".to_owned() };
-    bars(Label { name: "error-density".to_owned(), table: "error-density", caption, details: Vec::new() }, &groups)
-        .map(Some)
+    let figure = Figure { name: "error-density".to_owned(), table: "error-density", caption, ..Figure::default() };
+    bars(figure, &groups).map(Some)
 }
 
 /// Step time and counted FLOPs of each method in units of the baseline's, averaged over models. None without the
@@ -144,43 +141,27 @@ pub(crate) fn cost_bars(report: &Report) -> Result<Option<Figure>> {
          step, counted from shapes."
             .to_owned(),
     ];
-    bars(Label { name: "cost".to_owned(), table: "rq2", caption, details }, &groups).map(Some)
+    let name = "cost".to_owned();
+    bars(Figure { name, table: "rq2", caption, details, ..Figure::default() }, &groups).map(Some)
 }
 
-fn bars(label: Label, groups: &Groups) -> Result<Figure> {
-    draw(label, PLANE + legend_height(groups.series.len()), |canvas| paint(canvas, groups))
+fn bars(figure: Figure, groups: &Groups) -> Result<Figure> {
+    draw(figure, PLANE + legend_height(groups.series.len()), |canvas| paint(canvas, groups))
 }
 
 fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
-    let (plane, below) = canvas.split_vertically(PLANE);
+    let (area, below) = canvas.split_vertically(PLANE);
     let heights = groups.series.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
     let n = groups.labels.len();
     let y_range = span(heights, Some(0.0));
-    let mut chart = ChartBuilder::on(&plane)
-        .margin(16)
-        .x_label_area_size(48)
-        .y_label_area_size(64)
-        .build_cartesian_2d(-0.5..n as f64 - 0.5, y_range.clone())?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_labels(0)
-        .y_labels(N_LABELS)
-        .y_label_formatter(&ticks(&y_range, N_LABELS))
-        .x_desc(groups.x)
-        .y_desc(&groups.y)
-        .axis_desc_style(text(LABEL))
-        .label_style(text(LABEL))
-        .draw()?;
-    // Written by hand: a name of two words takes two lines, and of many blocks only some are named.
+    let x = Axis { has_grid: false, ..Axis::new(groups.x, -0.5..n as f64 - 0.5, 0) };
+    let mut chart = plane(&area, &x, &Axis::new(&groups.y, y_range, N_LABELS))?;
+    // Labels of our own: a name of two words takes two lines, and only some of many blocks are named.
     let centred = text(LABEL).pos(Pos::new(HPos::Center, VPos::Top));
     for (group, label) in groups.labels.iter().enumerate().step_by(n.div_ceil(MAX_LABELS).max(1)) {
         let (x, y) = chart.backend_coord(&(group as f64, 0.0));
         for (line, words) in label.splitn(2, ' ').enumerate() {
-            plane.draw(&Text::new(words.to_owned(), (x, y + 6 + 16 * line as i32), centred.clone()))?;
+            area.draw(&Text::new(words.to_owned(), (x, y + 6 + 16 * line as i32), centred.clone()))?;
         }
     }
     let width = 0.8 / groups.series.len() as f64;
@@ -197,7 +178,7 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{report, sensitivities};
+    use crate::tests::{report, sensitivities};
 
     #[test]
     fn every_text_has_its_bars() {

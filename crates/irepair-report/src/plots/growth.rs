@@ -1,8 +1,8 @@
-//! How a cost grows, each line over its first point, on logarithmic axes.
+//! Growth of a cost: each line divided by its first point, on logarithmic axes.
 
 use plotters::prelude::*;
 
-use super::{Drawn, GRID, INK, LABEL, Label, color, draw, legend, legend_height, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, color, draw, legend, legend_height, text};
 use crate::Result;
 
 /// Height of the plane, legend not counted.
@@ -23,11 +23,11 @@ pub struct GrowthLine {
 /// `Plot` when the plot library refuses.
 pub fn growth(lines: &[GrowthLine], what: &str) -> Result<String> {
     let caption = format!("Growth of {what}, each line over its first point; the thin line is linear.");
-    let label = Label { name: "growth".into(), table: "", caption, details: Vec::new() };
+    let figure = Figure { name: "growth".into(), caption, ..Figure::default() };
     let relative: Vec<(String, Vec<(f64, f64)>)> =
         lines.iter().map(|l| (l.name.clone(), over_first(&l.points))).collect();
     let height = PLANE + legend_height(relative.len());
-    Ok(draw(label, height, |canvas| paint(canvas, &relative, what))?.svg)
+    Ok(draw(figure, height, |canvas| paint(canvas, &relative, what))?.svg)
 }
 
 fn over_first(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
@@ -67,7 +67,7 @@ fn paint(canvas: &super::Canvas<'_>, lines: &[(String, Vec<(f64, f64)>)], what: 
     legend(&below, &names)
 }
 
-/// Label of a logarithmic axis: powers of two and of ten have room for one.
+/// Label of a logarithmic axis: only powers of two and of ten have one.
 fn doubled(value: &f64) -> String {
     let whole = |power: f64| (power - power.round()).abs() < 1e-9;
     if whole(value.log2()) || (whole(value.log10()) && *value > 10.0) { format!("{value}") } else { String::new() }

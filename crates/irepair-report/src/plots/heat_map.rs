@@ -1,14 +1,16 @@
-//! Which block was selected when: blocks from bottom to top, steps from left to right.
+//! Selected blocks at each step: blocks from bottom to top, steps from left to right.
 
 use irepair_config::FigureKey;
+use ndarray::Array2;
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, LABEL, Label, color, draw, slug, text};
+use super::plane::{Axis, plane};
+use super::{Drawn, Figure, color, draw, slug};
 use crate::Result;
 use crate::report::Report;
 use crate::result::RowResult;
 
-/// More steps than this are gathered into columns of several steps.
+/// With more steps than this, a column is several steps.
 const MAX_COLUMNS: usize = 120;
 
 /// A heat map for each row and model: its first run that recorded selections.
@@ -37,55 +39,37 @@ fn heat_map(run: &RowResult) -> Result<Figure> {
     );
     let name = format!("selection-{}", slug(&run.row));
     let height = 100 + (n_blocks as u32 * 18).clamp(160, 640);
-    let label = Label { name, table: "rq3", caption, details: Vec::new() };
-    draw(label, height, |canvas| paint(canvas, &shares(run, n_blocks, width), n_steps, width))
+    let figure = Figure { name, table: "rq3", caption, ..Figure::default() };
+    draw(figure, height, |canvas| paint(canvas, &shares(run, n_blocks, width), n_steps, width))
 }
 
-/// Share of the steps of each column that selected each block: `[column][block]`.
-fn shares(run: &RowResult, n_blocks: usize, width: usize) -> Vec<Vec<f64>> {
-    run.selected_steps
-        .chunks(width)
-        .map(|steps| {
-            let mut share = vec![0.0; n_blocks];
-            for &block in steps.iter().flatten() {
-                share[block] += 1.0 / steps.len() as f64;
-            }
-            share
-        })
-        .collect()
+/// Share of the steps of each column that selected each block, blocks × columns.
+fn shares(run: &RowResult, n_blocks: usize, width: usize) -> Array2<f64> {
+    let columns = run.selected_steps.chunks(width);
+    let mut shares = Array2::zeros((n_blocks, columns.len()));
+    for (column, steps) in columns.enumerate() {
+        for &block in steps.iter().flatten() {
+            shares[[block, column]] += 1.0 / steps.len() as f64;
+        }
+    }
+    shares
 }
 
-fn paint(canvas: &super::Canvas<'_>, shares: &[Vec<f64>], n_steps: usize, width: usize) -> Drawn {
-    let n_blocks = shares.first().map_or(0, Vec::len);
-    let mut chart = ChartBuilder::on(canvas)
-        .margin(16)
-        .x_label_area_size(48)
-        .y_label_area_size(56)
-        .build_cartesian_2d(0.0..n_steps as f64, -0.5..n_blocks as f64 - 0.5)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .y_labels(n_blocks.min(13))
-        .y_label_formatter(&|block| format!("{block:.0}"))
-        .x_labels(7)
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .x_desc("Step")
-        .y_desc("Block, from the embedding up")
-        .axis_desc_style(text(LABEL))
-        .label_style(text(LABEL))
-        .draw()?;
-    for block in 0..n_blocks {
+fn paint(canvas: &super::Canvas<'_>, shares: &Array2<f64>, n_steps: usize, width: usize) -> Drawn {
+    let n_blocks = shares.nrows();
+    let whole = || Box::new(|value: &f64| format!("{value:.0}"));
+    let x = Axis { label: whole(), has_grid: false, ..Axis::new("Step", 0.0..n_steps as f64, 7) };
+    let blocks = Axis::new("Block, from the embedding up", -0.5..n_blocks as f64 - 0.5, n_blocks.min(13));
+    let mut chart = plane(canvas, &x, &Axis { label: whole(), size: 56, ..blocks })?;
+    for (block, shares) in shares.rows().into_iter().enumerate() {
         let mut left = 0;
-        // Neighbours of one share are one rectangle, or seams would show between them.
-        for columns in shares.chunk_by(|a, b| a[block] == b[block]) {
+        // Neighbours with the same share are one rectangle, so that no seams show between them.
+        for columns in shares.to_vec().chunk_by(|a, b| a == b) {
             let right = left + columns.len();
             let ends = [left, right].map(|column| (column * width).min(n_steps) as f64);
-            let share = columns[0][block];
+            let share = columns[0];
             if share > 0.0 {
-                // Never so pale that a rare selection disappears.
+                // Dark enough that a rare selection stays visible.
                 let shade = color(6).mix(0.2 + 0.8 * share.min(1.0)).filled();
                 let corners = [(ends[0], block as f64 - 0.45), (ends[1], block as f64 + 0.45)];
                 chart.draw_series([Rectangle::new(corners, shade)])?;
@@ -98,13 +82,15 @@ fn paint(canvas: &super::Canvas<'_>, shares: &[Vec<f64>], n_steps: usize, width:
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
     use super::*;
-    use crate::sample::row;
+    use crate::tests::row;
 
     #[test]
-    fn columns_share_out_their_steps() {
+    fn a_column_is_the_share_of_its_steps() {
         let mut run = row("irepair", "m", 0, 1.0, 1.0);
         run.selected_steps = vec![vec![0], vec![1], vec![1], vec![0, 1], vec![1]];
-        assert_eq!(shares(&run, 2, 2), [[0.5, 0.5], [0.5, 1.0], [0.0, 1.0]]);
+        assert_eq!(shares(&run, 2, 2), array![[0.5, 0.5, 0.0], [0.5, 1.0, 1.0]]);
     }
 }

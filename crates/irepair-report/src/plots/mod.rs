@@ -20,39 +20,32 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use serde::Serialize;
 
 use crate::report::Report;
 use crate::{Error, Result};
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figure {
     /// File stem, such as `pareto-mean`.
     pub name: String,
-    /// Key of the table it belongs to; a page shows it there, and by itself when that table is not there.
+    /// Key of the table it belongs to; a page shows it there, or in a section of its own without that table.
     pub table: &'static str,
-    /// What it shows and from what, for the page and for screen readers.
+    /// Content and data of the figure, for the page and for screen readers.
     pub caption: String,
-    /// What its numbers are, one paragraph each.
+    /// Definitions of its numbers, one paragraph each.
     pub details: Vec<String>,
     /// The SVG document.
     pub svg: String,
 }
 
 pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// What a figure is called and says, before it is drawn.
-pub(crate) struct Label {
-    pub(crate) name: String,
-    pub(crate) table: &'static str,
-    pub(crate) caption: String,
-    pub(crate) details: Vec<String>,
-}
-
 pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// Width of every figure in pixels: narrow, so that text stays readable on a phone, which shows about 360 of them.
 pub(crate) const WIDTH: u32 = 480;
-/// Sizes of text: at axes and in legends, and what an axis shows.
+/// Size of text at axes and in legends.
 pub(crate) const LABEL: u32 = 15;
 /// Legend entries in a row, and the height of a row.
 const LEGEND_COLUMNS: usize = 2;
@@ -65,8 +58,8 @@ pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xde, 0xe3);
 /// The background.
 const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
-/// Okabe and Ito's colours, which colour-blind readers can distinguish, in an order where neighbours differ most; then two
-/// more.
+/// Okabe and Ito's colours, which colour-blind readers can distinguish, in an order where neighbours differ most; then
+/// two more.
 const PALETTE: [RGBColor; 9] = [
     RGBColor(0x7f, 0x7f, 0x7f),
     RGBColor(0x56, 0xb4, 0xe9),
@@ -95,12 +88,11 @@ pub(crate) fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// Runs `paint` on a fresh canvas of [`WIDTH`] × `height` pixels and finishes the SVG.
+/// Runs `paint` on a new canvas of [`WIDTH`] × `height` pixels and adds the SVG to the figure.
 ///
 /// Colours are plain attributes on an opaque light background, which every viewer shows; a style sheet inside swaps
 /// them where the reader prefers dark, except in print.
-pub(crate) fn draw(label: Label, height: u32, paint: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<Figure> {
-    let Label { name, table, caption, details } = label;
+pub(crate) fn draw(figure: Figure, height: u32, paint: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<Figure> {
     let mut svg = String::new();
     let painted: Drawn = (|| {
         let canvas = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -109,18 +101,18 @@ pub(crate) fn draw(label: Label, height: u32, paint: impl FnOnce(&Canvas<'_>) ->
         canvas.present()?;
         Ok(())
     })();
-    painted.map_err(|e| Error::Plot { name: name.clone(), why: e.to_string() })?;
+    painted.map_err(|e| Error::Plot { name: figure.name.clone(), why: e.to_string() })?;
     let head = format!(
         "<svg class=\"irepair-figure\" role=\"img\" aria-label=\"{}\" font-family=\"system-ui, sans-serif\" ",
-        HtmlEscape(&caption)
+        HtmlEscape(&figure.caption)
     );
     let svg = svg.replacen("<svg ", &head, 1);
     // The style goes right behind the root element's own tag.
     let svg = match svg.split_once('>') {
-        Some((root, rest)) => format!("{root}>\n<desc>{}</desc>\n{DARK}{rest}", HtmlEscape(&details.join(" "))),
+        Some((root, rest)) => format!("{root}>\n<desc>{}</desc>\n{DARK}{rest}", HtmlEscape(&figure.details.join(" "))),
         None => svg,
     };
-    Ok(Figure { name, table, caption, details, svg })
+    Ok(Figure { svg, ..figure })
 }
 
 const DARK: &str = "<style>@media screen and (prefers-color-scheme: dark) {\
@@ -191,8 +183,8 @@ mod tests {
     #[test]
     fn a_figure_is_escaped_and_dark_aware() {
         let (name, caption) = ("t".to_owned(), "a < \"b\"".to_owned());
-        let label = Label { name, table: "t", caption, details: vec!["p < q".to_owned()] };
-        let figure = draw(label, 50, |c| Ok(c.draw(&Text::new("x<y & z", (5, 5), text(12)))?));
+        let figure = Figure { name, table: "t", caption, details: vec!["p < q".to_owned()], svg: String::new() };
+        let figure = draw(figure, 50, |c| Ok(c.draw(&Text::new("x<y & z", (5, 5), text(12)))?));
         let svg = figure.unwrap().svg;
         assert!(svg.contains("<desc>p &lt; q</desc>"), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt; &quot;b&quot;\""), "{svg}");

@@ -1,12 +1,12 @@
-//! The toxicity-perplexity plane: every method one point with its intervals; down and left is better.
+//! The toxicity-perplexity plane: each method is a point with its intervals; down and left is better.
 
 use irepair_config::FigureKey;
 use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Estimate, Interval};
 use plotters::prelude::*;
 
-use super::plane::{PLANE, axes};
-use super::{Drawn, Figure, INK, Label, draw, legend, legend_height, row_color, slug, span};
+use super::plane::{PLANE, toxicity_perplexity};
+use super::{Drawn, Figure, INK, draw, legend, legend_height, row_color, slug, span};
 use crate::Result;
 use crate::definition::{definitions, provenance};
 use crate::report::Report;
@@ -20,7 +20,7 @@ struct Point {
     perplexity: Estimate,
 }
 
-/// One figure for each model and one for the mean. A method without both numbers is not drawn and named in the caption.
+/// One figure for each model and one for the mean. A method without both numbers is not drawn; the caption names it.
 ///
 /// # Errors
 /// `Plot` when the plot library refuses.
@@ -57,9 +57,9 @@ pub(crate) fn pareto(report: &Report) -> Result<Vec<Figure>> {
             Over::Model(model) => format!("pareto-{}", slug(model)),
             Over::Models => "pareto-mean".to_owned(),
         };
-        let label = Label { name, table: "rq1", caption, details: details.clone() };
+        let figure = Figure { name, table: "rq1", caption, details: details.clone(), ..Figure::default() };
         let height = PLANE + legend_height(points.len());
-        figures.push(draw(label, height, |canvas| paint(canvas, &points))?);
+        figures.push(draw(figure, height, |canvas| paint(canvas, &points))?);
     }
     Ok(figures)
 }
@@ -71,7 +71,7 @@ fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
         |of: fn(&Point) -> Estimate| points.iter().map(of).flat_map(move |e| [ends(&e).low, ends(&e).high, e.value]);
     let x_range = span(values(|p| p.toxicity), None);
     let y_range = span(values(|p| p.perplexity), None);
-    let mut chart = axes(&plane, x_range, y_range, "Toxicity on error prompts, %")?;
+    let mut chart = toxicity_perplexity(&plane, x_range, y_range, "Toxicity on error prompts, %")?;
     for p in points {
         let (x, y) = (p.toxicity.value, p.perplexity.value);
         let (across, up) = (ends(&p.toxicity), ends(&p.perplexity));

@@ -5,14 +5,16 @@ use irepair_core::metric::{self, MetricKey};
 use irepair_stats::mean;
 use plotters::prelude::*;
 
-use super::plane::{PLANE, axes};
-use super::{Drawn, Figure, INK, Label, draw, legend, legend_height, row_color, slug, span};
+use super::plane::{PLANE, toxicity_perplexity};
+use super::{Drawn, Figure, INK, draw, legend, legend_height, row_color, slug, span};
 use crate::Result;
 use crate::definition::{definitions, range};
 use crate::report::Report;
-use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_path, mean_start, travelled};
+use crate::trajectory::{
+    PERPLEXITY_REACH, RowTrajectories, hypervolume_percent, mean_path, mean_start, row_trajectories,
+};
 
-/// The plane shows at least this many perplexities of the model before repair, and no more when a method leaves it.
+/// The plane ends at this many perplexities of the model before repair, also when a method leaves it.
 const SHOWN_REACH: f64 = 1.5;
 
 /// One line of the figure.
@@ -32,16 +34,16 @@ pub(crate) fn trajectories(report: &Report) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let rows = report.rows_of(FigureKey::Trajectory);
     for model in report.results.models() {
-        let travelled = travelled(report, &rows, model);
-        let Some(start) = mean_start(&travelled) else { continue };
-        let paths: Vec<Path> = travelled.iter().map(|t| path(report, t)).filter(|w| !w.places.is_empty()).collect();
-        let lengths = travelled.iter().flat_map(|t| &t.runs).map(|r| r.trajectory.len() as u64);
+        let of_rows = row_trajectories(report, &rows, model);
+        let Some(start) = mean_start(&of_rows) else { continue };
+        let paths: Vec<Path> = of_rows.iter().map(|t| path(report, t)).filter(|w| !w.places.is_empty()).collect();
+        let lengths = of_rows.iter().flat_map(|t| &t.runs).map(|r| r.trajectory.len() as u64);
         let mut caption = format!(
             "Trajectories on {model}: toxicity against perplexity during training, mean over {} seeds at each of {} points; \
              down and left is better. The ring is the model before repair, a large dot the last step. The thin frame ends \
-             at {PERPLEXITY_REACH} times the perplexity before repair; the legend says how much of it the points of a method \
-             dominate, mean over seeds.",
-            range(travelled.iter().map(|t| t.runs.len() as u64)),
+             at {PERPLEXITY_REACH} times the perplexity before repair; the legend gives the share of it that the points of a \
+             method dominate, mean over seeds.",
+            range(of_rows.iter().map(|t| t.runs.len() as u64)),
             range(lengths),
         );
         let top = SHOWN_REACH * start[1];
@@ -53,23 +55,23 @@ pub(crate) fn trajectories(report: &Report) -> Result<Vec<Figure>> {
         }
         let name = format!("trajectory-{}", slug(model));
         let metrics = [metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY];
-        let methods: Vec<&str> = travelled.iter().map(|t| t.key).collect();
+        let methods: Vec<&str> = of_rows.iter().map(|t| t.key).collect();
         let defined = definitions(&report.results, &methods, &metrics.map(MetricKey::from));
         let details = defined.iter().map(ToString::to_string).collect();
-        let label = Label { name, table: "trajectory", caption, details };
+        let figure = Figure { name, table: "trajectory", caption, details, ..Figure::default() };
         let height = PLANE + legend_height(paths.len());
-        figures.push(draw(label, height, |canvas| paint(canvas, &paths, start))?);
+        figures.push(draw(figure, height, |canvas| paint(canvas, &paths, start))?);
     }
     Ok(figures)
 }
 
-fn path(report: &Report, travelled: &Travelled<'_>) -> Path {
-    let shares: Vec<f64> = travelled.runs.iter().filter_map(|r| hypervolume_percent(&r.trajectory)).collect();
+fn path(report: &Report, of_row: &RowTrajectories<'_>) -> Path {
+    let shares: Vec<f64> = of_row.runs.iter().filter_map(|r| hypervolume_percent(&r.trajectory)).collect();
     Path {
-        name: travelled.row.title.clone(),
-        color: row_color(report, travelled.key),
+        name: of_row.row.title.clone(),
+        color: row_color(report, of_row.key),
         hypervolume: mean(&shares),
-        places: mean_path(&travelled.runs).into_iter().map(|(_, place)| place).collect(),
+        places: mean_path(&of_row.runs).into_iter().map(|(_, place)| place).collect(),
     }
 }
 
@@ -79,7 +81,7 @@ fn paint(canvas: &super::Canvas<'_>, paths: &[Path], start: [f64; 2]) -> Drawn {
     let shown = |axis: usize| paths.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
     let x_range = span(shown(0), Some(0.0));
     let y_range = span(shown(1).map(|y| y.min(top)).chain([top]), None).start..top;
-    let mut chart = axes(&plane, x_range, y_range, "Toxicity, %")?;
+    let mut chart = toxicity_perplexity(&plane, x_range, y_range, "Toxicity, %")?;
     let frame = [(0.0, start[1]), (start[0], PERPLEXITY_REACH * start[1])];
     chart.draw_series([Rectangle::new(frame, INK.mix(0.5).stroke_width(1))])?;
     for path in paths {
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
     use crate::result::VANILLA;
     use crate::results::Results;
-    use crate::sample::{row, trajectory};
+    use crate::tests::{row, trajectory};
 
     #[test]
     fn a_line_is_cut_where_it_leaves_and_where_it_comes_back() {
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_figure_per_model_that_names_who_leaves_it() {
+    fn one_figure_per_model_that_names_the_methods_that_leave_it() {
         let mut rows = vec![row(VANILLA, "m", 0, 40.0, 10.0), row("dpo", "other", 0, 1.0, 1.0)];
         for (method, end) in [("dapt", (30.0, 90.0)), ("irepair", (20.0, 11.0))] {
             let mut run = row(method, "m", 0, 1.0, 1.0);

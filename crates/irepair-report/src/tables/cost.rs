@@ -1,4 +1,4 @@
-//! RQ2: what each row costs, absolutely and in units of the profile's baseline (METHOD §12).
+//! RQ2: the cost of each row, absolute and in units of the profile's baseline (METHOD §12).
 
 use irepair_config::TableKey;
 use irepair_stats::mean;
@@ -9,7 +9,7 @@ use crate::result::Cost;
 use crate::results::Over;
 use crate::table::Table;
 
-/// The cost table. None when no row carries a cost. Without a baseline it has no ratios.
+/// The cost table. None when no row has a cost. Without a baseline it has no ratios.
 pub(crate) fn rq2(report: &Report) -> Option<Table> {
     let has_cost = |method: &str| report.results.rows().iter().any(|r| r.method() == method && r.cost.is_some());
     let mut columns = vec![
@@ -53,7 +53,7 @@ pub(crate) fn rq2(report: &Report) -> Option<Table> {
     grid.table(report)
 }
 
-/// A cost in units of the baseline's on the same model: ratio of means over seeds. None when either is not there.
+/// A cost in units of the baseline's on the same model: ratio of means over seeds. None when either is missing.
 pub(crate) fn cost_ratio(report: &Report, method: &str, model: &str, of: fn(&Cost) -> f64) -> Option<f64> {
     let by_seed =
         |method: &str| report.results.by_seed(method, Over::Model(model), |run| run.cost.as_ref().map(of)).values;

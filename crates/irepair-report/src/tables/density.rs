@@ -8,44 +8,30 @@ use super::PAPER;
 use crate::definition::range;
 use crate::report::Report;
 use crate::result::SensitivityResult;
+use crate::results::unique;
 use crate::table::{Cell, Table};
 
 /// The sensitivity the paper uses; H4 is computed from it alone.
 const MAIN_METRIC: (&str, &str) = ("grad_l2", "norm_of_mean");
 
-/// Text that shows the error; every other text is a control.
+/// Text with the error; every other text is a control.
 const ERROR: &str = "error";
 
 /// Columns before those of the controls.
-const FIXED: [&str; 11] = [
-    "Model",
-    "Sensitivity",
-    "Text",
-    "Batches",
-    "Top blocks",
-    "Top mean",
-    "Rest mean",
-    "D %",
-    "paper D %",
-    "Gini",
-    "Top share of squares",
-];
+const FIXED: &str = "Model | Sensitivity | Text | Batches | Top blocks | Top mean | Rest mean | D % | paper D % | Gini | \
+                     Top share of squares";
 
-/// Density of each model by metric, reduction and text, then pooled over models; on error text also what the density of each
-/// other text, such as `neutral`, leaves of it. None without sensitivities.
+/// Density of each model by metric, reduction and text, then pooled over models; on error text also the difference from
+/// the density of each other text, such as `neutral`. None without sensitivities.
 pub(crate) fn error_density(report: &Report) -> Option<Table> {
     let (sensitivities, experiment) = (&report.sensitivities, &report.experiment);
     if sensitivities.is_empty() {
         return None;
     }
     let controls = controls(sensitivities);
-    let mut header = FIXED.map(str::to_owned).to_vec();
-    for control in &controls {
-        header.push(format!("D − D of {control}, points"));
-        header.push(format!("Rank correlation with {control}"));
-    }
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut table = Table::new("error-density", "Error density: top 20 % of the blocks against the rest", &header);
+    let compared = |control: &&str| [format!("D − D of {control}, points"), format!("Rank correlation with {control}")];
+    let header = FIXED.split(" | ").map(str::to_owned).chain(controls.iter().flat_map(compared));
+    let mut table = Table::new("error-density", "Error density: top 20 % of the blocks against the rest", header);
     for s in models(sensitivities).into_iter().flat_map(|m| sensitivities.iter().filter(move |s| s.model == m)) {
         let is_main = (s.metric.as_str(), s.reduction.as_str()) == MAIN_METRIC && s.text == ERROR;
         let paper = experiment.paper_model(&s.model).filter(|_| is_main).and_then(|model| model.density_percent);
@@ -76,7 +62,7 @@ pub(crate) fn error_density(report: &Report) -> Option<Table> {
         summary(&mut table, "geometric mean over models", geometric, None);
     }
     let compared = if controls.is_empty() {
-        "No other text was measured, so nothing says that the density is specific to the error.".to_owned()
+        "No other text was measured, so that the density may not be specific to the error.".to_owned()
     } else {
         format!(
             "The other texts ({}) are controls of the same model: a D of error text no higher than theirs, or a rank \
@@ -97,15 +83,16 @@ pub(crate) fn error_density(report: &Report) -> Option<Table> {
          honest one."
             .to_owned(),
         format!(
-            "Summary rows and the paper's numbers are for {} with {} on error text; how the paper got its pooled number is \
-             not known exactly. {PAPER}",
+            "Summary rows and the paper's numbers are for {} with {} on error text; the exact method behind the paper's \
+             pooled number is not known. {PAPER}",
             MAIN_METRIC.0, MAIN_METRIC.1
         ),
     ];
     Some(table)
 }
 
-/// Difference of densities in percentage points and rank correlation; they apply to error text that has this control.
+/// Difference of densities in percentage points, and rank correlation; not applicable unless it is error text with this
+/// control.
 fn against(error: &SensitivityResult, control: Option<&SensitivityResult>) -> [Cell; 2] {
     let Some(control) = control.filter(|_| error.text == ERROR) else {
         return [Cell::NotApplicable, Cell::NotApplicable];
@@ -120,23 +107,13 @@ fn against(error: &SensitivityResult, control: Option<&SensitivityResult>) -> [C
 
 /// Names of the texts other than error text, in order of first appearance.
 pub(crate) fn controls(sensitivities: &[SensitivityResult]) -> Vec<&str> {
-    let mut texts: Vec<&str> = Vec::new();
-    for s in sensitivities.iter().filter(|s| s.text != ERROR) {
-        if !texts.contains(&s.text.as_str()) {
-            texts.push(&s.text);
-        }
-    }
-    texts
+    unique(sensitivities.iter().map(|s| s.text.as_str()).filter(|text| *text != ERROR))
 }
 
 /// Densities of the paper's sensitivity on error text, one per model.
 pub(crate) fn main(sensitivities: &[SensitivityResult]) -> Vec<ErrorDensity> {
-    let models: Vec<&str> = models(sensitivities);
-    models
-        .iter()
-        .filter_map(|m| find(sensitivities, m, ERROR))
-        .filter_map(|s| density(&s.values, TOP_SHARE).ok())
-        .collect()
+    let found = models(sensitivities).into_iter().filter_map(|m| find(sensitivities, m, ERROR));
+    found.filter_map(|s| density(&s.values, TOP_SHARE).ok()).collect()
 }
 
 /// The paper's sensitivity of one model on one kind of text.
@@ -149,14 +126,9 @@ pub(crate) fn find<'a>(
     sensitivities.iter().filter(is_main).find(|s| s.model == model && s.text == text)
 }
 
-fn models(sensitivities: &[SensitivityResult]) -> Vec<&str> {
-    let mut models: Vec<&str> = Vec::new();
-    for s in sensitivities {
-        if !models.contains(&s.model.as_str()) {
-            models.push(&s.model);
-        }
-    }
-    models
+/// Models in order of first appearance.
+pub(crate) fn models(sensitivities: &[SensitivityResult]) -> Vec<&str> {
+    unique(sensitivities.iter().map(|s| s.model.as_str()))
 }
 
 fn same_but_text(a: &SensitivityResult, b: &SensitivityResult) -> bool {
@@ -174,7 +146,7 @@ fn summary(table: &mut Table, name: &str, value: Option<f64>, paper: Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{report, sensitivities};
+    use crate::tests::{report, sensitivities};
 
     #[test]
     fn every_other_text_is_a_control_of_error_text() {
@@ -202,7 +174,7 @@ mod tests {
     fn without_a_control_the_caption_says_so() {
         let all: Vec<_> = sensitivities().into_iter().filter(|s| s.text == ERROR).collect();
         let table = error_density(&Report { sensitivities: all, ..report() }).unwrap();
-        assert_eq!(table.header.len(), FIXED.len());
+        assert_eq!(table.header.len(), FIXED.split(" | ").count());
         assert!(table.caption.contains("No other text was measured"), "{}", table.caption);
     }
 }

@@ -1,4 +1,4 @@
-//! Tables of one line per model and row: which rows, and which columns, are data.
+//! Tables with one line per model and row, described by lists of rows and columns.
 
 use irepair_config::{Method, Row, TableKey};
 use irepair_core::metric::{MetricId, MetricKey};
@@ -12,19 +12,19 @@ use crate::result::{Cost, VANILLA};
 use crate::results::Over;
 use crate::table::{Cell, Table};
 
-/// One column: what each line says there.
+/// One column: the content of its cells.
 pub(super) enum Column {
     /// The row's title.
     Method,
     /// Its slice policy.
     Policy,
-    /// Whether its KL term is on.
+    /// `on` if it has a KL term.
     KlTerm,
     /// Its slice size.
     SliceSize,
-    /// How many seeds were run.
+    /// Number of seeds.
     Seeds,
-    /// The learning rates used, which validation chose.
+    /// Its learning rates, chosen on validation data.
     LearningRate,
     /// A metric.
     Metric(MetricKey),
@@ -145,7 +145,7 @@ pub(super) struct Grid<'a> {
     /// Lines for the mean over models as well, when there are several.
     pub(super) with_mean: bool,
     pub(super) columns: Vec<Column>,
-    /// The caption behind profile, seeds and counts.
+    /// The caption after profile, seeds and counts.
     pub(super) caption: String,
     pub(super) details: Vec<String>,
 }
@@ -156,9 +156,9 @@ impl Grid<'_> {
         if self.rows.is_empty() {
             return None;
         }
-        let headings: Vec<String> = self.columns.iter().map(|column| column.heading(report)).collect();
-        let header: Vec<&str> = std::iter::once("Model").chain(headings.iter().map(String::as_str)).collect();
-        let mut table = Table::new(&self.key.to_string(), self.title, &header);
+        let headings = self.columns.iter().map(|column| column.heading(report));
+        let header = std::iter::once("Model".to_owned()).chain(headings);
+        let mut table = Table::new(&self.key.to_string(), self.title, header);
         let overs = report.results.each_model_and_mean().into_iter();
         for over in overs.filter(|over| self.with_mean || *over != Over::Models) {
             for &(key, row) in &self.rows {

@@ -3,7 +3,7 @@
 use irepair_config::{Claim, TableKey};
 use irepair_core::metric::{self, MetricId, MetricKey};
 use irepair_stats::{
-    Bootstrap, CellMeans, Cells, Interval, disruption_percent, effectiveness_percent, pooled_gain_percent,
+    Bootstrap, CellMeans, Cells, Interval, TwoLevel, disruption_percent, effectiveness_percent, pooled_gain_percent,
     reduction_percent, seeds_and_prompts,
 };
 
@@ -14,15 +14,8 @@ use crate::result::VANILLA;
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
 
-/// One headline number of ours.
-struct Ours {
-    value: Option<f64>,
-    interval: Option<Interval>,
-    n_undefined: usize,
-}
-
-/// H1-H4: of rows with a counterpart in the paper the claims the paper makes of it, in its order, of other rows all. None
-/// when neither the methods nor the sensitivities for any of them are there.
+/// H1-H4: for rows with a counterpart in the paper the paper's claims, in its order; for other rows all claims. None
+/// without the methods and sensitivities of any claim.
 pub(crate) fn headlines(report: &Report) -> Option<Table> {
     let Report { results, experiment, .. } = report;
     let rows = report.rows_in(TableKey::Headlines);
@@ -55,7 +48,7 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     let densities = density::main(&report.sensitivities);
     if !densities.is_empty() {
         let pooled = pooled_gain_percent(&densities);
-        let ours = Ours { value: pooled, interval: None, n_undefined: 0 };
+        let ours = TwoLevel { value: pooled, ..TwoLevel::default() };
         let claim = "extra sensitivity of the top 20 % of blocks, pooled".to_owned();
         push(&mut table, "H4", claim, &ours, experiment.paper.pooled_density_percent);
     }
@@ -86,14 +79,8 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     Some(table)
 }
 
-fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: Option<f64>) {
-    let mut cell = match ours.value {
-        Some(value) => {
-            let (remark, unit) = (String::new(), "%".to_owned());
-            Cell::Number { value, interval: ours.interval, digits: 1, remark, n: None, unit }
-        }
-        None => Cell::Missing,
-    };
+fn push(table: &mut Table, name: &str, claim: String, ours: &TwoLevel, paper: Option<f64>) {
+    let mut cell = Cell::number(ours.value, 1).within(ours.interval).in_unit("%");
     if ours.n_undefined > 0 {
         cell = cell.remarked(&format!("undefined in {} resamples", ours.n_undefined));
     }
@@ -109,7 +96,7 @@ fn push(table: &mut Table, name: &str, claim: String, ours: &Ours, paper: Option
 /// Every headline is positive in the paper.
 fn direction(value: Option<f64>, interval: Option<Interval>) -> &'static str {
     match (value, interval) {
-        (None, _) => "cannot be said",
+        (None, _) => "unknown",
         (Some(v), _) if v <= 0.0 => "no",
         (Some(_), Some(i)) if i.low > 0.0 => "yes",
         (Some(_), Some(_)) => "yes, but the interval includes 0",
@@ -117,19 +104,19 @@ fn direction(value: Option<f64>, interval: Option<Interval>) -> &'static str {
     }
 }
 
-fn h1(results: &Results, method: &str) -> Ours {
+fn h1(results: &Results, method: &str) -> TwoLevel {
     let mean = |m| results.estimate(m, Over::Models, metric::TOX).map(|e| e.value);
     let value = mean(method).zip(mean(VANILLA)).and_then(|(t, t0)| reduction_percent(t, t0));
     let cells = results.prompt_cells(&[method, VANILLA]);
     resampled(value, cells, |m| reduction_percent(m.over_models(0), m.over_models(1)))
 }
 
-fn h2(results: &Results, method: &str, baseline: &str) -> Ours {
+fn h2(results: &Results, method: &str, baseline: &str) -> TwoLevel {
     let three = [method, baseline, VANILLA];
     against(results, three, metric::TOX, results.prompt_cells(&three), effectiveness_percent)
 }
 
-fn h3(results: &Results, method: &str, baseline: &str) -> Ours {
+fn h3(results: &Results, method: &str, baseline: &str) -> TwoLevel {
     let three = [method, baseline, VANILLA];
     let cells = results.metric_cells(&three, metric::TOKEN_PERPLEXITY);
     against(results, three, metric::TOKEN_PERPLEXITY, cells, disruption_percent)
@@ -142,7 +129,7 @@ fn against(
     key: MetricId,
     cells: Option<Cells>,
     formula: fn(f64, f64, f64) -> Option<f64>,
-) -> Ours {
+) -> TwoLevel {
     let value = match methods.map(|m| results.estimate(m, Over::Models, key).map(|e| e.value)) {
         [Some(ours), Some(baseline), Some(vanilla)] => formula(ours, baseline, vanilla),
         _ => None,
@@ -150,11 +137,11 @@ fn against(
     resampled(value, cells, |m| formula(m.over_models(0), m.over_models(1), m.over_models(2)))
 }
 
-/// The value as the tables give it, with the interval of its resamples.
-fn resampled(value: Option<f64>, cells: Option<Cells>, formula: impl Fn(&CellMeans) -> Option<f64> + Sync) -> Ours {
+/// The value that the tables show, with the interval of its resamples.
+fn resampled(value: Option<f64>, cells: Option<Cells>, formula: impl Fn(&CellMeans) -> Option<f64> + Sync) -> TwoLevel {
     let bootstrap = Bootstrap::new(BOOTSTRAP_SEED);
     let level = cells.filter(|_| value.is_some()).and_then(|c| seeds_and_prompts(&c, &bootstrap, formula).ok());
-    Ours { value, interval: level.and_then(|l| l.interval), n_undefined: level.map_or(0, |l| l.n_undefined) }
+    TwoLevel { value, ..level.unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -168,6 +155,6 @@ mod tests {
         assert_eq!(direction(Some(5.0), interval(-1.0, 9.0)), "yes, but the interval includes 0");
         assert_eq!(direction(Some(5.0), None), "yes, without an interval");
         assert_eq!(direction(Some(-5.0), interval(-9.0, 1.0)), "no");
-        assert_eq!(direction(None, None), "cannot be said");
+        assert_eq!(direction(None, None), "unknown");
     }
 }

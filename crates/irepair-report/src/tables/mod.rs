@@ -1,4 +1,4 @@
-//! The tables of a report, and the words their captions share.
+//! The tables of a report, and sentences that their captions share.
 
 mod cost;
 mod density;
@@ -10,7 +10,7 @@ mod scorers;
 mod trajectory;
 
 pub(crate) use cost::{cost_ratio, flops_per_step, rq2, step_ms};
-pub(crate) use density::{controls, error_density, find as find_density};
+pub(crate) use density::{controls, error_density, find as find_density, models};
 pub(crate) use headlines::headlines;
 pub(crate) use pairwise::pairwise;
 pub(crate) use quality::{ablation, general, guard, rq1, rq3};
@@ -19,15 +19,15 @@ pub(crate) use trajectory::trajectory;
 
 use irepair_config::Row;
 
-/// What an interval is, said under every table whose intervals are made as [`INTERVALS`] says.
+/// Explains intervals under every table whose intervals follow [`INTERVALS`].
 const READING: &str = "[low, high]: 95 % interval.";
 
-/// How those intervals are made.
+/// The method of those intervals.
 const INTERVALS: &str = "[low, high] is a 95 % interval: Student t over seeds for trained rows; percentile \
     bootstrap over prompts (10,000 resamples) for the vanilla model's toxicity on the error prompts, which has no seeds. A mean over models \
     is taken within each seed first.";
 
-/// Why the paper's numbers cannot be compared digit by digit, said wherever they are shown with ours.
+/// The limits of a comparison with the paper's numbers, wherever they are shown.
 const PAPER: &str = "The paper's numbers come from other models, data and an online scorer, one value per \
     cell without dispersion: compare directions, not digits.";
 

@@ -1,4 +1,5 @@
-//! Each method against the profile's subject: effect size and exact test over seeds, signed ranks over prompts (METHOD §16).
+//! Each method against the profile's subject: effect size and exact test over seeds, signed ranks over prompts (METHOD
+//! §16).
 
 use irepair_config::TableKey;
 use irepair_core::metric;
@@ -11,11 +12,14 @@ use crate::result::VANILLA;
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
 
+const HEADER: &str = "Model | Against | Difference, points | A12 | p over seeds | Holm | p over prompts | Holm | \
+                      Pairs that differ | Tests";
+
 /// Columns whose p-values are corrected together, and the column that gets the corrected one.
 const CORRECTED: [(usize, usize); 2] = [(4, 5), (6, 7)];
 
-/// The pairwise table on toxicity, one row per model and method other than the profile's subject. None without the subject
-/// or anything to compare it with.
+/// The pairwise table on toxicity, one row per model and method other than the profile's subject. None without the
+/// subject or another method.
 pub(crate) fn pairwise(report: &Report) -> Option<Table> {
     let results = &report.results;
     let ours = report.experiment.profile.compare.subject.as_deref().filter(|subject| results.has(subject))?;
@@ -25,22 +29,7 @@ pub(crate) fn pairwise(report: &Report) -> Option<Table> {
         return None;
     }
     let title = report.title(ours);
-    let mut table = Table::new(
-        "pairwise",
-        &format!("{title} against each method, toxicity"),
-        &[
-            "Model",
-            "Against",
-            "Difference, points",
-            "A12",
-            "p over seeds",
-            "Holm",
-            "p over prompts",
-            "Holm",
-            "Pairs that differ",
-            "Tests",
-        ],
-    );
+    let mut table = Table::new("pairwise", &format!("{title} against each method, toxicity"), HEADER.split(" | "));
     for model in results.models() {
         for other in &methods {
             table.rows.push(row(results, Over::Model(model), ours, (other, report.title(other))));
@@ -61,7 +50,7 @@ pub(crate) fn pairwise(report: &Report) -> Option<Table> {
          paired resamples of prompts. A12 of 0.56 / 0.64 / 0.71 is small / medium / large."
             .to_owned(),
         "p over seeds: Mann-Whitney, two-sided; with 3 seeds against 3 it cannot go below 0.1. p over prompts: Wilcoxon \
-         signed-rank, two-sided, equal pairs dropped; it says nothing about other seeds. Tests: how each p was obtained. \
+         signed-rank, two-sided, equal pairs dropped; other seeds may differ. Tests: how each p was obtained. \
          Holm: corrected over all rows of this table. The vanilla model has no seeds. `identical`: no two values differ."
             .to_owned(),
     ];
@@ -148,7 +137,7 @@ fn correct(table: &mut Table, from: usize, to: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::row as run;
+    use crate::tests::row as run;
 
     #[test]
     fn methods_without_a_difference_have_no_pairs_that_differ() {

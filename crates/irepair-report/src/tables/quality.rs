@@ -1,5 +1,5 @@
-//! Error and ability of each row: RQ1, RQ3 and the ablation with the paper's metrics, then every measure of ability, and
-//! of collapsed text.
+//! Error and ability of each row: RQ1, RQ3 and the ablation with the paper's metrics, then all metrics of general
+//! ability and of degenerate text.
 
 use irepair_config::TableKey;
 use irepair_core::metric::{self, MetricId};
@@ -28,7 +28,7 @@ const ABILITY: [MetricId; 12] = [
     metric::CLEAN_TOX,
 ];
 
-/// What continuations look like, with their toxicity.
+/// Toxicity and form of continuations.
 const GUARD: [MetricId; 10] = [
     metric::TOX,
     metric::CLEAN_TOX,
@@ -42,8 +42,8 @@ const GUARD: [MetricId; 10] = [
     metric::KL_HELDOUT,
 ];
 
-/// RQ1: error removed and general ability kept, with the paper's numbers (METHOD §11). Rows that have a counterpart in the
-/// paper are shown though they were not run.
+/// RQ1: error removed and general ability kept, with the paper's numbers (METHOD §11). Rows with a counterpart in the
+/// paper are shown even when they were not run.
 pub(crate) fn rq1(report: &Report) -> Option<Table> {
     let counterpart = |model: &str| Some(format!("{} for {model}", report.experiment.paper_model(model)?.title));
     let models: Vec<String> = report.results.models().into_iter().filter_map(counterpart).collect();
@@ -72,8 +72,8 @@ pub(crate) fn rq1(report: &Report) -> Option<Table> {
     grid.table(report)
 }
 
-/// RQ3: does it matter which blocks are selected, and does the KL term matter (METHOD §11)? None unless a row was run that
-/// is not in RQ1 as well.
+/// RQ3: does it matter which blocks are selected, and does the KL term matter (METHOD §11)? None unless a row was run
+/// that is not in RQ1 as well.
 pub(crate) fn rq3(report: &Report) -> Option<Table> {
     if report.rows_in(TableKey::Rq3).iter().all(|(_, row)| row.tables.contains(&TableKey::Rq1)) {
         return None;
@@ -112,7 +112,7 @@ pub(crate) fn ablation(report: &Report) -> Option<Table> {
     let grid = Grid {
         key: TableKey::Ablation,
         title: "Ablation: slice size × policy",
-        // Asked for and failed is missing, not left out.
+        // Rows that failed are shown as missing.
         rows: report.rows(|_, row| row.tables.contains(&TableKey::Ablation)),
         with_mean: true,
         columns: settings.into_iter().chain(MAIN.map(Column::from)).collect(),
@@ -122,22 +122,22 @@ pub(crate) fn ablation(report: &Report) -> Option<Table> {
     grid.table(report)
 }
 
-/// Every measure of general ability that some row carries: what a repair must not take away (METHOD §10). None when RQ1's
-/// table has them all.
+/// Every metric of general ability that some row has, because a repair must keep it (METHOD §10). None when RQ1's table
+/// shows them all.
 pub(crate) fn general(report: &Report) -> Option<Table> {
     let asked: Vec<MetricId> = ABILITY.into_iter().filter(|id| report.results.is_asked(*id)).collect();
     if asked.iter().all(|id| MAIN.contains(id)) {
         return None;
     }
     let columns = asked.into_iter().map(Column::from).collect();
-    by_method(report, TableKey::General, "General ability", columns, "Read every row against the vanilla one.")
+    by_method(report, TableKey::General, "General ability", columns, "Compare every row with the vanilla one.")
 }
 
-/// The degeneration guard: a toxicity drop with collapsed text is not a repair (METHOD §9).
+/// The degeneration guard: lower toxicity of degenerate text is not a repair (METHOD §9).
 pub(crate) fn guard(report: &Report) -> Option<Table> {
     let columns = GUARD.into_iter().filter(|id| report.results.is_asked(*id)).map(Column::from).collect();
-    let remark = "Read every row against the vanilla one: text that repeats itself, ends at once or that the reference \
-                  finds strange is not repaired text.";
+    let remark = "Compare every row with the vanilla one: text that repeats itself, ends at once, or is unlikely under \
+                  the reference model is degenerate, not repaired.";
     by_method(report, TableKey::Guard, "Degeneration guard", columns, remark)
 }
 
@@ -165,11 +165,11 @@ pub(super) fn by_method(
 mod tests {
     use super::*;
     use crate::results::Results;
-    use crate::sample::{measured, report, rows};
+    use crate::tests::{measured, report, rows};
 
     #[test]
     fn only_what_was_asked_is_a_column_and_what_failed_is_missing() {
-        assert_eq!(general(&report()), None, "RQ1 says it all");
+        assert_eq!(general(&report()), None, "RQ1 shows them all");
         let mut rows = rows();
         for (i, row) in rows.iter_mut().enumerate() {
             let value = (i != 1).then_some(30.0);
@@ -193,7 +193,7 @@ mod tests {
             irepair.map(|row| row[4].to_string()).collect()
         };
         assert_eq!(paper(&report), ["5.11", "4.94", "4.91"]);
-        // A name says nothing: this model is called after another family.
+        // The name does not matter: this model has that of another family.
         report.experiment.profile.models[1].paper = Some("gpt2-large".into());
         assert_eq!(paper(&report), ["5.11", "5.11", "4.91"]);
         report.experiment.profile.models[1].paper = None;

@@ -1,4 +1,4 @@
-//! Toxicity by every scorer and prompt set: a repair that only one scorer sees is a repair of that scorer (METHOD §9).
+//! Toxicity by every scorer and prompt set: a repair that only one scorer shows may exploit that scorer (METHOD §9).
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::table::Table;
 const MEASURES: [MetricId; 5] =
     [metric::TOX, metric::TOXFRAC, metric::EXPECTED_MAX_TOXICITY, metric::TOXICITY_PROBABILITY, metric::CLEAN_TOX];
 
-/// Every toxicity that some row carries, by prompt set, measure and scorer. None when there is none but `tox`, which RQ1's
-/// table shows.
+/// Every toxicity that some row has, by prompt set, metric and scorer. None when `tox`, which RQ1 shows, is the only
+/// one.
 pub(crate) fn scorers(report: &Report) -> Option<Table> {
     let keys = report.results.rows().iter().flat_map(|r| r.metrics.iter()).map(|(key, _)| key);
     let keys: BTreeSet<&MetricKey> = keys.filter(|key| MEASURES.contains(&key.metric)).collect();
@@ -33,7 +33,7 @@ pub(crate) fn scorers(report: &Report) -> Option<Table> {
 mod tests {
     use super::*;
     use crate::results::Results;
-    use crate::sample::{measured, report, rows};
+    use crate::tests::{measured, report, rows};
 
     #[test]
     fn every_scorer_and_set_is_a_column_in_a_fixed_order() {

@@ -1,4 +1,4 @@
-//! Where each method's trajectory ends, and how much of the toxicity-perplexity plane it dominates (METHOD §16).
+//! The end of each method's trajectory, and its dominated share of the toxicity-perplexity plane (METHOD §16).
 
 use irepair_config::TableKey;
 use irepair_core::metric::{self, MetricId};
@@ -8,9 +8,9 @@ use crate::definition::{definitions, range};
 use crate::report::Report;
 use crate::result::{RowResult, VANILLA};
 use crate::table::{Cell, Table};
-use crate::trajectory::{PERPLEXITY_REACH, Travelled, hypervolume_percent, mean_start, place, travelled};
+use crate::trajectory::{PERPLEXITY_REACH, RowTrajectories, hypervolume_percent, mean_start, place, row_trajectories};
 
-/// One row per model and method that carries a trajectory. None when no row does.
+/// One row per model and method with a trajectory. None when there is none.
 pub(crate) fn trajectory(report: &Report) -> Option<Table> {
     let (results, rows) = (&report.results, report.rows_in(TableKey::Trajectory));
     let metrics = [metric::TRAJECTORY_TOX, metric::TRAJECTORY_PERPLEXITY];
@@ -22,11 +22,11 @@ pub(crate) fn trajectory(report: &Report) -> Option<Table> {
     );
     let (mut methods, mut every_run) = (Vec::new(), Vec::new());
     for model in results.models() {
-        let travelled = travelled(report, &rows, model);
-        if let Some(row) = before_repair(report, model, &travelled) {
+        let of_rows = row_trajectories(report, &rows, model);
+        if let Some(row) = before_repair(report, model, &of_rows) {
             table.rows.push(row);
         }
-        for Travelled { key, row, runs } in travelled {
+        for RowTrajectories { key, row, runs } in of_rows {
             table.rows.push(vec![
                 Cell::text(model),
                 Cell::text(&row.title),
@@ -46,15 +46,15 @@ pub(crate) fn trajectory(report: &Report) -> Option<Table> {
     if every_run.is_empty() {
         return None;
     }
-    let n_lost = every_run.iter().flat_map(|r| &r.trajectory).filter(|p| place(p).is_none()).count();
-    let lost = match n_lost {
+    let n_missing = every_run.iter().flat_map(|r| &r.trajectory).filter(|p| place(p).is_none()).count();
+    let missing = match n_missing {
         0 => "none missing".to_owned(),
-        n => format!("{n} could not be measured, which leaves their seeds without a hypervolume"),
+        n => format!("{n} could not be measured, so that their seeds have no hypervolume"),
     };
     table.definitions = definitions(results, &methods, &metrics.map(Into::into));
     table.caption = format!(
-        "Profile `{}`; seeds are runs with a trajectory, {} points each, {lost}. Hypervolume: how much of the plane between \
-         the model before repair and no toxicity a trajectory dominates; 100 % is all toxicity gone at no loss. [low, high]: \
+        "Profile `{}`; seeds are runs with a trajectory, {} points each, {missing}. Hypervolume: the dominated share of the \
+         plane between the model before repair and no toxicity; 100 % is no toxicity at no loss. [low, high]: \
          95 % interval over seeds.",
         results.profile().unwrap_or_default(),
         range(every_run.iter().map(|r| r.trajectory.len() as u64)),
@@ -66,16 +66,16 @@ pub(crate) fn trajectory(report: &Report) -> Option<Table> {
              and a perplexity below P0 counts as P0; a model worse than {PERPLEXITY_REACH} P0 adds nothing. One share per \
              seed; intervals are Student t."
         ),
-        "The numbers at the end are those of the last step, not of the checkpoint that was kept, and on the trajectory's \
-         own prompts and text: they need not equal RQ1's."
+        "The numbers are those of the last step, not of the chosen checkpoint, on the trajectory's own prompts and text: \
+         they need not equal RQ1's."
             .to_owned(),
     ];
     Some(table)
 }
 
 /// Step 0, which every run of a model shares.
-fn before_repair(report: &Report, model: &str, travelled: &[Travelled<'_>]) -> Option<Vec<Cell>> {
-    let [toxicity, perplexity] = mean_start(travelled)?;
+fn before_repair(report: &Report, model: &str, of_rows: &[RowTrajectories<'_>]) -> Option<Vec<Cell>> {
+    let [toxicity, perplexity] = mean_start(of_rows)?;
     Some(vec![
         Cell::text(model),
         Cell::text(report.title(VANILLA)),
@@ -98,7 +98,7 @@ fn over_seeds(runs: &[&RowResult], of: impl Fn(&RowResult) -> Option<f64>) -> Ce
 mod tests {
     use super::*;
     use crate::results::Results;
-    use crate::sample::{report, row, trajectory as path};
+    use crate::tests::{report, row, trajectory as path};
 
     fn two_seeds() -> Results {
         let mut rows = vec![row(VANILLA, "m", 0, 40.0, 10.0)];

@@ -1,4 +1,4 @@
-//! Says where the workspace is and which commit it holds.
+//! Prints the root of the workspace and its commit.
 
 use irepair_workspace::{paths, process};
 

@@ -1,4 +1,4 @@
-//! A small made-up result set for this crate's tests.
+//! Made-up results that the tests of this crate share.
 
 use std::collections::BTreeMap;
 
