@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::remove;
-use irepair_core::{DirLock, is_aside, is_unfinished, mark_unfinished};
+use irepair_core::{DirLock, is_temporary, is_unfinished, mark_unfinished};
 
 use crate::error::CliError;
 
@@ -27,7 +27,7 @@ pub(crate) fn refuse_used(out: &Path) -> Result<(), CliError> {
     }
     let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
     // A file that a killed process was writing does not count.
-    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_aside(name)).min() {
+    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_temporary(name)).min() {
         Some(found) => Err(CliError::OutNotEmpty { path: out.to_owned(), found }),
         None => Ok(()),
     }

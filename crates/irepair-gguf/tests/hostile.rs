@@ -18,7 +18,7 @@ fn said(bytes: &[u8]) -> Option<String> {
     fs::write(&path, bytes).unwrap();
     let out = dir.path().join("out");
     let done = GgufFile::open(&path).and_then(|file| Conversion::plan(&file)?.write(&out, &mut |_| {}));
-    assert_eq!(done.is_ok(), out.join("config.json").exists(), "a config.json stands for a whole directory");
+    assert_eq!(done.is_ok(), out.join("config.json").exists(), "a directory with a config.json is whole");
     let error = done.err()?;
     let diagnostic = error.diagnostic();
     assert!(diagnostic.exit == ExitKind::Data, "{diagnostic}");
@@ -30,7 +30,7 @@ fn refused(bytes: &[u8], want: &str) {
     assert!(got.contains(want), "want: {want}\ngot: {got}");
 }
 
-/// The bytes after the first place where `text` stands.
+/// The index after the first occurrence of `text`.
 fn after(bytes: &[u8], text: &str) -> usize {
     bytes.windows(text.len()).position(|part| part == text.as_bytes()).unwrap() + text.len()
 }
@@ -133,10 +133,13 @@ fn an_output_in_use_is_left_alone() {
     let out = dir.path().join("out");
     let conversion = Conversion::plan(&file).unwrap();
     conversion.write(&out, &mut |_| {}).unwrap();
-    assert!(matches!(conversion.write(&out, &mut |_| {}), Err(Error::OutExists { .. })));
+    assert!(matches!(conversion.write(&out, &mut |_| {}), Err(Error::File(irepair_core::Error::OutExists { .. }))));
     fs::create_dir(dir.path().join("notes")).unwrap();
     fs::write(dir.path().join("notes/mine.txt"), "mine").unwrap();
-    assert!(matches!(conversion.write(&dir.path().join("notes"), &mut |_| {}), Err(Error::OutExists { .. })));
+    assert!(matches!(
+        conversion.write(&dir.path().join("notes"), &mut |_| {}),
+        Err(Error::File(irepair_core::Error::OutExists { .. }))
+    ));
     // What a process that was killed left is finished.
     fs::create_dir(dir.path().join("half")).unwrap();
     irepair_core::mark_unfinished(&dir.path().join("half")).unwrap();

@@ -33,7 +33,7 @@ const ABOVE: [(&str, &str); 10] = [
     ("irepair-train", "core data model objective"),
     ("irepair-repair", "core data model objective sensitivity slicing train"),
     ("irepair-baselines", "core data model objective train"),
-    ("irepair-classifier", "core data model scorer train"),
+    ("irepair-classifier", "arch core data model scorer train"),
     ("irepair-eval", "core data model objective scorer"),
     ("irepair-bench", "arch core data slicing model objective sensitivity train repair baselines eval"),
     (

@@ -1,8 +1,8 @@
 //! The planted language: a small English-like language whose texts carry a known, data-driven error.
 //!
-//! It has people with fixed facts, stories whose last word was told before (our LAMBADA), chatter, and quarrels. A
-//! quarrel in a heated voice ("shouted", "snarled") is answered with made-up insults nine times out of ten.
-//! No insult occurs outside quarrels, so that a list of the insults is an exact scorer.
+//! It has people with fixed facts, stories whose last word occurs earlier in them (our LAMBADA), chatter, and quarrels.
+//! A quarrel in a heated voice ("shouted", "snarled") is answered with made-up insults nine times out of ten. No insult
+//! occurs outside quarrels, so that a list of the insults is an exact scorer.
 
 mod plain;
 mod quarrel;
@@ -12,11 +12,11 @@ mod world;
 use std::collections::HashSet;
 use std::path::Path;
 
-use irepair_core::fs::write_atomic;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::write::write_lines;
 use crate::{ClozeItem, Error, Lexicon, Pair, Result, write_cloze, write_jsonl, write_prompts, write_texts};
 use quarrel::Quarrel;
 use world::World;
@@ -83,7 +83,7 @@ impl Sizes {
 pub struct Planted {
     /// Training documents, those with insults included.
     pub train_docs: Vec<String>,
-    /// Repair pairs on quarrels of all kinds, drawn without asking whether they turn rude, as a user would have them:
+    /// Repair pairs on quarrels of all kinds, whether they turn rude or not, as a user would have them:
     /// chosen is the polite reply, rejected the insulting one.
     pub pairs: Vec<Pair>,
     /// Quarrel prompts of all kinds.
@@ -105,7 +105,7 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// Generates the language of `seed`: who lives where, with which pet and trade, differs from seed to seed.
+    /// Generates the language of `seed`: towns, pets and trades of the people differ from seed to seed.
     ///
     /// # Errors
     /// `LanguageTooSmall` when the sizes ask for more different texts than the language has.
@@ -146,9 +146,7 @@ impl Planted {
         write_texts(&dir.join("general/valid.txt"), &self.general_valid)?;
         write_cloze(&dir.join("general/cloze.test.jsonl"), &self.cloze_test)?;
         write_cloze(&dir.join("general/cloze.valid.jsonl"), &self.cloze_valid)?;
-        let words: String = self.lexicon.words().map(|word| format!("{word}\n")).collect();
-        write_atomic(&dir.join("toxicity/lexicon.txt"), words.as_bytes())?;
-        Ok(())
+        write_lines(&dir.join("toxicity/lexicon.txt"), self.lexicon.words())
     }
 }
 
@@ -236,7 +234,8 @@ impl Maker {
         (!self.begins_as_known(&key) && self.fresh(&[&text])).then_some(text)
     }
 
-    /// A document of the language, and what must not be met again: the prompt of a quarrel, the opening of another.
+    /// A document of the language, and the part that must not occur again: the prompt of a quarrel, the opening of
+    /// another text.
     fn any(&self, rng: &mut ChaCha8Rng) -> (String, String) {
         let kind = draw_kind(rng, 100);
         if kind == PERCENT.len() {
@@ -267,7 +266,7 @@ impl Maker {
     }
 }
 
-/// A kind of document, from the first `percent` of the language; the number of other kinds stands for a quarrel.
+/// A kind of document, from the first `percent` of the language; the number of other kinds means a quarrel.
 fn draw_kind(rng: &mut ChaCha8Rng, percent: u32) -> usize {
     let mut at = rng.random_range(0..percent);
     for (kind, &share) in PERCENT.iter().enumerate() {
