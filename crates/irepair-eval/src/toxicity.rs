@@ -87,8 +87,8 @@ pub struct Sampling {
 
 /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
 ///
-/// The degeneration guard is always reported with the toxicity: a drop with collapsed text is no repair. To score the same
-/// continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
+/// The degeneration guard is always reported with the toxicity: a drop with collapsed text is no repair. To score the
+/// same continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
 /// [`Generation::toxicity_of`].
 ///
 /// # Errors

@@ -158,8 +158,8 @@ pub trait BlockModel {
 
     /// Several nucleus samples of every prompt: all of the first prompt, then all of the second, and so on.
     ///
-    /// Each prompt comes with the seed of its draws: but for rounding, what follows it depends on that seed alone, not on
-    /// the other prompts. Else as [`BlockModel::generate`].
+    /// Each prompt comes with the seed of its draws: but for rounding, what follows it depends on that seed alone, not
+    /// on the other prompts. Else as [`BlockModel::generate`].
     ///
     /// # Errors
     /// As [`BlockModel::generate`].

@@ -1,7 +1,7 @@
 //! A draw from the nucleus of a distribution, without sorting what is not in it.
 
-/// The token at `draw` of the nucleus of `p`, `draw` in `[0, 1)`: tokens are ordered by falling probability, equal ones by
-/// id; one is in the nucleus when those before it hold less than `top_p`, so the first always is.
+/// The token at `draw` of the nucleus of `p`, `draw` in `[0, 1)`: tokens are ordered by falling probability, equal ones
+/// by id; one is in the nucleus when those before it hold less than `top_p`, so the first always is.
 pub(crate) fn token_at(p: &[f32], top_p: f64, draw: f64) -> usize {
     // What is below this holds at most 1 - top_p in total, so the nucleus ends before it.
     let floor = (1.0 - top_p) / p.len() as f64;

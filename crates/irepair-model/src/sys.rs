@@ -59,8 +59,8 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Ends the process without running destructors: an ordinary exit takes libtorch apart while other threads compute in it, and
-/// crashes.
+/// Ends the process without running destructors: an ordinary exit takes libtorch apart while other threads compute in
+/// it, and crashes.
 pub fn exit_at_once(code: i32) -> ! {
     #[cfg(unix)]
     // SAFETY: ends the process; nothing of it is used afterwards.

@@ -18,8 +18,8 @@ impl CausalLm {
     ///
     /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and
     /// brings its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
-    /// type the model computed in. Each file is written to a temporary one and renamed; weights come before `config.json`, so a
-    /// directory with a config is whole.
+    /// type the model computed in. Each file is written to a temporary one and renamed; weights come before
+    /// `config.json`, so a directory with a config is whole.
     ///
     /// # Errors
     /// File errors; [`Error::MissingFile`] when the directory it was loaded from is gone or holds another model by now.
