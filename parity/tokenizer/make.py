@@ -2,7 +2,8 @@
 
 run:    python make.py             (transformers 5.23.0, tokenizers as in meta.json; seconds)
 writes: <case>/                    tokenizer files as a checkpoint directory has them
-        <case>/golden.json         by text: ids without start token, the text decoded without special tokens; eos, size
+        <case>/golden.json         by text: ids without start token, the text decoded without special tokens; eos, size;
+                                   `texts`: ids as tokenizer(text) gives them, where they differ
         texts.json                 the texts
         meta.json                  versions
 
@@ -89,6 +90,13 @@ def token(content, special, **flags):
             "special": special} | flags
 
 
+def begin(number):
+    """A post-processor that puts `<s>` before every text."""
+    special, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    return {"type": "TemplateProcessing", "single": [special, text], "pair": [special, text, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [number], "tokens": ["<s>"]}}}
+
+
 def cases(vocab, merges):
     """`name -> function that writes the files`."""
     eot, n = vocab[EOT], len(vocab)
@@ -110,6 +118,8 @@ def cases(vocab, merges):
             "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
             "padding": {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": eot,
                         "pad_type_id": 0, "pad_token": EOT}}, {}),
+        "whole-begin": lambda path: whole_with(path, vocab, merges, {"post_processor": begin(eot + 1), "added_tokens": [
+            {"id": eot, **token(EOT, True)}, {"id": eot + 1, **token("<s>", True)}]}, {"bos_token": "<s>", "add_bos_token": False}),
         "whole-named-later": lambda path: whole_with(path, vocab, merges, {}, {
             "pad_token": "[PAD]", "extra_special_tokens": ["<new>", token("<strip>", True, lstrip=True) | {"__type": "AddedToken"}]}),
         "older": lambda path: older_form(path, vocab, merges),
@@ -142,7 +152,9 @@ def main():
         files(path)
         tokenizer = GPT2TokenizerFast.from_pretrained(path)
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
-        write(path / "golden.json", {
+        texts = [tokenizer(text)["input_ids"] for text in TEXTS]
+        begun = {} if texts == rows else {"texts": [" ".join(map(str, row)) for row in texts]}
+        write(path / "golden.json", begun | {
             "n_tokens": len(tokenizer), "eos_id": tokenizer.eos_token_id, "pad": tokenizer.pad_token,
             "ids": [" ".join(map(str, row)) for row in rows],
             "decoded": [tokenizer.decode(row, skip_special_tokens=True) for row in rows]})

@@ -36,10 +36,10 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
             (vec![None; rows.len()], rows)
         }
     };
-    let mut generated = Vec::with_capacity(rows.len());
-    for (prompt, row) in prompts.into_iter().zip(rows) {
-        generated.push(Generated { prompt, text: loaded.tokenizer.decode(&row)?, n_tokens: row.len() });
-    }
+    let text = |(prompt, row): (Option<String>, Vec<u32>)| {
+        Ok(Generated { prompt, text: loaded.tokenizer.decode(&row)?, n_tokens: row.len() })
+    };
+    let generated: Vec<Generated> = prompts.into_iter().zip(rows).map(text).collect::<anyhow::Result<_>>()?;
     match &plan.out {
         Some(path) => Ok(write_jsonl(path, &generated)?),
         None if plan.json || plan.prompts.is_none() => generated.iter().try_for_each(print_json_line),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use irepair_config::{EvalOptions, Job, Options, RepairOptions, RepairPlan, from_toml, resolve, to_toml};
+use irepair_config::{EvalOptions, Job, Options, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml};
 use irepair_core::fs::write_atomic;
 use irepair_core::{DirLock, StepRecord};
 use irepair_data::Tokenizer;
@@ -32,10 +32,8 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     // The measured model is the repaired one; while training there is no reference.
     let watched = |eval: &EvalOptions| EvalOptions { model: Some(base.clone()), reference: None, ..eval.clone() };
     let eval = resolve(&EvalOptions { reference: Some(base.clone()), ..watched(&job.eval) }, &place)?;
-    let mut watcher = match &job.watch {
-        Some(watch) => Some(Watcher::new(watch.every, resolve(&watched(&watch.eval), &place)?, out)),
-        None => None,
-    };
+    let watch = |watch: &Watch| anyhow::Ok(Watcher::new(watch.every, resolve(&watched(&watch.eval), &place)?, out));
+    let mut watcher = job.watch.as_ref().map(watch).transpose()?;
     use_threads(plan.threads);
     let (opened, run) = run(&repair, plan.clone(), |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
     let (reference, _) = CausalLm::load(&base, opened.model.device(), opened.model.kind())?;

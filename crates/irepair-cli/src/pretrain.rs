@@ -57,10 +57,8 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
             (tokenizer, documents)
         }
     };
-    let valid = match &plan.valid {
-        Some(path) => Some(joined_tokens(&tokenizer, &read_texts(path)?)?),
-        None => None,
-    };
+    let valid =
+        plan.valid.as_deref().map(|path| anyhow::Ok(joined_tokens(&tokenizer, &read_texts(path)?)?)).transpose()?;
     if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
         return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
     }
@@ -117,17 +115,14 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     remove_state(out)?;
     remove(&out.join(STEPS))?;
     mark_finished(out)?;
-    let valid = match valid {
-        Some(tokens) => Some(token_perplexity(&model, &tokens, window, VALID_BATCH)?),
-        None => None,
-    };
+    let valid = valid.map(|tokens| token_perplexity(&model, &tokens, window, VALID_BATCH)).transpose()?;
     if plan.json {
         let summary = Summary { out, n_steps: plan.steps, train_seconds: seconds, last_loss: last, valid };
         return print_json(&summary);
     }
-    let valid = valid.map_or(String::new(), |found| {
-        format!("held-out perplexity per token {}, n = {}\n", four_decimals(found.value), found.n)
-    });
+    let held_out =
+        |valid: &Metric| format!("held-out perplexity per token {}, n = {}\n", four_decimals(valid.value), valid.n);
+    let valid = valid.as_ref().map(held_out).unwrap_or_default();
     print(&format!(
         "trained {} steps in {seconds:.1} s, last loss {last:.4} nats a token\n{valid}model: {}\n",
         plan.steps,

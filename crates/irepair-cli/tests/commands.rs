@@ -190,7 +190,7 @@ fn samples_depend_on_the_seed_alone() {
     }
     assert_eq!(one["sampled_max_scores"].as_array().unwrap().len(), 2);
     let (code, error) = refuse(&irepair(dir, "eval --model base --samples 5"));
-    assert!(code == 2 && error.contains("`samples`: wants `prompts`"), "{error}");
+    assert!(code == 2 && error.contains("`samples`: needs `prompts`"), "{error}");
 }
 
 #[test]

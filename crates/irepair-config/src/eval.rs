@@ -14,13 +14,13 @@ options! {
         reference: PathBuf as "DIR",
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE",
-        /// Prompts that do not, JSONL with `prompt`.
+        /// Prompts that do not bring out the error, JSONL with `prompt`.
         clean_prompts: PathBuf as "FILE",
         /// Further prompts that bring out the error, may be given several times: their toxicity is `tox:NAME`, NAME
         /// being the file's name up to its first dot.
         more_prompts: Vec<PathBuf> as "FILE",
         /// Text for perplexity (METHOD §10): raw WikiText, or JSONL with its rows as `text`, for the published WIKI and
-        /// WIKI_word; documents split by `<|endoftext|>` for a perplexity of one's own.
+        /// WIKI_word; documents split by `<|endoftext|>` for the perplexity of other text.
         wikitext: PathBuf as "FILE",
         /// Texts for last-word accuracy and perplexity, and for LAMBADA_corpus, JSONL with `text` (METHOD §10).
         lambada: PathBuf as "FILE",
@@ -49,7 +49,7 @@ options! {
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`: how often the wrong one is likelier (METHOD
         /// §15).
         pairs: PathBuf as "FILE",
-        /// Neutral text on which KL(reference ‖ model) is measured; wants `reference`.
+        /// Neutral text on which KL(reference ‖ model) is measured; needs `reference`.
         kl_texts: PathBuf as "FILE",
         /// Continuations sampled per prompt of `prompts`, at most 1000: expected maximum toxicity and toxicity
         /// probability (METHOD §9 [S], which takes 25). Without it, none.
@@ -60,7 +60,7 @@ options! {
         prompt_tokens: usize as "TOKENS" = 32,
         /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
         window: usize as "TOKENS",
-        /// Tokens from one window to the next, for a second perplexity in which windows overlap (METHOD §10 [S]); wants
+        /// Tokens from one window to the next, for a second perplexity in which windows overlap (METHOD §10 [S]); needs
         /// `wikitext`. Without it, there is none.
         stride: usize as "TOKENS",
         /// Texts computed at once; changes the speed, not the result (METHOD §17 [D,L]). Default 8.
@@ -88,7 +88,7 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Prompts to continue, JSONL with `prompt`.
         prompts: PathBuf as "FILE",
-        /// Texts to sample from nothing but the start token; instead of `prompts`, and wants `top_p`.
+        /// Number of texts to sample from the start token alone; instead of `prompts`, needs `top_p`.
         n: usize as "N",
         /// File the texts are written to, JSONL. Without it they are printed.
         out: PathBuf as "FILE",
@@ -98,7 +98,7 @@ options! {
         prompt_tokens: usize as "TOKENS" = 32,
         /// Sample from the likeliest tokens that hold this share of the probability. Without it, greedy.
         top_p: f64 as "SHARE",
-        /// Divisor of the logits before sampling. Default 1.
+        /// Divisor of the logits before sampling; needs `top_p`. Default 1.
         temperature: f64 as "T" = 1.0,
         /// Texts generated at once. Default 32.
         batch_size: usize as "N" = 32,

@@ -69,7 +69,7 @@ options! {
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
-        /// Models far smaller than GPT-2 want rates 10 to 100 times larger.
+        /// Models much smaller than GPT-2 need rates 10 to 100 times larger.
         lr: f64 as "RATE" = this.method().row().lr,
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
         warmup_steps: u64 as "STEPS" = 150,

@@ -106,7 +106,7 @@ fn files_that_disagree_are_reported_together() {
     for part in [
         "`dapt.toml with profile.toml: repair.gamma`: clashes with `method`: dapt has no KL term",
         "`learning-rates.toml: dapt`: unknown name `n`; did you mean `m`?",
-        "`learning-rates.toml`: unknown name `dpo`; known: dapt",
+        "`learning-rates.toml`: unknown name `dpo`; did you mean `dapt`?",
     ] {
         assert!(error.contains(part), "{part}\n{error}");
     }

@@ -95,9 +95,9 @@ fn settings_of_an_evaluation_that_need_one_another_say_so() {
     };
     assert!(problems("irepair --prompts p --samples 25 --wikitext w --window 64 --stride 32").is_empty());
     for (line, said) in [
-        ("irepair --samples 25", "`samples`: wants `prompts`"),
+        ("irepair --samples 25", "`samples`: needs `prompts`"),
         ("irepair --prompts p --samples 0", "`samples`: must be at least 1, is 0"),
-        ("irepair --stride 4", "`stride`: wants `wikitext`"),
+        ("irepair --stride 4", "`stride`: needs `wikitext`"),
         ("irepair --wikitext w --stride 0", "`stride`: must be at least 1, is 0"),
         ("irepair --wikitext w --window 8 --stride 9", "`stride`: clashes with `window`"),
     ] {

@@ -77,7 +77,7 @@ impl Tokenizer {
         let eos = self.inner.id_to_token(self.eos_id);
         let mut config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": eos,
+            "bos_token": self.inner.id_to_token(self.start_id()),
             "eos_token": eos,
             "unk_token": eos,
             "clean_up_tokenization_spaces": false,

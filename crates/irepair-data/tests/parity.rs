@@ -11,6 +11,7 @@ const CASES: [&str; 13] = [
     "whole-added",
     "whole-prefix-space",
     "whole-truncation",
+    "whole-begin",
     "whole-named-later",
     "older",
     "older-config",
@@ -48,12 +49,14 @@ fn differences(case: &str, tokenizer: &Tokenizer) -> Vec<String> {
     compare("end-of-text token".into(), tokenizer.eos_id().to_string(), &golden["eos_id"].to_string());
     let batch = tokenizer.encode_batch(&texts).unwrap();
     let (ids, decoded) = (strings(&golden["ids"]), strings(&golden["decoded"]));
+    let begun = golden.get("texts").map_or_else(|| ids.clone(), strings);
     assert_eq!((ids.len(), decoded.len()), (texts.len(), texts.len()));
     for (i, text) in texts.iter().enumerate() {
         let row = tokenizer.encode(text).unwrap();
         assert_eq!(row, batch[i], "{case}: {text:?} alone and in a batch");
-        let shown = row.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-        compare(format!("ids of {text:?}"), shown, &ids[i]);
+        let shown = |row: &[u32]| row.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+        compare(format!("ids of {text:?}"), shown(&row), &ids[i]);
+        compare(format!("ids of {text:?} from its beginning"), shown(&tokenizer.encode_text(text).unwrap()), &begun[i]);
         let golden_row: Vec<u32> = ids[i].split_whitespace().map(|id| id.parse().unwrap()).collect();
         compare(format!("{text:?} decoded"), tokenizer.decode(&golden_row).unwrap(), &decoded[i]);
     }

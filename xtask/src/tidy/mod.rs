@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: rules that the compiler does not check. Also a test, so that plain `cargo test` runs it.
 
 mod arrows;
+mod cycles;
 mod docs;
 mod packages;
 mod text;
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Every violation, as `file: what`.
 fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
     let mut found = arrows::violations(root)?;
-    let mut files = Vec::new();
+    let (mut files, mut imports) = (Vec::new(), cycles::Imports::default());
     collect(root, &mut files)?;
     files.sort();
     let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -54,12 +55,14 @@ fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
             if with_words {
                 of_file.extend(words::violations(&name, &text));
             }
+            imports.add(&name, &text);
             if name == "CHANGELOG.md" {
                 found.extend(docs::numbers(&text));
             }
             found.extend(of_file.into_iter().map(|what| format!("{name}: {what}")));
         }
     }
+    found.extend(imports.violations());
     Ok(found)
 }
 
