@@ -4,7 +4,7 @@
 //! use irepair_report::{Cell, Results, Table};
 //! use irepair_stats::Estimate;
 //!
-//! let mut table = Table::new("demo", "Toxicity", &["Method", "Toxicity %"]);
+//! let mut table = Table::new("demo", "Toxicity", ["Method", "Toxicity %"]);
 //! let by_seed = Estimate::over_seeds(&[4.0, 5.0, 6.0]);
 //! table.rows.push(vec![Cell::text("IRepair"), Cell::estimate(by_seed, 1)]);
 //! table.rows.push(vec![Cell::text("diverged"), Cell::number(None, 1)]);

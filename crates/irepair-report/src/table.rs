@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mut table = Table::new("t", "Made up | numbers", &["Method", "TOX", "p"]);
+        let mut table = Table::new("t", "Made up | numbers", ["Method", "TOX", "p"]);
         let interval = Some(Interval { low: 1.0, high: 2.26 });
         let value = Cell::estimate(Some(Estimate { value: 1.5, interval, n: 3 }), 1).remarked("2 of 3 seeds");
         table.rows.push(vec![Cell::text("A, \"B\""), value, Cell::P(1e-9)]);

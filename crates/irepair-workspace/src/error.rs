@@ -8,7 +8,6 @@ use irepair_core::{Diagnose, Diagnostic, ExitKind};
 use crate::process::say;
 
 /// A library's error, laid out.
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 pub fn diagnostic(error: impl Diagnose) -> Diagnostic {
     error.diagnostic()
 }

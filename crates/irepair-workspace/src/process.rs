@@ -12,7 +12,6 @@ use crate::paths;
 
 /// Prints progress on stderr.
 #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-#[expect(clippy::needless_pass_by_value, reason = "a literal or a formatted string")]
 pub fn say(text: impl Display) {
     eprintln!("{text}");
 }

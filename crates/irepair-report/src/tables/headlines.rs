@@ -20,8 +20,7 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     let Report { results, experiment, .. } = report;
     let rows = report.rows_in(TableKey::Headlines);
     let baseline = report.baseline().filter(|baseline| results.has(baseline));
-    let mut table =
-        Table::new("headlines", "Headline numbers", &["", "Claim", "Ours %", "paper %", "Direction holds?"]);
+    let mut table = Table::new("headlines", "Headline numbers", ["", "Claim", "Ours %", "paper %", "Direction holds?"]);
     for claim in Claim::ALL.into_iter().filter(|_| results.has(VANILLA)) {
         let made = experiment.paper.headlines.iter().filter(|headline| headline.claim == claim);
         let of_paper = made.flat_map(|headline| {

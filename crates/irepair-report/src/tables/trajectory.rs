@@ -18,7 +18,7 @@ pub(crate) fn trajectory(report: &Report) -> Option<Table> {
     let mut table = Table::new(
         "trajectory",
         "Trajectories through the toxicity-perplexity plane",
-        &["Model", "Method", "Seeds", "Steps", &toxicity, &perplexity, "Hypervolume % ↑"],
+        ["Model", "Method", "Seeds", "Steps", &toxicity, &perplexity, "Hypervolume % ↑"],
     );
     let (mut methods, mut every_run) = (Vec::new(), Vec::new());
     for model in results.models() {
