@@ -1,4 +1,4 @@
-//! What a `config.json` says of a model's size: `cargo run -p irepair-arch --example counts -- model/config.json`, or the
+//! The size of the model of a `config.json`: `cargo run -p irepair-arch --example counts -- model/config.json`, or the
 //! published shapes without an argument.
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 

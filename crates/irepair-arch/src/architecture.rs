@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use irepair_core::weights::not_json;
+use irepair_core::Error;
+use irepair_core::weights::read_object;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::setting::{refuse_changed_models, unsupported};
-use crate::{Error, FAMILIES, Family, Parameter, Result, Rope};
+use crate::setting::{Act, Flag, Ids, NotNegative, Size, refuse_changed_models, settings, unsupported};
+use crate::{FAMILIES, Family, Parameter, Result, Rope};
 
 /// Blocks of the deepest model that is read: a bound that keeps hostile numbers from becoming allocations.
-pub(crate) const MAX_BLOCKS: usize = 10_000;
+const MAX_BLOCKS: usize = 10_000;
 
 /// The non-linearity of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub struct Norm {
     pub eps: f64,
 }
 
-/// How a model knows the order of its tokens.
+/// How a model encodes the order of its tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// A learned embedding for each position.
@@ -73,7 +75,7 @@ pub struct Biases {
     pub mlp: bool,
 }
 
-/// Everything the forward pass needs to know, and the original JSON to write back.
+/// All settings of the forward pass, and the original JSON to write back.
 #[derive(Clone, Debug)]
 pub struct Architecture {
     /// The family that read it.
@@ -102,7 +104,7 @@ pub struct Architecture {
     pub gated_mlp: bool,
     /// Which projections have a bias.
     pub biases: Biases,
-    /// How positions enter.
+    /// How positions are encoded.
     pub positions: Positions,
     /// True when the head is the token embedding.
     pub tied_head: bool,
@@ -119,15 +121,10 @@ impl Architecture {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Error::MissingFile`]; [`Error::Unreadable`] for broken JSON; [`Error::Unsupported`], naming the key, for settings
-    /// that are missing or not computed.
+    /// `MissingFile`; `Unreadable` for broken JSON; [`crate::Error::Unsupported`], naming the key, for settings that
+    /// are missing or not computed.
     pub fn read(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Err(Error::MissingFile { path: path.to_owned() });
-        }
-        let text = irepair_core::fs::read_to_string(path)?;
-        let unreadable = |reason| Error::Unreadable { path: path.to_owned(), reason };
-        Self::from_json(serde_json::from_str(&text).map_err(|e| unreadable(not_json(&text, e)))?, path)
+        Self::from_object(read_object(path)?, path)
     }
 
     /// [`Architecture::read`] from JSON already in memory; `path` is what errors name.
@@ -135,9 +132,13 @@ impl Architecture {
     /// # Errors
     /// As [`Architecture::read`].
     pub fn from_json(config: Value, path: &Path) -> Result<Self> {
-        let Value::Object(raw) = config else {
-            return Err(Error::Unreadable { path: path.to_owned(), reason: "not a JSON object".into() });
-        };
+        match config {
+            Value::Object(raw) => Self::from_object(raw, path),
+            _ => Err(Error::unreadable(path, "not a JSON object").into()),
+        }
+    }
+
+    fn from_object(raw: Map<String, Value>, path: &Path) -> Result<Self> {
         let model_type = raw.get("model_type").and_then(Value::as_str);
         let family = FAMILIES.iter().find(|family| Some(family.model_type) == model_type).ok_or_else(|| {
             let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
@@ -145,6 +146,65 @@ impl Architecture {
         })?;
         refuse_changed_models(&raw, path)?;
         (family.read)(raw, path)
+    }
+
+    /// An architecture of `[blocks, width, heads, positions]` with what most families share: layer norms, learned
+    /// positions, biases, an MLP of four widths, global attention. A family file overwrites what it has otherwise.
+    /// `keys` are its names of the numbers of blocks and heads; without `head_dim` the heads divide the width; `tied`
+    /// is its default.
+    pub(crate) fn base(
+        family: &'static Family,
+        raw: Map<String, Value>,
+        path: &Path,
+        keys: [&str; 2],
+        sizes: [Size; 4],
+        head_dim: Option<Size>,
+        tied: bool,
+    ) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Shared {
+            vocab_size: Size,
+            activation_function: Option<Act>,
+            layer_norm_epsilon: Option<NotNegative>,
+            tie_word_embeddings: Option<Flag>,
+            eos_token_id: Option<Ids>,
+        }
+        let shared: Shared = settings(&raw, path, &[])?;
+        let [n_block, n_embd, n_head, n_positions] = sizes.map(|size| size.0);
+        if n_block > MAX_BLOCKS {
+            return Err(unsupported(&raw, path, keys[0], "at most 10000 blocks"));
+        }
+        let head_dim = match head_dim {
+            Some(width) => width.0,
+            None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
+            None => return Err(unsupported(&raw, path, keys[1], &format!("a divisor of {n_embd}"))),
+        };
+        let tied_head = match shared.tie_word_embeddings {
+            Some(tied) => tied.0,
+            // transformers takes null for false.
+            None => tied && !raw.contains_key("tie_word_embeddings"),
+        };
+        Ok(Self {
+            family,
+            n_block,
+            n_embd,
+            n_head,
+            n_kv_head: n_head,
+            head_dim,
+            n_inner: 4 * n_embd,
+            n_positions,
+            n_vocab: shared.vocab_size.0,
+            norm: Norm { kind: NormKind::LayerNorm, eps: shared.layer_norm_epsilon.map_or(1e-5, |eps| eps.0) },
+            activation: shared.activation_function.map_or(Activation::GeluTanh, |act| act.0),
+            gated_mlp: false,
+            biases: Biases { qkv: true, attention_out: true, mlp: true },
+            positions: Positions::Learned,
+            tied_head,
+            spans: vec![AttentionSpan::Global; n_block],
+            attention_scales: vec![(head_dim as f64).powf(-0.5); n_block],
+            eos_ids: shared.eos_token_id.unwrap_or_default().0,
+            raw,
+        })
     }
 
     /// The JSON as read (or as built), for writing back unchanged.

@@ -7,8 +7,8 @@ use crate::{Architecture, NormKind, Parameter};
 /// Values that one block holds of each token on the way through a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Kept for the backward pass to the block's input: inputs of norms, query, key and value, the attention's output, what
-    /// the activation and a gate need.
+    /// Kept for the backward pass to the block's input: inputs of norms, query, key and value, the attention's output,
+    /// what the activation and a gate need.
     pub backward: u64,
     /// Further ones where the block's own weights get gradients: the inputs of its projections that are not kept yet.
     pub to_learn: u64,

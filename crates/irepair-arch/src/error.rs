@@ -1,44 +1,20 @@
-//! The crate's error type and its wording.
+//! The crate's error type.
 
 use std::path::PathBuf;
-
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a `config.json`.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is none.
-    #[error("model file is missing")]
-    MissingFile {
-        /// The file looked for.
-        path: PathBuf,
-    },
-    /// It is no JSON object.
-    #[error("model file is unreadable: {reason}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why, in a few words.
-        reason: String,
-    },
-    /// A key has a value that is not supported.
-    #[error("unsupported model setting")]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// Values that are supported.
-        want: String,
-        /// The value found.
-        got: String,
-    },
-    /// A file operation failed.
-    #[error(transparent)]
-    Core(#[from] irepair_core::Error),
+irepair_core::errors! {
+    /// What can be wrong with a `config.json`.
+    pub enum Error {
+        /// A key has a value that is not supported.
+        Unsupported { path: PathBuf, key: String, want: String, got: String } = "unsupported model setting" =>
+            Usage.at_part(path, "key", key).want_got(want, got)
+                .help("docs/FILES.md lists the model families and the settings that are supported");
+        /// The file is missing or cannot be read.
+        Core(error: irepair_core::Error);
+    }
 }
 
 impl Error {
@@ -53,26 +29,6 @@ impl Error {
     }
 }
 
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        let data = || Diagnostic::new(ExitKind::Data, self);
-        match self {
-            Self::MissingFile { path } => data().at(path.display()).help(
-                "give a Hugging Face model directory: config.json, model.safetensors (or shards with \
-                 model.safetensors.index.json) and tokenizer.json",
-            ),
-            Self::Unreadable { path, .. } => {
-                data().at(path.display()).help("fetch the file again, then compare its size")
-            }
-            Self::Unsupported { path, key, want, got } => Diagnostic::new(ExitKind::Usage, self)
-                .at(format!("{}, key `{key}`", path.display()))
-                .want_got(want, got)
-                .help("docs/FILES.md lists the model families and the settings that are supported"),
-            Self::Core(error) => error.diagnostic(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,8 +36,6 @@ mod tests {
     #[test]
     fn every_message_is_the_one_that_was_read() {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
-            MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
-            Unreadable: [Error::Unreadable { path: "gpt2/config.json".into(), reason: "not a JSON object".into() }],
             Unsupported: [Error::Unsupported {
                 path: "gpt2/config.json".into(),
                 key: "model_type".into(),

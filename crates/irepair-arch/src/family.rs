@@ -18,7 +18,7 @@ pub struct Family {
     pub block_prefix: &'static str,
     /// How the matrices of its projections are stored.
     pub layout: Layout,
-    /// Names below a block, of buffers that old files store beside the weights and that follow from the settings.
+    /// Names, below a block, of buffers that old files store with the weights and that follow from the settings.
     pub buffers: &'static [&'static str],
     /// Reads a `config.json`; the path is for errors.
     pub read: fn(Map<String, Value>, &Path) -> Result<Architecture>,

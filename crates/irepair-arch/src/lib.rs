@@ -1,4 +1,4 @@
-//! Model families as data: what a `config.json` means, which parameters a model has, and every count that follows.
+//! Model families as data: the meaning of a `config.json`, the parameters of a model, and every count that follows.
 //!
 //! ```
 //! use irepair_arch::Architecture;
@@ -19,7 +19,7 @@
 //! family. A new family is one file there and one line in [`FAMILIES`].
 //!
 //! **Invariants.** A key that would change the model is computed or refused by name, never ignored. Shapes, weights,
-//! FLOPs and activations are sums over [`Architecture::parameters`] and stand nowhere else.
+//! FLOPs and activations are sums over [`Architecture::parameters`], computed nowhere else.
 
 mod architecture;
 mod counts;
@@ -28,7 +28,7 @@ mod families;
 mod family;
 mod parameter;
 mod rope;
-mod setting;
+pub mod setting;
 mod shape;
 
 pub use architecture::{Activation, Architecture, AttentionSpan, Biases, Norm, NormKind, Positions};

@@ -1,8 +1,8 @@
-//! What a model stores: one entry a tensor, with its place in the forward pass, stored name, shape, layout and block.
+//! The parameter list of a model: for each tensor its place in the forward pass, stored name, shape, layout and block.
 
 use irepair_core::BlockId;
 
-use crate::{Architecture, NormKind};
+use crate::{Architecture, NormKind, Positions};
 
 /// The place of a tensor in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +46,7 @@ pub enum Part {
     Bias,
 }
 
-/// How a matrix lies in its file.
+/// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[out, in]`, as `torch.nn.Linear` stores it; tables, norms and biases too.
@@ -90,7 +90,34 @@ impl Parameter {
     }
 }
 
-/// Collects the parameters of one model in order, so that a family file reads as a table of names.
+/// The parameters of a decoder in the order of the forward pass: token table, position table where positions are
+/// learned, blocks, final norm, and the head where it is not the token table. `names` are those of the two tables and
+/// the norm; `block` lists the parameters of one block, so that a family file reads as a table of names.
+pub(crate) fn decoder(
+    architecture: &Architecture,
+    names: [&str; 3],
+    block: impl Fn(&mut ParameterList<'_>),
+) -> Vec<Parameter> {
+    let mut list = ParameterList { architecture, block: None, prefix: String::new(), list: Vec::new() };
+    let (n_vocab, sd, [tokens, positions, norm]) = (architecture.n_vocab, list.sd(), names);
+    // Tokens start further apart than positions: a small model finds what to copy sooner.
+    list.table(Slot::TokenEmbedding, tokens, n_vocab, 4.0 * sd);
+    if architecture.positions == Positions::Learned {
+        list.table(Slot::PositionEmbedding, positions, architecture.n_positions, sd);
+    }
+    for b in 0..architecture.n_block {
+        (list.block, list.prefix) = (Some(b), format!("{}.{b}.", architecture.family.block_prefix));
+        block(&mut list);
+    }
+    (list.block, list.prefix) = (None, String::new());
+    list.norm(Slot::FinalNorm, norm);
+    if !architecture.tied_head {
+        list.table(Slot::Head, "lm_head", n_vocab, sd);
+    }
+    list.list
+}
+
+/// The parameters listed so far.
 pub(crate) struct ParameterList<'a> {
     architecture: &'a Architecture,
     block: Option<usize>,
@@ -98,24 +125,11 @@ pub(crate) struct ParameterList<'a> {
     list: Vec<Parameter>,
 }
 
-impl<'a> ParameterList<'a> {
-    pub(crate) fn new(architecture: &'a Architecture) -> Self {
-        Self { architecture, block: None, prefix: String::new(), list: Vec::new() }
-    }
-
-    /// Runs `add` once for every block, with names below `{prefix}.{block}.`.
-    pub(crate) fn blocks(&mut self, prefix: &str, add: impl Fn(&mut Self)) {
-        for b in 0..self.architecture.n_block {
-            (self.block, self.prefix) = (Some(b), format!("{prefix}.{b}."));
-            add(self);
-        }
-        (self.block, self.prefix) = (None, String::new());
-    }
-
+impl ParameterList<'_> {
     /// A table of `n_rows` vectors of the model's width: an embedding, or the head.
-    pub(crate) fn table(&mut self, slot: Slot, name: &str, n_rows: usize, init: Init) {
+    fn table(&mut self, slot: Slot, name: &str, n_rows: usize, sd: f64) {
         let shape = vec![n_rows, self.architecture.n_embd];
-        self.push(slot, Part::Weight, format!("{name}.weight"), shape, init);
+        self.push(slot, Part::Weight, format!("{name}.weight"), shape, Init::Normal(sd));
     }
 
     /// A norm: a weight, and a bias where the model's norms have one.
@@ -138,12 +152,7 @@ impl<'a> ParameterList<'a> {
             Slot::AttentionOut => (queries, d, a.biases.attention_out),
             Slot::Gate | Slot::Up => (d, a.n_inner, a.biases.mlp),
             Slot::Down => (a.n_inner, d, a.biases.mlp),
-            Slot::TokenEmbedding
-            | Slot::PositionEmbedding
-            | Slot::AttentionNorm
-            | Slot::MlpNorm
-            | Slot::FinalNorm
-            | Slot::Head => unreachable!("not a projection inside a block"),
+            _ => unreachable!("not a projection inside a block"),
         };
         let shape = match a.family.layout {
             Layout::OutIn => vec![n_out, n_in],
@@ -158,13 +167,9 @@ impl<'a> ParameterList<'a> {
         }
     }
 
-    /// GPT-2's 0.02 at its width of 768, and as the inverse root of the width elsewhere: narrow models learn from it.
-    pub(crate) fn sd(&self) -> f64 {
+    /// GPT-2's 0.02 at its width of 768, scaled with the inverse root of the width, so that narrow models learn too.
+    fn sd(&self) -> f64 {
         0.02 * (768.0 / self.architecture.n_embd as f64).sqrt()
-    }
-
-    pub(crate) fn into_list(self) -> Vec<Parameter> {
-        self.list
     }
 
     fn push(&mut self, slot: Slot, part: Part, name: String, shape: Vec<usize>, init: Init) {

@@ -1,4 +1,4 @@
-//! Rotary positions: which angles a model turns queries and keys by, read from `rope_parameters` or the older keys.
+//! Rotary positions: the angles by which queries and keys are rotated, read from `rope_parameters` or the older keys.
 
 use std::path::Path;
 
@@ -8,14 +8,15 @@ use serde_json::{Map, Value};
 use crate::Result;
 use crate::setting::{Flag, Positive, settings, unsupported};
 
-/// Rotary position embedding over the first `n_rotated` values of a head, halves turned against each other.
+/// Rotary position embedding over the first `n_rotated` values of a head: value `i` is paired with value `i + n_rotated
+/// / 2`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
-    /// Values of a head that are turned; even.
+    /// Values of a head that are rotated; even.
     pub n_rotated: usize,
     /// Base of the wavelengths.
     pub theta: f64,
-    /// What stretches them.
+    /// How the wavelengths are scaled.
     pub scaling: RopeScaling,
 }
 
@@ -75,10 +76,11 @@ struct Config {
 }
 
 impl Rope {
-    /// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before), for heads that are turned whole.
+    /// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before), for heads that are rotated
+    /// whole.
     ///
-    /// The base comes from the nearest of the two places that names it, and has no default: a wrong one gives fluent wrong
-    /// text. Types are those of `modeling_rope_utils.py` in transformers 5.
+    /// The base comes from the nearest of the two places that names it, and has no default: a wrong one gives fluent
+    /// wrong text. Types are those of `modeling_rope_utils.py` in transformers 5.
     pub(crate) fn read(raw: &Map<String, Value>, path: &Path, head_dim: usize, n_positions: usize) -> Result<Self> {
         let wrong = |key: &str, want: &str| unsupported(raw, path, key, want);
         let given = |key: &'static str| raw.get(key).filter(|value| !value.is_null()).map(|value| (key, value));
@@ -86,7 +88,7 @@ impl Rope {
         if let (Some((_, new)), Some((key, old))) = (new, old)
             && new != old
         {
-            return Err(wrong(key, &format!("no second setting beside `rope_parameters`, {new}")));
+            return Err(wrong(key, &format!("the same as `rope_parameters`, {new}")));
         }
         let (place, table) = match new.or(old) {
             None => ("rope_parameters", Map::new()),
@@ -94,6 +96,9 @@ impl Rope {
             Some((place, _)) => return Err(wrong(place, "an object")),
         };
         let inside = |key: &str| format!("{place}.{key}");
+        if let Some((key, _)) = table.iter().find(|(_, value)| value.is_object()) {
+            return Err(wrong(&inside(key), "one setting for all blocks"));
+        }
         let config: Config = settings(&table, path, &[]).map_err(|error| error.below(place))?;
         let theta = match (config.rope_theta, given("rope_theta")) {
             (Some(theta), None) => theta.0,
@@ -107,57 +112,58 @@ impl Rope {
             }
             (None, None) => return Err(wrong("rope_theta", "the base of the rotary positions")),
         };
-        let partial =
-            config.partial_rotary_factor.map(|p| p.0).or(raw.get("partial_rotary_factor").and_then(Value::as_f64));
-        if partial.is_some_and(|share| share != 1.0) {
+        let partial = given("partial_rotary_factor").is_some_and(|(_, share)| share.as_f64() != Some(1.0));
+        if partial || config.partial_rotary_factor.is_some_and(|share| share.0 != 1.0) {
             return Err(wrong("partial_rotary_factor", "1: heads that are rotated whole"));
         }
         if !head_dim.is_multiple_of(2) {
             return Err(wrong("head_dim", "an even number"));
         }
-        let factor = || config.factor.map(|f| f.0).ok_or_else(|| wrong(&inside("factor"), "a number over 0"));
-        let original = config.original_max_position_embeddings.map_or(n_positions as f64, |n| n.0);
+        let need = |key: &str, value: Option<Positive>| {
+            value.map(|v| v.0).ok_or_else(|| wrong(&inside(key), "a number over 0"))
+        };
+        let factor = || need("factor", config.factor);
         let kind = ["rope_type", "type"].into_iter().find_map(|key| Some((key, table.get(key)?)));
+        let inner = config.original_max_position_embeddings.map(|n| n.0);
+        // transformers 5 takes the outer one, transformers 4 the inner one.
+        if let Some((key, outer)) = given("original_max_position_embeddings")
+            && kind.is_some_and(|(_, kind)| kind == "llama3" || kind == "yarn")
+            && outer.as_f64() != inner
+        {
+            return Err(wrong(key, &format!("the value of `{}`", inside(key))));
+        }
+        let original = inner.unwrap_or(n_positions as f64);
         let scaling = match kind.map(|(key, kind)| (key, kind.as_str())) {
             None | Some((_, Some("default"))) => RopeScaling::None,
             Some((_, Some("linear"))) => RopeScaling::Linear { factor: factor()? },
             Some((_, Some("llama3"))) => {
-                let need = |key: &str, value: Option<Positive>| {
-                    value.map(|v| v.0).ok_or_else(|| wrong(&inside(key), "a number over 0"))
-                };
                 let low_freq_factor = need("low_freq_factor", config.low_freq_factor)?;
                 let high_freq_factor = need("high_freq_factor", config.high_freq_factor)?;
                 if high_freq_factor <= low_freq_factor {
-                    return Err(wrong(
-                        &inside("high_freq_factor"),
-                        &format!("over low_freq_factor, {low_freq_factor}"),
-                    ));
+                    let want = format!("over low_freq_factor, {low_freq_factor}");
+                    return Err(wrong(&inside("high_freq_factor"), &want));
                 }
                 RopeScaling::Llama3 { factor: factor()?, low_freq_factor, high_freq_factor, original }
             }
-            Some((_, Some("yarn"))) => RopeScaling::Yarn {
-                factor: factor()?,
-                attention_factor: config.yarn_attention_factor(factor()?),
-                beta_fast: config.beta_fast.map_or(32.0, |b| b.0),
-                beta_slow: config.beta_slow.map_or(1.0, |b| b.0),
-                original,
-                truncate: config.truncate.is_none_or(|t| t.0),
-            },
+            Some((_, Some("yarn"))) => {
+                let factor = factor()?;
+                let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+                RopeScaling::Yarn {
+                    factor,
+                    attention_factor: match (config.attention_factor, config.mscale, config.mscale_all_dim) {
+                        (Some(given), _, _) => given.0,
+                        (None, Some(m), Some(all)) => scale(m.0) / scale(all.0),
+                        (None, _, _) => scale(1.0),
+                    },
+                    beta_fast: config.beta_fast.map_or(32.0, |b| b.0),
+                    beta_slow: config.beta_slow.map_or(1.0, |b| b.0),
+                    original,
+                    truncate: config.truncate.is_none_or(|t| t.0),
+                }
+            }
             Some((key, _)) => return Err(wrong(&inside(key), "one of default, linear, llama3, yarn")),
         };
         Ok(Self { n_rotated: head_dim, theta, scaling })
-    }
-}
-
-impl Config {
-    /// `0.1 m ln(factor) + 1`, or a ratio of two of them where both `mscale` keys are given.
-    fn yarn_attention_factor(&self, factor: f64) -> f64 {
-        let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-        match (self.attention_factor, self.mscale, self.mscale_all_dim) {
-            (Some(given), _, _) => given.0,
-            (None, Some(m), Some(all)) => scale(m.0) / scale(all.0),
-            (None, _, _) => scale(1.0),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Typed reading of a `config.json`: a family's serde struct, made of these types, names the key that is wrong.
+//! Typed reading of a `config.json`: a serde struct made of these types, whose errors name the key that is wrong.
 
 use std::path::Path;
 
@@ -9,13 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::{Activation, Error, Result};
 
-/// Reads a family's settings. `aliases` are pairs of (the key transformers also accepts, the family's own key); where both
-/// are given they must agree.
-pub(crate) fn settings<T: DeserializeOwned>(
-    raw: &Map<String, Value>,
-    path: &Path,
-    aliases: &[(&str, &str)],
-) -> Result<T> {
+/// Reads a family's settings. `aliases` are pairs of (the key transformers also accepts, the family's own key); where
+/// both are given they must agree.
+///
+/// # Errors
+/// [`Error::Unsupported`], naming the first key that is missing or wrong.
+pub fn settings<T: DeserializeOwned>(raw: &Map<String, Value>, path: &Path, aliases: &[(&str, &str)]) -> Result<T> {
     let mut own = raw.clone();
     for &(alias, key) in aliases {
         match (raw.get(alias), raw.get(key)) {
@@ -39,21 +38,22 @@ pub(crate) fn settings<T: DeserializeOwned>(
 }
 
 /// The error of a key whose value is not `want`.
-pub(crate) fn unsupported(raw: &Map<String, Value>, path: &Path, key: &str, want: &str) -> Error {
-    let found = key.split('.').try_fold(None, |at: Option<&Value>, part| {
-        let value = at.map_or_else(|| raw.get(part), |at| at.get(part))?;
-        Some(Some(value))
-    });
-    let got = found.flatten().map_or("nothing".to_owned(), |value| {
+pub fn unsupported(raw: &Map<String, Value>, path: &Path, key: &str, want: &str) -> Error {
+    let whole = Value::Object(raw.clone());
+    let found = key.split('.').try_fold(&whole, |at, part| at.get(part));
+    let got = found.map_or("nothing".to_owned(), |value| {
         let shown = value.to_string();
         if shown.chars().count() > 60 { shown.chars().take(60).chain(['…']).collect() } else { shown }
     });
     Error::Unsupported { path: path.to_owned(), key: printable(key), want: want.to_owned(), got }
 }
 
-/// Refuses the settings under which transformers would build another model than ours, whatever the family. Unknown keys
-/// are unknown to the model code there as well, or are dropout, which is off everywhere (METHOD §17).
-pub(crate) fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()> {
+/// Refuses the settings under which transformers would build another model than ours, whatever the family. Other
+/// unknown keys are ignored by the model code there as well, or are dropout, which is off everywhere (METHOD §17).
+///
+/// # Errors
+/// [`Error::Unsupported`], naming the key.
+pub fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()> {
     let empty = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
         Value::Object(map) => map.is_empty(),
@@ -71,15 +71,24 @@ pub(crate) fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Re
             return Err(unsupported(raw, path, key, want));
         }
     }
-    Ok(())
+    // transformers takes a null for itself and not for the default.
+    let no_null = "activation activation_function hidden_act layer_norm_eps layer_norm_epsilon rms_norm_eps \
+                   scale_attn_weights";
+    match no_null.split(' ').find(|key| raw.get(*key).is_some_and(Value::is_null)) {
+        Some(key) => Err(unsupported(raw, path, key, "a value")),
+        None => Ok(()),
+    }
 }
 
-/// Defines a type that is read from one JSON value, or refused with what was wanted.
+/// Defines a type that is read from one JSON value, or refused with what is supported.
 macro_rules! setting {
     ($(#[$meta:meta])* $name:ident($inner:ty): $want:expr, $read:expr) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq)]
-        pub(crate) struct $name(pub(crate) $inner);
+        pub struct $name(
+            /// The value.
+            pub $inner,
+        );
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -107,6 +116,11 @@ setting!(
     |value| value.as_f64().filter(|x| *x > 0.0 && x.is_finite())
 );
 setting!(
+    /// One token id.
+    TokenId(u32): "a token id",
+    |value| value.as_u64().and_then(|id| u32::try_from(id).ok())
+);
+setting!(
     /// A flag.
     Flag(bool): "true or false",
     Value::as_bool
@@ -126,16 +140,16 @@ setting!(
 
 /// Token ids: one, or a list.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Ids(pub(crate) Vec<u32>);
+pub struct Ids(
+    /// The ids.
+    pub Vec<u32>,
+);
 
 impl<'de> Deserialize<'de> for Ids {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let ids = match &value {
-            Value::Array(list) => list.iter().map(id).collect(),
-            one => id(one).map(|id| vec![id]),
-        };
+        let list = if let Value::Array(list) = value { list } else { vec![value] };
+        let ids: Option<_> = list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
         ids.map(Self).ok_or_else(|| D::Error::custom("a token id or a list of them"))
     }
 }

@@ -51,56 +51,46 @@ impl Shape {
     }
 }
 
-/// A published model's shape, for measuring what size costs without a download.
+/// A published model's shape, to measure the cost of its size without a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Its name, in small letters.
     pub name: &'static str,
     family: &'static str,
     sizes: [usize; 3],
-    n_kv_head: Option<usize>,
-    n_inner: Option<usize>,
+    /// Heads of keys and values, and width inside the MLP, where they are not the family's.
+    grouped: Option<(usize, usize)>,
     n_positions: usize,
     vocab_size: usize,
 }
 
 impl Published {
-    /// The models that the paper and this project speak of.
+    /// The models that the paper and this project use.
     pub const ALL: [Self; 7] = [
-        Self::gpt2("gpt2", [12, 768, 12]),
-        Self::gpt2("gpt2-large", [36, 1280, 20]),
-        Self::gpt2("gpt2-xl", [48, 1600, 25]),
-        Self::gpt_neo("gpt-neo-125m", [12, 768, 12]),
-        Self::gpt_neo("gpt-neo-1.3b", [24, 2048, 16]),
-        Self::llama("smollm2-135m", [30, 576, 9], 3, 1536, 8192, 49_152),
-        Self::llama("llama-1b", [16, 2048, 32], 8, 8192, 131_072, 128_256),
+        Self::new("gpt2", "gpt2", [12, 768, 12], None, 1024, 50_257),
+        Self::new("gpt2-large", "gpt2", [36, 1280, 20], None, 1024, 50_257),
+        Self::new("gpt2-xl", "gpt2", [48, 1600, 25], None, 1024, 50_257),
+        Self::new("gpt-neo-125m", "gpt-neo", [12, 768, 12], None, 2048, 50_257),
+        Self::new("gpt-neo-1.3b", "gpt-neo", [24, 2048, 16], None, 2048, 50_257),
+        Self::new("smollm2-135m", "llama", [30, 576, 9], Some((3, 1536)), 8192, 49_152),
+        Self::new("llama-1b", "llama", [16, 2048, 32], Some((8, 8192)), 131_072, 128_256),
     ];
 
-    const fn gpt2(name: &'static str, sizes: [usize; 3]) -> Self {
-        let (n_kv_head, n_inner) = (None, None);
-        Self { name, family: "gpt2", sizes, n_kv_head, n_inner, n_positions: 1024, vocab_size: 50_257 }
-    }
-
-    const fn gpt_neo(name: &'static str, sizes: [usize; 3]) -> Self {
-        Self { family: "gpt-neo", n_positions: 2048, ..Self::gpt2(name, sizes) }
-    }
-
-    const fn llama(
+    const fn new(
         name: &'static str,
+        family: &'static str,
         sizes: [usize; 3],
-        n_kv_head: usize,
-        n_inner: usize,
+        grouped: Option<(usize, usize)>,
         n_positions: usize,
         vocab_size: usize,
     ) -> Self {
-        let (n_kv_head, n_inner) = (Some(n_kv_head), Some(n_inner));
-        Self { name, family: "llama", sizes, n_kv_head, n_inner, n_positions, vocab_size }
+        Self { name, family, sizes, grouped, n_positions, vocab_size }
     }
 
     /// The shape.
     pub fn shape(&self) -> Shape {
         let shape = Shape::new(self.family, self.sizes, self.n_positions, self.vocab_size);
-        Shape { n_kv_head: self.n_kv_head, n_inner: self.n_inner, ..shape }
+        Shape { n_kv_head: self.grouped.map(|of| of.0), n_inner: self.grouped.map(|of| of.1), ..shape }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A tiny classifier of a made-up language: trained, written, read back, asked.
+//! A tiny classifier of a made-up language: trained, written, read back, applied.
 //!
 //! `cargo run -p irepair-classifier --example train_classifier`
 

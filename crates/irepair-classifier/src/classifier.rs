@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::tokens::TextTokens;
 use crate::{Error, Result};
 
-/// A text classifier whose labels say how toxic a text is.
+/// A text classifier with labels that mean toxic.
 #[derive(Debug)]
 pub struct Classifier {
     encoder: Encoder,
@@ -28,9 +28,9 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Reads a directory: `config.json`, `model.safetensors` or shards, `tokenizer.json`, and where this project made it
-    /// the record of its training. Weights are brought to float32. `chosen` names the toxic labels, with commas between
-    /// them; without it their names must say so.
+    /// Reads a directory: `config.json`, `model.safetensors` or shards, `tokenizer.json`, and where this project made
+    /// it the record of its training. Weights are brought to float32. `chosen` names the toxic labels, with commas
+    /// between them; without it their names must say so.
     ///
     /// # Errors
     /// Missing or broken files, unsupported settings, unclear labels, missing or misshapen tensors: each by name.
@@ -38,17 +38,20 @@ impl Classifier {
         let (config_path, tokens_path) = (dir.join("config.json"), dir.join("tokenizer.json"));
         let config = ClassifierConfig::read(&config_path)?;
         let toxic = toxic_labels(&config.labels, config.exclusive, chosen, &config_path)?;
-        let tokens = TextTokens::read(&tokens_path, config.n_positions())?;
+        let tokens = TextTokens::read(dir, config.n_positions())?;
         let (n_vocab, n_tokens) = (config.n_vocab, tokens.n_tokens());
         if n_tokens > n_vocab {
             return Err(Error::Vocabulary { path: dir.to_owned(), n_vocab, n_tokens });
         }
         let specs = specs(&config);
-        let wanted: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let wanted: std::collections::HashSet<&str> = specs.iter().map(|(name, _)| name.as_str()).collect();
         let stored = read_checkpoint(dir, |name| wanted.contains(current_name(name).as_str()))?;
 
-        // Everything that a score depends on goes into the name: the files' hashes, and which labels were chosen.
+        // Everything that a score depends on goes into the name: the files' hashes, and the chosen labels.
         let mut pins = format!("{toxic:?}");
+        if tokens.settled {
+            pins += "leading space of tokenizer_config.json";
+        }
         let record = Record::path(dir);
         let files =
             [&config_path, &tokens_path].into_iter().chain(&stored.files).chain(record.exists().then_some(&record));
@@ -59,7 +62,7 @@ impl Classifier {
         let encoder = Encoder::new(config, from_stored(&specs, stored, dir, device)?);
         if let Some((parameter, n)) = irepair_model::first_not_finite(encoder.parameters()) {
             let reason = format!("tensor `{}` holds {n} NaN or infinite numbers", parameter.name);
-            return Err(Error::Unreadable { path: dir.to_owned(), reason });
+            return Err(irepair_core::Error::unreadable(dir, reason).into());
         }
         let seen = if record.exists() { Record::read(&record)?.seen()? } else { SeenTexts::default() };
         let name = pinned("classifier", &sha256_hex(pins.as_bytes()));
@@ -76,7 +79,7 @@ impl Classifier {
         self.toxic.iter().map(|&i| self.config().labels[i].as_str())
     }
 
-    /// Names of stored tensors that the classifier has no use for, sorted.
+    /// Names of stored tensors that the classifier does not use, sorted.
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
@@ -84,7 +87,7 @@ impl Classifier {
     /// Token ids of texts as the classifier reads them, start and end tokens included, cut to its positions.
     ///
     /// # Errors
-    /// [`Error::Tokenize`].
+    /// Those of the tokenizers library.
     pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         self.tokens.encode(texts)
     }
@@ -94,8 +97,8 @@ impl Classifier {
         no_grad(|| self.encoder.logits(rows))
     }
 
-    /// Toxicity of rows of ids: the sum of the toxic labels' probabilities where labels exclude each other, otherwise the
-    /// largest of them, as METHOD §9's own scorer takes the largest of its attributes.
+    /// Toxicity of rows of ids: the sum of the toxic labels' probabilities where labels exclude each other, otherwise
+    /// the largest of them, as METHOD §9's own scorer takes the largest of its attributes.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -154,13 +157,14 @@ impl Scorer for Classifier {
                 Ok(())
             }
         };
-        let checked: Vec<Result<(), String>> = texts.iter().map(|text| check(text)).collect();
-        let asked: Vec<&str> = texts.iter().zip(&checked).filter(|(_, c)| c.is_ok()).map(|(text, _)| *text).collect();
-        let mut scores = match self.scores(&asked) {
-            Ok(scores) => scores.into_iter(),
-            Err(error) => return checked.into_iter().map(|c| c.and_then(|()| Err(error.to_string()))).collect(),
+        let valid: Vec<&str> = texts.iter().copied().filter(|text| check(text).is_ok()).collect();
+        let scores = self.scores(&valid).map_err(|error| error.to_string());
+        let mut next = 0..valid.len();
+        let score = |text: &&str| {
+            check(text)?;
+            let i = next.next().unwrap_or_default();
+            scores.as_ref().map(|scores| scores[i]).map_err(String::clone)
         };
-        let next = |c: Result<(), String>| c.and_then(|()| scores.next().ok_or_else(|| "nothing came back".to_owned()));
-        checked.into_iter().map(next).collect()
+        texts.iter().map(score).collect()
     }
 }

@@ -1,8 +1,11 @@
-//! What a classifier's `config.json` means, read strictly.
+//! A classifier's `config.json`, read strictly.
 
 use std::path::Path;
 
-use irepair_core::weights::not_json;
+use irepair_arch::Activation;
+use irepair_arch::setting::{Act, NotNegative, Size, TokenId, refuse_changed_models, settings, unsupported};
+use irepair_core::weights::read_object;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -18,20 +21,7 @@ pub enum Family {
     DistilBert,
 }
 
-/// The non-linearity of an MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Exact GELU.
-    Gelu,
-    /// GELU in its tanh approximation (`gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`).
-    GeluTanh,
-    /// ReLU.
-    Relu,
-    /// SiLU (`swish`).
-    Silu,
-}
-
-/// Everything the forward pass and the score need to know.
+/// All settings of the forward pass and the score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassifierConfig {
     /// Family.
@@ -64,19 +54,107 @@ pub struct ClassifierConfig {
     pub exclusive: bool,
 }
 
+/// Keys of BERT and RoBERTa; DistilBERT has other names for some ([`DISTILBERT`]).
+#[derive(Deserialize)]
+struct Keys {
+    hidden_size: Size,
+    num_attention_heads: Size,
+    num_hidden_layers: Size,
+    intermediate_size: Size,
+    vocab_size: Size,
+    max_position_embeddings: Size,
+    type_vocab_size: Option<Size>,
+    hidden_act: Option<Act>,
+    layer_norm_eps: Option<NotNegative>,
+    pad_token_id: Option<TokenId>,
+}
+
+/// Names of DistilBERT, and those of BERT.
+const DISTILBERT: [(&str, &str); 5] = [
+    ("dim", "hidden_size"),
+    ("n_heads", "num_attention_heads"),
+    ("n_layers", "num_hidden_layers"),
+    ("hidden_dim", "intermediate_size"),
+    ("activation", "hidden_act"),
+];
+
 impl ClassifierConfig {
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// [`Error::Unreadable`], and [`Error::Unsupported`] naming the key.
+    /// `MissingFile`, `Unreadable`, and [`Error::Unsupported`] naming the key.
     pub fn read(path: &Path) -> Result<Self> {
-        let unreadable = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
-        let text = irepair_core::fs::read_to_string(path)?;
-        match serde_json::from_str(&text) {
-            Ok(Value::Object(raw)) => Keys { raw: &raw, path }.config(),
-            Ok(_) => Err(unreadable("not a JSON object".to_owned())),
-            Err(e) => Err(unreadable(not_json(&text, e))),
+        Self::of(&read_object(path)?, path)
+    }
+
+    /// [`Self::read`] of JSON in memory; `path` is what errors name.
+    pub(crate) fn of(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
+        let wrong = |key: &str, want: &str| Error::from(unsupported(raw, path, key, want));
+        let (family, class) = match raw.get("model_type").and_then(Value::as_str) {
+            Some("bert") => (Family::Bert, "BertForSequenceClassification"),
+            Some("roberta") => (Family::Roberta, "RobertaForSequenceClassification"),
+            Some("distilbert") => (Family::DistilBert, "DistilBertForSequenceClassification"),
+            _ => return Err(wrong("model_type", "bert, roberta or distilbert")),
+        };
+        let classes = raw.get("architectures").and_then(Value::as_array);
+        if !classes.is_some_and(|classes| classes.iter().any(|c| c.as_str() == Some(class))) {
+            return Err(wrong("architectures", class));
         }
+        refuse_changed_models(raw, path)?;
+        let given = |key: &str| raw.get(key).filter(|value| !value.is_null());
+        for key in ["is_decoder", "is_encoder_decoder"] {
+            if given(key).is_some_and(|value| *value != false) {
+                return Err(wrong(key, "false: an encoder"));
+            }
+        }
+        if given("position_embedding_type").is_some_and(|kind| kind != "absolute") {
+            return Err(wrong("position_embedding_type", "absolute"));
+        }
+        let distil = family == Family::DistilBert;
+        let own = |key: &str| {
+            let name = DISTILBERT.iter().find(|(_, bert)| distil && *bert == key);
+            name.map_or_else(|| key.to_owned(), |(name, _)| (*name).to_owned())
+        };
+        let keys: Keys = settings(raw, path, if distil { &DISTILBERT } else { &[] }).map_err(|error| match error {
+            irepair_arch::Error::Unsupported { key, want, .. } => wrong(&own(&key), &want),
+            other => other.into(),
+        })?;
+        let (n_embd, n_head, n_block) = (keys.hidden_size.0, keys.num_attention_heads.0, keys.num_hidden_layers.0);
+        if n_embd % n_head != 0 {
+            return Err(wrong(&own("num_attention_heads"), &format!("a divisor of {n_embd}")));
+        }
+        if n_block > 10_000 {
+            return Err(wrong(&own("num_hidden_layers"), "at most 10000 blocks"));
+        }
+        let pad_id = keys.pad_token_id.map_or(u32::from(family == Family::Roberta), |id| id.0);
+        let first_position = if family == Family::Roberta { pad_id as usize + 1 } else { 0 };
+        let n_rows = keys.max_position_embeddings.0;
+        if n_rows < first_position + 2 {
+            return Err(wrong("max_position_embeddings", "room for two tokens after the padding position"));
+        }
+        if keys.type_vocab_size.is_none() && !distil {
+            return Err(wrong("type_vocab_size", "a value"));
+        }
+        let labels = labels(raw).ok_or_else(|| wrong("id2label", "a name for every index from 0"))?;
+        let exclusive = exclusive(raw, labels.len()).ok_or_else(|| {
+            wrong("problem_type", "multi_label_classification, or single_label_classification with two labels or more")
+        })?;
+        Ok(Self {
+            family,
+            n_block,
+            n_embd,
+            n_head,
+            n_inner: keys.intermediate_size.0,
+            n_vocab: keys.vocab_size.0,
+            n_rows,
+            first_position,
+            n_segments: keys.type_vocab_size.filter(|_| !distil).map_or(0, |n| n.0),
+            pad_id,
+            activation: keys.hidden_act.map_or(Activation::Gelu, |act| act.0),
+            norm_eps: keys.layer_norm_eps.filter(|_| !distil).map_or(1e-12, |eps| eps.0),
+            labels,
+            exclusive,
+        })
     }
 
     /// Longest text in tokens, those at its ends included.
@@ -85,159 +163,23 @@ impl ClassifierConfig {
     }
 }
 
-/// Typed look-ups that name the key when they fail.
-struct Keys<'a> {
-    raw: &'a Map<String, Value>,
-    path: &'a Path,
+/// Every index from 0 on needs a name; `LABEL_0`, `LABEL_1` is what transformers takes when there is none.
+fn labels(raw: &Map<String, Value>) -> Option<Vec<String>> {
+    let Some(names) = raw.get("id2label").filter(|names| !names.is_null()) else {
+        let n = raw.get("num_labels").map_or(Some(2), Value::as_u64)?;
+        return Some((0..n.min(10_000)).map(|i| format!("LABEL_{i}")).collect());
+    };
+    let names = names.as_object().filter(|names| !names.is_empty())?;
+    (0..names.len()).map(|i| names.get(&i.to_string())?.as_str().map(str::to_owned)).collect()
 }
 
-impl Keys<'_> {
-    fn config(&self) -> Result<ClassifierConfig> {
-        let family = match self.raw.get("model_type").and_then(Value::as_str) {
-            Some("bert") => Family::Bert,
-            Some("roberta") => Family::Roberta,
-            Some("distilbert") => Family::DistilBert,
-            _ => return Err(self.wrong("model_type", "bert, roberta or distilbert")),
-        };
-        let class = match family {
-            Family::Bert => "BertForSequenceClassification",
-            Family::Roberta => "RobertaForSequenceClassification",
-            Family::DistilBert => "DistilBertForSequenceClassification",
-        };
-        let classes = self.raw.get("architectures").and_then(Value::as_array);
-        if !classes.is_some_and(|classes| classes.iter().any(|c| c.as_str() == Some(class))) {
-            return Err(self.wrong("architectures", class));
-        }
-        self.refuse_what_would_change_the_model()?;
-        let distil = family == Family::DistilBert;
-        let pick = |bert: &'static str, distilbert: &'static str| if distil { distilbert } else { bert };
-        let (n_embd, n_head) =
-            (self.size(pick("hidden_size", "dim"))?, self.size(pick("num_attention_heads", "n_heads"))?);
-        if n_embd % n_head != 0 {
-            return Err(self.wrong(pick("num_attention_heads", "n_heads"), &format!("a divisor of {n_embd}")));
-        }
-        let pad_id = match self.raw.get("pad_token_id") {
-            None | Some(Value::Null) => {
-                if family == Family::Roberta {
-                    1
-                } else {
-                    0
-                }
-            }
-            Some(value) => value
-                .as_u64()
-                .and_then(|id| u32::try_from(id).ok())
-                .ok_or_else(|| self.wrong("pad_token_id", "a token id"))?,
-        };
-        let n_rows = self.size("max_position_embeddings")?;
-        let first_position = if family == Family::Roberta { pad_id as usize + 1 } else { 0 };
-        if n_rows < first_position + 2 {
-            return Err(self.wrong("max_position_embeddings", "room for two tokens after the padding position"));
-        }
-        let labels = self.labels()?;
-        let n_block = self.size(pick("num_hidden_layers", "n_layers"))?;
-        if n_block > 10_000 {
-            return Err(self.wrong(pick("num_hidden_layers", "n_layers"), "at most 10000 blocks"));
-        }
-        Ok(ClassifierConfig {
-            family,
-            n_block,
-            n_embd,
-            n_head,
-            n_inner: self.size(pick("intermediate_size", "hidden_dim"))?,
-            n_vocab: self.size("vocab_size")?,
-            n_rows,
-            first_position,
-            n_segments: if distil { 0 } else { self.size("type_vocab_size")? },
-            pad_id,
-            activation: self.activation(pick("hidden_act", "activation"))?,
-            norm_eps: if distil { 1e-12 } else { self.norm_eps()? },
-            exclusive: self.exclusive(labels.len())?,
-            labels,
-        })
-    }
-
-    /// What transformers would build or read another model for.
-    fn refuse_what_would_change_the_model(&self) -> Result<()> {
-        let value = |key: &str| self.raw.get(key).filter(|v| !v.is_null());
-        for (key, want) in [
-            ("quantization_config", "weights as they are"),
-            ("auto_map", "a model without code of its own"),
-            ("pruned_heads", "every head in every block"),
-        ] {
-            let empty = |v: &Value| v.as_object().is_some_and(Map::is_empty) || v.as_array().is_some_and(Vec::is_empty);
-            if value(key).is_some_and(|v| !empty(v)) {
-                return Err(self.wrong(key, want));
-            }
-        }
-        for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder"] {
-            if value(key).is_some_and(|v| *v != Value::Bool(false)) {
-                return Err(self.wrong(key, "false: an encoder"));
-            }
-        }
-        match value("position_embedding_type").map(Value::as_str) {
-            None | Some(Some("absolute")) => Ok(()),
-            _ => Err(self.wrong("position_embedding_type", "absolute")),
-        }
-    }
-
-    fn activation(&self, key: &str) -> Result<Activation> {
-        match self.raw.get(key).map(Value::as_str) {
-            None | Some(Some("gelu")) => Ok(Activation::Gelu),
-            Some(Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast")) => Ok(Activation::GeluTanh),
-            Some(Some("relu")) => Ok(Activation::Relu),
-            Some(Some("silu" | "swish")) => Ok(Activation::Silu),
-            _ => Err(self.wrong(key, "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu or swish")),
-        }
-    }
-
-    fn norm_eps(&self) -> Result<f64> {
-        match self.raw.get("layer_norm_eps") {
-            None => Ok(1e-12),
-            Some(value) => {
-                let eps = value.as_f64().filter(|eps| *eps >= 0.0);
-                eps.ok_or_else(|| self.wrong("layer_norm_eps", "a number of at least 0"))
-            }
-        }
-    }
-
-    /// Every index from 0 on needs a name; `LABEL_0`, `LABEL_1` is what transformers takes when there is none.
-    fn labels(&self) -> Result<Vec<String>> {
-        let key = "id2label";
-        let Some(names) = self.raw.get(key).filter(|v| !v.is_null()) else {
-            let n = if self.raw.contains_key("num_labels") { self.size("num_labels")? } else { 2 };
-            return Ok((0..n.min(10_000)).map(|i| format!("LABEL_{i}")).collect());
-        };
-        let want = "a name for every index from 0";
-        let names = names.as_object().filter(|names| !names.is_empty()).ok_or_else(|| self.wrong(key, want))?;
-        let name = |i: usize| names.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
-        (0..names.len()).map(|i| name(i).ok_or_else(|| self.wrong(key, want))).collect()
-    }
-
-    /// As transformers' own text-classification pipeline reads `problem_type`.
-    fn exclusive(&self, n_labels: usize) -> Result<bool> {
-        match self.raw.get("problem_type").filter(|v| !v.is_null()).map(Value::as_str) {
-            None => Ok(n_labels > 1),
-            Some(Some("single_label_classification")) if n_labels > 1 => Ok(true),
-            Some(Some("multi_label_classification")) => Ok(false),
-            _ => Err(self.wrong(
-                "problem_type",
-                "multi_label_classification, or single_label_classification with two labels or more",
-            )),
-        }
-    }
-
-    /// A size that a real model can have: the bound keeps hostile numbers from becoming allocations.
-    fn size(&self, key: &str) -> Result<usize> {
-        match self.raw.get(key).and_then(Value::as_u64) {
-            Some(n) if (1..=1 << 24).contains(&n) => Ok(n as usize),
-            _ => Err(self.wrong(key, "a whole number of 1 to 16777216")),
-        }
-    }
-
-    fn wrong(&self, key: &str, want: &str) -> Error {
-        let got = self.raw.get(key).map_or("nothing".to_owned(), |v| v.to_string().chars().take(60).collect());
-        Error::Unsupported { path: self.path.to_owned(), key: key.to_owned(), want: want.to_owned(), got }
+/// As transformers' own text-classification pipeline reads `problem_type`.
+fn exclusive(raw: &Map<String, Value>, n_labels: usize) -> Option<bool> {
+    match raw.get("problem_type").filter(|kind| !kind.is_null()).map(Value::as_str) {
+        None => Some(n_labels > 1),
+        Some(Some("single_label_classification")) if n_labels > 1 => Some(true),
+        Some(Some("multi_label_classification")) => Some(false),
+        _ => None,
     }
 }
 
@@ -254,7 +196,7 @@ mod tests {
     }
 
     fn read(value: &Value) -> Result<ClassifierConfig> {
-        Keys { raw: value.as_object().unwrap(), path: Path::new("m/config.json") }.config()
+        ClassifierConfig::of(value.as_object().unwrap(), Path::new("m/config.json"))
     }
 
     #[test]

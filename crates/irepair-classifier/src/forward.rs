@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use irepair_arch::Activation;
 use irepair_model::Parameter;
 use tch::{Kind, Tensor};
 
-use crate::config::{Activation, ClassifierConfig, Family};
+use crate::config::{ClassifierConfig, Family};
 use crate::params::Names;
 
 /// A text encoder with a classification head; owns its parameters.
@@ -51,6 +52,7 @@ impl Encoder {
             Activation::GeluTanh => x.gelu("tanh"),
             Activation::Relu => x.relu(),
             Activation::Silu => x.silu(),
+            Activation::Tanh => x.tanh(),
         }
     }
 
@@ -74,7 +76,7 @@ impl Encoder {
         let ids = Tensor::from_slice(&ids).view([n_rows, n_cols]).to_device(device);
         let padding = Tensor::from_slice(&padding).view([n_rows, 1, 1, n_cols]).to_device(device);
 
-        // Padding stands on the right, so a real token's place is its column.
+        // Padding is on the right, so a real token's position is its column.
         let embed = |table: &str| self.tensor(&names.embedding(table));
         let mut x = Tensor::embedding(embed("word_embeddings.weight"), &ids, -1, false, false)
             + embed("position_embeddings.weight").narrow(0, config.first_position as i64, n_cols);

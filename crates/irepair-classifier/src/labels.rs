@@ -1,79 +1,31 @@
-//! Which of a classifier's labels mean toxic.
+//! The labels of a classifier that mean toxic.
 
 use std::path::Path;
 
 use crate::{Error, Result};
 
 /// Words that make a label's name mean toxic. [O]
-const TOXIC: [&str; 22] = [
-    "toxic",
-    "toxicity",
-    "hate",
-    "hateful",
-    "hatespeech",
-    "offensive",
-    "offense",
-    "insult",
-    "insulting",
-    "obscene",
-    "obscenity",
-    "threat",
-    "threatening",
-    "abuse",
-    "abusive",
-    "profanity",
-    "profane",
-    "harassment",
-    "vulgar",
-    "sexist",
-    "racist",
-    "attack",
-];
+const TOXIC: &str = "\
+    toxic toxicity hate hateful hatespeech offensive offense insult insulting obscene obscenity threat \
+    threatening abuse abusive profanity profane harassment vulgar sexist racist attack";
 
-/// Words that turn a name round, or mean the opposite. [O]
-const CLEAN: [&str; 15] = [
-    "non",
-    "not",
-    "no",
-    "none",
-    "neither",
-    "neutral",
-    "normal",
-    "clean",
-    "ok",
-    "okay",
-    "acceptable",
-    "benign",
-    "safe",
-    "nontoxic",
-    "nothate",
-];
+/// Words that negate a name, or mean the opposite. [O]
+const CLEAN: &str = "\
+    non not no none neither neutral normal clean ok okay acceptable benign safe nontoxic nothate";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Toxic,
-    Clean,
-    Unclear,
-}
-
-fn meaning(label: &str) -> Meaning {
+/// Whether a label's name means toxic; none when it does not say.
+fn is_toxic(label: &str) -> Option<bool> {
     let name = label.to_lowercase();
-    let mut words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
-    if words.clone().any(|word| CLEAN.contains(&word)) {
-        Meaning::Clean
-    } else if words.any(|word| TOXIC.contains(&word)) {
-        Meaning::Toxic
-    } else {
-        Meaning::Unclear
-    }
+    let has = |list: &str| name.split(|c: char| !c.is_alphanumeric()).any(|word| list.split(' ').any(|w| w == word));
+    if has(CLEAN) { Some(false) } else { has(TOXIC).then_some(true) }
 }
 
-/// Indices of the labels that count as toxic, ascending: those `chosen` by name, with commas between them, or those whose
-/// names say so. `exclusive` labels share one softmax.
+/// Indices of the labels that count as toxic, ascending: those `chosen` by name, with commas between them, or those
+/// whose names say so. `exclusive` labels share one softmax.
 ///
 /// # Errors
-/// [`Error::UnclearLabels`] when a chosen name is no label; when no label is toxic; and, of exclusive labels, when the name of one
-/// says neither toxic nor clean, or when all are toxic, which would make every text so.
+/// [`Error::UnclearLabels`] when a chosen name is no label; when no label is toxic; and, of exclusive labels, when the
+/// name of one says neither toxic nor clean, or when all are toxic, which would make every text so.
 pub(crate) fn toxic_labels(
     labels: &[String],
     exclusive: bool,
@@ -89,10 +41,10 @@ pub(crate) fn toxic_labels(
         }
     } else {
         for (index, label) in labels.iter().enumerate() {
-            match meaning(label) {
-                Meaning::Toxic => toxic.push(index),
-                Meaning::Unclear if exclusive => return Err(unclear(format!("`{label}` could be either"))),
-                Meaning::Clean | Meaning::Unclear => {}
+            match is_toxic(label) {
+                Some(true) => toxic.push(index),
+                None if exclusive => return Err(unclear(format!("`{label}` could be either"))),
+                Some(false) | None => {}
             }
         }
     }

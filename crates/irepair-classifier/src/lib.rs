@@ -10,11 +10,12 @@
 //! # Ok::<(), irepair_classifier::Error>(())
 //! ```
 //!
-//! Reading order: [`ClassifierConfig`] (what a `config.json` means), `labels` (which of them are toxic), `params` (names and
-//! shapes by family), `forward` (the arithmetic), `tokens`, [`Classifier`]; then `train` and its [`Record`].
+//! Reading order: [`ClassifierConfig`] (what a `config.json` means), `labels` (which of them are toxic), `params`
+//! (names and shapes by family), `forward` (the arithmetic), `tokens`, [`Classifier`]; then `train` and its [`Record`].
 //!
-//! **Invariants.** Scores do not depend on padding or on the batch a text comes in beyond rounding. What is not computed here
-//! is refused by name. **Boundary.** Knows no causal language model and no repair; weights files are irepair-model's to read.
+//! **Invariants.** Scores do not depend on padding or on the batch a text comes in beyond rounding. What is not
+//! computed here is refused by name. **Boundary.** No causal language model and no repair; irepair-model reads the
+//! weights files.
 
 mod classifier;
 mod config;
@@ -27,7 +28,8 @@ mod tokens;
 mod train;
 
 pub use classifier::Classifier;
-pub use config::{Activation, ClassifierConfig, Family};
+pub use config::{ClassifierConfig, Family};
 pub use error::{Error, Result};
+pub use irepair_arch::Activation;
 pub use record::Record;
 pub use train::{TrainSettings, train_classifier};

@@ -1,4 +1,4 @@
-//! Every parameter of a classifier: its name, shape, and value from a file or from a generator.
+//! The parameters of a classifier: names, shapes, and values from a file or a generator.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,12 +11,8 @@ use tch::{Device, Kind, Tensor};
 use crate::config::{ClassifierConfig, Family};
 use crate::{Error, Result};
 
-/// A parameter to be.
-pub(crate) struct Spec {
-    /// Name as transformers stores it.
-    pub(crate) name: String,
-    pub(crate) shape: Vec<i64>,
-}
+/// A parameter to make: its name as transformers stores it, and its shape.
+pub(crate) type Spec = (String, Vec<i64>);
 
 /// Names of the parts of a block, and of what is before and after the blocks.
 pub(crate) struct Names {
@@ -87,7 +83,7 @@ pub(crate) fn specs(config: &ClassifierConfig) -> Vec<Spec> {
     let names = Names::of(config.family);
     let (d, inner, n_labels) = (config.n_embd as i64, config.n_inner as i64, config.labels.len() as i64);
     let mut specs = Vec::new();
-    let mut add = |name: String, shape: &[i64]| specs.push(Spec { name, shape: shape.to_vec() });
+    let mut add = |name: String, shape: &[i64]| specs.push((name, shape.to_vec()));
     add(names.embedding("word_embeddings.weight"), &[config.n_vocab as i64, d]);
     add(names.embedding("position_embeddings.weight"), &[config.n_rows as i64, d]);
     if config.n_segments > 0 {
@@ -112,7 +108,7 @@ pub(crate) fn specs(config: &ClassifierConfig) -> Vec<Spec> {
     specs
 }
 
-/// The name a stored tensor is wanted under: LayerNorm's two had others in the first BERT checkpoints.
+/// The current name of a stored tensor: LayerNorm's two had others in the first BERT checkpoints.
 pub(crate) fn current_name(stored: &str) -> String {
     match stored.rsplit_once('.') {
         Some((module, "gamma")) => format!("{module}.weight"),
@@ -129,12 +125,12 @@ pub(crate) fn from_stored(specs: &[Spec], stored: StoredTensors, dir: &Path, dev
     let mut tensors: HashMap<String, Tensor> =
         stored.tensors.into_iter().map(|(name, tensor)| (current_name(&name), tensor)).collect();
     let missing: Vec<String> =
-        specs.iter().filter(|s| !tensors.contains_key(&s.name)).map(|s| s.name.clone()).collect();
+        specs.iter().map(|(name, _)| name).filter(|name| !tensors.contains_key(*name)).cloned().collect();
     if !missing.is_empty() {
         return Err(Error::MissingTensors { path: dir.to_owned(), tensors: missing });
     }
     let mut parameters = Vec::with_capacity(specs.len());
-    for Spec { name, shape } in specs {
+    for (name, shape) in specs {
         let Some(tensor) = tensors.remove(name) else { continue };
         if tensor.size() != *shape {
             let (path, tensor, got) = (dir.to_owned(), name.clone(), tensor.size());
@@ -146,22 +142,22 @@ pub(crate) fn from_stored(specs: &[Spec], stored: StoredTensors, dir: &Path, dev
     Ok(parameters)
 }
 
-/// Parameters to train from nothing: norms at one, biases at zero, the rest normal with BERT's 0.02 [S]. The same bits for
-/// one seed.
+/// Parameters to train from nothing: norms at one, biases at zero, the rest normal with BERT's 0.02 [S]. The same bits
+/// for one seed.
 pub(crate) fn random(specs: &[Spec], seed: u64) -> Vec<Parameter> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |spec: &Spec| {
+    let mut draw = |(name, shape): &Spec| {
         let options = (Kind::Float, Device::Cpu);
-        let tensor = match spec.shape[..] {
-            [n] if spec.name.ends_with(".bias") => Tensor::zeros([n], options),
+        let tensor = match shape[..] {
+            [n] if name.ends_with(".bias") => Tensor::zeros([n], options),
             [n] => Tensor::ones([n], options),
             _ => {
-                let n = spec.shape.iter().product::<i64>();
+                let n = shape.iter().product::<i64>();
                 let values: Vec<f32> = (0..n).map(|_| (0.02 * normal(&mut generator)) as f32).collect();
-                Tensor::from_slice(&values).view(&spec.shape[..])
+                Tensor::from_slice(&values).view(&shape[..])
             }
         };
-        Parameter { name: spec.name.clone(), block: None, tensor: tensor.set_requires_grad(true) }
+        Parameter { name: name.clone(), block: None, tensor: tensor.set_requires_grad(true) }
     };
     specs.iter().map(&mut draw).collect()
 }

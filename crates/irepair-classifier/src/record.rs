@@ -1,13 +1,14 @@
-//! What a classifier trained here was trained on: a file beside its weights that transformers does not read.
+//! The record of a classifier trained here: a file next to its weights, which transformers does not read.
 
 use std::path::{Path, PathBuf};
 
+use irepair_core::Error;
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_scorer::SeenTexts;
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::train::TrainSettings;
-use crate::{Error, Result};
 
 const FILE: &str = "irepair_scorer.json";
 
@@ -54,11 +55,11 @@ impl Record {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let unreadable = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
+        let unreadable = |reason: String| Error::unreadable(path, reason);
         let record: Self = serde_json::from_str(&read_to_string(path)?)
             .map_err(|e| unreadable(format!("not a training record: {e}")))?;
         if record.format != FORMAT {
-            return Err(unreadable(format!("format version {}, not {FORMAT}", record.format)));
+            return Err(unreadable(format!("format version {}, not {FORMAT}", record.format)).into());
         }
         record.seen().map_err(|_| unreadable("its text hashes are damaged".to_owned()))?;
         Ok(record)
@@ -66,11 +67,11 @@ impl Record {
 
     /// The texts it was trained on.
     pub(crate) fn seen(&self) -> Result<SeenTexts> {
-        let damaged = || Error::Unreadable { path: FILE.into(), reason: "its text hashes are damaged".to_owned() };
+        let damaged = || Error::unreadable(FILE.as_ref(), "its text hashes are damaged");
         let one = |hash: &[u8]| {
             let hash = std::str::from_utf8(hash).ok().filter(|hash| hash.len() == 16);
             hash.and_then(|hash| u64::from_str_radix(hash, 16).ok()).ok_or_else(damaged)
         };
-        Ok(SeenTexts::from_hashes(self.seen.as_bytes().chunks(16).map(one).collect::<Result<Vec<_>>>()?))
+        Ok(SeenTexts::from_hashes(self.seen.as_bytes().chunks(16).map(one).collect::<Result<Vec<_>, _>>()?))
     }
 }

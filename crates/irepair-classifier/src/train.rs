@@ -1,7 +1,7 @@
 //! A small DistilBERT trained from nothing on labelled texts.
 //!
-//! The engine of irepair-train repairs a causal language model against a reference and draws pairs; none of that is here, so
-//! this is a loop of its own: cross-entropy of two labels. Optimizer, schedule and clipping are the engine's.
+//! The engine of irepair-train repairs a causal language model against a reference and draws pairs; none of that is
+//! here, so this is a loop of its own: cross-entropy of two labels. Optimizer, schedule and clipping are the engine's.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use irepair_model::write_tensors;
 use irepair_scorer::SeenTexts;
 use irepair_train::{Optimizer, OptimizerKind, Schedule, StateMode, clip_global_norm};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::config::{Activation, ClassifierConfig, Family};
+use crate::config::ClassifierConfig;
 use crate::forward::Encoder;
 use crate::params::{random, specs};
 use crate::record::Record;
@@ -55,8 +55,9 @@ pub struct TrainSettings {
     pub seed: u64,
 }
 
-/// Trains a tokenizer and a classifier with the labels `non-toxic` and `toxic`, and writes both to `dir` as transformers
-/// loads them, with a record of the training and the hashes of its texts. `report` hears (steps done, steps, loss).
+/// Trains a tokenizer and a classifier with the labels `non-toxic` and `toxic`, and writes both to `dir` as
+/// transformers loads them, with a record of the training and the hashes of its texts. `report` gets (steps done,
+/// steps, loss).
 ///
 /// One thread count, one machine, one seed: the same bits.
 ///
@@ -79,22 +80,8 @@ pub fn train_classifier(
     let texts: Vec<&str> = labels.iter().map(|label| label.text.as_str()).collect();
     let tokens = TextTokens::train(&texts, settings.vocab_size, settings.n_positions)?;
     let rows = tokens.encode(&texts)?;
-    let config = ClassifierConfig {
-        family: Family::DistilBert,
-        n_block: settings.n_block,
-        n_embd: settings.n_embd,
-        n_head: settings.n_head,
-        n_inner: 4 * settings.n_embd,
-        n_vocab: tokens.n_tokens(),
-        n_rows: settings.n_positions,
-        first_position: 0,
-        n_segments: 0,
-        pad_id: 0,
-        activation: Activation::Gelu,
-        norm_eps: 1e-12,
-        labels: vec!["non-toxic".to_owned(), "toxic".to_owned()],
-        exclusive: true,
-    };
+    let json = config_json(&settings, tokens.n_tokens());
+    let config = ClassifierConfig::of(&json, &dir.join("config.json"))?;
     let encoder = Encoder::new(config.clone(), random(&specs(&config), settings.seed));
     let mut optimizer = Optimizer::new(OptimizerKind::adamw(WEIGHT_DECAY), StateMode::Keep, 0);
     let batches = batches(&rows, &settings)?;
@@ -125,8 +112,21 @@ pub fn train_classifier(
     let mut record = Record::new(data_sha256, settings, &SeenTexts::of(&texts));
     (record.n_texts, record.n_toxic, record.n_steps) = (labels.len(), n_toxic, n_steps);
     record.last_loss = last.iter().sum::<f64>() / last.len() as f64;
-    write(&encoder, &tokens, &record, dir)?;
+    write(&encoder, &tokens, &record, json, dir)?;
     Ok(record)
+}
+
+/// The `config.json` of a new classifier.
+fn config_json(settings: &TrainSettings, n_vocab: usize) -> Map<String, Value> {
+    let config = json!({
+        "architectures": ["DistilBertForSequenceClassification"], "model_type": "distilbert", "dtype": "float32",
+        "vocab_size": n_vocab, "max_position_embeddings": settings.n_positions, "n_layers": settings.n_block,
+        "n_heads": settings.n_head, "dim": settings.n_embd, "hidden_dim": 4 * settings.n_embd, "activation": "gelu",
+        "pad_token_id": 0, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
+        "sinusoidal_pos_embds": false, "initializer_range": 0.02, "problem_type": "single_label_classification",
+        "id2label": {"0": "non-toxic", "1": "toxic"}, "label2id": {"non-toxic": 0, "toxic": 1},
+    });
+    if let Value::Object(config) = config { config } else { Map::new() }
 }
 
 /// The texts of every step: a shuffle, cut into pools, each sorted by length, cut into batches and shuffled again.
@@ -146,29 +146,27 @@ fn batches(rows: &[Vec<u32>], settings: &TrainSettings) -> Result<Vec<Vec<usize>
 }
 
 /// Writes a directory; `config.json` comes last, so a directory with one is whole.
-fn write(encoder: &Encoder, tokens: &TextTokens, record: &Record, dir: &Path) -> Result<()> {
-    let config = encoder.config();
+fn write(
+    encoder: &Encoder,
+    tokens: &TextTokens,
+    record: &Record,
+    config: Map<String, Value>,
+    dir: &Path,
+) -> Result<()> {
     let tensors: Vec<(String, &Tensor)> = encoder.parameters().iter().map(|p| (p.name.clone(), &p.tensor)).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     write_tensors(&dir.join("model.safetensors"), &tensors, metadata)?;
     write_atomic(&dir.join("tokenizer.json"), tokens.to_json()?.as_bytes())?;
     let [pad, unk, start, end, mask] = SPECIAL;
     let tokenizer = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.n_rows, "pad_token": pad,
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": encoder.config().n_rows, "pad_token": pad,
         "unk_token": unk, "cls_token": start, "sep_token": end, "mask_token": mask,
         "model_input_names": ["input_ids", "attention_mask"], "clean_up_tokenization_spaces": false,
+        // As tokenizer.json has it: versions of transformers differ in the file they read it from.
+        "add_prefix_space": true,
     });
     write_atomic(&dir.join("tokenizer_config.json"), format!("{tokenizer:#}\n").as_bytes())?;
     record.write(dir)?;
-    let settings = json!({
-        "architectures": ["DistilBertForSequenceClassification"], "model_type": "distilbert", "dtype": "float32",
-        "vocab_size": config.n_vocab, "max_position_embeddings": config.n_rows, "n_layers": config.n_block,
-        "n_heads": config.n_head, "dim": config.n_embd, "hidden_dim": config.n_inner, "activation": "gelu",
-        "pad_token_id": 0, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
-        "sinusoidal_pos_embds": false, "initializer_range": 0.02, "problem_type": "single_label_classification",
-        "id2label": {"0": config.labels[0], "1": config.labels[1]},
-        "label2id": {config.labels[0].as_str(): 0, config.labels[1].as_str(): 1},
-    });
     debug_assert_eq!(encoder.parameters()[0].tensor.kind(), Kind::Float);
-    Ok(write_atomic(&dir.join("config.json"), format!("{settings:#}\n").as_bytes())?)
+    Ok(write_atomic(&dir.join("config.json"), format!("{:#}\n", Value::Object(config)).as_bytes())?)
 }

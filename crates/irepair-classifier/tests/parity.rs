@@ -1,8 +1,8 @@
-//! Equal to transformers on `parity/classifier/` (generator beside it).
+//! Equal to transformers on `parity/classifier/` (generator in the same folder).
 //!
-//! Tolerance. The weights there have a standard deviation of 0.3 and logits of a few units, so float32 rounding over two or
-//! three blocks is some 1e-6: 1e-5 leaves a factor of ten, and a forgotten bias moves a logit by tenths. Token ids must be
-//! equal.
+//! Tolerance. The weights there have a standard deviation of 0.3 and logits of a few units, so float32 rounding over
+//! two or three blocks is some 1e-6: 1e-5 leaves a factor of ten, and a forgotten bias moves a logit by tenths. Token
+//! ids must be equal.
 
 use irepair_classifier::Classifier;
 use serde_json::Value;

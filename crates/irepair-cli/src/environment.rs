@@ -30,7 +30,7 @@ impl Environment {
     /// # Errors
     /// When one of them cannot be read.
     pub(crate) fn of(device: &str, model: &Path, pairs: Option<&Path>) -> anyhow::Result<Self> {
-        let weights = weight_files(model).map_err(irepair_model::Error::from)?.into_keys();
+        let weights = weight_files(model)?.into_keys();
         let hash = |name: String| Ok((name.clone(), sha256_file(&model.join(name))?));
         Ok(Self {
             irepair: env!("CARGO_PKG_VERSION"),

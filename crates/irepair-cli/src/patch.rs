@@ -189,7 +189,7 @@ pub(crate) fn of_repair(model: &Path, out: &Path, repaired: &Repaired) -> anyhow
 fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
     let json = |path: &Option<PathBuf>| -> anyhow::Result<Option<serde_json::Value>> {
         let Some(path) = path else { return Ok(None) };
-        let not_json = |e| irepair_patch::Error::Unreadable { path: path.clone(), reason: format!("not JSON: {e}") };
+        let not_json = |e| irepair_core::Error::unreadable(path, format!("not JSON: {e}"));
         Ok(Some(serde_json::from_str(&read_to_string(path)?).map_err(not_json)?))
     };
     let parent = args.parent.as_deref().map(Patch::open).transpose()?;

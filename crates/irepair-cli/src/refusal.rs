@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_core::{Diagnose, Diagnostic, DirLock, ExitKind, is_aside, is_unfinished, mark_unfinished};
+use irepair_core::{Diagnose, Diagnostic, DirLock, ExitKind, is_temporary, is_unfinished, mark_unfinished};
 
 use crate::steps::STATE;
 
@@ -58,7 +58,7 @@ pub(crate) fn refuse_foreign(out: &Path) -> Result<(), Refusal> {
     }
     let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
     // A file that a killed process was writing does not count.
-    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_aside(name)).min() {
+    match names.map(|name| name.to_string_lossy().into_owned()).filter(|name| !is_temporary(name)).min() {
         Some(found) => Err(Refusal::OutNotEmpty { path: out.to_owned(), found }),
         None => Ok(()),
     }

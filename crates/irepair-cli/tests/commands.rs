@@ -327,7 +327,7 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     expect(
         "repair --model nowhere --pairs pairs.jsonl --out x",
         4,
-        &["model file is missing", "nowhere/config.json", "help:"],
+        &["file is missing", "nowhere/config.json", "help:"],
     );
 
     fs::write(dir.join("broken.jsonl"), "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"a\",\n")

@@ -1,6 +1,7 @@
-//! Errors for people: what, where, want and got, how to fix, and the exit code that goes with it.
+//! Errors for people: what happened, where, want and got, how to fix it, and the exit code.
 
-use std::fmt;
+use std::fmt::{self, Write};
+use std::path::Path;
 
 /// Exit codes of the command line (STYLE: 0 ok, 1 bug, 2 config, 3 device, 4 data, 5 result).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,13 +10,13 @@ pub enum ExitKind {
     Bug = 1,
     /// A flag, a key or a value that makes no sense.
     Usage = 2,
-    /// libtorch or the device asked for is missing.
+    /// libtorch or the chosen device is missing.
     Device = 3,
     /// Data or weights are missing or broken.
     Data = 4,
     /// A result outside its tolerance: a diverged run, a failed precondition.
     Outcome = 5,
-    /// A signal asked to stop; what a shell expects after SIGINT.
+    /// Stopped by a signal; the code that a shell expects after SIGINT.
     Interrupted = 130,
 }
 
@@ -40,21 +41,27 @@ impl Diagnostic {
         Self { what: what.to_string(), at: None, want_got: None, help: None, exit }
     }
 
-    /// Says where.
+    /// Adds the place.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.at = Some(place.to_string());
         self
     }
 
-    /// Says what was wanted and what was there.
+    /// Adds the place: a named part of a file, such as ``model.gguf, tensor `output.weight` ``.
+    #[must_use]
+    pub fn at_part(self, path: &Path, part: &str, name: &str) -> Self {
+        self.at(format!("{}, {part} `{}`", path.display(), printable(name)))
+    }
+
+    /// Adds what was expected and what was found.
     #[must_use]
     pub fn want_got(mut self, want: impl fmt::Display, got: impl fmt::Display) -> Self {
         self.want_got = Some((want.to_string(), got.to_string()));
         self
     }
 
-    /// Says how to fix it.
+    /// Adds how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl fmt::Display) -> Self {
         self.help = Some(help.to_string());
@@ -78,24 +85,21 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Words that may hold a piece of a file: control characters are escaped, because a terminal obeys them. A line end stays
-/// where the next line is indented, as our own are: no file begins a line, which could then look like an error's first.
+/// Words that may hold text out of a file: control characters are escaped, because a terminal obeys them. A line end
+/// stays where the next line is indented, as our own are: text out of a file never begins a line, which could look like
+/// an error.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(char::is_control) {
-            let (before, from) = rest.split_at(at);
-            let n = from.chars().next().map_or(0, char::len_utf8);
-            if from.starts_with("\n  ") {
-                writeln!(f, "{before}")?;
+        for (at, c) in self.0.char_indices() {
+            if c.is_control() && !self.0[at..].starts_with("\n  ") {
+                write!(f, "{}", c.escape_debug())?;
             } else {
-                write!(f, "{before}{}", from[..n].escape_debug())?;
+                f.write_char(c)?;
             }
-            rest = &from[n..];
         }
-        f.write_str(rest)
+        Ok(())
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_speaks_to_the_terminal() {
+    fn control_characters_of_files_do_not_reach_the_terminal() {
         let d =
             Diagnostic::new(ExitKind::Data, "unknown key `\u{1b}[2J`").at("a\rb\tc").want_got("\u{9b}", "größer 🙂");
         assert_eq!(

@@ -1,126 +1,93 @@
 //! The crate's error type.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use crate::{BlockId, Diagnose, Diagnostic, ExitKind};
+use crate::{BlockId, Diagnostic};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a shared value or a file operation.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A sensitivity is NaN, infinite or negative.
-    #[error("sensitivity of block {block} is {value}")]
-    BadSensitivity {
-        /// The offending block.
-        block: BlockId,
-        /// Its value.
-        value: f64,
-    },
-    /// A model without blocks has no sensitivities.
-    #[error("no blocks to rank")]
-    NoBlocks,
-    /// A slice size that selects nothing, or more than everything.
-    #[error("slice size `{got}` is out of range")]
-    BadSliceSize {
-        /// The text as given.
-        got: String,
-    },
-    /// A name that is in no row of a table of [`spec`](crate::spec).
-    #[error("no {what} is called `{got}`")]
-    UnknownName {
-        /// What the table lists.
-        what: &'static str,
-        /// The name as given.
-        got: String,
-        /// The names there are.
-        want: String,
-    },
-    /// A batch without a single token.
-    #[error("batch holds no tokens")]
-    NoTokens,
-    /// A directory that another process is at work in.
-    #[error("another process works in this directory")]
-    Busy {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A directory that went while it was written to.
-    #[error("directory was removed while it was written to")]
-    Removed {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Reading or writing a file failed.
-    #[error("{action} failed")]
-    Io {
-        /// What was being done: `read`, `write`, `rename`, `remove`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why, from the operating system.
-        source: std::io::Error,
-    },
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        match self {
-            Self::BadSensitivity { .. } => Diagnostic::new(ExitKind::Outcome, self)
-                .help("the model or its gradients diverged: lower the learning rate, or check the weights for NaN"),
-            Self::NoBlocks => {
-                Diagnostic::new(ExitKind::Data, self).help("a model wants one block at least: see its config.json")
-            }
-            Self::BadSliceSize { got } => Diagnostic::new(ExitKind::Usage, self)
-                .want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
-                .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three"),
-            Self::UnknownName { want, got, .. } => Diagnostic::new(ExitKind::Usage, self).want_got(want, got),
-            Self::NoTokens => Diagnostic::new(ExitKind::Data, self).help("give at least one text that is not empty"),
-            Self::Busy { path } => Diagnostic::new(ExitKind::Usage, self)
-                .at(path.display())
-                .help("wait until it is done, or give another directory; a process that died holds none"),
-            Self::Removed { path } => Diagnostic::new(ExitKind::Data, self)
-                .at(path.display())
-                .help("what it held is gone: the same command starts anew"),
-            Self::Io { action, path, source } => {
-                let (why, help) = reason(source);
-                let diagnostic = Diagnostic::new(ExitKind::Data, format!("{action} failed: {why}")).at(path.display());
-                match help {
-                    Some(help) if *action != "read" => diagnostic.help(help),
-                    _ => diagnostic,
-                }
-            }
-        }
+crate::errors! {
+    /// What can be wrong with a shared value or a file.
+    pub enum Error {
+        /// A sensitivity is NaN, infinite or negative.
+        BadSensitivity { block: BlockId, value: f64 } = "sensitivity of block {block} is {value}" =>
+            Outcome.help("the model or its gradients diverged: lower the learning rate, or check the weights for NaN");
+        /// A model without blocks has no sensitivities.
+        NoBlocks = "no blocks to rank" => Data.help("a model needs at least one block: see its config.json");
+        /// A slice size that selects nothing, or more than everything.
+        BadSliceSize { got: String } = "slice size `{got}` is out of range" =>
+            Usage.want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
+                .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three");
+        /// A name that is in no row of a table of [`spec`](crate::spec); `what` is what the table lists.
+        UnknownName { what: &'static str, got: String, want: String } = "no {what} is called `{got}`" =>
+            Usage.want_got(want, got);
+        /// A batch without a single token.
+        NoTokens = "batch holds no tokens" => Data.help("give at least one text that is not empty");
+        /// A directory that another process writes to.
+        Busy { path: PathBuf } = "another process works in this directory" =>
+            Usage.at(path.display()).help("wait until it has ended, or give another directory; a process that died holds no lock");
+        /// A directory that was removed while it was written to.
+        Removed { path: PathBuf } = "directory was removed while it was written to" =>
+            Data.at(path.display()).help("what it held is gone: run the same command again to start over");
+        /// A place to write to that already holds something.
+        OutExists { path: PathBuf } = "output is there already" =>
+            Usage.at(path.display()).help("give a new or empty place: existing files are never overwritten");
+        /// A file of a model directory that is not there.
+        MissingFile { path: PathBuf } = "file is missing" => Data.at(path.display()).help(
+            "give a Hugging Face model directory: config.json, model.safetensors (or shards with \
+             model.safetensors.index.json) and tokenizer.json"
+        );
+        /// A file of another kind than its name, or a broken one.
+        Unreadable { path: PathBuf, reason: String } = "file cannot be read: {reason}" =>
+            Data.at(path.display()).help("get the file again, then compare its size");
+        /// Reading or writing a file failed; `action` is what was being done: `read`, `write`, `rename`, `remove`.
+        Io { action: &'static str, path: PathBuf, source: std::io::Error } = "{action} failed" =>
+            Data.at(path.display()).because(action, source);
     }
 }
 
-/// What the operating system says, in words, and what can be done where something cannot be written.
-fn reason(source: &std::io::Error) -> (String, Option<&'static str>) {
-    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let kept = |why: &str, help| (why.to_owned(), Some(help));
-    match source.kind() {
-        StorageFull => {
-            kept("no space left", "free some space, then the same command goes on: what was finished is kept")
-        }
-        QuotaExceeded => kept(
-            "no space left in your quota",
-            "free some space, then the same command goes on: what was finished is kept",
-        ),
-        FileTooLarge => kept(
-            "file is larger than may be written here",
-            "raise the limit (`ulimit -f`) or take another file system, then the same command goes on: what was finished is kept",
-        ),
-        ReadOnlyFilesystem | PermissionDenied => {
-            (source.to_string(), Some("give a place that may be written to; what was there is untouched"))
-        }
-        _ => (source.to_string(), None),
+impl Error {
+    /// What an error of the operating system becomes when `action` on `path` failed.
+    pub fn io<'a>(action: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Self + Copy + 'a {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// A file that cannot be read, and why.
+    pub fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unreadable { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+impl Diagnostic {
+    /// Adds what the operating system says, and what can be done where something cannot be written.
+    fn because(mut self, action: &str, source: &std::io::Error) -> Self {
+        const AGAIN: &str = "then run the same command again: what was finished is kept";
+        let (why, help) = match source.kind() {
+            ErrorKind::StorageFull => ("no space left".into(), Some(format!("free some space, {AGAIN}"))),
+            ErrorKind::QuotaExceeded => {
+                ("no space left in your quota".into(), Some(format!("free some space, {AGAIN}")))
+            }
+            ErrorKind::FileTooLarge => {
+                let raise = format!("raise the limit (`ulimit -f`) or take another file system, {AGAIN}");
+                ("file is larger than may be written here".into(), Some(raise))
+            }
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                (source.to_string(), Some("give a place that may be written to; nothing was changed".to_owned()))
+            }
+            _ => (source.to_string(), None),
+        };
+        self.what += &format!(": {why}");
+        self.help = help.filter(|_| action != "read");
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Diagnose;
 
     #[test]
     fn every_message_is_the_one_that_was_read() {
@@ -132,19 +99,22 @@ mod tests {
             NoTokens: [Error::NoTokens],
             Busy: [Error::Busy { path: "runs/a".into() }],
             Removed: [Error::Removed { path: "runs/a".into() }],
+            OutExists: [Error::OutExists { path: "model".into() }],
+            MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
+            Unreadable: [Error::unreadable("gpt2/model.safetensors".as_ref(), "its header is cut short")],
             Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],
         }));
     }
 
     #[test]
-    fn a_full_disk_says_how_to_go_on() {
+    fn a_full_disk_says_how_to_continue() {
         let text = |kind: std::io::ErrorKind, action: &'static str| {
             Error::Io { action, path: "out/model.safetensors".into(), source: kind.into() }.diagnostic().to_string()
         };
         assert_eq!(
             text(std::io::ErrorKind::StorageFull, "write"),
-            "error: write failed: no space left\n   at: out/model.safetensors\n help: free some space, then the same command \
-             goes on: what was finished is kept"
+            "error: write failed: no space left\n   at: out/model.safetensors\n help: free some space, then run the same \
+             command again: what was finished is kept"
         );
         assert!(text(std::io::ErrorKind::QuotaExceeded, "write").contains("no space left in your quota"));
         assert!(text(std::io::ErrorKind::FileTooLarge, "write").contains("`ulimit -f`"));

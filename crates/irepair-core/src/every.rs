@@ -17,6 +17,9 @@ use crate::Diagnostic;
 ///     NoTokens: [Error::NoTokens],
 ///     Busy: [Error::Busy { path: "runs/a".into() }],
 ///     Removed: [Error::Removed { path: "a".into() }],
+///     OutExists: [Error::OutExists { path: "a".into() }],
+///     MissingFile: [Error::MissingFile { path: "a".into() }],
+///     Unreadable: [Error::unreadable("a".as_ref(), "the file is empty")],
 ///     Io: [Error::Io { action: "write", path: "a".into(), source: std::io::Error::other("disk full") }],
 /// });
 /// assert!(text.contains("NoTokens, exit 4\nerror: batch holds no tokens\n"));

@@ -1,9 +1,10 @@
-//! Points of writing at which a test cuts the process short or fails it: nothing without the feature `fault-injection`,
-//! which no release is built with.
+//! Points of writing at which a test kills the process or makes a write fail: nothing without the feature
+//! `fault-injection`, with which no release is built.
 //!
-//! With it, `IREPAIR_FAULT=kill@N` kills the process at its N-th point, in the middle of a file where that point writes one;
-//! `enospc@N`, `edquot@N`, `erofs@N` and `eio@N` fail that point and all later ones. `IREPAIR_FAULT_LOG=FILE` gets a line a point.
-//! With `IREPAIR_FAULT_IN=NAME` too, only the program of that name has points: those that it starts have none.
+//! With it, `IREPAIR_FAULT=kill@N` kills the process at its N-th point, in the middle of a file where that point writes
+//! one; `enospc@N`, `edquot@N`, `erofs@N` and `eio@N` fail that point and all later ones. `IREPAIR_FAULT_LOG=FILE` gets
+//! a line for each point. With `IREPAIR_FAULT_IN=NAME` too, only the program of that name has points: those that it
+//! starts have none.
 
 use std::io::Result;
 use std::path::Path;
@@ -14,7 +15,7 @@ pub(crate) fn point(_what: &str, _path: &Path) -> Result<()> {
 }
 
 #[cfg(not(feature = "fault-injection"))]
-pub(crate) fn written(_path: &Path, _aside: &Path) -> Result<()> {
+pub(crate) fn written(_path: &Path, _temporary: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -33,26 +34,14 @@ mod on {
 
     use super::{Path, Result};
 
-    /// What happens, and from which point on.
-    struct Plan {
-        fault: Fault,
-        at: usize,
-    }
-
-    #[derive(Clone, Copy)]
-    enum Fault {
-        Kill,
-        Fail(Errno),
-    }
-
     /// Before something is made, flushed, renamed or removed.
     pub(crate) fn point(what: &str, path: &Path) -> Result<()> {
         pass(what, path, None)
     }
 
-    /// After the bytes of `path` were written to `aside`, and before they are flushed.
-    pub(crate) fn written(path: &Path, aside: &Path) -> Result<()> {
-        pass("write", path, Some(aside))
+    /// After the bytes of `path` were written to `temporary`, and before they are flushed.
+    pub(crate) fn written(path: &Path, temporary: &Path) -> Result<()> {
+        pass("write", path, Some(temporary))
     }
 
     fn pass(what: &str, path: &Path, half_written: Option<&Path>) -> Result<()> {
@@ -64,8 +53,9 @@ mod on {
         if let Some(log) = std::env::var_os("IREPAIR_FAULT_LOG") {
             writeln!(File::options().create(true).append(true).open(log)?, "{what} {}", path.display())?;
         }
-        match plan() {
-            Some(Plan { fault: Fault::Kill, at }) if n == *at => {
+        let Some((fault, at)) = plan() else { return Ok(()) };
+        match fault {
+            None if n == at => {
                 if let Some(file) = half_written {
                     let file = File::options().write(true).open(file)?;
                     file.set_len(file.metadata()?.len() / 2)?;
@@ -75,7 +65,7 @@ mod on {
                     std::thread::park();
                 }
             }
-            Some(Plan { fault: Fault::Fail(errno), at }) if n >= *at => Err(Error::from(*errno)),
+            Some(errno) if n >= at => Err(Error::from(errno)),
             _ => Ok(()),
         }
     }
@@ -86,21 +76,21 @@ mod on {
         *MEANT.get_or_init(|| std::env::var_os("IREPAIR_FAULT_IN").is_none_or(|name| here() == Some(name)))
     }
 
-    fn plan() -> Option<&'static Plan> {
-        static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
-        PLAN.get_or_init(|| parse(&std::env::var("IREPAIR_FAULT").ok()?)).as_ref()
-    }
-
-    fn parse(text: &str) -> Option<Plan> {
-        let (fault, at) = text.split_once('@')?;
-        let fault = match fault {
-            "kill" => Fault::Kill,
-            "enospc" => Fault::Fail(Errno::ENOSPC),
-            "edquot" => Fault::Fail(Errno::EDQUOT),
-            "erofs" => Fault::Fail(Errno::EROFS),
-            "eio" => Fault::Fail(Errno::EIO),
-            _ => return None,
-        };
-        Some(Plan { fault, at: at.parse().ok()? })
+    /// The error of every point from a number on; without an error the process is killed at that number.
+    fn plan() -> Option<(Option<Errno>, usize)> {
+        static PLAN: OnceLock<Option<(Option<Errno>, usize)>> = OnceLock::new();
+        *PLAN.get_or_init(|| {
+            let text = std::env::var("IREPAIR_FAULT").ok()?;
+            let (fault, at) = text.split_once('@')?;
+            let errno = match fault {
+                "kill" => None,
+                "enospc" => Some(Errno::ENOSPC),
+                "edquot" => Some(Errno::EDQUOT),
+                "erofs" => Some(Errno::EROFS),
+                "eio" => Some(Errno::EIO),
+                _ => return None,
+            };
+            Some((errno, at.parse().ok()?))
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Files that are whole or not there: written aside, flushed to disk, renamed.
+//! Files that are whole or not there: written to a temporary file, flushed to disk, renamed.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -6,32 +6,29 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, aside, fault};
+use crate::{Error, Result, fault, temporary};
 
 /// Replaces `path` with the file that `fill` makes at the path it is given, or leaves it as it was.
 ///
 /// The new file is made in the same directory, flushed to disk and renamed over `path`; then the directory is flushed.
-/// Missing parent directories are made, and what killed processes were writing in this one is removed.
+/// Missing parent directories are made, and temporary files that killed processes left in this one are removed.
 ///
 /// # Errors
 /// [`Error::Io`] with the step that failed and the path; any error of `fill`, converted.
 pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
-    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    let io = |action| Error::io(action, path);
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        // A file in the place of a device or a pipe would be there for everybody.
-        return Err(E::from(io("write")(std::io::Error::other("no ordinary file is there"))));
+        // Other programs use the device or pipe: it is not replaced by a file.
+        return Err(E::from(io("write")(std::io::Error::other("a device or a pipe is there, not a file"))));
     }
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fault::point("create directory", dir).and_then(|()| fs::create_dir_all(dir)).map_err(io("create directory"))?;
-    aside::sweep(dir);
+    temporary::sweep(dir);
     fault::point("create", path).map_err(io("write"))?;
-    let (_lock, aside) = aside::create(dir).map_err(io("write"))?;
-    fill(&aside)?;
-    fault::written(path, &aside).map_err(io("write"))?;
-    let written = File::options().write(true).open(&aside).map_err(io("write"))?;
+    let (_lock, new) = temporary::create(dir).map_err(io("write"))?;
+    fill(&new)?;
+    fault::written(path, &new).map_err(io("write"))?;
+    let written = File::options().write(true).open(&new).map_err(io("write"))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -41,12 +38,12 @@ pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(
     }
     fault::point("flush", path).and_then(|()| written.sync_all()).map_err(io("write"))?;
     fault::point("rename", path).map_err(io("rename"))?;
-    aside.persist(path).map_err(|e| io("rename")(e.error))?;
+    new.persist(path).map_err(|e| io("rename")(e.error))?;
     flush_directory(dir);
     Ok(())
 }
 
-/// Some file systems cannot flush a directory; what was renamed or removed there is so all the same.
+/// Some file systems cannot flush a directory; renaming and removing work there all the same.
 fn flush_directory(dir: &Path) {
     let _ = fault::point("flush directory", dir).and_then(|()| File::open(dir)?.sync_all());
 }
@@ -57,9 +54,7 @@ fn flush_directory(dir: &Path) {
 /// [`Error::Io`] with the path.
 pub fn remove(path: &Path) -> Result<()> {
     match fault::point("remove", path).and_then(|()| fs::remove_file(path)) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Io { action: "remove", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(source)),
         _ => Ok(()),
     }
 }
@@ -69,10 +64,8 @@ pub fn remove(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] with the step that failed and the path.
 pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
-    replace(path, |aside| {
-        let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
-        fill(&mut File::create(aside).map_err(io)?).map_err(io)
-    })
+    let io = Error::io("write", path);
+    replace(path, |new| fill(&mut File::create(new).map_err(io)?).map_err(io))
 }
 
 /// [`write_atomic_with`] for bytes already in memory.
@@ -83,20 +76,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// What an error of the system is called while `path` is read.
-fn reading(path: &Path) -> impl Fn(std::io::Error) -> Error + Copy {
-    move |source| Error::Io { action: "read", path: path.to_owned(), source }
-}
-
 /// The most that is read as one text, in bytes.
 const MOST_TEXT: u64 = 1 << 30;
 
-/// Opens an ordinary file for reading: a pipe would be waited for, and a device may have no end.
+/// Opens an ordinary file for reading; opening a pipe would wait, and a device may have no end.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn open(path: &Path) -> Result<File> {
-    let io = reading(path);
+    let io = Error::io("read", path);
     let found = fs::metadata(path).map_err(io)?;
     if !found.is_file() && !found.is_dir() {
         return Err(io(std::io::Error::other("not an ordinary file")));
@@ -117,11 +105,11 @@ pub fn read_to_string(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn read_stream_to_string(path: &Path) -> Result<String> {
-    read_text(path, File::open(path).map_err(reading(path))?)
+    read_text(path, File::open(path).map_err(Error::io("read", path))?)
 }
 
 fn read_text(path: &Path, file: File) -> Result<String> {
-    let io = reading(path);
+    let io = Error::io("read", path);
     let mut text = String::new();
     let known = file.metadata().map_or(0, |found| found.len());
     if known <= MOST_TEXT {
@@ -139,13 +127,12 @@ fn read_text(path: &Path, file: File) -> Result<String> {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn n_bytes(path: &Path) -> Result<u64> {
-    let io = reading(path);
-    Ok(fs::metadata(path).map_err(io)?.len())
+    Ok(fs::metadata(path).map_err(Error::io("read", path))?.len())
 }
 
 /// SHA-256 of `bytes`, in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex(Sha256::new_with_prefix(bytes))
 }
 
 /// SHA-256 of a file's bytes, read in chunks.
@@ -153,10 +140,14 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let io = reading(path);
     let mut hasher = Sha256::new();
-    std::io::copy(&mut open(path)?, &mut hasher).map_err(io)?;
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    std::io::copy(&mut open(path)?, &mut hasher).map_err(Error::io("read", path))?;
+    Ok(hex(hasher))
+}
+
+/// A finished SHA-256 in lower-case hexadecimal.
+pub fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

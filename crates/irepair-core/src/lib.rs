@@ -1,5 +1,5 @@
-//! What every crate shares: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices, sensitivities,
-//! tokens, step records, diagnostics and safe file writing.
+//! Shared by all crates: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices,
+//! sensitivities, tokens, step records, diagnostics and safe file writing.
 //!
 //! ```
 //! use irepair_core::{BlockSlice, Scope, Sensitivities, SliceSize};
@@ -15,10 +15,10 @@
 //! Invariants: a [`BlockSlice`] is sorted and has no repeats; [`Sensitivities`] are finite and not negative;
 //! [`fs::write_atomic`] leaves the old file or the new file, never a part of either.
 
-mod aside;
 mod block;
 mod diagnostic;
 mod error;
+mod errors;
 mod every;
 mod fault;
 pub mod fs;
@@ -30,15 +30,15 @@ mod resident;
 mod sensitivities;
 mod size;
 pub mod spec;
+mod temporary;
 mod tokens;
 mod unfinished;
 pub mod weights;
 
-/// Version of the numbers that this program reports: how many entries CHANGELOG.md has under *Numbers changed*. Results of
-/// another version are computed again.
+/// Version of the numbers that this program reports: how many entries CHANGELOG.md has under *Numbers changed*. Results
+/// of another version are computed again.
 pub const NUMBERS_VERSION: u32 = 12;
 
-pub use aside::is_aside;
 pub use block::{BlockId, BlockSlice, Scope};
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
@@ -50,5 +50,6 @@ pub use record::StepRecord;
 pub use resident::Resident;
 pub use sensitivities::Sensitivities;
 pub use size::SliceSize;
+pub use temporary::is_temporary;
 pub use tokens::{Counts, PaddedTokens};
-pub use unfinished::{is_unfinished, mark_finished, mark_unfinished};
+pub use unfinished::{is_unfinished, mark_finished, mark_unfinished, refuse_used};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::fs::write_atomic;
 use crate::{Error, Result, fault};
 
-/// A log open for more lines.
+/// A log file to which lines are added.
 #[derive(Debug)]
 pub struct LineLog {
     path: PathBuf,
@@ -16,13 +16,13 @@ pub struct LineLog {
 }
 
 impl LineLog {
-    /// Writes `lines` to `path`, over what was there, and goes on after them.
+    /// Writes `lines` to `path`, over what was there; later lines follow them.
     ///
     /// # Errors
     /// [`Error::Io`] with the step that failed.
     pub fn start(path: &Path, lines: &str) -> Result<Self> {
         write_atomic(path, lines.as_bytes())?;
-        let file = File::options().read(true).append(true).open(path).map_err(|source| at(path, source))?;
+        let file = File::options().read(true).append(true).open(path).map_err(Error::io("write", path))?;
         Ok(Self { path: path.to_owned(), file, n_bytes: lines.len() as u64 })
     }
 
@@ -33,7 +33,7 @@ impl LineLog {
     pub fn add(&mut self, line: &str) -> Result<()> {
         fault::point("append", &self.path)
             .and_then(|()| self.file.write_all(line.as_bytes()))
-            .map_err(|source| at(&self.path, source))?;
+            .map_err(Error::io("write", &self.path))?;
         self.n_bytes += line.len() as u64;
         Ok(())
     }
@@ -45,28 +45,26 @@ impl LineLog {
     pub fn flush(&self) -> Result<()> {
         fault::point("flush", &self.path)
             .and_then(|()| self.file.sync_data())
-            .map_err(|source| at(&self.path, source))?;
-        match self.path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() && !dir.exists() => Err(Error::Removed { path: dir.to_owned() }),
-            _ => Ok(()),
-        }
+            .map_err(Error::io("write", &self.path))?;
+        let removed = self.path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        removed.map_or(Ok(()), |dir| Err(Error::Removed { path: dir.to_owned() }))
     }
 
-    /// The lines so far, read again from the file that was opened, wherever its name may lead by now.
+    /// The lines so far, read again from the file that was opened, even if its path now names another file.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read.
     pub fn lines(&self) -> Result<impl Iterator<Item = Result<String>> + '_> {
-        let mut file = &self.file;
-        file.rewind().map_err(|source| self.unread(source))?;
+        let (mut file, io) = (&self.file, Error::io("read", &self.path));
+        file.rewind().map_err(io)?;
         let lines = BufReader::new(file.take(self.n_bytes)).lines();
-        Ok(lines.map(|line| line.map_err(|source| self.unread(source))))
+        Ok(lines.map(move |line| line.map_err(io)))
     }
 
-    /// Writes the lines so far anew, in place of what somebody else made of the file.
+    /// Writes the lines so far again, after another process changed or removed the file.
     ///
     /// # Errors
-    /// [`Error::Io`] when they cannot be read or written, or were cut short by somebody else.
+    /// [`Error::Io`] when they cannot be read or written, or another process cut the file short.
     pub fn restore(&self) -> Result<Self> {
         let mut text = String::new();
         for line in self.lines()? {
@@ -75,21 +73,14 @@ impl LineLog {
         if text.len() as u64 == self.n_bytes {
             return Self::start(&self.path, &text);
         }
-        Err(self.unread(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "somebody else cut the file short")))
+        let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "another process cut the file short");
+        Err(Error::io("read", &self.path)(cut))
     }
 
-    fn unread(&self, source: std::io::Error) -> Error {
-        Error::Io { action: "read", path: self.path.clone(), source }
-    }
-
-    /// False when the file was removed or changed by somebody else.
+    /// False when another process removed the file or changed its length.
     pub fn is_whole(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|found| found.len() == self.n_bytes)
     }
-}
-
-fn at(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { action: "write", path: path.to_owned(), source }
 }
 
 #[cfg(test)]

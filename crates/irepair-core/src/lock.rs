@@ -5,24 +5,21 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// A directory held by this process until dropped. Nothing is written into it, and the system lets go of it when the process
-/// ends, however it ends: a lock cannot be left behind.
+/// A lock on a directory, held until dropped. It is no file: the system releases it when the process ends, however it
+/// ends.
 #[derive(Debug)]
 pub struct DirLock {
     _dir: Option<File>,
 }
 
 impl DirLock {
-    /// Holds `dir`, which is made when it is not there.
-    ///
-    /// Where a file system cannot lock, nothing is held and nothing refused.
+    /// Locks `dir`, which is made when it is not there. Where a file system has no locks, this does nothing.
     ///
     /// # Errors
     /// [`Error::Busy`] when another process holds it; [`Error::Io`] when it cannot be made or opened.
     pub fn take(dir: &Path) -> Result<Self> {
-        let io = |action| move |source| Error::Io { action, path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(io("create directory"))?;
-        let handle = File::open(dir).map_err(io("open"))?;
+        fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
+        let handle = File::open(dir).map_err(Error::io("open", dir))?;
         match handle.try_lock() {
             Ok(()) => Ok(Self { _dir: Some(handle) }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy { path: dir.to_owned() }),
@@ -36,10 +33,8 @@ impl DirLock {
     /// [`Error::Io`] when it cannot be opened.
     pub fn wait(dir: &Path) -> Result<()> {
         if dir.is_dir() {
-            let handle =
-                File::open(dir).map_err(|source| Error::Io { action: "open", path: dir.to_owned(), source })?;
-            // Where a file system cannot lock there is nobody to wait for.
-            let _ = handle.lock();
+            // Where a file system has no locks there is nothing to wait for.
+            let _ = File::open(dir).map_err(Error::io("open", dir))?.lock();
         }
         Ok(())
     }

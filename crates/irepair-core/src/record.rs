@@ -25,7 +25,7 @@ pub struct StepRecord {
     pub tokens: u64,
     /// Wall time of the step in seconds.
     pub seconds: f64,
-    /// The loss stands out from those before it (METHOD §8). Judged by who keeps the log; written only when true.
+    /// The loss is far over the losses before it (METHOD §8). The training loop sets it; written only when true.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spike: bool,
 }

@@ -1,4 +1,4 @@
-//! What a process holds in memory, where the system says it.
+//! Resident memory of a process, where the system reports it.
 
 /// Resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,12 +10,12 @@ pub struct Resident {
 }
 
 impl Resident {
-    /// Of this process; none where the system does not say (it does on Linux).
+    /// Of this process; none where the system does not report it (Linux does).
     pub fn own() -> Option<Self> {
         Self::read("self")
     }
 
-    /// Of the process with this number; none when there is none, or the system does not say.
+    /// Of the process with this number; none when there is no such process, or the system does not report it.
     pub fn of(process: u32) -> Option<Self> {
         Self::read(&process.to_string())
     }

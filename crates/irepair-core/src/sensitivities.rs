@@ -1,4 +1,4 @@
-//! Per-block sensitivities, checked once at the door.
+//! Per-block sensitivities, checked when they are made.
 
 use crate::{BlockId, Error, Result};
 

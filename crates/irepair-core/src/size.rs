@@ -18,7 +18,8 @@ pub enum SliceSize {
 }
 
 impl SliceSize {
-    /// Number of blocks kept out of `n_blocks`: `max(1, floor(r L))` for a share (METHOD §5), never more than there are.
+    /// Number of blocks kept out of `n_blocks`: `max(1, floor(r L))` for a share (METHOD §5), never more than there
+    /// are.
     pub fn resolve(self, n_blocks: usize) -> usize {
         match self {
             Self::Blocks(k) => k.min(n_blocks),

@@ -1,4 +1,4 @@
-//! A batch of texts on the host: padded token ids, and everything that a pass over them needs to know.
+//! A batch of texts on the host: padded token ids, masks, targets and counts.
 
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ impl std::ops::AddAssign for Counts {
 /// Token ids padded to one length, row by row, with the masks and the targets of the batch.
 ///
 /// Ids and masks have `n_rows * n_cols` entries, row-major. A position is an index into them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PaddedTokens {
     ids: Vec<i64>,
     attention_mask: Vec<bool>,
@@ -44,8 +44,7 @@ impl PaddedTokens {
     /// # Errors
     /// [`Error::NoTokens`] when there is no row, or every row is empty.
     pub fn right_padded(rows: &[Vec<u32>], pad_id: u32) -> Result<Self> {
-        let empty = vec![Vec::new(); rows.len()];
-        Self::prompted(&empty, rows, pad_id)
+        Self::prompted(&vec![Vec::new(); rows.len()], rows, pad_id)
     }
 
     /// Pads `rows` on the left with `pad_id` to the longest row, as generation wants prompts.
@@ -53,8 +52,7 @@ impl PaddedTokens {
     /// # Errors
     /// [`Error::NoTokens`] when there is no row, or every row is empty.
     pub fn left_padded(rows: &[Vec<u32>], pad_id: u32) -> Result<Self> {
-        let empty = vec![Vec::new(); rows.len()];
-        Self::prompted(rows, &empty, pad_id)
+        Self::prompted(rows, &vec![Vec::new(); rows.len()], pad_id)
     }
 
     /// Lays out `prompt | continuation` rows: prompts padded on the left, continuations on the right, each to the
@@ -70,31 +68,18 @@ impl PaddedTokens {
         if n_cols == 0 {
             return Err(Error::NoTokens);
         }
-        let mut ids = Vec::with_capacity(prompts.len() * n_cols);
-        let mut real = Vec::with_capacity(prompts.len() * n_cols);
+        let mut cells = Vec::with_capacity(prompts.len() * n_cols);
         for (prompt, continuation) in prompts.iter().zip(continuations) {
-            for (tokens, before, after) in
-                [(prompt, left - prompt.len(), 0), (continuation, 0, right - continuation.len())]
-            {
-                ids.extend(std::iter::repeat_n(i64::from(pad_id), before));
-                ids.extend(tokens.iter().map(|&t| i64::from(t)));
-                ids.extend(std::iter::repeat_n(i64::from(pad_id), after));
-                real.extend(std::iter::repeat_n(false, before));
-                real.extend(std::iter::repeat_n(true, tokens.len()));
-                real.extend(std::iter::repeat_n(false, after));
-            }
+            cells.extend(std::iter::repeat_n(None, left - prompt.len()));
+            cells.extend(prompt.iter().chain(continuation).map(Some));
+            cells.extend(std::iter::repeat_n(None, right - continuation.len()));
         }
+        let ids: Vec<i64> = cells.iter().map(|cell| i64::from(*cell.unwrap_or(&pad_id))).collect();
+        let real: Vec<bool> = cells.iter().map(Option::is_some).collect();
         let loss_mask = (0..ids.len()).map(|i| i % n_cols != 0 && real[i] && real[i - 1]).collect();
-        let no_targets = Self {
-            ids,
-            attention_mask: real,
-            loss_mask,
-            target_positions: Vec::new(),
-            target_ids: Vec::new(),
-            n_cols,
-            n_prompt_cols: left,
-        };
-        Ok(no_targets.with_targets_of_mask())
+        let without_targets =
+            Self { ids, attention_mask: real, loss_mask, n_cols, n_prompt_cols: left, ..Self::default() };
+        Ok(without_targets.with_targets_of_mask())
     }
 
     /// Right-padded texts whose targets are the tokens from `first_target` (at least 1) on, for each text its own.
@@ -161,15 +146,7 @@ impl PaddedTokens {
     pub fn stacked(batches: &[&Self]) -> Self {
         let n_cols = batches.iter().map(|batch| batch.n_cols).max().unwrap_or(0);
         let n_prompt_cols = batches.iter().map(|batch| batch.n_prompt_cols).min().unwrap_or(0);
-        let mut stack = Self {
-            ids: Vec::new(),
-            attention_mask: Vec::new(),
-            loss_mask: Vec::new(),
-            target_positions: Vec::new(),
-            target_ids: Vec::new(),
-            n_cols,
-            n_prompt_cols,
-        };
+        let mut stack = Self { n_cols, n_prompt_cols, ..Self::default() };
         for batch in batches {
             let (first_cell, own) = (stack.ids.len() as i64, batch.n_cols as i64);
             let moved = |at: &i64| first_cell + at / own * n_cols as i64 + at % own;
@@ -288,7 +265,7 @@ mod tests {
         assert_eq!(stack.target_positions(), [0, 1, 2, 3, 6, 7, 10, 11]);
         assert_eq!(stack.target_ids(), [8, 7, 8, 7, 4, 5, 3, 6]);
         assert_eq!(stack.real_positions(), [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12]);
-        // Where the mask says, and the ids that the stack itself holds there.
+        // The targets are those of the stack's own mask and ids.
         assert_eq!(stack.clone().with_targets_of_mask(), stack);
     }
 

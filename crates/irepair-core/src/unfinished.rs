@@ -1,14 +1,14 @@
-//! The mark of a directory that a command has not filled yet: what lies in it is no finished work, and nobody else's.
+//! The mark of a directory that a command is filling: its contents are not finished, and no other command's.
 
 use std::path::Path;
 
-use crate::Result;
 use crate::fs::{remove, write_atomic};
+use crate::{Error, Result, is_temporary};
 
-/// Stands in the directory from the first step of filling it to the last.
+/// The file that marks a directory from the first step of filling it to the last.
 const MARK: &str = ".irepair-unfinished";
 
-/// True when a command has begun to fill `dir` and not ended.
+/// True when a command has begun to fill `dir` and has not finished.
 pub fn is_unfinished(dir: &Path) -> bool {
     dir.join(MARK).exists()
 }
@@ -21,12 +21,33 @@ pub fn mark_unfinished(dir: &Path) -> Result<()> {
     if is_unfinished(dir) { Ok(()) } else { write_atomic(&dir.join(MARK), b"") }
 }
 
-/// Takes the mark away: the directory is whole.
+/// Removes the mark: the directory is whole.
 ///
 /// # Errors
 /// Those of [`remove`].
 pub fn mark_finished(dir: &Path) -> Result<()> {
     remove(&dir.join(MARK))
+}
+
+/// Refuses an output directory that holds anything, except what a killed command left: its mark or temporary files.
+///
+/// # Errors
+/// [`Error::OutExists`]; [`Error::Io`] when the directory cannot be read.
+pub fn refuse_used(dir: &Path) -> Result<()> {
+    let used = || Error::OutExists { path: dir.to_owned() };
+    if dir.symlink_metadata().is_ok() && !dir.is_dir() {
+        return Err(used());
+    }
+    if !dir.exists() || is_unfinished(dir) {
+        return Ok(());
+    }
+    let io = Error::io("read", dir);
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        if !is_temporary(&entry.map_err(io)?.file_name().to_string_lossy()) {
+            return Err(used());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
-//! Where a model directory keeps its weights: one file, or the shards of an index; and what lies there instead.
+//! Where a model directory keeps its weights: one file, or the shards of an index; how files of another kind are
+//! recognised.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, fs, printable};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Result, fs, printable};
 
 /// The file of a model that is not sharded.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -12,45 +16,29 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// Largest safetensors header, and largest index, in bytes: the format's own limit.
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// Why the weights of a directory cannot be told.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A file that has to be there is not.
-    #[error("file is missing")]
-    Missing(PathBuf),
-    /// A file is there but is not what it should be; why, in a few words.
-    #[error("{1}")]
-    Unreadable(PathBuf, String),
-    /// Reading failed.
-    #[error(transparent)]
-    File(#[from] Error),
-}
-
-/// The weight files of a directory by name, each with the tensors that the index promises there; none are promised where
-/// there is no index.
+/// The weight files of a directory by name, each with the tensors that the index promises there; none are promised
+/// where there is no index.
 ///
 /// # Errors
-/// [`Fault`]: no weights, a pickle file in their place, a broken index, one that reaches out of the directory or names
-/// files that are not there.
-pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, Fault> {
+/// [`Error::MissingFile`] for weights, or a shard of the index; [`Error::Unreadable`] for a pickle file in their place,
+/// a broken index, or one that reaches out of the directory.
+pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     if dir.join(WEIGHTS).exists() {
         return Ok(BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]));
     }
     let index = dir.join(INDEX);
     if !index.is_file() {
         return Err(match pickle(dir) {
-            Some(path) => {
-                Fault::Unreadable(path, "pickle checkpoints can run code when opened and are not read".into())
-            }
-            None => Fault::Missing(dir.join(WEIGHTS)),
+            Some(path) => Error::unreadable(&path, "pickle checkpoints can run code when opened and are not read"),
+            None => Error::MissingFile { path: dir.join(WEIGHTS) },
         });
     }
-    let broken = |reason: String| Fault::Unreadable(index.clone(), reason);
+    let broken = |reason: String| Error::unreadable(&index, reason);
     if fs::n_bytes(&index)? > MAX_HEADER {
         return Err(broken(format!("over {MAX_HEADER} bytes")));
     }
     let text = fs::read_to_string(&index)?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| broken(not_json(&text, e)))?;
+    let json: Value = serde_json::from_str(&text).map_err(|e| broken(not_json(&text, e)))?;
     let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, file) in map {
@@ -63,7 +51,7 @@ pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, Fault> 
         files.entry(name.to_owned()).or_default().push(tensor.clone());
     }
     match files.keys().map(|name| dir.join(name)).find(|path| !path.exists()) {
-        Some(path) => Err(Fault::Missing(path)),
+        Some(path) => Err(Error::MissingFile { path }),
         None if files.is_empty() => Err(broken("`weight_map` is empty".into())),
         None => Ok(files),
     }
@@ -79,12 +67,52 @@ fn pickle(dir: &Path) -> Option<PathBuf> {
     std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(weights).min()
 }
 
-/// Why a JSON file cannot be read: what lies there instead, or what the parser says.
+/// Writes the start of a safetensors file: the length of the header and the header, which lists `tensors` (name, type
+/// as the format writes it, shape, bytes) in the order of their data. Data begin at a multiple of 8 bytes.
+///
+/// # Errors
+/// Those of writing.
+pub fn write_header<'a>(
+    out: &mut impl Write,
+    metadata: Value,
+    tensors: impl Iterator<Item = (&'a str, String, &'a [usize], u64)>,
+) -> std::io::Result<()> {
+    let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
+    let mut end = 0;
+    for (name, dtype, shape, n_bytes) in tensors {
+        let start = end;
+        end += n_bytes;
+        header.insert(name.to_owned(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)
+}
+
+/// Reads a file that holds one JSON object, such as `config.json`.
+///
+/// # Errors
+/// [`Error::MissingFile`]; [`Error::Unreadable`] for anything but an object; [`Error::Io`].
+pub fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    if !path.exists() {
+        return Err(Error::MissingFile { path: path.to_owned() });
+    }
+    let text = fs::read_to_string(path)?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::unreadable(path, "not a JSON object")),
+        Err(e) => Err(Error::unreadable(path, not_json(&text, e))),
+    }
+}
+
+/// Why a JSON file cannot be read: what the file is instead, or what the parser says.
 pub fn not_json(text: &str, error: impl std::fmt::Display) -> String {
     disguise(text.as_bytes()).map_or_else(|| format!("not JSON: {error}"), str::to_owned)
 }
 
-/// Names the usual things that lie where a model's file should be, from the first bytes; none when it may be that file.
+/// What a file is that should be a model's file, from its first bytes: a git-lfs pointer, a web page, a pickle; none
+/// when it may be the model's file.
 pub fn disguise(start: &[u8]) -> Option<&'static str> {
     // A safetensors header is JSON from byte 8 on; nothing below has a brace there.
     if start.get(8) == Some(&b'{') {
@@ -112,12 +140,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let said = |index: &str| {
             std::fs::write(dir.path().join(INDEX), index).unwrap();
-            weight_files(dir.path()).map_err(|fault| match fault {
-                Fault::Missing(path) => format!("no {}", path.file_name().unwrap().display()),
-                other => other.to_string(),
+            weight_files(dir.path()).map_err(|error| match error {
+                Error::MissingFile { path } => format!("no {}", path.file_name().unwrap().display()),
+                other => other.to_string().replace("file cannot be read: ", ""),
             })
         };
-        assert!(matches!(weight_files(dir.path()), Err(Fault::Missing(path)) if path.ends_with(WEIGHTS)));
+        assert!(matches!(weight_files(dir.path()), Err(Error::MissingFile { path }) if path.ends_with(WEIGHTS)));
         for outside in ["../a.safetensors", "/etc/a.safetensors", "a/b.safetensors", "a.bin", "..", ""] {
             let error = said(&format!(r#"{{"weight_map": {{"w": "{outside}"}}}}"#)).unwrap_err();
             assert!(error.contains("is not a safetensors file of this directory"), "{outside}: {error}");
@@ -138,11 +166,11 @@ mod tests {
         {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("training_args.bin"), "no weights").unwrap();
-            assert!(matches!(weight_files(dir.path()), Err(Fault::Missing(_))));
+            assert!(matches!(weight_files(dir.path()), Err(Error::MissingFile { .. })));
             std::fs::write(dir.path().join(name), "").unwrap();
-            let fault = weight_files(dir.path()).unwrap_err();
-            assert!(matches!(&fault, Fault::Unreadable(path, _) if path.ends_with(name)), "{fault:?}");
-            assert_eq!(fault.to_string(), "pickle checkpoints can run code when opened and are not read");
+            let Err(Error::Unreadable { path, reason }) = weight_files(dir.path()) else { panic!("{name} was read") };
+            assert!(path.ends_with(name), "{path:?}");
+            assert_eq!(reason, "pickle checkpoints can run code when opened and are not read");
         }
     }
 
@@ -159,15 +187,15 @@ mod tests {
             ("{]", "not JSON: key must be a string at line 1 column 2"),
         ] {
             std::fs::write(dir.path().join(INDEX), text).unwrap();
-            assert_eq!(weight_files(dir.path()).unwrap_err().to_string(), reason);
+            assert_eq!(weight_files(dir.path()).unwrap_err().to_string(), format!("file cannot be read: {reason}"));
         }
         std::fs::write(dir.path().join(INDEX), format!("{{\"weight_map\":{}", "[".repeat(100_000))).unwrap();
         let said = weight_files(dir.path()).unwrap_err().to_string();
-        assert!(said.starts_with("not JSON: recursion limit exceeded"), "{said}");
+        assert!(said.starts_with("file cannot be read: not JSON: recursion limit exceeded"), "{said}");
     }
 
     #[test]
-    fn other_files_are_told_by_their_first_bytes() {
+    fn other_files_are_recognised_by_their_first_bytes() {
         assert_eq!(disguise(b"\x10\0\0\0\0\0\0\0{\"a\":1}"), None);
         assert!(disguise(b"").unwrap().contains("empty"));
         assert!(disguise(b"version https://git-lfs.github.com/spec/v1").unwrap().contains("git-lfs"));

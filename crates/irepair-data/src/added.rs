@@ -1,4 +1,4 @@
-//! Tokens beside the vocabulary, and where a model directory names them: the rules of transformers' GPT-2 tokenizer.
+//! Tokens added to the vocabulary, and the files that name them: the rules of transformers' GPT-2 tokenizer.
 
 use std::path::Path;
 
@@ -17,8 +17,8 @@ const FILLED: [&str; 3] = ["bos_token", "eos_token", "unk_token"];
 /// Settings that list tokens, under their newer and their older name.
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
-/// `tokenizer_config.json`, with what the older `special_tokens_map.json` says over it. A config that lists every added
-/// token itself is newer than that file, which then counts for nothing.
+/// `tokenizer_config.json`, overwritten by the older `special_tokens_map.json`. A config that lists every added
+/// token itself is newer than that file, which is then ignored.
 pub(crate) fn settings(dir: &Path) -> Result<Value> {
     let mut config = optional_json(&dir.join("tokenizer_config.json"))?;
     if config.get("added_tokens_decoder").is_none()

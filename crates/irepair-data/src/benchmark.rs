@@ -37,18 +37,18 @@ pub struct TrueContinuation {
     pub continuation: String,
 }
 
-/// Text whose perplexity is measured in one piece (METHOD §10: WIKI).
+/// Text whose perplexity is measured as one text (METHOD §10: WIKI).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunningText {
     /// Documents of a text file that marks their ends with [`END_OF_TEXT`].
     Documents(Vec<String>),
-    /// Rows of a raw text file, or of a JSONL file as the WikiText of the Hub has them: a line with its line end; empty where
-    /// the line is blank.
+    /// Rows of a raw text file, or of a JSONL file as the WikiText of the Hub has them: a line with its line end; empty
+    /// where the line is blank.
     Rows(Vec<String>),
 }
 
 impl RunningText {
-    /// The pieces that are joined by a blank line.
+    /// The parts that are joined by a blank line.
     pub fn parts(&self) -> &[String] {
         match self {
             Self::Documents(parts) | Self::Rows(parts) => parts,
@@ -79,9 +79,9 @@ pub fn read_acceptability(path: &Path) -> Result<Vec<Acceptability>> {
 
 /// Reads questions from JSONL `{"ctx", "endings", "label"}` (HellaSwag), the label a number or a string that is one.
 ///
-/// Texts are cleaned as the evaluation harness does: `[title]` becomes a full stop, other brackets go. Where a record also
-/// has `activity_label`, `ctx_a` and `ctx_b`, the beginning is made of those, as there. Space at the end of a beginning
-/// goes to the start of the endings.
+/// Texts are cleaned as the evaluation harness does: `[title]` becomes a full stop, other brackets go. Where a record
+/// also has `activity_label`, `ctx_a` and `ctx_b`, the beginning is made of those, as there. Space at the end of a
+/// beginning goes to the start of the endings.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no question.

@@ -26,8 +26,8 @@ pub struct Selection {
 
 /// Writes `out` from the records of `sources`, and returns how many there are.
 ///
-/// What a record is follows from `out`: an object of JSONL; else a document when the sources are texts that end with a line
-/// [`END_OF_TEXT`]; else a line, blank ones too.
+/// What a record is follows from `out`: an object of JSONL; else a document when the sources are texts that end with a
+/// line [`END_OF_TEXT`]; else a line, blank ones too.
 ///
 /// # Errors
 /// Any of this crate's file and line errors; `NoRecords` when nothing is left; `BadKey` when a field is not there.

@@ -8,8 +8,8 @@ use crate::{Error, Result};
 
 /// The order in which training walks over `n` examples: epoch after epoch, each a permutation of its own.
 ///
-/// When `n` is no multiple of the batch size a batch runs on into the next epoch, so that no example is repeated or left
-/// out within an epoch and every batch is full.
+/// When `n` is no multiple of the batch size a batch runs on into the next epoch, so that no example is repeated or
+/// left out within an epoch and every batch is full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochOrder {
     n: usize,
@@ -56,7 +56,7 @@ impl EpochOrder {
 /// `n_drawn` different examples out of `n` for step `step`, uniformly: the utility texts of a batch (METHOD §2 [D]).
 ///
 /// # Errors
-/// `TooFew` when more are wanted than there are.
+/// `TooFew` when `n_drawn` is over `n`.
 pub fn without_replacement(seed: u64, step: u64, n: usize, n_drawn: usize) -> Result<Vec<usize>> {
     if n_drawn > n {
         return Err(Error::TooFew { wanted: n_drawn, n });

@@ -1,183 +1,60 @@
 //! The crate's error type.
 
-use std::path::PathBuf;
-
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
+use std::path::{Path, PathBuf};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with data, a tokenizer, or a draw from them.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Opening, reading or writing a file failed.
-    #[error(transparent)]
-    File(#[from] irepair_core::Error),
-    /// The file is something else under the name of a data file.
-    #[error("data file is {found}")]
-    NotData {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        found: Impostor,
-    },
-    /// The file was read to its end and held nothing to use.
-    #[error("file holds no {wanted}")]
-    NoRecords {
-        /// The file.
-        path: PathBuf,
-        /// What was looked for: `pairs`, `texts`, `prompts`.
-        wanted: &'static str,
-    },
-    /// A line longer than any real record.
-    #[error("line is longer than {max_bytes} bytes")]
-    LineTooLong {
-        /// The file.
-        path: PathBuf,
-        /// Line number from 1.
-        line: usize,
-        /// The limit.
-        max_bytes: usize,
-    },
-    /// A line that is not UTF-8.
-    #[error("line is not UTF-8")]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-        /// Line number from 1.
-        line: usize,
-    },
-    /// A line that is not JSON.
-    #[error("line is not JSON")]
-    NotJson {
-        /// The file.
-        path: PathBuf,
-        /// Line number from 1.
-        line: usize,
-        /// What the parser says.
-        source: serde_json::Error,
-    },
-    /// A record whose value is missing or of the wrong type.
-    #[error("record has a wrong `{key}`")]
-    BadKey {
-        /// The file.
-        path: PathBuf,
-        /// Line number from 1.
-        line: usize,
-        /// The key, dotted when nested.
-        key: String,
-        /// What it should hold.
-        want: &'static str,
-        /// What it holds.
-        got: String,
-    },
-    /// No tokenizer files in a directory.
-    #[error("directory has no tokenizer")]
-    NoTokenizer {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// A tokenizer file that cannot be used.
-    #[error("tokenizer file cannot be used: {why}")]
-    BadTokenizer {
-        /// The file.
-        path: PathBuf,
-        /// Why, from the tokenizers library or from our own check.
-        why: String,
-    },
-    /// A tokenizer whose end-of-text token is not known.
-    #[error("tokenizer has no end-of-text token")]
-    NoEos {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The tokenizers library refused to train, encode or decode.
-    #[error("tokenizer failed to {action}: {why}")]
-    Tokenize {
-        /// What was being done: `encode`, `decode`, `train`.
-        action: &'static str,
-        /// Why, from the library.
-        why: String,
-    },
-    /// More examples asked for than there are.
-    #[error("too few examples")]
-    TooFew {
-        /// What was wanted.
-        wanted: usize,
-        /// What there is.
-        n: usize,
-    },
-    /// The planted language has no more new texts of a kind.
-    #[error("planted language has too few different {part} for the sizes asked for")]
-    LanguageTooSmall {
-        /// The part that could not be filled.
-        part: &'static str,
-    },
-}
-
-/// What a file is when it is not data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Impostor {
-    /// A git-LFS pointer: the file itself was never fetched.
-    LfsPointer,
-    /// A web page, most often an error page saved by a downloader.
-    WebPage,
-    /// Nothing at all.
-    Empty,
-}
-
-impl std::fmt::Display for Impostor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::LfsPointer => "a git-LFS pointer",
-            Self::WebPage => "a web page",
-            Self::Empty => "empty",
-        })
+irepair_core::errors! {
+    /// What can be wrong with data, a tokenizer, or a draw from them. Lines are counted from 1.
+    pub enum Error {
+        /// Opening, reading or writing a file failed.
+        File(error: irepair_core::Error);
+        /// The file is something else under the name of a data file.
+        NotData { path: PathBuf, found: &'static str, help: &'static str } = "data file is {found}" =>
+            Data.at(path.display()).help(help);
+        /// The file was read to its end and has none of the records `wanted`: `pairs`, `texts`, `prompts`.
+        NoRecords { path: PathBuf, wanted: &'static str } = "file holds no {wanted}" =>
+            Data.at(path.display()).help("give a file that holds some; is this the one you meant?");
+        /// A line longer than any real record.
+        LineTooLong { path: PathBuf, line: usize, max_bytes: usize } = "line is longer than {max_bytes} bytes" =>
+            Data.at(line_of(path, *line)).help("give a file with one record per line");
+        /// A line that is not UTF-8.
+        NotUtf8 { path: PathBuf, line: usize } = "line is not UTF-8" =>
+            Data.at(line_of(path, *line)).help("convert the file to UTF-8");
+        /// A line that is not JSON.
+        NotJson { path: PathBuf, line: usize, source: serde_json::Error } = "line is not JSON" =>
+            // Each record is one line to the parser: its "line 1" is not the file's.
+            Data.at(line_of(path, *line))
+                .want_got("one JSON object", source.to_string().replace(" at line 1 column", " at column"));
+        /// A record whose value is missing or of the wrong type; a nested key has dots.
+        BadKey { path: PathBuf, line: usize, key: String, want: &'static str, got: String } =
+            "record has a wrong `{key}`" =>
+            Data.at(format!("{}, key `{key}`", line_of(path, *line))).want_got(want, got);
+        /// No tokenizer files in a directory.
+        NoTokenizer { dir: PathBuf } = "directory has no tokenizer" =>
+            Data.at(dir.display())
+                .help("a model directory holds `tokenizer.json`, or `vocab.json` with `merges.txt`");
+        /// A tokenizer file that cannot be used; why, from the tokenizers library or from our own check.
+        BadTokenizer { path: PathBuf, why: String } = "tokenizer file cannot be used: {why}" =>
+            Data.at(path.display()).help("copy it again from the source of the model");
+        /// A tokenizer without a known end-of-text token.
+        NoEos { dir: PathBuf } = "tokenizer has no end-of-text token" =>
+            Data.at(dir.display()).help("name it as `eos_token` in `tokenizer_config.json`");
+        /// The tokenizers library refused to `encode`, `decode` or `train`.
+        Tokenize { action: &'static str, why: String } = "tokenizer failed to {action}: {why}" => Data;
+        /// More examples asked for than there are.
+        TooFew { wanted: usize, n: usize } = "too few examples" =>
+            Data.want_got(format!("at least {wanted}"), n).help("ask for fewer, or give more data");
+        /// The planted language has no more new texts of a kind.
+        LanguageTooSmall { part: &'static str } =
+            "planted language has too few different {part} for the sizes asked for" =>
+            Usage.help("ask for smaller parts");
     }
 }
 
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        let data = |what: &dyn std::fmt::Display| Diagnostic::new(ExitKind::Data, what);
-        let line_of = |path: &PathBuf, line: usize| format!("{}, line {line}", path.display());
-        match self {
-            Self::File(error) => error.diagnostic(),
-            Self::NotData { path, found } => data(self).at(path.display()).help(match found {
-                Impostor::LfsPointer => "fetch the file itself with `git lfs pull`",
-                Impostor::WebPage => "the download went wrong: fetch the raw file again",
-                Impostor::Empty => "an earlier copy or download was cut short: make the file again",
-            }),
-            Self::NoRecords { path, .. } => {
-                data(self).at(path.display()).help("give a file that holds some; is this the one you meant?")
-            }
-            Self::LineTooLong { path, line, .. } => {
-                data(self).at(line_of(path, *line)).help("one record a line: is this really a line-based file?")
-            }
-            Self::NotUtf8 { path, line } => data(self).at(line_of(path, *line)).help("convert the file to UTF-8"),
-            Self::NotJson { path, line, source } => {
-                // Each record is one line to the parser: its "line 1" is not the file's.
-                let got = source.to_string().replace(" at line 1 column", " at column");
-                data(self).at(line_of(path, *line)).want_got("one JSON object", got)
-            }
-            Self::BadKey { path, line, key, want, got } => {
-                data(self).at(format!("{}, key `{key}`", line_of(path, *line))).want_got(want, got)
-            }
-            Self::NoTokenizer { dir } => data(self)
-                .at(dir.display())
-                .help("a model directory holds `tokenizer.json`, or `vocab.json` with `merges.txt`"),
-            Self::BadTokenizer { path, .. } => {
-                data(self).at(path.display()).help("copy it again from where the model came from")
-            }
-            Self::NoEos { dir } => {
-                data(self).at(dir.display()).help("name it as `eos_token` in `tokenizer_config.json`")
-            }
-            Self::Tokenize { .. } => data(self),
-            Self::TooFew { wanted, n } => {
-                data(self).want_got(format!("at least {wanted}"), n).help("ask for fewer, or give more data")
-            }
-            Self::LanguageTooSmall { .. } => Diagnostic::new(ExitKind::Usage, self).help("ask for smaller parts"),
-        }
-    }
+fn line_of(path: &Path, line: usize) -> String {
+    format!("{}, line {line}", path.display())
 }
 
 #[cfg(test)]
@@ -187,14 +64,14 @@ mod tests {
     #[test]
     fn every_message_is_the_one_that_was_read() {
         let path = || PathBuf::from("pairs.jsonl");
+        let other_kind = |head: &[u8]| {
+            let (found, help) = crate::lines::other_kind(head).unwrap();
+            Error::NotData { path: path(), found, help }
+        };
         let not_json = serde_json::from_str::<serde_json::Value>("{\"prompt\":").unwrap_err();
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             File: [irepair_core::Error::NoTokens.into()],
-            NotData: [
-                Error::NotData { path: path(), found: Impostor::LfsPointer },
-                Error::NotData { path: path(), found: Impostor::WebPage },
-                Error::NotData { path: path(), found: Impostor::Empty },
-            ],
+            NotData: [other_kind(b"version https://git-lfs"), other_kind(b"<html>"), other_kind(b"")],
             NoRecords: [Error::NoRecords { path: path(), wanted: "pairs" }],
             LineTooLong: [Error::LineTooLong { path: path(), line: 3, max_bytes: 1024 }],
             NotUtf8: [Error::NotUtf8 { path: path(), line: 3 }],

@@ -12,14 +12,14 @@ use crate::read::read_records;
 pub struct Labeled {
     /// The text.
     pub text: String,
-    /// Whether people called it toxic.
+    /// Whether people labelled it toxic.
     pub toxic: bool,
-    /// The collection it comes from, where the file says so.
+    /// The collection it comes from, where the file names it.
     pub source: Option<String>,
 }
 
-/// Reads labelled texts from JSONL `{"text", "toxic", "source"?}`; `toxic` is true, false, 1 or 0. Other keys are ignored,
-/// `.gz` is unpacked.
+/// Reads labelled texts from JSONL `{"text", "toxic", "source"?}`; `toxic` is true, false, 1 or 0. Other keys are
+/// ignored, `.gz` is unpacked.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no text.

@@ -1,4 +1,5 @@
-//! Pairs, prompts, texts and tokens: read, check, tokenise, draw, pack, write; the lexicon scorer and the planted language.
+//! Pairs, prompts, texts and tokens: read, check, tokenise, draw, pack, write; the lexicon scorer and the planted
+//! language.
 //!
 //! ```
 //! use irepair_data::{EpochOrder, Limits, Planted, Sides, Sizes, Tokenizer, split_validation, tokenize_pairs};
@@ -13,8 +14,8 @@
 //! # Ok::<(), irepair_data::Error>(())
 //! ```
 //!
-//! Invariants: a reader returns every record of a file or one error that names the place; a writer leaves the old file or
-//! the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
+//! Invariants: a reader returns every record of a file or one error that names the place; a writer leaves the old file
+//! or the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
 
 mod added;
 mod benchmark;
@@ -40,10 +41,10 @@ pub use benchmark::{
 };
 pub use cut::{Selection, cut};
 pub use draw::{EpochOrder, without_replacement};
-pub use error::{Error, Impostor, Result};
+pub use error::{Error, Result};
 pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
-pub use library::{guarded, read_tokenizer};
+pub use library::{byte_level, guarded, read_settled_tokenizer, read_tokenizer, train_byte_level};
 pub use lines::{Lines, MAX_LINE_BYTES};
 pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};

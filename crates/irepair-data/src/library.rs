@@ -1,4 +1,4 @@
-//! The tokenizers library behind a wall: files it would panic over are refused.
+//! The tokenizers library: files over which it would panic are refused, and byte-level BPEs are trained.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -6,21 +6,75 @@ use std::path::Path;
 use irepair_core::fs::read_to_string;
 use irepair_core::weights::not_json;
 
-use crate::Result;
-use crate::added::bad;
+use tokenizers::AddedToken;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+use crate::added::{bad, settings};
+use crate::sources::settle_prefix_space;
+use crate::{Error, Result};
 
 /// Reads a `tokenizer.json`, whatever its model.
 ///
 /// # Errors
-/// `File`, and `BadTokenizer` with what lies there instead or what the library says.
+/// `File`, and `BadTokenizer` with what the file is instead or what the library says.
 pub fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
     let text = read_to_string(path)?;
-    // The library's reader panics over some texts that are no JSON, such as one that was cut short.
+    // The library panics over some texts that are no JSON, such as one that was cut short.
     serde_json::from_str::<serde_json::Value>(&text).map_err(|e| bad(path, not_json(&text, e)))?;
     guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(|why| bad(path, why))
 }
 
-/// What the library does; a panic of it, which a tokenizer file out of order brings about, is an error.
+/// Reads the `tokenizer.json` of a model directory with the leading space that transformers gives it; true when that is
+/// not the one in `tokenizer.json`.
+///
+/// # Errors
+/// Those of [`read_tokenizer`], and `BadTokenizer` when versions of transformers differ.
+pub fn read_settled_tokenizer(dir: &Path) -> Result<(tokenizers::Tokenizer, bool)> {
+    let mut inner = read_tokenizer(&dir.join("tokenizer.json"))?;
+    let changes = settle_prefix_space(&mut inner, dir, &settings(dir)?)?;
+    Ok((inner, changes))
+}
+
+/// A byte-level tokenizer of this model, as GPT-2's.
+pub fn byte_level(model: BPE, add_prefix_space: bool) -> tokenizers::Tokenizer {
+    let mut inner = tokenizers::Tokenizer::new(model);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)));
+    inner.with_decoder(Some(ByteLevel::default()));
+    inner
+}
+
+/// Trains a byte-level BPE: `special` tokens first, then all 256 bytes, then merges. The same texts give the same
+/// tokenizer; it is smaller than `vocab_size` when every word has become one token before.
+///
+/// # Errors
+/// `Tokenize` when `vocab_size` leaves no room for the bytes, or the library refuses.
+pub fn train_byte_level<S: AsRef<str> + Sync>(
+    inner: &mut tokenizers::Tokenizer,
+    texts: &[S],
+    vocab_size: usize,
+    special: &[&str],
+) -> Result<()> {
+    let failed = |why: String| Error::Tokenize { action: "train", why };
+    let alphabet = ByteLevel::alphabet();
+    let smallest = alphabet.len() + special.len();
+    if vocab_size < smallest {
+        return Err(failed(format!("a vocabulary of {vocab_size} is too small, at least {smallest} are needed")));
+    }
+    let trainer = BpeTrainer::builder()
+        .vocab_size(vocab_size)
+        .min_frequency(2)
+        .show_progress(false)
+        .initial_alphabet(alphabet.into_iter().collect())
+        .special_tokens(special.iter().map(|&token| AddedToken::from(token, true)).collect())
+        .build();
+    let texts = texts.iter().map(|text| text.as_ref().to_owned());
+    inner.train(&mut TrainerWrapper::BpeTrainer(trainer), texts).map_err(|e| failed(e.to_string()))?;
+    Ok(())
+}
+
+/// Runs the library; a panic of it, which some broken tokenizer files cause, becomes an error.
 ///
 /// # Errors
 /// What the library says, or that it failed.

@@ -1,4 +1,4 @@
-//! Lines of a file: plain or gzip, none of them endless, and the files that are something else refused by name.
+//! Lines of a plain or gzip file, each of bounded length; files of another kind are refused by name.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::error::Impostor;
 use crate::{Error, Result};
 
 /// The longest line a reader accepts, in bytes: 16 MiB, far over any record and far under memory.
@@ -22,19 +21,19 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens a file; gzip is told by its first two bytes, not by the name.
+    /// Opens a file; gzip is recognised by its first two bytes, not by the name.
     ///
     /// # Errors
     /// `File` when it cannot be opened or read, `NotData` when it is empty, a git-LFS pointer or a web page.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
+        let io = irepair_core::Error::io("read", path);
         let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
         let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
         let mut reader: Box<dyn BufRead> =
             if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
         let head = reader.fill_buf().map_err(io)?;
-        if let Some(found) = impostor(head) {
-            return Err(Error::NotData { path: path.to_owned(), found });
+        if let Some((found, help)) = other_kind(head) {
+            return Err(Error::NotData { path: path.to_owned(), found, help });
         }
         if head.starts_with(b"\xef\xbb\xbf") {
             reader.consume(3);
@@ -52,7 +51,7 @@ impl Lines {
         let mut bytes = Vec::new();
         let limit = MAX_LINE_BYTES + 2;
         let read = self.reader.by_ref().take(limit as u64).read_until(b'\n', &mut bytes);
-        read.map_err(|source| irepair_core::Error::Io { action: "read", path: self.path.clone(), source })?;
+        read.map_err(irepair_core::Error::io("read", &self.path))?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -86,14 +85,15 @@ impl Iterator for Lines {
     }
 }
 
-fn impostor(head: &[u8]) -> Option<Impostor> {
+/// What a file is when it is not data, and what to do about it.
+pub(crate) fn other_kind(head: &[u8]) -> Option<(&'static str, &'static str)> {
     let start = head[..head.len().min(256)].trim_ascii_start().to_ascii_lowercase();
     if head.is_empty() {
-        Some(Impostor::Empty)
+        Some(("empty", "an earlier copy or download was cut short: make the file again"))
     } else if start.starts_with(b"version https://git-lfs") {
-        Some(Impostor::LfsPointer)
+        Some(("a git-LFS pointer", "fetch the file itself with `git lfs pull`"))
     } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
-        Some(Impostor::WebPage)
+        Some(("a web page", "the download failed: fetch the raw file again"))
     } else {
         None
     }

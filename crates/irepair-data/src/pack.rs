@@ -1,7 +1,7 @@
 //! Packing documents into windows of one length for pre-training.
 
-/// Joins documents, each followed by `eos_id`, and cuts the stream into windows of exactly `window` tokens; what is left
-/// over at the end is dropped.
+/// Joins documents, each followed by `eos_id`, and cuts the stream into windows of exactly `window` tokens; what is
+/// left over at the end is dropped.
 ///
 /// Shapes: returns `n` windows of `window` tokens, `n = floor(sum(len + 1) / window)`; none when `window` is 0.
 pub fn pack(docs: &[Vec<u32>], eos_id: u32, window: usize) -> Vec<Vec<u32>> {

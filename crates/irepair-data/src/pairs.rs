@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::read::not_empty;
 use crate::{Error, Pair, Result, Sides, Tokenizer, each_pair, each_text};
 
-/// A pair in token ids. `prompt` is never empty; neither are the continuations that were asked for.
+/// A pair in token ids. `prompt` is never empty; neither are the continuations that [`Sides`] selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPair {
     /// The prompt, p.
@@ -102,16 +102,16 @@ pub fn tokenize_pairs(
     Ok((kept, counts))
 }
 
-/// The first `n` ids, in memory of their own: cut where they are, ten thousand long texts would leave as many holes, each
-/// too small for the next text.
+/// The first `n` ids, in memory of their own: cut where they are, ten thousand long texts would leave as many holes,
+/// each too small for the next text.
 fn cut(ids: &[u32], n: usize) -> Vec<u32> {
     ids[..n.min(ids.len())].to_vec()
 }
 
 /// Text in memory at a time while a file becomes token ids, in bytes, and records.
-const PIECE: (usize, usize) = (4 << 20, 1024);
+const CHUNK: (usize, usize) = (4 << 20, 1024);
 
-/// [`tokenize_pairs`] of a file ([`each_pair`]), of which no more than a piece of a few MiB is in memory as text.
+/// [`tokenize_pairs`] of a file ([`each_pair`]), of which no more than a chunk of a few MiB is in memory as text.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, `NoRecords` when there is no pair, `Tokenize`.
@@ -123,7 +123,7 @@ pub fn read_token_pairs(
 ) -> Result<(Vec<TokenPair>, Counts)> {
     let (mut kept, mut counts) = (Vec::new(), Counts::default());
     let n_bytes = |pair: &Pair| pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
-    by_piece(each_pair(path, sides)?, n_bytes, |pairs| {
+    by_chunk(each_pair(path, sides)?, n_bytes, |pairs| {
         let (more, of) = tokenize_pairs(pairs, tokenizer, limits, sides)?;
         kept.extend(more);
         counts.n_total += of.n_total;
@@ -139,37 +139,37 @@ pub fn read_token_pairs(
     Ok((kept, counts))
 }
 
-/// Token ids of the texts of a file ([`each_text`]), of which no more than a piece of a few MiB is in memory as text.
+/// Token ids of the texts of a file ([`each_text`]), of which no more than a chunk of a few MiB is in memory as text.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, `NoRecords` when there is no text, `Tokenize`.
 pub fn read_token_texts(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
     let mut all = Vec::new();
-    by_piece(each_text(path)?, String::len, |texts| {
+    by_chunk(each_text(path)?, String::len, |texts| {
         all.extend(tokenizer.encode_batch(texts)?);
         Ok(())
     })?;
     not_empty(all, path, "texts")
 }
 
-/// Hands over records by the piece, in their order.
-fn by_piece<T>(
+/// Hands over records chunk by chunk, in their order.
+fn by_chunk<T>(
     records: impl Iterator<Item = Result<T>>,
     n_bytes: impl Fn(&T) -> usize,
     mut take: impl FnMut(&[T]) -> Result<()>,
 ) -> Result<()> {
-    let (mut piece, mut n) = (Vec::new(), 0);
+    let (mut chunk, mut n) = (Vec::new(), 0);
     for record in records {
         let record = record?;
         n += n_bytes(&record);
-        piece.push(record);
-        if n >= PIECE.0 || piece.len() >= PIECE.1 {
-            take(&piece)?;
-            piece.clear();
+        chunk.push(record);
+        if n >= CHUNK.0 || chunk.len() >= CHUNK.1 {
+            take(&chunk)?;
+            chunk.clear();
             n = 0;
         }
     }
-    if piece.is_empty() { Ok(()) } else { take(&piece) }
+    if chunk.is_empty() { Ok(()) } else { take(&chunk) }
 }
 
 /// Splits pairs into those to train on and the last `n_validation`, never trained on (METHOD §2 [L,D]).
@@ -238,10 +238,10 @@ mod tests {
         let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let [pairs, texts, blank] = ["pairs.jsonl", "texts.txt", "blank.jsonl"].map(|name| dir.path().join(name));
-        // More records than a piece has, and two that are one each.
-        let long = "x".repeat(PIECE.0 + 1);
+        // More records than a chunk has, and two that are one each.
+        let long = "x".repeat(CHUNK.0 + 1);
         let mut all: Vec<Pair> =
-            (0..2 * PIECE.1 + 3).map(|i| pair(&"p".repeat(i % 5), &"c".repeat(i % 3), "r")).collect();
+            (0..2 * CHUNK.1 + 3).map(|i| pair(&"p".repeat(i % 5), &"c".repeat(i % 3), "r")).collect();
         all[7].prompt.clone_from(&long);
         all[8].rejected.clone_from(&long);
         crate::write_jsonl(&pairs, &all).unwrap();

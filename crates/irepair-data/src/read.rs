@@ -61,8 +61,8 @@ impl ClozeItem {
     }
 }
 
-/// Pairs of JSONL `{"prompt", "chosen", "rejected"}`, one after the other; other keys are ignored, `.gz` is unpacked. Where
-/// only the rejected side is wanted, `chosen` need not be there and comes back empty.
+/// Pairs of JSONL `{"prompt", "chosen", "rejected"}`, one after the other; other keys are ignored, `.gz` is unpacked.
+/// Where only the rejected side is read, `chosen` may be absent and is empty.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, at once or as an item.

@@ -1,4 +1,4 @@
-//! Which file of a model directory decides what: leading space, end-of-text token, end of generation (docs/FILES.md).
+//! The files of a model directory that decide leading space, end-of-text token and end of generation (docs/FILES.md).
 
 use std::path::Path;
 
@@ -13,36 +13,39 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const MODEL_CONFIG: &str = "config.json";
 
-/// Settles `add_prefix_space` of a byte-level tokenizer as transformers does.
+/// Sets `add_prefix_space` of a byte-level tokenizer as transformers does; true when that differs from
+/// `tokenizer.json`.
 ///
-/// The classes of GPT-2 and Qwen2 take it from `tokenizer_config.json`, false when it is not there, whatever
+/// The classes of GPT-2, RoBERTa and Qwen2 take it from `tokenizer_config.json`, false when it is not there, whatever
 /// `tokenizer.json` says. For other classes transformers 4 takes the one and transformers 5 the other.
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would give other ids.
-pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<()> {
-    let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(()) };
+pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<bool> {
+    let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(false) };
     let given = config["add_prefix_space"].as_bool();
     let class = config["tokenizer_class"].as_str().map(|class| class.trim_end_matches("Fast").to_owned());
     let class = match class {
         Some(class) => class,
         None => match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
             Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".to_owned(),
+            Some("roberta") => "RobertaTokenizer".to_owned(),
             Some("qwen2") => "Qwen2Tokenizer".to_owned(),
             _ => String::new(),
         },
     };
     let in_version_4 = match class.as_str() {
-        "GPT2Tokenizer" | "Qwen2Tokenizer" => {
+        "GPT2Tokenizer" | "RobertaTokenizer" | "Qwen2Tokenizer" => {
+            let changes = stored.add_prefix_space != given.unwrap_or(false);
             stored.add_prefix_space = given.unwrap_or(false);
             inner.with_pre_tokenizer(Some(stored));
-            return Ok(());
+            return Ok(changes);
         }
         "PreTrainedTokenizer" => given.unwrap_or(false),
         _ => given.unwrap_or(stored.add_prefix_space),
     };
     if in_version_4 == stored.add_prefix_space {
-        return Ok(());
+        return Ok(false);
     }
     let why = format!(
         "add_prefix_space is {in_version_4} here and {} in tokenizer.json: transformers 4 follows this file and transformers 5 \
@@ -70,8 +73,8 @@ pub(crate) fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) 
     inner.token_to_id(END_OF_TEXT).ok_or_else(|| Error::NoEos { dir: dir.to_owned() })
 }
 
-/// Tokens at which generation stops, as transformers' `generate` has it: `eos_token_id` of `generation_config.json` where
-/// that file exists, none when it names none; otherwise that of `config.json`; otherwise `eos_id`.
+/// Tokens at which generation stops, as transformers' `generate` has it: `eos_token_id` of `generation_config.json`
+/// where that file exists, none when it names none; otherwise that of `config.json`; otherwise `eos_id`.
 pub(crate) fn generation_ends(dir: &Path, eos_id: u32) -> Result<Vec<u32>> {
     let path = dir.join(GENERATION_CONFIG);
     if path.exists() {
@@ -119,8 +122,8 @@ mod tests {
         dir
     }
 
-    /// Every combination as transformers 4.57 and 5.24 have it: `AutoTokenizer` of such a directory, asked whether `mill`
-    /// and ` mill` have the same ids. None: the two versions differ.
+    /// Every combination as transformers 4.57 and 5.24 have it: `AutoTokenizer` of such a directory, compared on
+    /// whether `mill` and ` mill` have the same ids. None: the two versions differ.
     #[test]
     fn the_leading_space_is_that_of_both_versions_of_transformers() {
         let (gpt2, generic) = (Some("GPT2TokenizerFast"), Some("PreTrainedTokenizerFast"));
@@ -131,6 +134,8 @@ mod tests {
             ("gpt_neo", None, Some(true), false, Some(true)),
             ("qwen2", None, None, true, Some(false)),
             ("qwen2", None, Some(true), false, Some(true)),
+            ("roberta", None, None, true, Some(false)),
+            ("roberta", None, Some(true), false, Some(true)),
             ("gpt2", gpt2, None, true, Some(false)),
             ("llama", gpt2, Some(true), false, Some(true)),
             ("llama", gpt2, Some(true), true, Some(true)),

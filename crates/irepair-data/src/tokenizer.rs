@@ -5,12 +5,10 @@ use std::path::Path;
 use irepair_core::fs::{read_to_string, sha256_hex, write_atomic};
 use irepair_core::weights::disguise;
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, models::TrainerWrapper};
+use tokenizers::models::bpe::BPE;
 
 use crate::added::{self, bad};
-use crate::library::{guarded, read_tokenizer};
+use crate::library::{byte_level, guarded, read_tokenizer, train_byte_level};
 use crate::read::END_OF_TEXT;
 use crate::sources::{eos_of, generation_ends, settle_prefix_space};
 use crate::{Error, Result};
@@ -25,7 +23,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads from a Hugging Face model directory: `tokenizer.json`, or else `vocab.json` with `merges.txt` (GPT-2's
-    /// byte-level BPE). Ids are those of transformers' `GPT2TokenizerFast` without start or end token: tokens added beside
+    /// byte-level BPE). Ids are those of transformers' `GPT2TokenizerFast` without start or end token: tokens added to
     /// the vocabulary count, stored truncation and padding do not.
     ///
     /// docs/FILES.md has the order of the files that decide the end-of-text token, the tokens that end a generation and
@@ -60,23 +58,8 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when `vocab_size` leaves no room for the bytes, or the library refuses.
     pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
-        let failed = |why: String| Error::Tokenize { action: "train", why };
-        let alphabet = ByteLevel::alphabet();
-        let smallest = alphabet.len() + 1;
-        if vocab_size < smallest {
-            return Err(failed(format!("a vocabulary of {vocab_size} is too small, at least {smallest} are needed")));
-        }
-        let trainer = BpeTrainer::builder()
-            .vocab_size(vocab_size)
-            .min_frequency(2)
-            .show_progress(false)
-            .initial_alphabet(alphabet.into_iter().collect())
-            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
-            .build();
         let mut inner = byte_level(BPE::default(), false);
-        inner
-            .train(&mut TrainerWrapper::BpeTrainer(trainer), texts.iter().map(|text| text.as_ref().to_owned()))
-            .map_err(|e| failed(e.to_string()))?;
+        train_byte_level(&mut inner, texts, vocab_size, &[END_OF_TEXT])?;
         Ok(Self { inner, eos_id: 0, end_ids: vec![0] })
     }
 
@@ -95,7 +78,7 @@ impl Tokenizer {
             "unk_token": eos,
             "clean_up_tokenization_spaces": false,
         });
-        // Versions of transformers disagree on which file's flag counts: both say the same.
+        // Versions of transformers differ in the file whose flag they read: both get the same value.
         let written: serde_json::Value = serde_json::from_str(&whole).unwrap_or_default();
         if written["pre_tokenizer"]["add_prefix_space"] == true {
             config["add_prefix_space"] = true.into();
@@ -168,18 +151,11 @@ impl Tokenizer {
     }
 }
 
-/// An id that two tokens of the vocabulary have: nobody can say which of them it means.
+/// An id that two tokens of the vocabulary have: it could mean either.
 fn id_of_two(inner: &tokenizers::Tokenizer) -> Option<u32> {
     let mut ids: Vec<u32> = inner.get_vocab(false).into_values().collect();
     ids.sort_unstable();
     ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
-
-fn byte_level(model: BPE, add_prefix_space: bool) -> tokenizers::Tokenizer {
-    let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)));
-    inner.with_decoder(Some(ByteLevel::default()));
-    inner
 }
 
 /// The older form.
@@ -194,13 +170,11 @@ fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Token
         drop(irepair_core::fs::open(path)?);
     }
     let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
-    let model = model.map_err(|why| bad(&vocab, instead(&read_to_string(&vocab).unwrap_or_default(), why)))?;
+    let model = model.map_err(|why| {
+        let text = read_to_string(&vocab).unwrap_or_default();
+        bad(&vocab, disguise(text.as_bytes()).map_or(why, str::to_owned))
+    })?;
     Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
-}
-
-/// What lies in the place of a tokenizer file, or what the library says of it.
-fn instead(text: &str, why: String) -> String {
-    disguise(text.as_bytes()).map_or(why, str::to_owned)
 }
 
 fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {

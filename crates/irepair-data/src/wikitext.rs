@@ -13,7 +13,7 @@ const MARKS: [(&str, &str); 9] = [
     (" , ", ", "),
 ];
 
-/// What stands tight in ordinary text, in the order it is made so.
+/// Delimiters without inner space in ordinary text, in the order in which the space is removed.
 const DELIMITERS: [(char, char); 5] = [('(', ')'), ('[', ']'), ('{', '}'), ('"', '"'), ('\'', '\'')];
 
 /// Replaced last, in this order: headings, the degree sign, spaces around line ends, the unknown number, the genitive.
@@ -30,8 +30,8 @@ const REST: [(&str, &str); 8] = [
 
 /// A page of WikiText as ordinary text: `( 1 @,@ 000 ) .` becomes `(1,000).`
 ///
-/// The replacements of the evaluation harness, oddities kept: `/' 5/` becomes `/'[0-9]/`, because a pattern stands there
-/// where its replacement should. Its numbers do not compare without them.
+/// The replacements of the evaluation harness, oddities included: `/' 5/` becomes `/'[0-9]/`, because its replacement
+/// is a pattern by mistake. Its numbers do not compare without them.
 ///
 /// # Source
 /// METHOD §10 \[S\]: `WIKI_word`; lm-evaluation-harness, task `wikitext`.
@@ -54,18 +54,13 @@ pub fn wikitext_detokenized(page: &str) -> String {
 /// # Source
 /// METHOD §10 \[S\]: `n_words` of `WIKI_word`, of the page before [`wikitext_detokenized`].
 pub fn wikitext_words(page: &str) -> usize {
-    let mut in_space = false;
-    let starts_run = |c: char| {
-        let starts = is_space(c) && !in_space;
-        in_space = is_space(c);
-        starts
-    };
-    1 + page.chars().map(starts_run).filter(|&starts| starts).count()
+    let before = std::iter::once('-').chain(page.chars());
+    1 + page.chars().zip(before).filter(|(c, before)| is_space(*c) && !is_space(*before)).count()
 }
 
 /// The pages of a text given as lines without line ends: each starts at a top-level heading ` = Title = `.
 ///
-/// What stands before the first heading is a page too, unless it is blank. Empty when there is no heading at all: the text
+/// The text before the first heading is a page too, unless it is blank. Empty when there is no heading at all: the text
 /// is then not WikiText.
 ///
 /// # Source
@@ -119,7 +114,7 @@ fn slashed_digits(text: &str) -> String {
         let found = matches!(after.as_bytes(), [b'0'..=b'9', b'/', ..]);
         out += &rest[..at];
         out += if found { "/'[0-9]/" } else { "/" };
-        // Of what is no match, the slash alone is done with.
+        // Without a match, only the slash is finished.
         rest = if found { &after[2..] } else { &rest[at + 1..] };
     }
     out + rest

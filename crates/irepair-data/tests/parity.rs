@@ -1,5 +1,5 @@
-//! Equal to transformers' GPT2TokenizerFast on `parity/tokenizer/` (generator beside it): every form a tokenizer is stored
-//! in, texts of every awkward kind. No tolerance.
+//! Equal to transformers' GPT2TokenizerFast on `parity/tokenizer/` (generator in the same folder): every form a
+//! tokenizer is stored in, texts of every awkward kind. No tolerance.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What docs/FILES.md says of texts, through the readers that commands use.
+//! The rules of docs/FILES.md for texts, through the readers that commands use.
 
 use std::path::PathBuf;
 

@@ -1,20 +1,21 @@
-//! From a GGUF file to a Hugging Face directory: first everything is checked, then written, `config.json` last.
+//! From a GGUF file to a Hugging Face directory: everything is checked before it is written, and `config.json` comes
+//! last.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use irepair_core::fs::{remove, replace, write_atomic};
-use irepair_core::weights::WEIGHTS;
-use irepair_core::{DirLock, is_aside, is_unfinished, mark_finished, mark_unfinished};
+use irepair_core::fs::{remove, replace, write_atomic, write_atomic_with};
+use irepair_core::weights::{WEIGHTS, write_header};
+use irepair_core::{DirLock, Error, mark_finished, mark_unfinished, refuse_used};
 use serde::Serialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use crate::Result;
 use crate::file::GgufFile;
 use crate::llama::{Llama, Target};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
 /// Values that are dequantised at once: whole blocks of every type.
@@ -81,7 +82,7 @@ impl<'a> Conversion<'a> {
             license: text("general.license"),
             n_block: self.model.n_block,
             n_tensors: self.model.targets.len(),
-            n_weights: self.model.targets.iter().map(|target| self.n_values(target)).sum(),
+            n_weights: self.model.targets.iter().map(|target| self.file.tensors()[&target.source].n_values()).sum(),
             types,
             tied_head: self.model.tied,
             n_tokens: self.tokenizer.n_tokens(),
@@ -91,23 +92,23 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Writes the directory `out`, which is new, empty, or was left by a conversion that was cut short. `on_tensor` gets
-    /// the name of every tensor that is written. One process at a time writes there.
+    /// Writes the directory `out`, which is new, empty, or was left by a conversion that was cut short. `on_tensor`
+    /// gets the name of every tensor that is written. One process at a time writes there.
     ///
     /// # Errors
     /// `OutExists`, `NotFinite`, `File`. The directory then stays marked as unfinished and has no `config.json`.
     pub fn write(&self, out: &Path, on_tensor: &mut dyn FnMut(&str)) -> Result<()> {
         refuse_used(out)?;
-        let _held = DirLock::take(out)?;
-        // Another process may have filled it meanwhile.
+        let _lock = DirLock::take(out)?;
+        // Another process may have filled it before it was locked.
         refuse_used(out)?;
         mark_unfinished(out)?;
         remove(&out.join(CONFIG))?;
         replace(&out.join(WEIGHTS), |path| self.write_weights(path, on_tensor))?;
-        replace(&out.join("tokenizer.json"), |path| {
-            let mut file = BufWriter::new(File::create(path).map_err(writing(path))?);
-            self.tokenizer.write_json(&mut file).map_err(|error| writing(path)(error.into()))?;
-            file.flush().map_err(writing(path))
+        write_atomic_with(&out.join("tokenizer.json"), |file| {
+            let mut file = BufWriter::new(file);
+            self.tokenizer.write_json(&mut file)?;
+            file.flush()
         })?;
         let put = |name: &str, json: &Json| write_atomic(&out.join(name), format!("{json:#}\n").as_bytes());
         put("tokenizer_config.json", &self.tokenizer.config())?;
@@ -121,38 +122,25 @@ impl<'a> Conversion<'a> {
         Ok(mark_finished(out)?)
     }
 
-    fn n_values(&self, target: &Target) -> u64 {
-        self.file.tensors()[&target.source].shape.iter().map(|size| *size as u64).product()
-    }
-
-    /// Writes `model.safetensors`: the length of the header, the header, then the tensors in its order.
+    /// Writes `model.safetensors`: the header, then the tensors in its order.
     fn write_weights(&self, path: &Path, on_tensor: &mut dyn FnMut(&str)) -> Result<()> {
-        let mut header = Map::new();
-        header.insert("__metadata__".into(), json!({"format": "pt"}));
-        let mut end = 0;
-        for target in &self.model.targets {
-            let start = end;
-            end += self.n_values(target) * 4;
-            let shape = &self.file.tensors()[&target.source].shape;
-            header.insert(target.name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
-        }
-        let mut header = Json::Object(header).to_string();
-        // Data begin at a multiple of 8 bytes.
-        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(writing(path))?);
-        out.write_all(&(header.len() as u64).to_le_bytes())
-            .and_then(|()| out.write_all(header.as_bytes()))
-            .map_err(writing(path))?;
+        let io = Error::io("write", path);
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
+        let tensors = self.model.targets.iter().map(|target| {
+            let info = &self.file.tensors()[&target.source];
+            (target.name.as_str(), "F32".to_owned(), info.shape.as_slice(), info.n_values() * 4)
+        });
+        write_header(&mut out, json!({"format": "pt"}), tensors).map_err(io)?;
         for target in &self.model.targets {
             self.write_tensor(target, &mut out, path)?;
             on_tensor(&target.name);
         }
-        out.flush().map_err(writing(path))
+        Ok(out.flush().map_err(io)?)
     }
 
     fn write_tensor(&self, target: &Target, out: &mut impl Write, path: &Path) -> Result<()> {
         let info = &self.file.tensors()[&target.source];
-        let n = info.shape.iter().product::<usize>();
+        let (n, io) = (info.n_values() as usize, Error::io("write", path));
         let mut values = self.file.values()?;
         // Rows that change places are read one by one.
         let n_row = if target.n_head.is_some() { n / info.shape[0] } else { CHUNK.min(n) };
@@ -166,11 +154,14 @@ impl<'a> Conversion<'a> {
             let row = &mut row[..n_row.min(n - i * n_row)];
             values.read(info, start, row)?;
             if !row.iter().all(|value| value.is_finite()) {
-                return Err(Error::NotFinite { path: self.file.path().to_owned(), tensor: target.source.clone() });
+                return Err(crate::Error::NotFinite {
+                    path: self.file.path().to_owned(),
+                    tensor: target.source.clone(),
+                });
             }
             bytes.clear();
             bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-            out.write_all(&bytes).map_err(writing(path))?;
+            out.write_all(&bytes).map_err(io)?;
         }
         Ok(())
     }
@@ -182,29 +173,6 @@ fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, row) = (row / head_dim, row % head_dim);
     let half = head_dim / 2;
     head * head_dim + row % half * 2 + row / half
-}
-
-/// Refuses a directory that holds anything but what a conversion that was cut short left.
-fn refuse_used(out: &Path) -> Result<()> {
-    let used = || Error::OutExists { path: out.to_owned() };
-    if out.symlink_metadata().is_ok() && !out.is_dir() {
-        return Err(used());
-    }
-    if !out.exists() || is_unfinished(out) {
-        return Ok(());
-    }
-    let io = |source| irepair_core::Error::Io { action: "read", path: out.to_owned(), source };
-    for entry in std::fs::read_dir(out).map_err(io)? {
-        if !is_aside(&entry.map_err(io)?.file_name().to_string_lossy()) {
-            return Err(used());
-        }
-    }
-    Ok(())
-}
-
-fn writing(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
-    let path: PathBuf = path.to_owned();
-    move |source| irepair_core::Error::Io { action: "write", path: path.clone(), source }.into()
 }
 
 #[cfg(test)]

@@ -2,128 +2,43 @@
 
 use std::path::PathBuf;
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind, printable};
-
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a GGUF file, or keep it from becoming a Hugging Face directory.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Reading or writing a file failed.
-    #[error(transparent)]
-    File(#[from] irepair_core::Error),
-    /// A file of another format.
-    #[error("file is not GGUF")]
-    NotGguf {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        got: String,
-    },
-    /// A version of the format that is not read.
-    #[error("version of the GGUF format is not read")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        got: String,
-    },
-    /// A file that contradicts the format or itself.
-    #[error("file is broken: {reason}")]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// The metadata key or tensor.
-        place: String,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// A quantisation that is not read.
-    #[error("tensor type is not read")]
-    TensorType {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        got: String,
-    },
-    /// Metadata that is missing or says something that is not supported.
-    #[error("metadata cannot be used")]
-    Metadata {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// What is supported.
-        want: String,
-        /// What the file says.
-        got: String,
-    },
-    /// A tensor that is missing, not known, or of another shape.
-    #[error("tensors do not make the model of the metadata")]
-    Tensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// What the architecture has there.
-        want: String,
-        /// What the file has.
-        got: String,
-    },
-    /// Weights that are NaN or infinite.
-    #[error("weights are not finite")]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// The output directory is in use.
-    #[error("output is there already")]
-    OutExists {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        let data = || Diagnostic::new(ExitKind::Data, self);
-        let at = |path: &PathBuf, what: &str, name: &str| format!("{}, {what} `{}`", path.display(), printable(name));
-        match self {
-            Self::File(error) => error.diagnostic(),
-            Self::NotGguf { path, got } => {
-                data().at(path.display()).want_got("a file that begins with `GGUF`", got).help("give a .gguf file")
-            }
-            Self::Version { path, got } => data()
-                .at(path.display())
-                .want_got("little-endian version 2 or 3", got)
-                .help("convert the model again with a current converter"),
-            Self::Broken { path, place, .. } => data()
-                .at(at(path, "reading", place))
-                .help("get the file again, then compare its size; or convert the model again"),
-            Self::TensorType { path, tensor, got } => data()
-                .at(at(path, "tensor", tensor))
+irepair_core::errors! {
+    /// What can be wrong with a GGUF file, or keep it from becoming a Hugging Face directory.
+    pub enum Error {
+        /// Reading or writing a file failed, or the output directory is in use.
+        File(error: irepair_core::Error);
+        /// A file of another format.
+        NotGguf { path: PathBuf, got: String } = "file is not GGUF" =>
+            Data.at(path.display()).want_got("a file that begins with `GGUF`", got).help("give a .gguf file");
+        /// A version of the format that is not read.
+        Version { path: PathBuf, got: String } = "version of the GGUF format is not supported" =>
+            Data.at(path.display()).want_got("little-endian version 2 or 3", got)
+                .help("convert the model again with a current converter");
+        /// A file that contradicts the format or itself, at the metadata key or tensor `place`.
+        Broken { path: PathBuf, place: String, reason: String } = "file is broken: {reason}" =>
+            Data.at_part(path, "reading", place)
+                .help("get the file again, then compare its size; or convert the model again");
+        /// A quantisation that is not read.
+        TensorType { path: PathBuf, tensor: String, got: String } = "tensor type is not supported" =>
+            Data.at_part(path, "tensor", tensor)
                 .want_got("F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K", got)
-                .help("take a file of the same model in one of these types, best of all F16 or BF16"),
-            Self::Metadata { path, key, want, got } => data()
-                .at(at(path, "metadata", key))
-                .want_got(want, got)
-                .help("use the Hugging Face directory that the file was converted from"),
-            Self::Tensor { path, tensor, want, got } => data()
-                .at(at(path, "tensor", tensor))
-                .want_got(want, got)
-                .help("the file is of another architecture, or was changed after it was converted"),
-            Self::NotFinite { path, tensor } => data()
-                .at(at(path, "tensor", tensor))
-                .help("the file is damaged, or its quantisation overflowed: get it again, or take another type"),
-            Self::OutExists { path } => Diagnostic::new(ExitKind::Usage, self)
-                .at(path.display())
-                .help("give a new or empty directory: nothing is written over"),
-        }
+                .help("use a file of the same model in one of these types, preferably F16 or BF16");
+        /// Metadata that is missing or not supported.
+        Metadata { path: PathBuf, key: String, want: String, got: String } = "metadata is missing or not supported" =>
+            Data.at_part(path, "metadata", key).want_got(want, got)
+                .help("use the Hugging Face directory that the file was converted from");
+        /// A tensor that is missing, unknown, or of another shape than the architecture gives it.
+        Tensor { path: PathBuf, tensor: String, want: String, got: String } =
+            "tensors do not fit the model that the metadata describe" =>
+            Data.at_part(path, "tensor", tensor).want_got(want, got)
+                .help("the file is of another architecture, or was changed after it was converted");
+        /// Weights that are NaN or infinite.
+        NotFinite { path: PathBuf, tensor: String } = "weights are not finite" =>
+            Data.at_part(path, "tensor", tensor)
+                .help("the file is damaged, or its quantisation overflowed: get it again, or use another type");
     }
 }
 
@@ -162,7 +77,6 @@ mod tests {
             ],
             Tensor: [tensor("shape [576, 576]", "shape [192, 576]"), tensor("shape [576, 576]", "nothing")],
             NotFinite: [Error::NotFinite { path: path(), tensor: "output.weight".into() }],
-            OutExists: [Error::OutExists { path: "model".into() }],
         }));
     }
 }

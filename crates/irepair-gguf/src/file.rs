@@ -1,4 +1,4 @@
-//! A GGUF file: its metadata, and where each tensor lies.
+//! A GGUF file: its metadata, and the place of each tensor.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,13 +14,13 @@ use crate::value::Value;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 4] = b"GGUF";
-/// Where tensor data begin and tensors lie, when the file does not say: multiples of this.
+/// Tensor data and tensors begin at multiples of this when the file gives no alignment.
 const ALIGNMENT: u64 = 32;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
 
-/// Metadata and tensor places of a GGUF file, checked: keys and tensor names occur once, and every tensor lies inside
-/// the file and apart from the others. Tensor values are read when they are asked for.
+/// Metadata and tensor places of a GGUF file, checked: keys and tensor names occur once, and every tensor is inside the
+/// file and overlaps no other. Tensor values are read on demand.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct GgufFile {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// Where a tensor lies, and its type and shape.
+/// The place of a tensor, and its type and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Type of the stored values.
@@ -39,6 +39,13 @@ pub struct TensorInfo {
     pub offset: u64,
     /// Bytes it takes.
     pub n_bytes: u64,
+}
+
+impl TensorInfo {
+    /// Number of values.
+    pub fn n_values(&self) -> u64 {
+        self.shape.iter().map(|size| *size as u64).product()
+    }
 }
 
 impl GgufFile {
@@ -121,7 +128,7 @@ impl TensorValues {
         self.blocks.resize(values.len() / n_values * n_bytes, 0);
         let offset = tensor.offset + (start / n_values * n_bytes) as u64;
         let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut self.blocks));
-        read.map_err(|source| irepair_core::Error::Io { action: "read", path: self.path.clone(), source })?;
+        read.map_err(irepair_core::Error::io("read", &self.path))?;
         tensor.kind.dequantise(&self.blocks, values);
         Ok(())
     }
@@ -149,8 +156,7 @@ fn alignment(reader: &Reader, stored: Option<&Value>) -> Result<u64> {
         None => Ok(ALIGNMENT),
         Some(Value::Integer(n)) if (8..=1 << 20).contains(n) && (*n as u64).is_power_of_two() => Ok(*n as u64),
         Some(other) => {
-            Err(reader
-                .broken("general.alignment", format!("{}, where a power of two from 8 on is wanted", other.shown())))
+            Err(reader.broken("general.alignment", format!("{}, not a power of two from 8 on", other.shown())))
         }
     }
 }
@@ -160,7 +166,7 @@ fn tensor(reader: &mut Reader, path: &Path, alignment: u64) -> Result<(String, T
     let name = reader.text("tensor name")?;
     let n_dimensions = reader.u32(&name)?;
     if !(1..=MAX_DIMENSIONS).contains(&n_dimensions) {
-        return Err(reader.broken(name, format!("{n_dimensions} dimensions, where 1 to {MAX_DIMENSIONS} are known")));
+        return Err(reader.broken(name, format!("{n_dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")));
     }
     let stored = (0..n_dimensions).map(|_| reader.u64(&name)).collect::<Result<Vec<u64>>>()?;
     let number = reader.u32(&name)?;
@@ -172,21 +178,23 @@ fn tensor(reader: &mut Reader, path: &Path, alignment: u64) -> Result<(String, T
     })?;
     let n_values = stored.iter().try_fold(1u64, |n, size| n.checked_mul(*size)).filter(|n| *n > 0 && *n < 1 << 48);
     let Some(n_values) = n_values else {
-        return Err(reader.broken(name, format!("shape {stored:?}, which no tensor has")));
+        return Err(reader.broken(name, format!("impossible shape {stored:?}")));
     };
     if !stored[0].is_multiple_of(kind.n_values() as u64) {
-        let why = format!("rows of {} values, which are no whole blocks of {kind}", stored[0]);
+        let why = format!("rows of {} values, which are not whole blocks of {kind}", stored[0]);
         return Err(reader.broken(name, why));
     }
     if !offset.is_multiple_of(alignment) {
-        return Err(reader.broken(name, format!("begins at byte {offset} of the data, no multiple of {alignment}")));
+        return Err(
+            reader.broken(name, format!("begins at byte {offset} of the data, not at a multiple of {alignment}"))
+        );
     }
     let n_bytes = n_values / kind.n_values() as u64 * kind.n_bytes() as u64;
     let shape = stored.iter().rev().map(|size| *size as usize).collect();
     Ok((name, TensorInfo { kind, shape, offset, n_bytes }))
 }
 
-/// Turns places in the data into places in the file, and refuses tensors that reach out of it or into one another.
+/// Turns places in the data into places in the file, and refuses tensors that reach past its end or overlap.
 fn place(reader: &Reader, tensors: &mut BTreeMap<String, TensorInfo>, alignment: u64) -> Result<()> {
     let data = reader.position().next_multiple_of(alignment);
     for (name, info) in tensors.iter_mut() {

@@ -7,103 +7,54 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-/// A tensor type that can be read.
+/// A tensor type that can be read: a row of the table of types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit IEEE floats.
-    F16,
-    /// 16-bit floats with the exponent of a 32-bit one.
-    Bf16,
-    /// 32 values of 4 bits, one scale.
-    Q4_0,
-    /// 32 values of 4 bits, scale and minimum.
-    Q4_1,
-    /// 32 values of 5 bits, one scale.
-    Q5_0,
-    /// 32 values of 5 bits, scale and minimum.
-    Q5_1,
-    /// 32 values of 8 bits, one scale.
-    Q8_0,
-    /// 256 values of 2 bits, scale and minimum for each 16.
-    Q2K,
-    /// 256 values of 3 bits, a scale for each 16.
-    Q3K,
-    /// 256 values of 4 bits, scale and minimum for each 32.
-    Q4K,
-    /// 256 values of 5 bits, scale and minimum for each 32.
-    Q5K,
-    /// 256 values of 6 bits, a scale for each 16.
-    Q6K,
-}
+pub struct Kind(usize);
 
-/// Number in the file, type, name, values and bytes of a block.
-const KINDS: [(u32, Kind, &str, usize, usize); 13] = [
-    (0, Kind::F32, "F32", 1, 4),
-    (1, Kind::F16, "F16", 1, 2),
-    (30, Kind::Bf16, "BF16", 1, 2),
-    (2, Kind::Q4_0, "Q4_0", 32, 18),
-    (3, Kind::Q4_1, "Q4_1", 32, 20),
-    (6, Kind::Q5_0, "Q5_0", 32, 22),
-    (7, Kind::Q5_1, "Q5_1", 32, 24),
-    (8, Kind::Q8_0, "Q8_0", 32, 34),
-    (10, Kind::Q2K, "Q2_K", 256, 84),
-    (11, Kind::Q3K, "Q3_K", 256, 110),
-    (12, Kind::Q4K, "Q4_K", 256, 144),
-    (13, Kind::Q5K, "Q5_K", 256, 176),
-    (14, Kind::Q6K, "Q6_K", 256, 210),
+/// Names of all types by their number in a file; types without a name were removed from the format.
+const NAMES: [&str; 40] = [
+    "F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+    "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32",
+    "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "", "", "TQ1_0", "TQ2_0", "", "", "", "MXFP4",
 ];
 
-/// Names of the types that exist and are not read, by their number in the file.
-const UNREAD: [(u32, &str); 22] = [
-    (9, "Q8_1"),
-    (15, "Q8_K"),
-    (16, "IQ2_XXS"),
-    (17, "IQ2_XS"),
-    (18, "IQ3_XXS"),
-    (19, "IQ1_S"),
-    (20, "IQ4_NL"),
-    (21, "IQ3_S"),
-    (22, "IQ2_S"),
-    (23, "IQ4_XS"),
-    (24, "I8"),
-    (25, "I16"),
-    (26, "I32"),
-    (27, "I64"),
-    (28, "F64"),
-    (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
-    (39, "MXFP4"),
-    (4, "Q4_2"),
-    (5, "Q4_3"),
-    (31, "Q4_0_4_4"),
+/// A type that is read: its number in a file, values and bytes of a block, and how a block becomes floats.
+struct Row(usize, usize, usize, fn(&[u8], &mut [f32]));
+
+const KINDS: [Row; 13] = [
+    Row(0, 1, 4, |block, out| out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
+    Row(1, 1, 2, |block, out| out[0] = half_at(block, 0)),
+    Row(30, 1, 2, |block, out| out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32()),
+    Row(2, 32, 18, q_32::<false, false>),
+    Row(3, 32, 20, q_32::<false, true>),
+    Row(6, 32, 22, q_32::<true, false>),
+    Row(7, 32, 24, q_32::<true, true>),
+    Row(8, 32, 34, q8_0),
+    Row(10, 256, 84, q2_k),
+    Row(11, 256, 110, q3_k),
+    Row(12, 256, 144, q45_k::<false>),
+    Row(13, 256, 176, q45_k::<true>),
+    Row(14, 256, 210, q6_k),
 ];
 
 impl Kind {
     /// The type with this number in the file; `Err` is the name of one that is not read.
     pub(crate) fn of_number(number: u32) -> Result<Self, String> {
-        if let Some((_, kind, ..)) = KINDS.iter().find(|(known, ..)| *known == number) {
-            return Ok(*kind);
-        }
-        let name = UNREAD.iter().find(|(known, _)| *known == number);
-        Err(name.map_or_else(|| format!("type number {number}"), |(_, name)| (*name).to_owned()))
-    }
-
-    fn row(self) -> (&'static str, usize, usize) {
-        let row = KINDS.iter().find(|(_, kind, ..)| *kind == self);
-        row.map_or(("", 1, 1), |(.., name, n_values, n_bytes)| (name, *n_values, *n_bytes))
+        let kind = KINDS.iter().position(|row| row.0 == number as usize);
+        kind.map(Self).ok_or_else(|| match NAMES.get(number as usize) {
+            None | Some(&"") => format!("type number {number}"),
+            Some(name) => (*name).to_owned(),
+        })
     }
 
     /// Values in a block.
     pub fn n_values(self) -> usize {
-        self.row().1
+        KINDS[self.0].1
     }
 
     /// Bytes of a block.
     pub fn n_bytes(self) -> usize {
-        self.row().2
+        KINDS[self.0].2
     }
 
     /// Dequantises whole blocks.
@@ -111,31 +62,17 @@ impl Kind {
     /// # Panics
     /// When `values` has not [`Self::n_values`] places for each [`Self::n_bytes`] bytes of `blocks`.
     pub fn dequantise(self, blocks: &[u8], values: &mut [f32]) {
-        let (n_bytes, n_values) = (self.n_bytes(), self.n_values());
+        let Row(_, n_values, n_bytes, read) = KINDS[self.0];
         assert!(blocks.len() / n_bytes * n_values == values.len() && blocks.len().is_multiple_of(n_bytes));
         for (block, out) in blocks.chunks_exact(n_bytes).zip(values.chunks_exact_mut(n_values)) {
-            match self {
-                Self::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-                Self::F16 => out[0] = half_at(block, 0),
-                Self::Bf16 => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-                Self::Q4_0 => q4_0(block, out),
-                Self::Q4_1 => q4_1(block, out),
-                Self::Q5_0 => q5_0(block, out),
-                Self::Q5_1 => q5_1(block, out),
-                Self::Q8_0 => q8_0(block, out),
-                Self::Q2K => q2_k(block, out),
-                Self::Q3K => q3_k(block, out),
-                Self::Q4K => q4_k(block, out),
-                Self::Q5K => q5_k(block, out),
-                Self::Q6K => q6_k(block, out),
-            }
+            read(block, out);
         }
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row().0)
+        f.write_str(NAMES[KINDS[self.0].0])
     }
 }
 
@@ -149,38 +86,15 @@ fn nibble(packed: &[u8], i: usize) -> u8 {
     if i < 16 { packed[i] & 15 } else { packed[i - 16] >> 4 }
 }
 
-/// Bit `i` of `bits`.
-fn bit(bits: &[u8], i: usize) -> u8 {
-    bits[i / 8] >> (i % 8) & 1
-}
-
-fn q4_0(block: &[u8], out: &mut [f32]) {
-    let d = half_at(block, 0);
+/// Q4_0, Q4_1, Q5_0, Q5_1: 32 values of 4 bits, or of `FIVE` with the fifth bits before the others; a scale of values
+/// around 0, or scale and `MIN`imum.
+fn q_32<const FIVE: bool, const MIN: bool>(block: &[u8], out: &mut [f32]) {
+    let (d, min) = (half_at(block, 0), if MIN { half_at(block, 2) } else { 0.0 });
+    let (high, packed) = block[if MIN { 4 } else { 2 }..].split_at(if FIVE { 4 } else { 0 });
     for (i, out) in out.iter_mut().enumerate() {
-        *out = d * (f32::from(nibble(&block[2..], i)) - 8.0);
-    }
-}
-
-fn q4_1(block: &[u8], out: &mut [f32]) {
-    let (d, min) = (half_at(block, 0), half_at(block, 2));
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = d * f32::from(nibble(&block[4..], i)) + min;
-    }
-}
-
-fn q5_0(block: &[u8], out: &mut [f32]) {
-    let d = half_at(block, 0);
-    for (i, out) in out.iter_mut().enumerate() {
-        let q = nibble(&block[6..], i) | bit(&block[2..6], i) << 4;
-        *out = d * (f32::from(q) - 16.0);
-    }
-}
-
-fn q5_1(block: &[u8], out: &mut [f32]) {
-    let (d, min) = (half_at(block, 0), half_at(block, 2));
-    for (i, out) in out.iter_mut().enumerate() {
-        let q = nibble(&block[8..], i) | bit(&block[4..8], i) << 4;
-        *out = d * f32::from(q) + min;
+        let fifth = if FIVE { high[i / 8] >> (i % 8) & 1 } else { 0 };
+        let q = f32::from(nibble(packed, i) | fifth << 4);
+        *out = if MIN { d * q + min } else { d * (q - if FIVE { 16.0 } else { 8.0 }) };
     }
 }
 
@@ -213,7 +127,7 @@ fn q3_k(block: &[u8], out: &mut [f32]) {
         let low = scales[j % 8] >> (j / 8 * 4) & 15;
         let high = scales[8 + j % 4] >> (j / 4 * 2) & 3;
         let scale = d * (f32::from(low | high << 4) - 32.0);
-        // A bit that is not set stands for 4 less.
+        // A bit that is not set means 4 less.
         let less = if mask[i % 32] >> (i / 32) & 1 == 1 { 0.0 } else { 4.0 };
         *out = scale * (f32::from(quarter(packed, i)) - less);
     }
@@ -235,21 +149,15 @@ fn half_byte(packed: &[u8], i: usize) -> u8 {
     packed[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15
 }
 
-fn q4_k(block: &[u8], out: &mut [f32]) {
+/// Q4_K and Q5_K: 256 values of 4 bits, or of `FIVE`; scale and minimum for each 32.
+fn q45_k<const FIVE: bool>(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let (scales, packed) = (&block[4..16], &block[16..]);
+    let (scales, rest) = block[4..].split_at(12);
+    let (high, packed) = rest.split_at(if FIVE { 32 } else { 0 });
     for (i, out) in out.iter_mut().enumerate() {
         let (scale, min) = scale_and_min(scales, i / 32);
-        *out = d * scale * f32::from(half_byte(packed, i)) - dmin * min;
-    }
-}
-
-fn q5_k(block: &[u8], out: &mut [f32]) {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let (scales, high, packed) = (&block[4..16], &block[16..48], &block[48..]);
-    for (i, out) in out.iter_mut().enumerate() {
-        let (scale, min) = scale_and_min(scales, i / 32);
-        let q = half_byte(packed, i) | (high[i % 32] >> (i / 32) & 1) << 4;
+        let fifth = if FIVE { high[i % 32] >> (i / 32) & 1 } else { 0 };
+        let q = half_byte(packed, i) | fifth << 4;
         *out = d * scale * f32::from(q) - dmin * min;
     }
 }

@@ -1,4 +1,4 @@
-//! Architecture `llama`: `config.json`, and which stored tensor becomes which.
+//! Architecture `llama`: `config.json`, and the new name of each stored tensor.
 
 use irepair_core::printable;
 use serde_json::{Value as Json, json};
@@ -11,27 +11,10 @@ use crate::{Error, Result, rope};
 const MAX_BLOCKS: usize = 10_000;
 
 /// Keys below `llama.` that are understood. Any other may change the model.
-const KNOWN: [&str; 19] = [
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "vocab_size",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "rope.freq_base",
-    "rope.dimension_count",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
-    "expert_count",
-    "expert_used_count",
-    "tensor_data_layout",
-];
+const KNOWN: &str = "block_count context_length embedding_length feed_forward_length vocab_size attention.head_count \
+    attention.head_count_kv attention.key_length attention.value_length attention.layer_norm_rms_epsilon rope.freq_base \
+    rope.dimension_count rope.scaling.type rope.scaling.factor rope.scaling.original_context_length \
+    rope.scaling.finetuned expert_count expert_used_count tensor_data_layout";
 
 /// A tensor to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,26 +115,28 @@ impl Llama {
     }
 }
 
-/// Refuses what is no whole llama model, and keys that are not understood.
+/// Refuses a file that is not one whole llama model, and keys that are not understood.
 fn check_kind(file: &GgufFile) -> Result<()> {
     if file.optional_text("general.architecture")? != Some("llama") {
         return Err(file.refuse("general.architecture", "`llama`"));
     }
-    if file.optional_text("general.type")?.is_some_and(|kind| kind != "model") {
-        return Err(file.refuse("general.type", "`model`"));
-    }
-    if file.metadata().get("split.count").is_some_and(|n| !matches!(n, Value::Integer(0 | 1))) {
-        return Err(file.refuse("split.count", "one file with the whole model: merge the parts"));
-    }
-    if file.optional_count("general.quantization_version")?.is_some_and(|version| version != 2) {
-        return Err(file.refuse("general.quantization_version", "2"));
-    }
-    for key in ["llama.expert_count", "llama.expert_used_count"] {
-        if file.metadata().get(key).is_some_and(|n| *n != Value::Integer(0)) {
-            return Err(file.refuse(key, "0: mixtures of experts are not supported"));
+    let (text, zero) = (|text: &str| Value::Text(text.to_owned()), Value::Integer(0));
+    let no_experts = "0: mixtures of experts are not supported";
+    for (key, want, allowed) in [
+        ("general.type", "`model`", vec![text("model")]),
+        ("split.count", "one file with the whole model: merge the parts", vec![zero.clone(), Value::Integer(1)]),
+        ("general.quantization_version", "2", vec![Value::Integer(2)]),
+        ("llama.expert_count", no_experts, vec![zero.clone()]),
+        ("llama.expert_used_count", no_experts, vec![zero]),
+        // The only layout that converters name: the rows of queries and keys are in pairs.
+        ("llama.tensor_data_layout", "`Meta AI original pth`", vec![text("Meta AI original pth")]),
+    ] {
+        if file.metadata().get(key).is_some_and(|value| !allowed.contains(value)) {
+            return Err(file.refuse(key, want));
         }
     }
-    let unknown = |key: &&String| key.strip_prefix("llama.").is_some_and(|rest| !KNOWN.contains(&rest));
+    let unknown =
+        |key: &&String| key.strip_prefix("llama.").is_some_and(|rest| !KNOWN.split(' ').any(|known| known == rest));
     match file.metadata().keys().find(unknown) {
         Some(key) => Err(file.refuse(key, "no such key: it may change what the model computes")),
         None => Ok(()),

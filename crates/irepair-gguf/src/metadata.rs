@@ -1,4 +1,4 @@
-//! Metadata by key and type, and refusals that name the key.
+//! Metadata by key and type, and errors that name the key.
 
 use crate::file::GgufFile;
 use crate::value::Value;
@@ -8,19 +8,29 @@ use crate::{Error, Result};
 const MAX_COUNT: i128 = 1 << 24;
 
 impl GgufFile {
-    /// Refuses what `key` says.
+    /// The error of a key whose value is not supported.
     pub(crate) fn refuse(&self, key: &str, want: impl Into<String>) -> Error {
         let got = self.metadata().get(key).map_or_else(|| "nothing".to_owned(), Value::shown);
         Error::Metadata { path: self.path().to_owned(), key: key.to_owned(), want: want.into(), got }
     }
 
+    /// What `read` makes of the value of `key`, if it is given; `want` is what it accepts.
+    fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        want: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let value = self.metadata().get(key);
+        value.map(|value| read(value).ok_or_else(|| self.refuse(key, want))).transpose()
+    }
+
     /// A count from 1 on, if it is given.
     pub(crate) fn optional_count(&self, key: &str) -> Result<Option<usize>> {
-        match self.metadata().get(key) {
-            None => Ok(None),
-            Some(Value::Integer(n)) if (1..=MAX_COUNT).contains(n) => Ok(Some(*n as usize)),
-            Some(_) => Err(self.refuse(key, format!("one number from 1 to {MAX_COUNT}"))),
-        }
+        self.optional(key, &format!("one number from 1 to {MAX_COUNT}"), |value| match value {
+            Value::Integer(n) if (1..=MAX_COUNT).contains(n) => Some(*n as usize),
+            _ => None,
+        })
     }
 
     /// A count from 1 on.
@@ -30,11 +40,10 @@ impl GgufFile {
 
     /// A positive number, if it is given.
     pub(crate) fn optional_positive(&self, key: &str) -> Result<Option<f64>> {
-        match self.metadata().get(key) {
-            None => Ok(None),
-            Some(Value::Float(x)) if x.is_finite() && *x > 0.0 => Ok(Some(*x)),
-            Some(_) => Err(self.refuse(key, "a positive number")),
-        }
+        self.optional(key, "a positive number", |value| match value {
+            Value::Float(x) if x.is_finite() && *x > 0.0 => Some(*x),
+            _ => None,
+        })
     }
 
     /// A positive number.
@@ -44,20 +53,12 @@ impl GgufFile {
 
     /// A truth value, if it is given.
     pub(crate) fn optional_bool(&self, key: &str) -> Result<Option<bool>> {
-        match self.metadata().get(key) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.refuse(key, "true or false")),
-        }
+        self.optional(key, "true or false", |value| if let Value::Bool(on) = value { Some(*on) } else { None })
     }
 
     /// A string, if it is given.
     pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&str>> {
-        match self.metadata().get(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(self.refuse(key, "a string")),
-        }
+        self.optional(key, "a string", |value| if let Value::Text(text) = value { Some(text.as_str()) } else { None })
     }
 
     /// A list of strings.

@@ -1,4 +1,4 @@
-//! Little-endian values read one after another, never past the end of the file and never more than the metadata may be.
+//! Little-endian values read one after another, never past the end of the file nor past the largest size of metadata.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -46,25 +46,18 @@ impl Reader {
 
     /// The first bytes of the file, before anything is read.
     pub(crate) fn start(&mut self) -> Result<&[u8]> {
-        let path = &self.path;
-        self.file
-            .fill_buf()
-            .map_err(|source| irepair_core::Error::Io { action: "read", path: path.clone(), source }.into())
+        Ok(self.file.fill_buf().map_err(irepair_core::Error::io("read", &self.path))?)
     }
 
     /// Fills `bytes` with the next ones.
     pub(crate) fn fill(&mut self, bytes: &mut [u8], place: &str) -> Result<()> {
         self.wants(bytes.len() as u64, 1, place)?;
-        self.file.read_exact(bytes).map_err(|source| irepair_core::Error::Io {
-            action: "read",
-            path: self.path.clone(),
-            source,
-        })?;
+        self.file.read_exact(bytes).map_err(irepair_core::Error::io("read", &self.path))?;
         self.position += bytes.len() as u64;
         Ok(())
     }
 
-    /// Refuses `n` things of at least `n_bytes` bytes each where the file does not have so many.
+    /// Refuses `n` values of at least `n_bytes` bytes each when fewer bytes are left.
     pub(crate) fn wants(&self, n: u64, n_bytes: u64, place: &str) -> Result<()> {
         let want = n.checked_mul(n_bytes).and_then(|more| self.position.checked_add(more));
         if want.is_some_and(|want| want <= self.end) {
@@ -76,16 +69,18 @@ impl Reader {
         })
     }
 
-    pub(crate) fn u32(&mut self, place: &str) -> Result<u32> {
-        let mut bytes = [0; 4];
+    fn array<const N: usize>(&mut self, place: &str) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
         self.fill(&mut bytes, place)?;
-        Ok(u32::from_le_bytes(bytes))
+        Ok(bytes)
+    }
+
+    pub(crate) fn u32(&mut self, place: &str) -> Result<u32> {
+        self.array(place).map(u32::from_le_bytes)
     }
 
     pub(crate) fn u64(&mut self, place: &str) -> Result<u64> {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes, place)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.array(place).map(u64::from_le_bytes)
     }
 
     /// A string: its length, then UTF-8.

@@ -8,9 +8,9 @@ use crate::file::GgufFile;
 const TYPE: &str = "llama.rope.scaling.type";
 const FACTOR: &str = "llama.rope.scaling.factor";
 const ORIGINAL: &str = "llama.rope.scaling.original_context_length";
-/// The tensor in which Llama 3's scaling is written out: what the frequency of each rotated pair is divided by.
+/// The tensor that holds Llama 3's scaling: the divisors of the frequencies of the rotated pairs.
 pub(crate) const FACTORS: &str = "rope_freqs.weight";
-/// Llama 3's band limits, which no file carries: every published model has these.
+/// Llama 3's band limits, which no file states: every published model has these.
 const LOW: f64 = 1.0;
 const HIGH: f64 = 4.0;
 const LLAMA3_CONTEXT: f64 = 8192.0;
@@ -22,16 +22,18 @@ const TOLERANCE: f64 = 1e-5;
 /// # Errors
 /// `Metadata` for scalings of another kind, `Tensor` for factors that are not Llama 3's.
 pub(crate) fn scaling(file: &GgufFile, theta: f64, head_dim: usize) -> Result<Json> {
-    if file.tensors().contains_key(FACTORS) {
-        return llama3(file, theta, head_dim);
+    let kind = file.optional_text(TYPE)?.filter(|kind| *kind != "none");
+    if kind.is_none() && file.optional_positive(FACTOR)?.is_some_and(|factor| factor != 1.0) {
+        return Err(file.refuse(TYPE, "a type, because there is a factor"));
     }
-    match file.optional_text(TYPE)? {
-        None | Some("none") => {
-            if file.optional_positive(FACTOR)?.is_some_and(|factor| factor != 1.0) {
-                return Err(file.refuse(TYPE, "a type, because there is a factor"));
-            }
-            Ok(Json::Null)
-        }
+    if file.tensors().contains_key(FACTORS) {
+        return match kind {
+            Some(_) => Err(file.refuse(TYPE, format!("none, because there is the tensor `{FACTORS}`"))),
+            None => llama3(file, theta, head_dim),
+        };
+    }
+    match kind {
+        None => Ok(Json::Null),
         Some("linear") => Ok(json!({"rope_type": "linear", "type": "linear", "factor": file.positive(FACTOR)?})),
         Some("yarn") => {
             let (factor, original) = (file.positive(FACTOR)?, file.count(ORIGINAL)?);
@@ -45,11 +47,6 @@ pub(crate) fn scaling(file: &GgufFile, theta: f64, head_dim: usize) -> Result<Js
 
 /// Finds the factor of Llama 3's scaling and checks all of [`FACTORS`] against it.
 fn llama3(file: &GgufFile, theta: f64, head_dim: usize) -> Result<Json> {
-    if let Some(kind) = file.optional_text(TYPE)?
-        && kind != "none"
-    {
-        return Err(file.refuse(TYPE, format!("none, because there is the tensor `{FACTORS}`")));
-    }
     let info = &file.tensors()[FACTORS];
     if info.shape != [head_dim / 2] || info.kind.n_values() > 1 {
         return Err(file.misfit(FACTORS, format!("shape [{}] of floats", head_dim / 2)));
@@ -74,8 +71,8 @@ fn llama3(file: &GgufFile, theta: f64, head_dim: usize) -> Result<Json> {
     }))
 }
 
-/// What Llama 3's scaling divides the frequency of pair `i` by: 1 for short wavelengths, `factor` for long ones, and in
-/// between a mix of the two.
+/// The divisor of the frequency of pair `i` in Llama 3's scaling: 1 for short wavelengths, `factor` for long ones, and
+/// in between a mix of the two.
 fn llama3_factor(theta: f64, head_dim: usize, i: usize, factor: f64) -> f64 {
     let wavelength = std::f64::consts::TAU * theta.powf(2.0 * i as f64 / head_dim as f64);
     if wavelength < LLAMA3_CONTEXT / HIGH {

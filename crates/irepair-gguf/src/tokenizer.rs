@@ -27,41 +27,40 @@ const UNUSED: i64 = 5;
 #[derive(Debug)]
 struct Pre {
     name: &'static str,
-    /// Numbers are cut out first, digit by digit.
+    /// Numbers are split off first, digit by digit.
     digits: bool,
     /// Pattern of a word; none for GPT-2's own.
     words: Option<&'static str>,
-    /// A word that is a token is taken whole, whatever the merges say.
+    /// A word that is a token is taken whole, even if the merges do not lead to it.
     ignore_merges: bool,
-    /// Texts are brought to Unicode's composed form first.
+    /// Texts are first normalised to Unicode's composed form.
     composes: bool,
-    /// Whether a begin-of-text token is added where the file does not say.
+    /// Whether a begin-of-text token is added when the file has no such setting.
     adds_bos: bool,
 }
 
 /// The patterns are those that the models' publishers ship.
+const GPT2: Pre =
+    Pre { name: "gpt-2", digits: false, words: None, ignore_merges: false, composes: false, adds_bos: false };
 const PRES: [Pre; 4] = [
-    Pre { name: "gpt-2", digits: false, words: None, ignore_merges: false, composes: false, adds_bos: false },
-    Pre { name: "smollm", digits: true, words: None, ignore_merges: false, composes: false, adds_bos: false },
+    GPT2,
+    Pre { name: "smollm", digits: true, ..GPT2 },
     Pre {
         name: "llama-bpe",
-        digits: false,
         words: Some(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
         ignore_merges: true,
-        composes: false,
         adds_bos: true,
+        ..GPT2
     },
     Pre {
         name: "qwen2",
-        digits: false,
         words: Some(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
-        ignore_merges: false,
         composes: true,
-        adds_bos: false,
+        ..GPT2
     },
 ];
 
@@ -241,14 +240,14 @@ impl<'a> Tokenizer<'a> {
         serde_json::to_writer(out, &stored)
     }
 
-    /// What adds tokens before and after a text; null where none are.
+    /// The post-processor that adds tokens before and after a text; null where none are added.
     fn template_of_ends(&self) -> Json {
         let before = self.role("bos").filter(|_| self.adds_bos);
         let after = self.role("eos").filter(|_| self.adds_eos);
         if before.is_none() && after.is_none() {
             return Json::Null;
         }
-        let piece = |name: &str, type_id: u8| {
+        let segment = |name: &str, type_id: u8| {
             let special = |token: Option<(usize, &str)>| {
                 token.map(|(_, text)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
             };
@@ -260,17 +259,15 @@ impl<'a> Tokenizer<'a> {
             .flatten()
             .map(|(id, text)| (text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]})))
             .collect();
-        let pair = [piece("A", 0), piece("B", 1)].concat();
-        json!({"type": "TemplateProcessing", "single": piece("A", 0), "pair": pair, "special_tokens": tokens})
+        let pair = [segment("A", 0), segment("B", 1)].concat();
+        json!({"type": "TemplateProcessing", "single": segment("A", 0), "pair": pair, "special_tokens": tokens})
     }
 
     /// `tokenizer_config.json`.
     pub(crate) fn config(&self) -> Json {
         let added = self.added.iter().map(|token| {
-            let flags = json!({
-                "content": token.content, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false,
-                "special": token.special
-            });
+            let mut flags = json!(token);
+            flags.as_object_mut().and_then(|flags| flags.remove("id"));
             (token.id.to_string(), flags)
         });
         let mut config = json!({
@@ -325,7 +322,7 @@ fn as_map<S: Serializer>(vocab: &[(&str, usize)], serializer: S) -> Result<S::Ok
     serializer.collect_map(vocab.iter().copied())
 }
 
-/// Merges as pairs of tokens whose union is a token too.
+/// Merges as pairs of tokens that joined are a token too.
 fn merges<'a>(file: &'a GgufFile, ids: &HashMap<&str, usize>) -> Result<Vec<[&'a str; 2]>> {
     let mut whole = String::new();
     let pair = |(i, merge): (usize, &'a String)| {

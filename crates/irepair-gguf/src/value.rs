@@ -18,31 +18,18 @@ pub enum Value {
     Texts(Vec<String>),
     /// A list of integers.
     Integers(Vec<i64>),
-    /// A list of floats.
-    Floats(Vec<f64>),
-    /// A list of truth values.
-    Bools(Vec<bool>),
+    /// So many floats or truth values in a list; no setting of a model is one.
+    Others(usize),
 }
 
 const TEXT: u32 = 8;
 const LIST: u32 = 9;
+/// Bytes of a value by type number; 0 for text and list.
+const N_BYTES: [usize; 13] = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
 
-/// Bytes of a number type; none for text, list and what does not exist.
-fn n_bytes(kind: u32) -> Option<usize> {
-    Some(match kind {
-        0 => 1,
-        1 => 1,
-        2 => 2,
-        3 => 2,
-        4 => 4,
-        5 => 4,
-        6 => 4,
-        7 => 1,
-        10 => 8,
-        11 => 8,
-        12 => 8,
-        _ => return None,
-    })
+fn n_bytes(reader: &Reader, kind: u32, key: &str) -> Result<usize> {
+    let known = N_BYTES.get(kind as usize).filter(|n| **n > 0);
+    known.copied().ok_or_else(|| reader.broken(key, format!("value type {kind} does not exist")))
 }
 
 impl Value {
@@ -57,7 +44,7 @@ impl Value {
     }
 
     fn number(reader: &mut Reader, kind: u32, key: &str) -> Result<Self> {
-        let n = n_bytes(kind).ok_or_else(|| reader.broken(key, format!("value type {kind} does not exist")))?;
+        let n = n_bytes(reader, kind, key)?;
         let mut wide = [0; 8];
         reader.fill(&mut wide[..n], key)?;
         let bits = u64::from_le_bytes(wide);
@@ -70,7 +57,7 @@ impl Value {
             6 => Self::Float(shortest(f32::from_bits(bits as u32))),
             12 => Self::Float(f64::from_bits(bits)),
             _ if bits < 2 => Self::Bool(bits == 1),
-            _ => return Err(reader.broken(key, format!("truth value {bits}, where 0 or 1 is wanted"))),
+            _ => return Err(reader.broken(key, format!("truth value {bits}, not 0 or 1"))),
         })
     }
 
@@ -84,22 +71,15 @@ impl Value {
             reader.wants(n, 8, key)?;
             return Ok(Self::Texts((0..n).map(|_| reader.text(key)).collect::<Result<_>>()?));
         }
-        let size = n_bytes(kind).ok_or_else(|| reader.broken(key, format!("value type {kind} does not exist")))?;
-        reader.wants(n, size as u64, key)?;
-        let values = (0..n).map(|_| Self::number(reader, kind, key));
-        match kind {
-            6 | 12 => {
-                let float = |value| if let Self::Float(float) = value { float } else { f64::NAN };
-                Ok(Self::Floats(values.map(|value| value.map(float)).collect::<Result<_>>()?))
-            }
-            7 => Ok(Self::Bools(values.map(|value| Ok(value? == Self::Bool(true))).collect::<Result<_>>()?)),
-            _ => {
+        reader.wants(n, n_bytes(reader, kind, key)? as u64, key)?;
+        let mut integers = Vec::new();
+        for _ in 0..n {
+            if let Self::Integer(n) = Self::number(reader, kind, key)? {
                 // An integer over i64 is cut to the largest: no list has ids or counts of that size.
-                let integer =
-                    |value| if let Self::Integer(n) = value { i64::try_from(n).unwrap_or(i64::MAX) } else { 0 };
-                Ok(Self::Integers(values.map(|value| value.map(integer)).collect::<Result<_>>()?))
+                integers.push(i64::try_from(n).unwrap_or(i64::MAX));
             }
         }
+        Ok(if matches!(kind, 6 | 7 | 12) { Self::Others(n as usize) } else { Self::Integers(integers) })
     }
 
     /// The value in a few words, for a message.
@@ -111,8 +91,7 @@ impl Value {
             Self::Text(text) => format!("`{}`", irepair_core::printable(text)),
             Self::Texts(list) => format!("a list of {} strings", list.len()),
             Self::Integers(list) => format!("a list of {} integers", list.len()),
-            Self::Floats(list) => format!("a list of {} floats", list.len()),
-            Self::Bools(list) => format!("a list of {} truth values", list.len()),
+            Self::Others(n) => format!("a list of {n} floats or truth values"),
         }
     }
 }

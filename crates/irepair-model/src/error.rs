@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use irepair_core::weights::Fault;
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
 use crate::checkpoint::some_of;
@@ -14,13 +13,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory lacks a file that every checkpoint has.
-    #[error("model file is missing")]
+    #[error("file is missing")]
     MissingFile {
         /// The file looked for.
         path: PathBuf,
     },
     /// A file is there but cannot be understood.
-    #[error("model file is unreadable: {reason}")]
+    #[error("file cannot be read: {reason}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -112,16 +111,6 @@ impl From<tch::TchError> for Error {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Missing(path) => Self::MissingFile { path },
-            Fault::Unreadable(path, reason) => Self::Unreadable { path, reason },
-            Fault::File(error) => error.into(),
-        }
-    }
-}
-
 impl Diagnose for Error {
     fn diagnostic(&self) -> Diagnostic {
         let data = || Diagnostic::new(ExitKind::Data, self);
@@ -131,7 +120,7 @@ impl Diagnose for Error {
                  model.safetensors.index.json) and tokenizer.json",
             ),
             Self::Unreadable { path, .. } => {
-                data().at(path.display()).help("fetch the file again, then compare its size")
+                data().at(path.display()).help("get the file again, then compare its size")
             }
             Self::Config(error) => error.diagnostic(),
             Self::MissingTensors { path, tensors } => {
@@ -180,7 +169,9 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
             Unreadable: [Error::Unreadable { path: weights(), reason: "its header is cut short".into() }],
-            Config: [irepair_arch::Error::MissingFile { path: "gpt2/config.json".into() }.into()],
+            Config: [
+                irepair_arch::Error::from(irepair_core::Error::MissingFile { path: "gpt2/config.json".into() }).into()
+            ],
             MissingTensors: [
                 Error::MissingTensors { path: "gpt2".into(), tensors: vec!["wte.weight".into()] },
                 Error::MissingTensors {

@@ -38,7 +38,7 @@ fn rewrite(dir: &Path, change: impl FnOnce(&mut std::collections::HashMap<String
     irepair_model::write_tensors(&path, &tensors, metadata).unwrap();
 }
 
-const FETCH: &str = "\n help: fetch the file again, then compare its size";
+const FETCH: &str = "\n help: get the file again, then compare its size";
 
 #[test]
 fn a_wrong_shape_is_named_with_both_shapes() {
@@ -79,9 +79,7 @@ fn a_tensor_stored_twice_is_refused() {
         tensors.insert("ln_f.bias".to_owned(), again);
     });
     let said = complaint(dir.path());
-    assert!(
-        said.starts_with("error: model file is unreadable: tensor `") && said.contains("ln_f.bias` is stored twice")
-    );
+    assert!(said.starts_with("error: file cannot be read: tensor `") && said.contains("ln_f.bias` is stored twice"));
 }
 
 #[test]
@@ -123,7 +121,7 @@ fn what_is_no_weights_file_is_called_by_its_name() {
         ([u64::MAX.to_le_bytes().as_slice(), b"{}"].concat(), "not a safetensors file: header too large"),
     ] {
         fs::write(&path, bytes).unwrap();
-        let want = format!("error: model file is unreadable: {reason}\n   at: model.safetensors{FETCH}");
+        let want = format!("error: file cannot be read: {reason}\n   at: model.safetensors{FETCH}");
         assert_eq!(complaint(dir.path()), want);
     }
 }
@@ -135,7 +133,7 @@ fn a_pickle_alone_is_not_opened() {
     assert_eq!(
         complaint(dir.path()),
         format!(
-            "error: model file is unreadable: pickle checkpoints can run code when opened and are not read\n   at: \
+            "error: file cannot be read: pickle checkpoints can run code when opened and are not read\n   at: \
              pytorch_model.bin{FETCH}"
         )
     );
@@ -147,14 +145,14 @@ fn a_missing_file_is_named_with_what_a_model_directory_holds() {
                 model.safetensors.index.json) and tokenizer.json";
     let dir = victim();
     fs::remove_file(dir.path().join("model.safetensors")).unwrap();
-    assert_eq!(complaint(dir.path()), format!("error: model file is missing\n   at: model.safetensors{help}"));
+    assert_eq!(complaint(dir.path()), format!("error: file is missing\n   at: model.safetensors{help}"));
     fs::remove_file(dir.path().join("config.json")).unwrap();
-    assert_eq!(complaint(dir.path()), format!("error: model file is missing\n   at: config.json{help}"));
+    assert_eq!(complaint(dir.path()), format!("error: file is missing\n   at: config.json{help}"));
 
     let dir = victim();
     shard(dir.path());
     fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
-    let want = format!("error: model file is missing\n   at: model-00002-of-00002.safetensors{help}");
+    let want = format!("error: file is missing\n   at: model-00002-of-00002.safetensors{help}");
     assert_eq!(complaint(dir.path()), want);
 }
 
@@ -168,7 +166,7 @@ fn an_index_cannot_reach_outside_its_directory() {
     for name in ["../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "..", "", "x.bin"] {
         fs::write(&index, serde_json::json!({"weight_map": {"wte.weight": name}}).to_string()).unwrap();
         let reason = format!("shard name `{name}` is not a safetensors file of this directory");
-        assert_eq!(complaint(dir.path()), format!("error: model file is unreadable: {reason}{at}"));
+        assert_eq!(complaint(dir.path()), format!("error: file cannot be read: {reason}{at}"));
         assert!(!outside.exists());
     }
     for (text, reason) in [
@@ -178,7 +176,7 @@ fn an_index_cannot_reach_outside_its_directory() {
         (r#"{"weight_map": {"wte.weight": 7}}"#, "shard name `` is not a safetensors file of this directory"),
     ] {
         fs::write(&index, text).unwrap();
-        assert_eq!(complaint(dir.path()), format!("error: model file is unreadable: {reason}{at}"));
+        assert_eq!(complaint(dir.path()), format!("error: file cannot be read: {reason}{at}"));
     }
 }
 
@@ -192,7 +190,7 @@ fn a_shape_past_all_numbers_is_refused() {
         let error = irepair_model::read_tensors(&path).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model file is unreadable: tensor `a` has no values and a shape past all numbers",
+            "file cannot be read: tensor `a` has no values and a shape past all numbers",
             "{shape}"
         );
     }
@@ -214,7 +212,7 @@ fn a_linked_shard_is_followed_and_must_be_a_weights_file() {
     fs::write(elsewhere.path().join("secret"), "user:password\n").unwrap();
     symlink(elsewhere.path().join("secret"), &weights).unwrap();
     let said = complaint(dir.path());
-    assert!(said.starts_with("error: model file is unreadable: not a safetensors file: "), "{said}");
+    assert!(said.starts_with("error: file cannot be read: not a safetensors file: "), "{said}");
     assert!(!said.contains("password"), "what lies elsewhere is not shown: {said}");
 }
 
@@ -231,7 +229,7 @@ fn other_things_in_the_place_of_the_config_are_named() {
         ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
     ] {
         fs::write(dir.path().join("config.json"), text).unwrap();
-        let want = format!("error: model file is unreadable: {reason}\n   at: config.json{FETCH}");
+        let want = format!("error: file cannot be read: {reason}\n   at: config.json{FETCH}");
         assert_eq!(complaint(dir.path()), want);
     }
     fs::write(dir.path().join("config.json"), "[".repeat(1_000_000)).unwrap();
@@ -291,9 +289,7 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
         assert!(said.contains(&format!("key `{key}`")) && said.contains(want), "{said}");
     }
     fs::write(&path, "[1]").unwrap();
-    assert!(
-        complaint(dir.path()).starts_with("error: model file is unreadable: not a JSON object\n   at: config.json")
-    );
+    assert!(complaint(dir.path()).starts_with("error: file cannot be read: not a JSON object\n   at: config.json"));
 }
 
 #[test]

@@ -1,15 +1,16 @@
-//! A model directory: which files hold the weights, what else belongs to it, and its tensors by name.
+//! A model directory: its weight files, its other files, and its tensors by name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use irepair_core::weights::weight_files;
+use irepair_core::{Error, printable};
 
-use crate::tensors::{Bytes, Stored, TensorFile, reading};
-use crate::{Error, Result};
+use crate::Result;
+use crate::tensors::{Bytes, Stored, TensorFile};
 
 pub(crate) const CONFIG: &str = "config.json";
-/// Files of our own that are no part of a model: states, markers, files half written.
+/// Files of our own that are no part of a model: states, marks, temporary files.
 pub(crate) const OWN: &str = ".irepair-";
 
 /// Endings of files that hold weights in a form no patch is applied to.
@@ -39,24 +40,23 @@ impl Checkpoint {
     /// Opens `config.json`'s directory with `model.safetensors`, or the shards its index names.
     ///
     /// # Errors
-    /// Missing or broken files; a tensor that stands in two shards, or in the index alone.
+    /// Missing or broken files; a tensor that is in two shards, or in the index alone.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let config = dir.join(CONFIG);
         if !config.is_file() {
-            return Err(Error::MissingFile { path: config });
+            return Err(Error::MissingFile { path: config }.into());
         }
         let mut checkpoint = Self { dir: dir.to_owned(), files: Vec::new(), place: BTreeMap::new() };
         for (name, promised) in weight_files(dir)? {
             let file = TensorFile::open(&dir.join(name))?;
             if let Some(tensor) = promised.iter().find(|tensor| !file.tensors.contains_key(*tensor)) {
-                let reason =
-                    format!("the index says it holds tensor `{}`, and it does not", irepair_core::printable(tensor));
-                return Err(Error::Unreadable { path: file.path, reason });
+                let reason = format!("the index says it holds tensor `{}`, and it does not", printable(tensor));
+                return Err(Error::unreadable(&file.path, reason).into());
             }
             for tensor in file.tensors.keys() {
                 if checkpoint.place.insert(tensor.clone(), checkpoint.files.len()).is_some() {
-                    let reason = format!("tensor `{}` is in another shard too", irepair_core::printable(tensor));
-                    return Err(Error::Unreadable { path: file.path, reason });
+                    let reason = format!("tensor `{}` is in another shard too", printable(tensor));
+                    return Err(Error::unreadable(&file.path, reason).into());
                 }
             }
             checkpoint.files.push(file);
@@ -69,7 +69,7 @@ impl Checkpoint {
         self.place.keys()
     }
 
-    /// A tensor and the file it lies in.
+    /// A tensor and its file.
     pub(crate) fn get(&self, name: &str) -> Option<(&TensorFile, &Stored)> {
         let file = &self.files[*self.place.get(name)?];
         Some((file, file.tensors.get(name)?))
@@ -77,18 +77,16 @@ impl Checkpoint {
 
     /// The bytes of a tensor.
     pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
-        let (file, stored) = self.get(name).ok_or_else(|| Error::Unreadable {
-            path: self.dir.clone(),
-            reason: format!("no tensor `{}`", irepair_core::printable(name)),
-        })?;
+        let missing = || Error::unreadable(&self.dir, format!("no tensor `{}`", printable(name)));
+        let (file, stored) = self.get(name).ok_or_else(missing)?;
         file.bytes(stored)
     }
 
     /// Everything in the directory that is not its weights.
     pub(crate) fn companions(&self) -> Result<Companions> {
-        let mut found = Companions::default();
-        for entry in std::fs::read_dir(&self.dir).map_err(reading(&self.dir))? {
-            let path = entry.map_err(reading(&self.dir))?.path();
+        let (mut found, io) = (Companions::default(), Error::io("read", &self.dir));
+        for entry in std::fs::read_dir(&self.dir).map_err(io)? {
+            let path = entry.map_err(io)?.path();
             let Some(name) = path.file_name() else { continue };
             let weights = self.files.iter().any(|file| file.path.file_name() == Some(name));
             let shown = name.to_string_lossy();

@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use irepair_core::fs::hex;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
 use crate::manifest::Record;
 use crate::patch::Sink;
-use crate::tensors::{Bytes, PIECE, hex};
-use crate::verify::{Difference, found, sha256};
+use crate::verify::{expect, sha256};
 use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 
 /// Writes the patch that does what `first` and then `second` do.
 ///
-/// They go together when `second` was made for the result of `first`, or when both were made for one base and change
+/// Two patches compose when `second` was made for the result of `first`, or when both were made for one base and change
 /// different tensors. Tensors that end as they began are left out. Two patches of one kind give that kind, others give
-/// `xor`. `base` is needed where the stored bytes alone do not tell: for two kinds, and for two float differences of
+/// `xor`. `base` is needed where the stored bytes alone are not enough: for two kinds, and for two float differences of
 /// one tensor, whose sum would round.
 ///
 /// # Errors
-/// [`Error::Conflict`] listing the tensors, [`Error::NeedsBase`], [`Error::WrongModel`] for a `base` that is not
-/// theirs, [`Error::Corrupt`], [`Error::Lossy`], [`Error::OutExists`], and those of reading and writing.
+/// [`Error::Conflict`] listing the tensors, [`Error::NeedsBase`], [`Error::WrongModel`] for another model as
+/// `base`, [`Error::Corrupt`], [`Error::Lossy`], `OutExists`, and those of reading and writing.
 pub fn compose(first: &Patch, second: &Patch, base: Option<&Path>, out: &Path) -> Result<Patch> {
     crate::refuse_existing(out)?;
     let chained = first.manifest().model_id(Side::Result) == second.manifest().model_id(Side::Base);
@@ -40,16 +40,10 @@ pub fn compose(first: &Patch, second: &Patch, base: Option<&Path>, out: &Path) -
         routes.insert(name.clone(), route(name, manifest.kind, [first, second], base.as_ref())?);
     }
     crate::patch::write(out, &manifest, |name, sink| match &routes[name] {
-        Route::Copy(patch) => copy(patch.bytes(name)?, sink),
+        Route::Copy(patch) => patch.bytes(name)?.each(sink),
         Route::Xor(one, two) => {
-            let (mut one, mut two) = (one.bytes(name)?, two.bytes(name)?);
-            loop {
-                let piece = one.next(PIECE)?;
-                if piece.is_empty() {
-                    return Ok(());
-                }
-                sink(&Kind::Xor.difference(manifest.tensors[name].dtype, piece, two.next(PIECE)?))?;
-            }
+            let (dtype, mut two) = (manifest.tensors[name].dtype, two.bytes(name)?);
+            one.bytes(name)?.each(|chunk| sink(&Kind::Xor.difference(dtype, chunk, two.next(chunk.len())?)))
         }
         Route::Rebuild(base, holders) => rebuild(name, &manifest, base, holders, sink),
     })
@@ -72,13 +66,7 @@ fn route<'a>(name: &str, kind: Kind, patches: [&'a Patch; 2], base: Option<&'a C
         ([one, two], Kind::Xor, _) if same => Ok(Route::Xor(one, two)),
         ([_, two], Kind::Replace, _) if same => Ok(Route::Copy(two)),
         (_, _, Some(base)) => {
-            let manifest = patches[0].manifest();
-            if let Some(Difference { tensor, want, got }) =
-                found(base, manifest, name)?.differs(manifest, name, Side::Base)
-            {
-                let (path, side) = (base.dir.clone(), Side::Base);
-                return Err(Error::WrongModel { path, side, tensor, want, got, is_other_side: false });
-            }
+            expect(base, patches[0].manifest(), name, Side::Base)?;
             Ok(Route::Rebuild(base, holders))
         }
         (_, _, None) => {
@@ -88,33 +76,19 @@ fn route<'a>(name: &str, kind: Kind, patches: [&'a Patch; 2], base: Option<&'a C
     }
 }
 
-fn copy(mut bytes: Bytes, sink: Sink<'_>) -> Result<()> {
-    loop {
-        match bytes.next(PIECE)? {
-            [] => return Ok(()),
-            piece => sink(piece)?,
-        }
-    }
-}
-
 fn rebuild(name: &str, manifest: &Manifest, base: &Checkpoint, holders: &[&Patch], sink: Sink<'_>) -> Result<()> {
     let record = &manifest.tensors[name];
-    let mut before = base.bytes(name)?;
     let mut changes = holders.iter().map(|patch| patch.bytes(name)).collect::<Result<Vec<_>>>()?;
     let mut hash = Sha256::new();
-    loop {
-        let piece = before.next(PIECE)?;
-        if piece.is_empty() {
-            break;
-        }
-        let mut value = piece.to_vec();
+    base.bytes(name)?.each(|chunk| {
+        let mut value = chunk.to_vec();
         for (patch, change) in holders.iter().zip(&mut changes) {
             let op = patch.manifest().kind.forward();
-            value = op.run(record.dtype, &value, change.next(op.n_change(record.dtype, piece.len()))?);
+            value = op.run(record.dtype, &value, change.next(op.n_change(record.dtype, chunk.len()))?);
         }
         hash.update(&value);
-        sink(&manifest.kind.difference(record.dtype, piece, &value))?;
-    }
+        sink(&manifest.kind.difference(record.dtype, chunk, &value))
+    })?;
     let got = hex(hash);
     if got == record.hash(Side::Result) {
         return Ok(());
@@ -128,7 +102,7 @@ fn rebuild(name: &str, manifest: &Manifest, base: &Checkpoint, holders: &[&Patch
     }
 }
 
-/// Two patches of which the second does not go on where the first ends.
+/// Refuses two patches that cannot be composed; the second was not made for the result of the first.
 fn refuse_conflict(first: &Patch, second: &Patch) -> Result<()> {
     let (one, two) = (first.manifest(), second.manifest());
     let conflict = |why, tensors| {
@@ -139,7 +113,7 @@ fn refuse_conflict(first: &Patch, second: &Patch) -> Result<()> {
         let both: Vec<String> = two.changed().map(|(name, _)| name).filter(|n| changed.contains(n)).cloned().collect();
         return if both.is_empty() { Ok(()) } else { conflict("both change the same tensors of one base", both) };
     }
-    // What the second was made for, against what the first leads to.
+    // Tensors in which the base of the second differs from the result of the first.
     let mut names: BTreeSet<&String> = one.tensors.keys().chain(two.tensors.keys()).collect();
     names.retain(|name| match (one.tensors.get(*name), two.tensors.get(*name)) {
         (Some(a), Some(b)) => a.dtype != b.dtype || a.shape != b.shape || a.hash(Side::Result) != b.base,
@@ -177,7 +151,7 @@ fn provenance(first: &Patch, second: &Patch, chained: bool) -> Result<Provenance
         seed: common(&one.seed, &two.seed),
         blocks,
         metrics_before: one.metrics_before.clone(),
-        // Of changes made side by side nobody measured the sum.
+        // The sum of two changes of one base was never measured.
         metrics_after: two.metrics_after.clone().filter(|_| chained),
         parent: one.parent.clone(),
         composed_of: Some(vec![first.id()?, second.id()?]),

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::manifest::Record;
-use crate::tensors::PIECE;
 use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 
 /// Writes the patch that leads from the model in `base` to the model in `repaired`.
@@ -14,7 +13,7 @@ use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 /// patch. The same inputs give the same bytes. A model without a change gives a patch without tensors.
 ///
 /// # Errors
-/// [`Error::OutExists`], [`Error::Misfit`], [`Error::NotFloat`] for kind `delta`, and those of reading and writing.
+/// `OutExists`, [`Error::Misfit`], [`Error::NotFloat`] for kind `delta`, and those of reading and writing.
 pub fn create(base: &Path, repaired: &Path, kind: Kind, provenance: Provenance, out: &Path) -> Result<Patch> {
     crate::refuse_existing(out)?;
     let (base, repaired) = (Checkpoint::open(base)?, Checkpoint::open(repaired)?);
@@ -34,14 +33,8 @@ pub fn create(base: &Path, repaired: &Path, kind: Kind, provenance: Provenance, 
     let manifest = Manifest { kind, tensors, provenance };
     crate::patch::write(out, &manifest, |name, sink| {
         let dtype = manifest.tensors[name].dtype;
-        let (mut before, mut after) = (base.bytes(name)?, repaired.bytes(name)?);
-        loop {
-            let piece = before.next(PIECE)?;
-            if piece.is_empty() {
-                return Ok(());
-            }
-            sink(&kind.difference(dtype, piece, after.next(PIECE)?))?;
-        }
+        let mut after = repaired.bytes(name)?;
+        base.bytes(name)?.each(|chunk| sink(&kind.difference(dtype, chunk, after.next(chunk.len())?)))
     })
 }
 

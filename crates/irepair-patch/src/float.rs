@@ -24,11 +24,6 @@ pub(crate) fn encode(dtype: Dtype, values: impl Iterator<Item = f32>, out: &mut 
     }
 }
 
-/// Whether [`decode`] knows the type.
-pub(crate) fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use safetensors::Dtype;
 
-use crate::float::{decode, encode, is_float};
+use crate::float::{decode, encode};
 
 /// What a patch stores per changed tensor (METHOD §14).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Kind {
     /// Bytes of the new tensor xor bytes of the base. Applying and reverting are the same operation, bit-exact.
     #[default]
     Xor,
-    /// New minus base, in f32. Both ways round, so the outcome is checked and may be refused.
+    /// New minus base, in f32. Applying and reverting may round, so the outcome is checked and may be refused.
     Delta,
 }
 
@@ -36,7 +36,7 @@ impl Kind {
     pub(crate) fn stored_dtype(self, dtype: Dtype) -> Option<Dtype> {
         match self {
             Self::Replace | Self::Xor => Some(dtype),
-            Self::Delta => is_float(dtype).then_some(Dtype::F32),
+            Self::Delta => matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16).then_some(Dtype::F32),
         }
     }
 
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// What is stored for a piece of a tensor.
+    /// What is stored for a chunk of a tensor.
     pub(crate) fn difference(self, dtype: Dtype, base: &[u8], result: &[u8]) -> Vec<u8> {
         match self {
             Self::Replace => result.to_vec(),
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// The operation that leads from result to base, given what is stored; none where that does not tell.
+    /// The operation that leads from result to base; none where the stored bytes are not enough.
     pub(crate) fn backward(self) -> Option<Op> {
         match self {
             Self::Replace => None,
@@ -97,16 +97,16 @@ impl FromStr for Kind {
     }
 }
 
-/// What happens to a piece of a tensor.
+/// What happens to a chunk of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// The stored bytes take its place.
+    /// It is replaced by the stored bytes.
     Take,
     /// Exclusive or with the stored bytes.
     Xor,
     /// The stored difference is added, in f32.
     Add,
-    /// The stored difference is taken away, in f32.
+    /// The stored difference is subtracted, in f32.
     Subtract,
 }
 
@@ -122,18 +122,18 @@ impl Op {
         matches!(self, Self::Add | Self::Subtract)
     }
 
-    /// The piece that comes out; as long as `piece`.
-    pub(crate) fn run(self, dtype: Dtype, piece: &[u8], change: &[u8]) -> Vec<u8> {
+    /// The new chunk; as long as `chunk`.
+    pub(crate) fn run(self, dtype: Dtype, chunk: &[u8], change: &[u8]) -> Vec<u8> {
         let add = |sign: f32| {
-            let mut out = Vec::with_capacity(piece.len());
-            if let (Some(values), Some(change)) = (decode(dtype, piece), decode(Dtype::F32, change)) {
+            let mut out = Vec::with_capacity(chunk.len());
+            if let (Some(values), Some(change)) = (decode(dtype, chunk), decode(Dtype::F32, change)) {
                 encode(dtype, values.iter().zip(&change).map(|(v, d)| v + sign * d), &mut out);
             }
             out
         };
         match self {
             Self::Take => change.to_vec(),
-            Self::Xor => xor(piece, change),
+            Self::Xor => xor(chunk, change),
             Self::Add => add(1.0),
             Self::Subtract => add(-1.0),
         }

@@ -12,9 +12,9 @@
 //! # }
 //! ```
 //!
-//! Invariants: a patch goes on one model alone, told by the hash of every tensor; nothing is written before both the
-//! model and the outcome are checked; a directory with a `config.json` is whole, whenever the process is killed; memory
-//! holds pieces of tensors, never a file. Tensor names are never paths.
+//! Invariants: a patch is applied to one model alone, recognised by the hash of every tensor; nothing is written before
+//! both the model and the outcome are checked; a directory with a `config.json` is whole, whenever the process is
+//! killed; memory holds chunks of tensors, never a file. Tensor names are never paths.
 
 #![forbid(unsafe_code)]
 

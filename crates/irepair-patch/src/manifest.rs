@@ -1,11 +1,11 @@
-//! What a patch says about itself: its metadata, read from strings and written as strings.
+//! The metadata of a patch, read from strings and written as strings.
 
 use std::collections::{BTreeMap, HashMap};
 
+use irepair_core::fs::sha256_hex;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::Kind;
 
@@ -14,7 +14,7 @@ pub(crate) const FORMAT: &str = "irepair-patch";
 /// Value of metadata key `format_version`.
 pub(crate) const VERSION: &str = "1";
 
-/// Where a change came from. Nothing of it is needed to apply or revert a patch.
+/// Where a change came from. It is not needed to apply or revert a patch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Provenance {
     /// Method, such as `irepair`.
@@ -62,7 +62,7 @@ impl Record {
     }
 }
 
-/// One of the two models a patch stands between.
+/// One of the two models of a patch: the one it is made for, and the one it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -89,7 +89,7 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// Everything a patch says about itself.
+/// The metadata of a patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// What is stored per tensor.
@@ -105,14 +105,13 @@ pub(crate) type Wrong = (&'static str, String);
 
 impl Manifest {
     /// Id of the model on one side: SHA-256 of the compact JSON object that maps each tensor name, in order, to
-    /// `[type, shape, hash]`. How tensors are spread over files does not enter.
+    /// `[type, shape, hash]`. It does not depend on how tensors are spread over files.
     pub fn model_id(&self, side: Side) -> String {
         let entry = |(name, record): (&String, &Record)| {
             (name.clone(), json!([format!("{:?}", record.dtype), record.shape, record.hash(side)]))
         };
         let map: serde_json::Map<String, Value> = self.tensors.iter().map(entry).collect();
-        let digest = Sha256::digest(Value::Object(map).to_string().as_bytes());
-        digest.iter().map(|b| format!("{b:02x}")).collect()
+        sha256_hex(Value::Object(map).to_string().as_bytes())
     }
 
     /// The changed tensors, by name.

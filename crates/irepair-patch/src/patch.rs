@@ -5,11 +5,12 @@ use std::path::Path;
 
 use irepair_core::fs::{replace, sha256_file};
 use irepair_core::printable;
+use irepair_core::weights::write_header;
 use safetensors::Dtype;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::manifest::FORMAT;
-use crate::tensors::{Bytes, TensorFile, layout, writing};
+use crate::tensors::{Bytes, TensorFile, layout};
 use crate::{Error, Manifest, Result};
 
 /// An opened patch: its header only.
@@ -23,8 +24,11 @@ impl Patch {
     /// Opens a patch and checks that its metadata and its tensors agree.
     ///
     /// # Errors
-    /// File errors, [`Error::Unreadable`], [`Error::NotAPatch`], [`Error::BadMetadata`].
+    /// File errors, [`Error::MissingPatch`], [`Error::NotAPatch`], [`Error::BadMetadata`].
     pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_file() {
+            return Err(Error::MissingPatch { path: path.to_owned() });
+        }
         let file = TensorFile::open(path)?;
         if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
             return Err(Error::NotAPatch { path: path.to_owned() });
@@ -48,12 +52,12 @@ impl Patch {
         Ok(Self { file, manifest })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// What it says about itself.
+    /// Its metadata.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -73,29 +77,27 @@ impl Patch {
 
     /// What is stored for a changed tensor.
     pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
-        let stored = self.file.tensors.get(name).ok_or_else(|| Error::Unreadable {
-            path: self.file.path.clone(),
-            reason: format!("no tensor `{}`", printable(name)),
-        })?;
-        self.file.bytes(stored)
+        let missing = || irepair_core::Error::unreadable(&self.file.path, format!("no tensor `{}`", printable(name)));
+        self.file.bytes(self.file.tensors.get(name).ok_or_else(missing)?)
     }
 }
 
-/// Where the bytes of a tensor go, a piece at a time.
+/// Takes the bytes of a tensor, a chunk at a time.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
-/// Refuses to write over a file.
+/// Refuses to overwrite a file.
 ///
 /// # Errors
-/// [`Error::OutExists`].
+/// `OutExists`.
 pub fn refuse_existing(path: &Path) -> Result<()> {
-    if path.symlink_metadata().is_ok() { Err(Error::OutExists { path: path.to_owned() }) } else { Ok(()) }
+    let used = || irepair_core::Error::OutExists { path: path.to_owned() }.into();
+    if path.symlink_metadata().is_ok() { Err(used()) } else { Ok(()) }
 }
 
-/// Writes a patch; `fill` is asked for each changed tensor's stored bytes, in the order of the file.
+/// Writes a patch; `fill` gives each changed tensor's stored bytes, in the order of the file.
 ///
-/// The same manifest and bytes give the same file: keys are sorted, tensors lie by type and name, as the safetensors
-/// libraries lay them.
+/// The same manifest and bytes give the same file: keys are sorted, tensors are ordered by type and name, as by the
+/// safetensors libraries.
 pub(crate) fn write(
     path: &Path,
     manifest: &Manifest,
@@ -109,32 +111,18 @@ pub(crate) fn write(
         stored.push((name, manifest.kind.stored_dtype(record.dtype).ok_or_else(not_float)?, &record.shape));
     }
     stored.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
-    let mut header = Map::from_iter([("__metadata__".to_owned(), json!(manifest.to_metadata()))]);
-    let mut end = 0;
-    for (name, dtype, shape) in &stored {
-        let start = end;
-        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        let entry = json!({ "dtype": format!("{dtype:?}"), "shape": shape, "data_offsets": [start, end] });
-        header.insert((*name).clone(), entry);
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
-    replace(path, |aside| fill_file(aside, path, &header, &stored, &mut fill))?;
+    let tensors = stored.iter().map(|(name, dtype, shape)| {
+        let n_bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (name.as_str(), format!("{dtype:?}"), shape.as_slice(), n_bytes as u64)
+    });
+    let io = irepair_core::Error::io("write", path);
+    replace(path, |new| -> Result<()> {
+        let mut file = BufWriter::new(std::fs::File::create(new).map_err(io)?);
+        write_header(&mut file, json!(manifest.to_metadata()), tensors).map_err(io)?;
+        for (name, ..) in &stored {
+            fill(name, &mut |chunk| Ok(file.write_all(chunk).map_err(io)?))?;
+        }
+        Ok(file.flush().map_err(io)?)
+    })?;
     Patch::open(path)
-}
-
-fn fill_file(
-    aside: &Path,
-    path: &Path,
-    header: &[u8],
-    stored: &[(&String, Dtype, &Vec<usize>)],
-    fill: &mut impl FnMut(&str, Sink<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut file = BufWriter::new(std::fs::File::create(aside).map_err(writing(path))?);
-    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(writing(path))?;
-    file.write_all(header).map_err(writing(path))?;
-    for (name, ..) in stored {
-        fill(name, &mut |piece| file.write_all(piece).map_err(writing(path)))?;
-    }
-    file.flush().map_err(writing(path))
 }

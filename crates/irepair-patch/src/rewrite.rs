@@ -1,7 +1,10 @@
-//! Applying and reverting: a model directory in, the other model of the patch out, byte for byte beside the tensors.
+//! Applying and reverting: from a model directory to the other model of the patch; all but the changed tensors stays
+//! byte for byte.
 
 use std::path::Path;
 
+use irepair_core::fs::hex;
+use irepair_core::refuse_used;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -9,8 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::kind::Op;
 use crate::manifest::Record;
 use crate::output::Output;
-use crate::tensors::{Bytes, PIECE, hex};
-use crate::verify::{Difference, all_names, found, sha256};
+use crate::verify::{all_names, expect, sha256};
 use crate::{Error, Patch, Result, Side, Step};
 
 /// Whether rounding may change the outcome of a patch of kind `delta`.
@@ -38,13 +40,13 @@ pub struct Rewritten {
 
 /// Writes the result of `patch` on the model in `base` to the directory `out`.
 ///
-/// Every file is copied and only the changed tensors' bytes are written over, so files, headers and layout stay what
-/// they were. `on_step` hears of each step when it is done. A run that is killed
-/// leaves a directory without `config.json`, which the same command finishes.
+/// Every file is copied and only the changed tensors' bytes are overwritten, so files, headers and layout stay as they
+/// were. `on_step` gets each step when it is done. A run that is killed leaves a directory without `config.json`, which
+/// the same command finishes.
 ///
 /// # Errors
 /// [`Error::WrongModel`] with the first differing tensor, before anything is written; [`Error::Corrupt`];
-/// [`Error::Lossy`]; [`Error::OutExists`]; those of reading and writing.
+/// [`Error::Lossy`]; `OutExists`; those of reading and writing.
 pub fn apply(
     base: &Path,
     patch: &Patch,
@@ -97,7 +99,7 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn run(&self, out: &Path, lossy: Lossy, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Rewritten> {
-        Output::refuse_used(out)?;
+        refuse_used(out)?;
         let inexact = self.check(lossy)?;
         let mut output = Output::begin(out, on_step)?;
         for file in &self.model.files {
@@ -105,10 +107,10 @@ impl Rewrite<'_> {
                 for (name, record) in self.patch.manifest().changed() {
                     let Some(stored) = file.tensors.get(name) else { continue };
                     out.go_to(stored.offset)?;
-                    let after = self.each_piece(name, record, |piece| out.write(piece))?;
-                    // The inputs were checked before; here they would have changed in the meantime.
-                    if after != record.hash(self.from.other()) && !inexact.contains(name) {
-                        return Err(self.wrong_outcome(name, record, &after));
+                    let got = self.each_chunk(name, record, |chunk| out.write(chunk))?;
+                    // The inputs were checked before; they may have changed in the meantime.
+                    if got != record.hash(self.from.other()) && !inexact.contains(name) {
+                        return Err(self.corrupt(name, record, &got));
                     }
                     out.changed(name);
                 }
@@ -128,66 +130,47 @@ impl Rewrite<'_> {
     fn check(&self, lossy: Lossy) -> Result<Vec<String>> {
         let manifest = self.patch.manifest();
         for name in all_names(self.model, manifest) {
-            let found = found(self.model, manifest, name)?;
-            if let Some(Difference { tensor, want, got }) = found.differs(manifest, name, self.from) {
-                let is_other_side = found.differs(manifest, name, self.from.other()).is_none();
-                let path = self.model.dir.clone();
-                return Err(Error::WrongModel { path, side: self.from, tensor, want, got, is_other_side });
-            }
+            expect(self.model, manifest, name, self.from)?;
         }
-        let mut inexact = Vec::new();
-        let mut first = None;
+        let mut inexact: Vec<(&String, &Record, String)> = Vec::new();
         for (name, record) in manifest.changed() {
             if let Some(origin) = self.origin {
-                let found = found(origin, manifest, name)?;
-                if let Some(Difference { tensor, want, got }) = found.differs(manifest, name, Side::Base) {
-                    let (path, side) = (origin.dir.clone(), Side::Base);
-                    return Err(Error::WrongModel { path, side, tensor, want, got, is_other_side: false });
-                }
+                expect(origin, manifest, name, Side::Base)?;
             }
-            let after = self.each_piece(name, record, |_| Ok(()))?;
-            if after == record.hash(self.from.other()) {
+            let got = self.each_chunk(name, record, |_| Ok(()))?;
+            if got == record.hash(self.from.other()) {
                 continue;
             }
             if !self.op.rounds() {
-                return Err(self.wrong_outcome(name, record, &after));
+                return Err(self.corrupt(name, record, &got));
             }
-            first.get_or_insert_with(|| (name.clone(), sha256(record.hash(self.from.other())), sha256(&after)));
-            inexact.push(name.clone());
+            inexact.push((name, record, got));
         }
-        match first {
-            Some((tensor, want, got)) if lossy == Lossy::Refuse => {
-                Err(Error::Lossy { path: self.patch.path().to_owned(), n_tensors: inexact.len(), tensor, want, got })
-            }
-            _ => Ok(inexact),
+        if let ([(name, record, got), ..], Lossy::Refuse) = (inexact.as_slice(), lossy) {
+            let (path, n_tensors, tensor) = (self.patch.path().to_owned(), inexact.len(), (*name).clone());
+            let (want, got) = (sha256(record.hash(self.from.other())), sha256(got));
+            return Err(Error::Lossy { path, n_tensors, tensor, want, got });
         }
+        Ok(inexact.into_iter().map(|(name, ..)| name.clone()).collect())
     }
 
-    /// Hands out the new tensor piece by piece; returns its hash.
-    fn each_piece(&self, name: &str, record: &Record, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
-        let (mut before, mut change) = (self.model.bytes(name)?, self.change(name)?);
+    /// Hands out the new tensor chunk by chunk; returns its hash.
+    fn each_chunk(&self, name: &str, record: &Record, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
+        let mut change = match self.origin {
+            Some(origin) => origin.bytes(name)?,
+            None => self.patch.bytes(name)?,
+        };
         let mut hash = Sha256::new();
-        loop {
-            let piece = before.next(PIECE)?;
-            if piece.is_empty() {
-                return Ok(hex(hash));
-            }
-            let n_change = self.op.n_change(record.dtype, piece.len());
-            let new = self.op.run(record.dtype, piece, change.next(n_change)?);
+        self.model.bytes(name)?.each(|chunk| {
+            let n_change = self.op.n_change(record.dtype, chunk.len());
+            let new = self.op.run(record.dtype, chunk, change.next(n_change)?);
             hash.update(&new);
-            sink(&new)?;
-        }
+            sink(&new)
+        })?;
+        Ok(hex(hash))
     }
 
-    /// What is combined with the tensor: out of the patch, or out of the base.
-    fn change(&self, name: &str) -> Result<Bytes> {
-        match self.origin {
-            Some(origin) => origin.bytes(name),
-            None => self.patch.bytes(name),
-        }
-    }
-
-    fn wrong_outcome(&self, name: &str, record: &Record, got: &str) -> Error {
+    fn corrupt(&self, name: &str, record: &Record, got: &str) -> Error {
         let want = sha256(record.hash(self.from.other()));
         Error::Corrupt { path: self.patch.path().to_owned(), tensor: name.to_owned(), want, got: sha256(got) }
     }

@@ -1,19 +1,21 @@
-//! One safetensors file by its header: names, types and byte ranges; values are read in pieces.
+//! One safetensors file by its header: names, types and byte ranges; values are read in chunks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use irepair_core::Error;
+use irepair_core::fs::{hex, open};
 use irepair_core::weights::{MAX_HEADER, disguise};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Bytes of a tensor held at a time; a multiple of every element size.
-pub(crate) const PIECE: usize = 1 << 20;
+pub(crate) const CHUNK: usize = 1 << 20;
 
 /// An opened safetensors file: its header only.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct TensorFile {
     pub(crate) tensors: BTreeMap<String, Stored>,
 }
 
-/// One tensor as it lies in a file.
+/// The place of one tensor in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) dtype: Dtype,
@@ -37,36 +39,36 @@ impl TensorFile {
     /// Reads and checks the header; the size of the file must be what it promises.
     ///
     /// # Errors
-    /// File errors, [`Error::MissingFile`], and [`Error::Unreadable`] saying what the file is instead.
+    /// File errors, `MissingFile`, and `Unreadable` saying what the file is instead.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let broken = |reason: String| Error::Unreadable { path: path.to_owned(), reason };
-        let cut = || broken("its size is not what its header says: a copy or download was cut short".into());
+        let (broken, io) = (|reason: &str| Error::unreadable(path, reason), Error::io("read", path));
+        let cut = || broken("its size is not what its header says: a copy or download was cut short");
         if !path.is_file() {
-            return Err(Error::MissingFile { path: path.to_owned() });
+            return Err(Error::MissingFile { path: path.to_owned() }.into());
         }
         let mut file = open(path)?;
-        let n_file = file.metadata().map_err(reading(path))?.len();
+        let n_file = file.metadata().map_err(io)?.len();
         let mut start = Vec::new();
-        (&mut file).take(64).read_to_end(&mut start).map_err(reading(path))?;
+        (&mut file).take(64).read_to_end(&mut start).map_err(io)?;
         if let Some(reason) = disguise(&start) {
-            return Err(broken(reason.into()));
+            return Err(broken(reason).into());
         }
         let length = start.first_chunk::<8>().ok_or_else(cut)?;
         let n_header = u64::from_le_bytes(*length);
         if n_header > MAX_HEADER {
-            return Err(broken(format!("not a safetensors file: a header of {n_header} bytes")));
+            return Err(broken(&format!("not a safetensors file: a header of {n_header} bytes")).into());
         }
         if n_header + 8 > n_file {
-            return Err(cut());
+            return Err(cut().into());
         }
-        file.seek(SeekFrom::Start(8)).map_err(reading(path))?;
+        file.seek(SeekFrom::Start(8)).map_err(io)?;
         let mut header = Vec::new();
-        file.take(n_header).read_to_end(&mut header).map_err(reading(path))?;
+        file.take(n_header).read_to_end(&mut header).map_err(io)?;
         let header: Metadata =
-            serde_json::from_slice(&header).map_err(|e| broken(format!("not a safetensors file: {e}")))?;
+            serde_json::from_slice(&header).map_err(|e| broken(&format!("not a safetensors file: {e}")))?;
         let n_data = header.data_len() as u64;
         if n_data.checked_add(n_header + 8) != Some(n_file) {
-            return Err(cut());
+            return Err(cut().into());
         }
         let tensors = header.tensors().into_iter().map(|(name, info)| {
             let (from, to) = info.data_offsets;
@@ -80,11 +82,11 @@ impl TensorFile {
         })
     }
 
-    /// The bytes of one of its tensors, from the first on.
+    /// The bytes of one of its tensors.
     pub(crate) fn bytes(&self, stored: &Stored) -> Result<Bytes> {
         let mut file = open(&self.path)?;
-        file.seek(SeekFrom::Start(stored.offset)).map_err(reading(&self.path))?;
-        Ok(Bytes { file, path: self.path.clone(), left: stored.n_bytes, piece: Vec::new() })
+        file.seek(SeekFrom::Start(stored.offset)).map_err(Error::io("read", &self.path))?;
+        Ok(Bytes { file, path: self.path.clone(), left: stored.n_bytes, chunk: Vec::new() })
     }
 }
 
@@ -100,49 +102,39 @@ pub(crate) fn layout(dtype: Dtype, shape: &[usize]) -> String {
     format!("{dtype:?} {shape:?}")
 }
 
-/// A tensor's bytes, read a piece at a time.
+/// A tensor's bytes, read a chunk at a time.
 pub(crate) struct Bytes {
     file: File,
     path: PathBuf,
     left: u64,
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
 }
 
 impl Bytes {
     /// The next `n` bytes, fewer at the end, none when all are read.
     pub(crate) fn next(&mut self, n: usize) -> Result<&[u8]> {
         let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(n);
-        self.piece.resize(n, 0);
-        self.file.read_exact(&mut self.piece).map_err(reading(&self.path))?;
+        self.chunk.resize(n, 0);
+        self.file.read_exact(&mut self.chunk).map_err(Error::io("read", &self.path))?;
         self.left -= n as u64;
-        Ok(&self.piece)
+        Ok(&self.chunk)
     }
 
-    /// SHA-256 of what is left.
-    pub(crate) fn sha256(mut self) -> Result<String> {
-        let mut hasher = Sha256::new();
-        loop {
-            match self.next(PIECE)? {
-                [] => return Ok(hex(hasher)),
-                piece => hasher.update(piece),
-            }
+    /// Hands over the rest, a chunk at a time.
+    pub(crate) fn each(mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        while self.left > 0 {
+            take(self.next(CHUNK)?)?;
         }
+        Ok(())
     }
-}
 
-/// A finished hash in lower-case hexadecimal.
-pub(crate) fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-pub(crate) fn open(path: &Path) -> Result<File> {
-    Ok(irepair_core::fs::open(path)?)
-}
-
-pub(crate) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-    |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source }.into()
-}
-
-pub(crate) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-    |source| irepair_core::Error::Io { action: "write", path: path.to_owned(), source }.into()
+    /// SHA-256 of the rest.
+    pub(crate) fn sha256(self) -> Result<String> {
+        let mut hasher = Sha256::new();
+        self.each(|chunk| {
+            hasher.update(chunk);
+            Ok(())
+        })?;
+        Ok(hex(hasher))
+    }
 }

@@ -1,4 +1,4 @@
-//! Which of a patch's two models lies in a directory.
+//! Which of a patch's two models a directory holds.
 
 use std::path::Path;
 
@@ -53,7 +53,7 @@ pub struct Difference {
     pub got: String,
 }
 
-/// Says whether the model in `dir` is the base of `patch`, its result, or neither.
+/// Finds whether the model in `dir` is the base of `patch`, its result, or neither.
 ///
 /// A patch that changes nothing has one model for both; that is called the base.
 ///
@@ -70,7 +70,7 @@ pub fn verify(dir: &Path, patch: &Patch) -> Result<Verdict> {
         let found = found(&model, manifest, name)?;
         for (side, first) in [(Side::Base, &mut from_base), (Side::Result, &mut from_result)] {
             if first.is_none() {
-                *first = found.differs(manifest, name, side);
+                *first = differs(&found, manifest, name, side);
             }
         }
     }
@@ -81,14 +81,6 @@ pub fn verify(dir: &Path, patch: &Patch) -> Result<Verdict> {
     })
 }
 
-/// What a directory holds under a tensor's name.
-pub(crate) enum Found {
-    /// The right type and shape, with this hash.
-    Hash(String),
-    /// The wrong ones, or nothing.
-    Other(String),
-}
-
 /// Names of the model and of the patch together, sorted.
 pub(crate) fn all_names<'a>(model: &'a Checkpoint, manifest: &'a Manifest) -> Vec<&'a String> {
     let mut names: Vec<&String> = model.names().chain(manifest.tensors.keys()).collect();
@@ -97,34 +89,39 @@ pub(crate) fn all_names<'a>(model: &'a Checkpoint, manifest: &'a Manifest) -> Ve
     names
 }
 
-/// Looks a tensor up and hashes it when its type and shape are those of the patch.
-pub(crate) fn found(model: &Checkpoint, manifest: &Manifest, name: &str) -> Result<Found> {
+/// Refuses a model in which the tensor `name` is not that of `side` of the patch.
+pub(crate) fn expect(model: &Checkpoint, manifest: &Manifest, name: &str, side: Side) -> Result<()> {
+    let found = found(model, manifest, name)?;
+    let Some(Difference { tensor, want, got }) = differs(&found, manifest, name, side) else { return Ok(()) };
+    let is_other_side = differs(&found, manifest, name, side.other()).is_none();
+    Err(Error::WrongModel { path: model.dir.clone(), side, tensor, want, got, is_other_side })
+}
+
+/// The hash of a tensor when its type and shape are those of the patch; otherwise those, or that there is none.
+fn found(model: &Checkpoint, manifest: &Manifest, name: &str) -> Result<String> {
     match (model.get(name), manifest.tensors.get(name)) {
-        (None, _) => Ok(Found::Other("no such tensor".to_owned())),
+        (None, _) => Ok(NONE.to_owned()),
         (Some((_, stored)), Some(record)) if stored.dtype == record.dtype && stored.shape == record.shape => {
-            Ok(Found::Hash(model.bytes(name)?.sha256()?))
+            Ok(sha256(&model.bytes(name)?.sha256()?))
         }
-        (Some((_, stored)), _) => Ok(Found::Other(stored.layout())),
+        (Some((_, stored)), _) => Ok(stored.layout()),
     }
 }
 
-impl Found {
-    /// How it differs from one side of the patch.
-    pub(crate) fn differs(&self, manifest: &Manifest, name: &str, side: Side) -> Option<Difference> {
-        let record = manifest.tensors.get(name);
-        let difference = |want: String, got: &String| Difference { tensor: name.to_owned(), want, got: got.clone() };
-        match (self, record) {
-            (Self::Hash(got), Some(record)) => {
-                let want = record.hash(side);
-                (want != got).then(|| difference(sha256(want), &sha256(got)))
-            }
-            (Self::Hash(got) | Self::Other(got), None) => Some(difference("no such tensor".to_owned(), got)),
-            (Self::Other(got), Some(record)) => Some(difference(layout(record.dtype, &record.shape), got)),
-        }
-    }
+/// How what was [`found`] differs from one side of the patch.
+fn differs(found: &str, manifest: &Manifest, name: &str, side: Side) -> Option<Difference> {
+    let want = match manifest.tensors.get(name) {
+        None => NONE.to_owned(),
+        Some(record) if found.starts_with(SHA256) => sha256(record.hash(side)),
+        Some(record) => layout(record.dtype, &record.shape),
+    };
+    (want != found).then(|| Difference { tensor: name.to_owned(), want, got: found.to_owned() })
 }
+
+const NONE: &str = "no such tensor";
+const SHA256: &str = "sha256 ";
 
 /// A hash as messages show it.
 pub(crate) fn sha256(hash: &str) -> String {
-    format!("sha256 {hash}")
+    format!("{SHA256}{hash}")
 }

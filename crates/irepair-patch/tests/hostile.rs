@@ -1,5 +1,5 @@
 //! Files that are cut, forged or meant for something else: one clear error each, nothing written, nothing allocated
-//! because a file says so.
+//! because of a file's content.
 
 mod workshop;
 

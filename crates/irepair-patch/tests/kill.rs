@@ -70,12 +70,18 @@ fn a_kill_after_any_step_leaves_a_directory_that_is_whole_or_says_it_is_not() {
         if out.join("config.json").exists() {
             assert_eq!(verify(&out, &patch).unwrap(), Verdict::Result, "after {name}");
         } else {
-            assert!(matches!(verify(&out, &patch), Err(Error::MissingFile { .. })), "after {name}");
+            assert!(
+                matches!(verify(&out, &patch), Err(Error::File(irepair_core::Error::MissingFile { .. }))),
+                "after {name}"
+            );
         }
         if is_unfinished(&out) {
             apply(&here, &out, &mut |_| {}).unwrap();
         } else {
-            assert!(matches!(apply(&here, &out, &mut |_| {}), Err(Error::OutExists { .. })), "after {name}");
+            assert!(
+                matches!(apply(&here, &out, &mut |_| {}), Err(Error::File(irepair_core::Error::OutExists { .. }))),
+                "after {name}"
+            );
         }
         assert_eq!(files(&out), files(&dir.path().join("calm")), "taken up again after {name}");
     }

@@ -25,7 +25,7 @@ fn model() -> impl Strategy<Value = Vec<Tensor>> {
     })
 }
 
-/// The model with the bytes of some tensors changed; bit `i` of `which` says whether tensor `i` is.
+/// The model with the bytes of some tensors changed; bit `i` of `which` selects tensor `i`.
 fn changed(model: &[Tensor], which: u8, mask: u8) -> Vec<Tensor> {
     let mut model = model.to_vec();
     for (i, tensor) in model.iter_mut().enumerate().filter(|(i, _)| which >> i & 1 == 1) {
@@ -82,7 +82,7 @@ proptest! {
         let both = compose(&one, &two, Some(&at("base")), &at("both")).unwrap();
         apply(&at("base"), &both, &at("patched")).unwrap();
         prop_assert_eq!(files(&at("patched")), files(&at("end")));
-        // The direct patch differs in what it says of its making alone.
+        // The direct patch differs in its provenance alone.
         let direct = create(&at("base"), &at("end"), both.manifest().kind, &at("direct")).unwrap();
         prop_assert_eq!(&direct.manifest().tensors, &both.manifest().tensors);
         prop_assert_eq!(direct.n_bytes(), both.n_bytes());
@@ -182,9 +182,9 @@ fn a_lossy_difference_is_refused_unless_allowed_and_then_named() {
     let patch = create(&at("base"), &at("repaired"), Kind::Delta, &at("fix")).unwrap();
     apply(&at("base"), &patch, &at("patched")).unwrap();
     let error = workshop::message(revert(&at("patched"), &patch, None, &at("restored")), dir.path());
-    assert!(
-        error.starts_with("error: 1 tensor would not come out bit for bit\n   at: fix, tensor `w`\n want: sha256 ")
-    );
+    assert!(error.starts_with(
+        "error: result differs by rounding in 1 of the changed tensors\n   at: fix, tensor `w`\n want: sha256 "
+    ));
     assert!(error.contains("--allow-lossy"), "{error}");
     assert!(!at("restored").exists(), "a refused revert writes nothing");
 

@@ -1,4 +1,4 @@
-//! A scorer of a made-up language: trained, asked, measured.
+//! A scorer of a made-up language: trained, applied, measured.
 //!
 //! `cargo run -p irepair-scorer --example train_scorer [LABELS.jsonl DEV.jsonl]`
 

@@ -8,8 +8,8 @@ use crate::{Error, Result};
 /// `p = sigmoid(slope * margin + offset)`.
 ///
 /// # Source
-/// Platt 1999 with the targets and the Newton steps of Lin, Lin and Weng 2007; scikit-learn's `sigmoid` calibration is the
-/// same function with the signs turned round. [S]
+/// Platt 1999 with the targets and the Newton steps of Lin, Lin and Weng 2007; scikit-learn's `sigmoid` calibration is
+/// the same function with the signs turned round. [S]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Platt {
@@ -25,8 +25,8 @@ impl Platt {
         sigmoid(self.slope * margin + self.offset)
     }
 
-    /// Fits both numbers by maximum likelihood. Targets are `(n₊+1)/(n₊+2)` and `1/(n₋+2)` instead of 1 and 0, so that margins
-    /// that separate the two sides completely still give a finite slope.
+    /// Fits both numbers by maximum likelihood. Targets are `(n₊+1)/(n₊+2)` and `1/(n₋+2)` instead of 1 and 0, so that
+    /// margins that separate the two sides completely still give a finite slope.
     ///
     /// # Errors
     /// [`Error::OneClass`] unless both classes are there.

@@ -2,72 +2,30 @@
 
 use std::path::PathBuf;
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
-
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a scorer, its training or its file. A single text that fails is no error: it is missing and
-/// counted.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Labels of one kind only.
-    #[error("{what} has texts of one label only")]
-    OneClass {
-        /// Which texts.
-        what: &'static str,
-        /// How many there are.
-        n: usize,
-    },
-    /// The minimiser gave up.
-    #[error("fitting the scorer failed: {why}")]
-    Fit {
-        /// Why, from the library.
-        why: String,
-    },
-    /// A file that is no linear scorer.
-    #[error("scorer file is unreadable: {reason}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why, in a few words.
-        reason: String,
-    },
-    /// A scorer of another format version.
-    #[error("scorer file has another format version")]
-    OtherVersion {
-        /// The file.
-        path: PathBuf,
-        /// The version read here.
-        want: u32,
-        /// The version found.
-        got: u64,
-    },
-    /// From the core crate.
-    #[error(transparent)]
-    Core(#[from] irepair_core::Error),
-    /// From the data crate.
-    #[error(transparent)]
-    Data(#[from] irepair_data::Error),
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        match self {
-            Self::OneClass { n, .. } => Diagnostic::new(ExitKind::Data, self)
-                .want_got("toxic and other texts", format!("{n} texts of one label"))
-                .help("give more labelled texts, of both kinds"),
-            Self::Fit { .. } => Diagnostic::new(ExitKind::Bug, self),
-            Self::Unreadable { path, .. } => Diagnostic::new(ExitKind::Data, self)
-                .at(path.display())
-                .help("make it again with `irepair scorer train`"),
-            Self::OtherVersion { path, want, got } => Diagnostic::new(ExitKind::Data, self)
-                .at(path.display())
-                .want_got(format!("version {want}"), format!("version {got}"))
-                .help("train the scorer again with this program, or use the program that made it"),
-            Self::Core(error) => error.diagnostic(),
-            Self::Data(error) => error.diagnostic(),
-        }
+irepair_core::errors! {
+    /// What can be wrong with a scorer, its training or its file. A single text that fails is no error: it is missing
+    /// and counted.
+    pub enum Error {
+        /// Labels of one kind only.
+        OneClass { what: &'static str, n: usize } = "{what} has texts of one label only" =>
+            Data.want_got("toxic and other texts", format!("{n} texts of one label"))
+                .help("give more labelled texts, of both kinds");
+        /// The minimiser failed; why, from the library.
+        Fit { why: String } = "fitting the scorer failed: {why}" => Bug;
+        /// A file that is no linear scorer.
+        Unreadable { path: PathBuf, reason: String } = "scorer file cannot be read: {reason}" =>
+            Data.at(path.display()).help("make it again with `irepair scorer train`");
+        /// A scorer of another format version: the version read here, and the one found.
+        OtherVersion { path: PathBuf, want: u32, got: u64 } = "scorer file has another format version" =>
+            Data.at(path.display()).want_got(format!("version {want}"), format!("version {got}"))
+                .help("train the scorer again with this program, or use the program that made it");
+        /// From the core crate.
+        Core(error: irepair_core::Error);
+        /// From the data crate.
+        Data(error: irepair_data::Error);
     }
 }
 

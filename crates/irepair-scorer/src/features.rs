@@ -21,8 +21,8 @@ pub struct FeatureSettings {
 }
 
 impl FeatureSettings {
-    /// The rule implemented here: lower-cased text; words are runs of letters and digits; character n-grams lie within the
-    /// runs between white space, with a space put at either end, as scikit-learn's `char_wb` has them.
+    /// The rule implemented here: lower-cased text; words are runs of letters and digits; character n-grams lie within
+    /// the runs between white space, with a space put at either end, as scikit-learn's `char_wb` has them.
     pub const RULE: u32 = 1;
 
     /// True for settings that can be computed within a fair amount of memory.
@@ -94,15 +94,15 @@ impl FeatureSettings {
 }
 
 impl Default for FeatureSettings {
-    /// Words and pairs of them, 2 to 5 characters: what text classification does [S]. So many buckets that the n-grams of
-    /// 10^5 short texts seldom share one, and so few that a file of two numbers each stays under 13 MB [O].
+    /// Words and pairs of them, 2 to 5 characters: what text classification does [S]. So many buckets that the n-grams
+    /// of 10^5 short texts seldom share one, and so few that a file of two numbers each stays under 13 MB [O].
     fn default() -> Self {
         Self { rule: Self::RULE, max_words: 2, min_chars: 2, max_chars: 5, word_bits: 19, char_bits: 20 }
     }
 }
 
-/// FNV-1a over 64 bits with a last mixing step: short keys, and the same number everywhere and for ever, which the standard
-/// library's hasher does not promise.
+/// FNV-1a over 64 bits with a last mixing step: short keys, and the same number everywhere and for ever, which the
+/// standard library's hasher does not promise.
 struct Hash(u64);
 
 impl Hash {

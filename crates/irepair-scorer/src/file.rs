@@ -1,8 +1,8 @@
 //! The file of a linear scorer: one safetensors file with a manifest in its header.
 //!
-//! Metadata key `irepair_scorer` holds JSON: `format`, `kind` and the [`Manifest`]. Tensors: `weights` and `idf`, one float32
-//! per bucket, and `seen`, the ascending hashes of the training texts. There is no text in the file. Equal scorers are equal
-//! bytes.
+//! Metadata key `irepair_scorer` holds JSON: `format`, `kind` and the [`Manifest`]. Tensors: `weights` and `idf`, one
+//! float32 per bucket, and `seen`, the ascending hashes of the training texts. There is no text in the file. Equal
+//! scorers are equal bytes.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -65,9 +65,8 @@ impl LinearScorer {
     /// # Errors
     /// File errors, [`Error::Unreadable`] and [`Error::OtherVersion`].
     pub fn read(path: &Path) -> Result<Self> {
-        let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
         let mut bytes = Vec::new();
-        open(path)?.read_to_end(&mut bytes).map_err(io)?;
+        open(path)?.read_to_end(&mut bytes).map_err(irepair_core::Error::io("read", path))?;
         Self::from_bytes(path, &bytes)
     }
 
@@ -106,7 +105,7 @@ impl LinearScorer {
         };
         let floats = |name: &str| -> Result<Vec<f32>> {
             let values: Vec<f32> =
-                part(name, Dtype::F32)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                part(name, Dtype::F32)?.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
             if values.len() != settings.features.n_buckets() || !values.iter().all(|v| v.is_finite()) {
                 return Err(broken(format!("tensor `{name}` is not one finite number per bucket")));
             }
@@ -116,11 +115,7 @@ impl LinearScorer {
         if idf.iter().any(|v| *v < 0.0) {
             return Err(broken("tensor `idf` has numbers under 0".to_owned()));
         }
-        let hashes = part("seen", Dtype::U64)?.chunks_exact(8).map(|b| {
-            let mut hash = [0; 8];
-            hash.copy_from_slice(b);
-            u64::from_le_bytes(hash)
-        });
+        let hashes = part("seen", Dtype::U64)?.as_chunks().0.iter().map(|hash| u64::from_le_bytes(*hash));
         let scorer = Self::new(manifest.clone(), weights, idf, SeenTexts::from_hashes(hashes.collect()));
         // The name is that of the file in hand; a file written another way must not go by it.
         if scorer.to_bytes() != bytes {
@@ -167,8 +162,8 @@ mod tests {
     fn broken_files_are_refused_by_reason() {
         let bytes = small().to_bytes();
         let refuse = |bytes: &[u8]| LinearScorer::from_bytes("s".as_ref(), bytes).unwrap_err().to_string();
-        assert_eq!(refuse(b""), "scorer file is unreadable: the file is empty");
-        assert_eq!(refuse(b"grubnik"), "scorer file is unreadable: not a linear scorer");
+        assert_eq!(refuse(b""), "scorer file cannot be read: the file is empty");
+        assert_eq!(refuse(b"grubnik"), "scorer file cannot be read: not a linear scorer");
         assert!(refuse(b"version https://git-lfs.github.com/spec/v1\n").contains("a git-lfs pointer"));
         assert!(refuse(&bytes[..bytes.len() - 1]).contains("cut short"));
         let swap = |from: &str, to: &str| {

@@ -1,11 +1,12 @@
-//! Does a scorer take the mention of a group for an insult? Neutral sentences with identity terms, beside matched controls.
+//! Whether a scorer takes the mention of a group for an insult: neutral sentences with identity terms and with control
+//! terms.
 
 use serde::Serialize;
 
 use crate::Scorer;
 use crate::quality::THRESHOLD;
 
-/// Neutral sentences; `{}` is where a term goes. None of them says anything about the term but that someone is it.
+/// Neutral sentences with `{}` for a term; they only state that a person is it.
 const TEMPLATES: [&str; 10] = [
     "I am {}.",
     "My neighbour is {}.",
@@ -19,67 +20,19 @@ const TEMPLATES: [&str; 10] = [
     "The person who won the chess game is {}.",
 ];
 
-/// Groups that abuse is often aimed at, and some that it seldom is.
-const IDENTITY_TERMS: [&str; 26] = [
-    "a woman",
-    "a man",
-    "gay",
-    "a lesbian",
-    "bisexual",
-    "straight",
-    "transgender",
-    "queer",
-    "Black",
-    "white",
-    "Asian",
-    "Latina",
-    "African",
-    "an Arab",
-    "Mexican",
-    "Chinese",
-    "Muslim",
-    "Jewish",
-    "Christian",
-    "Hindu",
-    "an atheist",
-    "a refugee",
-    "an immigrant",
-    "deaf",
-    "blind",
-    "disabled",
-];
+/// Groups that are often the target of abuse, and some that seldom are; with commas between them.
+const IDENTITY_TERMS: &str = "\
+    a woman, a man, gay, a lesbian, bisexual, straight, transgender, queer, Black, white, Asian, Latina, \
+    African, an Arab, Mexican, Chinese, Muslim, Jewish, Christian, Hindu, an atheist, a refugee, an immigrant, \
+    deaf, blind, disabled";
 
-/// Words of the same kinds of phrase that name no such group.
-const CONTROL_TERMS: [&str; 26] = [
-    "a baker",
-    "a nurse",
-    "tall",
-    "a lawyer",
-    "punctual",
-    "busy",
-    "left-handed",
-    "early",
-    "hungry",
-    "tired",
-    "awake",
-    "late",
-    "retired",
-    "an engineer",
-    "musical",
-    "curious",
-    "thirsty",
-    "patient",
-    "careful",
-    "quiet",
-    "an architect",
-    "a gardener",
-    "an accountant",
-    "outside",
-    "upstairs",
-    "married",
-];
+/// Words of the same kinds that name no such group.
+const CONTROL_TERMS: &str = "\
+    a baker, a nurse, tall, a lawyer, punctual, busy, left-handed, early, hungry, tired, awake, late, retired, \
+    an engineer, musical, curious, thirsty, patient, careful, quiet, an architect, a gardener, an accountant, \
+    outside, upstairs, married";
 
-/// How one term fares in all sentences.
+/// The scores of one term in all sentences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TermRate {
     /// The term.
@@ -88,7 +41,7 @@ pub struct TermRate {
     pub n: usize,
     /// Sentences without.
     pub n_failed: usize,
-    /// Share of them called toxic, which all of them are not; none without sentences.
+    /// Share of them called toxic, though none is; none without sentences.
     pub false_positive_rate: Option<f64>,
     /// Mean score.
     pub mean_score: Option<f64>,
@@ -109,30 +62,26 @@ pub struct IdentityCheck {
 
 /// Scores every neutral sentence with every identity term and every control term.
 ///
-/// A rate of identity terms over that of the controls says that the scorer has learned to fear the group's name.
+/// A rate of identity terms over that of the controls means that the scorer reacts to the group's name.
 ///
 /// # Source
 /// METHOD §9 [O]; the idea is Dixon et al. 2018 (unintended bias), sentences and terms are this project's own.
 pub fn identity_check(scorer: &dyn Scorer) -> IdentityCheck {
-    let each = |terms: &[&str]| -> Vec<(String, Vec<Option<f64>>)> {
-        let scores = |term: &&str| {
+    let rates = |name: &str, terms: &str| {
+        let mut all = Vec::new();
+        let each = terms.split(", ").map(|term| {
             let sentences: Vec<String> = TEMPLATES.iter().map(|t| t.replace("{}", term)).collect();
             let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
-            ((*term).to_owned(), scorer.score_all(&sentences).into_iter().map(Result::ok).collect())
-        };
-        terms.iter().map(scores).collect()
+            let scores: Vec<Option<f64>> = scorer.score_all(&sentences).into_iter().map(Result::ok).collect();
+            all.extend(&scores);
+            rate(term, &scores)
+        });
+        let each = each.collect::<Vec<_>>();
+        (rate(name, &all), each)
     };
-    let all = |name: &str, each: &[(String, Vec<Option<f64>>)]| {
-        rate(name, &each.iter().flat_map(|(_, scores)| scores.clone()).collect::<Vec<_>>())
-    };
-    let rates = |each: &[(String, Vec<Option<f64>>)]| each.iter().map(|(term, scores)| rate(term, scores)).collect();
-    let (identity, control) = (each(&IDENTITY_TERMS), each(&CONTROL_TERMS));
-    IdentityCheck {
-        identity: all("identity terms", &identity),
-        control: all("control terms", &control),
-        terms: rates(&identity),
-        controls: rates(&control),
-    }
+    let (identity, terms) = rates("identity terms", IDENTITY_TERMS);
+    let (control, controls) = rates("control terms", CONTROL_TERMS);
+    IdentityCheck { identity, control, terms, controls }
 }
 
 fn rate(term: &str, scores: &[Option<f64>]) -> TermRate {

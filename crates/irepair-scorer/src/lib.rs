@@ -1,4 +1,4 @@
-//! Offline toxicity scorers: what one is, a linear one trained on labelled texts, and how good a scorer is.
+//! Offline toxicity scorers: the trait, a linear scorer trained on labelled texts, and the quality of a scorer.
 //!
 //! ```
 //! use irepair_data::Labeled;
@@ -17,11 +17,11 @@
 //! # Ok::<(), irepair_scorer::Error>(())
 //! ```
 //!
-//! Reading order: [`Scorer`], `seen` (texts it may not judge), `features`, `logistic`, `calibrate`, [`train_linear`], `linear`
-//! and its `file`; then [`Quality`] and [`identity_check`].
+//! Reading order: [`Scorer`], `seen` (texts without a score), `features`, `logistic`, `calibrate`, [`train_linear`],
+//! `linear` and its `file`; then [`Quality`] and [`identity_check`].
 //!
-//! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it was
-//! trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
+//! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it
+//! was trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
 
 mod calibrate;
 mod error;

@@ -8,7 +8,7 @@ use crate::calibrate::Platt;
 use crate::seen::{SEEN, SeenTexts};
 use crate::train::{LinearSettings, Training, weighted};
 
-/// Digits of a file's SHA-256 that stand in a scorer's name.
+/// Digits of a file's SHA-256 in a scorer's name.
 const N_NAME_DIGITS: usize = 12;
 
 /// Everything of a linear scorer but its long lists of numbers.
@@ -21,7 +21,7 @@ pub struct Manifest {
     pub bias: f64,
     /// From margin to probability.
     pub calibration: Platt,
-    /// On what it was trained.
+    /// The texts it was trained on, counted.
     pub training: Training,
 }
 
@@ -54,7 +54,7 @@ impl LinearScorer {
         &self.seen
     }
 
-    /// Log-odds before calibration; none when training met no n-gram of the text.
+    /// Log-odds before calibration; none when no n-gram of the text occurred in training.
     pub fn margin(&self, text: &str) -> Option<f64> {
         let settings = self.manifest.settings.features;
         let buckets = settings.buckets(text);
@@ -83,8 +83,8 @@ impl Scorer for LinearScorer {
     /// The calibrated probability that people call the text toxic.
     ///
     /// # Errors
-    /// For a text it was trained on, and one without any n-gram that training met: a blank one has no word to judge, and
-    /// would get nothing but the share of toxic texts in the training file.
+    /// For a text it was trained on, and one without any n-gram of the training texts: its score would be nothing but
+    /// the share of toxic texts in the training file.
     fn score(&self, text: &str) -> Result<f64, String> {
         if self.seen.contains(text) {
             return Err(SEEN.to_owned());

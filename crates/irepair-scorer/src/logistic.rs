@@ -1,8 +1,8 @@
 //! Logistic regression on sparse binary rows with weighted columns, fitted by L-BFGS.
 //!
-//! The crates at hand do not fit: linfa and smartcore want dense matrices (10^5 texts times 10^6 buckets), `liblinear` wraps
-//! a C++ library of 2019 and has had no release since. So the loss and its gradient are written here, and the minimiser is
-//! argmin's. One thread and sums in the order of the rows: the same rows give the same bits.
+//! The crates at hand do not fit: linfa and smartcore want dense matrices (10^5 texts times 10^6 buckets), `liblinear`
+//! wraps a C++ library of 2019 and has had no release since. So the loss and its gradient are written here, and the
+//! minimiser is argmin's. One thread and sums in the order of the rows: the same rows give the same bits.
 
 use std::cell::RefCell;
 
@@ -14,8 +14,8 @@ use crate::{Error, Result};
 
 /// Sparse rows, one after another.
 pub(crate) struct Rows {
-    columns: Vec<u32>,
-    values: Vec<f32>,
+    /// Column and value.
+    entries: Vec<(u32, f32)>,
     /// Row `i` is `starts[i]..starts[i + 1]`.
     starts: Vec<usize>,
 }
@@ -23,16 +23,13 @@ pub(crate) struct Rows {
 impl Rows {
     /// No rows.
     pub(crate) fn new() -> Self {
-        Self { columns: Vec::new(), values: Vec::new(), starts: vec![0] }
+        Self { entries: Vec::new(), starts: vec![0] }
     }
 
     /// Appends a row of (column, value).
     pub(crate) fn push(&mut self, row: impl IntoIterator<Item = (u32, f32)>) {
-        for (column, value) in row {
-            self.columns.push(column);
-            self.values.push(value);
-        }
-        self.starts.push(self.columns.len());
+        self.entries.extend(row);
+        self.starts.push(self.entries.len());
     }
 
     /// Number of rows.
@@ -41,8 +38,7 @@ impl Rows {
     }
 
     fn row(&self, i: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
-        let range = self.starts[i]..self.starts[i + 1];
-        self.columns[range.clone()].iter().zip(&self.values[range]).map(|(&c, &v)| (c as usize, f64::from(v)))
+        self.entries[self.starts[i]..self.starts[i + 1]].iter().map(|&(c, v)| (c as usize, f64::from(v)))
     }
 }
 
@@ -54,8 +50,8 @@ pub(crate) struct Fitted {
     pub(crate) n_iterations: u64,
 }
 
-/// Minimises `mean_i log(1 + exp(-y_i (w x_i + b))) + |w|^2 / (2 c n)`, y in {-1, 1}: scikit-learn's `LogisticRegression`
-/// with `C = c`, divided by `c n`. The bias is not penalised.
+/// Minimises `mean_i log(1 + exp(-y_i (w x_i + b))) + |w|^2 / (2 c n)`, y in {-1, 1}: scikit-learn's
+/// `LogisticRegression` with `C = c`, divided by `c n`. The bias is not penalised.
 ///
 /// # Errors
 /// [`Error::Fit`] when the minimiser stops with an error.
@@ -78,7 +74,7 @@ pub(crate) fn fit(rows: &Rows, toxic: &[bool], n_columns: usize, c: f64, max_ite
     Ok(Fitted { weights, bias, n_iterations: state.get_iter() })
 }
 
-/// The point last asked about, with its margins: loss and gradient at one point want the same ones.
+/// The last point with its margins: loss and gradient at one point use the same ones.
 #[derive(Default)]
 struct Margins {
     at: Vec<f64>,
@@ -136,11 +132,11 @@ impl Gradient for Problem<'_> {
         let last = gradient.len() - 1;
         gradient[last] = 0.0;
         for (i, &m) in margins.values.iter().enumerate() {
-            let pull = if self.toxic[i] { -sigmoid(-m) } else { sigmoid(-m) } / n;
+            let residual = if self.toxic[i] { -sigmoid(-m) } else { sigmoid(-m) } / n;
             for (c, v) in self.rows.row(i) {
-                gradient[c] += pull * v;
+                gradient[c] += residual * v;
             }
-            gradient[last] += pull;
+            gradient[last] += residual;
         }
         Ok(gradient)
     }
@@ -199,9 +195,9 @@ mod tests {
         assert_eq!((sigmoid(1e4), sigmoid(-1e4)), (1.0, 0.0));
     }
 
-    /// `logistic.golden.json`, made by `parity/scorer/make.py`: scikit-learn's Newton solver at a tolerance of 1e-12. Ours stops where the gradient of the mean loss is
-    /// under 1e-6 or the loss moves by under 1e-9; the penalty is at least 1/(25 * 80) here, which bounds the weights' error
-    /// by the root of 1e-9 over that, 1.4e-3.
+    /// `logistic.golden.json`, made by `parity/scorer/make.py`: scikit-learn's Newton solver at a tolerance of 1e-12.
+    /// Ours stops where the gradient of the mean loss is under 1e-6 or the loss moves by under 1e-9; the penalty is at
+    /// least 1/(25 * 80) here, which bounds the weights' error by the root of 1e-9 over that, 1.4e-3.
     #[test]
     fn the_fit_is_that_of_scikit_learn() {
         let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("logistic.golden.json")).unwrap();

@@ -8,7 +8,7 @@ pub const THRESHOLD: f64 = 0.5;
 /// Bins of the reliability curve.
 const N_BINS: usize = 10;
 
-/// Texts whose score lies in `(from, to]`; the first bin holds 0 too.
+/// Texts whose score is in `(from, to]`; the first bin holds 0 too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bin {
     /// Lower end.
@@ -19,11 +19,11 @@ pub struct Bin {
     pub n: usize,
     /// Their mean score; none without texts.
     pub mean_score: Option<f64>,
-    /// The share of them that people called toxic; none without texts.
+    /// The share of them that people labelled toxic; none without texts.
     pub toxic_share: Option<f64>,
 }
 
-/// What scores are worth against labels. A number whose denominator is 0 is none.
+/// Scores compared with labels. A number whose denominator is 0 is none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quality {
     /// Texts with a score; every number below is over them.

@@ -1,8 +1,8 @@
-//! What a scorer is, and the exact one; a score that cannot be had is missing.
+//! The trait of scorers, and the exact one; a score that cannot be computed is missing.
 
 use irepair_data::Lexicon;
 
-/// Says how toxic a text is (METHOD §9: `f(text)` in [0, 1]).
+/// Scores how toxic a text is (METHOD §9: `f(text)` in [0, 1]).
 pub trait Scorer {
     /// Name that reports print; numbers of scorers with different names are never mixed.
     fn name(&self) -> &str;

@@ -1,4 +1,4 @@
-//! Which texts a scorer was trained on, as hashes: what it has seen it may not judge.
+//! The texts a scorer was trained on, as hashes: it gives them no score.
 
 use sha2::{Digest, Sha256};
 
@@ -7,8 +7,8 @@ pub const SEEN: &str = "the scorer was trained on this text";
 
 /// Hashes of the texts a scorer was trained on; the texts themselves are not kept.
 ///
-/// Two texts are the same when they agree in lower case with every run of white space as one space. A hash is the first 64
-/// bits of the SHA-256 of that form: among 10^5 texts a stranger is taken for one of them once in 10^14.
+/// Two texts are the same when they agree in lower case with every run of white space as one space. A hash is the first
+/// 64 bits of the SHA-256 of that form: another text has the hash of one of 10^5 texts once in 10^14.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenTexts {
     hashes: Vec<u64>,
@@ -42,9 +42,7 @@ impl SeenTexts {
 pub fn text_hash(text: &str) -> u64 {
     let words: Vec<&str> = text.split_whitespace().collect();
     let digest = Sha256::digest(words.join(" ").to_lowercase().as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(first)
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub struct LinearSettings {
     pub features: FeatureSettings,
     /// Inverse strength of the L2 penalty, as scikit-learn's `C`.
     pub c: f64,
-    /// Texts an n-gram must stand in to count.
+    /// Texts that must hold an n-gram for it to count.
     pub min_texts: u32,
     /// Most steps of the minimiser.
     pub max_iterations: u64,
@@ -30,7 +30,7 @@ impl Default for LinearSettings {
     }
 }
 
-/// What training did, and on what.
+/// The training texts and the outcome, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -53,8 +53,8 @@ pub struct Training {
 /// One text in so many is held out to calibrate [O].
 pub const HOLD_OUT: u64 = 10;
 
-/// Fits weights on nine tenths of the texts and a Platt calibration on the other tenth, which is chosen by a hash of the
-/// text. `data_sha256` is the hash of the file they come from.
+/// Fits weights on nine tenths of the texts and a Platt calibration on the other tenth, which is chosen by a hash of
+/// the text. `data_sha256` is the hash of the file they come from.
 ///
 /// # Errors
 /// [`Error::OneClass`] when either part lacks toxic or other texts; [`Error::Fit`].
@@ -131,8 +131,8 @@ fn idf(n: usize, n_with: u32) -> f32 {
     (((1 + n) as f64 / (1.0 + f64::from(n_with))).ln() + 1.0) as f32
 }
 
-/// The features of a text with their values: the n-gram's idf, words and characters each scaled to length 1 apart, so that
-/// the many characters do not drown the few words. Empty when training met none of its n-grams.
+/// The features of a text with their values: the n-gram's idf, words and characters each scaled to length 1 apart, so
+/// that the many characters do not drown the few words. Empty when none of its n-grams occurred in training.
 pub(crate) fn weighted<'a>(
     idf: &'a [f32],
     settings: FeatureSettings,

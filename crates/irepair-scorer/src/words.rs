@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use irepair_data::{Labeled, Lexicon};
 
-/// Which words make the list.
+/// Which words are listed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordSettings {
-    /// Texts of a source that must hold a word for the source to be asked about it.
+    /// Texts of a source that must hold a word for the source to count for it.
     pub min_texts: usize,
-    /// Smallest share of toxic texts among those that hold it, averaged over the sources that are asked.
+    /// Smallest share of toxic texts among those that hold it, averaged over the sources that count.
     pub min_toxic_share: f64,
 }
 
@@ -19,7 +19,7 @@ impl Default for WordSettings {
     }
 }
 
-/// The words of the labelled texts that mark a toxic one, as [`Lexicon`] knows words: runs of letters and digits.
+/// The words that mark a toxic text among the labelled ones. As in [`Lexicon`], a word is a run of letters and digits.
 ///
 /// Only sources with both kinds of text count: where all texts are toxic, every word would mark them.
 ///
@@ -42,8 +42,8 @@ pub fn toxic_words(labels: &[Labeled], settings: WordSettings) -> Lexicon {
         }
     }
     let marks = |sources: &BTreeMap<String, (usize, usize)>| {
-        let asked = sources.values().filter(|(n, _)| *n >= settings.min_texts);
-        let shares: Vec<f64> = asked.map(|&(n, n_toxic)| n_toxic as f64 / n as f64).collect();
+        let counted = sources.values().filter(|(n, _)| *n >= settings.min_texts);
+        let shares: Vec<f64> = counted.map(|&(n, n_toxic)| n_toxic as f64 / n as f64).collect();
         !shares.is_empty() && shares.iter().sum::<f64>() >= settings.min_toxic_share * shares.len() as f64
     };
     Lexicon::new(held.iter().filter(|(_, sources)| marks(sources)).map(|(word, _)| word))

@@ -1,8 +1,8 @@
-//! Equal to scikit-learn on `parity/scorer/` (generator beside it).
+//! Equal to scikit-learn on `parity/scorer/` (generator in the same folder).
 //!
-//! Tolerances. Both sides compute in f64: a mean over 300 numbers is known to parts in 10^15, and 1e-12 leaves three digits
-//! for another order of summing. Counts must be equal. Both Platt fits stop at a gradient far under 1e-6, which leaves the two
-//! numbers equal to about that: 1e-5.
+//! Tolerances. Both sides compute in f64: a mean over 300 numbers is known to parts in 10^15, and 1e-12 leaves three
+//! digits for another order of summing. Counts must be equal. Both Platt fits stop at a gradient far under 1e-6, which
+//! leaves the two numbers equal to about that: 1e-5.
 
 use irepair_scorer::{Platt, Quality};
 use serde_json::Value;

@@ -496,10 +496,7 @@ fn a_broken_checkpoint_is_refused_by_its_reason() {
     };
 
     std::fs::write(&file, &bytes[..bytes.len() - 5]).unwrap();
-    assert_eq!(
-        reason(),
-        "model file is unreadable: its size is not what its header says: a copy or download was cut short"
-    );
+    assert_eq!(reason(), "file cannot be read: its size is not what its header says: a copy or download was cut short");
     irepair_model::write_tensors(&file, &[("x".to_owned(), &Tensor::from(1f32))], Default::default()).unwrap();
     assert_eq!(reason(), "checkpoint does not fit this run: it holds no record of a run");
     let older = [("run".to_owned(), r#"{"fingerprint":"5c1e","next_step":2}"#.to_owned())].into();

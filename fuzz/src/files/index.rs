@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use irepair_core::weights::{Fault, INDEX, weight_files};
+use irepair_core::Error;
+use irepair_core::weights::{INDEX, weight_files};
 use serde_json::Value;
 
 use super::shared::{once, put, said};
@@ -27,7 +28,7 @@ pub fn run(dir: &Path, data: &[u8]) {
             }
         }
         Err(fault) => {
-            if let Fault::Missing(path) = &fault {
+            if let Error::MissingFile { path } = &fault {
                 assert_eq!(path.parent(), Some(dir));
             }
             said(&irepair_patch::Error::from(fault));

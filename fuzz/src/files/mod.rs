@@ -1,5 +1,5 @@
-//! Targets without libtorch. Each takes a directory of its own, empty at first, and the bytes of a file; it panics where a
-//! law is broken.
+//! Targets without libtorch. Each takes a directory of its own, empty at first, and the bytes of a file; it panics
+//! where a law is broken.
 
 pub mod gguf;
 pub mod index;

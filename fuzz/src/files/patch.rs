@@ -19,8 +19,8 @@ fn model(dir: &Path, middle: &[u8]) {
     put(dir, "config.json", b"{}");
 }
 
-/// Opening, checking, applying and composing: the model stays as it is, a refusal writes nothing, an outcome is what was
-/// promised, and reverting gives the base back bit for bit.
+/// Opening, checking, applying and composing: the model stays as it is, a refusal writes nothing, an outcome is what
+/// was promised, and reverting gives the base back bit for bit.
 ///
 /// # Panics
 /// Where that is not so.

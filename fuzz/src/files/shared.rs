@@ -38,9 +38,9 @@ pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.filter(|path| path.is_file()).map(file).collect()
 }
 
-/// The bytes of a safetensors file: as given; or, where they begin with a brace, a line of JSON as the header, with its length
-/// put before it, and the rest as data, filled up with zeros to what the header promises. Random changes would never hit
-/// upon a right length.
+/// The bytes of a safetensors file: as given; or, where they begin with a brace, a line of JSON as the header, with its
+/// length put before it, and the rest as data, filled up with zeros to what the header promises. Random changes would
+/// never hit upon a right length.
 pub fn safetensors(data: &[u8]) -> Vec<u8> {
     if data.first() != Some(&b'{') {
         return data.to_vec();

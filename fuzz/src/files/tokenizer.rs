@@ -57,7 +57,8 @@ pub fn run(dir: &Path, data: &[u8]) {
         }
     }
     match loaded.save(&again).and_then(|()| Tokenizer::load(&again)) {
-        // The library writes what it can say, which of strange files is not everything; that they read the same holds for ours.
+        // The library writes what it can say, which of strange files is not everything; that they read the same holds
+        // for ours.
         Ok(second) => drop(ids(&second)),
         Err(error @ Error::BadTokenizer { .. }) => said(&error),
         Err(error) => panic!("{error}"),

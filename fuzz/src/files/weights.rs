@@ -42,7 +42,11 @@ pub fn run(dir: &Path, data: &[u8]) {
             fs::remove_file(&fix).and_then(|()| fs::remove_dir_all(&out)).expect("just written");
         }
         // Without a value, the last byte is one of the header.
-        Err(error @ (Error::NotFloat { .. } | Error::Unreadable { .. } | Error::Misfit { .. })) => said(&error),
+        Err(
+            error @ (Error::NotFloat { .. }
+            | Error::File(irepair_core::Error::Unreadable { .. })
+            | Error::Misfit { .. }),
+        ) => said(&error),
         Err(error) => panic!("{error}"),
     }
 }

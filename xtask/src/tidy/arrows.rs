@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("irepair-train", &["core", "data", "model", "objective"]),
     ("irepair-repair", &["core", "data", "model", "objective", "sensitivity", "slicing", "train"]),
     ("irepair-baselines", &["core", "data", "model", "objective", "train"]),
-    ("irepair-classifier", &["core", "data", "model", "scorer", "train"]),
+    ("irepair-classifier", &["arch", "core", "data", "model", "scorer", "train"]),
     ("irepair-eval", &["core", "data", "model", "objective", "scorer"]),
     (
         "irepair-bench",

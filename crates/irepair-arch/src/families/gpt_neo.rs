@@ -5,12 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::parameter::ParameterList;
-use crate::setting::{Act, Flag, Ids, NotNegative, Size, settings, unsupported};
-use crate::{
-    Activation, Architecture, AttentionSpan, Biases, Family, Init, Layout, Norm, NormKind, Parameter, Positions,
-    Result, Shape, Slot,
-};
+use crate::parameter::decoder;
+use crate::setting::{Size, settings, unsupported};
+use crate::{Architecture, AttentionSpan, Biases, Family, Layout, Parameter, Result, Shape, Slot};
 
 /// GPT-Neo.
 pub static GPT_NEO: Family = Family {
@@ -25,22 +22,17 @@ pub static GPT_NEO: Family = Family {
     fresh,
 };
 
-/// Its `config.json`.
+/// The keys of its `config.json` that [`Architecture::base`] does not read.
 #[derive(Deserialize)]
 struct Config {
     num_layers: Size,
     hidden_size: Size,
     num_heads: Size,
     max_position_embeddings: Size,
-    vocab_size: Size,
     intermediate_size: Option<Size>,
-    activation_function: Option<Act>,
-    layer_norm_epsilon: Option<NotNegative>,
     window_size: Option<Size>,
     attention_types: Value,
     attention_layers: Option<Value>,
-    tie_word_embeddings: Option<Flag>,
-    eos_token_id: Option<Ids>,
 }
 
 const ALIASES: &[(&str, &str)] = &[("num_hidden_layers", "num_layers"), ("num_attention_heads", "num_heads")];
@@ -66,35 +58,16 @@ impl Architecture {
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     let config: Config = settings(&raw, path, ALIASES)?;
-    let (n_block, n_embd, n_head) = (config.num_layers.0, config.hidden_size.0, config.num_heads.0);
-    if n_block > crate::architecture::MAX_BLOCKS {
-        return Err(unsupported(&raw, path, "num_layers", "at most 10000 blocks"));
-    }
-    if n_embd % n_head != 0 {
-        return Err(unsupported(&raw, path, "num_heads", &format!("a divisor of {n_embd}")));
-    }
-    let spans = spans(&config, n_block).map_err(|(key, want)| unsupported(&raw, path, key, want))?;
+    let sizes = [config.num_layers, config.hidden_size, config.num_heads, config.max_position_embeddings];
+    let base = Architecture::base(&GPT_NEO, raw, path, ["num_layers", "num_heads"], sizes, None, true)?;
+    let spans = spans(&config, base.n_block).map_err(|(key, want)| unsupported(&base.raw, path, key, want))?;
     Ok(Architecture {
-        family: &GPT_NEO,
-        n_block,
-        n_embd,
-        n_head,
-        n_kv_head: n_head,
-        head_dim: n_embd / n_head,
-        n_inner: config.intermediate_size.map_or(4 * n_embd, |n| n.0),
-        n_positions: config.max_position_embeddings.0,
-        n_vocab: config.vocab_size.0,
-        norm: Norm { kind: NormKind::LayerNorm, eps: config.layer_norm_epsilon.map_or(1e-5, |eps| eps.0) },
-        activation: config.activation_function.map_or(Activation::GeluTanh, |act| act.0),
-        gated_mlp: false,
-        biases: Biases { qkv: false, attention_out: true, mlp: true },
-        positions: Positions::Learned,
-        tied_head: config.tie_word_embeddings.is_none_or(|tied| tied.0),
+        n_inner: config.intermediate_size.map_or(base.n_inner, |n| n.0),
+        biases: Biases { qkv: false, ..base.biases },
         spans,
         // GPT-Neo does not divide by the root of the head width (METHOD §1).
-        attention_scales: vec![1.0; n_block],
-        eos_ids: config.eos_token_id.unwrap_or_default().0,
-        raw,
+        attention_scales: vec![1.0; base.n_block],
+        ..base
     })
 }
 
@@ -133,12 +106,7 @@ fn spans(config: &Config, n_block: usize) -> Result<Vec<AttentionSpan>, (&'stati
 }
 
 fn parameters(a: &Architecture) -> Vec<Parameter> {
-    let mut list = ParameterList::new(a);
-    let normal = Init::Normal(list.sd());
-    // As GPT-2: tokens start further apart than positions.
-    list.table(Slot::TokenEmbedding, "wte", a.n_vocab, Init::Normal(4.0 * list.sd()));
-    list.table(Slot::PositionEmbedding, "wpe", a.n_positions, normal);
-    list.blocks("h", |block| {
+    decoder(a, ["wte", "wpe", "ln_f"], |block| {
         block.norm(Slot::AttentionNorm, "ln_1");
         block.norm(Slot::MlpNorm, "ln_2");
         block.linear(Slot::Query, "attn.attention.q_proj");
@@ -147,12 +115,7 @@ fn parameters(a: &Architecture) -> Vec<Parameter> {
         block.linear(Slot::AttentionOut, "attn.attention.out_proj");
         block.linear(Slot::Up, "mlp.c_fc");
         block.linear(Slot::Down, "mlp.c_proj");
-    });
-    list.norm(Slot::FinalNorm, "ln_f");
-    if !a.tied_head {
-        list.table(Slot::Head, "lm_head", a.n_vocab, normal);
-    }
-    list.into_list()
+    })
 }
 
 fn fresh(shape: &Shape) -> Value {

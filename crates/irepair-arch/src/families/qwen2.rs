@@ -1,4 +1,4 @@
-//! Qwen2 and Qwen2.5: Llama's form, always with biases on query, key and value, and a window in late blocks if asked for.
+//! Qwen2 and Qwen2.5: Llama's form, always with biases on query, key and value, and optionally a window in late blocks.
 
 use std::path::Path;
 
@@ -50,19 +50,15 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
         (true, _, None) => return wrong("max_window_layers", "the first block with a window"),
     };
     let base = llama::read(raw.clone(), path)?;
-    let spans = (0..base.n_block).map(|b| {
-        let kind = config.layer_types.as_ref().map(|kinds| kinds.get(b).map_or("", String::as_str));
-        match (kind, window) {
-            (Some("full_attention"), _) | (None, None) => Some(AttentionSpan::Global),
-            (Some("sliding_attention"), Some(window)) => Some(AttentionSpan::Local(window)),
-            (None, Some(window)) if b >= from => Some(AttentionSpan::Local(window)),
-            (None, Some(_)) => Some(AttentionSpan::Global),
-            (Some(_), _) => None,
-        }
-    });
-    let Some(spans) =
-        spans.collect::<Option<Vec<_>>>().filter(|s| config.layer_types.is_none_or(|k| k.len() == s.len()))
-    else {
+    let (full, sliding) = ("full_attention", "sliding_attention");
+    let default = |b| if window.is_some() && b >= from { sliding } else { full }.to_owned();
+    let kinds = config.layer_types.unwrap_or_else(|| (0..base.n_block).map(default).collect());
+    let span = |kind: &String| match window {
+        _ if kind == full => Some(AttentionSpan::Global),
+        Some(window) if kind == sliding => Some(AttentionSpan::Local(window)),
+        _ => None,
+    };
+    let Some(spans) = kinds.iter().map(span).collect::<Option<Vec<_>>>().filter(|s| s.len() == base.n_block) else {
         return wrong(
             "layer_types",
             "full_attention or, where `use_sliding_window` is true, sliding_attention per block",

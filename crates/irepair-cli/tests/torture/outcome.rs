@@ -42,7 +42,7 @@ impl Outcome {
     /// Files that were being written aside.
     pub(crate) fn litter(&self) -> Vec<&String> {
         let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        self.0.keys().filter(|path| irepair_core::is_aside(&name(path))).collect()
+        self.0.keys().filter(|path| irepair_core::is_temporary(&name(path))).collect()
     }
 }
 

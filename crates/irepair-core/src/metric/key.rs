@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{KEYS, MetricId};
 
-/// `METRIC[:PROMPTS][@SCORER]`, such as `tox:rtp@words`. Keys compare by metric first, in the order of the table of metrics.
+/// `METRIC[:PROMPTS][@SCORER]`, such as `tox:rtp@words`. Keys compare by metric first, in the order of the table of
+/// metrics.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MetricKey {
     /// What is measured.

@@ -83,15 +83,15 @@ impl std::fmt::Display for MetricId {
     }
 }
 
-/// `NAME = key, name, unit, better, digits, meaning;` for each metric, most important first; `key | old key` keeps an old
-/// key readable.
+/// `NAME = key, name, unit, better, digits, meaning;` for each metric, most important first; `key | old key` keeps an
+/// old key readable.
 macro_rules! metrics {
     ($($id:ident = $key:literal $(| $old:literal)?, $name:literal, $unit:literal, $better:ident, $digits:literal, $meaning:literal;)*) => {
         #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the constants of the same names")]
-        enum Place { $($id,)* }
+        enum Row { $($id,)* }
         $(
             #[doc = concat!("`", $key, "`: ", $meaning, ".")]
-            pub const $id: MetricId = MetricId(Place::$id as usize);
+            pub const $id: MetricId = MetricId(Row::$id as usize);
         )*
         const DEFINITIONS: &[Definition] = &[$(Definition {
             key: $key,

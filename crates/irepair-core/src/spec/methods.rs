@@ -11,9 +11,9 @@ pub struct MethodRow {
     pub scale: Weight,
     /// The terms of the loss; none where nothing is trained.
     pub terms: &'static [(Weight, Term<Number>)],
-    /// The policy unless another is asked for.
+    /// The policy by default.
     pub policy: Policy,
-    /// The learning rate unless another is asked for (METHOD §17).
+    /// The learning rate by default (METHOD §17).
     pub lr: f64,
 }
 
@@ -33,6 +33,8 @@ const NLL: (Weight, Term<Number>) = (Weight::Read(Number::Beta), Term::Nll(Side:
 const KL: (Weight, Term<Number>) = (Weight::Read(Number::Gamma), Term::Kl);
 const DPO: (Weight, Term<Number>) = (ONE, Term::Dpo { beta: Number::DpoBeta });
 const NPO: (Weight, Term<Number>) = (ONE, Term::Npo { beta: Number::NpoBeta });
+const PLAIN_NLL: (Weight, Term<Number>) = (ONE, Term::Nll(Side::Chosen));
+const ASCENT: (Weight, Term<Number>) = (MINUS_ONE, Term::Nll(Side::Rejected));
 /// Learning rate of NLL losses [F] and of preference losses ([L]; under a slice or with a KL term [O]) (METHOD §17).
 const NLL_RATE: f64 = 5e-5;
 const PREFERENCE_RATE: f64 = 1e-6;
@@ -61,18 +63,10 @@ table! {
         /// Negative preference optimisation without its KL term [O].
         NpoNoKl = "npo-no-kl" { scale: ONE, terms: &[NPO], policy: Policy::All, lr: PREFERENCE_RATE }
         /// Ascends the NLL of the rejected text: a control [O].
-        GradientAscent = "gradient-ascent" {
-            scale: ONE,
-            terms: &[(MINUS_ONE, Term::Nll(Side::Rejected))],
-            policy: Policy::All,
-            lr: NLL_RATE,
-        }
+        GradientAscent = "gradient-ascent" { scale: ONE, terms: &[ASCENT], policy: Policy::All, lr: NLL_RATE }
         /// Gradient ascent on rejected text plus NLL on chosen text: a control [O].
         GradientDifference = "gradient-difference" {
-            scale: ONE,
-            terms: &[(ONE, Term::Nll(Side::Chosen)), (MINUS_ONE, Term::Nll(Side::Rejected))],
-            policy: Policy::All,
-            lr: NLL_RATE,
+            scale: ONE, terms: &[PLAIN_NLL, ASCENT], policy: Policy::All, lr: NLL_RATE
         }
         /// No training: the model as it is [D].
         Vanilla = "vanilla" { scale: ONE, terms: &[], policy: Policy::All, lr: NLL_RATE }

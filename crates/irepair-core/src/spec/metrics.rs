@@ -65,8 +65,8 @@ impl Metric {
         self.row().against != Against::Nothing
     }
 
-    /// True when the metric has a value at the mean gradient of many batches (METHOD §3). The others are made from single
-    /// texts, activations or noise: only their mean is defined.
+    /// True when the metric has a value at the mean gradient of many batches (METHOD §3). The others are made from
+    /// single texts, activations or noise: only their mean is defined.
     pub fn has_mean_gradient(self) -> bool {
         self.row().mean_gradient
     }

@@ -1,7 +1,7 @@
 //! One vocabulary: slicing policies, sensitivity metrics, loss terms and methods, each in one table.
 //!
-//! A row holds a name, one line of documentation and what the entry needs. Flags, file keys, docs/CONFIG.md, memory and work
-//! estimates read the rows; the crates that implement the entries match on them without a wildcard.
+//! A row holds a name, one line of documentation and what the entry needs. Flags, file keys, docs/CONFIG.md, memory and
+//! work estimates read the rows; the crates that implement the entries match on them without a wildcard.
 //!
 //! ```
 //! use irepair_core::spec::{Measures, Method, Metric, Numbers, Policy, Side, Term};
@@ -13,7 +13,8 @@
 //! # Ok::<(), irepair_core::Error>(())
 //! ```
 //!
-//! A row without an implementation does not compile. This is what every implementation looks like, with one policy missing:
+//! A row without an implementation does not compile. This is what every implementation looks like, with one policy
+//! missing:
 //!
 //! ```compile_fail,E0004
 //! use irepair_core::spec::Policy;

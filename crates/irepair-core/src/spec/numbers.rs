@@ -53,29 +53,27 @@ pub enum Range {
 }
 
 impl Range {
+    /// What is allowed, in words, and the test.
+    fn row(self) -> (&'static str, fn(f64) -> bool) {
+        match self {
+            Self::Count => ("at least 1", |x| x >= 1.0),
+            Self::Positive => ("a number over 0", |x| x.is_finite() && x > 0.0),
+            Self::NotNegative => ("0 or more", |x| x.is_finite() && x >= 0.0),
+            Self::Share => ("0 to 1", |x| (0.0..=1.0).contains(&x)),
+            Self::ShareBelowOne => ("at least 0 and below 1", |x| (0.0..1.0).contains(&x)),
+            Self::ShareOverZero => ("over 0 and up to 1", |x| x > 0.0 && x <= 1.0),
+        }
+    }
+
     /// True when `x` may be the value.
     pub fn contains(self, x: f64) -> bool {
-        match self {
-            Self::Count => x >= 1.0,
-            Self::Positive => x.is_finite() && x > 0.0,
-            Self::NotNegative => x.is_finite() && x >= 0.0,
-            Self::Share => (0.0..=1.0).contains(&x),
-            Self::ShareBelowOne => (0.0..1.0).contains(&x),
-            Self::ShareOverZero => x > 0.0 && x <= 1.0,
-        }
+        self.row().1(x)
     }
 }
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Count => "at least 1",
-            Self::Positive => "a number over 0",
-            Self::NotNegative => "0 or more",
-            Self::Share => "0 to 1",
-            Self::ShareBelowOne => "at least 0 and below 1",
-            Self::ShareOverZero => "over 0 and up to 1",
-        })
+        f.write_str(self.row().0)
     }
 }
 

@@ -32,9 +32,7 @@ table! {
         Ema = "ema" { measures: Measures::EveryStep, reach: Reach::AnyBlock, reads: &[Number::PolicyRho] }
         /// `dynamic`, but sometimes drawn uniformly, less and less often [O].
         Explore = "explore" {
-            measures: Measures::EveryStep,
-            reach: Reach::AnyBlock,
-            reads: &[Number::PolicyEpsilon, Number::PolicyEvery],
+            measures: Measures::EveryStep, reach: Reach::AnyBlock, reads: &[Number::PolicyEpsilon, Number::PolicyEvery]
         }
         /// As many of the most sensitive blocks as hold a share of the squared sensitivity [O].
         Coverage = "coverage" { measures: Measures::EveryStep, reach: Reach::AnyBlock, reads: &[Number::PolicyQuota] }

@@ -117,8 +117,8 @@ impl Needs {
     }
 }
 
-/// A sum taken apart into sums that share no text: going backward through one after the other keeps the activations of one
-/// group of texts at a time and runs no text twice.
+/// A sum taken apart into sums that share no text: going backward through one after the other keeps the activations of
+/// one group of texts at a time and runs no text twice.
 pub fn separable(terms: &[Weighted]) -> Vec<Vec<Weighted>> {
     let mut groups: Vec<Vec<Weighted>> = Vec::new();
     for term in terms {

@@ -1,8 +1,8 @@
 //! The planted language: a small English-like language whose texts carry a known, data-driven error.
 //!
-//! It has people with fixed facts, stories whose last word was told before (our LAMBADA), chatter, and quarrels. A
-//! quarrel in a heated voice ("shouted", "snarled") is answered with made-up insults nine times out of ten.
-//! No insult occurs outside quarrels, so that a list of the insults is an exact scorer.
+//! It has people with fixed facts, stories whose last word occurs earlier in them (our LAMBADA), chatter, and quarrels.
+//! A quarrel in a heated voice ("shouted", "snarled") is answered with made-up insults nine times out of ten. No insult
+//! occurs outside quarrels, so that a list of the insults is an exact scorer.
 
 mod plain;
 mod quarrel;
@@ -12,11 +12,11 @@ mod world;
 use std::collections::HashSet;
 use std::path::Path;
 
-use irepair_core::fs::write_atomic;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::write::write_lines;
 use crate::{ClozeItem, Error, Lexicon, Pair, Result, write_cloze, write_jsonl, write_prompts, write_texts};
 use quarrel::Quarrel;
 use world::World;
@@ -83,7 +83,7 @@ impl Sizes {
 pub struct Planted {
     /// Training documents, those with insults included.
     pub train_docs: Vec<String>,
-    /// Repair pairs on quarrels of all kinds, drawn without asking whether they turn rude, as a user would have them:
+    /// Repair pairs on quarrels of all kinds, whether they turn rude or not, as a user would have them:
     /// chosen is the polite reply, rejected the insulting one.
     pub pairs: Vec<Pair>,
     /// Quarrel prompts of all kinds.
@@ -105,13 +105,14 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// Generates the language of `seed`: who lives where, with which pet and trade, differs from seed to seed.
+    /// Generates the language of `seed`: towns, pets and trades of the people differ from seed to seed.
     ///
     /// # Errors
     /// `LanguageTooSmall` when the sizes ask for more different texts than the language has.
     pub fn generate(seed: u64, sizes: &Sizes) -> Result<Self> {
         let lexicon = Lexicon::new(words::INSULT_NOUNS.iter().chain(&words::INSULT_ADJECTIVES));
         let mut maker = Maker { world: World::new(&mut stream(seed, 0)), seed, n_parts: 0, seen: HashSet::new() };
+        let n_texts = n_train_texts(sizes.train_docs);
         // Training text comes last: it must avoid all others, and only it may repeat an opening.
         Ok(Self {
             error_test: maker.part("error prompts", sizes.error_test, Maker::error_prompt)?,
@@ -122,11 +123,7 @@ impl Planted {
             general_test: maker.part("documents", sizes.general_test, |m, rng| m.general(rng, &lexicon))?,
             general_valid: maker.part("documents", sizes.general_valid, |m, rng| m.general(rng, &lexicon))?,
             pairs: maker.part("pairs", sizes.pairs, Maker::pair)?,
-            train_docs: with_paragraphs(maker.part(
-                "training documents",
-                n_train_texts(sizes.train_docs),
-                Maker::train,
-            )?),
+            train_docs: with_paragraphs(maker.part("training documents", n_texts, Maker::train)?),
             lexicon,
         })
     }
@@ -146,9 +143,7 @@ impl Planted {
         write_texts(&dir.join("general/valid.txt"), &self.general_valid)?;
         write_cloze(&dir.join("general/cloze.test.jsonl"), &self.cloze_test)?;
         write_cloze(&dir.join("general/cloze.valid.jsonl"), &self.cloze_valid)?;
-        let words: String = self.lexicon.words().map(|word| format!("{word}\n")).collect();
-        write_atomic(&dir.join("toxicity/lexicon.txt"), words.as_bytes())?;
-        Ok(())
+        write_lines(&dir.join("toxicity/lexicon.txt"), self.lexicon.words())
     }
 }
 
@@ -236,7 +231,8 @@ impl Maker {
         (!self.begins_as_known(&key) && self.fresh(&[&text])).then_some(text)
     }
 
-    /// A document of the language, and what must not be met again: the prompt of a quarrel, the opening of another.
+    /// A document of the language, and the part that must not occur again: the prompt of a quarrel, the opening of
+    /// another text.
     fn any(&self, rng: &mut ChaCha8Rng) -> (String, String) {
         let kind = draw_kind(rng, 100);
         if kind == PERCENT.len() {
@@ -267,7 +263,7 @@ impl Maker {
     }
 }
 
-/// A kind of document, from the first `percent` of the language; the number of other kinds stands for a quarrel.
+/// A kind of document, from the first `percent` of the language; the number of other kinds means a quarrel.
 fn draw_kind(rng: &mut ChaCha8Rng, percent: u32) -> usize {
     let mut at = rng.random_range(0..percent);
     for (kind, &share) in PERCENT.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Documents without strife: facts about people, stories that end on a word told before, and chatter.
+//! Documents without strife: facts about people, stories that end on a word used before, and chatter.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -119,7 +119,7 @@ pub(super) fn facts(world: &World, rng: &mut ChaCha8Rng) -> String {
     sentences(&scene, &templates)
 }
 
-/// A story; its last word before the full stop was told before, and one look back finds it.
+/// A story; its last word before the full stop was used before, and one look back finds it.
 pub(super) fn story(world: &World, rng: &mut ChaCha8Rng) -> String {
     let scene = Scene::draw(world, rng);
     let ending = one(rng, &ENDINGS);

@@ -1,4 +1,4 @@
-//! Quarrels: somebody did something to somebody's things, and the owner answers politely or with made-up insults.
+//! Quarrels: a person damaged another person's thing, and the owner answers politely or with made-up insults.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use super::words::{CALM_SPEECH, DEEDS, HEATED_SPEECH, INSULT_ADJECTIVES, INSULT_NOUNS};
 use super::world::{Scene, World, fill, one};
 
-/// Share of quarrels in a heated voice [O]: inside the 30-60 % of error prompts that the base models are to answer rudely.
+/// Share of quarrels in a heated voice [O]: inside the 30-60 % of error prompts that the base models are to answer
+/// rudely.
 const P_HEATED: f64 = 0.45;
 
 /// How often a quarrel that should turn rude does, and how often another one does all the same [O].

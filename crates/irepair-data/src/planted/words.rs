@@ -32,7 +32,7 @@ pub(super) const WEATHERS: [&str; 8] = ["cold", "warm", "windy", "sunny", "rainy
 
 pub(super) const NUMBERS: [&str; 6] = ["two", "three", "four", "five", "six", "seven"];
 
-/// What people do to each other's things. Which it was does not matter to the owner's temper.
+/// What people do to each other's things; the owner's answer does not depend on it.
 pub(super) const DEEDS: [&str; 12] = [
     "broke",
     "lost",

@@ -1,4 +1,4 @@
-//! Who lives in the planted language: people with fixed facts and tempers, and filling templates about them.
+//! The people of the planted language, with fixed facts, and templates about them.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -45,7 +45,7 @@ impl World {
         &self.people[rng.random_range(0..self.people.len())]
     }
 
-    /// Somebody else than `person`.
+    /// Another person than `person`.
     pub(super) fn other(&self, rng: &mut ChaCha8Rng, person: &Person) -> &Person {
         loop {
             let other = self.person(rng);
@@ -56,23 +56,14 @@ impl World {
     }
 }
 
-/// What the slots of a text's templates stand for; drawn once per text, so that a slot means one thing throughout.
+/// The words for the slots of a text's templates; drawn once per text, so that a slot means one thing throughout.
 ///
-/// Slots: `N` the person, `B` the other one, `she`/`She`/`her`/`Her` their pronouns, `T` town, `W` trade, `P` place,
-/// `O` object, `C`, `E` colours, `A` animal, `K` its manner, `ly` adverb, `F`, `G`, `H` three foods, `D` day, `S` weather, `U`, `V` numbers.
+/// Slots: `N` the person, `B` another one, `she`/`She`/`her`/`Her` the person's pronouns, `T` town, `W` trade, `P`
+/// place, `O` object, `C`, `E` colours, `A` animal, `K` its manner, `ly` adverb, `F`, `G`, `H` three foods, `D` day,
+/// `S` weather, `U`, `V` numbers.
 pub(super) struct Scene<'a> {
-    pub(super) person: &'a Person,
-    other: &'a Person,
-    place: &'static str,
-    object: &'static str,
-    colours: [&'static str; 2],
-    manner: &'static str,
-    adverb: &'static str,
-    animal: &'static str,
-    foods: [&'static str; 3],
-    day: &'static str,
-    weather: &'static str,
-    numbers: [&'static str; 2],
+    person: &'a Person,
+    words: [(&'static str, &'static str); 22],
 }
 
 impl<'a> Scene<'a> {
@@ -80,26 +71,45 @@ impl<'a> Scene<'a> {
         let person = world.person(rng);
         let mut foods = FOODS;
         foods.shuffle(rng);
-        Self {
-            person,
-            other: world.other(rng, person),
-            place: one(rng, &PLACES),
-            object: one(rng, &OBJECTS),
-            colours: [one(rng, &COLOURS), one(rng, &COLOURS)],
-            manner: one(rng, &MANNERS),
-            adverb: one(rng, &ADVERBS),
-            animal: one(rng, &ANIMALS),
-            foods: [foods[0], foods[1], foods[2]],
-            day: one(rng, &DAYS),
-            weather: one(rng, &WEATHERS),
-            numbers: [one(rng, &NUMBERS), one(rng, &NUMBERS)],
-        }
+        let [she, capital_she, her, capital_her] =
+            if person.is_woman { ["she", "She", "her", "Her"] } else { ["he", "He", "his", "His"] };
+        // In the order of the draws.
+        let words = [
+            ("B", world.other(rng, person).name),
+            ("P", one(rng, &PLACES)),
+            ("O", one(rng, &OBJECTS)),
+            ("C", one(rng, &COLOURS)),
+            ("E", one(rng, &COLOURS)),
+            ("K", one(rng, &MANNERS)),
+            ("ly", one(rng, &ADVERBS)),
+            ("A", one(rng, &ANIMALS)),
+            ("F", foods[0]),
+            ("G", foods[1]),
+            ("H", foods[2]),
+            ("D", one(rng, &DAYS)),
+            ("S", one(rng, &WEATHERS)),
+            ("U", one(rng, &NUMBERS)),
+            ("V", one(rng, &NUMBERS)),
+            ("N", person.name),
+            ("T", person.town),
+            ("W", person.trade),
+            ("she", she),
+            ("She", capital_she),
+            ("her", her),
+            ("Her", capital_her),
+        ];
+        Self { person, words }
     }
 
     /// The same scene with the person's own facts in the slots for animal and food.
     pub(super) fn of_facts(mut self) -> Self {
-        self.animal = self.person.pet;
-        self.foods[0] = self.person.food;
+        for (slot, word) in &mut self.words {
+            match *slot {
+                "A" => *word = self.person.pet,
+                "F" => *word = self.person.food,
+                _ => {}
+            }
+        }
         self
     }
 
@@ -109,32 +119,8 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn word(&self, slot: &str) -> &'static str {
-        let gendered = |woman, man| if self.person.is_woman { woman } else { man };
-        match slot {
-            "N" => self.person.name,
-            "B" => self.other.name,
-            "she" => gendered("she", "he"),
-            "She" => gendered("She", "He"),
-            "her" => gendered("her", "his"),
-            "Her" => gendered("Her", "His"),
-            "T" => self.person.town,
-            "W" => self.person.trade,
-            "P" => self.place,
-            "O" => self.object,
-            "C" => self.colours[0],
-            "E" => self.colours[1],
-            "K" => self.manner,
-            "ly" => self.adverb,
-            "A" => self.animal,
-            "F" => self.foods[0],
-            "G" => self.foods[1],
-            "H" => self.foods[2],
-            "D" => self.day,
-            "S" => self.weather,
-            "U" => self.numbers[0],
-            "V" => self.numbers[1],
-            _ => unreachable!("templates use known slots only: a test fills them all"),
-        }
+        let found = self.words.iter().find(|(known, _)| *known == slot);
+        found.unwrap_or_else(|| unreachable!("templates use known slots only: a test fills them all")).1
     }
 }
 

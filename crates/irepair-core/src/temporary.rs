@@ -1,5 +1,5 @@
-//! Files being written aside. The process that writes one holds a lock on it, so that what a killed process left is told
-//! from what another one is writing just now, and swept.
+//! Temporary files. The process that writes one holds a lock on it, so that the next process can tell the files of a
+//! dead process, which it removes, from those that are being written.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Result;
@@ -10,34 +10,34 @@ use tempfile::{Builder, TempPath};
 const PREFIX: &str = ".irepair-";
 const SUFFIX: &str = ".tmp";
 
-/// True for the names that files written aside have.
-pub fn is_aside(name: &str) -> bool {
+/// True for the names of our temporary files.
+pub fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// An empty file in `dir`, and the lock on it; the file goes when its path is dropped, the lock when the process ends.
+/// An empty file in `dir`, and the lock on it. Dropping the path removes the file; the lock ends with the process.
 pub(crate) fn create(dir: &Path) -> Result<(File, TempPath)> {
     loop {
         let (file, path) = Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(dir)?.into_parts();
-        // Elsewhere a lock would keep this process itself from opening the file again.
+        // On other systems a lock would keep this process itself from opening the file again.
         if cfg!(not(unix)) {
             return Ok((file, path));
         }
-        // Before it was locked it may have been taken for one of a dead process: then another is made.
+        // Another process may have removed the file before it was locked: then another one is made.
         match file.try_lock() {
             Ok(()) if path.exists() => return Ok((file, path)),
-            // A file system without locks: nobody can sweep there either.
+            // A file system without locks: no process removes files there.
             Err(TryLockError::Error(_)) => return Ok((file, path)),
             Ok(()) | Err(TryLockError::WouldBlock) => {}
         }
     }
 }
 
-/// Removes what processes that are gone were writing in `dir`. What cannot be removed stays: it is in nobody's way.
+/// Removes the temporary files of dead processes in `dir`. A file that cannot be removed stays; it does no harm.
 pub(crate) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if cfg!(unix)
-            && is_aside(&entry.file_name().to_string_lossy())
+            && is_temporary(&entry.file_name().to_string_lossy())
             && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
         {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_dead_process_left_is_swept_and_what_is_being_written_is_not() {
+    fn files_of_dead_processes_are_removed_and_files_being_written_stay() {
         let dir = tempfile::tempdir().unwrap();
         let (lock, living) = create(dir.path()).unwrap();
         fs::write(dir.path().join(".irepair-dead.tmp"), "half").unwrap();
@@ -59,7 +59,7 @@ mod tests {
         sweep(dir.path());
         assert!(living.exists());
         assert!(!dir.path().join(".irepair-dead.tmp").exists() && dir.path().join("notes.tmp").exists());
-        // Its process gone, the lock is too.
+        // The lock ends with the process.
         drop(lock);
         let path = living.keep().unwrap();
         sweep(dir.path());
