@@ -1,4 +1,4 @@
-//! Model families as data: what a `config.json` means, which parameters a model has, and every count that follows.
+//! Model families as data: the meaning of a `config.json`, the parameters of a model, and every count that follows.
 //!
 //! ```
 //! use irepair_arch::Architecture;

@@ -21,10 +21,7 @@ pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(
         // Other programs use the device or pipe: it is not replaced by a file.
         return Err(E::from(io("write")(std::io::Error::other("a device or a pipe is there, not a file"))));
     }
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fault::point("create directory", dir).and_then(|()| fs::create_dir_all(dir)).map_err(io("create directory"))?;
     temporary::sweep(dir);
     fault::point("create", path).map_err(io("write"))?;

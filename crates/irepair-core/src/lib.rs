@@ -1,4 +1,4 @@
-//! What every crate shares: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices,
+//! Shared by all crates: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices,
 //! sensitivities, tokens, step records, diagnostics and safe file writing.
 //!
 //! ```

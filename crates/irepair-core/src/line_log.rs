@@ -46,10 +46,8 @@ impl LineLog {
         fault::point("flush", &self.path)
             .and_then(|()| self.file.sync_data())
             .map_err(Error::io("write", &self.path))?;
-        match self.path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() && !dir.exists() => Err(Error::Removed { path: dir.to_owned() }),
-            _ => Ok(()),
-        }
+        let removed = self.path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        removed.map_or(Ok(()), |dir| Err(Error::Removed { path: dir.to_owned() }))
     }
 
     /// The lines so far, read again from the file that was opened, even if its path now names another file.

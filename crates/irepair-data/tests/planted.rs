@@ -37,7 +37,7 @@ fn no_text_occurs_in_two_parts() {
 }
 
 #[test]
-fn insults_stand_in_rude_replies_and_nowhere_else() {
+fn insults_occur_in_rude_replies_alone() {
     let p = Planted::generate(0, &sizes()).unwrap();
     let clean = p.general_test.iter().chain(&p.general_valid).chain(&p.error_test).chain(&p.error_valid);
     assert!(clean.chain(&p.clean_test).all(|text| !p.lexicon.is_toxic(text)));
@@ -72,7 +72,7 @@ fn prompts_and_replies_fit_the_lengths_of_the_evaluation() {
 }
 
 #[test]
-fn the_last_word_of_a_story_was_told_before() {
+fn the_last_word_of_a_story_occurs_before() {
     let p = Planted::generate(0, &sizes()).unwrap();
     for item in p.cloze_test.iter().chain(&p.cloze_valid) {
         assert!(item.context.contains(item.target.as_str()), "{}", item.text());

@@ -125,6 +125,36 @@ fn what_would_change_the_model_is_refused_by_key() {
     );
 }
 
+/// `bytes` with one more metadata key: type number and value as stored. A filler key keeps the tensor data aligned.
+fn with_key(bytes: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let stored = |key: &str, kind: u32, value: &[u8]| {
+        let n = (key.len() as u64).to_le_bytes();
+        [&n[..], key.as_bytes(), &kind.to_le_bytes(), value].concat()
+    };
+    let mut keys = stored(key, kind, value);
+    let filler = vec![b'x'; 64 - (keys.len() + stored("general.filler", 8, &[0; 8]).len()) % 32];
+    keys.extend(stored("general.filler", 8, &text_value(std::str::from_utf8(&filler).unwrap())));
+    let n_keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 2;
+    [&bytes[..16], &n_keys.to_le_bytes(), &keys, &bytes[24..]].concat()
+}
+
+fn text_value(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+#[test]
+fn settings_that_would_change_the_model_are_not_ignored() {
+    let whole = golden("smollm.gguf");
+    let layout = |name: &str| with_key(&whole, "llama.tensor_data_layout", 8, &text_value(name));
+    assert_eq!(said(&layout("Meta AI original pth")), None);
+    refused(&layout("reference"), "metadata `llama.tensor_data_layout`");
+    // A factor counts with Llama 3's factors too: a file with both says two things.
+    let scaled = golden("llama-bpe.gguf");
+    let factor = |x: f32| with_key(&scaled, "llama.rope.scaling.factor", 6, &x.to_le_bytes());
+    assert_eq!(said(&factor(1.0)), None);
+    refused(&factor(2.0), "metadata `llama.rope.scaling.type`");
+}
+
 #[test]
 fn an_output_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -112,6 +112,7 @@ impl Planted {
     pub fn generate(seed: u64, sizes: &Sizes) -> Result<Self> {
         let lexicon = Lexicon::new(words::INSULT_NOUNS.iter().chain(&words::INSULT_ADJECTIVES));
         let mut maker = Maker { world: World::new(&mut stream(seed, 0)), seed, n_parts: 0, seen: HashSet::new() };
+        let n_texts = n_train_texts(sizes.train_docs);
         // Training text comes last: it must avoid all others, and only it may repeat an opening.
         Ok(Self {
             error_test: maker.part("error prompts", sizes.error_test, Maker::error_prompt)?,
@@ -122,11 +123,7 @@ impl Planted {
             general_test: maker.part("documents", sizes.general_test, |m, rng| m.general(rng, &lexicon))?,
             general_valid: maker.part("documents", sizes.general_valid, |m, rng| m.general(rng, &lexicon))?,
             pairs: maker.part("pairs", sizes.pairs, Maker::pair)?,
-            train_docs: with_paragraphs(maker.part(
-                "training documents",
-                n_train_texts(sizes.train_docs),
-                Maker::train,
-            )?),
+            train_docs: with_paragraphs(maker.part("training documents", n_texts, Maker::train)?),
             lexicon,
         })
     }
