@@ -61,7 +61,7 @@ impl TrainLoop {
                 watcher.measure_if_due(engine.next_step(), !engine.unfinished(), opened)?;
             }
             let interrupted = listening.asked() && engine.unfinished();
-            let due = engine.next_step() % self.checkpoint_every == 0 && engine.unfinished();
+            let due = engine.next_step().is_multiple_of(self.checkpoint_every) && engine.unfinished();
             if interrupted || due || !engine.unfinished() {
                 log = self.settle(log)?;
             }

@@ -29,11 +29,13 @@ pub struct Own {
 }
 
 impl Own {
-    /// Random weights.
-    pub fn random(seed: i64) -> Self {
-        tch::manual_seed(seed);
-        let random = |name: &str, block: Option<usize>, shape: [i64; 2]| {
-            let tensor = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.1;
+    /// Weights without a pattern, the same ones for the same seed.
+    pub fn random(seed: f64) -> Self {
+        let mut phase = seed;
+        let mut random = |name: &str, block: Option<usize>, shape: [i64; 2]| {
+            phase += 1.0;
+            let angles = Tensor::arange(shape[0] * shape[1], (Kind::Double, Device::Cpu)) * 12.9898 + phase;
+            let tensor = ((angles.sin() * 43758.5453).frac() * 0.2).to_kind(Kind::Float).view(shape);
             Parameter { name: name.to_owned(), block: block.map(BlockId), tensor }
         };
         let outside = [("tokens", [N_VOCAB, WIDTH]), ("positions", [N_POSITIONS, WIDTH]), ("head", [N_VOCAB, WIDTH])];
@@ -144,7 +146,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     // A model with a fault: it has learnt the bad continuations.
     let habit = |pair: &TokenPair| TokenPair { chosen: pair.rejected.clone(), ..pair.clone() };
     let faulty = RepairData { pairs: data.pairs.iter().map(habit).collect(), ..RepairData::default() };
-    let (model, _) = train(Box::new(Own::random(0)), (Method::Dapt, Policy::All), &Arc::new(faulty), 40)?;
+    let (model, _) = train(Box::new(Own::random(0.5)), (Method::Dapt, Policy::All), &Arc::new(faulty), 40)?;
 
     let sensitivities = Measure::new(Metric::GradL2).by(Route::Ghost).of(&*model, &[&rejected(&data)?])?;
     println!("sensitivities {:.3?}", sensitivities.values());
