@@ -13,7 +13,7 @@ pub(crate) enum CliError {
     EndToken { dir: PathBuf, id: u32, n_model: usize },
     #[error("{what} is not complete")]
     Missing { what: String, want: String },
-    #[error("output exists already")]
+    #[error("output is there already")]
     OutExists { path: PathBuf },
     #[error("output directory is not empty")]
     OutNotEmpty { path: PathBuf, found: String },

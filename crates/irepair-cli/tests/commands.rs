@@ -226,7 +226,7 @@ fn utility_text_is_sampled_from_the_model_once_and_kept() {
     };
     let first = run("with-kl");
     assert!(
-        first.contains("utility: sampling 30 texts from the model") && first.contains("utility: kept in"),
+        first.contains("utility: sampling 30 texts from the model") && first.contains("utility: cached in"),
         "{first}"
     );
     let log = fs::read_to_string(dir.join("with-kl/metrics.jsonl")).unwrap();
@@ -234,7 +234,7 @@ fn utility_text_is_sampled_from_the_model_once_and_kept() {
     assert!(step["kl"].as_f64().unwrap().abs() < 1e-6, "the first step is taken from the reference itself");
 
     let second = run("with-kl-again");
-    assert!(second.contains("utility: 30 texts of the model's own, from"), "{second}");
+    assert!(second.contains("utility: 30 texts sampled from the model by an earlier run, from"), "{second}");
     let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
     assert!(weights("with-kl") == weights("with-kl-again"), "kept texts are the sampled ones");
 }
