@@ -172,7 +172,9 @@ mod tests {
     #[cfg(unix)]
     fn what_is_no_ordinary_file_stays() {
         let error = write_atomic(Path::new("/dev/null"), b"x").unwrap_err();
-        assert!(matches!(&error, Error::Io { source, .. } if source.to_string() == "no ordinary file is there"));
+        assert!(
+            matches!(&error, Error::Io { source, .. } if source.to_string() == "a device or a pipe is there, not a file")
+        );
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
