@@ -1,7 +1,7 @@
 //! Plain words, and comments that wrap.
 
 /// Whether violations are errors; otherwise `cargo xtask tidy --words` lists them.
-pub(super) const ENFORCED: bool = false;
+pub(super) const ENFORCED: bool = true;
 
 /// Longest line of a comment, in characters.
 const MAX_COMMENT: usize = 120;
