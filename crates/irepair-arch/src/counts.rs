@@ -59,12 +59,12 @@ impl Architecture {
         let (queries, keys) = ((self.n_head * self.head_dim) as u64, (self.n_kv_head * self.head_dim) as u64);
         let inner = self.n_inner as u64;
         let qkv = queries + 2 * keys;
-        // A plain MLP keeps the activation's input; a gated one that, its output and what it is multiplied with.
+        // A plain MLP keeps the activation's input; a gated one that, its output and the other factor.
         let (mlp, mlp_outputs) = if self.gated_mlp { (3 * inner, 2 * inner) } else { (inner, inner) };
         // RMS norms are composed: a weight that learns needs their input normalised as well.
         let normalised = if self.norm.kind == NormKind::RmsNorm { 2 * width } else { 0 };
         let to_learn = 2 * width + inner + normalised;
-        // Query and key as their projections leave them, beside those that the attention keeps.
+        // Query and key as their projections leave them, next to those that the attention keeps.
         let unrotated = if matches!(self.positions, Positions::Rotary(_)) { queries + keys } else { 0 };
         Kept {
             backward: 2 * width + qkv + queries + mlp,

@@ -1,6 +1,6 @@
 //! `irepair-bench`: times one part of a repair on random weights of a published shape and prints one JSON object.
 //!
-//! `cargo xtask bench` runs it beside a PyTorch peer with the same arguments (`bench/peer.py`), turn by turn.
+//! `cargo xtask bench` runs it in alternation with a PyTorch peer on the same arguments (`bench/peer.py`).
 #![expect(clippy::print_stdout, reason = "the result is what it prints")]
 
 mod parts;

@@ -23,7 +23,7 @@ pub(crate) fn max_utility(plan: &RepairPlan, config: &Architecture) -> usize {
 /// Tokens of the texts of a file: each chunk of a document after the start token, `max_tokens` in all (METHOD §2).
 pub(crate) fn documents(path: &Path, tokenizer: &Tokenizer, max_tokens: usize) -> anyhow::Result<Vec<Vec<u32>>> {
     let texts = read_token_texts(path, tokenizer)?;
-    // The last chunk of a text is dropped where it is much shorter than the others.
+    // The last chunk of a text is dropped where it is far shorter than the others.
     let chunks = |text: &Vec<u32>| -> Vec<Vec<u32>> {
         let whole = text.chunks(max_tokens.saturating_sub(1).max(1));
         let keep = |(i, chunk): &(usize, &[u32])| *i == 0 || chunk.len() * 4 >= max_tokens;

@@ -301,14 +301,14 @@ fn a_pipe_in_a_model_directory_is_not_waited_for() {
     let home = workshop();
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         let path = home.path().join("base").join(name);
-        let aside = home.path().join("aside");
-        fs::rename(&path, &aside).unwrap();
+        let saved = home.path().join("saved");
+        fs::rename(&path, &saved).unwrap();
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         let output = command(home.path(), "score --model base --input texts.jsonl").output().unwrap();
         let said = refused(&output, 4);
         assert!(said.contains("not an ordinary file") && said.contains(name), "{said}");
         fs::remove_file(&path).unwrap();
-        fs::rename(&aside, &path).unwrap();
+        fs::rename(&saved, &path).unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use irepair_core::Diagnose;
 
 use crate::{PretrainOptions, Problem, Validate};
 
-/// One base model: trained on the spot, or published weights.
+/// One base model: trained here, or published weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BaseModel {

@@ -28,7 +28,7 @@ pub struct MultipleEndings {
     pub label: usize,
 }
 
-/// A prompt and how its text went on (METHOD §10: token F1).
+/// A prompt and how its text continued (METHOD §10: token F1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrueContinuation {
     /// The prompt.

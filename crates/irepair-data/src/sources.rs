@@ -47,7 +47,8 @@ pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path,
     Err(bad(&dir.join(TOKENIZER_CONFIG), why))
 }
 
-/// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type says it.
+/// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type
+/// says it.
 fn class_of(dir: &Path, config: &Value) -> Result<String> {
     if let Some(class) = config["tokenizer_class"].as_str() {
         return Ok(class.trim_end_matches("Fast").to_owned());
@@ -62,8 +63,10 @@ fn class_of(dir: &Path, config: &Value) -> Result<String> {
     .to_owned())
 }
 
-/// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts there.
-/// Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is not given.
+/// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts
+/// there.
+/// Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is not
+/// given.
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
@@ -203,8 +206,8 @@ mod tests {
         }
     }
 
-    /// As transformers 4.57 and 5.23 have it: `AutoTokenizer` of such a directory, asked for the ids of a text. None: the two
-    /// versions differ.
+    /// As transformers 4.57 and 5.23 have it: `AutoTokenizer` of such a directory, asked for the ids of a text. None:
+    /// the two versions differ.
     #[test]
     fn the_begin_of_text_token_is_that_of_both_versions_of_transformers() {
         let (llama, generic) = (Some("LlamaTokenizerFast"), Some("PreTrainedTokenizerFast"));

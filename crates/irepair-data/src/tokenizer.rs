@@ -26,11 +26,11 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads from a Hugging Face model directory: `tokenizer.json`, or else `vocab.json` with `merges.txt` (GPT-2's
-    /// byte-level BPE). Ids are those of transformers: tokens added to the vocabulary count, stored truncation and padding do
-    /// not.
+    /// byte-level BPE). Ids are those of transformers: tokens added to the vocabulary count, stored truncation and
+    /// padding do not.
     ///
-    /// docs/FILES.md has the order of the files that decide the begin-of-text and end-of-text tokens, the tokens that end a
-    /// generation and the leading space.
+    /// docs/FILES.md has the order of the files that decide the begin-of-text and end-of-text tokens, the tokens that
+    /// end a generation and the leading space.
     ///
     /// # Errors
     /// `NoTokenizer` when there is neither form, `BadTokenizer` naming the file that cannot be used, `NoEos`, `File`.
@@ -109,8 +109,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Token ids of a text from its beginning, as transformers' `tokenizer(text)` gives them: [`Self::encode`] after the
-    /// begin-of-text token, where the tokenizer has one. No end-of-text token is added.
+    /// Token ids of a text from its beginning, as transformers' `tokenizer(text)` gives them: [`Self::encode`] after
+    /// the begin-of-text token, where the tokenizer has one. No end-of-text token is added.
     ///
     /// # Errors
     /// `Tokenize` when the library refuses the text.

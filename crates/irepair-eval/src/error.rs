@@ -21,7 +21,7 @@ pub enum Error {
         key: &'static str,
         /// What it must be.
         want: String,
-        /// What it is.
+        /// Its kind.
         got: usize,
     },
     /// A token that the model has no embedding for.

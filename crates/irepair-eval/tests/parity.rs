@@ -1,4 +1,4 @@
-//! Equal to transformers, one text at a time, on `parity/eval/` (generator beside it).
+//! Equal to transformers, one text at a time, on `parity/eval/` (generator next to it).
 //!
 //! Tolerances. A log-probability there is known to 2e-6 (the logits' own f32 rounding, `parity/models/gpt2/meta.json`),
 //! a mean over hundreds to less; a perplexity of 270 is then off by parts in 10^6 of itself. 2e-5 relative leaves a

@@ -1,4 +1,4 @@
-//! METHOD §10 from files of text to numbers, equal to transformers on `parity/eval/texts/` (generator beside it).
+//! METHOD §10 from files of text to numbers, equal to transformers on `parity/eval/texts/` (generator next to it).
 //!
 //! Tolerances as in `parity.rs`: parts in 10^6 of a log-probability, a factor of ten left. A perplexity per word is the
 //! exponential of ten to fifteen nats: 2e-5 of those is 3e-4 of the perplexity.

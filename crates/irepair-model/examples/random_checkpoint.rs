@@ -3,7 +3,7 @@
 //! `cargo run --release -p irepair-model --example random_checkpoint -- gpt2-large DIR [f32|bf16]`
 //!
 //! Shapes: gpt2 (124M), gpt2-large (774M), gpt2-xl (1.5B), gpt-neo-125m, gpt-neo-1.3b. No tokenizer is written: put one
-//! beside the weights, such as that of `irepair pretrain`.
+//! next to the weights, such as that of `irepair pretrain`.
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::error::Error;

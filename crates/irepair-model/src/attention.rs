@@ -168,7 +168,7 @@ impl AttentionMask {
                 local.entry(window).or_insert_with(masked);
             }
         }
-        // With one new column and no padding everything is visible; with all columns new, `is_causal` says it all.
+        // With one new column and no padding everything is visible; with all columns new, `is_causal` is enough.
         let global = (!full || (n_new != n_cols && n_new != 1)).then(|| additive(causal));
         Self { global, local }
     }

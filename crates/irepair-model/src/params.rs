@@ -91,7 +91,7 @@ impl Starter {
 /// The first parameter that holds NaN or infinite numbers, and how many: what comes out of such weights can look like
 /// any other numbers.
 pub fn first_not_finite(parameters: &[Parameter]) -> Option<(&Parameter, i64)> {
-    // A sum is fast, and finite only where all is; one that overflows says nothing.
+    // A sum is fast, and finite only where all is; one that overflows is no evidence.
     let sums_up = |p: &&Parameter| no_grad(|| p.tensor.sum(Kind::Float)).double_value(&[]).is_finite();
     let count = |p: &Parameter| p.tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
     let doubted = parameters.iter().filter(|p| !sums_up(p));

@@ -1,4 +1,4 @@
-//! Equal to transformers on the tiny checkpoints of `parity/models/` (generator beside them).
+//! Equal to transformers on the tiny checkpoints of `parity/models/` (generator next to them).
 //!
 //! Tolerances. The logits there are of size 1 to 5 and their own f32 rounding, measured against f64, is 2e-6 to 5e-6
 //! (`meta.json`); a different order of summation costs about as much again. 2e-5 leaves a factor of four, and is far
@@ -141,9 +141,9 @@ fn an_unchanged_model_is_written_back_byte_for_byte() {
     for case in MODELS {
         let from = parity(&format!("models/{case}/model"));
         // Half-precision files keep their dtype and bits, though the model computed in f32.
-        let aside = tempfile::tempdir().unwrap();
-        load(case).save(aside.path()).unwrap();
-        let (mut got, mut want) = (files(aside.path()), files(&from));
+        let saved = tempfile::tempdir().unwrap();
+        load(case).save(saved.path()).unwrap();
+        let (mut got, mut want) = (files(saved.path()), files(&from));
         let config = |files: &mut std::collections::BTreeMap<_, Vec<u8>>| -> Value {
             serde_json::from_slice(&files.remove("config.json").unwrap()).unwrap()
         };

@@ -51,7 +51,7 @@ fn a_changed_weight_changes_its_bytes_alone() {
     assert_eq!(differing, ["transformer.h.1.mlp.c_fc.bias"]);
 }
 
-/// A safetensors file written by hand: tensors in the order given, `metadata` as it stands.
+/// A safetensors file written by hand: tensors in the order given, `metadata` unchanged.
 fn raw_file(path: &Path, metadata: &Value, tensors: &[(String, &str, Vec<usize>, Vec<u8>)]) {
     let mut header = serde_json::Map::from_iter([("__metadata__".to_owned(), metadata.clone())]);
     let mut offset = 0;
@@ -196,7 +196,7 @@ fn every_stored_tensor_is_reported_under_one_heading() {
 #[test]
 fn a_tied_head_is_tied_to_what_is_stored() {
     for family in FAMILIES {
-        let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (dir, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let made = model(family);
         let embedding = &format!("{}{}", made.config().family.prefix, made.parameters()[0].name);
         made.save(dir.path()).unwrap();
@@ -209,8 +209,8 @@ fn a_tied_head_is_tied_to_what_is_stored() {
         // The head alone stands for both.
         let (loaded, report) = reload(dir.path(), |tensors| drop(tensors.remove(embedding)));
         assert!(bits(&loaded) == bits(&made) && report.applied.contains(&"lm_head.weight".to_owned()));
-        loaded.save(aside.path()).unwrap();
-        assert!(files(aside.path()) == files(dir.path()));
+        loaded.save(saved.path()).unwrap();
+        assert!(files(saved.path()) == files(dir.path()));
         // Other values are a head of their own, as transformers has it, and are written back as such.
         let (loaded, report) = reload(dir.path(), |tensors| {
             let head = tensors["lm_head.weight"].copy();
@@ -218,7 +218,7 @@ fn a_tied_head_is_tied_to_what_is_stored() {
         });
         assert!(report.head_differs && loaded.parameters().iter().any(|p| p.name == "lm_head.weight"));
         assert!(report.to_string().ends_with("the stored head is not the token embedding, so they are not tied"));
-        loaded.save(aside.path()).unwrap();
-        assert!(files(aside.path()) == files(dir.path()));
+        loaded.save(saved.path()).unwrap();
+        assert!(files(saved.path()) == files(dir.path()));
     }
 }

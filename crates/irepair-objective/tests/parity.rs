@@ -1,4 +1,4 @@
-//! Equal to eager PyTorch on the logits of `parity/models/` (generator beside them): every value and every gradient.
+//! Equal to eager PyTorch on the logits of `parity/models/` (generator next to them): every value and every gradient.
 //!
 //! Tolerance. The logits are given, so only the losses are at stake: some tens of f32 sums of terms of size 1 to 10.
 //! One part in 10^5 (absolute below 1) is a hundred roundings; a wrong mask or divisor is off by parts in ten.

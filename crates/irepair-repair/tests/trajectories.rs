@@ -1,4 +1,4 @@
-//! Ten steps of every method, equal to a literal eager PyTorch script (`parity/trajectories/`, generator beside them).
+//! Ten steps of every method, equal to a literal eager PyTorch script (`parity/trajectories/`, generator next to them).
 //!
 //! The script runs all forward passes first and keeps the whole graph, as published; the engine chooses the slice first
 //! and computes nothing outside it. METHOD §6 says the updates are the same; this is where it is shown.

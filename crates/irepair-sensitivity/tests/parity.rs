@@ -1,4 +1,4 @@
-//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions beside them): every metric, by both
+//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions next to them): every metric, by both
 //! routes.
 //!
 //! Tolerance. Sensitivities are sums of ten thousand squares or products of f32 gradients that agree to about 1e-6 of

@@ -12,7 +12,7 @@ const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 
 /// Three blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
 fn model(family: &str) -> CausalLm {
-    // Tests run beside each other; threads inside an operation this small only wait for one another.
+    // Tests run in parallel; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
         "gpt2" => Architecture::gpt2(3, 16, 2, 48, 19),
@@ -126,9 +126,9 @@ fn pad_columns_change_no_sensitivity() {
     for family in FAMILIES {
         let model = model(family);
         let plain = text(std::slice::from_ref(&prompt), std::slice::from_ref(&continuation));
-        // Beside a longer neighbour the text gets pad columns on both sides; then the neighbour is dropped.
-        let beside = PaddedTokens::prompted(&[prompt.clone(), long.clone()], &[continuation.clone(), long.clone()], 0);
-        let padded = TextBatch::new(beside.unwrap(), Device::Cpu).row(0);
+        // Next to a longer neighbour the text gets pad columns on both sides; then the neighbour is dropped.
+        let both = PaddedTokens::prompted(&[prompt.clone(), long.clone()], &[continuation.clone(), long.clone()], 0);
+        let padded = TextBatch::new(both.unwrap(), Device::Cpu).row(0);
         assert_eq!((plain.dims().1, padded.dims().1), (7, 12));
         let metrics = [Metric::GradL2, Metric::Density, Metric::Snip, Metric::Fisher, Metric::ActDist, Metric::Atp];
         for metric in metrics {

@@ -1,4 +1,4 @@
-//! A slicing rule of one's own in ten lines: the blocks from last to first, one a step. The engine does the rest.
+//! A slicing rule of your own in ten lines: the blocks from last to first, one a step. The engine does the rest.
 //!
 //! `cargo run -p irepair-train --example own_localiser`
 #![expect(clippy::print_stdout, reason = "an example shows its result")]

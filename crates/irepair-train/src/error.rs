@@ -29,7 +29,7 @@ pub enum Error {
         key: &'static str,
         /// What it must be.
         want: &'static str,
-        /// What it is.
+        /// Its kind.
         got: String,
     },
     /// There is too little data for what was asked.

@@ -266,12 +266,12 @@ fn the_corners_are_corners() {
 fn every_corner_is_written_back_byte_for_byte() {
     for base in CORNERS {
         let from = parity(&format!("corners/{base}/model"));
-        let aside = tempfile::tempdir().unwrap();
-        load(&from).save(aside.path()).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        load(&from).save(saved.path()).unwrap();
         for entry in fs::read_dir(&from).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap();
-            let [got, want] = [aside.path().join(name), path.clone()].map(|path| fs::read(path).unwrap());
+            let [got, want] = [saved.path().join(name), path.clone()].map(|path| fs::read(path).unwrap());
             if name == "config.json" {
                 let [got, want] = [got, want].map(|text| serde_json::from_slice::<Value>(&text).unwrap());
                 assert_eq!(got, want, "{base}: config.json");

@@ -38,7 +38,7 @@ fn at_step_0_the_kl_is_0_and_the_dpo_loss_is_ln_2() {
             };
             assert!(first(REPAIR).kl.unwrap().abs() <= 1e-6);
             assert!((first(DPO).loss - 2f64.ln()).abs() <= 1e-6);
-            // METHOD §7: (2 / beta) ln 2, beside a KL of 0.
+            // METHOD §7: (2 / beta) ln 2, with a KL of 0.
             assert_near("NPO", first(NPO).loss, 20.0 * 2f64.ln(), 1e-6);
             assert_eq!((first(DPO).kl, first(Method::GradientAscent).nll), (None, None), "no such term");
         }

@@ -13,7 +13,7 @@ const THIS_FILE: &str = "xtask/src/tidy/words.rs";
 const PLANTED: &str = "crates/irepair-data/src/planted/";
 
 /// Words and phrases to avoid, in lower case, and what to write instead.
-const WORDS: [(&str, &str); 34] = [
+const WORDS: [(&str, &str); 33] = [
     ("nobody", "no one, or name the reader or caller"),
     ("somebody", "the user, another program, or name them"),
     ("everybody", "all, or name them"),
@@ -39,7 +39,6 @@ const WORDS: [(&str, &str); 34] = [
     ("is much", "give the number and say what it means"),
     ("mended", "corrected, fixed"),
     ("mends", "corrects, fixes"),
-    ("unshare", "copy on write"),
     ("in the manner of", "like, in the form of"),
     ("on the spot", "here, during the run"),
     ("turn by turn", "in alternation"),

@@ -30,7 +30,7 @@ pub struct Definition {
     pub better: Better,
     /// Digits after the point in tables.
     pub digits: usize,
-    /// What it is.
+    /// The definition.
     pub meaning: &'static str,
 }
 

@@ -3,7 +3,7 @@
 /// One metric of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricRow {
-    /// What it is computed from.
+    /// The values that it is computed from.
     pub evidence: Evidence,
     /// What the rejected text is compared with.
     pub against: Against,

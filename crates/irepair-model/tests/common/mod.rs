@@ -1,4 +1,4 @@
-//! Small random models and their files, for the tests beside this folder.
+//! Small random models and their files, for the tests next to this folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub(crate) fn config(family: &str) -> Architecture {
 
 /// Weights large enough that the text decides the next token, whatever a fresh model starts from.
 pub(crate) fn model(family: &str) -> CausalLm {
-    // Tests run beside each other; threads inside an operation this small only wait for one another.
+    // Tests run in parallel; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let model = CausalLm::random(config(family), 5, Device::Cpu, Kind::Float).unwrap();
     no_grad(|| {

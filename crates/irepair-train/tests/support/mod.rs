@@ -18,7 +18,7 @@ const N_VOCAB: usize = 23;
 
 /// Four blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
 pub(crate) fn model(family: &str) -> CausalLm {
-    // Tests run beside each other; threads inside an operation this small only wait for one another.
+    // Tests run in parallel; threads inside an operation this small only wait for one another.
     tch::set_num_threads(1);
     let config = match family {
         "gpt2" => Architecture::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
