@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use irepair_data::Tokenizer;
 use serde_json::Value;
 
-const CASES: [&str; 13] = [
+const CASES: [&str; 14] = [
     "whole",
     "whole-added",
     "whole-prefix-space",
