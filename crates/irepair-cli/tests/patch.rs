@@ -104,7 +104,8 @@ fn a_repairs_patch_says_how_it_was_made() {
         assert!(blocks.iter().any(|b| name.contains(&format!("h.{b}."))), "{name} is in none of {blocks:?}");
     }
     let text = succeed(&irepair(dir, "patch show --patch fix.safetensors"));
-    assert!(text.contains("method: irepair-no-kl\npolicy: cyclic\nseed: 5\n"), "{text}");
+    assert!(text.contains("method: irepair-no-kl\npolicy: cyclic\nconfig sha256: "), "{text}");
+    assert!(text.contains("\nseed: 5\n"), "{text}");
 }
 
 #[test]
