@@ -118,7 +118,7 @@ fn what_is_no_scorer_is_refused() {
     assert!(code == 2 && error.contains("two scorers have one name"), "{error}");
     fs::create_dir_all(dir.join("empty")).unwrap();
     let (code, error) = refuse(dir, &format!("{eval} --scorer empty"));
-    assert!(code == 4 && error.contains("no word list, linear scorer or classifier directory"), "{error}");
+    assert!(code == 4 && error.contains("is not a word list, a linear scorer or a classifier directory"), "{error}");
     let (code, error) = refuse(dir, &format!("{eval} --scorer base"));
     assert!(
         code == 2 && error.contains("key `model_type`") && error.contains("bert, roberta or distilbert"),
