@@ -51,7 +51,9 @@ fn unused(manifest: &toml::Table, sources: &Sources) -> Vec<String> {
         for name in names.filter(|name| !FOR_FEATURES.contains(&name.as_str())) {
             let ident = name.replace('-', "_");
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
-            let uses = |text: &str| text.split(|c| !is_word(c)).any(|word| word == ident);
+            // `irepair_core::errors!` derives with the caller's thiserror.
+            let by_macro = |word: &str| name == "thiserror" && word == "errors";
+            let uses = |text: &str| text.split(|c| !is_word(c)).any(|word| word == ident || by_macro(word));
             let mut texts = sources.0.iter().filter(|(path, _)| kind == "dev-dependencies" || path.starts_with("src"));
             if !texts.any(|(_, text)| uses(text)) {
                 found.push(format!("{name} ({kind}) is not used"));

@@ -9,8 +9,8 @@ const MAX_COMMENT: usize = 120;
 /// The file with the words, which does not look at itself.
 const THIS_FILE: &str = "xtask/src/tidy/words.rs";
 
-/// Texts of the planted language are data: only their comments are prose.
-const PLANTED: &str = "crates/irepair-data/src/planted/";
+/// Texts of the planted language and of recipes are data: only their comments are prose.
+const DATA: [&str; 2] = ["crates/irepair-data/src/planted/", "docs/recipes/data/"];
 
 /// Words and phrases to avoid, in lower case, and what to write instead.
 const WORDS: [(&str, &str); 33] = [
@@ -57,7 +57,7 @@ pub(super) fn violations(name: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let lower = line.to_lowercase();
-        let is_data = name.starts_with(PLANTED) && !is_comment(name, line);
+        let is_data = DATA.iter().any(|dir| name.starts_with(dir)) && !is_comment(name, line);
         for (word, instead) in WORDS.iter().filter(|(word, _)| !is_data && has_word(&lower, word)) {
             found.push(format!("line {}: `{word}`: {instead}", i + 1));
         }
