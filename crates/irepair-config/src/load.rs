@@ -236,7 +236,11 @@ mod tests {
         assert_eq!(found[3], "line 5, `steps`: invalid value: integer `-1`, expected u64");
         assert_eq!(found[4], "line 6, `batch_size`: must be at least 1, is 0");
         assert_eq!(found[5], "line 7, `top_k`: slice size `0` is out of range");
-        assert!(found[6].starts_with("line 8, `zzz`: unknown key; known: model, pairs, utility"), "{}", found[6]);
+        assert!(
+            found[6].starts_with("line 8, `zzz`: unknown key; known: model, pairs, general, utility"),
+            "{}",
+            found[6]
+        );
         assert_eq!(found.len(), 7);
     }
 
