@@ -364,7 +364,7 @@ fn what_cannot_work_is_refused_in_words() {
     assert_eq!(
         shown(token_perplexity(&model, &[3, 5000], 20, 2).unwrap_err()),
         "error: token 5000 is not in the model's vocabulary\n want: tokens below 320    got: 5000\n help: the tokenizer \
-         belongs to another model: use the tokenizer.json next to the weights"
+         belongs to another model: use the tokenizer.json in the directory of the weights"
             .replace("320", &model.config().n_vocab.to_string())
     );
     let refuse = |prompt_tokens, n_new, prompt: &str| {
