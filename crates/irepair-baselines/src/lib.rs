@@ -8,7 +8,7 @@
 //! use irepair_core::spec::Method;
 //! use irepair_train::{Engine, Settings};
 //!
-//! let mut engine = Engine::new(model, Method::Dpo, &mut Unsliced, &data, Settings::default())?;
+//! let mut engine = Engine::new(model, Method::Dpo, Box::new(Unsliced), &data, Settings::default())?;
 //! engine.step()?;
 //! # Ok(()) }
 //! ```
