@@ -170,7 +170,7 @@ impl Prepared {
         }
         let failures = self.workers.run(what, &tasks)?;
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
-        let results = done.map(|path| read_result(&path).map_err(diagnostic));
-        Ok((results.collect::<Result<_, _>>()?, failures))
+        let results = done.map(|path| Ok(read_result(&path).map_err(diagnostic)?));
+        Ok((results.collect::<Result<_>>()?, failures))
     }
 }

@@ -41,7 +41,7 @@ impl Validate for ScorerTrainOptions {
         let mut checks = Checks::of(self);
         let text = self.out.as_ref().is_none_or(|out| out.extension().is_some_and(|end| end == "txt"));
         checks.clash(self.kind() == ScorerKind::Words && !text, "out", "must end in `.txt`, as every word list does");
-        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| n < 2 || n >= 261);
+        checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| !(2..261).contains(&n));
         checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n != 2);
         checks.heads(self.n_embd(), self.n_head());
         checks.0

@@ -225,7 +225,7 @@ mod tests {
             let fast = model.generate(&prompts, 12, Decoding::Greedy, &[]).unwrap();
             // The slow simple route, one prompt at a time and all of them together.
             let slow = |prompts: &[Vec<u32>]| without_cache(&model, prompts, 12, Decoding::Greedy, &[]).unwrap();
-            assert_eq!(fast, prompts.iter().flat_map(|prompt| slow(&[prompt.clone()])).collect::<Vec<_>>());
+            assert_eq!(fast, prompts.iter().flat_map(|prompt| slow(std::slice::from_ref(prompt))).collect::<Vec<_>>());
             assert_eq!(fast, slow(&prompts));
         }
     }
