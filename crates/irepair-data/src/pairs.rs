@@ -54,9 +54,8 @@ pub struct Counts {
 /// Tokenises pairs, prompt and continuations each on its own (METHOD §2 [D]).
 ///
 /// The begin-of-text token, where the tokenizer has one, comes before the prompt and counts towards its limit. A
-/// prompt or
-/// continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt becomes the
-/// start token alone, so that the first token of the continuation is predicted too [O]. A pair whose
+/// prompt or continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt
+/// becomes the start token alone, so that the first token of the continuation is predicted too [O]. A pair whose
 /// wanted continuation is empty is dropped and counted; with [`Sides::Rejected`] every chosen continuation is empty.
 /// The end-of-text token of `append_eos` counts towards the limit, so that a continuation that is cut does not end.
 ///

@@ -64,9 +64,8 @@ fn class_of(dir: &Path, config: &Value) -> Result<String> {
 }
 
 /// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts
-/// there.
-/// Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is not
-/// given.
+/// there. Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is
+/// not given.
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
