@@ -2,16 +2,13 @@
 
 use std::path::Path;
 
-use irepair_core::Error;
 use irepair_core::weights::read_object;
+use irepair_core::{Error, MAX_BLOCKS};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::setting::{Act, Flag, Ids, NotNegative, Size, refuse_changed_models, settings, unsupported};
 use crate::{FAMILIES, Family, Parameter, Result, Rope};
-
-/// Blocks of the deepest model that is read: a bound that keeps hostile numbers from becoming allocations.
-const MAX_BLOCKS: usize = 10_000;
 
 /// The non-linearity of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +169,7 @@ impl Architecture {
         let shared: Shared = settings(&raw, path, &[])?;
         let [n_block, n_embd, n_head, n_positions] = sizes.map(|size| size.0);
         if n_block > MAX_BLOCKS {
-            return Err(unsupported(&raw, path, keys[0], "at most 10000 blocks"));
+            return Err(unsupported(&raw, path, keys[0], &format!("at most {MAX_BLOCKS} blocks")));
         }
         let head_dim = match head_dim {
             Some(width) => width.0,

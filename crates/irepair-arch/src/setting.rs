@@ -118,7 +118,7 @@ setting!(
 setting!(
     /// One token id.
     TokenId(u32): "a token id",
-    |value| value.as_u64().and_then(|id| u32::try_from(id).ok())
+    token_id
 );
 setting!(
     /// A flag.
@@ -138,6 +138,10 @@ setting!(
     })
 );
 
+fn token_id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
 /// Token ids: one, or a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ids(
@@ -149,7 +153,7 @@ impl<'de> Deserialize<'de> for Ids {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let list = if let Value::Array(list) = value { list } else { vec![value] };
-        let ids: Option<_> = list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
+        let ids: Option<_> = list.iter().map(token_id).collect();
         ids.map(Self).ok_or_else(|| D::Error::custom("a token id or a list of them"))
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use irepair_arch::Activation;
 use irepair_arch::setting::{Act, NotNegative, Size, TokenId, refuse_changed_models, settings, unsupported};
+use irepair_core::MAX_BLOCKS;
 use irepair_core::weights::read_object;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -123,8 +124,8 @@ impl ClassifierConfig {
         if n_embd % n_head != 0 {
             return Err(wrong(&own("num_attention_heads"), &format!("a divisor of {n_embd}")));
         }
-        if n_block > 10_000 {
-            return Err(wrong(&own("num_hidden_layers"), "at most 10000 blocks"));
+        if n_block > MAX_BLOCKS {
+            return Err(wrong(&own("num_hidden_layers"), &format!("at most {MAX_BLOCKS} blocks")));
         }
         let pad_id = keys.pad_token_id.map_or(u32::from(family == Family::Roberta), |id| id.0);
         let first_position = if family == Family::Roberta { pad_id as usize + 1 } else { 0 };

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use irepair_arch::Activation;
-use irepair_model::Parameter;
+use irepair_model::{Parameter, activate};
 use tch::{Kind, Tensor};
 
 use crate::config::{ClassifierConfig, Family};
@@ -46,16 +45,6 @@ impl Encoder {
         x.layer_norm(weight.size(), Some(weight), Some(bias), self.config.norm_eps, true)
     }
 
-    fn activate(&self, x: &Tensor) -> Tensor {
-        match self.config.activation {
-            Activation::Gelu => x.gelu("none"),
-            Activation::GeluTanh => x.gelu("tanh"),
-            Activation::Relu => x.relu(),
-            Activation::Silu => x.silu(),
-            Activation::Tanh => x.tanh(),
-        }
-    }
-
     /// Logits of a batch.
     ///
     /// # Shapes
@@ -95,7 +84,7 @@ impl Encoder {
             let mixed = weights.matmul(&project(names.v)).transpose(1, 2).contiguous().view([n_rows, n_cols, d]);
             x = self
                 .norm(&names.block(b, names.attention_norm), &(&x + self.linear(&names.block(b, names.out), &mixed)));
-            let up = self.activate(&self.linear(&names.block(b, names.up), &x));
+            let up = activate(config.activation, &self.linear(&names.block(b, names.up), &x));
             x = self.norm(&names.block(b, names.output_norm), &(&x + self.linear(&names.block(b, names.down), &up)));
         }
         let first = self.linear(names.dense, &x.select(1, 0));

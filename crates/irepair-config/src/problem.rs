@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use irepair_core::MAX_BLOCKS;
 use irepair_core::spec::{Entry, Number, Range};
 use serde::Serialize;
 use toml::{Table, Value};
@@ -67,7 +68,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "seed" | "warmup_steps" | "n_validation" => return None,
         "threads" => (1, 1 << 10),
         "samples" => (1, 1000),
-        "n_layer" => (1, 10_000),
+        "n_layer" => (1, MAX_BLOCKS as u64),
         "n_embd" | "n_head" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
         "n_positions" | "window" => (2, 1 << 17),

@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Most blocks of a model that is read: a bound that keeps hostile numbers from becoming allocations.
+pub const MAX_BLOCKS: usize = 10_000;
+
 /// One transformer block, counted from 0 at the embedding.
 ///
 /// A *layer* is an operation inside a block (`ln_1`, `attn`, `mlp`); the paper calls our blocks layers.

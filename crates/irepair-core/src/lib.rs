@@ -39,7 +39,7 @@ pub mod weights;
 /// of another version are computed again.
 pub const NUMBERS_VERSION: u32 = 13;
 
-pub use block::{BlockId, BlockSlice, Scope};
+pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]

@@ -1,14 +1,11 @@
 //! Architecture `llama`: `config.json`, and the new name of each stored tensor.
 
-use irepair_core::printable;
+use irepair_core::{MAX_BLOCKS, printable};
 use serde_json::{Value as Json, json};
 
 use crate::file::GgufFile;
 use crate::value::Value;
 use crate::{Error, Result, rope};
-
-/// Most blocks of a model.
-const MAX_BLOCKS: usize = 10_000;
 
 /// Keys below `llama.` that are understood. Any other may change the model.
 const KNOWN: &str = "block_count context_length embedding_length feed_forward_length vocab_size attention.head_count \

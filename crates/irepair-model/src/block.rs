@@ -65,19 +65,20 @@ impl Mlp {
 
     fn apply(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {
         let inner = match &self.gate {
-            Some(gate) => self.activate(&gate.apply(x, block, probe)) * self.up.apply(x, block, probe),
-            None => self.activate(&self.up.apply(x, block, probe)),
+            Some(gate) => activate(self.activation, &gate.apply(x, block, probe)) * self.up.apply(x, block, probe),
+            None => activate(self.activation, &self.up.apply(x, block, probe)),
         };
         self.down.apply(&inner, block, probe)
     }
+}
 
-    fn activate(&self, x: &Tensor) -> Tensor {
-        match self.activation {
-            Activation::GeluTanh => x.gelu("tanh"),
-            Activation::Gelu => x.gelu("none"),
-            Activation::Relu => x.relu(),
-            Activation::Silu => x.silu(),
-            Activation::Tanh => x.tanh(),
-        }
+/// The non-linearity of an MLP, element by element.
+pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
+    match activation {
+        Activation::GeluTanh => x.gelu("tanh"),
+        Activation::Gelu => x.gelu("none"),
+        Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
+        Activation::Tanh => x.tanh(),
     }
 }

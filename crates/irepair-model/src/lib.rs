@@ -45,6 +45,7 @@ mod stochastic;
 mod sys;
 
 pub use batch::TextBatch;
+pub use block::activate;
 pub use block_model::{BlockMap, BlockModel, GradFlags, first_block_apart, states_at};
 pub use checkpoint::{LoadReport, Rounded, StoredTensors, read_checkpoint, read_tensors, write_tensors};
 pub use device::{parse_device, parse_dtype};

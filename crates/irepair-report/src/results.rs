@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use irepair_core::MAX_BLOCKS;
 use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Bootstrap, Cells, Estimate, bootstrap_mean};
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
@@ -11,9 +12,6 @@ use crate::{Error, Result};
 
 /// Seed of every bootstrap, so that a report of the same results is always the same. METHOD §16 \[O\].
 pub const BOOTSTRAP_SEED: u64 = 0;
-
-/// Upper limit of the blocks of a model; a figure has a row for each.
-const MAX_BLOCKS: usize = 10_000;
 
 /// Rows of one profile in which every metric means one thing.
 #[derive(Clone, Debug, Default, PartialEq)]
