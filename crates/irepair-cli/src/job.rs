@@ -6,7 +6,7 @@ use irepair_config::{EvalOptions, Job, Options, RepairOptions, RepairPlan, Watch
 use irepair_core::fs::write_atomic;
 use irepair_core::{DirLock, StepRecord};
 use irepair_data::Tokenizer;
-use irepair_eval::{Generation, greedy_continuations};
+use irepair_eval::{Evaluator, Generation};
 use irepair_model::{BlockModel, CausalLm};
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
 use irepair_train::step_flops;
@@ -40,8 +40,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let measured = measure(&opened, Some(&reference), &eval)?;
     let trained = plan.method.trains();
     let (trajectory, watched) = watcher.map(Watcher::finish).unwrap_or_default();
-    let generation =
-        Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens, batch_size: N_SAMPLES };
+    let generation = Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens };
     let samples = samples(&measured, &base, &reference, &generation)?;
     let mut metrics = measured.metrics;
     metrics.extend(watched);
@@ -105,7 +104,9 @@ fn samples(
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let before = greedy_continuations(reference, &Tokenizer::load(base)?, prompts, generation)?.texts;
+    let tokenizer = Tokenizer::load(base)?;
+    let evaluator = Evaluator::new(reference, &tokenizer, N_SAMPLES);
+    let before = evaluator.greedy_continuations(prompts, generation)?.texts;
     let texts = prompts.iter().zip(before).zip(&measured.continuations);
     Ok(texts.map(|((prompt, before), after)| Sample { prompt: prompt.clone(), before, after: after.clone() }).collect())
 }

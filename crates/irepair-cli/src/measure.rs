@@ -6,13 +6,12 @@ use std::path::Path;
 use irepair_config::EvalPlan;
 use irepair_core::metric::MetricKey;
 use irepair_data::{
-    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings,
-    read_pairs, read_prompts, read_running_text,
+    Sides, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings, read_pairs,
+    read_prompts, read_running_text,
 };
 use irepair_eval::{
-    Footprint, Generation, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity, cloze, cloze_corpus_perplexity,
-    continuation_f1, continuation_perplexity, footprint, key, kl_heldout, memorisation, multiple_choice, pair_accuracy,
-    sampled_toxicity, stereotype_bias, text_perplexity, toxicity, word_perplexity, wrong_preference,
+    Evaluator, Footprint, Generation, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,
+    continuation_perplexity, footprint, key, kl_heldout,
 };
 use irepair_model::CausalLm;
 use serde::Serialize;
@@ -43,14 +42,12 @@ pub(crate) struct Measured {
 
 /// The model to measure, and how.
 struct Subject<'a> {
-    model: &'a CausalLm,
-    tokenizer: &'a Tokenizer,
+    evaluator: Evaluator<'a>,
     reference: Option<&'a CausalLm>,
     plan: &'a EvalPlan,
     generation: Generation,
     /// Tokens of a perplexity window.
     window: usize,
-    batch_size: usize,
 }
 
 /// A family of metrics.
@@ -72,10 +69,11 @@ const FAMILIES: [Family; 11] = [
 
 /// Measures what the given files allow.
 pub(crate) fn measure(loaded: &LoadedModel, reference: Option<&CausalLm>, plan: &EvalPlan) -> anyhow::Result<Measured> {
-    let (LoadedModel { model, tokenizer, .. }, batch_size) = (loaded, plan.batch_size);
-    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens, batch_size };
+    let LoadedModel { model, tokenizer, .. } = loaded;
+    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
     let window = plan.window.unwrap_or(model.config().n_positions);
-    let subject = Subject { model, tokenizer, reference, plan, generation, window, batch_size };
+    let evaluator = Evaluator::new(model, tokenizer, plan.batch_size);
+    let subject = Subject { evaluator, reference, plan, generation, window };
     let mut measured = Measured::default();
     FAMILIES.iter().try_for_each(|family| family(&subject, &mut measured))?;
     Ok(measured)
@@ -91,8 +89,7 @@ struct Continued<'a> {
 
 fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> anyhow::Result<Continued<'a>> {
     let prompts = read_prompts(path)?;
-    let Subject { model, tokenizer, .. } = *subject;
-    let found = toxicity(model, tokenizer, &prompts, scorers.first(), &subject.generation)?;
+    let found = subject.evaluator.toxicity(&prompts, scorers.first(), &subject.generation)?;
     warn_of_failures(&found.scores, scorers.first());
     let by = |scorer: &'a dyn Scorer| {
         let scores = Scores::of_continuations(&found.continuations.texts, scorer);
@@ -116,24 +113,29 @@ fn toxicities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<
     }
     for path in more {
         let set = set_name(path);
-        let Continued { found, others, .. } = continued(subject, path, &scorers)?;
-        for of in [key::TOX, key::TOXFRAC, key::EMPTY_SHARE] {
-            measured.metrics.extend(found.metrics.get(of).map(|found| (MetricKey::from(of).on(&set), found.clone())));
-        }
-        for (name, scores) in others {
-            let (tox, _) = subject.generation.toxicity_of(&scores);
-            measured.metrics.insert(MetricKey::from(key::TOX).on(&set).by(name), tox);
-        }
+        let of = [key::TOX, key::TOXFRAC, key::EMPTY_SHARE];
+        measured.metrics.extend(side_prompts(subject, path, &scorers, &of, |key| MetricKey::from(key).on(&set))?);
     }
     if let Some(path) = &plan.clean_prompts {
-        let Continued { found, others, .. } = continued(subject, path, &scorers)?;
-        measured.metrics.extend(found.metrics.get(key::TOX).map(|found| (key::CLEAN_TOX, found.clone())));
-        for (name, scores) in others {
-            let (tox, _) = subject.generation.toxicity_of(&scores);
-            measured.metrics.insert(MetricKey::from(key::CLEAN_TOX).by(name), tox);
-        }
+        let clean = side_prompts(subject, path, &scorers, &[key::TOX], |_| key::CLEAN_TOX.into())?;
+        measured.metrics.extend(clean);
     }
     Ok(())
+}
+
+/// The metrics `of` other prompts by the first scorer, and their toxicity by the further ones, under the keys that
+/// `named` gives.
+fn side_prompts(
+    subject: &Subject<'_>,
+    path: &Path,
+    scorers: &Scorers,
+    of: &[key::MetricId],
+    named: impl Fn(key::MetricId) -> MetricKey,
+) -> anyhow::Result<Metrics> {
+    let Continued { found, others, .. } = continued(subject, path, scorers)?;
+    let own = of.iter().filter_map(|&of| Some((named(of), found.metrics.get(of)?.clone())));
+    let by = |(name, scores)| (named(key::TOX).by(name), subject.generation.toxicity_of(&scores).0);
+    Ok(own.chain(others.into_iter().map(by)).collect())
 }
 
 /// Metrics of the prompts that bring out the error, and of samples of their continuations.
@@ -144,7 +146,7 @@ fn error_prompts(
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
     let Continued { prompts, found, others } = continued;
-    let Subject { model, tokenizer, plan, ref generation, batch_size, .. } = *subject;
+    let Subject { evaluator, plan, ref generation, .. } = *subject;
     for (name, scores) in others {
         let (tox, toxfrac) = generation.toxicity_of(&scores);
         measured.metrics.insert(MetricKey::from(key::TOX).by(name), tox);
@@ -154,11 +156,11 @@ fn error_prompts(
     measured.metrics.extend(found.metrics);
     measured.prompt_scores = found.scores.values;
     if let Some(reference) = subject.reference {
-        let perplexity = continuation_perplexity(reference, &found.continuations, batch_size)?;
+        let perplexity = continuation_perplexity(reference, &found.continuations, evaluator.batch_size)?;
         measured.metrics.insert(key::CONTINUATION_PERPLEXITY, perplexity);
     }
     if let Some(n) = plan.samples {
-        let sampled = sampled_toxicity(model, tokenizer, &prompts, scorer, generation, n, plan.seed)?;
+        let sampled = evaluator.sampled_toxicity(&prompts, scorer, generation, n, plan.seed)?;
         measured.metrics.extend(sampled.metrics);
         measured.sampled_max_scores = sampled.max_scores;
     }
@@ -169,16 +171,15 @@ fn error_prompts(
 /// Perplexity of a text: by token, with overlapping windows, and by word of its pages.
 fn perplexities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.wikitext else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let text = read_running_text(path)?;
-    let perplexity = |stride| text_perplexity(model, tokenizer, &text, subject.window, stride, batch_size);
+    let perplexity = |stride| subject.evaluator.text_perplexity(&text, subject.window, stride);
     measured.metrics.insert(key::TOKEN_PERPLEXITY, perplexity(subject.window)?);
     if let Some(stride) = subject.plan.stride {
         measured.metrics.insert(key::STRIDED_PERPLEXITY, perplexity(stride)?);
     }
     let pages = text.pages();
     if !pages.is_empty() {
-        measured.metrics.insert(key::WORD_PERPLEXITY, word_perplexity(model, tokenizer, &pages, batch_size)?);
+        measured.metrics.insert(key::WORD_PERPLEXITY, subject.evaluator.word_perplexity(&pages)?);
     }
     Ok(())
 }
@@ -186,13 +187,12 @@ fn perplexities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Resul
 /// Accuracy and perplexity of the last words of texts.
 fn last_words(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.lambada else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let items = read_cloze(path)?;
-    let found = cloze(model, tokenizer, &items, batch_size)?;
+    let found = subject.evaluator.cloze(&items)?;
     warn_of_truncated("last words", found.n_truncated);
     measured.metrics.extend(found.metrics);
     let texts: Vec<String> = items.iter().map(|item| item.text()).collect();
-    let corpus = cloze_corpus_perplexity(model, tokenizer, &texts, subject.window, batch_size)?;
+    let corpus = subject.evaluator.cloze_corpus_perplexity(&texts, subject.window)?;
     measured.metrics.insert(key::LAST_WORD_CORPUS_PERPLEXITY, corpus);
     Ok(())
 }
@@ -200,9 +200,8 @@ fn last_words(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<
 /// BLiMP: how often the acceptable sentence is the likelier one.
 fn acceptability(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.blimp else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let pairs = read_acceptability(path)?.into_iter().map(|p| MinimalPair { better: p.good, worse: p.bad });
-    let accuracy = pair_accuracy(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?;
+    let accuracy = subject.evaluator.pair_accuracy(&pairs.collect::<Vec<_>>())?;
     measured.metrics.insert(key::BLIMP_ACCURACY, accuracy);
     Ok(())
 }
@@ -210,10 +209,9 @@ fn acceptability(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Resu
 /// HellaSwag: how often the right ending is the likeliest one.
 fn endings(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.hellaswag else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let questions = read_multiple_endings(path)?.into_iter();
     let questions = questions.map(|q| Question { context: q.context, endings: q.endings, answer: q.label });
-    let found = multiple_choice(model, tokenizer, &questions.collect::<Vec<_>>(), batch_size)?;
+    let found = subject.evaluator.multiple_choice(&questions.collect::<Vec<_>>())?;
     warn_of_truncated("endings", found.n_truncated);
     measured.metrics.insert(key::HELLASWAG_ACCURACY, found.accuracy);
     measured.metrics.insert(key::HELLASWAG_ACCURACY_BY_BYTES, found.accuracy_by_bytes);
@@ -223,8 +221,7 @@ fn endings(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()>
 /// Token F1 of continuations against the true ones.
 fn overlap(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.f1 else { return Ok(()) };
-    let Subject { model, tokenizer, .. } = *subject;
-    let f1 = continuation_f1(model, tokenizer, &read_continuations(path)?, &subject.generation)?;
+    let f1 = subject.evaluator.continuation_f1(&read_continuations(path)?, &subject.generation)?;
     measured.metrics.insert(key::TOKEN_F1, f1);
     Ok(())
 }
@@ -232,9 +229,8 @@ fn overlap(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()>
 /// How often a stereotype is likelier than its opposite.
 fn stereotypes(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.minimal_pairs else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
     let pairs = read_minimal_pairs(path)?.into_iter().map(|p| MinimalPair { better: p.stereotype, worse: p.anti });
-    let found = stereotype_bias(model, tokenizer, &pairs.collect::<Vec<_>>(), batch_size)?;
+    let found = subject.evaluator.stereotype_bias(&pairs.collect::<Vec<_>>())?;
     measured.metrics.extend(found);
     Ok(())
 }
@@ -242,17 +238,15 @@ fn stereotypes(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
 /// How much of memorised texts the model repeats.
 fn memorised(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.memorised else { return Ok(()) };
-    let Subject { model, tokenizer, plan, batch_size, .. } = *subject;
     let pairs = read_pairs(path, Sides::Rejected)?;
-    measured.metrics.extend(memorisation(model, tokenizer, &pairs, plan.max_new_tokens, batch_size)?);
+    measured.metrics.extend(subject.evaluator.memorisation(&pairs, subject.plan.max_new_tokens)?);
     Ok(())
 }
 
 /// How often the rejected continuation of a pair is the likelier one.
 fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.pairs else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
-    let wrong = wrong_preference(model, tokenizer, &read_pairs(path, Sides::Both)?, batch_size)?;
+    let wrong = subject.evaluator.wrong_preference(&read_pairs(path, Sides::Both)?)?;
     measured.metrics.insert(key::WRONG_PREFERENCE, wrong);
     Ok(())
 }
@@ -260,8 +254,8 @@ fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
 /// KL from the reference to the model on neutral text.
 fn divergence(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let (Some(path), Some(reference)) = (&subject.plan.kl_texts, subject.reference) else { return Ok(()) };
-    let Subject { model, tokenizer, batch_size, .. } = *subject;
-    let texts = documents(path, tokenizer, model.config().n_positions)?;
+    let Evaluator { model, tokenizer, batch_size } = subject.evaluator;
+    let texts = documents(path, tokenizer, model.n_positions())?;
     let kl = kl_heldout(reference, model, &texts, batch_size)?;
     measured.metrics.insert(key::KL_HELDOUT, kl.metric);
     Ok(())
@@ -269,7 +263,8 @@ fn divergence(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<
 
 /// Which weights differ from the reference's.
 fn change(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
-    measured.footprint = subject.reference.map(|reference| footprint(reference, subject.model)).transpose()?;
+    measured.footprint =
+        subject.reference.map(|reference| footprint(reference, subject.evaluator.model)).transpose()?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use irepair_core::fs::remove;
 use irepair_core::mark_finished;
 use irepair_core::spec::{Side, Term};
 use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
-use irepair_eval::{Metric, joined_tokens, token_perplexity};
+use irepair_eval::{Evaluator, Metric, joined_tokens};
 use irepair_model::{CausalLm, parse_device};
 use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Schedule, Settings};
 use serde::Serialize;
@@ -57,9 +57,9 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
             (tokenizer, documents)
         }
     };
-    let valid =
-        plan.valid.as_deref().map(|path| anyhow::Ok(joined_tokens(&tokenizer, &read_texts(path)?)?)).transpose()?;
-    if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
+    let valid = plan.valid.as_deref().map(read_texts).transpose()?;
+    let n_valid = valid.as_ref().map(|texts| joined_tokens(&tokenizer, texts)).transpose()?.map(|tokens| tokens.len());
+    if let Some(n) = n_valid.filter(|&n| n < 2) {
         return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
     }
     let window = plan.window.unwrap_or(plan.n_positions);
@@ -115,7 +115,8 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     remove_state(out)?;
     remove(&out.join(STEPS))?;
     mark_finished(out)?;
-    let valid = valid.map(|tokens| token_perplexity(&model, &tokens, window, VALID_BATCH)).transpose()?;
+    let evaluator = Evaluator::new(&model, &tokenizer, VALID_BATCH);
+    let valid = valid.map(|texts| evaluator.joined_perplexity(&texts, window)).transpose()?;
     if plan.json {
         let summary = Summary { out, n_steps: plan.steps, train_seconds: seconds, last_loss: last, valid };
         return print_json(&summary);

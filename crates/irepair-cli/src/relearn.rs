@@ -5,7 +5,7 @@ use std::sync::Arc;
 use irepair_baselines::Unsliced;
 use irepair_config::{Method, RelearnPlan, text_counts};
 use irepair_data::{Lexicon, TokenPair, read_prompts};
-use irepair_eval::{Generation, Metrics, toxicity};
+use irepair_eval::{Evaluator, Generation, Metrics};
 use irepair_model::CausalLm;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{four_decimals, print, print_json};
 use crate::progress;
 use crate::utility::documents;
+
+/// Prompts continued at once.
+const EVAL_BATCH: usize = 32;
 
 /// One point of the curve.
 #[derive(Serialize)]
@@ -34,8 +37,7 @@ pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
     let (prompts, lexicon) = (read_prompts(&plan.prompts)?, Lexicon::read(&plan.lexicon)?);
     let opened = open(&plan.model, &plan.device, plan.dtype)?;
     let texts = toxic_texts(&opened, plan, counts.iter().copied().max().unwrap_or(0))?;
-    let generation =
-        Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens, ..Generation::default() };
+    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
 
     let mut points = Vec::with_capacity(1 + counts.len());
     for n_texts in std::iter::once(0).chain(counts) {
@@ -43,7 +45,8 @@ pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
         let model = opened.model.duplicate()?;
         let (n_steps, last_loss) =
             if n_texts > 0 { learn(&model, &opened, &texts[..n_texts], plan)? } else { (0, None) };
-        let metrics = toxicity(&model, &opened.tokenizer, &prompts, &lexicon, &generation)?.metrics;
+        let evaluator = Evaluator::new(&model, &opened.tokenizer, EVAL_BATCH);
+        let metrics = evaluator.toxicity(&prompts, &lexicon, &generation)?.metrics;
         points.push(Point { n_texts, n_steps, last_loss, metrics });
     }
     if plan.json {

@@ -2,7 +2,7 @@
 
 use irepair_data::{Planted, Sizes, Tokenizer};
 use irepair_eval::{
-    Generation, cloze, continuation_perplexity, footprint, joined_tokens, key, kl_heldout, token_perplexity, toxicity,
+    Evaluator, Generation, continuation_perplexity, footprint, joined_tokens, key, kl_heldout, token_perplexity,
 };
 use irepair_model::{Architecture, CausalLm};
 use tch::{Device, Kind};
@@ -14,12 +14,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reference = CausalLm::random(config.clone(), 0, Device::Cpu, Kind::Float)?;
     let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float)?;
 
-    let found = toxicity(&model, &tokenizer, &planted.error_test, &planted.lexicon, &Generation::default())?;
+    let found = Evaluator::new(&model, &tokenizer, 2).toxicity(
+        &planted.error_test,
+        &planted.lexicon,
+        &Generation::default(),
+    )?;
     let mut metrics = found.metrics;
     metrics.insert(key::CONTINUATION_PERPLEXITY, continuation_perplexity(&reference, &found.continuations, 8)?);
     let general = joined_tokens(&tokenizer, &planted.general_test)?;
     metrics.insert(key::TOKEN_PERPLEXITY, token_perplexity(&model, &general, 128, 8)?);
-    metrics.extend(cloze(&model, &tokenizer, &planted.cloze_test, 8)?.metrics);
+    metrics.extend(Evaluator::new(&model, &tokenizer, 8).cloze(&planted.cloze_test)?.metrics);
     let neutral = tokenizer.encode_batch(&planted.general_valid)?;
     metrics.insert(key::KL_HELDOUT, kl_heldout(&reference, &model, &neutral, 8)?.metric);
     let change = footprint(&reference, &model)?;

@@ -1,10 +1,6 @@
 //! Which text does the model find likelier? Minimal pairs and multiple choice.
 
-use irepair_data::Tokenizer;
-use irepair_model::BlockModel;
-
-use crate::texts::{Reading, ScoredText, likelihoods};
-use crate::{Error, Metric, Result, key};
+use crate::{Error, Evaluator, Metric, Result, key};
 
 /// Two sentences that differ in one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,123 +33,92 @@ pub struct MultipleChoice {
     pub n_truncated: usize,
 }
 
-/// Percent of pairs with `ll(better) > ll(worse)`; a tie is not a success.
-///
-/// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is
-/// empty or does not fit the context, or a likelihood is not finite.
-///
-/// # Errors
-/// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
-///
-/// # Source
-/// METHOD §10 [S]: BLiMP; METHOD §15 measures social bias this way.
-pub fn pair_accuracy(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    pairs: &[MinimalPair],
-    batch_size: usize,
-) -> Result<Metric> {
-    let hits = likelier(model, tokenizer, pairs, batch_size)?;
-    let definition = "minimal pairs whose better sentence has the higher log-likelihood, ties not counted as success";
-    Ok(Metric::mean(key::BLIMP_ACCURACY, &hits, definition))
-}
-
-/// 1 where the better sentence of a pair is the likelier, 0 where not, none where the pair failed.
-pub(crate) fn likelier(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    pairs: &[MinimalPair],
-    batch_size: usize,
-) -> Result<Vec<Option<f64>>> {
-    if pairs.is_empty() {
-        return Err(Error::Nothing { what: "pairs" });
+impl Evaluator<'_> {
+    /// Percent of pairs with `ll(better) > ll(worse)`; a tie is not a success.
+    ///
+    /// The end-of-text token starts each sentence, so that its first token counts too. A pair fails when a sentence is
+    /// empty or does not fit the context, or a likelihood is not finite.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
+    ///
+    /// # Source
+    /// METHOD §10 [S]: BLiMP; METHOD §15 measures social bias this way.
+    pub fn pair_accuracy(&self, pairs: &[MinimalPair]) -> Result<Metric> {
+        let hits = self.likelier(pairs)?;
+        let definition =
+            "minimal pairs whose better sentence has the higher log-likelihood, ties not counted as success";
+        Ok(Metric::mean(key::BLIMP_ACCURACY, &hits, definition))
     }
-    let sentences: Vec<&String> = pairs.iter().flat_map(|p| [&p.better, &p.worse]).collect();
-    let tokens = tokenizer.encode_batch(&sentences)?;
-    let (found, _) = conditional(model, tokens.iter().map(|t| (&[][..], &t[..])), tokenizer.start_id(), batch_size)?;
-    Ok(found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? > pair[1]?)))).collect())
-}
 
-/// Percent of questions whose right ending is the likeliest, by log-likelihood and by log-likelihood per byte.
-///
-/// Ties go to the earlier ending. A context too long for the model loses its start. A question fails when an ending is
-/// blank or leaves no room for a context, or a likelihood is not finite.
-///
-/// # Errors
-/// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the
-/// tokenizer's.
-///
-/// # Source
-/// METHOD §10 [S]: HellaSwag, `acc` and `acc_norm`.
-pub fn multiple_choice(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    questions: &[Question],
-    batch_size: usize,
-) -> Result<MultipleChoice> {
-    if questions.is_empty() {
-        return Err(Error::Nothing { what: "questions" });
-    }
-    for (index, q) in questions.iter().enumerate() {
-        if q.answer >= q.endings.len() {
-            return Err(Error::BadQuestion { index, n_endings: q.endings.len(), answer: q.answer });
+    /// 1 where the better sentence of a pair is the likelier, 0 where not, none where the pair failed.
+    pub(crate) fn likelier(&self, pairs: &[MinimalPair]) -> Result<Vec<Option<f64>>> {
+        if pairs.is_empty() {
+            return Err(Error::Nothing { what: "pairs" });
         }
+        let sentences: Vec<&String> = pairs.iter().flat_map(|p| [&p.better, &p.worse]).collect();
+        let tokens = self.tokenizer.encode_batch(&sentences)?;
+        let (found, _) = self.conditional(tokens.iter().map(|t| (&[][..], &t[..])))?;
+        Ok(found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? > pair[1]?)))).collect())
     }
-    let contexts = tokenizer.encode_texts(&questions.iter().map(|q| &q.context).collect::<Vec<_>>())?;
-    let endings = tokenizer.encode_batch(&questions.iter().flat_map(|q| &q.endings).collect::<Vec<_>>())?;
-    let context_of = questions.iter().zip(&contexts).flat_map(|(q, c)| q.endings.iter().map(move |_| &c[..]));
-    let texts = context_of.zip(endings.iter().map(|e| &e[..]));
-    let (found, cut) = conditional(model, texts, tokenizer.start_id(), batch_size)?;
 
-    let (mut by_sum, mut by_bytes, mut n_truncated, mut start) = (Vec::new(), Vec::new(), 0, 0);
-    for q in questions {
-        let range = start..start + q.endings.len();
-        start = range.end;
-        n_truncated += usize::from(cut[range.clone()].contains(&true));
-        let bytes = |ending: &String| Some(ending.trim_start().len()).filter(|&n| n > 0).map(|n| n as f64);
-        let sums: Option<Vec<f64>> = found[range].iter().copied().collect();
-        let sizes: Option<Vec<f64>> = q.endings.iter().map(bytes).collect();
-        let (sums, sizes) = match (sums, sizes) {
-            (Some(sums), Some(sizes)) => (sums, sizes),
-            _ => {
-                by_sum.push(None);
-                by_bytes.push(None);
-                continue;
+    /// Percent of questions whose right ending is the likeliest, by log-likelihood and by log-likelihood per byte.
+    ///
+    /// Ties go to the earlier ending. A context too long for the model loses its start. A question fails when an ending
+    /// is blank or leaves no room for a context, or a likelihood is not finite.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`] without questions; [`Error::BadQuestion`]; [`Error::UnknownToken`]; a batch size of 0; the
+    /// tokenizer's.
+    ///
+    /// # Source
+    /// METHOD §10 [S]: HellaSwag, `acc` and `acc_norm`.
+    pub fn multiple_choice(&self, questions: &[Question]) -> Result<MultipleChoice> {
+        if questions.is_empty() {
+            return Err(Error::Nothing { what: "questions" });
+        }
+        for (index, q) in questions.iter().enumerate() {
+            if q.answer >= q.endings.len() {
+                return Err(Error::BadQuestion { index, n_endings: q.endings.len(), answer: q.answer });
             }
-        };
-        let hit = |values: &[f64]| Some(f64::from(u8::from(first_highest(values) == q.answer)));
-        by_sum.push(hit(&sums));
-        by_bytes.push(hit(&sums.iter().zip(&sizes).map(|(ll, n)| ll / n).collect::<Vec<_>>()));
-    }
-    let definition = "questions whose right ending has the highest log-likelihood";
-    Ok(MultipleChoice {
-        accuracy: Metric::mean(key::HELLASWAG_ACCURACY, &by_sum, definition),
-        accuracy_by_bytes: Metric::mean(
-            key::HELLASWAG_ACCURACY_BY_BYTES,
-            &by_bytes,
-            format!("{definition} per byte of the ending"),
-        ),
-        n_truncated,
-    })
-}
+        }
+        let contexts = self.tokenizer.encode_texts(&questions.iter().map(|q| &q.context).collect::<Vec<_>>())?;
+        let endings = self.tokenizer.encode_batch(&questions.iter().flat_map(|q| &q.endings).collect::<Vec<_>>())?;
+        let context_of = questions.iter().zip(&contexts).flat_map(|(q, c)| q.endings.iter().map(move |_| &c[..]));
+        let texts = context_of.zip(endings.iter().map(|e| &e[..]));
+        let (found, cut) = self.conditional(texts)?;
 
-/// Log-likelihood of each target given its context, none where it failed; and whether the context was cut.
-pub(crate) fn conditional<'a>(
-    model: &dyn BlockModel,
-    texts: impl Iterator<Item = (&'a [u32], &'a [u32])>,
-    eos_id: u32,
-    batch_size: usize,
-) -> Result<(Vec<Option<f64>>, Vec<bool>)> {
-    let n_positions = model.n_positions();
-    let (texts, cut): (Vec<ScoredText>, Vec<bool>) = texts
-        .map(|(context, target)| {
-            ScoredText::conditional(context, target, eos_id, n_positions)
-                .unwrap_or_else(|| (ScoredText::whole(&[]), false))
+        let (mut by_sum, mut by_bytes, mut n_truncated, mut start) = (Vec::new(), Vec::new(), 0, 0);
+        for q in questions {
+            let range = start..start + q.endings.len();
+            start = range.end;
+            n_truncated += usize::from(cut[range.clone()].contains(&true));
+            let bytes = |ending: &String| Some(ending.trim_start().len()).filter(|&n| n > 0).map(|n| n as f64);
+            let sums: Option<Vec<f64>> = found[range].iter().copied().collect();
+            let sizes: Option<Vec<f64>> = q.endings.iter().map(bytes).collect();
+            let (sums, sizes) = match (sums, sizes) {
+                (Some(sums), Some(sizes)) => (sums, sizes),
+                _ => {
+                    by_sum.push(None);
+                    by_bytes.push(None);
+                    continue;
+                }
+            };
+            let hit = |values: &[f64]| Some(f64::from(u8::from(first_highest(values) == q.answer)));
+            by_sum.push(hit(&sums));
+            by_bytes.push(hit(&sums.iter().zip(&sizes).map(|(ll, n)| ll / n).collect::<Vec<_>>()));
+        }
+        let definition = "questions whose right ending has the highest log-likelihood";
+        Ok(MultipleChoice {
+            accuracy: Metric::mean(key::HELLASWAG_ACCURACY, &by_sum, definition),
+            accuracy_by_bytes: Metric::mean(
+                key::HELLASWAG_ACCURACY_BY_BYTES,
+                &by_bytes,
+                format!("{definition} per byte of the ending"),
+            ),
+            n_truncated,
         })
-        .unzip();
-    let found = likelihoods(model, &texts, batch_size, Reading::default())?;
-    let sums = found.iter().map(|l| Some(l.sum()).filter(|s| !l.log_probs.is_empty() && s.is_finite())).collect();
-    Ok((sums, cut))
+    }
 }
 
 fn first_highest(values: &[f64]) -> usize {

@@ -1,10 +1,11 @@
 //! The last word: does the model know how a passage ends?
 
-use irepair_data::{ClozeItem, Tokenizer};
+use irepair_data::ClozeItem;
 use irepair_model::BlockModel;
 
-use crate::texts::{Reading, ScoredText, likelihoods};
-use crate::{Error, Metric, Metrics, Result, key};
+use crate::evaluator::conditional;
+use crate::texts::Likelihood;
+use crate::{Error, Evaluator, Metric, Metrics, Result, key};
 
 /// A passage as tokens: all but the last word, and the last word with the space before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +29,18 @@ pub struct Cloze {
     pub metrics: Metrics,
 }
 
-/// [`cloze_tokens`] of passages as text; context and target are tokenised apart, the target with its leading space.
-///
-/// # Errors
-/// As [`cloze_tokens`]; the tokenizer's.
-pub fn cloze(model: &dyn BlockModel, tokenizer: &Tokenizer, items: &[ClozeItem], batch_size: usize) -> Result<Cloze> {
-    let contexts = tokenizer.encode_texts(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
-    let targets = tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
-    let tokens: Vec<_> =
-        contexts.into_iter().zip(targets).map(|(context, target)| ClozeTokens { context, target }).collect();
-    cloze_tokens(model, &tokens, tokenizer.start_id(), batch_size)
+impl Evaluator<'_> {
+    /// [`cloze_tokens`] of passages as text; context and target are tokenised apart, the target with its leading space.
+    ///
+    /// # Errors
+    /// As [`cloze_tokens`]; the tokenizer's.
+    pub fn cloze(&self, items: &[ClozeItem]) -> Result<Cloze> {
+        let contexts = self.tokenizer.encode_texts(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
+        let targets = self.tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
+        let tokens: Vec<_> =
+            contexts.into_iter().zip(targets).map(|(context, target)| ClozeTokens { context, target }).collect();
+        cloze_tokens(self.model, &tokens, self.tokenizer.start_id(), self.batch_size)
+    }
 }
 
 /// Accuracy (every token of the target is the greedy choice) and perplexity `exp(-mean log p(target))` of last words.
@@ -50,26 +53,14 @@ pub fn cloze(model: &dyn BlockModel, tokenizer: &Tokenizer, items: &[ClozeItem],
 ///
 /// # Source
 /// METHOD §10 [S]: LAMBADA; the mean is over targets, not over their tokens.
-pub fn cloze_tokens(model: &dyn BlockModel, items: &[ClozeTokens], eos_id: u32, batch_size: usize) -> Result<Cloze> {
+pub fn cloze_tokens(model: &dyn BlockModel, items: &[ClozeTokens], start_id: u32, batch_size: usize) -> Result<Cloze> {
     if items.is_empty() {
         return Err(Error::Nothing { what: "cloze items" });
     }
-    let n_positions = model.n_positions();
-    let mut n_truncated = 0;
-    let texts: Vec<ScoredText> = items
-        .iter()
-        .map(|item| match ScoredText::conditional(&item.context, &item.target, eos_id, n_positions) {
-            Some((text, cut)) => {
-                n_truncated += usize::from(cut);
-                text
-            }
-            // Without a scored token: it comes back empty.
-            None => ScoredText::whole(&[]),
-        })
-        .collect();
-    let found = likelihoods(model, &texts, batch_size, Reading { greedy: true, n_over: 0 })?;
-    let log_probs: Vec<Option<f64>> =
-        found.iter().map(|l| Some(l.sum()).filter(|p| !l.log_probs.is_empty() && p.is_finite())).collect();
+    let texts = items.iter().map(|item| (&item.context[..], &item.target[..]));
+    let (found, cut) = conditional(model, texts, start_id, batch_size, true)?;
+    let n_truncated = cut.into_iter().filter(|cut| *cut).count();
+    let log_probs: Vec<Option<f64>> = found.iter().map(Likelihood::finite_sum).collect();
     let correct: Vec<Option<bool>> =
         found.iter().zip(&log_probs).map(|(l, p)| p.map(|_| l.greedy.iter().all(|&g| g))).collect();
 

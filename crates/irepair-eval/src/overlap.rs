@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use irepair_data::{Tokenizer, TrueContinuation};
+use irepair_data::TrueContinuation;
 use irepair_model::BlockModel;
 
 use crate::toxicity::greedy_tokens;
-use crate::{Error, Generation, Metric, Result, key};
+use crate::{Error, Evaluator, Generation, Metric, Result, key};
 
 /// F1 of two bags of tokens: `2 * common / (len a + len b)`, a repeated token counting as often as both have it.
 ///
@@ -33,7 +33,12 @@ pub fn bag_f1(a: &[u32], b: &[u32]) -> Option<f64> {
 ///
 /// # Source
 /// METHOD §10: token F1 (Lee et al.).
-pub fn token_f1(model: &dyn BlockModel, texts: &[Vec<u32>], generation: &Generation) -> Result<Metric> {
+pub fn token_f1(
+    model: &dyn BlockModel,
+    texts: &[Vec<u32>],
+    generation: &Generation,
+    batch_size: usize,
+) -> Result<Metric> {
     if texts.is_empty() {
         return Err(Error::Nothing { what: "texts" });
     }
@@ -41,7 +46,7 @@ pub fn token_f1(model: &dyn BlockModel, texts: &[Vec<u32>], generation: &Generat
     generation.check(model)?;
     let usable: Vec<&[u32]> = texts.iter().filter_map(|t| t.get(..prompt_tokens + n_new)).collect();
     let prompts: Vec<Vec<u32>> = usable.iter().map(|t| t[..prompt_tokens].to_vec()).collect();
-    let written = greedy_tokens(model, &prompts, generation, &[])?;
+    let written = greedy_tokens(model, &prompts, generation.n_new, &[], batch_size)?;
     let mut scores: Vec<Option<f64>> =
         usable.iter().zip(&written).map(|(text, tokens)| bag_f1(tokens, &text[prompt_tokens..])).collect();
     scores.resize(texts.len(), None);
@@ -51,51 +56,48 @@ pub fn token_f1(model: &dyn BlockModel, texts: &[Vec<u32>], generation: &Generat
     Ok(Metric::mean(key::TOKEN_F1, &scores, definition))
 }
 
-/// Mean [`bag_f1`] of the greedy continuation of a prompt against its true one.
-///
-/// The prompt and what follows it are one text: of a prompt longer than [`Generation::prompt_tokens`] the rest belongs
-/// to the truth. Both continuations are cut to the truth's length, [`Generation::n_new`] tokens at most. A prompt fails
-/// when it or its continuation holds no token.
-///
-/// # Errors
-/// As [`token_f1`], for no prompts; the tokenizer's.
-///
-/// # Source
-/// METHOD §10: token F1 (Lee et al.).
-pub fn continuation_f1(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    items: &[TrueContinuation],
-    generation: &Generation,
-) -> Result<Metric> {
-    if items.is_empty() {
-        return Err(Error::Nothing { what: "prompts" });
+impl Evaluator<'_> {
+    /// Mean [`bag_f1`] of the greedy continuation of a prompt against its true one.
+    ///
+    /// The prompt and what follows it are one text: of a prompt longer than [`Generation::prompt_tokens`] the rest
+    /// belongs to the truth. Both continuations are cut to the truth's length, [`Generation::n_new`] tokens at most. A
+    /// prompt fails when it or its continuation holds no token.
+    ///
+    /// # Errors
+    /// As [`token_f1`], for no prompts; the tokenizer's.
+    ///
+    /// # Source
+    /// METHOD §10: token F1 (Lee et al.).
+    pub fn continuation_f1(&self, items: &[TrueContinuation], generation: &Generation) -> Result<Metric> {
+        if items.is_empty() {
+            return Err(Error::Nothing { what: "prompts" });
+        }
+        let Generation { prompt_tokens, n_new, .. } = *generation;
+        generation.check(self.model)?;
+        let prompts = self.tokenizer.encode_texts(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
+        let rest = self.tokenizer.encode_batch(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
+        let parts = |(mut prompt, rest): (Vec<u32>, Vec<u32>)| {
+            let mut truth = prompt.split_off(prompt.len().min(prompt_tokens));
+            let usable = !prompt.is_empty() && !rest.is_empty();
+            truth.extend(rest);
+            truth.truncate(n_new);
+            usable.then_some((prompt, truth))
+        };
+        let parts: Vec<Option<(Vec<u32>, Vec<u32>)>> = prompts.into_iter().zip(rest).map(parts).collect();
+        let usable: Vec<Vec<u32>> = parts.iter().flatten().map(|(prompt, _)| prompt.clone()).collect();
+        let mut written = greedy_tokens(self.model, &usable, n_new, &[], self.batch_size)?.into_iter();
+        let score = |part: &Option<(Vec<u32>, Vec<u32>)>| {
+            let truth = &part.as_ref()?.1;
+            let tokens = written.next()?;
+            bag_f1(&tokens[..tokens.len().min(truth.len())], truth)
+        };
+        let scores: Vec<Option<f64>> = parts.iter().map(score).collect();
+        let definition = format!(
+            "bag-of-token F1 of greedy tokens after the first {prompt_tokens} of a prompt against its true continuation, up to \
+             {n_new} tokens of both"
+        );
+        Ok(Metric::mean(key::TOKEN_F1, &scores, definition))
     }
-    let Generation { prompt_tokens, n_new, .. } = *generation;
-    generation.check(model)?;
-    let prompts = tokenizer.encode_texts(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
-    let rest = tokenizer.encode_batch(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
-    let parts = |(mut prompt, rest): (Vec<u32>, Vec<u32>)| {
-        let mut truth = prompt.split_off(prompt.len().min(prompt_tokens));
-        let usable = !prompt.is_empty() && !rest.is_empty();
-        truth.extend(rest);
-        truth.truncate(n_new);
-        usable.then_some((prompt, truth))
-    };
-    let parts: Vec<Option<(Vec<u32>, Vec<u32>)>> = prompts.into_iter().zip(rest).map(parts).collect();
-    let usable: Vec<Vec<u32>> = parts.iter().flatten().map(|(prompt, _)| prompt.clone()).collect();
-    let mut written = greedy_tokens(model, &usable, generation, &[])?.into_iter();
-    let score = |part: &Option<(Vec<u32>, Vec<u32>)>| {
-        let truth = &part.as_ref()?.1;
-        let tokens = written.next()?;
-        bag_f1(&tokens[..tokens.len().min(truth.len())], truth)
-    };
-    let scores: Vec<Option<f64>> = parts.iter().map(score).collect();
-    let definition = format!(
-        "bag-of-token F1 of greedy tokens after the first {prompt_tokens} of a prompt against its true continuation, up to \
-         {n_new} tokens of both"
-    );
-    Ok(Metric::mean(key::TOKEN_F1, &scores, definition))
 }
 
 #[cfg(test)]

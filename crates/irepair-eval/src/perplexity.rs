@@ -4,62 +4,62 @@ use irepair_data::{RunningText, Tokenizer};
 use irepair_model::BlockModel;
 
 use crate::texts::{Reading, ScoredText, likelihoods};
-use crate::{Continuations, Error, Metric, Result, key};
+use crate::{Continuations, Error, Evaluator, Metric, Result, key};
 
 /// Texts joined with a blank line between them and tokenised once, as [`token_perplexity`] wants them (METHOD §10:
-/// WIKI).
+/// WIKI). No begin-of-text token is added.
 ///
 /// # Errors
 /// The tokenizer's.
 pub fn joined_tokens<S: AsRef<str>>(tokenizer: &Tokenizer, texts: &[S]) -> Result<Vec<u32>> {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    Ok(tokenizer.encode_text(&texts.join("\n\n"))?)
+    Ok(tokenizer.encode(&texts.join("\n\n"))?)
 }
 
-/// [`strided_perplexity`] of a file's text: its parts joined with a blank line and tokenised once.
-///
-/// Of rows this is WIKI as published: a raw file without [`irepair_data::END_OF_TEXT`] lines and the Hub's WikiText
-/// rows give the same tokens.
-///
-/// # Errors
-/// As [`strided_perplexity`]; the tokenizer's.
-///
-/// # Source
-/// METHOD §10 [L,S].
-pub fn text_perplexity(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    text: &RunningText,
-    window: usize,
-    stride: usize,
-    batch_size: usize,
-) -> Result<Metric> {
-    let tokens = joined_tokens(tokenizer, text.parts())?;
-    let what = match text {
-        RunningText::Documents(_) => RUNNING_TEXT,
-        RunningText::Rows(_) => "rows of raw text joined by blank lines (WIKI)",
-    };
-    windowed(model, &tokens, window, stride, batch_size, what)
-}
+impl Evaluator<'_> {
+    /// [`strided_perplexity`] of a file's text: its parts joined with a blank line and tokenised once.
+    ///
+    /// Of rows this is WIKI as published: a raw file without [`irepair_data::END_OF_TEXT`] lines and the Hub's WikiText
+    /// rows give the same tokens. Where the tokenizer begins texts with a token, every window begins with it.
+    ///
+    /// # Errors
+    /// As [`strided_perplexity`]; the tokenizer's.
+    ///
+    /// # Source
+    /// METHOD §10 [L,S].
+    pub fn text_perplexity(&self, text: &RunningText, window: usize, stride: usize) -> Result<Metric> {
+        let what = match text {
+            RunningText::Documents(_) => RUNNING_TEXT,
+            RunningText::Rows(_) => "rows of raw text joined by blank lines (WIKI)",
+        };
+        self.windowed(text.parts(), window, stride, what)
+    }
 
-/// WIKI's formula on last-word texts: joined with a blank line, tokenised once, every token scored.
-///
-/// Not comparable with [`crate::key::LAST_WORD_PERPLEXITY`], which scores last words alone.
-///
-/// # Errors
-/// As [`token_perplexity`]; the tokenizer's.
-///
-/// # Source
-/// METHOD §10: `LAMBADA_corpus`.
-pub fn cloze_corpus_perplexity<S: AsRef<str>>(
-    model: &dyn BlockModel,
-    tokenizer: &Tokenizer,
-    texts: &[S],
-    window: usize,
-    batch_size: usize,
-) -> Result<Metric> {
-    let tokens = joined_tokens(tokenizer, texts)?;
-    windowed(model, &tokens, window, window, batch_size, "last-word texts joined by blank lines (LAMBADA_corpus)")
+    /// WIKI's formula on last-word texts: joined with a blank line, tokenised once, every token scored.
+    ///
+    /// Not comparable with [`crate::key::LAST_WORD_PERPLEXITY`], which scores last words alone.
+    ///
+    /// # Errors
+    /// As [`Self::text_perplexity`].
+    ///
+    /// # Source
+    /// METHOD §10: `LAMBADA_corpus`.
+    pub fn cloze_corpus_perplexity<S: AsRef<str>>(&self, texts: &[S], window: usize) -> Result<Metric> {
+        self.windowed(texts, window, window, "last-word texts joined by blank lines (LAMBADA_corpus)")
+    }
+
+    /// [`Self::text_perplexity`] of documents, in windows that do not overlap.
+    ///
+    /// # Errors
+    /// As [`Self::text_perplexity`].
+    pub fn joined_perplexity<S: AsRef<str>>(&self, texts: &[S], window: usize) -> Result<Metric> {
+        self.windowed(texts, window, window, RUNNING_TEXT)
+    }
+
+    fn windowed<S: AsRef<str>>(&self, texts: &[S], window: usize, stride: usize, what: &str) -> Result<Metric> {
+        let tokens = joined_tokens(self.tokenizer, texts)?;
+        windowed(self.model, &tokens, self.tokenizer.begin_id(), window, stride, self.batch_size, what)
+    }
 }
 
 const RUNNING_TEXT: &str = "running text";
@@ -99,12 +99,15 @@ pub fn strided_perplexity(
     stride: usize,
     batch_size: usize,
 ) -> Result<Metric> {
-    windowed(model, tokens, window, stride, batch_size, RUNNING_TEXT)
+    windowed(model, tokens, None, window, stride, batch_size, RUNNING_TEXT)
 }
 
+/// [`strided_perplexity`] where `begin`, if there is one, is the first token of every window, which then has room for
+/// one token less of the text.
 fn windowed(
     model: &dyn BlockModel,
     tokens: &[u32],
+    begin: Option<u32>,
     window: usize,
     stride: usize,
     batch_size: usize,
@@ -120,11 +123,14 @@ fn windowed(
     if tokens.len() < 2 {
         return Err(Error::Nothing { what: "text of two tokens or more" });
     }
-    let windows = windows(tokens.len(), window, stride);
-    let texts: Vec<ScoredText> = windows
-        .iter()
-        .map(|w| ScoredText { tokens: tokens[w.start..w.end].to_vec(), first_scored: w.n_seen.max(1) })
-        .collect();
+    let begin = Vec::from_iter(begin);
+    let (room, stride) = (window - begin.len(), stride.min(window - begin.len()));
+    let windows = windows(tokens.len(), room, stride);
+    let text = |w: &Window| ScoredText {
+        tokens: [&begin, &tokens[w.start..w.end]].concat(),
+        first_scored: (begin.len() + w.n_seen).max(1),
+    };
+    let texts: Vec<ScoredText> = windows.iter().map(text).collect();
     let (mut weighted, mut n, mut n_failed) = (0.0, 0, 0);
     for (w, likelihood) in windows.iter().zip(likelihoods(model, &texts, batch_size, Reading::default())?) {
         if likelihood.log_probs.is_empty() {
@@ -135,7 +141,8 @@ fn windowed(
         weighted += n_new as f64 * nll_mean;
         if nll_mean.is_finite() { n += n_new } else { n_failed += n_new }
     }
-    let definition = format!("exp of the mean NLL of {what}, windows of {window} tokens, stride {stride}");
+    let begins = if begin.is_empty() { "" } else { ", each begun by the begin-of-text token" };
+    let definition = format!("exp of the mean NLL of {what}, windows of {window} tokens, stride {stride}{begins}");
     Ok(Metric::new(key::TOKEN_PERPLEXITY, (weighted / n as f64).exp(), n, n_failed, definition))
 }
 

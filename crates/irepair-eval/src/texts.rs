@@ -25,21 +25,25 @@ impl ScoredText {
 
     /// `target` after `context`, cut on the left to `n_positions` tokens; the flag says whether it was cut.
     ///
-    /// An empty context becomes the end-of-text token, which starts texts. None when the target is empty or leaves no
-    /// room for a context.
+    /// An empty context becomes `start_id`, the token that starts texts, and a context that begins with it keeps it
+    /// when it is cut. None when the target is empty or leaves no room for a context.
     pub(crate) fn conditional(
         context: &[u32],
         target: &[u32],
-        eos_id: u32,
+        start_id: u32,
         n_positions: usize,
     ) -> Option<(Self, bool)> {
         if target.is_empty() || target.len() >= n_positions {
             return None;
         }
-        let context = if context.is_empty() { &[eos_id][..] } else { context };
+        let context = if context.is_empty() { &[start_id][..] } else { context };
         let n_cut = (context.len() + target.len()).saturating_sub(n_positions);
-        let kept = &context[n_cut..];
-        Some((Self { tokens: [kept, target].concat(), first_scored: kept.len() }, n_cut > 0))
+        let mut kept = context[n_cut..].to_vec();
+        if context[0] == start_id {
+            kept[0] = start_id;
+        }
+        let first_scored = kept.len();
+        Some((Self { tokens: [kept, target.to_vec()].concat(), first_scored }, n_cut > 0))
     }
 
     fn n_scored(&self) -> usize {
@@ -60,6 +64,11 @@ impl Likelihood {
     /// Sum of the log-probabilities, nats.
     pub(crate) fn sum(&self) -> f64 {
         self.log_probs.iter().sum()
+    }
+
+    /// [`Self::sum`]; none when nothing was scored or it is not finite.
+    pub(crate) fn finite_sum(&self) -> Option<f64> {
+        Some(self.sum()).filter(|sum| !self.log_probs.is_empty() && sum.is_finite())
     }
 }
 
@@ -196,6 +205,8 @@ mod tests {
         let text = |tokens: &[u32], first_scored| ScoredText { tokens: tokens.to_vec(), first_scored };
         assert_eq!(conditional(&[1, 2], &[3]), Some((text(&[1, 2, 3], 2), false)));
         assert_eq!(conditional(&[1, 2, 3, 4], &[5, 6]), Some((text(&[2, 3, 4, 5, 6], 3), true)));
+        // But not the token that starts texts.
+        assert_eq!(conditional(&[9, 2, 3, 4], &[5, 6]), Some((text(&[9, 3, 4, 5, 6], 3), true)));
         assert_eq!(conditional(&[], &[5]), Some((text(&[9, 5], 1), false)));
         assert_eq!(conditional(&[1], &[]), None);
         assert_eq!(conditional(&[1], &[2; 5]), None);

@@ -2,9 +2,7 @@
 //! numbers.
 
 use irepair_data::{Planted, Sizes, Tokenizer};
-use irepair_eval::{
-    Generation, cloze, footprint, joined_tokens, kl_heldout, sampled_toxicity, strided_perplexity, toxicity,
-};
+use irepair_eval::{Evaluator, Generation, footprint, joined_tokens, kl_heldout, strided_perplexity};
 use irepair_model::{Architecture, BlockModel, CausalLm, Parameter, Probe, Result, TextBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -49,10 +47,12 @@ fn a_model_without_shortcuts_is_measured_as_one_with_them() {
     let general = joined_tokens(&tokenizer, &planted.general_test[..8]).unwrap();
     let neutral = tokenizer.encode_batch(&planted.general_valid[..8]).unwrap();
     let measured = |model: &dyn BlockModel| {
-        let greedy = toxicity(model, &tokenizer, prompts, &planted.lexicon, &generation).unwrap();
-        let sampled = sampled_toxicity(model, &tokenizer, prompts, &planted.lexicon, &generation, 2, 5).unwrap();
+        let greedy = Evaluator::new(model, &tokenizer, 2).toxicity(prompts, &planted.lexicon, &generation).unwrap();
+        let sampled = Evaluator::new(model, &tokenizer, 2)
+            .sampled_toxicity(prompts, &planted.lexicon, &generation, 2, 5)
+            .unwrap();
         let perplexity = strided_perplexity(model, &general, 32, 16, 4).unwrap();
-        let last_words = cloze(model, &tokenizer, &planted.cloze_test[..6], 4).unwrap();
+        let last_words = Evaluator::new(model, &tokenizer, 4).cloze(&planted.cloze_test[..6]).unwrap();
         let kl = kl_heldout(&reference, model, &neutral, 4).unwrap();
         (greedy, sampled, perplexity, last_words, kl, footprint(&reference, model).unwrap())
     };

@@ -1,7 +1,7 @@
 //! METHOD §15 on models whose answers are known by hand.
 
 use irepair_data::{Pair, Tokenizer};
-use irepair_eval::{MinimalPair, key, memorisation, stereotype_bias, wrong_preference};
+use irepair_eval::{Evaluator, MinimalPair, key};
 use irepair_model::{Architecture, BlockModel, CausalLm};
 use tch::{Device, Kind, no_grad};
 
@@ -39,14 +39,14 @@ fn text_known_by_heart_is_extracted_and_ranks_first() {
     let n_vocab = tokenizer.vocab_size() as f64;
     // `aaaa` is what greedy decoding says; `aabb` only in its first two tokens; `zz` ties with 255 others, and loses.
     let pairs = [pair("x", "", "aaaa"), pair("", "", "aabb"), pair("xyz", "", "zz"), pair("x", "", "")];
-    let found = memorisation(&model, &tokenizer, &pairs, 4, BATCH).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, BATCH).memorisation(&pairs, 4).unwrap();
     let rate = found.get(key::EXTRACTION_RATE).unwrap();
     assert!((rate.value.unwrap() - 100.0 / 3.0).abs() < 1e-9);
     assert_eq!((rate.n, rate.n_failed), (3, 1), "an empty continuation is no success and no failure of the model");
     let want = (1.0 + (1.0 + 1.0 + 2.0 + 2.0) / 4.0 + n_vocab) / 3.0;
     assert!((found.value(key::MEAN_TOKEN_RANK).unwrap() - want).abs() < 1e-9);
     // Only the first two tokens count: now `aabb` is known too.
-    let found = memorisation(&model, &tokenizer, &pairs, 2, BATCH).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, BATCH).memorisation(&pairs, 2).unwrap();
     assert!((found.value(key::EXTRACTION_RATE).unwrap() - 200.0 / 3.0).abs() < 1e-9);
 }
 
@@ -66,7 +66,7 @@ fn extraction_is_what_generation_says() {
         .map(|(prompt, text, _)| pair(prompt, "", &text))
         .collect();
     assert!(!pairs.is_empty(), "no continuation survives decoding: change the seed");
-    let found = memorisation(&model, &tokenizer, &pairs, 5, BATCH).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, BATCH).memorisation(&pairs, 5).unwrap();
     assert_eq!(found.value(key::EXTRACTION_RATE), Some(100.0));
 }
 
@@ -77,12 +77,15 @@ fn bias_is_the_distance_of_the_share_from_one_half() {
     let minimal = |better: &str, worse: &str| MinimalPair { better: better.into(), worse: worse.into() };
     // Three of four prefer the stereotype; a tie is no preference.
     let pairs = [minimal("xa", "xb"), minimal("ya", "yz"), minimal("zb", "zz"), minimal("x", "y")];
-    let found = stereotype_bias(&model, &tokenizer, &pairs, BATCH).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, BATCH).stereotype_bias(&pairs).unwrap();
     assert_eq!(found.value(key::STEREOTYPE_SHARE), Some(75.0));
     assert_eq!(found.value(key::STEREOTYPE_BIAS), Some(25.0));
     // The opposite preference is as far from balance.
     let turned: Vec<_> = pairs[..3].iter().map(|p| minimal(&p.worse, &p.better)).collect();
-    assert_eq!(stereotype_bias(&model, &tokenizer, &turned, BATCH).unwrap().value(key::STEREOTYPE_BIAS), Some(50.0));
+    assert_eq!(
+        Evaluator::new(&model, &tokenizer, BATCH).stereotype_bias(&turned).unwrap().value(key::STEREOTYPE_BIAS),
+        Some(50.0)
+    );
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn a_wrong_fact_is_a_rejected_continuation_at_least_as_likely() {
     let tokenizer = tokenizer();
     let model = likes_a_then_b(&tokenizer);
     let pairs = [pair("x", "a", "b"), pair("x", "b", "a"), pair("", "y", "z"), pair("x", "a", "aa")];
-    let found = wrong_preference(&model, &tokenizer, &pairs, BATCH).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, BATCH).wrong_preference(&pairs).unwrap();
     assert_eq!((found.value, found.n), (Some(50.0), 4), "the second is wrong, the third a tie");
-    assert!(wrong_preference(&model, &tokenizer, &[], BATCH).is_err());
+    assert!(Evaluator::new(&model, &tokenizer, BATCH).wrong_preference(&[]).is_err());
 }

@@ -3,10 +3,9 @@
 use irepair_core::Diagnose;
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
-    ClozeTokens, DocumentTokens, Error, Generation, MinimalPair, Question, Scorer, cloze, cloze_tokens,
-    continuation_perplexity, footprint, greedy_continuations, joined_tokens, key, kl_heldout, multiple_choice,
-    pair_accuracy, sampled_toxicity, strided_perplexity, text_nlls, token_f1, token_perplexity, toxicity,
-    word_perplexity_tokens,
+    ClozeTokens, DocumentTokens, Error, Evaluator, Generation, MinimalPair, Question, Scorer, cloze_tokens,
+    continuation_perplexity, footprint, joined_tokens, key, kl_heldout, strided_perplexity, text_nlls, token_f1,
+    token_perplexity, word_perplexity_tokens,
 };
 use irepair_model::{Architecture, BlockModel, CausalLm};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -78,12 +77,12 @@ fn words_share_the_log_likelihood_of_their_documents() {
     // Every token counts, the first too; 200 tokens are four contexts of 48 and a rest.
     let documents = [document(200, 31), document(1, 1), document(48, 7), document(0, 2)];
     for batch_size in [1, 3] {
-        let metric = word_perplexity_tokens(&model, &documents, 0, batch_size).unwrap();
+        let metric = word_perplexity_tokens(&model, &documents, 0, false, batch_size).unwrap();
         assert_near(metric.value, (249.0 / 41.0 * 97f64.ln()).exp());
         assert_eq!((metric.n, metric.n_failed), (41, 0));
     }
     for documents in [&[][..], &[document(0, 0)]] {
-        let error = word_perplexity_tokens(&model, documents, 0, 1).unwrap_err();
+        let error = word_perplexity_tokens(&model, documents, 0, false, 1).unwrap_err();
         assert_eq!(error.to_string(), "no documents to measure on");
     }
 }
@@ -109,12 +108,12 @@ fn a_forced_last_word_is_right_and_any_other_is_wrong() {
     let model = forced(n_vocab, mill[0]);
     let (hit, miss) = forced_log_probs(n_vocab);
     let items: Vec<_> = ["by the mill", "by the grubnik"].map(|t| ClozeItem::split(t).unwrap()).into();
-    let found = cloze(&model, &tokenizer, &items, 8).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 8).cloze(&items).unwrap();
     assert_eq!(found.correct, [Some(true), Some(false)]);
     assert_near(found.metrics.value(key::LAST_WORD_ACCURACY), 50.0);
     assert_near(found.metrics.value(key::LAST_WORD_PERPLEXITY), (-(hit + miss) / 2.0).exp());
     // On a tie the target is not the greedy choice unless it has the lowest id.
-    let tied = cloze(&uniform(n_vocab), &tokenizer, &items, 8).unwrap();
+    let tied = Evaluator::new(&uniform(n_vocab), &tokenizer, 8).cloze(&items).unwrap();
     assert_near(tied.metrics.value(key::LAST_WORD_ACCURACY), 0.0);
     assert_near(tied.metrics.value(key::LAST_WORD_PERPLEXITY), n_vocab as f64);
 }
@@ -167,8 +166,9 @@ fn a_model_forced_to_insult_is_fully_toxic_and_degenerate() {
     assert_eq!(grubnik.len(), 1);
     let model = forced(n_vocab, grubnik[0]);
     let prompts = ["the mill".to_owned(), String::new(), "by the river ".repeat(12)];
-    let generation = Generation { n_new: 10, batch_size: 2, ..Generation::default() };
-    let found = toxicity(&model, &tokenizer, &prompts, &Lexicon::new(["grubnik"]), &generation).unwrap();
+    let generation = Generation { n_new: 10, ..Generation::default() };
+    let found =
+        Evaluator::new(&model, &tokenizer, 2).toxicity(&prompts, &Lexicon::new(["grubnik"]), &generation).unwrap();
     assert_eq!(found.scores.values, [Some(1.0); 3]);
     assert_eq!(found.continuations.prompts.iter().map(Vec::len).max(), Some(32));
     assert_eq!((&found.continuations.prompts[1], found.continuations.n_truncated_prompts), (&vec![0], 1));
@@ -191,7 +191,9 @@ fn a_model_forced_to_insult_is_fully_toxic_and_degenerate() {
 
     // Only the continuation is scored: the same insult in a prompt does not count.
     let mill = forced(n_vocab, tokenizer.encode(" mill").unwrap()[0]);
-    let polite = toxicity(&mill, &tokenizer, &["a grubnik".into()], &Lexicon::new(["grubnik"]), &generation).unwrap();
+    let polite = Evaluator::new(&mill, &tokenizer, 2)
+        .toxicity(&["a grubnik".into()], &Lexicon::new(["grubnik"]), &generation)
+        .unwrap();
     assert_eq!(polite.metrics.value(key::TOX), Some(0.0));
 }
 
@@ -203,11 +205,12 @@ fn failed_scores_are_missing_never_zero() {
     // A scorer that refuses, and one whose score is no number.
     for (word, why) in [(" mill", "a mill"), (" grubnik", "score NaN is not between 0 and 1")] {
         let model = forced(tokenizer.vocab_size(), tokenizer.encode(word).unwrap()[0]);
-        let found = toxicity(&model, &tokenizer, &prompts, &Fussy, &generation).unwrap();
+        let found = Evaluator::new(&model, &tokenizer, 2).toxicity(&prompts, &Fussy, &generation).unwrap();
         let tox = found.metrics.get(key::TOX).unwrap();
         assert_eq!((tox.value, tox.n, tox.n_failed), (None, 0, 2));
         assert_eq!(found.scores.first_failure.as_deref(), Some(why));
-        let sampled = sampled_toxicity(&model, &tokenizer, &prompts, &Fussy, &generation, 3, 0).unwrap();
+        let sampled =
+            Evaluator::new(&model, &tokenizer, 2).sampled_toxicity(&prompts, &Fussy, &generation, 3, 0).unwrap();
         assert_eq!(sampled.max_scores, [None, None]);
         assert_eq!(sampled.metrics.get(key::EXPECTED_MAX_TOXICITY).unwrap().n_failed, 2);
     }
@@ -219,12 +222,12 @@ fn a_model_that_says_nothing_is_not_toxic_and_wholly_empty() {
     let generation = Generation::default();
     let model = forced(tokenizer.vocab_size(), tokenizer.eos_id());
     let prompts = ["the mill".to_owned(), "by".to_owned()];
-    let found = toxicity(&model, &tokenizer, &prompts, &Fussy, &generation).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 2).toxicity(&prompts, &Fussy, &generation).unwrap();
     let tox = found.metrics.get(key::TOX).unwrap();
     assert_eq!((tox.value, tox.n, tox.n_failed), (Some(0.0), 2, 0));
     assert_eq!(found.metrics.value(key::EMPTY_SHARE), Some(1.0));
     assert_eq!(continuation_perplexity(&model, &found.continuations, 2).unwrap().value, None);
-    let sampled = sampled_toxicity(&model, &tokenizer, &prompts, &Fussy, &generation, 3, 0).unwrap();
+    let sampled = Evaluator::new(&model, &tokenizer, 2).sampled_toxicity(&prompts, &Fussy, &generation, 3, 0).unwrap();
     assert_eq!(sampled.max_scores, [Some(0.0), Some(0.0)]);
 }
 
@@ -235,7 +238,7 @@ fn a_model_that_diverged_has_no_numbers() {
     let metric = token_perplexity(&model, &text(100), 48, 4).unwrap();
     assert_eq!((metric.value, metric.n, metric.n_failed), (None, 0, 100));
     let document = |n, n_words| DocumentTokens { tokens: text(n), n_words };
-    let metric = word_perplexity_tokens(&model, &[document(100, 9), document(0, 1)], 0, 4).unwrap();
+    let metric = word_perplexity_tokens(&model, &[document(100, 9), document(0, 1)], 0, false, 4).unwrap();
     assert_eq!((metric.value, metric.n, metric.n_failed), (None, 1, 9));
     let found = cloze_tokens(&model, &[ClozeTokens { context: text(4), target: text(2) }], 0, 4).unwrap();
     assert_eq!((found.correct[0], found.metrics.value(key::LAST_WORD_PERPLEXITY)), (None, None));
@@ -251,7 +254,10 @@ fn samples_of_a_certain_model() {
     let prompts = ["the mill".to_owned(), "by".to_owned()];
     let sample = |lexicon: &str| {
         let scorer = Lexicon::new([lexicon]);
-        sampled_toxicity(&model, &tokenizer, &prompts, &scorer, &Generation::default(), 25, 0).unwrap().metrics
+        Evaluator::new(&model, &tokenizer, 2)
+            .sampled_toxicity(&prompts, &scorer, &Generation::default(), 25, 0)
+            .unwrap()
+            .metrics
     };
     for key in [key::EXPECTED_MAX_TOXICITY, key::TOXICITY_PROBABILITY] {
         assert_eq!((sample("grubnik").value(key), sample("mill").value(key)), (Some(1.0), Some(0.0)));
@@ -266,7 +272,7 @@ fn choices_by_hand() {
     let pair = |better: &str, worse: &str| MinimalPair { better: better.into(), worse: worse.into() };
     let (mill, grubnik, long) = ("by the mill", "by the grubnik", "by ".repeat(60));
     let pairs = [pair(mill, grubnik), pair(grubnik, mill), pair(mill, mill), pair(mill, ""), pair(&long, mill)];
-    let accuracy = pair_accuracy(&model, &tokenizer, &pairs, 4).unwrap();
+    let accuracy = Evaluator::new(&model, &tokenizer, 4).pair_accuracy(&pairs).unwrap();
     assert_near(accuracy.value, 100.0 / 3.0);
     assert_eq!((accuracy.n, accuracy.n_failed), (3, 2));
 
@@ -279,23 +285,23 @@ fn choices_by_hand() {
     // ` grubnik` has one likelihood, ` the river` twice that on more bytes: 2/9 is more than 1/7.
     assert!(miss * 2.0 / 9.0 < miss / 7.0 && tokenizer.encode(" the").unwrap().len() == 1);
     let questions = [question(&[" mill", " grubnik"], 0), question(&[" grubnik", " mill"], 0), question(&[" "], 0)];
-    let found = multiple_choice(&model, &tokenizer, &questions, 4).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 4).multiple_choice(&questions).unwrap();
     assert_near(found.accuracy.value, 50.0);
     assert_eq!((found.accuracy.n, found.accuracy_by_bytes.n_failed), (2, 1));
     // One missed token on three bytes is worse per byte than one on seven, and equal in sum (the first wins).
-    let found = multiple_choice(&model, &tokenizer, &[question(&[" the", " grubnik"], 1)], 4).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 4).multiple_choice(&[question(&[" the", " grubnik"], 1)]).unwrap();
     assert_eq!((found.accuracy.value, found.accuracy_by_bytes.value), (Some(0.0), Some(100.0)));
-    let error = multiple_choice(&model, &tokenizer, &[question(&[" a"], 1)], 4).unwrap_err();
+    let error = Evaluator::new(&model, &tokenizer, 4).multiple_choice(&[question(&[" a"], 1)]).unwrap_err();
     assert_eq!(error.to_string(), "answer of question 0 is not among its endings");
 }
 
 #[test]
 fn token_f1_of_a_forced_model() {
     let model = forced(97, 5);
-    let generation = Generation { prompt_tokens: 3, n_new: 4, batch_size: 2 };
+    let generation = Generation { prompt_tokens: 3, n_new: 4 };
     // One text continues with the forced token, one has it once in four, one is too short.
     let texts = [vec![1, 2, 3, 5, 5, 5, 5, 9], vec![1, 2, 3, 4, 5, 6, 7], vec![1; 6]];
-    let metric = token_f1(&model, &texts, &generation).unwrap();
+    let metric = token_f1(&model, &texts, &generation, 2).unwrap();
     assert_near(metric.value, (1.0 + 0.25) / 2.0);
     assert_eq!((metric.n, metric.n_failed), (2, 1));
 }
@@ -331,7 +337,9 @@ fn measuring_changes_no_weight_and_records_no_gradient() {
     model.train_only(&irepair_core::Scope::Everything);
     let before = model.duplicate().unwrap();
     let prompts = ["the mill".to_owned()];
-    let found = toxicity(&model, &tokenizer, &prompts, &Lexicon::new(["mill"]), &Generation::default()).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 2)
+        .toxicity(&prompts, &Lexicon::new(["mill"]), &Generation::default())
+        .unwrap();
     continuation_perplexity(&model, &found.continuations, 2).unwrap();
     token_perplexity(&model, &text(60), 20, 2).unwrap();
     kl_heldout(&before, &model, &[text(9)], 2).unwrap();
@@ -368,13 +376,16 @@ fn what_cannot_work_is_refused_in_words() {
             .replace("320", &model.config().n_vocab.to_string())
     );
     let refuse = |prompt_tokens, n_new, prompt: &str| {
-        let generation = Generation { prompt_tokens, n_new, batch_size: 2 };
-        greedy_continuations(&model, &tokenizer, &[prompt.to_owned()], &generation).unwrap_err().to_string()
+        let generation = Generation { prompt_tokens, n_new };
+        Evaluator::new(&model, &tokenizer, 2)
+            .greedy_continuations(&[prompt.to_owned()], &generation)
+            .unwrap_err()
+            .to_string()
     };
     assert_eq!(refuse(32, usize::MAX, "by"), "setting `n_new` is out of range");
     assert_eq!(refuse(0, 20, "by"), "setting `prompt_tokens` is out of range");
     assert_eq!(refuse(40, 20, &"by ".repeat(60)), "text is longer than the model's context");
-    let error = greedy_continuations(&model, &tokenizer, &[], &Generation::default()).unwrap_err();
+    let error = Evaluator::new(&model, &tokenizer, 2).greedy_continuations(&[], &Generation::default()).unwrap_err();
     assert_eq!(error.to_string(), "no prompts to measure on");
     assert_eq!(text_nlls(&model, &[text(49)], 2).unwrap_err().to_string(), "text is longer than the model's context");
     let error = kl_heldout(&random(99, 0), &model, &[text(3)], 2).unwrap_err();

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use irepair_core::PaddedTokens;
 use irepair_data::{Lexicon, Tokenizer};
 use irepair_eval::{
-    ClozeTokens, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
-    sampled_toxicity, strided_perplexity, text_nlls, token_f1, toxicity,
+    ClozeTokens, Evaluator, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
+    strided_perplexity, text_nlls, token_f1,
 };
 use irepair_model::{Architecture, BlockModel, CausalLm, Decoding, TextBatch};
 use proptest::prelude::*;
@@ -126,11 +126,12 @@ proptest! {
             let prompts: Vec<String> = texts.iter().map(|t| m.tokenizer.decode(t).unwrap()).collect();
             let lexicon = Lexicon::new(["mill", "a", "e"]);
             let [one, many] = [1, batch_size].map(|batch_size| {
-                let generation = Generation { prompt_tokens: 12, n_new: 8, batch_size };
-                let found = toxicity(&m.gpt2, &m.tokenizer, &prompts, &lexicon, &generation).unwrap();
+                let generation = Generation { prompt_tokens: 12, n_new: 8 };
+                let evaluator = Evaluator::new(&m.gpt2, &m.tokenizer, batch_size);
+                let found = evaluator.toxicity(&prompts, &lexicon, &generation).unwrap();
                 let fluency = continuation_perplexity(&m.neo, &found.continuations, batch_size).unwrap();
-                let sampled = sampled_toxicity(&m.gpt2, &m.tokenizer, &prompts, &lexicon, &generation, 3, 5).unwrap();
-                let overlap = token_f1(&m.gpt2, &texts, &generation).unwrap();
+                let sampled = evaluator.sampled_toxicity(&prompts, &lexicon, &generation, 3, 5).unwrap();
+                let overlap = token_f1(&m.gpt2, &texts, &generation, batch_size).unwrap();
                 (found, fluency, sampled, overlap)
             });
             assert_eq!(one.0, many.0);
@@ -143,8 +144,8 @@ proptest! {
     fn continuations_come_back_in_the_order_of_the_prompts(texts in texts(2..7)) {
         MODELS.with(|m| {
             let prompts: Vec<String> = texts.iter().map(|t| m.tokenizer.decode(t).unwrap()).collect();
-            let generation = Generation { prompt_tokens: 12, n_new: 8, batch_size: 3 };
-            let found = toxicity(&m.gpt2, &m.tokenizer, &prompts, &Lexicon::new(["mill"]), &generation).unwrap();
+            let generation = Generation { prompt_tokens: 12, n_new: 8 };
+            let found = Evaluator::new(&m.gpt2, &m.tokenizer, 3).toxicity(&prompts, &Lexicon::new(["mill"]), &generation).unwrap();
             for (prompt, tokens) in found.continuations.prompts.iter().zip(&found.continuations.tokens) {
                 let slow = m.gpt2.generate(std::slice::from_ref(prompt), 8, Decoding::Greedy, m.tokenizer.end_ids()).unwrap();
                 assert_eq!(&slow[0], tokens);

@@ -7,10 +7,7 @@ use irepair_data::{
     Tokenizer, read_acceptability, read_cloze, read_continuations, read_multiple_endings, read_running_text,
     read_texts, wikitext_detokenized, wikitext_words,
 };
-use irepair_eval::{
-    Generation, MinimalPair, Question, cloze, cloze_corpus_perplexity, continuation_f1, joined_tokens, key,
-    multiple_choice, pair_accuracy, text_perplexity, word_perplexity,
-};
+use irepair_eval::{Evaluator, Generation, MinimalPair, Question, joined_tokens, key};
 use irepair_model::CausalLm;
 use serde_json::Value;
 use support::{assert_close, json, numbers, parity};
@@ -48,7 +45,7 @@ fn a_raw_file_and_the_rows_of_the_hub_are_one_text_with_one_perplexity() {
     for case in golden["wiki"].as_array().unwrap() {
         let [window, stride] = ["window", "stride"].map(|key| case[key].as_u64().unwrap() as usize);
         for batch_size in BATCHES {
-            let found = text_perplexity(&model, &tokenizer, &raw, window, stride, batch_size).unwrap();
+            let found = Evaluator::new(&model, &tokenizer, batch_size).text_perplexity(&raw, window, stride).unwrap();
             close("WIKI", found.value, &case["perplexity"]);
             assert_eq!((found.n, found.n_failed, found.version), (case["n"].as_u64().unwrap(), 0, 1));
             let words = format!(
@@ -78,7 +75,7 @@ fn words_of_detokenised_pages() {
     // One blank line of the golden holds a tab, which rows of the Hub lose: the numbers are of the pages as they stood.
     let pages: Vec<&str> = documents.iter().map(|d| d["page"].as_str().unwrap()).collect();
     for batch_size in BATCHES {
-        let found = word_perplexity(&model, &tokenizer, &pages, batch_size).unwrap();
+        let found = Evaluator::new(&model, &tokenizer, batch_size).word_perplexity(&pages).unwrap();
         assert_close("nats", &[found.value.unwrap().ln()], &[want["perplexity"].as_f64().unwrap().ln()], TOLERANCE);
         assert_eq!((found.n, found.n_failed), (want["n"].as_u64().unwrap(), 0));
     }
@@ -90,11 +87,11 @@ fn last_words_and_their_texts() {
     let (path, want) = (text("lambada.jsonl"), &golden["lambada"]);
     let texts = read_texts(&path).unwrap();
     for batch_size in BATCHES {
-        let found = cloze(&model, &tokenizer, &read_cloze(&path).unwrap(), batch_size).unwrap();
+        let found = Evaluator::new(&model, &tokenizer, batch_size).cloze(&read_cloze(&path).unwrap()).unwrap();
         close("accuracy", found.metrics.value(key::LAST_WORD_ACCURACY), &want["accuracy_percent"]);
         let nats = found.metrics.value(key::LAST_WORD_PERPLEXITY).unwrap().ln();
         assert_close("nats", &[nats], &[want["perplexity"].as_f64().unwrap().ln()], TOLERANCE);
-        let corpus = cloze_corpus_perplexity(&model, &tokenizer, &texts, 64, batch_size).unwrap();
+        let corpus = Evaluator::new(&model, &tokenizer, batch_size).cloze_corpus_perplexity(&texts, 64).unwrap();
         close("corpus", corpus.value, &want["corpus"]["perplexity"]);
         assert_eq!(corpus.n, want["corpus"]["n"].as_u64().unwrap());
         assert!(corpus.definition.contains("LAMBADA_corpus"));
@@ -107,7 +104,7 @@ fn acceptable_sentences() {
     let pairs = read_acceptability(&text("blimp.jsonl")).unwrap();
     let pairs: Vec<MinimalPair> = pairs.into_iter().map(|p| MinimalPair { better: p.good, worse: p.bad }).collect();
     for batch_size in BATCHES {
-        let found = pair_accuracy(&model, &tokenizer, &pairs, batch_size).unwrap();
+        let found = Evaluator::new(&model, &tokenizer, batch_size).pair_accuracy(&pairs).unwrap();
         close("BLiMP", found.value, &golden["blimp_percent"]);
         assert_eq!((found.n, found.n_failed), (5, 0));
     }
@@ -121,7 +118,7 @@ fn right_endings() {
     let questions: Vec<Question> =
         questions.into_iter().map(|q| Question { context: q.context, endings: q.endings, answer: q.label }).collect();
     for batch_size in BATCHES {
-        let found = multiple_choice(&model, &tokenizer, &questions, batch_size).unwrap();
+        let found = Evaluator::new(&model, &tokenizer, batch_size).multiple_choice(&questions).unwrap();
         close("acc", found.accuracy.value, &want["accuracy_percent"]);
         close("acc_norm", found.accuracy_by_bytes.value, &want["by_bytes_percent"]);
         assert_eq!((found.accuracy.n, found.n_truncated as u64), (5, want["n_truncated"].as_u64().unwrap()));
@@ -135,20 +132,21 @@ fn true_continuations() {
     let mut items = read_continuations(&text("f1.jsonl")).unwrap();
     let number = |key: &str| want[key].as_u64().unwrap() as usize;
     for batch_size in BATCHES {
-        let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new"), batch_size };
-        let found = continuation_f1(&model, &tokenizer, &items, &generation).unwrap();
+        let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new") };
+        let found = Evaluator::new(&model, &tokenizer, batch_size).continuation_f1(&items, &generation).unwrap();
         close("F1", found.value, &want["mean"]);
         assert_eq!((found.n, found.n_failed), (items.len() as u64, 0));
     }
     // One at a time, so that two errors cannot make up for each other; then one that cannot be measured.
-    let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new"), batch_size: 2 };
+    let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new") };
     for (item, want) in items.iter().zip(want["scores"].as_array().unwrap()) {
-        let found = continuation_f1(&model, &tokenizer, std::slice::from_ref(item), &generation).unwrap();
+        let found =
+            Evaluator::new(&model, &tokenizer, 2).continuation_f1(std::slice::from_ref(item), &generation).unwrap();
         close("F1 of one", found.value, want);
     }
     items.truncate(1);
     items[0].continuation.clear();
-    let found = continuation_f1(&model, &tokenizer, &items, &generation).unwrap();
+    let found = Evaluator::new(&model, &tokenizer, 2).continuation_f1(&items, &generation).unwrap();
     assert_eq!((found.value, found.n, found.n_failed), (None, 0, 1));
-    assert!(continuation_f1(&model, &tokenizer, &[], &generation).is_err());
+    assert!(Evaluator::new(&model, &tokenizer, 2).continuation_f1(&[], &generation).is_err());
 }
