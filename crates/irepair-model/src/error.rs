@@ -94,8 +94,15 @@ mod tests {
             UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
             NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],
             Core: [irepair_core::Error::NoTokens.into()],
-            OutOfMemory: [tch::TchError::Torch("CUDA out of memory. Tried to allocate 2.00 GiB\n#1".into()).into()],
-            Torch: [tch::TchError::Torch("expected scalar type Float but found Half".into()).into()],
+            OutOfMemory: [Error::OutOfMemory { said: "CUDA out of memory. Tried to allocate 2.00 GiB".into() }],
+            Torch: [Error::Torch { said: "expected scalar type Float but found Half".into() }],
         }));
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_recognised_by_the_words_of_libtorch() {
+        let of = |said: &str| Error::from(tch::TchError::Torch(format!("{said}\nframe #0")));
+        assert!(matches!(of("CUDA out of memory. Tried"), Error::OutOfMemory { said } if !said.contains("frame")));
+        assert!(matches!(of("expected scalar type Float"), Error::Torch { .. }));
     }
 }
