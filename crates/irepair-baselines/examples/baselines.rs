@@ -9,16 +9,17 @@ use std::sync::Arc;
 use irepair_baselines::Unsliced;
 use irepair_core::spec::Method;
 use irepair_data::TokenPair;
-use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
-use irepair_objective::nll_mean;
-use irepair_train::{BatchSampler, Engine, RepairData, Settings, with_logits};
+use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch, states_at};
+use irepair_objective::head_log_probs;
+use irepair_train::{BatchSampler, Engine, RepairData, Settings};
 use tch::{Device, Kind, no_grad};
 
 /// Mean NLL of a text under the model, nats per token.
 fn nll(model: &CausalLm, text: Option<&TextBatch>) -> Result<f64, Box<dyn Error>> {
     let text = text.ok_or("no such side")?;
-    let logits = no_grad(|| model.logits(text));
-    Ok(nll_mean(&with_logits(text, &logits))?.double_value(&[]))
+    let hidden = no_grad(|| model.hidden_states(text));
+    let scores = head_log_probs(&states_at(&hidden, &text.target_positions), &model.head(), &text.target_ids);
+    Ok(-scores.values.mean(Kind::Float).double_value(&[]))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_core::fs::{sha256_file, sha256_hex};
-use irepair_model::read_checkpoint;
+use irepair_model::{first_not_finite, read_checkpoint};
 use irepair_scorer::{SEEN, Scorer, SeenTexts, pinned};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -60,8 +60,8 @@ impl Classifier {
         }
         let unused = stored.unused.clone();
         let encoder = Encoder::new(config, from_stored(&specs, stored, dir, device)?);
-        if let Some((parameter, n)) = irepair_model::first_not_finite(encoder.parameters()) {
-            let reason = format!("tensor `{}` holds {n} NaN or infinite numbers", parameter.name);
+        if let Some((i, n)) = first_not_finite(encoder.parameters().iter().map(|p| &p.tensor))? {
+            let reason = format!("tensor `{}` holds {n} NaN or infinite numbers", encoder.parameters()[i].name);
             return Err(irepair_core::Error::unreadable(dir, reason).into());
         }
         let seen = if record.exists() { Record::read(&record)?.seen()? } else { SeenTexts::default() };

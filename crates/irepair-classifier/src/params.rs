@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use irepair_model::{Parameter, StoredTensors};
-use rand::{Rng, SeedableRng};
+use irepair_model::{Parameter, StoredTensors, normal};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -151,19 +151,9 @@ pub(crate) fn random(specs: &[Spec], seed: u64) -> Vec<Parameter> {
         let tensor = match shape[..] {
             [n] if name.ends_with(".bias") => Tensor::zeros([n], options),
             [n] => Tensor::ones([n], options),
-            _ => {
-                let n = shape.iter().product::<i64>();
-                let values: Vec<f32> = (0..n).map(|_| (0.02 * normal(&mut generator)) as f32).collect();
-                Tensor::from_slice(&values).view(&shape[..])
-            }
+            _ => normal(&mut generator, shape, 0.02),
         };
         Parameter { name: name.clone(), block: None, tensor: tensor.set_requires_grad(true) }
     };
     specs.iter().map(&mut draw).collect()
-}
-
-/// Standard normal by Box and Muller.
-fn normal(generator: &mut ChaCha8Rng) -> f64 {
-    let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
-    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use irepair_core::fs::write_atomic;
 use irepair_data::{EpochOrder, Labeled};
-use irepair_model::write_tensors;
+use irepair_model::{first_not_finite, write_tensors};
 use irepair_scorer::SeenTexts;
 use irepair_train::{Optimizer, OptimizerKind, Schedule, StateMode, clip_global_norm};
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ pub fn train_classifier(
         losses.push(value);
         report(step + 1, n_steps, value);
     }
-    if irepair_model::first_not_finite(encoder.parameters()).is_some() {
+    if first_not_finite(encoder.parameters().iter().map(|p| &p.tensor))?.is_some() {
         return Err(Error::Diverged { step: n_steps.saturating_sub(1) });
     }
     let last = &losses[losses.len() - losses.len().div_ceil(10)..];

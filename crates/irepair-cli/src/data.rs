@@ -22,7 +22,6 @@ pub(crate) fn command(profile: &Path, data: &Path, out: &Path, skip: &[String]) 
         tracing::info!("{}: {n} records of {}", file.file, how.from.join(", "));
         bar.inc(1);
     }
-    bar.finish_and_clear();
     Ok(())
 }
 

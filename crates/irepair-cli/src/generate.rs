@@ -79,6 +79,5 @@ fn continuations(loaded: &LoadedModel, prompts: &[String], plan: &GeneratePlan) 
         chunk.iter().zip(made).for_each(|(&i, row)| rows[i] = row);
         bar.inc(chunk.len() as u64);
     }
-    bar.finish_and_clear();
     Ok(rows)
 }

@@ -66,7 +66,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         opened.model.save(&out.join("model"))?;
     }
     let environment = Environment::of(&plan.device, &base, Some(&plan.pairs))?;
-    write_atomic(&out.join("env.json"), (serde_json::to_string_pretty(&environment)? + "\n").as_bytes())?;
+    write_result(&out.join("env.json"), &environment)?;
     let settings = [to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults())];
     write_atomic(&out.join("config.toml"), format!("# repair\n{}\n# eval\n{}", settings[0], settings[1]).as_bytes())?;
     // The result is written last: a row with a result is finished, and its state is not needed any more.

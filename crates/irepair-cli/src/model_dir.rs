@@ -41,10 +41,10 @@ impl ModelDir {
         let tokenizer = Tokenizer::load(dir)?;
         let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size());
         if n_tokenizer > n_model {
-            return Err(CliError::Vocabulary { dir: dir.to_owned(), n_model, n_tokenizer }.into());
+            return Err(CliError::Vocabulary { path: dir.to_owned(), n_model, n_tokenizer }.into());
         }
         if let Some(&id) = tokenizer.end_ids().iter().find(|&&id| id as usize >= n_model) {
-            return Err(CliError::EndToken { dir: dir.to_owned(), id, n_model }.into());
+            return Err(CliError::EndToken { path: dir.to_owned(), id, n_model }.into());
         }
         if tokenizer.end_ids().is_empty() {
             tracing::warn!(
@@ -68,8 +68,9 @@ impl ModelDir {
             // The files and config.json differ in something that does not matter to every user.
             tracing::warn!("{}: {report}", self.dir.display());
         }
-        if let Some((parameter, n)) = first_not_finite(model.parameters()) {
-            return Err(CliError::BadWeights { dir: self.dir, tensor: parameter.name.clone(), n }.into());
+        let parameters = model.parameters();
+        if let Some((i, n)) = first_not_finite(parameters.iter().map(|parameter| &parameter.tensor))? {
+            return Err(CliError::BadWeights { path: self.dir, tensor: parameters[i].name.clone(), n }.into());
         }
         Ok(LoadedModel { model, tokenizer: self.tokenizer })
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use irepair_core::Diagnose;
-use irepair_core::fs::write_atomic;
 use irepair_data::{Limits, Sides, Tokenizer, each_pair, tokenize_pairs};
+use irepair_report::write_result;
 use irepair_train::{Error, RepairData};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub(crate) struct PairsFile<'a> {
 
 /// Writes the texts that a run stopped at to `out` and returns an error that names the file; any other error unchanged.
 pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> anyhow::Error {
-    let Some(found @ Error::NotFinite { what, step, scope, drawn }) = error.downcast_ref() else { return error };
+    let Some(found @ Error::NotFinite { what, step, scope, sampled }) = error.downcast_ref() else { return error };
     // `text` is null when the tokenizer refuses the ids.
     let tokens = |ids: &[u32]| json!({ "ids": ids, "text": source.tokenizer.decode(ids).ok() });
     let records = source.file.as_ref().map(|file| file.records(source.tokenizer)).unwrap_or_default();
@@ -48,12 +48,11 @@ pub(crate) fn explain(error: anyhow::Error, source: &Source<'_>, out: &Path) -> 
         "step": step,
         "blocks": scope.as_ref().map(ToString::to_string),
         "pairs_file": source.file.as_ref().map(|file| file.path),
-        "pairs": drawn.pairs.iter().filter_map(pair).collect::<Vec<_>>(),
-        "utility": drawn.utility.iter().filter_map(text).collect::<Vec<_>>(),
+        "pairs": sampled.pairs.iter().filter_map(pair).collect::<Vec<_>>(),
+        "utility": sampled.utility.iter().filter_map(text).collect::<Vec<_>>(),
     });
     let (path, state) = (out.join(DUMP), out.join(STATE));
-    let json = serde_json::to_string_pretty(&dump).map_err(anyhow::Error::from);
-    if let Err(failed) = json.and_then(|json| Ok(write_atomic(&path, (json + "\n").as_bytes())?)) {
+    if let Err(failed) = write_result(&path, &dump).map_err(anyhow::Error::from) {
         tracing::warn!("the texts of step {step} cannot be written to a file: {failed:#}");
         return error;
     }

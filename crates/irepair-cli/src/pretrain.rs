@@ -7,7 +7,7 @@ use irepair_config::{Memory, PretrainOptions, PretrainPlan};
 use irepair_core::fs::remove;
 use irepair_core::mark_finished;
 use irepair_core::spec::{Side, Term};
-use irepair_data::{TokenPair, Tokenizer, pack, read_texts, read_token_texts};
+use irepair_data::{Tokenizer, pack, read_texts, read_token_texts};
 use irepair_eval::{Evaluator, Metric, joined_tokens};
 use irepair_model::{CausalLm, parse_device};
 use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Schedule, Settings};
@@ -78,12 +78,7 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     memory::fit(needed, memory::free(&plan.device, None), instead)?;
     let model = CausalLm::random(config, plan.seed, device, Kind::Float)?;
 
-    let only_chosen = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
-    let data = Arc::new(RepairData {
-        pairs: windows.into_iter().map(only_chosen).collect(),
-        pad_id: tokenizer.eos_id(),
-        ..RepairData::default()
-    });
+    let data = Arc::new(RepairData::of_texts(windows, tokenizer.eos_id()));
     let settings = Settings {
         n_steps: plan.steps,
         batch_size: plan.batch_size,

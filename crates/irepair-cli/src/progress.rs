@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
@@ -11,9 +11,9 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
     MultiProgress::with_draw_target(target)
 });
 
-/// A bar of `n` steps called `what`.
+/// A bar of `n` steps called `what`; it is gone when it is dropped.
 pub(crate) fn bar(what: &'static str, n: u64) -> ProgressBar {
-    let bar = BARS.add(ProgressBar::new(n));
+    let bar = BARS.add(ProgressBar::new(n).with_finish(ProgressFinish::AndClear));
     let template = "{prefix:>10} {wide_bar:.cyan/dim} {pos}/{len} {msg} {elapsed} elapsed, {eta} left";
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(what);

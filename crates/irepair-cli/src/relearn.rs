@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{Method, RelearnPlan, text_counts};
-use irepair_data::{Lexicon, TokenPair, read_prompts};
+use irepair_data::{Lexicon, read_prompts};
 use irepair_eval::{Evaluator, Generation, Metrics};
 use irepair_model::CausalLm;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
@@ -76,13 +76,7 @@ fn learn(
     texts: &[Vec<u32>],
     plan: &RelearnPlan,
 ) -> anyhow::Result<(u64, Option<f64>)> {
-    let pair = |text: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: text.clone(), rejected: Vec::new() };
-    let data = RepairData {
-        pairs: texts.iter().map(pair).collect(),
-        pad_id: opened.tokenizer.eos_id(),
-        ..RepairData::default()
-    };
-    let data = Arc::new(data);
+    let data = Arc::new(RepairData::of_texts(texts.iter().cloned(), opened.tokenizer.eos_id()));
     let settings = Settings {
         n_steps: plan.epochs.saturating_mul(texts.len().div_ceil(plan.batch_size) as u64),
         batch_size: plan.batch_size,
@@ -101,7 +95,6 @@ fn learn(
         last_loss = Some(record.loss);
         bar.set_position(record.step + 1);
     }
-    bar.finish_and_clear();
     Ok((engine.finish()?.1.n_steps, last_loss))
 }
 

@@ -7,8 +7,9 @@ use irepair_config::SensitivityPlan;
 use irepair_core::Sensitivities;
 use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
 use irepair_model::BlockModel;
-use irepair_repair::Estimate;
+use irepair_repair::measure_batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
+use irepair_sensitivity::Measure;
 use irepair_stats::error_density;
 use irepair_train::{BatchSampler, RepairData, Settings};
 
@@ -85,9 +86,8 @@ fn over_batches(
     model.check_length(data.longest())?;
     let sampler = BatchSampler::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
-    let estimate = Estimate { metric: plan.metric, ..Estimate::new(plan.seed) };
-    let sensitivities = estimate.over_batches(model, &sampler, &settings, n_batches, plan.reduction, || bar.inc(1))?;
-    bar.finish_and_clear();
+    let measure = Measure { seed: plan.seed, ..Measure::new(plan.metric) };
+    let sensitivities = measure_batches(measure, model, &sampler, &settings, n_batches, plan.reduction, || bar.inc(1))?;
     Ok((sensitivities, n_batches))
 }
 

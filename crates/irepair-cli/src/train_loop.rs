@@ -69,13 +69,11 @@ impl TrainLoop {
                 engine.save(&self.state)?;
             }
             if interrupted {
-                bar.finish_and_clear();
                 let (state, n_done, n_steps) = (self.state.clone(), engine.next_step(), self.n_steps);
                 return Err(CliError::Interrupted { state, n_done, n_steps }.into());
             }
         }
         spikes.finish();
-        bar.finish_and_clear();
         log.lines()?.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
     }
 

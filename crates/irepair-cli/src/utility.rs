@@ -101,11 +101,9 @@ pub(crate) fn sample(
         let prompts = vec![vec![opened.tokenizer.start_id()]; SAMPLE_BATCH.min(n - texts.len())];
         let decoding =
             Decoding::Nucleus { top_p, temperature, seed: seed.wrapping_mul(1_000_003) + texts.len() as u64 };
-        let rows = opened.model.generate(&prompts, n_new, decoding, opened.tokenizer.end_ids())?;
-        texts.extend(rows);
+        texts.extend(opened.model.generate(&prompts, n_new, decoding, opened.tokenizer.end_ids())?);
         bar.set_position(texts.len() as u64);
     }
-    bar.finish_and_clear();
     Ok(texts)
 }
 

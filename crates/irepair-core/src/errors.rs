@@ -3,9 +3,10 @@
 /// Defines an error enum: a row holds a variant with its documentation and fields, its message, its exit code, and the
 /// place, values and help printed with it. The crate depends on `thiserror`.
 ///
-/// `Variant(error: TYPE);` wraps another crate's error and prints it unchanged. The arguments of `at`,
-/// `want_got` and `help` are expressions over the fields. Fields have names with one meaning: `path` is the file or
-/// directory, `want` what is supported or expected, `got` what was found, `reason` and `why` the cause in a few words.
+/// `Variant(error: TYPE);` wraps another crate's error and prints it unchanged. The arguments of the message, of `at`,
+/// `want_got` and `help` are expressions over the fields; so is `=> (DIAGNOSTIC)`, of a row that carries one. Fields
+/// have names with one meaning: `path` is the file or directory, `want` what is supported or expected, `got` what was
+/// found, `reason` and `why` the cause in a few words.
 ///
 /// ```
 /// use irepair_core::{Diagnose, ExitKind};
@@ -29,17 +30,18 @@
 /// ```
 #[macro_export]
 macro_rules! errors {
-    ($(#[$meta:meta])* pub enum $error:ident { $(
+    ($(#[$meta:meta])* $visible:vis enum $error:ident { $(
         $(#[doc = $doc:literal])+
         $variant:ident $(($inner:ident: $wrapped:ty))? $({ $($field:ident: $type:ty),* $(,)? })?
-            $(= $what:literal => $exit:ident $(.$word:ident($($value:expr),* $(,)?))*)?;
+            $(= $what:literal $(, $argument:expr)* =>
+                $(($diagnostic:expr))? $($exit:ident $(.$word:ident($($value:expr),* $(,)?))*)?)?;
     )* }) => {
         $(#[$meta])*
         #[allow(missing_docs, reason = "the documentation of `errors!` explains the fields")]
         #[derive(Debug, thiserror::Error)]
-        pub enum $error { $(
+        $visible enum $error { $(
             $(#[doc = $doc])+
-            $(#[error($what)])?
+            $(#[error($what $(, $argument)*)])?
             $(#[error(transparent)] #[doc = concat!("\n\nPrints the `", stringify!($wrapped), "` unchanged.")])?
             $variant $((#[from] $wrapped))? $({ $($field: $type),* })?,
         )* }
@@ -50,7 +52,7 @@ macro_rules! errors {
                 match self { $(
                     Self::$variant { $(0: $inner,)? $($($field),*)? } => {
                         $($crate::Diagnose::diagnostic($inner))?
-                        $($crate::Diagnostic::new($crate::ExitKind::$exit, self)$(.$word($($value),*))*)?
+                        $($($diagnostic)? $($crate::Diagnostic::new($crate::ExitKind::$exit, self)$(.$word($($value),*))*)?)?
                     }
                 )* }
             }

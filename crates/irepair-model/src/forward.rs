@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use irepair_arch::{Architecture, Part, Slot};
+use irepair_arch::{Architecture, Parameter as Spec, Part, Slot};
 use irepair_core::BlockId;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::attention::{AttentionContext, KeyValues};
@@ -12,7 +14,7 @@ use crate::checkpoint::Source;
 use crate::generate::Chooser;
 use crate::kernels::settle_kernels;
 use crate::layers::Norm;
-use crate::params::{Params, Starter, drawn_on_device};
+use crate::params::{Params, normal, start};
 use crate::probe::NoProbe;
 use crate::{BlockModel, Decoding, Error, Nucleus, Parameter, Probe, Result, Rounded, TextBatch};
 
@@ -43,10 +45,9 @@ impl CausalLm {
     /// # Errors
     /// Only if a parameter list and the layers disagree, which the tests of every family rule out.
     pub fn random(architecture: Architecture, seed: u64, device: Device, kind: Kind) -> Result<Self> {
-        let mut starter = Starter::new(seed);
-        let draw = |spec: &irepair_arch::Parameter| Ok::<_, Error>(starter.draw(spec, device, kind));
-        let params = Params::collect(&architecture.parameters(), draw)?;
-        Self::assemble(architecture, params, Source::None)
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        let draw = |shape: &[i64], sd| normal(&mut generator, shape, sd).to_device(device).to_kind(kind);
+        Self::drawn(architecture, device, kind, draw)
     }
 
     /// [`CausalLm::random`] with libtorch's own generator, on the device: fast for large models, but other bits on
@@ -56,9 +57,18 @@ impl CausalLm {
     /// As [`CausalLm::random`].
     pub fn random_on_device(architecture: Architecture, seed: i64, device: Device, kind: Kind) -> Result<Self> {
         tch::manual_seed(seed);
-        let draw = |spec: &irepair_arch::Parameter| Ok::<_, Error>(drawn_on_device(spec, device, kind));
-        let params = Params::collect(&architecture.parameters(), draw)?;
-        Self::assemble(architecture, params, Source::None)
+        let draw = |shape: &[i64], sd| no_grad(|| Tensor::empty(shape, (kind, device)).normal_(0.0, sd));
+        Self::drawn(architecture, device, kind, draw)
+    }
+
+    fn drawn(
+        of: Architecture,
+        device: Device,
+        kind: Kind,
+        mut draw: impl FnMut(&[i64], f64) -> Tensor,
+    ) -> Result<Self> {
+        let params = Params::collect(&of.parameters(), |spec| Ok(start(spec, device, kind, &mut draw)))?;
+        Self::assemble(of, params, Source::None)
     }
 
     pub(crate) fn assemble(of: Architecture, params: Params, source: Source) -> Result<Self> {
@@ -70,7 +80,7 @@ impl CausalLm {
             Some((table(Slot::TokenEmbedding)?, blocks, Norm::new(&params, None, Slot::FinalNorm, &of)?, head))
         };
         let (token_embedding, blocks, final_norm, head) =
-            build().ok_or_else(|| Error::Torch("parameter list and layers disagree".into()))?;
+            build().ok_or_else(|| Error::Torch { said: "parameter list and layers disagree".into() })?;
         let position_embedding = table(Slot::PositionEmbedding);
         let architecture = of;
         Ok(Self { architecture, params, token_embedding, position_embedding, blocks, final_norm, head, source })
@@ -86,8 +96,8 @@ impl CausalLm {
 
     fn over(&self, tensors: impl IntoIterator<Item = Tensor>) -> Result<Self> {
         let mut tensors = tensors.into_iter();
-        let missing = |spec: &irepair_arch::Parameter| Error::Torch(format!("there is no tensor for `{}`", spec.name));
-        let next = |spec: &irepair_arch::Parameter| tensors.next().ok_or_else(|| missing(spec));
+        let missing = |spec: &Spec| Error::Torch { said: format!("there is no tensor for `{}`", spec.name) };
+        let next = |spec: &Spec| tensors.next().ok_or_else(|| missing(spec));
         let params = Params::collect(&self.architecture.parameters(), next)?;
         Self::assemble(self.architecture.clone(), params, self.source.clone())
     }
@@ -214,5 +224,23 @@ impl BlockModel for CausalLm {
 
     fn round_to_stored(&self, seed: u64) -> Result<Rounded> {
         self.round_shards(seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_drawn_on_the_device_have_the_same_spread() {
+        let of = Architecture::gpt2(2, 64, 2, 128, 500);
+        let there = CausalLm::random_on_device(of.clone(), 1, Device::Cpu, Kind::Float).unwrap();
+        let here = CausalLm::random(of, 1, Device::Cpu, Kind::Float).unwrap();
+        for (there, Parameter { name, tensor: here, .. }) in there.parameters().iter().zip(here.parameters()) {
+            let moments = |t: &Tensor| (t.mean(Kind::Float).double_value(&[]), t.std(true).double_value(&[]));
+            let ((mean, sd), (want_mean, want_sd)) = (moments(&there.tensor), moments(here));
+            assert_eq!(there.tensor.size(), here.size());
+            assert!((mean - want_mean).abs() <= 0.1 * want_sd && (sd - want_sd).abs() <= 0.05 * want_sd, "{name}");
+        }
     }
 }

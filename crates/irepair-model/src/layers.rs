@@ -54,7 +54,7 @@ impl Norm {
             return y;
         }
         let normalised = self.normalise(&x.detach());
-        probe.layer(Layer::Norm { block, normalised: &normalised, has_bias: self.bias.is_some() }, x, y)
+        probe.layer(Layer { block, has_bias: self.bias.is_some(), normalised: Some(&normalised) }, x, y)
     }
 }
 
@@ -82,6 +82,6 @@ impl Linear {
             Layout::InOut => x.linear(&self.weight.tr(), self.bias.as_ref()),
             Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
         };
-        probe.layer(Layer::Linear { block, has_bias: self.bias.is_some() }, x, y)
+        probe.layer(Layer { block, has_bias: self.bias.is_some(), normalised: None }, x, y)
     }
 }

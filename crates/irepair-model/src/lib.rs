@@ -56,7 +56,7 @@ pub use gradients::{Gradients, add_gradients};
 pub use hash::weights_sha256;
 pub use irepair_arch::{Architecture, Error as ArchitectureError, Shape};
 pub use kernels::settle_kernels;
-pub use params::{Parameter, first_not_finite};
+pub use params::{Parameter, first_not_finite, normal};
 pub use probe::{Layer, Probe};
 pub use stochastic::{round_stochastically, seed_of};
 pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -3,25 +3,16 @@
 use irepair_core::BlockId;
 use tch::Tensor;
 
-/// A layer whose parameters belong to a block.
+/// A layer whose parameters belong to a block: a projection `y = x W + c`, whichever way `W` is stored, or a norm
+/// `y = normalise(x) * w + c`.
 #[derive(Clone, Copy, Debug)]
-pub enum Layer<'a> {
-    /// `y = x W + c`, whichever way `W` is stored. `has_bias` says whether there is a `c`.
-    Linear {
-        /// The block.
-        block: BlockId,
-        /// True when the layer has a bias.
-        has_bias: bool,
-    },
-    /// `y = normalise(x) * w + c`; `normalised` is `normalise(x)`. `has_bias` says whether there is a `c`.
-    Norm {
-        /// The block.
-        block: BlockId,
-        /// The normalised input, before weight and bias.
-        normalised: &'a Tensor,
-        /// True when the norm has a bias.
-        has_bias: bool,
-    },
+pub struct Layer<'a> {
+    /// The block.
+    pub block: BlockId,
+    /// True when the layer has a bias, `c`.
+    pub has_bias: bool,
+    /// Of a norm: its normalised input, before weight and bias.
+    pub normalised: Option<&'a Tensor>,
 }
 
 /// Is shown the values of a forward pass; each method may replace the value that flows on.

@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use irepair_core::spec::{Method, Term};
-use irepair_objective::{Objective, TextLogits, Views};
+use irepair_objective::{Objective, Scores, TextLogits};
 use tch::{Device, Kind, Tensor};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -20,17 +20,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("lean   NLL(chosen)   KL   repair   DPO   NPO");
     for lean in [0.0, 0.5, 1.0, 2.0, 4.0] {
         let logits = &reference + lean * &direction;
-        let text = |ids| TextLogits::new(ids, &real, &logits);
-        let views = Views {
-            chosen: Some(text(&chosen)),
-            rejected: Some(text(&rejected)),
-            utility: Some(text(&chosen)),
-            ref_chosen: Some(&reference),
-            ref_rejected: Some(&reference),
-            ref_utility: Some(&reference),
+        let log_probs = |ids, logits| TextLogits::new(ids, &real, logits).log_probs();
+        let scores = Scores {
+            chosen: Some(log_probs(&chosen, &logits)?),
+            rejected: Some(log_probs(&rejected, &logits)?),
+            ref_chosen: Some(log_probs(&chosen, &reference)?),
+            ref_rejected: Some(log_probs(&rejected, &reference)?),
+            utility: Some(TextLogits::new(&chosen, &real, &logits).divergences(&reference)?),
         };
-        let repair = Objective::from(Method::Irepair).loss(&views)?;
-        let total = |term: Term| Objective::from(term).loss(&views).map(|loss| loss.total.double_value(&[]));
+        let repair = Objective::from(Method::Irepair).loss(&scores)?;
+        let total = |term: Term| Objective::from(term).loss(&scores).map(|loss| loss.total.double_value(&[]));
         let part = |tensor: &Option<Tensor>| tensor.as_ref().map_or(f64::NAN, |t| t.double_value(&[]));
         println!(
             "{lean:>4.1}   {:>11.3} {:>4.2}   {:>6.3} {:>5.3} {:>5.2}",

@@ -1,49 +1,20 @@
 //! The crate's error type.
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
-
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with the input of an objective.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// Two tensors that must agree in shape do not.
-    #[error("{what} has the wrong shape")]
-    ShapeMismatch {
-        /// Which tensor.
-        what: &'static str,
-        /// Shape it must have.
-        want: Vec<i64>,
-        /// Shape it has.
-        got: Vec<i64>,
-    },
-    /// No token counts, so there is no mean.
-    #[error("no token counts in the {what}")]
-    NothingCounted {
-        /// Which text.
-        what: &'static str,
-    },
-    /// The objective needs a text or a reference that was not given.
-    #[error("objective `{objective}` needs the {what}")]
-    Missing {
-        /// The objective.
-        objective: String,
-        /// What it lacks.
-        what: &'static str,
-    },
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        match self {
-            Self::ShapeMismatch { want, got, .. } => {
-                Diagnostic::new(ExitKind::Bug, self).want_got(format!("{want:?}"), format!("{got:?}"))
-            }
-            Self::NothingCounted { .. } => Diagnostic::new(ExitKind::Data, self)
-                .help("a text of one token has nothing to predict: give longer texts or drop them"),
-            Self::Missing { .. } => Diagnostic::new(ExitKind::Bug, self),
-        }
+irepair_core::errors! {
+    /// What can be wrong with the input of an objective.
+    #[derive(PartialEq, Eq)]
+    pub enum Error {
+        /// Two tensors that must agree in shape do not; `what` is the one with the wrong shape.
+        ShapeMismatch { what: &'static str, want: Vec<i64>, got: Vec<i64> } = "{what} has the wrong shape" =>
+            Bug.want_got(format!("{want:?}"), format!("{got:?}"));
+        /// No token of the text `what` counts, so there is no mean.
+        NothingCounted { what: &'static str } = "no token counts in the {what}" =>
+            Data.help("a text of one token has nothing to predict: give longer texts or drop them");
+        /// The objective needs `what`, a text or a reference, and it was not given.
+        Missing { objective: String, what: &'static str } = "objective `{objective}` needs the {what}" => Bug;
     }
 }
 

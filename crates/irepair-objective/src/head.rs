@@ -4,32 +4,29 @@
 //! made tile by tile, while a tile of the chunk's logits is in the cache. With its scores every chunk leaves their
 //! gradient by the hidden state, `d score_i / d hidden_i = (d score_i / d logits_i) W`, a vector of the model's width.
 //! So no logits wait for the backward pass, which starts at the hidden states. Only a head that itself learns keeps the
-//! gradient of every score by the logits until the loss is known. [`crate::Objective::loss`] is the plain route to the
-//! same numbers, and the tests compare the two.
+//! gradient of every score by the logits until the loss is known. [`crate::TextLogits`] is the plain route to the same
+//! numbers, and the tests compare the two.
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Logits of a chunk, in bytes of float32: enough rows for a fast product.
-fn chunk_bytes(device: Device) -> i64 {
+/// Logits of a chunk on a CPU, in bytes of float32: enough rows for a fast product.
+const CHUNK: i64 = 50 << 20;
+
+/// Logits of a tile of a chunk on a CPU: few enough to stay in the cache while scores are made of them.
+const TILE: i64 = 4 << 20;
+
+/// Chunk and tile on a GPU, where starting a kernel for every tile would cost more than the arithmetic: 2,670 rows of
+/// GPT-2's vocabulary.
+const GPU_CHUNK: i64 = 512 << 20;
+
+/// Rows of `n_vocab` logits in so many bytes on a CPU, or in [`GPU_CHUNK`].
+fn n_rows(device: Device, cpu_bytes: i64, n_vocab: i64) -> i64 {
     match device {
         _ if cfg!(test) => 0,
-        Device::Cpu => 50 << 20,
-        _ => GPU_BYTES,
+        Device::Cpu => cpu_bytes / (4 * n_vocab),
+        _ => GPU_CHUNK / (4 * n_vocab),
     }
 }
-
-/// Logits of a tile of a chunk, in bytes of float32. On a CPU few enough to stay in the cache while scores are made of
-/// them; a GPU takes the whole chunk, since starting a kernel for every tile would cost more than the arithmetic.
-fn tile_bytes(device: Device) -> i64 {
-    match device {
-        _ if cfg!(test) => 0,
-        Device::Cpu => 4 << 20,
-        _ => GPU_BYTES,
-    }
-}
-
-/// Chunk and tile on a GPU: 2,670 rows of GPT-2's vocabulary.
-const GPU_BYTES: i64 = 512 << 20;
 
 /// Scores of `n` rows and what is needed to go backward from them.
 #[derive(Debug)]
@@ -181,13 +178,13 @@ fn logits(hidden: &Tensor, head: &Tensor, at: i64, n: i64) -> Tensor {
 fn by_tiles(logits: &Tensor, scores: impl Fn(i64, i64) -> Tensor) -> Tensor {
     let size = logits.size();
     let tiles: Vec<Tensor> =
-        even(size[0], (tile_bytes(logits.device()) / (4 * size[1])).max(8)).map(|(at, n)| scores(at, n)).collect();
+        even(size[0], n_rows(logits.device(), TILE, size[1]).max(8)).map(|(at, n)| scores(at, n)).collect();
     joined(&tiles, Kind::Float, logits)
 }
 
 /// `(start, length)` of the chunks of `hidden`.
 fn chunks(hidden: &Tensor, head: &Tensor) -> impl Iterator<Item = (i64, i64)> {
-    even(hidden.size()[0], (chunk_bytes(hidden.device()) / (4 * head.size()[0])).max(16))
+    even(hidden.size()[0], n_rows(hidden.device(), CHUNK, head.size()[0]).max(16))
 }
 
 /// `(start, length)` of runs of at most `most` of `n_rows` rows, nearly equal, so that each reuses the memory of the

@@ -2,15 +2,16 @@
 //!
 //! ```no_run,standalone_crate
 //! use irepair_core::spec::Method;
-//! use irepair_objective::{Objective, TextLogits, Views};
+//! use irepair_objective::{Objective, Scores, TextLogits};
 //! use tch::{Kind, Tensor};
 //!
 //! // One text of three tokens under a model that knows nothing: NLL = ln(vocabulary).
 //! let ids = Tensor::from_slice(&[1i64, 2, 0]).view([1, 3]);
 //! let real = Tensor::ones([1, 3], (Kind::Bool, tch::Device::Cpu));
 //! let logits = Tensor::zeros([1, 3, 4], (Kind::Float, tch::Device::Cpu));
-//! let views = Views { chosen: Some(TextLogits::new(&ids, &real, &logits)), ..Views::default() };
-//! let loss = Objective::from(Method::Dapt).loss(&views)?;
+//! let log_probs = TextLogits::new(&ids, &real, &logits).log_probs()?;
+//! let scores = Scores { chosen: Some(log_probs), ..Scores::default() };
+//! let loss = Objective::from(Method::Dapt).loss(&scores)?;
 //! assert!((loss.total.double_value(&[]) - 2.0 * 4f64.ln()).abs() < 1e-6);
 //! # Ok::<(), irepair_objective::Error>(())
 //! ```
@@ -34,7 +35,6 @@ pub use error::{Error, Result};
 pub use head::{HeadScores, head_divergences, head_greedy, head_log_probs, vjp};
 pub use irepair_core::Counts;
 pub use irepair_core::spec::Needs;
-pub use kl::kl_ref_model;
 pub use objective::{Loss, Objective};
-pub use scores::{Scores, TokenScores, Views};
-pub use token::{TextLogits, counted_targets, nll_mean, nll_sum, sequence_log_probs, target_log_probs};
+pub use scores::{Scores, TokenScores};
+pub use token::{TextLogits, counted_targets, target_log_probs};

@@ -7,7 +7,7 @@ use std::fmt;
 use irepair_core::spec::{Method, Needs, Numbers, Side, Term, Weighted, formula, separable};
 use tch::{Kind, Tensor};
 
-use crate::scores::{Scores, TokenScores, Views};
+use crate::scores::{Scores, TokenScores};
 use crate::{Error, Result};
 
 /// A training loss, `scale (w_1 term_1 + w_2 term_2 + …)`. With a slice policy it makes a method.
@@ -72,22 +72,14 @@ impl Objective {
         if groups.is_empty() { vec![self.clone()] } else { groups }
     }
 
-    /// The loss of one batch.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] when a needed view is not given; shape and counting errors of the parts.
-    ///
-    /// # Source
-    /// METHOD §6 and §7.
-    pub fn loss(&self, views: &Views<'_>) -> Result<Loss> {
-        self.of(&Scores::from_logits(self, views)?)
-    }
-
     /// The loss of one batch from the scores of its tokens, whatever way they were found.
     ///
     /// # Errors
-    /// As [`Objective::loss`].
-    pub fn of(&self, scores: &Scores) -> Result<Loss> {
+    /// [`Error::Missing`] when needed scores are not given; [`Error::NothingCounted`].
+    ///
+    /// # Source
+    /// METHOD §6 and §7.
+    pub fn loss(&self, scores: &Scores) -> Result<Loss> {
         let (mut sum, mut nll, mut kl): (Option<Tensor>, _, _) = (None, None, None);
         for (weight, term) in &self.terms {
             let value = self.value(*term, scores)?;
@@ -139,8 +131,8 @@ impl Objective {
             Side::Chosen => scores.ref_chosen.as_ref(),
             Side::Rejected => scores.ref_rejected.as_ref(),
         };
-        let reference = TokenScores { values: self.given(reference, "reference")?.detach(), counts: text.counts };
-        Ok(text.sequence_log_probs()? - reference.sequence_log_probs()?)
+        let reference = self.given(reference, "reference")?;
+        Ok(text.sequence_log_probs()? - reference.sequence_log_probs()?.detach())
     }
 
     fn text<'a>(&self, scores: &'a Scores, side: Side) -> Result<&'a TokenScores> {
@@ -150,7 +142,7 @@ impl Objective {
         }
     }
 
-    pub(crate) fn given<T>(&self, part: Option<T>, what: &'static str) -> Result<T> {
+    fn given<T>(&self, part: Option<T>, what: &'static str) -> Result<T> {
         part.ok_or_else(|| Error::Missing { objective: self.to_string(), what })
     }
 }

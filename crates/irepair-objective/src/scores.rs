@@ -3,26 +3,7 @@
 use irepair_core::Counts;
 use tch::{Kind, Tensor};
 
-use crate::kl::divergences;
-use crate::token::{TextLogits, counted_log_probs};
-use crate::{Error, Objective, Result};
-
-/// The texts of one step with the logits the objective asked for. Reference logits carry no gradient.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Views<'a> {
-    /// Chosen texts under the model.
-    pub chosen: Option<TextLogits<'a>>,
-    /// Rejected texts under the model.
-    pub rejected: Option<TextLogits<'a>>,
-    /// Utility texts under the model.
-    pub utility: Option<TextLogits<'a>>,
-    /// Logits of the chosen texts under the reference, `[batch, seq, vocab]`.
-    pub ref_chosen: Option<&'a Tensor>,
-    /// Logits of the rejected texts under the reference.
-    pub ref_rejected: Option<&'a Tensor>,
-    /// Logits of the utility texts under the reference.
-    pub ref_utility: Option<&'a Tensor>,
-}
+use crate::{Error, Result};
 
 /// Scores of the tokens of a batch: log-probabilities, or divergences from the reference.
 ///
@@ -37,77 +18,61 @@ pub struct TokenScores {
 }
 
 impl TokenScores {
-    fn sum(&self) -> Tensor {
-        self.values.sum(Kind::Float)
+    /// Mean negative log-likelihood per counted token of the whole batch, `[]` float32, nats, of scores that are
+    /// log-probabilities.
+    ///
+    /// # Errors
+    /// [`Error::NothingCounted`] when no target counts.
+    ///
+    /// # Source
+    /// METHOD §2 [D]: `NLL_tok`, one mean over all tokens of the batch.
+    pub fn nll_mean(&self) -> Result<Tensor> {
+        Ok(-self.mean(self.counts.targets, "text")?)
     }
 
-    fn counted(&self) -> Result<()> {
-        if self.counts.targets == 0.0 { Err(Error::NothingCounted { what: "text" }) } else { Ok(()) }
-    }
-
-    /// Mean NLL per counted token, `[]`, of scores that are log-probabilities (METHOD §2 [D]: `NLL_tok`).
-    pub(crate) fn nll_mean(&self) -> Result<Tensor> {
-        self.counted()?;
-        Ok(-self.sum() / self.counts.targets)
-    }
-
-    /// Log-probability of each text, `[batch]` (METHOD §2 [D, L]: `logp_seq`).
-    pub(crate) fn sequence_log_probs(&self) -> Result<Tensor> {
-        self.counted()?;
+    /// Log-probability of each whole text, `[batch]` float32, nats.
+    ///
+    /// # Errors
+    /// [`Error::NothingCounted`] when no target counts.
+    ///
+    /// # Source
+    /// METHOD §2 [D, L]: `logp_seq`, a sum over counted tokens.
+    pub fn sequence_log_probs(&self) -> Result<Tensor> {
+        if self.counts.targets == 0.0 {
+            return Err(Error::NothingCounted { what: "text" });
+        }
         Ok(self.values.sum_dim_intlist(-1, false, Kind::Float))
     }
 
-    /// Mean divergence per real token, `[]` (METHOD §2 [D]).
-    pub(crate) fn mean_kl(&self) -> Result<Tensor> {
-        if self.counts.tokens == 0.0 {
-            return Err(Error::NothingCounted { what: "utility text" });
-        }
-        Ok(self.sum() / self.counts.tokens)
+    /// KL divergence from the reference to the model, mean over real tokens, `[]` float32, nats per token, of scores
+    /// that are divergences.
+    ///
+    /// # Errors
+    /// [`Error::NothingCounted`] when no token is real.
+    ///
+    /// # Source
+    /// METHOD §2 [D]: `KL(theta0 || theta; U)`, forward direction, every real position counts, the last one too.
+    pub fn mean_kl(&self) -> Result<Tensor> {
+        self.mean(self.counts.tokens, "utility text")
+    }
+
+    fn mean(&self, n: f64, what: &'static str) -> Result<Tensor> {
+        if n == 0.0 { Err(Error::NothingCounted { what }) } else { Ok(self.values.sum(Kind::Float) / n) }
     }
 }
 
-/// The scores that an objective asks for ([`Objective::needs`]); those of the reference carry no gradient.
+/// The scores that an objective asks for ([`crate::Objective::needs`]). From those of the reference no gradient is
+/// taken.
 #[derive(Debug, Default)]
 pub struct Scores {
     /// Log-probabilities of the chosen texts under the model.
     pub chosen: Option<TokenScores>,
     /// Log-probabilities of the rejected texts under the model.
     pub rejected: Option<TokenScores>,
-    /// [`TokenScores::values`] of the chosen texts under the reference.
-    pub ref_chosen: Option<Tensor>,
-    /// [`TokenScores::values`] of the rejected texts under the reference.
-    pub ref_rejected: Option<Tensor>,
+    /// Log-probabilities of the chosen texts under the reference.
+    pub ref_chosen: Option<TokenScores>,
+    /// Log-probabilities of the rejected texts under the reference.
+    pub ref_rejected: Option<TokenScores>,
     /// `KL(reference ‖ model)` at every real token of the utility texts.
     pub utility: Option<TokenScores>,
-}
-
-impl Scores {
-    /// The plain route: from the logits of every position.
-    pub(crate) fn from_logits(objective: &Objective, views: &Views<'_>) -> Result<Self> {
-        let needs = objective.needs();
-        let given = |needed: bool, view: Option<TextLogits<'_>>, what| -> Result<Option<TokenScores>> {
-            if !needed {
-                return Ok(None);
-            }
-            let text = objective.given(view, what)?;
-            Ok(Some(TokenScores { values: counted_log_probs(&text)?, counts: text.counts }))
-        };
-        let chosen = given(needs.chosen, views.chosen, "chosen text")?;
-        let rejected = given(needs.rejected, views.rejected, "rejected text")?;
-        let reference = |needed, view: Option<TextLogits<'_>>, logits: Option<&Tensor>| -> Result<Option<Tensor>> {
-            let Some(text) = view.filter(|_| needed) else { return Ok(None) };
-            let logits = objective.given(logits, "reference")?;
-            Ok(Some(counted_log_probs(&TextLogits { logits, ..text })?.detach()))
-        };
-        let ref_chosen = reference(needs.ref_chosen, views.chosen, views.ref_chosen)?;
-        let ref_rejected = reference(needs.ref_rejected, views.rejected, views.ref_rejected)?;
-        let utility = if needs.utility {
-            let text = objective.given(views.utility, "utility text")?;
-            let ref_logits = objective.given(views.ref_utility, "reference")?;
-            Some(TokenScores { values: divergences(ref_logits, &text)?, counts: text.counts })
-        } else {
-            None
-        };
-        Ok(Self { chosen, rejected, ref_chosen, ref_rejected, utility })
-    }
 }

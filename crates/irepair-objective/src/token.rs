@@ -3,7 +3,7 @@
 use irepair_core::Counts;
 use tch::{Kind, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, TokenScores};
 
 /// A batch of texts with the logits that a model gave them.
 ///
@@ -34,6 +34,25 @@ impl<'a> TextLogits<'a> {
         let counts = Counts { targets, tokens: sum(attention_mask), texts: size[0] as f64 };
         Self { ids, attention_mask, loss_mask: attention_mask, counts, logits }
     }
+
+    /// [`target_log_probs`], `[batch, seq - 1]`, 0 where a target does not count.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`]; [`Error::NothingCounted`] when no target counts.
+    pub fn log_probs(&self) -> Result<TokenScores> {
+        let size = self.ids.size();
+        if self.logits.size().get(..2) != Some(size.as_slice()) {
+            return Err(Error::ShapeMismatch { what: "logits", want: size, got: self.logits.size() });
+        }
+        if self.counts.targets == 0.0 {
+            return Err(Error::NothingCounted { what: "text" });
+        }
+        let mask = counted_targets(self.attention_mask, self.loss_mask);
+        let log_probs = target_log_probs(self.logits, self.ids);
+        // Not a product with the mask: a padded position may hold an infinity, and 0 * inf is not 0.
+        let values = log_probs.where_self(&mask, &log_probs.zeros_like());
+        Ok(TokenScores { values, counts: self.counts })
+    }
 }
 
 /// Which targets count: `[batch, seq - 1]` bool; entry `t` is about token `t + 1`.
@@ -61,51 +80,6 @@ pub fn target_log_probs(logits: &Tensor, ids: &Tensor) -> Tensor {
     predicted.gather(-1, &targets, false).squeeze_dim(-1) - predicted.logsumexp([-1].as_slice(), false)
 }
 
-/// [`target_log_probs`], `[batch, seq - 1]`, 0 where a target does not count.
-pub(crate) fn counted_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
-    let size = text.ids.size();
-    if text.logits.size().get(..2) != Some(size.as_slice()) {
-        return Err(Error::ShapeMismatch { what: "logits", want: size, got: text.logits.size() });
-    }
-    if text.counts.targets == 0.0 {
-        return Err(Error::NothingCounted { what: "text" });
-    }
-    let mask = counted_targets(text.attention_mask, text.loss_mask);
-    let log_probs = target_log_probs(text.logits, text.ids);
-    // Not a product with the mask: a padded position may hold an infinity, and 0 * inf is not 0.
-    Ok(log_probs.where_self(&mask, &log_probs.zeros_like()))
-}
-
-/// Sum of the counted negative log-likelihoods, `[]` float32, nats.
-///
-/// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::NothingCounted`] when no target counts.
-pub fn nll_sum(text: &TextLogits<'_>) -> Result<Tensor> {
-    Ok(-counted_log_probs(text)?.sum(Kind::Float))
-}
-
-/// Mean negative log-likelihood per counted token of the whole batch, `[]` float32, nats.
-///
-/// # Errors
-/// As [`nll_sum`].
-///
-/// # Source
-/// METHOD §2 [D]: `NLL_tok`, one mean over all tokens of the batch.
-pub fn nll_mean(text: &TextLogits<'_>) -> Result<Tensor> {
-    Ok(nll_sum(text)? / text.counts.targets)
-}
-
-/// Log-probability of each whole text, `[batch]` float32, nats.
-///
-/// # Errors
-/// As [`nll_sum`].
-///
-/// # Source
-/// METHOD §2 [D, L]: `logp_seq`, a sum over counted tokens.
-pub fn sequence_log_probs(text: &TextLogits<'_>) -> Result<Tensor> {
-    Ok(counted_log_probs(text)?.sum_dim_intlist(-1, false, Kind::Float))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +91,7 @@ mod tests {
         let real = Tensor::from_slice(&[true, true, true, false]).view([1, 4]);
         let logits = Tensor::ones([1, 4, 7], (Kind::Float, Device::Cpu));
         let text = TextLogits::new(&ids, &real, &logits);
-        assert!((nll_mean(&text).unwrap().double_value(&[]) - 7f64.ln()).abs() < 1e-6);
+        assert!((text.log_probs().unwrap().nll_mean().unwrap().double_value(&[]) - 7f64.ln()).abs() < 1e-6);
         assert_eq!(text.counts, Counts { targets: 2.0, tokens: 3.0, texts: 1.0 });
     }
 
@@ -134,6 +108,6 @@ mod tests {
         let real = Tensor::from_slice(&[true, false, true]).view([1, 3]);
         let logits = Tensor::zeros([1, 3, 7], (Kind::Float, Device::Cpu));
         let text = TextLogits::new(&ids, &real, &logits);
-        assert_eq!(nll_mean(&text).unwrap_err(), Error::NothingCounted { what: "text" });
+        assert_eq!(text.log_probs().unwrap_err(), Error::NothingCounted { what: "text" });
     }
 }

@@ -5,10 +5,7 @@
 //! Gradients on logits are below 1 and each is one short formula: 1e-6.
 
 use irepair_core::spec::{Method, Number, Numbers, Term};
-use irepair_objective::{
-    Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs,
-    target_log_probs,
-};
+use irepair_objective::{Objective, Scores, TextLogits, TokenScores, counted_targets, target_log_probs};
 use serde_json::Value;
 use std::collections::HashMap;
 use support::{assert_close, batch, json, numbers, tensors, values};
@@ -55,6 +52,11 @@ impl Golden {
     }
 }
 
+/// Scores of a text under other logits.
+fn log_probs(text: &(Tensor, Tensor, Tensor), logits: &Tensor) -> Option<TokenScores> {
+    Some(TextLogits::new(&text.0, &text.1, logits).log_probs().unwrap())
+}
+
 #[test]
 fn token_and_sequence_log_probabilities_match() {
     for case in WITH_REFERENCE {
@@ -73,9 +75,11 @@ fn token_and_sequence_log_probabilities_match() {
             let logp = target_log_probs(&logits, &ids).masked_select(&counted);
             let want_logp = golden.tensors[&format!("{name}.logp")].masked_select(&counted);
             assert_close(&what("logp"), &values(&logp), &values(&want_logp), VALUE);
-            assert_close(&what("nll_sum"), &values(&nll_sum(&text).unwrap()), &numbers(&want["nll_sum"]), VALUE);
-            assert_close(&what("nll_mean"), &values(&nll_mean(&text).unwrap()), &numbers(&want["nll_mean"]), VALUE);
-            let by_text = sequence_log_probs(&text).unwrap();
+            let scores = text.log_probs().unwrap();
+            let nll_sum = -scores.values.sum(Kind::Float);
+            assert_close(&what("nll_sum"), &values(&nll_sum), &numbers(&want["nll_sum"]), VALUE);
+            assert_close(&what("nll_mean"), &values(&scores.nll_mean().unwrap()), &numbers(&want["nll_mean"]), VALUE);
+            let by_text = scores.sequence_log_probs().unwrap();
             assert_close(&what("logp_seq"), &values(&by_text), &numbers(&want["logp_seq"]), VALUE);
         }
     }
@@ -86,7 +90,8 @@ fn kl_and_its_gradient_match() {
     for case in WITH_REFERENCE {
         let golden = Golden::read(case);
         let (ids, real, logits) = golden.text("right");
-        let kl = kl_ref_model(&golden.tensors["ref.right.logits"], &TextLogits::new(&ids, &real, &logits)).unwrap();
+        let text = TextLogits::new(&ids, &real, &logits);
+        let kl = text.divergences(&golden.tensors["ref.right.logits"]).unwrap().mean_kl().unwrap();
         golden.check("kl_ref_model", &kl, &[("right", &logits)]);
     }
 }
@@ -97,14 +102,14 @@ fn dpo_and_its_gradient_match() {
         let golden = Golden::read(case);
         let beta = numbers(&golden.json["against_reference"]["dpo"]["beta"])[0];
         let (chosen, rejected) = (golden.text("chosen"), golden.text("rejected"));
-        let views = Views {
-            chosen: Some(TextLogits::new(&chosen.0, &chosen.1, &chosen.2)),
-            rejected: Some(TextLogits::new(&rejected.0, &rejected.1, &rejected.2)),
-            ref_chosen: Some(&golden.tensors["ref.chosen.logits"]),
-            ref_rejected: Some(&golden.tensors["ref.rejected.logits"]),
-            ..Views::default()
+        let scores = Scores {
+            chosen: log_probs(&chosen, &chosen.2),
+            rejected: log_probs(&rejected, &rejected.2),
+            ref_chosen: log_probs(&chosen, &golden.tensors["ref.chosen.logits"]),
+            ref_rejected: log_probs(&rejected, &golden.tensors["ref.rejected.logits"]),
+            utility: None,
         };
-        let loss = Objective::from(Term::Dpo { beta }).loss(&views).unwrap();
+        let loss = Objective::from(Term::Dpo { beta }).loss(&scores).unwrap();
         golden.check("dpo", &loss.total, &[("chosen", &chosen.2), ("rejected", &rejected.2)]);
     }
 }
@@ -114,14 +119,14 @@ fn npo_and_its_gradient_match() {
     for case in WITH_REFERENCE {
         let golden = Golden::read(case);
         let beta = numbers(&golden.json["against_reference"]["npo"]["beta"])[0];
-        let (ids, real, logits) = golden.text("rejected");
-        let views = Views {
-            rejected: Some(TextLogits::new(&ids, &real, &logits)),
-            ref_rejected: Some(&golden.tensors["ref.rejected.logits"]),
-            ..Views::default()
+        let rejected = golden.text("rejected");
+        let scores = Scores {
+            rejected: log_probs(&rejected, &rejected.2),
+            ref_rejected: log_probs(&rejected, &golden.tensors["ref.rejected.logits"]),
+            ..Scores::default()
         };
-        let loss = Objective::from(Term::Npo { beta }).loss(&views).unwrap();
-        golden.check("npo", &loss.total, &[("rejected", &logits)]);
+        let loss = Objective::from(Term::Npo { beta }).loss(&scores).unwrap();
+        golden.check("npo", &loss.total, &[("rejected", &rejected.2)]);
     }
 }
 
@@ -130,20 +135,20 @@ fn the_repair_objective_is_its_two_parts_weighted() {
     for case in WITH_REFERENCE {
         let golden = Golden::read(case);
         let (chosen, utility) = (golden.text("chosen"), golden.text("right"));
-        let views = Views {
-            chosen: Some(TextLogits::new(&chosen.0, &chosen.1, &chosen.2)),
-            utility: Some(TextLogits::new(&utility.0, &utility.1, &utility.2)),
-            ref_utility: Some(&golden.tensors["ref.right.logits"]),
-            ..Views::default()
+        let utility = TextLogits::new(&utility.0, &utility.1, &utility.2);
+        let scores = Scores {
+            chosen: log_probs(&chosen, &chosen.2),
+            utility: Some(utility.divergences(&golden.tensors["ref.right.logits"]).unwrap()),
+            ..Scores::default()
         };
         let weights = Numbers::default().with(Number::Gamma, 2.0).with(Number::Scale, 3.0);
-        let loss = Objective::of_method(Method::Irepair, &weights).loss(&views).unwrap();
+        let loss = Objective::of_method(Method::Irepair, &weights).loss(&scores).unwrap();
         let nll = numbers(&golden.json["batches"]["chosen"]["nll_mean"])[0];
         let kl = numbers(&golden.json["against_reference"]["kl_ref_model"]["loss"])[0];
         assert_close(&format!("{case}: total"), &values(&loss.total), &[3.0 * (0.5 * nll + 2.0 * kl)], VALUE);
         assert_eq!(loss.total.kind(), Kind::Float);
 
-        let loss = Objective::from(Method::Dapt).loss(&Views { chosen: views.chosen, ..Views::default() }).unwrap();
+        let loss = Objective::from(Method::Dapt).loss(&Scores { utility: None, ..scores }).unwrap();
         let by_text = numbers(&golden.json["batches"]["chosen"]["logp_seq"]);
         let want = -by_text.iter().sum::<f64>() / by_text.len() as f64;
         assert_close(&format!("{case}: DAPT"), &values(&loss.total), &[want], VALUE);

@@ -2,10 +2,7 @@
 
 use irepair_core::Diagnose;
 use irepair_core::spec::{Method, Needs, Number, Numbers, Side, Term};
-use irepair_objective::{
-    Counts, Error, Objective, TextLogits, Views, counted_targets, kl_ref_model, nll_mean, nll_sum, sequence_log_probs,
-    target_log_probs,
-};
+use irepair_objective::{Counts, Error, Objective, Scores, TextLogits, counted_targets, target_log_probs};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -84,16 +81,43 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-5 * b.abs().max(1.0)
 }
 
+fn nll_mean(text: &TextLogits<'_>) -> Tensor {
+    text.log_probs().unwrap().nll_mean().unwrap()
+}
+
+fn sequence_log_probs(text: &TextLogits<'_>) -> Tensor {
+    text.log_probs().unwrap().sequence_log_probs().unwrap()
+}
+
+fn kl_ref_model(reference: &Tensor, text: &TextLogits<'_>) -> Tensor {
+    text.divergences(reference).unwrap().mean_kl().unwrap()
+}
+
+/// The scores of one text for every side that is needed.
+fn scores(text: &TextLogits<'_>, reference: &Tensor, needs: Needs) -> Scores {
+    let log_probs = |needed: bool, logits| needed.then(|| TextLogits { logits, ..*text }.log_probs().unwrap());
+    Scores {
+        chosen: log_probs(needs.chosen, text.logits),
+        rejected: log_probs(needs.rejected, text.logits),
+        ref_chosen: log_probs(needs.ref_chosen, reference),
+        ref_rejected: log_probs(needs.ref_rejected, reference),
+        utility: needs.utility.then(|| text.divergences(reference).unwrap()),
+    }
+}
+
+const EVERYTHING: Needs = Needs { chosen: true, rejected: true, utility: true, ref_chosen: true, ref_rejected: true };
+
 /// The DPO loss with these texts as chosen and those as rejected.
 fn dpo(chosen: (&TextLogits<'_>, &Tensor), rejected: (&TextLogits<'_>, &Tensor)) -> f64 {
-    let views = Views {
-        chosen: Some(*chosen.0),
-        rejected: Some(*rejected.0),
-        ref_chosen: Some(chosen.1),
-        ref_rejected: Some(rejected.1),
-        ..Views::default()
+    let log_probs = |(text, logits): (&TextLogits<'_>, _)| Some(TextLogits { logits, ..*text }.log_probs().unwrap());
+    let scores = Scores {
+        chosen: log_probs((chosen.0, chosen.0.logits)),
+        rejected: log_probs((rejected.0, rejected.0.logits)),
+        ref_chosen: log_probs(chosen),
+        ref_rejected: log_probs(rejected),
+        utility: None,
     };
-    value(&Objective::from(Method::Dpo).loss(&views).unwrap().total)
+    value(&Objective::from(Method::Dpo).loss(&scores).unwrap().total)
 }
 
 proptest! {
@@ -102,8 +126,8 @@ proptest! {
     #[test]
     fn kl_is_never_negative_and_0_on_itself(texts in Texts::any()) {
         let batch = texts.batch(0, 0);
-        prop_assert!(value(&kl_ref_model(&batch.reference, &batch.under_model()).unwrap()) >= -1e-6);
-        prop_assert!(value(&kl_ref_model(&batch.model, &batch.under_model()).unwrap()).abs() <= 1e-6);
+        prop_assert!(value(&kl_ref_model(&batch.reference, &batch.under_model())) >= -1e-6);
+        prop_assert!(value(&kl_ref_model(&batch.model, &batch.under_model())).abs() <= 1e-6);
     }
 
     #[test]
@@ -111,9 +135,9 @@ proptest! {
         let batch = texts.batch(0, 0);
         let moved = &batch.model + shift;
         let shifted = TextLogits::new(&batch.ids, &batch.real, &moved);
-        let (a, b) = (nll_mean(&batch.under_model()).unwrap(), nll_mean(&shifted).unwrap());
+        let (a, b) = (nll_mean(&batch.under_model()), nll_mean(&shifted));
         prop_assert!((value(&a) - value(&b)).abs() <= 1e-4);
-        let kl = |text| value(&kl_ref_model(&batch.reference, &text).unwrap());
+        let kl = |text| value(&kl_ref_model(&batch.reference, &text));
         prop_assert!((kl(batch.under_model()) - kl(shifted)).abs() <= 1e-4);
     }
 
@@ -122,11 +146,11 @@ proptest! {
         let losses = |batch: &Batch| {
             let model = batch.model.copy().set_requires_grad(true);
             let text = TextLogits::new(&batch.ids, &batch.real, &model);
-            let total = nll_mean(&text).unwrap() + kl_ref_model(&batch.reference, &text).unwrap();
+            let total = nll_mean(&text) + kl_ref_model(&batch.reference, &text);
             let gradient = Tensor::run_backward(&[&total], &[&model], false, false).remove(0);
             let at_pads = gradient.masked_select(&batch.real.logical_not().unsqueeze(-1)).abs().sum(Kind::Float);
             let at_real = Vec::<f32>::try_from(gradient.masked_select(&batch.real.unsqueeze(-1))).unwrap();
-            let by_text = Vec::<f32>::try_from(sequence_log_probs(&text).unwrap().detach()).unwrap();
+            let by_text = Vec::<f32>::try_from(sequence_log_probs(&text).detach()).unwrap();
             (value(&total), by_text, at_real, value(&at_pads), text.counts)
         };
         let (plain, padded) = (losses(&texts.batch(0, 0)), losses(&texts.batch(left, right)));
@@ -144,11 +168,11 @@ proptest! {
         let flip = |t: &Tensor| t.flip([0]);
         let (ids, real, model) = (flip(&batch.ids), flip(&batch.real), flip(&batch.model));
         let turned = TextLogits::new(&ids, &real, &model);
-        let by_text = |text| Vec::<f32>::try_from(sequence_log_probs(text).unwrap()).unwrap();
+        let by_text = |text| Vec::<f32>::try_from(sequence_log_probs(text)).unwrap();
         let mut back = by_text(&turned);
         back.reverse();
         prop_assert_eq!(back, by_text(&batch.under_model()));
-        prop_assert!(near(value(&nll_mean(&turned).unwrap()), value(&nll_mean(&batch.under_model()).unwrap())));
+        prop_assert!(near(value(&nll_mean(&turned)), value(&nll_mean(&batch.under_model()))));
     }
 
     #[test]
@@ -159,10 +183,10 @@ proptest! {
         let Counts { targets, tokens, texts } = text.counts;
         let counts = Counts { targets: double(targets), tokens: double(tokens), texts: double(texts) };
         let doubled = TextLogits { counts, ..text };
-        prop_assert!(near(2.0 * value(&nll_mean(&doubled).unwrap()), value(&nll_mean(&text).unwrap())));
+        prop_assert!(near(2.0 * value(&nll_mean(&doubled)), value(&nll_mean(&text))));
         prop_assert!(near(
-            2.0 * value(&kl_ref_model(&batch.reference, &doubled).unwrap()),
-            value(&kl_ref_model(&batch.reference, &text).unwrap())
+            2.0 * value(&kl_ref_model(&batch.reference, &doubled)),
+            value(&kl_ref_model(&batch.reference, &text))
         ));
     }
 
@@ -176,13 +200,13 @@ proptest! {
             let (ids, real, model, reference) =
                 (one(&batch.ids), one(&batch.real), one(&batch.model), one(&batch.reference));
             let text = TextLogits { counts: whole.counts, ..TextLogits::new(&ids, &real, &model) };
-            nll += value(&nll_mean(&text).unwrap());
-            kl += value(&kl_ref_model(&reference, &text).unwrap());
+            nll += value(&nll_mean(&text));
+            kl += value(&kl_ref_model(&reference, &text));
         }
-        prop_assert!(near(nll, value(&nll_mean(&whole).unwrap())));
-        prop_assert!(near(kl, value(&kl_ref_model(&batch.reference, &whole).unwrap())));
-        let sum = value(&sequence_log_probs(&whole).unwrap().sum(Kind::Double));
-        prop_assert!(near(-value(&nll_sum(&whole).unwrap()), sum));
+        prop_assert!(near(nll, value(&nll_mean(&whole))));
+        prop_assert!(near(kl, value(&kl_ref_model(&batch.reference, &whole))));
+        let sum = value(&sequence_log_probs(&whole).sum(Kind::Double));
+        prop_assert!(near(value(&whole.log_probs().unwrap().values.sum(Kind::Float)), sum));
     }
 
     #[test]
@@ -201,19 +225,19 @@ proptest! {
         prop_assert!(there >= 0.0 && there + back >= 2.0 * 2f64.ln() - 1e-5);
         // A model that is its own reference on the chosen side only gains by lowering the rejected texts.
         let lower = dpo((&chosen.under_model(), &chosen.model), (&rejected.under_reference(), &rejected.model));
-        let gains = value(&(sequence_log_probs(&rejected.under_reference()).unwrap()
-            - sequence_log_probs(&rejected.under_model()).unwrap()).max());
+        let gains = value(&(sequence_log_probs(&rejected.under_reference())
+            - sequence_log_probs(&rejected.under_model())).max());
         prop_assert!(gains > 0.0 || lower <= 2f64.ln() + 1e-6);
     }
 
     #[test]
     fn without_kl_the_repair_loss_is_its_nll_scaled(texts in Texts::any(), beta in 0.1f64..2.0, scale in 0.1f64..2.0) {
         let batch = texts.batch(0, 0);
-        let views = Views { chosen: Some(batch.under_model()), ..Views::default() };
+        let scores = Scores { chosen: Some(batch.under_model().log_probs().unwrap()), ..Scores::default() };
         let numbers = Numbers::default().with(Number::Beta, beta).with(Number::Scale, scale);
         let objective = Objective::of_method(Method::IrepairNoKl, &numbers);
         prop_assert!(!objective.needs().reference() && !objective.needs().utility);
-        let loss = objective.loss(&views).unwrap();
+        let loss = objective.loss(&scores).unwrap();
         prop_assert!(near(value(&loss.total), scale * beta * value(loss.nll.as_ref().unwrap())));
         prop_assert!(loss.kl.is_none());
     }
@@ -225,22 +249,15 @@ proptest! {
     ) {
         let (batch, reference) = (texts.batch(0, 0), texts.batch(0, 0).reference);
         let text = batch.under_model();
-        let views = Views {
-            chosen: Some(text),
-            rejected: Some(text),
-            utility: Some(text),
-            ref_chosen: Some(&reference),
-            ref_rejected: Some(&reference),
-            ref_utility: Some(&reference),
-        };
+        let scores = scores(&text, &reference, EVERYTHING);
         let numbers = Numbers::default().with(Number::Beta, beta).with(Number::Gamma, gamma).with(Number::Scale, scale);
-        let total = |method| value(&Objective::of_method(method, &numbers).loss(&views).unwrap().total);
-        let (nll, kl) = (nll_mean(&text).unwrap(), kl_ref_model(&reference, &text).unwrap());
+        let total = |method| value(&Objective::of_method(method, &numbers).loss(&scores).unwrap().total);
+        let (nll, kl) = (nll_mean(&text), kl_ref_model(&reference, &text));
         prop_assert_eq!(total(Method::Irepair), value(&(scale * (beta * &nll + gamma * &kl))));
         prop_assert_eq!(total(Method::IrepairNoKl), value(&(scale * (beta * &nll))));
-        let by_text = sequence_log_probs(&text).unwrap();
+        let by_text = sequence_log_probs(&text);
         prop_assert_eq!(total(Method::Dapt), value(&(-by_text.sum(Kind::Float) / text.counts.texts)));
-        let gain = &by_text - sequence_log_probs(&batch.under_reference()).unwrap();
+        let gain = &by_text - sequence_log_probs(&batch.under_reference());
         let npo: Tensor = -(2.0f64 / 0.1) * ((-0.1f64 * &gain).log_sigmoid().sum(Kind::Float) / text.counts.texts);
         prop_assert_eq!(total(Method::NpoNoKl), value(&npo));
         prop_assert_eq!(total(Method::Npo), value(&(npo + gamma * &kl)));
@@ -262,15 +279,8 @@ proptest! {
             let gradient = |objectives: &[Objective]| {
                 let logits = batch.model.detach().copy().set_requires_grad(true);
                 let text = TextLogits { logits: &logits, ..batch.under_model() };
-                let views = Views {
-                    chosen: Some(text),
-                    rejected: Some(text),
-                    utility: Some(text),
-                    ref_chosen: Some(&batch.reference),
-                    ref_rejected: Some(&batch.reference),
-                    ref_utility: Some(&batch.reference),
-                };
-                let total: Tensor = objectives.iter().map(|o| o.loss(&views).unwrap().total).sum();
+                let scores = scores(&text, &batch.reference, EVERYTHING);
+                let total: Tensor = objectives.iter().map(|o| o.loss(&scores).unwrap().total).sum();
                 let gradient = Tensor::f_run_backward(&[&total], &[&logits], false, false).unwrap().remove(0);
                 (value(&total), gradient)
             };
@@ -291,7 +301,7 @@ fn uniform_logits_have_a_token_perplexity_of_the_vocabulary() {
     let real = ids.ones_like().to_kind(Kind::Bool);
     for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
         let logits = Tensor::full([2, 3, 4001], 2.5, (kind, Device::Cpu));
-        let nll = nll_mean(&TextLogits::new(&ids, &real, &logits)).unwrap();
+        let nll = nll_mean(&TextLogits::new(&ids, &real, &logits));
         assert_eq!(nll.kind(), Kind::Float);
         // Half precision would be off by 1: everything is summed in float32.
         assert!((value(&nll).exp() - 4001.0).abs() < 0.05, "{kind:?}: {}", value(&nll).exp());
@@ -323,28 +333,27 @@ fn what_is_missing_or_misshapen_is_named() {
     let wide = Tensor::zeros([1, 2, 6], (Kind::Float, Device::Cpu));
     let long = Tensor::zeros([1, 3, 5], (Kind::Float, Device::Cpu));
     let text = TextLogits::new(&ids, &real, &logits);
-    let all = Views { chosen: Some(text), rejected: Some(text), utility: Some(text), ..Views::default() };
-    let missing = |objective: Objective, views: &Views<'_>| objective.loss(views).unwrap_err().diagnostic().to_string();
+    let given = |needs| scores(&text, &logits, Needs { ref_chosen: false, ref_rejected: false, ..needs });
+    let missing = |objective: Objective, scores: &Scores| objective.loss(scores).unwrap_err().diagnostic().to_string();
     let repair = || Objective::from(Method::Irepair);
     let sum = "error: objective `0.5 nll(chosen) + kl` needs the";
-    assert_eq!(missing(repair(), &Views::default()), format!("{sum} chosen text"));
-    assert_eq!(missing(repair(), &Views { chosen: Some(text), ..Views::default() }), format!("{sum} utility text"));
-    assert_eq!(missing(repair(), &all), format!("{sum} reference"));
-    assert_eq!(missing(Method::Dpo.into(), &all), "error: objective `dpo` needs the reference");
+    assert_eq!(missing(repair(), &Scores::default()), format!("{sum} chosen text"));
+    assert_eq!(missing(repair(), &given(Needs { utility: false, ..EVERYTHING })), format!("{sum} utility text"));
+    assert_eq!(missing(Method::Dpo.into(), &given(EVERYTHING)), "error: objective `dpo` needs the reference");
     assert_eq!(
-        missing(Method::GradientAscent.into(), &Views::default()),
+        missing(Method::GradientAscent.into(), &Scores::default()),
         "error: objective `-nll(rejected)` needs the rejected text"
     );
     assert_eq!(
-        kl_ref_model(&wide, &text).unwrap_err().diagnostic().to_string(),
+        text.divergences(&wide).unwrap_err().diagnostic().to_string(),
         "error: model logits has the wrong shape\n want: [1, 2, 6]    got: [1, 2, 5]"
     );
     assert_eq!(
-        nll_mean(&TextLogits { logits: &long, ..text }).unwrap_err(),
+        TextLogits { logits: &long, ..text }.log_probs().unwrap_err(),
         Error::ShapeMismatch { what: "logits", want: vec![1, 2], got: vec![1, 3, 5] }
     );
     assert_eq!(
-        nll_mean(&TextLogits { counts: Counts::default(), ..text }).unwrap_err().diagnostic().to_string(),
+        TextLogits { counts: Counts::default(), ..text }.log_probs().unwrap_err().diagnostic().to_string(),
         "error: no token counts in the text\n help: a text of one token has nothing to predict: give longer texts or drop \
          them"
     );
@@ -357,18 +366,10 @@ fn every_method_reads_exactly_what_its_terms_need() {
     let real = ids.ones_like().to_kind(Kind::Bool);
     let logits = Tensor::zeros([1, 2, 5], (Kind::Float, Device::Cpu));
     let text = TextLogits::new(&ids, &real, &logits);
-    let views = |n: Needs| Views {
-        chosen: n.chosen.then_some(text),
-        rejected: n.rejected.then_some(text),
-        utility: n.utility.then_some(text),
-        ref_chosen: n.ref_chosen.then_some(&logits),
-        ref_rejected: n.ref_rejected.then_some(&logits),
-        ref_utility: n.utility.then_some(&logits),
-    };
     for method in Method::ALL {
         let objective = Objective::from(*method);
         let needs = objective.needs();
-        let loss = objective.loss(&views(needs)).unwrap();
+        let loss = objective.loss(&scores(&text, &logits, needs)).unwrap();
         assert_eq!((loss.nll.is_some(), loss.kl.is_some()), (needs.chosen, method.has_kl()), "{method}");
         for less in [
             Needs { chosen: false, ..needs },
@@ -377,7 +378,7 @@ fn every_method_reads_exactly_what_its_terms_need() {
             Needs { ref_rejected: false, ..needs },
             Needs { utility: false, ..needs },
         ] {
-            assert_eq!(objective.loss(&views(less)).is_err(), less != needs, "{method}: {less:?}");
+            assert_eq!(objective.loss(&scores(&text, &logits, less)).is_err(), less != needs, "{method}: {less:?}");
         }
     }
 }

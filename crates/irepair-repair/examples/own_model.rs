@@ -11,7 +11,7 @@ use irepair_core::{BlockId, PaddedTokens, StepRecord};
 use irepair_data::TokenPair;
 use irepair_model::{BlockModel, Layer, Parameter, Probe, Result as ModelResult, TextBatch};
 use irepair_repair::SliceLocaliser;
-use irepair_sensitivity::{Measure, Route};
+use irepair_sensitivity::{Measure, Route, Texts};
 use irepair_slicing::PolicySpec;
 use irepair_train::{Engine, RepairData, Result as TrainResult, Settings};
 use tch::{Device, Kind, Tensor};
@@ -50,7 +50,7 @@ impl Own {
 
     fn linear(&self, x: &Tensor, block: usize, layer: usize, probe: &mut dyn Probe) -> Tensor {
         let y = x.linear(&self.parameters[3 + 4 * block + layer].tensor, None::<&Tensor>);
-        probe.layer(Layer::Linear { block: BlockId(block), has_bias: false }, x, y)
+        probe.layer(Layer { block: BlockId(block), has_bias: false, normalised: None }, x, y)
     }
 
     fn block(&self, x: Tensor, block: usize, mask: &Tensor, probe: &mut dyn Probe) -> Tensor {
@@ -148,7 +148,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let faulty = RepairData { pairs: data.pairs.iter().map(habit).collect(), ..RepairData::default() };
     let (model, _) = train(Box::new(Own::random(0.5)), (Method::Dapt, Policy::All), &Arc::new(faulty), 40)?;
 
-    let sensitivities = Measure::new(Metric::GradL2).by(Route::Ghost).of(&*model, &[&rejected(&data)?])?;
+    let sensitivities = Measure::new(Metric::GradL2).by(Route::Ghost).of(&*model, &Texts::of(&[&rejected(&data)?]))?;
     println!("sensitivities {:.3?}", sensitivities.values());
 
     let (_, records) = train(model, (Method::Irepair, Policy::Dynamic), &data, 60)?;

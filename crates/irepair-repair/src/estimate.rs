@@ -1,79 +1,62 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together.
 
+use irepair_core::Sensitivities;
 use irepair_core::spec::Reduction;
-use irepair_core::{Diagnose, Sensitivities};
 use irepair_model::{BlockModel, TextBatch};
-use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
+use irepair_sensitivity::{MeanGradient, Measure, Texts, mean_of_norm};
 use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
 
-/// What is measured on a drawn batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Estimate {
-    /// Which number says how sensitive a block is.
-    pub metric: Metric,
-    /// How gradient norms are taken.
-    pub route: Route,
-    /// Seeds the control metric `random`, together with the step.
-    pub seed: u64,
+/// Sensitivities of the batch of `step`; the step changes the seed of the measurement.
+///
+/// # Errors
+/// As [`Measure::of`].
+pub fn measure_batch(measure: Measure, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+    let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure };
+    on_texts(batch, |texts| measure.of(model, texts))
 }
 
-impl Estimate {
-    /// The paper's metric by the plain route.
-    pub fn new(seed: u64) -> Self {
-        Self { metric: Metric::GradL2, route: Route::default(), seed }
-    }
-
-    /// Sensitivities of the batch of `step`.
-    ///
-    /// # Errors
-    /// As [`Measure::of`].
-    pub fn of_batch(&self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
-        let (rejected, chosen) = (texts(batch, |m| m.rejected.as_ref()), texts(batch, |m| m.chosen.as_ref()));
-        let neutral = neutral(batch);
-        let measure = Measure::new(self.metric).by(self.route).against(&chosen).with_neutral(&neutral);
-        measure.seeded(self.seed.wrapping_add(step)).of(model, &rejected).map_err(failed)
-    }
-
-    /// One estimate over the batches of the first `n_batches` steps; `measured` is called after each.
-    ///
-    /// # Errors
-    /// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
-    pub fn over_batches(
-        &self,
-        model: &dyn BlockModel,
-        sampler: &BatchSampler,
-        settings: &Settings,
-        n_batches: u64,
-        reduction: Reduction,
-        mut measured: impl FnMut(),
-    ) -> Result<Sensitivities> {
-        let mut mean = match reduction {
-            Reduction::NormOfMean => Some(MeanGradient::new(self.metric).map_err(failed)?),
-            Reduction::MeanOfNorm => None,
-        };
-        let mut by_batch = Vec::new();
-        for step in 0..n_batches {
-            let batch = sampler.at(step, settings)?;
-            match &mut mean {
-                Some(mean) => {
-                    mean.add(model, &texts(&batch, |m| m.rejected.as_ref()), &neutral(&batch)).map_err(failed)?;
-                }
-                None => by_batch.push(self.of_batch(model, &batch, step)?),
+/// One estimate over the batches of the first `n_batches` steps; `measured` is called after each.
+///
+/// # Errors
+/// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
+pub fn measure_batches(
+    measure: Measure,
+    model: &dyn BlockModel,
+    sampler: &BatchSampler,
+    settings: &Settings,
+    n_batches: u64,
+    reduction: Reduction,
+    mut measured: impl FnMut(),
+) -> Result<Sensitivities> {
+    let reduced = match reduction {
+        Reduction::NormOfMean => {
+            let mut mean = MeanGradient::new(measure.metric).map_err(failed)?;
+            for step in 0..n_batches {
+                on_texts(&sampler.at(step, settings)?, |texts| mean.add(model, texts))?;
+                measured();
             }
-            measured();
+            mean.sensitivities(model)
         }
-        mean.map_or_else(|| mean_of_norm(&by_batch), |mean| mean.sensitivities(model)).map_err(failed)
-    }
+        Reduction::MeanOfNorm => {
+            let mut by_batch = Vec::new();
+            for step in 0..n_batches {
+                by_batch.push(measure_batch(measure, model, &sampler.at(step, settings)?, step)?);
+                measured();
+            }
+            mean_of_norm(&by_batch)
+        }
+    };
+    reduced.map_err(failed)
 }
 
-/// Neutral text for `contrast`: utility where the objective draws it, the chosen texts otherwise (METHOD §3).
-fn neutral(batch: &StepBatch) -> Vec<&TextBatch> {
-    let utility = texts(batch, |m| m.utility.as_ref());
-    if utility.is_empty() { texts(batch, |m| m.chosen.as_ref()) } else { utility }
-}
-
-fn texts(batch: &StepBatch, pick: fn(&MicroBatch) -> Option<&TextBatch>) -> Vec<&TextBatch> {
-    batch.micro.iter().filter_map(pick).collect()
+/// `of` the texts of a batch. Neutral text is utility where the objective draws it, the chosen texts otherwise (METHOD
+/// §3).
+fn on_texts<T>(batch: &StepBatch, of: impl FnOnce(&Texts<'_>) -> irepair_sensitivity::Result<T>) -> Result<T> {
+    let texts = |pick: fn(&MicroBatch) -> Option<&TextBatch>| batch.micro.iter().filter_map(pick).collect::<Vec<_>>();
+    let [rejected, chosen, utility] =
+        [texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()), texts(|m| m.utility.as_ref())];
+    let neutral = if utility.is_empty() { &chosen } else { &utility };
+    of(&Texts { rejected: &rejected, chosen: &chosen, neutral }).map_err(failed)
 }
 
 /// An error of measuring, under the name of the crate it came from.
@@ -82,6 +65,6 @@ fn failed(error: irepair_sensitivity::Error) -> Error {
         irepair_sensitivity::Error::Core(error) => error.into(),
         irepair_sensitivity::Error::Model(error) => error.into(),
         irepair_sensitivity::Error::Objective(error) => error.into(),
-        error => Error::Localise(Box::new(error.diagnostic())),
+        error => Error::localise(&error),
     }
 }

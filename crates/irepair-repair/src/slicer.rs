@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use irepair_core::{Diagnose, Scope, Sensitivities};
+use irepair_core::{Scope, Sensitivities};
 use irepair_model::BlockModel;
-use irepair_sensitivity::{Metric, Route};
+use irepair_sensitivity::{Measure, Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
 
-use crate::Estimate;
+use crate::{measure_batch, measure_batches};
 
 /// Batches behind the fixed-selection estimate unless said otherwise (METHOD §17: 500 [F]).
 const FIXED_BATCHES: u64 = 500;
@@ -18,7 +18,7 @@ const FIXED_BATCHES: u64 = 500;
 pub struct SliceLocaliser {
     policy: SlicePolicy,
     memory: Memory,
-    estimate: Estimate,
+    measure: Measure,
     fixed_batches: u64,
     data: Arc<RepairData>,
     settings: Settings,
@@ -32,9 +32,9 @@ impl SliceLocaliser {
     /// A policy with a number out of range.
     pub fn new(spec: &PolicySpec, data: &Arc<RepairData>, settings: &Settings) -> Result<Self> {
         Ok(Self {
-            policy: SlicePolicy::new(spec).map_err(|error| Error::Localise(Box::new(error.diagnostic())))?,
+            policy: SlicePolicy::new(spec).map_err(|error| Error::localise(&error))?,
             memory: Memory::default(),
-            estimate: Estimate::new(settings.seed),
+            measure: Measure { seed: settings.seed, ..Measure::new(Metric::GradL2) },
             fixed_batches: FIXED_BATCHES,
             data: Arc::clone(data),
             settings: settings.clone(),
@@ -45,7 +45,7 @@ impl SliceLocaliser {
     /// Measures with another metric.
     #[must_use]
     pub fn metric(self, metric: Metric, route: Route) -> Self {
-        Self { estimate: Estimate { metric, route, ..self.estimate }, ..self }
+        Self { measure: Measure { metric, route, ..self.measure }, ..self }
     }
 
     /// Averages the fixed-selection estimate over so many batches.
@@ -63,8 +63,8 @@ impl SliceLocaliser {
     /// [D]).
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
-        let reduction = self.estimate.metric.default_reduction();
-        self.estimate.over_batches(model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
+        let reduction = self.measure.metric.default_reduction();
+        measure_batches(self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }
 
@@ -73,7 +73,7 @@ impl Localise for SliceLocaliser {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
             Some(self.fixed_estimate(model)?)
         } else if self.policy.needs_sensitivities(step) {
-            Some(self.estimate.of_batch(model, batch, step)?)
+            Some(measure_batch(self.measure, model, batch, step)?)
         } else {
             None
         };
@@ -81,7 +81,7 @@ impl Localise for SliceLocaliser {
         let scope = self
             .policy
             .choose(&mut self.memory, step, sensitivities.as_ref(), model.n_blocks(), seed)
-            .map_err(|error| Error::Localise(Box::new(error.diagnostic())))?;
+            .map_err(|error| Error::localise(&error))?;
         if sensitivities.is_some() {
             self.last = sensitivities;
         }
@@ -94,7 +94,7 @@ impl Localise for SliceLocaliser {
     }
 
     fn identity(&self) -> Identity {
-        let Estimate { metric, route, seed } = self.estimate;
+        let Measure { metric, route, seed } = self.measure;
         let identity = Identity::default().with("the policy", self.policy);
         let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
         identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)

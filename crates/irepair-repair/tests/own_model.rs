@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use irepair_core::StepRecord;
 use irepair_core::spec::{Method, Metric, Policy};
+use irepair_core::{BlockId, StepRecord};
 use irepair_model::{BlockModel, Layer, Parameter, Probe, Result, TextBatch};
 use irepair_repair::SliceLocaliser;
-use irepair_sensitivity::{Measure, Route};
+use irepair_sensitivity::{Measure, Route, Texts};
 use irepair_train::Engine;
 use own_model::{Own, data, rejected, train};
 use tch::Tensor;
@@ -21,16 +21,19 @@ use tch::Tensor;
 )]
 mod own_model;
 
-/// The example's model, showing only the first `n_layers` of its twelve layers to a probe, and no block.
+/// The example's model, showing only the first `n_layers` of its twelve layers to a probe, each as one of a block that
+/// is `shift` higher, and no block.
 struct Silent {
     own: Own,
     n_layers: usize,
+    shift: usize,
 }
 
 /// Passes on the first layers.
 struct Partial<'a> {
     probe: &'a mut dyn Probe,
     n_layers: usize,
+    shift: usize,
 }
 
 impl Probe for Partial<'_> {
@@ -38,7 +41,7 @@ impl Probe for Partial<'_> {
         match self.n_layers.checked_sub(1) {
             Some(n_layers) => {
                 self.n_layers = n_layers;
-                self.probe.layer(layer, input, output)
+                self.probe.layer(Layer { block: BlockId(layer.block.0 + self.shift), ..layer }, input, output)
             }
             None => output,
         }
@@ -56,7 +59,7 @@ impl BlockModel for Silent {
         self.own.parameters()
     }
     fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor {
-        self.own.hidden_states_probed(batch, &mut Partial { probe, n_layers: self.n_layers })
+        self.own.hidden_states_probed(batch, &mut Partial { probe, n_layers: self.n_layers, shift: self.shift })
     }
     fn head(&self) -> Tensor {
         self.own.head()
@@ -70,7 +73,8 @@ fn measured(model: &dyn BlockModel, metric: Metric, route: Route) -> irepair_sen
     tch::set_num_threads(1);
     let text = rejected(&data()).unwrap();
     let measure = Measure::new(metric).by(route);
-    Ok(measure.against(&[&text]).of(model, &[&text])?.values().to_vec())
+    let texts = Texts { rejected: &[&text], chosen: &[&text], neutral: &[] };
+    Ok(measure.of(model, &texts)?.values().to_vec())
 }
 
 fn assert_near(got: &[f64], want: &[f64]) {
@@ -93,7 +97,7 @@ fn layers_that_are_not_shown_are_measured_by_the_stored_route() {
     let stored = measured(&Own::random(2.5), Metric::GradL2, Route::Stored).unwrap();
     assert_near(&measured(&Own::random(2.5), Metric::GradL2, Route::Ghost).unwrap(), &stored);
     for n_layers in [0, 1, 4, 11] {
-        let silent = Silent { own: Own::random(2.5), n_layers };
+        let silent = Silent { own: Own::random(2.5), n_layers, shift: 0 };
         assert_eq!(measured(&silent, Metric::GradL2, Route::Ghost).unwrap(), stored, "{n_layers} of 12 layers");
     }
 }
@@ -101,11 +105,19 @@ fn layers_that_are_not_shown_are_measured_by_the_stored_route() {
 #[test]
 fn blocks_that_are_not_shown_are_no_zeros() {
     for metric in [Metric::ActDist, Metric::Atp] {
-        let error = measured(&Silent { own: Own::random(2.5), n_layers: 12 }, metric, Route::Stored).unwrap_err();
+        let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 0 };
+        let error = measured(&silent, metric, Route::Stored).unwrap_err();
         let want = format!("metric `{metric}` needs the output of every block, and the model shows its probe 0 of 3");
         assert_eq!(error.to_string(), want);
         assert!(measured(&Own::random(2.5), metric, Route::Stored).is_ok());
     }
+}
+
+#[test]
+fn a_layer_of_a_block_that_is_not_there_is_an_error() {
+    let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 1 };
+    let error = measured(&silent, Metric::GradL2, Route::Ghost).unwrap_err();
+    assert!(matches!(error, irepair_sensitivity::Error::NoSuchBlock { block: 3, n_blocks: 3 }), "{error}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use irepair_core::spec::{Method, Number};
 use irepair_core::{BlockSlice, Diagnose, Scope, SliceSize};
-use irepair_model::{BlockModel, CausalLm};
+use irepair_model::{BlockModel, CausalLm, TextBatch};
+use irepair_objective::TextLogits;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Policy, PolicySpec};
@@ -133,7 +134,9 @@ fn sliced_gradients_are_those_of_the_unsliced_loss() {
         let gradients = |scope: &Scope| {
             model.train_only(scope);
             let logits = model.logits(text);
-            model.gradients(&irepair_objective::nll_mean(&irepair_train::with_logits(text, &logits)).unwrap()).unwrap()
+            let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
+            let text = TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits: &logits };
+            model.gradients(&text.log_probs().unwrap().nll_mean().unwrap()).unwrap()
         };
         let all = gradients(&Scope::Everything);
         for block in 0..N_BLOCKS {

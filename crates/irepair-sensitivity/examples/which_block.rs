@@ -8,7 +8,7 @@ use std::error::Error;
 
 use irepair_core::PaddedTokens;
 use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
-use irepair_sensitivity::{Measure, Metric, Route};
+use irepair_sensitivity::{Measure, Metric, Route, Texts};
 use tch::{Device, Kind, no_grad};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,17 +21,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let rejected = batch(&[vec![7, 8, 9, 10, 11, 12], vec![7, 20, 21, 22]])?;
     let chosen = batch(&[vec![7, 30, 31, 32, 33, 34], vec![7, 40, 41, 42]])?;
-    let (rejected, chosen) = ([&rejected], [&chosen]);
+    let texts = Texts { rejected: &[&rejected], chosen: &[&chosen], neutral: &[&chosen] };
 
     for metric in Metric::ALL {
-        let s = Measure::new(*metric).against(&chosen).with_neutral(&chosen).of(&model, &rejected)?;
+        let s = Measure::new(*metric).of(&model, &texts)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
         println!("{metric:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
     }
 
     // The ghost route takes the same norms and never allocates a weight gradient.
-    let by = |route| Measure::new(Metric::GradL2).by(route).of(&model, &rejected);
+    let by = |route| Measure::new(Metric::GradL2).by(route).of(&model, &texts);
     let (stored, ghost) = (by(Route::Stored)?, by(Route::Ghost)?);
     let off = stored.values().iter().zip(ghost.values()).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f64::max);
     println!("grad-l2 by the ghost route is off by {off:.0e} at most");

@@ -9,11 +9,11 @@ use irepair_model::{BlockModel, Layer, Probe, TextBatch, states_at};
 use irepair_objective::head_log_probs;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::Result;
 use crate::activation::differentiable;
 use crate::block_sums::BlockSums;
 use crate::gradient::weights;
 use crate::metric::n_weights;
+use crate::{Error, Result};
 
 /// What is remembered of a layer until its output gradient is known.
 struct Seen {
@@ -40,11 +40,9 @@ struct Recorder {
 
 impl Probe for Recorder {
     fn layer(&mut self, layer: Layer<'_>, input: &Tensor, output: Tensor) -> Tensor {
-        let (block, has_bias, input, is_norm) = match layer {
-            Layer::Linear { block, has_bias } => (block, has_bias, input, false),
-            Layer::Norm { block, normalised, has_bias } => (block, has_bias, normalised, true),
-        };
-        self.layers.push(Seen { block, input: input.detach(), is_norm, has_bias });
+        let Layer { block, has_bias, normalised } = layer;
+        let (input, is_norm) = (normalised.unwrap_or(input).detach(), normalised.is_some());
+        self.layers.push(Seen { block, input, is_norm, has_bias });
         // The weights are constants here: the graph starts at the first outputs.
         let output = differentiable(output);
         self.outputs.push(output.shallow_clone());
@@ -63,13 +61,18 @@ fn width(tensor: &Tensor) -> usize {
 /// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
 /// on the device. None when the layers shown to the probe do not hold every weight of their blocks exactly once: the
 /// sums would lack some, or be wrong for a weight that is used twice.
+///
+/// # Errors
+/// [`Error::NoSuchBlock`]; when libtorch refuses.
 pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<BlockSums>> {
     model.freeze();
     let mut recorder = Recorder::default();
     let hidden = model.hidden_states_probed(text, &mut recorder);
-    let mut n_shown = vec![0; model.n_blocks()];
+    let n_blocks = model.n_blocks();
+    let mut n_shown = vec![0; n_blocks];
     for (seen, output) in recorder.layers.iter().zip(&recorder.outputs) {
-        n_shown[seen.block.0] += seen.n_weights(width(output));
+        let BlockId(block) = seen.block;
+        *n_shown.get_mut(block).ok_or(Error::NoSuchBlock { block, n_blocks })? += seen.n_weights(width(output));
     }
     if n_shown != n_weights(&model.block_map(), &weights(model)) {
         return Ok(None);

@@ -2,7 +2,7 @@
 
 use irepair_core::{BlockSlice, Scope};
 use irepair_model::{BlockMap, BlockModel, GradFlags, Gradients, TextBatch, add_gradients};
-use irepair_objective::{TextLogits, nll_mean};
+use irepair_objective::TextLogits;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::Result;
@@ -16,7 +16,7 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
 /// `NLL_tok` of the texts, `[]` float32, from their logits `[batch, seq, vocab]`.
 pub(crate) fn text_nll(text: &TextBatch, logits: &Tensor) -> Result<Tensor> {
     let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
-    Ok(nll_mean(&TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits })?)
+    Ok(TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }.log_probs()?.nll_mean()?)
 }
 
 /// Gradients of `NLL_tok` of the texts for every block parameter. Leaves the model's gradient flags as they were.

@@ -3,9 +3,9 @@
 //! ```no_run,standalone_crate
 //! # use irepair_model::{BlockModel, TextBatch};
 //! # fn demo(model: &dyn BlockModel, rejected: &TextBatch) -> irepair_sensitivity::Result<()> {
-//! use irepair_sensitivity::{Measure, Metric};
+//! use irepair_sensitivity::{Measure, Metric, Texts};
 //!
-//! let s = Measure::new(Metric::GradL2).of(model, &[rejected])?;
+//! let s = Measure::new(Metric::GradL2).of(model, &Texts::of(&[rejected]))?;
 //! println!("most sensitive block: {}", s.ranking()[0]);
 //! # Ok(()) }
 //! ```
@@ -30,5 +30,5 @@ mod reduce;
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients, snip};
 pub use irepair_core::spec::Metric;
-pub use metric::{Measure, Route};
+pub use metric::{Measure, Route, Texts};
 pub use reduce::{MeanGradient, mean_of_norm};

@@ -16,14 +16,13 @@ use crate::{Error, Result, activation, ghost, gradient};
 /// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
 ///
 /// # Errors
-/// [`Error::Missing`] when `contrast` is not given neutral text; [`Error::NoMeanGradient`] for a metric that is no
-/// function of norms; when the copy to the host fails.
+/// [`Error::NoMeanGradient`] for a metric that is no function of norms; when the copy to the host fails.
 pub(crate) fn of_squares(
     metric: Metric,
     map: &BlockMap,
     weights: &[&Tensor],
     rejected: BlockSums,
-    neutral: Option<BlockSums>,
+    neutral: BlockSums,
     n_batches: usize,
 ) -> Result<Vec<f64>> {
     let compared = match metric {
@@ -31,7 +30,7 @@ pub(crate) fn of_squares(
         Metric::Relative => {
             BlockSums::over(map, weights.iter().copied().enumerate(), |_, weight| gradient::square_sum(weight))
         }
-        Metric::Contrast => neutral.ok_or(Error::Missing { metric: metric.name(), what: "neutral text" })?,
+        Metric::Contrast => neutral,
         Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => {
             return Err(Error::NoMeanGradient { metric: metric.name() });
         }
@@ -71,20 +70,44 @@ pub enum Route {
     Ghost,
 }
 
-/// A measurement: the metric and the texts it compares with.
+/// The texts of a measurement; those of one kind are one batch, or micro-batches of one batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Measure<'a> {
-    metric: Metric,
-    route: Route,
-    chosen: &'a [&'a TextBatch],
-    neutral: &'a [&'a TextBatch],
-    seed: u64,
+pub struct Texts<'a> {
+    /// Texts with the error, which every metric reads.
+    pub rejected: &'a [&'a TextBatch],
+    /// The chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`).
+    pub chosen: &'a [&'a TextBatch],
+    /// Neutral text (`contrast`).
+    pub neutral: &'a [&'a TextBatch],
 }
 
-impl<'a> Measure<'a> {
-    /// A measurement by the plain route, without text to compare with.
+impl<'a> Texts<'a> {
+    /// Rejected texts without any to compare with.
+    pub fn of(rejected: &'a [&'a TextBatch]) -> Self {
+        Self { rejected, chosen: &[], neutral: &[] }
+    }
+}
+
+/// The texts, which must be there.
+pub(crate) fn given<'a>(metric: Metric, texts: &'a [&'a TextBatch], what: &'static str) -> Result<&'a [&'a TextBatch]> {
+    if texts.is_empty() { Err(Error::Missing { metric: metric.name(), what }) } else { Ok(texts) }
+}
+
+/// A measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Which number says how sensitive a block is.
+    pub metric: Metric,
+    /// How gradient norms are taken.
+    pub route: Route,
+    /// Seeds the control metric `random`.
+    pub seed: u64,
+}
+
+impl Measure {
+    /// A measurement by the plain route.
     pub fn new(metric: Metric) -> Self {
-        Self { metric, route: Route::Stored, chosen: &[], neutral: &[], seed: 0 }
+        Self { metric, route: Route::Stored, seed: 0 }
     }
 
     /// Takes gradient norms by `route`.
@@ -93,26 +116,7 @@ impl<'a> Measure<'a> {
         Self { route, ..self }
     }
 
-    /// Gives the chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`).
-    #[must_use]
-    pub fn against(self, chosen: &'a [&'a TextBatch]) -> Self {
-        Self { chosen, ..self }
-    }
-
-    /// Gives neutral text (`contrast`).
-    #[must_use]
-    pub fn with_neutral(self, neutral: &'a [&'a TextBatch]) -> Self {
-        Self { neutral, ..self }
-    }
-
-    /// Seeds the control metric `random`.
-    #[must_use]
-    pub fn seeded(self, seed: u64) -> Self {
-        Self { seed, ..self }
-    }
-
-    /// One value per block, on the given rejected texts (one batch, or micro-batches of one batch). Leaves the model's
-    /// weights and gradient flags as they were.
+    /// One value per block. Leaves the model's weights and gradient flags as they were.
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
@@ -120,25 +124,24 @@ impl<'a> Measure<'a> {
     ///
     /// # Source
     /// METHOD §3.
-    pub fn of(&self, model: &dyn BlockModel, rejected: &[&TextBatch]) -> Result<Sensitivities> {
-        if rejected.is_empty() {
-            return Err(Error::Missing { metric: self.metric.name(), what: "rejected text" });
-        }
+    pub fn of(&self, model: &dyn BlockModel, texts: &Texts<'_>) -> Result<Sensitivities> {
+        let given = |texts, what| given(self.metric, texts, what);
+        let rejected = given(texts.rejected, "rejected text")?;
         let _flags = GradFlags::of(model);
         let (map, weights) = (model.block_map(), gradient::weights(model));
         // `g` is the gradient of the mean NLL of the rejected texts, `S_b = sqrt(sum_{p in b} |g_p|^2)`.
         let values = match self.metric {
             Metric::GradL2 | Metric::Density | Metric::Relative => {
-                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, None, 1)?
+                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, BlockSums::default(), 1)?
             }
             Metric::Contrast => {
-                let neutral = self.squares(model, self.given(self.neutral, "neutral text")?)?;
-                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, Some(neutral), 1)?
+                let neutral = self.squares(model, given(texts.neutral, "neutral text")?)?;
+                of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, neutral, 1)?
             }
             Metric::Snip => gradient::snip(&map, &weights, &gradient::error_gradients(model, rejected)?)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,
-            Metric::ActDist => activation::distance(model, rejected, self.given(self.chosen, "chosen text")?)?,
-            Metric::Atp => activation::attribution(model, rejected, self.given(self.chosen, "chosen text")?)?,
+            Metric::ActDist => activation::distance(model, rejected, given(texts.chosen, "chosen text")?)?,
+            Metric::Atp => activation::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 (0..map.n_blocks()).map(|_| rng.random()).collect()
@@ -156,10 +159,6 @@ impl<'a> Measure<'a> {
             return Ok(squares);
         }
         Ok(gradient::squares(&model.block_map(), &gradient::error_gradients(model, texts)?))
-    }
-
-    fn given(&self, texts: &'a [&'a TextBatch], what: &'static str) -> Result<&'a [&'a TextBatch]> {
-        if texts.is_empty() { Err(Error::Missing { metric: self.metric.name(), what }) } else { Ok(texts) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Sensitivities over many batches: the metric at the mean gradient, or the mean of the batches' metrics. They differ.
 
 use irepair_core::Sensitivities;
-use irepair_model::{BlockModel, Gradients, TextBatch, add_gradients};
+use irepair_model::{BlockModel, Gradients, add_gradients};
 
 use crate::gradient::{snip, squares, weights};
-use crate::metric::of_squares;
-use crate::{Error, Metric, Result, error_gradients};
+use crate::metric::{given, of_squares};
+use crate::{Error, Metric, Result, Texts, error_gradients};
 
 /// `norm_of_mean`: adds up gradients batch by batch, then takes the metric at their mean.
 ///
@@ -33,21 +33,15 @@ impl MeanGradient {
         Ok(Self { metric, rejected: Gradients::new(), neutral: Gradients::new(), n_batches: 0 })
     }
 
-    /// Adds the gradients of one batch; `neutral` is read by `contrast` alone.
+    /// Adds the gradients of one batch; neutral text is read by `contrast` alone.
     ///
     /// # Errors
     /// [`Error::Missing`] when a text that the metric needs is not there; otherwise as [`error_gradients`].
-    pub fn add(&mut self, model: &dyn BlockModel, rejected: &[&TextBatch], neutral: &[&TextBatch]) -> Result<()> {
-        let metric = self.metric.name();
-        if rejected.is_empty() {
-            return Err(Error::Missing { metric, what: "rejected text" });
-        }
-        add_gradients(&mut self.rejected, error_gradients(model, rejected)?);
+    pub fn add(&mut self, model: &dyn BlockModel, texts: &Texts<'_>) -> Result<()> {
+        let gradients = |texts, what| error_gradients(model, given(self.metric, texts, what)?);
+        add_gradients(&mut self.rejected, gradients(texts.rejected, "rejected text")?);
         if self.metric == Metric::Contrast {
-            if neutral.is_empty() {
-                return Err(Error::Missing { metric, what: "neutral text" });
-            }
-            add_gradients(&mut self.neutral, error_gradients(model, neutral)?);
+            add_gradients(&mut self.neutral, gradients(texts.neutral, "neutral text")?);
         }
         self.n_batches += 1;
         Ok(())
@@ -66,7 +60,7 @@ impl MeanGradient {
             Metric::Snip => snip(&map, &weights, &self.rejected)?.into_iter().map(|s| s / n).collect(),
             metric => {
                 let (rejected, neutral) = (squares(&map, &self.rejected), squares(&map, &self.neutral));
-                of_squares(metric, &map, &weights, rejected, Some(neutral), self.n_batches)?
+                of_squares(metric, &map, &weights, rejected, neutral, self.n_batches)?
             }
         };
         Ok(Sensitivities::new(values)?)

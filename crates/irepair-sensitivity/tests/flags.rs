@@ -2,7 +2,7 @@
 
 use irepair_core::{BlockSlice, PaddedTokens, Scope};
 use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
-use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, error_gradients};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, error_gradients};
 use tch::{Device, Kind};
 
 fn text(rows: &[Vec<u32>]) -> TextBatch {
@@ -25,16 +25,18 @@ fn measuring_leaves_gradient_flags_as_they_were() {
         for &metric in Metric::ALL {
             for route in [Route::Stored, Route::Ghost] {
                 let texts = [&chosen];
-                let measure = Measure::new(metric).by(route).against(&texts).with_neutral(&texts);
-                measure.of(&model, &[&rejected]).unwrap();
+                let measure = Measure::new(metric).by(route);
+                let on =
+                    |rejected: &[&TextBatch]| measure.of(&model, &Texts { rejected, chosen: &texts, neutral: &texts });
+                on(&[&rejected]).unwrap();
                 unchanged(metric.name());
-                let _ = measure.of(&model, &[&uncounted]);
+                let _ = on(&[&uncounted]);
                 unchanged("a text without a counted token");
             }
         }
         error_gradients(&model, &[&rejected]).unwrap();
         let mut mean = MeanGradient::new(Metric::Relative).unwrap();
-        mean.add(&model, &[&rejected], &[]).unwrap();
+        mean.add(&model, &Texts::of(&[&rejected])).unwrap();
         mean.sensitivities(&model).unwrap();
         unchanged("the mean gradient");
     }

@@ -7,7 +7,7 @@
 
 use irepair_core::{PaddedTokens, Sensitivities};
 use irepair_model::{CausalLm, TextBatch};
-use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, mean_of_norm};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, mean_of_norm};
 use serde_json::Value;
 use support::{assert_close, json, numbers, parity, rows};
 use tch::{Device, Kind};
@@ -59,7 +59,7 @@ fn metrics_of_one_gradient_match_by_both_routes() {
             ("fisher", Metric::Fisher),
         ] {
             for route in [Route::Stored, Route::Ghost] {
-                case.check(key, &Measure::new(metric).by(route).of(&case.model, &[&rejected]).unwrap());
+                case.check(key, &Measure::new(metric).by(route).of(&case.model, &Texts::of(&[&rejected])).unwrap());
             }
         }
     }
@@ -73,8 +73,9 @@ fn contrast_matches_with_either_neutral_text() {
             let neutral = case.text(0, side);
             for route in [Route::Stored, Route::Ghost] {
                 let neutral = [&neutral];
-                let measure = Measure::new(Metric::Contrast).by(route).with_neutral(&neutral);
-                case.check(key, &measure.of(&case.model, &[&rejected]).unwrap());
+                let measure = Measure::new(Metric::Contrast).by(route);
+                let texts = Texts { rejected: &[&rejected], chosen: &[], neutral: &neutral };
+                case.check(key, &measure.of(&case.model, &texts).unwrap());
             }
         }
     }
@@ -86,8 +87,8 @@ fn metrics_of_block_outputs_match() {
         let (rejected, chosen) = (case.text(0, "rejected"), case.text(0, "chosen"));
         let chosen = [&chosen];
         for (key, metric) in [("act_dist", Metric::ActDist), ("atp", Metric::Atp)] {
-            let measure = Measure::new(metric).against(&chosen);
-            case.check(key, &measure.of(&case.model, &[&rejected]).unwrap());
+            let texts = Texts { rejected: &[&rejected], chosen: &chosen, neutral: &[] };
+            case.check(key, &Measure::new(metric).of(&case.model, &texts).unwrap());
         }
     }
 }
@@ -98,8 +99,8 @@ fn both_reductions_over_batches_match_and_differ() {
         let (mut mean, mut by_batch) = (MeanGradient::new(Metric::GradL2).unwrap(), Vec::new());
         for i in 0..case.golden["batches"].as_array().unwrap().len() {
             let rejected = case.text(i, "rejected");
-            mean.add(&case.model, &[&rejected], &[]).unwrap();
-            by_batch.push(Measure::new(Metric::GradL2).of(&case.model, &[&rejected]).unwrap());
+            mean.add(&case.model, &Texts::of(&[&rejected])).unwrap();
+            by_batch.push(Measure::new(Metric::GradL2).of(&case.model, &Texts::of(&[&rejected])).unwrap());
         }
         let norm_of_mean = mean.sensitivities(&case.model).unwrap();
         let mean_of_norm = mean_of_norm(&by_batch).unwrap();

@@ -3,8 +3,8 @@
 use irepair_core::spec::Against;
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
 use irepair_model::{Architecture, BlockModel, CausalLm, Shape, TextBatch};
-use irepair_objective::{TextLogits, nll_mean};
-use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, block_squares, error_gradients, mean_of_norm};
+use irepair_objective::TextLogits;
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, block_squares, error_gradients, mean_of_norm};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -47,7 +47,7 @@ fn chosen() -> TextBatch {
 }
 
 fn grad_l2(model: &CausalLm, texts: &[&TextBatch]) -> Vec<f64> {
-    Measure::new(Metric::GradL2).of(model, texts).unwrap().values().to_vec()
+    Measure::new(Metric::GradL2).of(model, &Texts::of(texts)).unwrap().values().to_vec()
 }
 
 fn assert_near(what: &str, got: &[f64], want: &[f64], relative: f64) {
@@ -70,7 +70,7 @@ fn block_norms_and_the_rest_make_the_global_gradient_norm() {
 
         model.train_only(&Scope::Everything);
         let logits = model.logits(&text);
-        let loss = nll_mean(&TextLogits::new(&text.ids, &text.attention_mask, &logits)).unwrap();
+        let loss = TextLogits::new(&text.ids, &text.attention_mask, &logits).log_probs().unwrap().nll_mean().unwrap();
         let (mut rest, mut global) = (0.0, 0.0);
         for (index, gradient) in model.gradients(&loss).unwrap() {
             let square = gradient.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
@@ -94,7 +94,7 @@ fn ghost_norms_are_the_norms_of_the_gradients() {
             let prompts: Vec<_> = (0..lengths.len()).map(|i| row(i % 4)).collect();
             let text = text(&prompts, &continuations);
             for metric in [Metric::GradL2, Metric::Density, Metric::Relative] {
-                let by = |route| Measure::new(metric).by(route).of(&model, &[&text]).unwrap();
+                let by = |route| Measure::new(metric).by(route).of(&model, &Texts::of(&[&text])).unwrap();
                 let (ghost, stored) = (by(Route::Ghost), by(Route::Stored));
                 assert_near(&format!("{metric} {lengths:?}"), ghost.values(), stored.values(), 1e-4);
             }
@@ -111,7 +111,8 @@ fn sensitivity_scales_with_the_loss() {
         let model = model(family);
         for (metric, power) in [(Metric::GradL2, 1), (Metric::Density, 1), (Metric::Relative, 1), (Metric::Snip, 1)] {
             for route in [Route::Stored, Route::Ghost] {
-                let of = |text| Measure::new(metric).by(route).of(&model, &[text]).unwrap().values().to_vec();
+                let of =
+                    |text| Measure::new(metric).by(route).of(&model, &Texts::of(&[text])).unwrap().values().to_vec();
                 let half: Vec<f64> = of(&text).iter().map(|s| s / f64::from(1 << power)).collect();
                 assert_near(&format!("{metric}"), &of(&doubled), &half, 1e-5);
             }
@@ -143,7 +144,12 @@ fn pad_columns_change_no_sensitivity() {
                 let of = |text: &TextBatch, wide| {
                     let other = against(wide);
                     let other = [&other];
-                    Measure::new(metric).by(route).against(&other).of(&model, &[text]).unwrap().values().to_vec()
+                    Measure::new(metric)
+                        .by(route)
+                        .of(&model, &Texts { chosen: &other, ..Texts::of(&[text]) })
+                        .unwrap()
+                        .values()
+                        .to_vec()
                 };
                 assert_near(&format!("{metric}"), &of(&padded, true), &of(&plain, false), 1e-5);
             }
@@ -164,7 +170,8 @@ fn micro_batches_with_shared_counts_measure_the_whole_batch() {
     for family in FAMILIES {
         let model = model(family);
         for route in [Route::Stored, Route::Ghost] {
-            let of = |texts: &[&TextBatch]| Measure::new(Metric::GradL2).by(route).of(&model, texts).unwrap();
+            let of =
+                |texts: &[&TextBatch]| Measure::new(Metric::GradL2).by(route).of(&model, &Texts::of(texts)).unwrap();
             assert_near("grad-l2", of(&rows).values(), of(&[&whole]).values(), 1e-5);
         }
     }
@@ -179,10 +186,11 @@ fn measuring_changes_no_weight_and_leaves_no_gradient() {
         let before = bits(&model);
         for name in Metric::ALL {
             for route in [Route::Stored, Route::Ghost] {
-                let measure = Measure::new(*name).by(route).against(&chosen).with_neutral(&chosen);
-                let first = measure.of(&model, &[&rejected]).unwrap();
+                let measure = Measure::new(*name).by(route);
+                let texts = Texts { rejected: &[&rejected], chosen: &chosen, neutral: &chosen };
+                let first = measure.of(&model, &texts).unwrap();
                 assert_eq!(first.len(), 3, "{name}");
-                assert_eq!(measure.of(&model, &[&rejected]).unwrap(), first, "{name}: the same again");
+                assert_eq!(measure.of(&model, &texts).unwrap(), first, "{name}: the same again");
                 assert!(bits(&model) == before, "{name}");
                 assert!(model.parameters().iter().all(|p| !p.tensor.grad().defined() && !p.tensor.requires_grad()));
             }
@@ -196,9 +204,9 @@ fn the_mean_gradient_is_shorter_than_the_mean_of_norms() {
     for family in FAMILIES {
         let model = model(family);
         let mut mean = MeanGradient::new(Metric::GradL2).unwrap();
-        mean.add(&model, &[&a], &[]).unwrap();
+        mean.add(&model, &Texts::of(&[&a])).unwrap();
         assert_near("one batch", mean.sensitivities(&model).unwrap().values(), &grad_l2(&model, &[&a]), 1e-6);
-        mean.add(&model, &[&b], &[]).unwrap();
+        mean.add(&model, &Texts::of(&[&b])).unwrap();
         let norm_of_mean = mean.sensitivities(&model).unwrap();
         let each = [&a, &b].map(|t| Sensitivities::new(grad_l2(&model, &[t])).unwrap());
         let mean_of_norm = mean_of_norm(&each).unwrap();
@@ -237,12 +245,15 @@ fn metrics_at_the_mean_gradient_are_their_formulas() {
             (Metric::Contrast, |[g, h, ..]| (g / h).sqrt()),
         ] {
             let mut mean = MeanGradient::new(metric).unwrap();
-            [&a, &b].iter().for_each(|text| mean.add(&model, &[text], &[&b]).unwrap());
+            let texts = [&a, &b].map(|text| [text]);
+            texts.iter().for_each(|text| mean.add(&model, &Texts { neutral: &[&b], ..Texts::of(text) }).unwrap());
             let got = mean.sensitivities(&model).unwrap();
             let want: Vec<f64> = by_block.iter().map(|sums| formula(*sums)).collect();
             assert_near(metric.name(), got.values(), &want, 1e-5);
             let neutral = [&b];
-            let each = [&a, &b].map(|text| Measure::new(metric).with_neutral(&neutral).of(&model, &[text]).unwrap());
+            let each = [&a, &b].map(|text| {
+                Measure::new(metric).of(&model, &Texts { neutral: &neutral, ..Texts::of(&[text]) }).unwrap()
+            });
             let longer = mean_of_norm(&each).unwrap();
             assert!(got.values().iter().zip(longer.values()).all(|(x, y)| *x < 0.999 * y), "{metric}: another number");
         }
@@ -257,7 +268,8 @@ fn contrast_is_a_ratio_of_sensitivities() {
     let (rejected, chosen) = (rejected(), chosen());
     let neutral = [&chosen];
     let model = model("gpt2");
-    let got = Measure::new(Metric::Contrast).with_neutral(&neutral).of(&model, &[&rejected]).unwrap();
+    let got =
+        Measure::new(Metric::Contrast).of(&model, &Texts { neutral: &neutral, ..Texts::of(&[&rejected]) }).unwrap();
     let (top, bottom) = (grad_l2(&model, &[&rejected]), grad_l2(&model, &neutral));
     let want: Vec<f64> = top.iter().zip(bottom).map(|(a, b)| a / b).collect();
     assert_near("contrast", got.values(), &want, 1e-6);
@@ -269,7 +281,7 @@ fn texts_that_agree_have_no_activation_distance() {
     let same = [&text];
     let model = model("gpt-neo");
     for metric in [Metric::ActDist, Metric::Atp] {
-        let got = Measure::new(metric).against(&same).of(&model, &[&text]).unwrap();
+        let got = Measure::new(metric).of(&model, &Texts { chosen: &same, ..Texts::of(&[&text]) }).unwrap();
         assert_eq!(got.values(), [0.0; 3], "{metric}");
     }
 }
@@ -300,7 +312,7 @@ fn a_nan_weight_is_an_error_naming_a_block() {
         let model = model("gpt2");
         let parameter = model.parameters().iter().find(|p| p.block == Some(BlockId(1))).unwrap();
         no_grad(|| drop(parameter.tensor.narrow(0, 2, 1).fill_(f64::NAN)));
-        let error = Measure::new(Metric::GradL2).by(route).of(&model, &[&text]).unwrap_err();
+        let error = Measure::new(Metric::GradL2).by(route).of(&model, &Texts::of(&[&text])).unwrap_err();
         assert_eq!(
             error.diagnostic().to_string(),
             "error: sensitivity of block 0 is NaN\n help: the model or its gradients diverged: lower the learning rate, \
@@ -312,23 +324,23 @@ fn a_nan_weight_is_an_error_naming_a_block() {
 #[test]
 fn what_a_metric_lacks_is_named() {
     let (model, text) = (model("gpt2"), rejected());
-    let missing = |metric| Measure::new(metric).of(&model, &[&text]).unwrap_err().diagnostic().to_string();
+    let missing = |metric| Measure::new(metric).of(&model, &Texts::of(&[&text])).unwrap_err().diagnostic().to_string();
     assert_eq!(
         missing(Metric::Contrast),
         "error: metric `contrast` needs neutral text\n help: use grad-l2, the paper's metric, or give that text"
     );
     for metric in Metric::ALL {
-        let lacks = Measure::new(*metric).of(&model, &[&text]).is_err();
+        let lacks = Measure::new(*metric).of(&model, &Texts::of(&[&text])).is_err();
         assert_eq!(lacks, metric.row().against != Against::Nothing, "{metric}: the row says what it compares with");
     }
     assert!(missing(Metric::ActDist).starts_with("error: metric `act-dist` needs chosen text"));
     assert!(missing(Metric::Atp).starts_with("error: metric `atp` needs chosen text"));
-    let error = Measure::new(Metric::GradL2).of(&model, &[]).unwrap_err();
+    let error = Measure::new(Metric::GradL2).of(&model, &Texts::of(&[])).unwrap_err();
     assert_eq!(error.to_string(), "metric `grad-l2` needs rejected text");
     let mean = |metric| MeanGradient::new(metric).unwrap();
-    let error = mean(Metric::Snip).add(&model, &[], &[]).unwrap_err();
+    let error = mean(Metric::Snip).add(&model, &Texts::of(&[])).unwrap_err();
     assert_eq!(error.to_string(), "metric `snip` needs rejected text");
-    let error = mean(Metric::Contrast).add(&model, &[&text], &[]).unwrap_err();
+    let error = mean(Metric::Contrast).add(&model, &Texts::of(&[&text])).unwrap_err();
     assert_eq!(error.to_string(), "metric `contrast` needs neutral text");
     assert!(mean(Metric::GradL2).sensitivities(&model).is_err());
     assert!(mean_of_norm(&[]).is_err());
@@ -343,7 +355,7 @@ fn what_a_metric_lacks_is_named() {
 fn a_text_of_one_token_has_nothing_to_measure() {
     let text = text(&[vec![]], &[vec![4]]);
     for route in [Route::Stored, Route::Ghost] {
-        let error = Measure::new(Metric::GradL2).by(route).of(&model("gpt2"), &[&text]).unwrap_err();
+        let error = Measure::new(Metric::GradL2).by(route).of(&model("gpt2"), &Texts::of(&[&text])).unwrap_err();
         assert_eq!(error.to_string(), "no token counts in the text");
     }
 }

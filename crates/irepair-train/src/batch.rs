@@ -23,6 +23,12 @@ pub struct RepairData {
 }
 
 impl RepairData {
+    /// Texts to train on, each the chosen side of a pair without prompt; nothing is held out.
+    pub fn of_texts(texts: impl IntoIterator<Item = Vec<u32>>, pad_id: u32) -> Self {
+        let pair = |chosen| TokenPair { prompt: Vec::new(), chosen, rejected: Vec::new() };
+        Self { pairs: texts.into_iter().map(pair).collect(), pad_id, ..Self::default() }
+    }
+
     /// Tokens of the longest text, prompt and continuation together.
     pub fn longest(&self) -> usize {
         let pairs = self.pairs.iter().chain(&self.validation);

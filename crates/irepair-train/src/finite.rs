@@ -3,8 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{BlockModel, Gradients, Parameter, host};
-use tch::{Kind, Tensor};
+use irepair_model::{BlockModel, Gradients, Parameter, first_not_finite};
 
 use crate::{Engine, Error, Localise, Result};
 
@@ -22,13 +21,12 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// The error of a step whose loss or gradients are not finite; weights are named first, since they spoil the rest.
     pub(crate) fn step_failed(&self, loss: f64, gradients: &Gradients, scope: &Scope) -> Error {
         let parameters = self.model.parameters();
-        let of = |(_, gradient): &(usize, Tensor)| gradient.shallow_clone();
-        let what = match first_not_finite(&gradients.iter().map(of).collect::<Vec<_>>()) {
-            Ok(Some(i)) if loss.is_finite() => {
+        let what = match first_not_finite(gradients.iter().map(|(_, gradient)| gradient)) {
+            Ok(Some((i, _))) if loss.is_finite() => {
                 format!("the gradient of `{}` is not finite", parameters[gradients[i].0].name)
             }
             Ok(_) => "the loss is not finite".to_owned(),
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
         self.bad_weight(self.all()).unwrap_or_else(|| self.not_finite(what, self.next_step, Some(scope.clone())))
     }
@@ -54,10 +52,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
     fn bad_weight(&self, indices: impl Iterator<Item = usize>) -> Option<Error> {
         let parameters: Vec<&Parameter> = indices.map(|index| &self.model.parameters()[index]).collect();
-        let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.detach()).collect();
-        let Parameter { name, block, .. } = match first_not_finite(&tensors) {
-            Ok(found) => parameters[found?],
-            Err(error) => return Some(error),
+        let Parameter { name, block, .. } = match first_not_finite(parameters.iter().map(|p| &p.tensor)) {
+            Ok(found) => parameters[found?.0],
+            Err(error) => return Some(error.into()),
         };
         let scope = block.map(|block| Scope::Blocks(BlockSlice::from_iter([block])));
         Some(self.not_finite(format!("weight `{name}` is not finite"), self.next_step.saturating_sub(1), scope))
@@ -65,20 +62,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
     fn not_finite(&self, what: String, step: u64, scope: Option<Scope>) -> Error {
         match self.sampler.indices(step, &self.settings) {
-            Ok(drawn) => Error::NotFinite { what, step, scope, drawn },
+            Ok(sampled) => Error::NotFinite { what, step, scope, sampled },
             Err(error) => error,
         }
     }
-}
-
-/// The first tensor that holds a NaN or an infinity. One wait for the sums of all; the sum of finite numbers may
-/// overflow, so that only a tensor whose sum is not finite is looked at number by number.
-fn first_not_finite(tensors: &[Tensor]) -> Result<Option<usize>> {
-    let sums = host::numbers(&tensors.iter().map(|tensor| tensor.sum(Kind::Float)).collect::<Vec<_>>())?;
-    for (i, _) in sums.iter().enumerate().filter(|(_, sum)| !sum.is_finite()) {
-        if host::numbers(&[tensors[i].isfinite().all()])? == [0.0] {
-            return Ok(Some(i));
-        }
-    }
-    Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use irepair_model::{BlockModel, PrefixStates, TextBatch, first_block_apart};
 use irepair_objective::{
-    HeadScores, Loss, Needs, Objective, Scores, TextLogits, TokenScores, head_divergences, head_log_probs, vjp,
+    HeadScores, Loss, Needs, Objective, Scores, TokenScores, head_divergences, head_log_probs, vjp,
 };
 use tch::{Tensor, no_grad};
 
@@ -34,7 +34,7 @@ pub(crate) fn loss(
     let states = packed.states(model, pass.prefixes.as_deref());
     let mut gradients = TokenScoreGrads::default();
     let scores = token_scores(model, micro, states, reference, pass, &mut gradients);
-    gradients.attach(objective.of(&scores)?)
+    gradients.attach(objective.loss(&scores)?)
 }
 
 /// The texts that an objective reads under the model.
@@ -47,10 +47,10 @@ fn sides(needs: Needs) -> Sides {
 struct ReferencePass {
     /// States before the first block in which model and reference differ, where both run the same batches.
     prefixes: Option<Vec<PrefixStates>>,
-    /// Log-probabilities of the chosen texts, `[batch, seq]`.
-    chosen: Option<Tensor>,
-    /// Log-probabilities of the rejected texts, `[batch, seq]`.
-    rejected: Option<Tensor>,
+    /// Log-probabilities of the chosen texts.
+    chosen: Option<TokenScores>,
+    /// Log-probabilities of the rejected texts.
+    rejected: Option<TokenScores>,
     /// Last hidden states of the utility texts, `[n_real, width]`.
     utility: Option<Tensor>,
 }
@@ -112,11 +112,12 @@ fn log_probs(model: &dyn BlockModel, text: &TextBatch, states: &Tensor) -> HeadS
     head_log_probs(states, &model.head(), &text.target_ids)
 }
 
-/// `values` `[n]` at `positions` `[n]` of a text, as `[batch, seq]`, 0 elsewhere.
-fn laid_out(text: &TextBatch, positions: &Tensor, values: &Tensor) -> Tensor {
+/// Scores `[n]` at `positions` `[n]` of a text, as `[batch, seq]`, 0 elsewhere.
+fn laid_out(text: &TextBatch, positions: &Tensor, scores: &Tensor) -> TokenScores {
     let (n_rows, n_cols) = text.dims();
-    let zeros = Tensor::zeros([n_rows * n_cols], (values.kind(), values.device()));
-    zeros.index_copy(0, positions, values).view([n_rows, n_cols])
+    let zeros = Tensor::zeros([n_rows * n_cols], (scores.kind(), scores.device()));
+    let values = zeros.index_copy(0, positions, scores).view([n_rows, n_cols]);
+    TokenScores { values, counts: text.counts }
 }
 
 /// Token scores as the objective sees them, and the way from their gradients back to hidden states and head.
@@ -133,9 +134,9 @@ impl TokenScoreGrads {
     /// Scores at `positions` of a text, in a form that the objective can differentiate.
     fn track(&mut self, text: &TextBatch, positions: &Tensor, scores: HeadScores) -> TokenScores {
         let leaf = scores.values.detach().set_requires_grad(true);
-        let values = laid_out(text, positions, &leaf);
+        let laid_out = laid_out(text, positions, &leaf);
         self.0.push(TokenScoreGrad { leaf, scores });
-        TokenScores { values, counts: text.counts }
+        laid_out
     }
 
     /// The loss with the gradients that its scores pass on: its total is `loss.total + vjp - vjp`, of which only the
@@ -162,19 +163,13 @@ pub(crate) fn n_tokens(objective: &Objective, micro: &MicroBatch) -> usize {
     real(needs.chosen, &micro.chosen) + real(needs.rejected, &micro.rejected) + real(needs.utility, &micro.utility)
 }
 
-/// A batch with the logits `[batch, seq, vocab]` that a model gave it.
-pub fn with_logits<'a>(text: &'a TextBatch, logits: &'a Tensor) -> TextLogits<'a> {
-    let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
-    TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }
-}
-
 #[cfg(test)]
 mod tests {
     use irepair_core::spec::{Method, Side, Term};
     use irepair_core::{BlockSlice, Scope};
     use irepair_data::TokenPair;
     use irepair_model::{Architecture, CausalLm, Shape};
-    use irepair_objective::Views;
+    use irepair_objective::TextLogits;
     use tch::{Device, Kind};
 
     use super::*;
@@ -200,30 +195,28 @@ mod tests {
         micro: &MicroBatch,
     ) -> Loss {
         let needs = objective.needs();
-        let (chosen, rejected, utility) = (micro.chosen.as_ref(), micro.rejected.as_ref(), micro.utility.as_ref());
-        let run = |needed: bool, text: Option<&TextBatch>| text.filter(|_| needed).map(|t| model.logits(t));
-        let run_reference = |needed: bool, text: Option<&TextBatch>| {
-            reference.zip(text).filter(|_| needed).map(|(r, t)| no_grad(|| r.logits(t)))
+        let log_probs = |model: Option<&dyn BlockModel>, needed: bool, text: &Option<TextBatch>| {
+            let (model, text) = model.zip(text.as_ref().filter(|_| needed))?;
+            Some(with_logits(text, &model.logits(text)).log_probs().unwrap())
         };
-        let ref_chosen = run_reference(needs.ref_chosen, chosen);
-        let ref_rejected = run_reference(needs.ref_rejected, rejected);
-        let ref_utility = run_reference(needs.utility, utility);
-        let chosen_logits = run(needs.chosen, chosen);
-        let rejected_logits = run(needs.rejected, rejected);
-        let utility_logits = run(needs.utility, utility);
-        let views = Views {
-            chosen: view(chosen, chosen_logits.as_ref()),
-            rejected: view(rejected, rejected_logits.as_ref()),
-            utility: view(utility, utility_logits.as_ref()),
-            ref_chosen: ref_chosen.as_ref(),
-            ref_rejected: ref_rejected.as_ref(),
-            ref_utility: ref_utility.as_ref(),
+        let divergences = reference.zip(micro.utility.as_ref().filter(|_| needs.utility)).map(|(reference, text)| {
+            let ref_logits = no_grad(|| reference.logits(text));
+            with_logits(text, &model.logits(text)).divergences(&ref_logits).unwrap()
+        });
+        let scores = Scores {
+            chosen: log_probs(Some(model), needs.chosen, &micro.chosen),
+            rejected: log_probs(Some(model), needs.rejected, &micro.rejected),
+            ref_chosen: no_grad(|| log_probs(reference, needs.ref_chosen, &micro.chosen)),
+            ref_rejected: no_grad(|| log_probs(reference, needs.ref_rejected, &micro.rejected)),
+            utility: divergences,
         };
-        objective.loss(&views).unwrap()
+        objective.loss(&scores).unwrap()
     }
 
-    fn view<'a>(text: Option<&'a TextBatch>, logits: Option<&'a Tensor>) -> Option<TextLogits<'a>> {
-        text.zip(logits).map(|(text, logits)| with_logits(text, logits))
+    /// A batch with the logits `[batch, seq, vocab]` that a model gave it.
+    fn with_logits<'a>(text: &'a TextBatch, logits: &'a Tensor) -> TextLogits<'a> {
+        let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
+        TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }
     }
 
     fn assert_same_loss(model: &CausalLm, reference: &dyn BlockModel, scope: &Scope, skip_prompt: bool) {

@@ -48,7 +48,6 @@ pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::step_flops;
-pub use forwards::with_logits;
 pub use identity::Identity;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};

@@ -16,7 +16,7 @@ use std::path::Path;
 use irepair_core::spec::Method;
 use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{BlockModel, CausalLm, Decoding, Error, TextBatch};
-use irepair_objective::{Objective, TextLogits, Views, kl_ref_model, nll_mean};
+use irepair_objective::{Objective, Scores, TextLogits};
 use serde_json::Value;
 use support::{MODELS, assert_close, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -128,24 +128,24 @@ impl<'a> Texts<'a> {
     }
 
     fn nll(&self, name: &str) -> Tensor {
-        nll_mean(&self.view(name, &self.model.logits(&self.tokens[name]))).unwrap()
+        self.view(name, &self.model.logits(&self.tokens[name])).log_probs().unwrap().nll_mean().unwrap()
     }
 
     fn kl(&self) -> Tensor {
         let logits = self.model.logits(&self.tokens["right"]);
-        kl_ref_model(&self.reference["right"], &self.view("right", &logits)).unwrap()
+        self.view("right", &logits).divergences(&self.reference["right"]).unwrap().mean_kl().unwrap()
     }
 
     fn dpo(&self) -> Tensor {
-        let [chosen, rejected] = ["chosen", "rejected"].map(|name| self.model.logits(&self.tokens[name]));
-        let views = Views {
-            chosen: Some(self.view("chosen", &chosen)),
-            rejected: Some(self.view("rejected", &rejected)),
-            ref_chosen: Some(&self.reference["chosen"]),
-            ref_rejected: Some(&self.reference["rejected"]),
-            ..Views::default()
+        let log_probs = |name, logits: &Tensor| Some(self.view(name, logits).log_probs().unwrap());
+        let scores = Scores {
+            chosen: log_probs("chosen", &self.model.logits(&self.tokens["chosen"])),
+            rejected: log_probs("rejected", &self.model.logits(&self.tokens["rejected"])),
+            ref_chosen: log_probs("chosen", &self.reference["chosen"]),
+            ref_rejected: log_probs("rejected", &self.reference["rejected"]),
+            utility: None,
         };
-        Objective::from(Method::Dpo).loss(&views).unwrap().total
+        Objective::from(Method::Dpo).loss(&scores).unwrap().total
     }
 }
 

@@ -18,7 +18,7 @@ fn poison(model: &CausalLm, name: &str) {
     no_grad(|| drop(parameter.tensor.view(-1).narrow(0, 3, 1).fill_(f64::NAN)));
 }
 
-fn drawn(model: &CausalLm, data: &Arc<RepairData>, settings: &Settings, step: u64) -> SampledIndices {
+fn sampled(model: &CausalLm, data: &Arc<RepairData>, settings: &Settings, step: u64) -> SampledIndices {
     BatchSampler::new(data, true, settings, model.device()).unwrap().indices(step, settings).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn a_nan_weight_stops_the_step_by_name_and_nothing_moves_or_is_saved() {
         let name = model.parameters().iter().rfind(of_block).map(|p| p.name.clone()).unwrap();
         poison(&model, &name);
         let before = bits(&model);
-        let [a, b] = drawn(&model, &data, &settings(), 0).pairs[..] else { panic!("two pairs a step") };
+        let [a, b] = sampled(&model, &data, &settings(), 0).pairs[..] else { panic!("two pairs a step") };
         assert_eq!(
             engine.step().unwrap_err().diagnostic().to_string(),
             format!(
@@ -67,9 +67,9 @@ fn an_update_that_leaves_no_number_is_neither_saved_nor_handed_over() {
     for error in
         [engine.save(&dir.path().join("run")).unwrap_err(), engine.finish().map(|(_, outcome)| outcome).unwrap_err()]
     {
-        let Error::NotFinite { what, step: 0, scope, drawn: texts } = error else { panic!("{error}") };
+        let Error::NotFinite { what, step: 0, scope, sampled: texts } = error else { panic!("{error}") };
         assert!(what.starts_with("weight `h.1.") && scope == Some(blocks([1])), "{what}");
-        assert_eq!(texts, drawn(&model, &data, &settings, 0));
+        assert_eq!(texts, sampled(&model, &data, &settings, 0));
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -88,10 +88,10 @@ fn a_loss_that_breaks_names_the_batch_that_broke_it() {
     let mut choose = Always(Scope::Everything);
     let mut engine = Engine::new(&model, Method::Dpo, &mut choose, &data, settings.clone()).unwrap();
     let error = (0..9).find_map(|_| engine.step().err()).unwrap();
-    let Error::NotFinite { what, step, scope, drawn: texts } = error else { panic!("{error}") };
+    let Error::NotFinite { what, step, scope, sampled: texts } = error else { panic!("{error}") };
     assert_eq!((what.as_str(), scope), ("the loss is not finite", Some(Scope::Everything)));
     assert!(texts.pairs.iter().any(is_long) && texts.utility.is_empty(), "{texts:?}");
-    assert!((0..step).all(|step| !drawn(&model, &data, &settings, step).pairs.iter().any(is_long)));
+    assert!((0..step).all(|step| !sampled(&model, &data, &settings, step).pairs.iter().any(is_long)));
 }
 
 /// A localiser whose sensitivities are not finite.
@@ -111,7 +111,7 @@ impl Localise for Lost {
 fn a_sensitivity_that_is_not_finite_names_its_texts_too() {
     let (data, model) = (data(), model("gpt2"));
     let error = Engine::new(&model, REPAIR, &mut Lost, &data, settings()).unwrap().step().unwrap_err();
-    let Error::NotFinite { what, step: 0, scope: None, drawn: texts } = error else { panic!("{error}") };
+    let Error::NotFinite { what, step: 0, scope: None, sampled: texts } = error else { panic!("{error}") };
     assert_eq!(what, "sensitivity of block 1 is inf");
-    assert_eq!(texts, drawn(&model, &data, &settings(), 0));
+    assert_eq!(texts, sampled(&model, &data, &settings(), 0));
 }

@@ -53,7 +53,7 @@ impl<'a> Parsed<'a> {
     pub(super) fn new(path: &'a Path, mapped: &'a Mapped) -> Result<Self> {
         let map: &[u8] = mapped;
         if let Some(reason) = disguise(map) {
-            return Err(Error::Unreadable { path: path.to_owned(), reason: reason.into() });
+            return Err(irepair_core::Error::unreadable(path, reason).into());
         }
         let (n_json, header) = SafeTensors::read_metadata(map).map_err(|e| unreadable(path, e))?;
         Ok(Self {
@@ -106,8 +106,7 @@ impl<'a> Parsed<'a> {
             let failed = || Err(io::Error::other("a reading thread failed"));
             reads.into_iter().try_for_each(|read| read.join().unwrap_or_else(|_| failed()))
         });
-        let io = |source| irepair_core::Error::Io { action: "read", path: self.path.to_owned(), source };
-        Ok(read.map_err(io)?)
+        Ok(read.map_err(irepair_core::Error::io("read", self.path))?)
     }
 
     /// A shape in libtorch's numbers. Its size is the file's, so that only a tensor without values can be too large:
@@ -116,7 +115,7 @@ impl<'a> Parsed<'a> {
         let strides = shape.iter().try_fold(1_i64, |all, &n| all.checked_mul(i64::try_from(n.max(1)).ok()?));
         if strides.is_none() {
             let reason = format!("tensor `{}` has no values and a shape past all numbers", printable(name));
-            return Err(Error::Unreadable { path: self.path.to_owned(), reason });
+            return Err(irepair_core::Error::unreadable(self.path, reason).into());
         }
         Ok(shape.iter().map(|&n| n as i64).collect())
     }
@@ -171,9 +170,8 @@ fn flat_tensor(bytes: &[u8], kind: Kind) -> Result<Tensor> {
 
 /// Opens a weights file for reading.
 pub(super) fn map(path: &Path) -> Result<Mapped> {
-    let io = |source| irepair_core::Error::Io { action: "read", path: path.to_owned(), source };
     let file = irepair_core::fs::open(path)?;
-    Ok(Mapped { map: sys::map_file(&file).map_err(io)?, file })
+    Ok(Mapped { map: sys::map_file(&file).map_err(irepair_core::Error::io("read", path))?, file })
 }
 
 fn read_at(mapped: &Mapped, offset: usize, bytes: &mut [u8]) -> io::Result<()> {
@@ -191,24 +189,18 @@ fn unreadable(path: &Path, error: SafeTensorError) -> Error {
         }
         other => format!("not a safetensors file: {other}"),
     };
-    Error::Unreadable { path: path.to_owned(), reason }
+    irepair_core::Error::unreadable(path, reason).into()
 }
 
+/// The types of weights: in a file, and in libtorch.
+const TYPES: [(Dtype, Kind); 3] = [(Dtype::F32, Kind::Float), (Dtype::F16, Kind::Half), (Dtype::BF16, Kind::BFloat16)];
+
 pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::F32 => Some(Kind::Float),
-        Dtype::F16 => Some(Kind::Half),
-        Dtype::BF16 => Some(Kind::BFloat16),
-        _ => None,
-    }
+    TYPES.iter().find(|(stored, _)| *stored == dtype).map(|(_, kind)| *kind)
 }
 
 pub(crate) fn dtype_of(kind: Kind) -> Dtype {
-    match kind {
-        Kind::BFloat16 => Dtype::BF16,
-        Kind::Half => Dtype::F16,
-        _ => Dtype::F32,
-    }
+    TYPES.iter().find(|(_, computed)| *computed == kind).map_or(Dtype::F32, |(dtype, _)| *dtype)
 }
 
 /// The bytes of a tensor's values, rounded to `dtype`.
@@ -262,9 +254,9 @@ pub fn write_tensors(path: &Path, tensors: &[(String, &Tensor)], metadata: HashM
         safetensors::serialize_to_file(views, Some(metadata), temporary).map_err(|error| {
             let source = match error {
                 SafeTensorError::IoError(source) => source,
-                other => std::io::Error::other(other.to_string()),
+                other => io::Error::other(other.to_string()),
             };
-            Error::from(irepair_core::Error::Io { action: "write", path: path.to_owned(), source })
+            Error::from(irepair_core::Error::io("write", path)(source))
         })
     })
 }
@@ -272,7 +264,7 @@ pub fn write_tensors(path: &Path, tensors: &[(String, &Tensor)], metadata: HashM
 /// Reads what [`write_tensors`] wrote, on the CPU.
 ///
 /// # Errors
-/// File errors, [`Error::Unreadable`] and [`Error::WrongDtype`].
+/// File errors and [`Error::WrongDtype`].
 pub fn read_tensors(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let map = map(path)?;
     let parsed = Parsed::new(path, &map)?;

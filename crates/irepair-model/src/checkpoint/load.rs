@@ -7,7 +7,7 @@ use irepair_arch::{Architecture, Family, Parameter as Spec, Slot};
 use irepair_core::weights::weight_files;
 use tch::{Device, Kind, Tensor};
 
-use super::file::{Mapped, Parsed, map};
+use super::file::{Parsed, map};
 use super::{LoadReport, Shard, Source, Stored};
 use crate::params::Params;
 use crate::{CausalLm, Error, Result};
@@ -25,16 +25,10 @@ impl CausalLm {
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
         let mut architecture = Architecture::read(&dir.join("config.json"))?;
         let family = architecture.family;
-        let mut maps: Vec<(String, PathBuf, Mapped)> = Vec::new();
-        for file in weight_files(dir)?.into_keys() {
-            let path = dir.join(&file);
-            let map = map(&path)?;
-            maps.push((file, path, map));
-        }
-        let mut files: Vec<File<'_>> = Vec::new();
-        for (name, path, map) in &maps {
-            files.push(File { name, path, parsed: Parsed::new(path, map)? });
-        }
+        let paths = weight_files(dir)?.into_keys().map(|name| (dir.join(&name), name));
+        let maps = paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect::<Result<Vec<_>>>()?;
+        let files = maps.iter().map(|(map, path, name)| Ok(File { name, path, parsed: Parsed::new(path, map)? }));
+        let files = files.collect::<Result<Vec<_>>>()?;
 
         let mut report = LoadReport::default();
         let head = if architecture.tied_head { stored_head(&architecture, &files)? } else { StoredHead::Own };
@@ -89,14 +83,17 @@ pub fn read_checkpoint(dir: &Path, needed: impl Fn(&str) -> bool) -> Result<Stor
                 continue;
             }
             if stored.tensors.insert(name.clone(), parsed.tensor(name, Device::Cpu, None)?).is_some() {
-                let path = path.clone();
-                return Err(Error::Unreadable { path, reason: format!("tensor `{name}` is stored twice") });
+                return Err(stored_twice(&path, name));
             }
         }
         stored.files.push(path);
     }
     stored.unused.sort();
     Ok(stored)
+}
+
+fn stored_twice(path: &Path, name: &str) -> Error {
+    irepair_core::Error::unreadable(path, format!("tensor `{name}` is stored twice")).into()
 }
 
 /// One weights file of the directory.
@@ -164,13 +161,11 @@ impl Loader<'_> {
                 Some(index) if !(is_alias && self.head == StoredHead::Copy) => {
                     let (want, got) = (&self.specs[index].shape, view.shape());
                     if want != got {
-                        let (path, want, got) = (file.path.to_owned(), want.clone(), got.to_vec());
-                        let tensor = name.clone();
-                        return Err(Error::WrongShape { path, tensor, want, got });
+                        let (path, tensor) = (file.path.to_owned(), name.clone());
+                        return Err(Error::WrongShape { path, tensor, want: want.clone(), got: got.to_vec() });
                     }
                     if self.values[index].is_some() {
-                        let reason = format!("tensor `{name}` is stored twice");
-                        return Err(Error::Unreadable { path: file.path.to_owned(), reason });
+                        return Err(stored_twice(file.path, name));
                     }
                     self.values[index] = Some(file.parsed.tensor(name, device, Some(kind))?);
                     self.report.n_bytes += view.data().len() as u64;

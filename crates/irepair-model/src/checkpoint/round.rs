@@ -8,7 +8,7 @@ use super::file::{Parsed, map};
 use super::{Shard, Source};
 use crate::checkpoint::kind_of;
 use crate::stochastic::{round_stochastically, seed_of};
-use crate::{BlockModel, CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Result};
 
 /// What rounding to the stored types did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl CausalLm {
     /// bfloat16, and rounding each to its nearest neighbour would undo the repair.
     ///
     /// # Errors
-    /// [`Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.
+    /// [`irepair_core::Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.
     pub(crate) fn round_shards(&self, seed: u64) -> Result<Rounded> {
         let mut rounded = Rounded::default();
         let Source::Directory { dir, shards } = &self.source else { return Ok(rounded) };
@@ -54,7 +54,7 @@ impl CausalLm {
         let path = dir.join(&shard.file);
         let map = map(&path)?;
         if !map.starts_with(&shard.header) {
-            return Err(Error::MissingFile { path });
+            return Err(irepair_core::Error::MissingFile { path }.into());
         }
         let file = Parsed::new(&path, &map)?;
         for (index, kind, stored) in narrow {

@@ -22,7 +22,8 @@ impl CausalLm {
     /// `config.json`, so a directory with a config is whole.
     ///
     /// # Errors
-    /// File errors; [`Error::MissingFile`] when the directory it was loaded from is gone or holds another model by now.
+    /// File errors; [`irepair_core::Error::MissingFile`] when the directory it was loaded from is gone or holds another
+    /// model by now.
     pub fn save(&self, dir: &Path) -> Result<()> {
         match &self.source {
             Source::None => self.save_fresh(dir)?,
@@ -52,11 +53,8 @@ impl CausalLm {
         let path = from.join(&shard.file);
         // The source is read only while it is the file that was loaded.
         let map = map(&path).ok().filter(|map| map.starts_with(&shard.header));
-        let source = match &map {
-            Some(map) => Some(Parsed::new(&path, map)?),
-            None => None,
-        };
-        let io = |source| irepair_core::Error::Io { action: "write", path: to.to_owned(), source };
+        let source = map.as_ref().map(|map| Parsed::new(&path, map)).transpose()?;
+        let io = irepair_core::Error::io("write", to);
         replace(to, |temporary| {
             let mut file = BufWriter::new(File::create(temporary).map_err(io)?);
             file.write_all(&shard.header).map_err(io)?;
@@ -82,7 +80,7 @@ impl CausalLm {
                 source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
             }
             (_, Some(value)) => chunks(value, CHUNK).try_for_each(|chunk| write(&bytes_of(&chunk, stored.dtype)))?,
-            (_, None) => return Err(Error::MissingFile { path: path.to_owned() }),
+            (_, None) => return Err(irepair_core::Error::MissingFile { path: path.to_owned() }.into()),
         }
         Ok(())
     }
@@ -90,13 +88,10 @@ impl CausalLm {
 
 /// Copies everything small that belongs to a checkpoint: tokenizer, generation settings, shard index.
 fn copy_companions(from: &Path, to: &Path) -> Result<()> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::from(irepair_core::Error::Io { action: "read", path, source })
-    };
+    let listing = irepair_core::Error::io("read", from);
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(from).map_err(io(from))? {
-        let path = entry.map_err(io(from))?.path();
+    for entry in std::fs::read_dir(from).map_err(listing)? {
+        let path = entry.map_err(listing)?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         let belongs = [".json", ".txt", ".model", ".jinja", ".md"].iter().any(|end| name.ends_with(end));
         if belongs && name != "config.json" && !name.starts_with('.') && path.is_file() {
@@ -104,7 +99,8 @@ fn copy_companions(from: &Path, to: &Path) -> Result<()> {
         }
     }
     for (name, path) in files {
-        write_atomic(&to.join(name), &std::fs::read(&path).map_err(io(&path))?)?;
+        let bytes = std::fs::read(&path).map_err(irepair_core::Error::io("read", &path))?;
+        write_atomic(&to.join(name), &bytes)?;
     }
     Ok(())
 }
