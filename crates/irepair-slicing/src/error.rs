@@ -1,59 +1,25 @@
 //! The crate's error type.
 
 use irepair_core::spec::{Number, Policy};
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error in a policy or its arguments.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A number of the policy is out of range.
-    #[error("`{number}` is out of range for policy {kind}")]
-    OutOfRange {
-        /// The policy.
-        kind: Policy,
-        /// The number.
-        number: Number,
-        /// The value.
-        got: f64,
-    },
-    /// The policy needs sensitivities at this step and got none.
-    #[error("policy {kind} has no sensitivities at step {step}")]
-    NoSensitivities {
-        /// The policy.
-        kind: Policy,
-        /// The step.
-        step: u64,
-    },
-    /// Sensitivities of another model.
-    #[error("sensitivities are of a model with another number of blocks")]
-    WrongBlockCount {
-        /// Blocks of the model.
-        want: usize,
-        /// Blocks of the sensitivities.
-        got: usize,
-    },
-    /// A model without blocks, or remembered sensitivities that are not finite.
-    #[error(transparent)]
-    Core(#[from] irepair_core::Error),
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        match self {
-            Self::OutOfRange { number, got, .. } => {
-                Diagnostic::new(ExitKind::Usage, self).want_got(number.row().range, got)
-            }
-            Self::NoSensitivities { .. } => Diagnostic::new(ExitKind::Bug, self).help(
-                "call needs_sensitivities and needs_fixed_estimate first, or restore the memory of the interrupted run",
-            ),
-            Self::WrongBlockCount { want, got } => Diagnostic::new(ExitKind::Data, self)
-                .want_got(format!("{want} blocks"), got)
-                .help("resume with the model that the run started with"),
-            Self::Core(error) => error.diagnostic(),
-        }
+irepair_core::errors! {
+    /// An error in a policy or its arguments.
+    pub enum Error {
+        /// A number of the policy is out of range.
+        OutOfRange { kind: Policy, number: Number, got: f64 } = "`{number}` is out of range for policy {kind}" =>
+            Usage.want_got(number.row().range, got);
+        /// The policy needs sensitivities at this step and got none.
+        NoSensitivities { kind: Policy, step: u64 } = "policy {kind} has no sensitivities at step {step}" => Bug.help(
+            "call needs_sensitivities and needs_fixed_estimate first, or restore the memory of the interrupted run"
+        );
+        /// Sensitivities of another model: the number of its blocks, and that of the sensitivities.
+        WrongBlockCount { want: usize, got: usize } = "sensitivities are of a model with another number of blocks" =>
+            Data.want_got(format!("{want} blocks"), got).help("resume with the model that the run started with");
+        /// A model without blocks, or remembered sensitivities that are not finite.
+        Core(error: irepair_core::Error);
     }
 }
 
