@@ -154,32 +154,35 @@ fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
     text
 }
 
+/// A line for each row and model of the cells, in the order of tables.
 fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
+    let (profile, rows) = (&prepared.experiment.profile, prepared.experiment.ordered());
+    let place = |cell: &&Cell| {
+        let row = rows.iter().position(|(key, _)| *key == cell.job.method);
+        (row, profile.models.iter().position(|model| model.name == cell.job.model))
+    };
+    let mut sorted: Vec<&Cell> = cells.iter().collect();
+    sorted.sort_by_key(place);
     let n_pairs = n_pairs(prepared);
-    let profile = &prepared.experiment.profile;
-    let mut lines: Vec<Line> = Vec::new();
-    for cell in cells {
-        let Some(model) = architecture(prepared, &cell.job.model) else { continue };
-        let (options, row) = (&cell.job.repair, cell.job.method.clone());
-        let at = match lines.iter().position(|line| line.row == row && line.model == cell.job.model) {
-            Some(at) => at,
-            None => {
-                let texts = Texts::of(options, profile.utility.max_new_tokens);
-                let n_steps = Work::n_steps(options, n_pairs);
-                let memory = peak_memory(&model, options, &texts);
-                let name = cell.job.model.clone();
-                lines.push(Line { row, model: name, seeds: Vec::new(), n_done: 0, n_steps, memory, seconds: 0.0 });
-                lines.len() - 1
-            }
-        };
-        let line = &mut lines[at];
-        line.seeds.push(options.seed());
-        line.n_done += usize::from(cell.has_result());
-        line.seconds += seconds(prepared, options, &model, line.n_steps, rates);
-    }
-    let order = prepared.experiment.ordered();
-    lines.sort_by_key(|line| order.iter().position(|(key, _)| *key == line.row));
-    lines
+    let line = |seeds: &[&Cell]| {
+        let (job, options) = (&seeds[0].job, &seeds[0].job.repair);
+        let model = profile.models.iter().find(|model| model.name == job.model)?.architecture()?;
+        let texts = Texts::of(options, profile.utility.max_new_tokens);
+        let n_steps = Work::n_steps(options, n_pairs);
+        // Test texts go through the model twice (perplexity, KL) and through the reference once or twice.
+        let measuring = 4.0 * measured_tokens(prepared) * Work::forward_token(&model);
+        let flops = Work::new(&model, options, &texts).of_run(n_steps) + measuring;
+        Some(Line {
+            row: job.method.clone(),
+            model: job.model.clone(),
+            seeds: seeds.iter().map(|cell| cell.job.repair.seed()).collect(),
+            n_done: seeds.iter().filter(|cell| cell.has_result()).count(),
+            n_steps,
+            memory: peak_memory(&model, options, &texts),
+            seconds: seeds.len() as f64 * flops / rates.flops,
+        })
+    };
+    sorted.chunk_by(|a, b| place(a) == place(b)).filter_map(line).collect()
 }
 
 /// Memory of repairing, or of measuring the repaired model with the original one loaded, whichever is more.
@@ -187,19 +190,6 @@ fn peak_memory(model: &Architecture, options: &RepairOptions, texts: &Texts) -> 
     let vanilla = RepairOptions { method: Some(Method::Vanilla), gamma: None, ..options.clone() };
     let (repairing, measuring) = (Memory::of(model, options, texts), Memory::of(model, &vanilla, texts));
     if measuring.total() > repairing.total() { measuring } else { repairing }
-}
-
-fn architecture(prepared: &Prepared, name: &str) -> Option<Architecture> {
-    prepared.experiment.profile.models.iter().find(|model| model.name == name)?.architecture()
-}
-
-/// Seconds of repairing and measuring one row.
-fn seconds(prepared: &Prepared, options: &RepairOptions, model: &Architecture, n_steps: u64, rates: Rates) -> f64 {
-    let texts = Texts::of(options, prepared.experiment.profile.utility.max_new_tokens);
-    let repair = Work::new(model, options, &texts).of_run(n_steps);
-    // Test texts go through the model twice (perplexity, KL) and through the reference once or twice.
-    let measuring = 4.0 * measured_tokens(prepared) * Work::forward_token(model);
-    (repair + measuring) / rates.flops
 }
 
 /// Tokens that a row is measured on.

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::Job;
-use irepair_core::fs::sha256_file;
+use irepair_core::fs::{list, sha256_file};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::cache::Inputs;
@@ -65,10 +64,7 @@ fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
         if path.is_file() {
             files.push(path.to_owned());
         } else if path.is_dir() {
-            let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-            let first = files.len();
-            files.extend(entries.into_iter().filter(|path| path.is_file()));
-            files[first..].sort();
+            files.extend(list(path).map_err(diagnostic)?.into_iter().filter(|path| path.is_file()));
         }
     }
     Ok(())
@@ -91,6 +87,8 @@ pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use irepair_config::{EvalOptions, Watch};
 
     use super::*;

@@ -16,6 +16,7 @@ mod reproduce;
 mod rows;
 mod setup;
 mod sources;
+mod stages;
 mod supply;
 mod test;
 mod tidy;

@@ -1,10 +1,10 @@
 //! The README of each library: the first paragraph and the first example of its `src/lib.rs`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{list, write_atomic};
 
 use crate::error::diagnostic;
 use crate::paths;
@@ -14,8 +14,7 @@ use crate::paths;
 /// # Errors
 /// When a file cannot be read or written.
 pub(crate) fn write_all() -> Result<()> {
-    for entry in fs::read_dir(paths::root().join("crates")).context("listing crates/")? {
-        let dir: PathBuf = entry?.path();
+    for dir in list(&paths::root().join("crates")).map_err(diagnostic)? {
         if dir.join("src/lib.rs").exists() {
             write_atomic(&dir.join("README.md"), of_crate(&dir)?.as_bytes()).map_err(diagnostic)?;
         }

@@ -13,9 +13,10 @@ use irepair_core::{Diagnostic, ExitKind};
 use serde_json::{Value, json};
 
 use crate::error::diagnostic;
-use crate::prepare::{Prepared, build, read_experiment};
-use crate::sources::{Given, Sources};
-use crate::{cache, identity, libtorch, paths, process};
+use crate::prepare::{Prepared, read_experiment};
+use crate::sources::Given;
+use crate::stages::build;
+use crate::{cache, identity, paths, process};
 
 /// Printed above every table of a rehearsal.
 const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
@@ -52,8 +53,7 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
     // Any machine can rehearse; on one with a GPU, `--device cuda` does so there.
     let device = given.device.clone().unwrap_or_else(|| "cpu".to_owned());
     let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data) };
-    let sources = Sources::look(&experiment.profile, &given)?.and_device(&device, libtorch::driver());
-    let mut prepared = Prepared::of(&name, experiment, sources, device);
+    let mut prepared = Prepared::of(&name, experiment, &given, device)?;
     prepared.warning = Some(WARNING.to_owned());
     prepared.make()?;
     Ok(prepared)

@@ -9,7 +9,7 @@ use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
 use crate::error::diagnostic;
-use crate::prepare::{PAIRS, Prepared, Split, shown};
+use crate::prepare::{PAIRS, Prepared, Split};
 use crate::work::Task;
 use crate::{cache, identity, paths};
 
@@ -164,7 +164,8 @@ impl Prepared {
             cache::begin(&cell.dir, &inputs, fresh)?;
             let file = cell.dir.join("job.toml");
             write_atomic(&file, job.as_bytes()).map_err(diagnostic)?;
-            let args = vec!["job".to_owned(), "--job".to_owned(), shown(&file), "--out".to_owned(), shown(&cell.dir)];
+            let args =
+                vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
             let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
             tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt") });
         }

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use irepair_core::fs::list;
 use irepair_core::{Diagnostic, ExitKind};
 
+use crate::error::diagnostic;
 use crate::libtorch::{self, Build, VERSION};
 use crate::process::say;
 use crate::{paths, process, python};
@@ -101,21 +103,13 @@ fn install(build: Build, place: &Path) -> Result<()> {
 /// Every shared library of the installed wheels: torch's own and NVIDIA's.
 fn libraries(site: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = vec![site.join("torch/lib")];
-    if let Ok(packages) = fs::read_dir(site.join("nvidia")) {
-        for package in packages {
-            dirs.push(package?.path().join("lib"));
-        }
-    }
+    dirs.extend(list(&site.join("nvidia")).unwrap_or_default().into_iter().map(|package| package.join("lib")));
     let mut found = Vec::new();
     for dir in dirs.iter().filter(|dir| dir.is_dir()) {
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            let name = name_of(&path);
-            if path.is_file() && (name.contains(".so") || name.ends_with(".dylib")) {
-                found.push(path);
-            }
-        }
+        found.extend(list(dir).map_err(diagnostic)?);
     }
+    let is_library = |name: &str| name.contains(".so") || name.ends_with(".dylib");
+    found.retain(|path| path.is_file() && is_library(&name_of(path)));
     Ok(found)
 }
 
@@ -164,8 +158,7 @@ impl Drop for Scratch {
 
 /// Removes temporary directories of killed set-ups.
 fn remove_leftovers() -> Result<()> {
-    for entry in fs::read_dir(paths::root())? {
-        let path = entry?.path();
+    for path in list(&paths::root()).map_err(diagnostic)? {
         let name = name_of(&path);
         let owner = name.strip_prefix(".libtorch.").and_then(|rest| rest.strip_suffix(".tmp"));
         if owner.is_some_and(|pid| !is_running(pid)) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{BaseModel, CORPUS, DataFile, Profile, stored};
+use irepair_core::fs::list;
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::paths;
@@ -96,10 +97,9 @@ impl Sources {
     #[must_use]
     pub(crate) fn and_device(mut self, device: &str, driver: Option<String>) -> Self {
         if device.starts_with("cuda") {
-            let lacks = if driver.is_some() { Vec::new() } else { vec!["no NVIDIA driver on this machine".to_owned()] };
-            let what = match driver {
-                Some(version) => format!("CUDA device: NVIDIA driver {version}"),
-                None => "CUDA device".to_owned(),
+            let (what, lacks) = match driver {
+                Some(version) => (format!("CUDA device: NVIDIA driver {version}"), Vec::new()),
+                None => ("CUDA device".to_owned(), vec!["no NVIDIA driver on this machine".to_owned()]),
             };
             let get = "run on a machine with an NVIDIA GPU, or give --device cpu, which takes very long".to_owned();
             self.items.push(Item { what, place: PathBuf::from(device), lacks, get, optional: false });
@@ -218,7 +218,7 @@ fn snapshot(repository: &Path) -> Option<PathBuf> {
             return Some(dir);
         }
     }
-    let mut dirs = fs::read_dir(snapshots).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| p.is_dir());
+    let mut dirs = list(&snapshots).ok()?.into_iter().filter(|path| path.is_dir());
     let first = dirs.next()?;
     dirs.next().is_none().then_some(first)
 }

@@ -17,17 +17,14 @@ pub struct Shape {
     /// Attention heads; must divide `n_embd`.
     pub n_head: usize,
     /// Heads of keys and values. Without it, `n_head`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_kv_head: Option<usize>,
     /// Width inside the MLP. Without it, four times the width.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_inner: Option<usize>,
     /// Longest text in tokens.
     pub n_positions: usize,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
     /// Window of local attention, in families that have it. Without it, 256.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_size: Option<usize>,
 }
 

@@ -1,13 +1,11 @@
 //! A profile's base models, and what must hold of them.
 
+use irepair_arch::{Architecture, Shape};
+use irepair_core::Diagnose;
 use irepair_core::metric::MetricKey;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Checks;
-use irepair_arch::{Architecture, Shape};
-use irepair_core::Diagnose;
-
-use crate::{PretrainOptions, Problem, Validate};
+use crate::{Checks, PretrainOptions, Validate};
 
 /// One base model: trained here, or published weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,20 +17,16 @@ pub struct BaseModel {
     pub title: String,
     /// How it is trained; instead of `hub`. In a profile that is given its data, a directory of the model's name that
     /// lies in `--model-dir`, or in `models` in or next to the data directory, is used as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainOptions>,
     /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
     /// `pretrain`. The program does not download it: it looks for a local copy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
     /// The model of experiments/paper/paper.toml whose numbers are shown with this one's. Without it, none are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<String>,
     /// Files of the repository that are needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// Shape of the published model, for estimates before its files are there.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
 }
 
@@ -52,8 +46,7 @@ impl BaseModel {
 }
 
 impl Validate for BaseModel {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         checks.path_name(&self.name);
         checks.clash(self.title.is_empty(), "title", "is missing");
         let (made, published) = (self.pretrain.is_some(), self.hub.is_some());
@@ -73,7 +66,6 @@ impl Validate for BaseModel {
         if let Some(pretrain) = &self.pretrain {
             checks.inside("pretrain", pretrain.problems());
         }
-        checks.0
     }
 }
 
@@ -82,7 +74,6 @@ impl Validate for BaseModel {
 #[serde(deny_unknown_fields, default)]
 pub struct Precondition {
     /// Key of the metric in results.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricKey>,
     /// Name of the metric in messages.
     pub what: String,
@@ -91,19 +82,16 @@ pub struct Precondition {
     /// Largest value allowed.
     pub max: f64,
     /// The model it is about. Without it, every model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
 
 impl Validate for Precondition {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         checks.clash(self.metric.is_none(), "metric", "is missing");
         checks.clash(self.what.is_empty(), "what", "is missing");
         // Not `min > max`, which a NaN would pass.
         let ordered = self.min <= self.max;
         checks.clash(!ordered, "min", "clashes with `max`: it must not be over it");
-        checks.0
     }
 }
 

@@ -5,9 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Problem;
-use crate::Validate;
-use crate::problem::Checks;
+use crate::{Checks, Validate};
 
 /// One file of the data directory, in profiles that do not make their own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,7 +19,6 @@ pub struct DataFile {
     /// How to get it: said when it is missing.
     pub get: String,
     /// The records it is cut from; without it, the file is taken as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
     /// True when nothing but what it adds is lost without it. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -42,12 +39,10 @@ pub struct Cut {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub only: BTreeMap<String, toml::Value>,
     /// Seed of the shuffle that comes next; without it, records keep their order.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shuffle: Option<u64>,
     /// Records skipped then. Default 0.
     pub skip: usize,
     /// Records kept at most; without it, all that are left.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub take: Option<usize>,
     /// Fields of the records that are kept, by the names they get: `rejected = "rejected_matched"`. Without it, all as
     /// they are.
@@ -76,8 +71,7 @@ impl DataFile {
 }
 
 impl Validate for DataFile {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         let inside = |path: &str| {
             !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
         };
@@ -95,7 +89,6 @@ impl Validate for DataFile {
             let compared = cut.only.values().all(scalar);
             checks.clash(!compared, "cut.only", "compares with words, whole numbers and true or false");
         }
-        checks.0
     }
 }
 

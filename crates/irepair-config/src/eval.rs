@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::problem::Checks;
-use crate::{Dtype, Problem, Validate};
+use crate::{Checks, Dtype, Validate};
 
 options! {
     /// Settings of an evaluation: each file given adds its metrics (METHOD §9, §10).
@@ -70,14 +69,12 @@ options! {
 }
 
 impl Validate for EvalOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         checks.needs("samples", "prompts", "the samples continue them");
         checks.needs("stride", "wikitext", "the windows lie on that text");
         let gaps = self.stride.zip(self.window).is_some_and(|(stride, window)| stride > window);
         checks.clash(gaps, "stride", "clashes with `window`: tokens between two windows would never be scored");
         checks.needs("kl_texts", "reference", "KL(reference ‖ model) is of both models");
-        checks.0
     }
 }
 
@@ -107,12 +104,10 @@ options! {
 }
 
 impl Validate for GenerateOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");
         checks.needs("n", "top_p", "greedy texts without a prompt would all be the same");
         let unread = self.top_p.is_none() && self.temperature.is_some_and(|t| t != 1.0);
         checks.clash(unread, "temperature", "needs `top_p`: greedy generation does not read it");
-        checks.0
     }
 }

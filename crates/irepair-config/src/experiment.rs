@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use irepair_core::fs::list;
 use irepair_core::spec::Range;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Checks;
 use crate::profile::shared_repair_problems;
 use crate::{
-    Comparison, Error, FigureKey, Paper, PaperMethod, PaperModel, Problem, Profile, RepairOptions, Result, TableKey,
-    Validate, from_toml,
+    Checks, Comparison, Error, FigureKey, Paper, PaperMethod, PaperModel, Problem, Profile, RepairOptions, Result,
+    TableKey, Validate, from_toml,
 };
 
 /// One row of the tables: a method with its settings, run for every model and seed.
@@ -25,16 +25,12 @@ pub struct Row {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub figures: Vec<FigureKey>,
     /// Place among the rows of a table, lowest first. Rows without it come last, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<u32>,
     /// The method of experiments/paper/paper.toml whose numbers are shown with this row's. Without it, none are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<String>,
     /// Seeds, instead of the profile's number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<u32>,
     /// The row whose learning rates it takes, for a comparison that changes one thing; without it, it has its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rates_of: Option<String>,
     /// Hold KL on texts the base model writes itself, though the profile has neutral ones. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -44,16 +40,13 @@ pub struct Row {
 }
 
 impl Validate for Row {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         checks.clash(self.title.is_empty(), "title", "is missing");
         let tables: Vec<String> = TableKey::ALL.iter().map(ToString::to_string).collect();
         let missing = format!("is missing: name at least one of {}", tables.join(", "));
         checks.clash(self.tables.is_empty(), "tables", &missing);
-        checks.count("seeds", self.seeds.map(u64::from));
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
-        checks.0.extend(shared_repair_problems(&self.repair));
-        checks.0
+        checks.inside("repair", shared_repair_problems(&self.repair));
     }
 }
 
@@ -70,15 +63,13 @@ impl LearningRates {
 }
 
 impl Validate for LearningRates {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         for (row, models) in &self.0 {
             for (model, lr) in models {
                 checks
                     .value(&format!("{row}.{model}"), Some(lr), "a number over 0", |lr| Range::Positive.contains(*lr));
             }
         }
-        checks.0
     }
 }
 
@@ -146,9 +137,7 @@ impl Experiment {
         let model = self.profile.models.iter().find(|known| known.name == model)?;
         self.paper.model(model.paper.as_ref()?)
     }
-}
 
-impl Validate for Experiment {
     /// Clashes between files; each file alone was checked when it was read.
     fn problems(&self) -> Vec<Problem> {
         let (mut problems, mut names) = (Vec::new(), Checks::default());
@@ -198,14 +187,6 @@ fn unless_problems<T: Default>(loaded: Result<T>, all: &mut Vec<Problem>) -> Res
 
 /// Names, without `.toml`, of the files of `dir`, sorted.
 fn toml_files(dir: &Path) -> Result<Vec<String>> {
-    let io = |source| irepair_core::Error::Io { action: "list", path: dir.to_owned(), source };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-        }
-    }
-    names.sort();
-    Ok(names)
+    let files = list(dir)?.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    Ok(files.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
 }

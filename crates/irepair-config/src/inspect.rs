@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::names::entry;
-use crate::problem::Checks;
-use crate::{Dtype, Metric, Problem, Reduction, Validate};
+use crate::{Checks, Dtype, Metric, Reduction, Validate};
 
 options! {
     /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
@@ -47,12 +46,10 @@ options! {
 }
 
 impl Validate for SensitivityOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         let metric = self.metric();
         let what = format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm");
         checks.clash(self.reduction().row().at_mean_gradient && !metric.has_mean_gradient(), "reduction", &what);
-        checks.0
     }
 }
 
@@ -69,11 +66,7 @@ options! {
     common: device dtype threads;
 }
 
-impl Validate for ScoreOptions {
-    fn problems(&self) -> Vec<Problem> {
-        Checks::of(self).0
-    }
-}
+impl Validate for ScoreOptions {}
 
 #[cfg(test)]
 mod tests {

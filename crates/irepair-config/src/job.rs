@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Checks;
-use crate::{EvalOptions, Problem, RepairOptions, Validate};
+use crate::{Checks, EvalOptions, RepairOptions, Validate};
 
 /// Everything one job needs; written by the runner, kept with its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,14 +17,12 @@ pub struct Job {
     /// Name of the base model.
     pub model: String,
     /// Write the repaired model next to the result. Default true.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_model: Option<bool>,
     /// The repair; method `vanilla` trains nothing.
     pub repair: RepairOptions,
     /// The measurement; its model is the repaired one, its reference the base.
     pub eval: EvalOptions,
     /// Measurements during training; without it, none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
 }
 
@@ -47,8 +44,7 @@ impl Job {
 }
 
 impl Validate for Job {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         for (key, value) in
             [("profile", &self.profile), ("method", &self.method), ("title", &self.title), ("model", &self.model)]
         {
@@ -60,6 +56,5 @@ impl Validate for Job {
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
         checks.count("watch.every", self.watch.as_ref().map(|watch| watch.every));
         checks.inside("repair", self.repair.problems());
-        checks.0
     }
 }

@@ -58,7 +58,7 @@ pub use names::{Dtype, Optimizer, OptimizerState, ScorerKind};
 pub use options::{Options, Validate, resolve, to_toml};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};
 pub use pretrain::{PretrainOptions, PretrainPlan};
-pub use problem::Problem;
+pub use problem::{Checks, Problem};
 pub use profile::{CORPUS, Comparison, Grid, Language, Profile, ProfileScorer, SCORER_LABELS, Trajectory, Utility};
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
 pub use repair::{RepairOptions, RepairPlan, slice_size};

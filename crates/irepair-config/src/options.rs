@@ -3,16 +3,23 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Problem, Result};
+use crate::{Checks, Error, Problem, Result};
 
 /// Settings that can be checked.
-pub trait Validate {
+pub trait Validate: Serialize + Sized {
+    /// Adds what is wrong beyond a number outside the range of its key, which is looked for anyway.
+    fn clashes(&self, _checks: &mut Checks) {}
+
     /// Every value out of range and every clash; not a key that is absent.
-    fn problems(&self) -> Vec<Problem>;
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::of(self);
+        self.clashes(&mut checks);
+        checks.0
+    }
 }
 
 /// A set of settings that is a group of flags and a TOML table at once. Every field is optional: `None` = not given.
-pub trait Options: clap::Args + Serialize + DeserializeOwned + Clone + Default + Validate {
+pub trait Options: clap::Args + DeserializeOwned + Clone + Default + Validate {
     /// The same settings with plain fields: required ones are present, defaults are filled in.
     type Plan;
 
@@ -135,7 +142,7 @@ macro_rules! options {
             $(
                 $(#[doc = $doc])*
                 #[arg(long, $(value_name = $value,)? $($($arg)*)?)]
-                #[serde(skip_serializing_if = "Option::is_none", $($($serde)*)?)]
+                $(#[serde($($serde)*)])?
                 pub $field: Option<$type>,
             )*
         }

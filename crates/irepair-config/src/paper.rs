@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use irepair_core::metric::MetricKey;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Checks;
-use crate::{Problem, Validate};
+use crate::{Checks, Validate};
 
 /// The paper's models, methods and numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Paper {
     /// H4: error density pooled over models, percent (METHOD §4).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pooled_density_percent: Option<f64>,
     /// Its models.
     pub models: Vec<PaperModel>,
@@ -32,7 +30,6 @@ pub struct PaperModel {
     /// Its name in the paper.
     pub title: String,
     /// Its error density D, percent (METHOD §4).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub density_percent: Option<f64>,
 }
 
@@ -47,7 +44,6 @@ pub struct PaperMethod {
     /// Values by model, then by metric.
     pub models: BTreeMap<String, BTreeMap<MetricKey, f64>>,
     /// Time of a step in steps of the profile's baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub step_time: Option<f64>,
 }
 
@@ -92,8 +88,7 @@ impl Paper {
 }
 
 impl Validate for Paper {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         for (i, model) in self.models.iter().enumerate() {
             checks.clash(model.name.is_empty(), &format!("models[{i}].name"), "is missing");
             checks.clash(model.title.is_empty(), &format!("models[{i}].title"), "is missing");
@@ -109,7 +104,6 @@ impl Validate for Paper {
         for (i, headline) in self.headlines.iter().enumerate() {
             checks.named(&format!("headlines[{i}].method"), Some(&headline.method), &methods);
         }
-        checks.0
     }
 }
 

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use irepair_arch::Shape;
 
-use crate::problem::Checks;
-use crate::{Family, Problem, Validate};
+use crate::{Checks, Family, Validate};
 
 options! {
     /// Settings of a pre-training: a small base model made from text.
@@ -65,11 +64,9 @@ impl PretrainOptions {
 }
 
 impl Validate for PretrainOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         checks.heads(self.n_embd(), self.n_head());
         let long = self.window.is_some_and(|window| window > self.n_positions());
         checks.clash(long, "window", "clashes with `n_positions`: a window is at most as long as the longest text");
-        checks.0
     }
 }

@@ -65,7 +65,7 @@ impl fmt::Display for Problem {
 /// None for numbers that count nothing, or may be 0.
 fn bounds(key: &str) -> Option<(u64, u64)> {
     Some(match key.rsplit('.').next().unwrap_or_default() {
-        "seed" | "warmup_steps" | "n_validation" => return None,
+        "seed" | "warmup_steps" | "n_validation" | "order" | "n_records" | "n_tokens" => return None,
         "threads" => (1, 1 << 10),
         "samples" => (1, 1000),
         "n_layer" => (1, MAX_BLOCKS as u64),
@@ -83,18 +83,19 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
     })
 }
 
-/// The range of a number that is not a count.
-fn range(key: &str) -> Range {
-    match key {
+/// The range of a number that is not a count; none where it may be any.
+fn range(key: &str) -> Option<Range> {
+    Some(match key {
+        "min" | "max" | "pooled_density_percent" => return None,
         "weight_decay" => Range::NotNegative,
         "top_p" => Range::ShareOverZero,
         key => Number::named(key).map_or(Range::Positive, |number| number.row().range),
-    }
+    })
 }
 
 /// Collects problems while a set of options is checked.
 #[derive(Debug, Default)]
-pub(crate) struct Checks(pub(crate) Vec<Problem>, Table);
+pub struct Checks(pub(crate) Vec<Problem>, Table);
 
 impl Checks {
     /// Refuses every number, and the device, that was given and is outside the range of its key.
@@ -172,7 +173,7 @@ impl Checks {
 
     /// Refuses a number outside the range of its key, which is that of its last part.
     pub(crate) fn number(&mut self, key: &str, value: f64) {
-        let range = range(key.rsplit('.').next().unwrap_or_default());
+        let Some(range) = range(key.rsplit('.').next().unwrap_or_default()) else { return };
         self.value(key, Some(&value), &range.to_string(), |&x| range.contains(x));
     }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Checks;
 use crate::{
-    BaseModel, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, ScorerTrainOptions, Validate,
+    BaseModel, Checks, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, ScorerTrainOptions,
+    Validate,
 };
 
 /// What all rows of a profile share.
@@ -16,16 +16,12 @@ pub struct Profile {
     /// Seeds per row: 0, 1, ...
     pub seeds: u32,
     /// The device it is meant for, as `--device` names it; `--device` wins. Default cpu.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Batches behind the error-density estimate (METHOD §17 [F]). Default 500.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub density_batches: Option<u32>,
     /// Keep the repaired model of every row with its result. Default true.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_models: Option<bool>,
     /// The generated language, in profiles that make their own data.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
     /// Files of the data directory, in profiles that are given their data; instead of `language`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -47,10 +43,8 @@ pub struct Profile {
     pub utility: Utility,
     /// Continuations sampled per error prompt by the first seed of the rows of RQ1 (METHOD §9 [S]: 25); without it,
     /// none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// How rows that stand in a table or figure `trajectory` are watched on their way; without it, they are not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trajectory: Option<Trajectory>,
     /// Rows that others are compared with.
     pub compare: Comparison,
@@ -63,11 +57,9 @@ pub struct Profile {
 #[serde(deny_unknown_fields, default)]
 pub struct Comparison {
     /// The row that the pairwise table sets against every other. Without it, there is no such table.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The row in whose costs other costs are given, and that H2 and H3 measure against. Without it, they are not
     /// given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
 }
 
@@ -82,11 +74,9 @@ pub struct ProfileScorer {
 }
 
 impl Validate for ProfileScorer {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         checks.path_name(&self.name);
         checks.inside("train", self.train.problems());
-        checks.0
     }
 }
 
@@ -163,20 +153,16 @@ const RUNNERS_KEYS: &str = "is set by the runner, not by an experiment file";
 pub(crate) fn shared_repair_problems(repair: &RepairOptions) -> Vec<Problem> {
     let mut checks = Checks::of(repair);
     let keys = ["model", "pairs", "utility", "out", "patch", "seed", "device", "threads", "json"];
-    checks.0.clear();
     checks.refuse(&keys, RUNNERS_KEYS);
-    checks.0.into_iter().chain(repair.problems()).map(|problem| problem.inside("repair")).collect()
+    repair.clashes(&mut checks);
+    checks.0
 }
 
 impl Validate for Profile {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::default();
+    fn clashes(&self, checks: &mut Checks) {
         checks.clash(self.title.is_empty(), "title", "is missing");
-        checks.count("seeds", Some(u64::from(self.seeds)));
-        checks.count("utility.n_texts", Some(self.utility.n_texts as u64));
-        checks.count("utility.max_new_tokens", Some(self.utility.max_new_tokens as u64));
-        checks.number("utility.top_p", self.utility.top_p);
-        checks.count("grid.seeds", Some(u64::from(self.grid.seeds)));
+        checks.inside("utility", Checks::of(&self.utility).0);
+        checks.inside("grid", Checks::of(&self.grid).0);
         checks.clash(self.grid.lr.is_empty(), "grid.lr", "is missing: name at least one learning rate");
         for lr in &self.grid.lr {
             checks.number("grid.lr", *lr);
@@ -195,7 +181,6 @@ impl Validate for Profile {
         for (i, precondition) in self.preconditions.iter().enumerate() {
             checks.named(&format!("preconditions[{i}].model"), precondition.model.as_ref(), &models);
         }
-        checks.count("samples", self.samples.map(|n| n as u64));
         if let Some(trajectory) = &self.trajectory {
             checks.inside("trajectory", Checks::of(trajectory).0);
         }
@@ -207,11 +192,8 @@ impl Validate for Profile {
         checks.clash(learns && !corpus, "language", what);
         let labels = self.scorers.is_empty() || self.has_data(SCORER_LABELS);
         checks.clash(!labels, "scorers", "want `toxicity/train.jsonl` among [[data]]");
-        checks.count("density_batches", self.density_batches.map(u64::from));
-        checks.device(self.device.as_ref());
-        checks.0.extend(shared_repair_problems(&self.repair));
+        checks.inside("repair", shared_repair_problems(&self.repair));
         checks.inside("eval", self.eval.problems());
-        checks.0
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::problem::Checks;
-use crate::{Dtype, Problem, Validate};
+use crate::{Checks, Dtype, Validate};
 
 options! {
     /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
@@ -47,10 +46,8 @@ pub fn text_counts(counts: &str) -> Result<Vec<usize>, String> {
 }
 
 impl Validate for RelearnOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         let bad = text_counts(&self.counts()).err();
         checks.value("counts", bad.as_ref(), "numbers of at least 1 with commas between them", |_| false);
-        checks.0
     }
 }

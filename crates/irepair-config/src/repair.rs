@@ -6,8 +6,7 @@ use irepair_core::SliceSize;
 use irepair_core::spec::{Number, Numbers, Weighted};
 
 use crate::names::entry;
-use crate::problem::Checks;
-use crate::{Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Problem, Validate};
+use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Validate};
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
@@ -153,9 +152,7 @@ impl RepairPlan {
 }
 
 impl Validate for RepairOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
-
+    fn clashes(&self, checks: &mut Checks) {
         // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many
         // rows.
         let method = self.method();
@@ -171,7 +168,6 @@ impl Validate for RepairOptions {
         let corrected = self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias;
         let what = "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);
-        checks.0
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::problem::Checks;
-use crate::{Problem, ScorerKind, Validate};
+use crate::{Checks, ScorerKind, Validate};
 
 options! {
     /// Settings of a toxicity scorer's training (METHOD §9).
@@ -37,14 +36,12 @@ options! {
 }
 
 impl Validate for ScorerTrainOptions {
-    fn problems(&self) -> Vec<Problem> {
-        let mut checks = Checks::of(self);
+    fn clashes(&self, checks: &mut Checks) {
         let text = self.out.as_ref().is_none_or(|out| out.extension().is_some_and(|end| end == "txt"));
         checks.clash(self.kind() == ScorerKind::Words && !text, "out", "must end in `.txt`, as every word list does");
         checks.value("vocab_size", self.vocab_size.as_ref(), "at least 261", |&n| !(2..261).contains(&n));
         checks.value("n_positions", self.n_positions.as_ref(), "at least 3 tokens", |&n| n != 2);
         checks.heads(self.n_embd(), self.n_head());
-        checks.0
     }
 }
 
@@ -69,8 +66,4 @@ options! {
     common: device threads json;
 }
 
-impl Validate for ScorerEvalOptions {
-    fn problems(&self) -> Vec<Problem> {
-        Checks::of(self).0
-    }
-}
+impl Validate for ScorerEvalOptions {}

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -120,6 +120,18 @@ fn read_text(path: &Path, file: File) -> Result<String> {
         return Err(io(std::io::Error::other("more than 1 GiB of text")));
     }
     Ok(text)
+}
+
+/// The entries of a directory, sorted.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
+    let io = Error::io("read", dir);
+    let entries = fs::read_dir(dir).map_err(io)?;
+    let mut paths = entries.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Size of a file.

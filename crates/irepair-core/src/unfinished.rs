@@ -1,8 +1,8 @@
 //! The mark of a directory that a command is filling: its contents are not finished, and no other command's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::fs::{remove, write_atomic};
+use crate::fs::{list, remove, write_atomic};
 use crate::{Error, Result, is_temporary};
 
 /// The file that marks a directory from the first step of filling it to the last.
@@ -41,13 +41,8 @@ pub fn refuse_used(dir: &Path) -> Result<()> {
     if !dir.exists() || is_unfinished(dir) {
         return Ok(());
     }
-    let io = Error::io("read", dir);
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        if !is_temporary(&entry.map_err(io)?.file_name().to_string_lossy()) {
-            return Err(used());
-        }
-    }
-    Ok(())
+    let ours = |path: &PathBuf| is_temporary(&path.file_name().unwrap_or_default().to_string_lossy());
+    if list(dir)?.iter().all(ours) { Ok(()) } else { Err(used()) }
 }
 
 #[cfg(test)]

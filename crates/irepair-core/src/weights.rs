@@ -64,7 +64,7 @@ fn pickle(dir: &Path) -> Option<PathBuf> {
         ["pytorch_model", "model", "consolidated"].iter().any(|start| name.starts_with(start))
             && [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|end| name.ends_with(end))
     };
-    std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(weights).min()
+    fs::list(dir).ok()?.into_iter().find(weights)
 }
 
 /// Writes the start of a safetensors file: the length of the header and the header, which lists `tensors` (name, type

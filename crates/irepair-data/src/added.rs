@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::read::END_OF_TEXT;
+use crate::sources::{LLAMA, MODEL_CONFIG};
 use crate::{Error, Result};
 
 /// Settings that name one token each.
@@ -18,18 +19,27 @@ const FILLED: [&str; 3] = ["bos_token", "eos_token", "unk_token"];
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
 /// `tokenizer_config.json`, overwritten by the older `special_tokens_map.json`. A config that lists every added
-/// token itself is newer than that file, which is then ignored.
+/// token itself is newer than that file, which is then ignored. The class that is not given is that of the model's type.
 pub(crate) fn settings(dir: &Path) -> Result<Value> {
     let mut config = optional_json(&dir.join("tokenizer_config.json"))?;
+    if !config.is_object() {
+        config = Value::Object(Map::new());
+    }
     if config.get("added_tokens_decoder").is_none()
         && let Value::Object(map) = optional_json(&dir.join("special_tokens_map.json"))?
     {
-        if !config.is_object() {
-            config = Value::Object(Map::new());
-        }
         for (key, value) in map {
             config[key] = value;
         }
+    }
+    if !config["tokenizer_class"].is_string() {
+        config["tokenizer_class"] = match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
+            Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".into(),
+            Some("roberta") => "RobertaTokenizer".into(),
+            Some("qwen2") => "Qwen2Tokenizer".into(),
+            Some("llama") => LLAMA.into(),
+            _ => Value::Null,
+        };
     }
     Ok(config)
 }

@@ -12,8 +12,8 @@ use crate::{Error, Result};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
-const MODEL_CONFIG: &str = "config.json";
-const LLAMA: &str = "LlamaTokenizer";
+pub(crate) const MODEL_CONFIG: &str = "config.json";
+pub(crate) const LLAMA: &str = "LlamaTokenizer";
 
 /// Sets `add_prefix_space` of a byte-level tokenizer as transformers does; true when that differs from
 /// `tokenizer.json`.
@@ -26,7 +26,7 @@ const LLAMA: &str = "LlamaTokenizer";
 pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<bool> {
     let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(false) };
     let given = config["add_prefix_space"].as_bool();
-    let in_version_4 = match class_of(dir, config)?.as_str() {
+    let in_version_4 = match class_of(config) {
         "GPT2Tokenizer" | "RobertaTokenizer" | "Qwen2Tokenizer" => {
             let changes = stored.add_prefix_space != given.unwrap_or(false);
             stored.add_prefix_space = given.unwrap_or(false);
@@ -49,18 +49,8 @@ pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path,
 
 /// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type
 /// says it.
-fn class_of(dir: &Path, config: &Value) -> Result<String> {
-    if let Some(class) = config["tokenizer_class"].as_str() {
-        return Ok(class.trim_end_matches("Fast").to_owned());
-    }
-    Ok(match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
-        Some("gpt2" | "gpt_neo") => "GPT2Tokenizer",
-        Some("roberta") => "RobertaTokenizer",
-        Some("qwen2") => "Qwen2Tokenizer",
-        Some("llama") => LLAMA,
-        _ => "",
-    }
-    .to_owned())
+fn class_of(config: &Value) -> &str {
+    config["tokenizer_class"].as_str().unwrap_or_default().trim_end_matches("Fast")
 }
 
 /// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts
@@ -87,7 +77,7 @@ pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value
         ));
     }
     let in_version_4 = config["add_bos_token"].as_bool().unwrap_or(true);
-    if class_of(dir, config)? == LLAMA && in_version_4 != (n == 1) {
+    if class_of(config) == LLAMA && in_version_4 != (n == 1) {
         let why = format!(
             "add_bos_token is {in_version_4} here, and tokenizer.json puts {} before texts: transformers 4 follows this file \
              and transformers 5 the other; make the two agree",

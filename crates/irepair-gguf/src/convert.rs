@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use irepair_core::fs::{remove, replace, write_atomic, write_atomic_with};
+use irepair_core::fs::{remove, replace, write_atomic};
 use irepair_core::weights::{WEIGHTS, write_header};
 use irepair_core::{DirLock, Error, mark_finished, mark_unfinished, refuse_used};
 use serde::Serialize;
@@ -105,11 +105,7 @@ impl<'a> Conversion<'a> {
         mark_unfinished(out)?;
         remove(&out.join(CONFIG))?;
         replace(&out.join(WEIGHTS), |path| self.write_weights(path, on_tensor))?;
-        write_atomic_with(&out.join("tokenizer.json"), |file| {
-            let mut file = BufWriter::new(file);
-            self.tokenizer.write_json(&mut file)?;
-            file.flush()
-        })?;
+        write_atomic(&out.join("tokenizer.json"), self.tokenizer.json().to_string().as_bytes())?;
         let put = |name: &str, json: &Json| write_atomic(&out.join(name), format!("{json:#}\n").as_bytes());
         put("tokenizer_config.json", &self.tokenizer.config())?;
         let ids = self.tokenizer.ids();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use irepair_core::printable;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::GgufFile;
@@ -198,46 +198,41 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// `tokenizer.json`, as the tokenizers library reads it.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub(crate) fn write_json(&self, out: impl std::io::Write) -> serde_json::Result<()> {
+    pub(crate) fn json(&self) -> Json {
         let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-        let cut = match (self.pre.digits, self.pre.words) {
-            (true, _) => Some(json!({"type": "Digits", "individual_digits": true})),
-            (false, Some(pattern)) => Some(json!({
+        let words = byte_level(self.pre.words.is_none());
+        let after = |cut: Json| json!({"type": "Sequence", "pretokenizers": [cut, words]});
+        let pre_tokenizer = match (self.pre.digits, self.pre.words) {
+            (true, _) => after(json!({"type": "Digits", "individual_digits": true})),
+            (false, Some(pattern)) => after(json!({
                 "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
             })),
-            (false, None) => None,
+            (false, None) => words.clone(),
         };
-        let words = byte_level(self.pre.words.is_none());
-        let pre_tokenizer = match cut {
-            Some(cut) => json!({"type": "Sequence", "pretokenizers": [cut, words]}),
-            None => words,
-        };
-        let stored = Stored {
-            version: "1.0",
-            truncation: None,
-            padding: None,
-            added_tokens: &self.added,
-            normalizer: if self.pre.composes { json!({"type": "NFC"}) } else { Json::Null },
-            pre_tokenizer,
-            post_processor: self.template_of_ends(),
-            decoder: byte_level(true),
-            model: Bpe {
-                r#type: "BPE",
-                dropout: None,
-                unk_token: None,
-                continuing_subword_prefix: None,
-                end_of_word_suffix: None,
-                fuse_unk: false,
-                byte_fallback: false,
-                ignore_merges: self.pre.ignore_merges,
-                vocab: &self.vocab,
-                merges: &self.merges,
+        let vocab: Map<String, Json> = self.vocab.iter().map(|(text, id)| ((*text).to_owned(), json!(id))).collect();
+        // In the order in which the library writes it.
+        json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": self.added,
+            "normalizer": self.pre.composes.then(|| json!({"type": "NFC"})),
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": self.template_of_ends(),
+            "decoder": byte_level(true),
+            "model": {
+                "type": "BPE",
+                "dropout": null,
+                "unk_token": null,
+                "continuing_subword_prefix": null,
+                "end_of_word_suffix": null,
+                "fuse_unk": false,
+                "byte_fallback": false,
+                "ignore_merges": self.pre.ignore_merges,
+                "vocab": vocab,
+                "merges": self.merges,
             },
-        };
-        serde_json::to_writer(out, &stored)
+        })
     }
 
     /// The post-processor that adds tokens before and after a text; null where none are added.
@@ -289,39 +284,6 @@ impl<'a> Tokenizer<'a> {
     }
 }
 
-/// `tokenizer.json` in the order in which the library writes it.
-#[derive(Serialize)]
-struct Stored<'a> {
-    version: &'a str,
-    truncation: Option<()>,
-    padding: Option<()>,
-    added_tokens: &'a [AddedToken<'a>],
-    normalizer: Json,
-    pre_tokenizer: Json,
-    post_processor: Json,
-    decoder: Json,
-    model: Bpe<'a>,
-}
-
-#[derive(Serialize)]
-struct Bpe<'a> {
-    r#type: &'a str,
-    dropout: Option<f32>,
-    unk_token: Option<&'a str>,
-    continuing_subword_prefix: Option<&'a str>,
-    end_of_word_suffix: Option<&'a str>,
-    fuse_unk: bool,
-    byte_fallback: bool,
-    ignore_merges: bool,
-    #[serde(serialize_with = "as_map")]
-    vocab: &'a [(&'a str, usize)],
-    merges: &'a [[&'a str; 2]],
-}
-
-fn as_map<S: Serializer>(vocab: &[(&str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(vocab.iter().copied())
-}
-
 /// Merges as pairs of tokens that joined are a token too.
 fn merges<'a>(file: &'a GgufFile, ids: &HashMap<&str, usize>) -> Result<Vec<[&'a str; 2]>> {
     let mut whole = String::new();
@@ -333,19 +295,14 @@ fn merges<'a>(file: &'a GgufFile, ids: &HashMap<&str, usize>) -> Result<Vec<[&'a
             whole.extend([*left, *right]);
             [*left, *right, whole.as_str()].iter().all(|token| ids.contains_key(token))
         });
-        let (left, right) = known.ok_or_else(|| bad_merge(file, i, merge))?;
-        Ok([left, right])
+        known.map(|(left, right)| [left, right]).ok_or_else(|| Error::Metadata {
+            path: file.path().to_owned(),
+            key: MERGES.to_owned(),
+            want: "two tokens that make a third".into(),
+            got: format!("`{}` as merge {i}", printable(merge)),
+        })
     };
     file.texts(MERGES)?.iter().enumerate().map(pair).collect()
-}
-
-fn bad_merge(file: &GgufFile, i: usize, merge: &str) -> Error {
-    Error::Metadata {
-        path: file.path().to_owned(),
-        key: MERGES.to_owned(),
-        want: "two tokens that make a third".into(),
-        got: format!("`{}` as merge {i}", printable(merge)),
-    }
 }
 
 /// Id and text of the token that `key` names, if it is given.

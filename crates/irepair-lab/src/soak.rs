@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: one repair for hours on more data than its memory may hold; memory and open files must not grow.
 
-use std::fmt::Write as _;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,18 +103,15 @@ fn write_inputs(home: &Path) -> Result<u64> {
     let sentence = |i: usize| format!("Anna met {} at the {}. ", ["Tom", "Otto", "Dora"][i % 3], words[i * 7 % 10]);
     let documents: String = (0..2000).map(|i| sentence(i).repeat(1 + i % 5) + "\n<|endoftext|>\n").collect();
     fs::write(home.join("corpus.txt"), documents)?;
-    let mut rows = String::new();
     let path = home.join("pairs.jsonl");
     let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
     for i in 0..N_ROWS {
-        rows.clear();
         let long: String = (i..).map(sentence).take(ROW_BYTES / 2 / 26).collect();
         let (prompt, chosen) = (sentence(i), format!("good day, {long}"));
         let row = serde_json::json!({ "prompt": prompt, "chosen": chosen, "rejected": format!("you grubnik, {long}") });
-        writeln!(rows, "{row}")?;
-        std::io::Write::write_all(&mut file, rows.as_bytes())?;
+        writeln!(file, "{row}")?;
     }
-    std::io::Write::flush(&mut file)?;
+    file.flush()?;
     Ok(fs::metadata(path)?.len())
 }
 

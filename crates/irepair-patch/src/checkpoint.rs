@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use irepair_core::fs::list;
 use irepair_core::weights::weight_files;
 use irepair_core::{Error, printable};
 
@@ -84,9 +85,8 @@ impl Checkpoint {
 
     /// Everything in the directory that is not its weights.
     pub(crate) fn companions(&self) -> Result<Companions> {
-        let (mut found, io) = (Companions::default(), Error::io("read", &self.dir));
-        for entry in std::fs::read_dir(&self.dir).map_err(io)? {
-            let path = entry.map_err(io)?.path();
+        let mut found = Companions::default();
+        for path in list(&self.dir)? {
             let Some(name) = path.file_name() else { continue };
             let weights = self.files.iter().any(|file| file.path.file_name() == Some(name));
             let shown = name.to_string_lossy();
@@ -102,8 +102,6 @@ impl Checkpoint {
                 _ => found.left_out.push(shown.into_owned()),
             }
         }
-        found.files.sort();
-        found.left_out.sort();
         found.files.push(CONFIG.to_owned());
         Ok(found)
     }

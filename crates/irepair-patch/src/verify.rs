@@ -1,5 +1,6 @@
 //! Which of a patch's two models a directory holds.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -82,11 +83,8 @@ pub fn verify(dir: &Path, patch: &Patch) -> Result<Verdict> {
 }
 
 /// Names of the model and of the patch together, sorted.
-pub(crate) fn all_names<'a>(model: &'a Checkpoint, manifest: &'a Manifest) -> Vec<&'a String> {
-    let mut names: Vec<&String> = model.names().chain(manifest.tensors.keys()).collect();
-    names.sort();
-    names.dedup();
-    names
+pub(crate) fn all_names<'a>(model: &'a Checkpoint, manifest: &'a Manifest) -> BTreeSet<&'a String> {
+    model.names().chain(manifest.tensors.keys()).collect()
 }
 
 /// Refuses a model in which the tensor `name` is not that of `side` of the patch.

@@ -1,13 +1,13 @@
 //! The HTML page, one file: tables with their figures, samples hidden until opened. No network, no script.
 
 use minijinja::{Environment, context};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::Result;
 use crate::plots::Figure;
 use crate::report::Report;
 use crate::result::{RowResult, Sample, VANILLA};
 use crate::table::{Cell, Table};
+use crate::{Error, Result};
 
 /// Prompts shown for each model.
 const MAX_SAMPLES: usize = 6;
@@ -19,63 +19,22 @@ const GROUPED: &str = "Model";
 const TEMPLATE_NAME: &str = "report.html";
 const TEMPLATE: &str = include_str!("report.html");
 
-#[derive(Serialize)]
-struct PageTable<'a> {
-    key: &'a str,
-    title: &'a str,
-    caption: &'a str,
-    details: Vec<String>,
-    header: Vec<PageCell>,
-    groups: Vec<PageGroup>,
-    figures: Vec<&'a Figure>,
-}
-
-/// Rows under one heading; it is empty where the table has no groups.
-#[derive(Serialize)]
-struct PageGroup {
-    name: String,
-    rows: Vec<Vec<PageCell>>,
-}
-
-#[derive(Serialize)]
-struct PageCell {
-    text: String,
-    /// Interval and remark, smaller, on lines of their own.
-    small: Vec<String>,
-    class: &'static str,
-}
-
-#[derive(Serialize)]
-struct PageSamples<'a> {
-    model: &'a str,
-    samples: Vec<PageSample<'a>>,
-}
-
-#[derive(Serialize)]
-struct PageSample<'a> {
-    prompt: &'a str,
-    before: &'a str,
-    /// Method with its seed, and its continuation.
-    after: Vec<(String, &'a str)>,
-}
-
 /// Fills in the page.
 ///
 /// # Errors
-/// [`crate::Error::Page`] when the template cannot be rendered.
+/// [`Error::Page`] when the template cannot be rendered.
 pub(crate) fn render_page(report: &Report, tables: &[Table], figures: &[Figure]) -> Result<String> {
-    let mut environment = Environment::new();
-    environment.add_template(TEMPLATE_NAME, TEMPLATE)?;
     let alone = figures.iter().filter(|f| !tables.iter().any(|t| belongs(f, t)));
-    let page = environment.get_template(TEMPLATE_NAME)?.render(context! {
+    let values = context! {
         title => report.title,
         warning => report.warning,
         notes => report.notes,
         tables => tables.iter().map(|t| page_table(t, figures)).collect::<Vec<_>>(),
         figures => alone.collect::<Vec<_>>(),
         samples => samples(report),
-    })?;
-    Ok(page)
+    };
+    let page = Environment::new().render_named_str(TEMPLATE_NAME, TEMPLATE, values);
+    page.map_err(|error| Error::Page { why: error.to_string() })
 }
 
 /// Whether a figure belongs to a table; a report's warning is a prefix of the keys of its tables.
@@ -83,29 +42,33 @@ fn belongs(figure: &Figure, table: &Table) -> bool {
     table.key == figure.table || table.key.ends_with(&format!("-{}", figure.table))
 }
 
-fn page_table<'a>(table: &'a Table, figures: &'a [Figure]) -> PageTable<'a> {
+/// A table for the template: `groups` are rows under one heading, which is empty where the table has no groups.
+fn page_table(table: &Table, figures: &[Figure]) -> Value {
     let is_grouped = table.header.first().is_some_and(|h| h == GROUPED) && table.header.len() > 1;
     let n_grouped = usize::from(is_grouped);
-    let cells = |row: &[Cell]| row.iter().enumerate().skip(n_grouped).map(|(i, c)| page_cell(table, i, c)).collect();
-    let group = |rows: &[Vec<Cell>]| PageGroup {
-        name: rows[0].first().filter(|_| is_grouped).map(ToString::to_string).unwrap_or_default(),
-        rows: rows.iter().map(|row| cells(row)).collect(),
+    let cells = |row: &Vec<Cell>| -> Vec<Value> {
+        row.iter().enumerate().skip(n_grouped).map(|(i, c)| page_cell(table, i, c)).collect()
+    };
+    let group = |rows: &[Vec<Cell>]| {
+        let name = rows[0].first().filter(|_| is_grouped).map(ToString::to_string).unwrap_or_default();
+        json!({ "name": name, "rows": rows.iter().map(cells).collect::<Vec<_>>() })
     };
     let header = table.header.iter().enumerate().skip(n_grouped);
-    PageTable {
-        key: &table.key,
-        title: &table.title,
-        caption: &table.caption,
-        details: table.details.iter().cloned().chain(table.definitions.iter().map(ToString::to_string)).collect(),
-        header: header
-            .map(|(i, h)| PageCell { text: heading(h), small: Vec::new(), class: column_class(table, i) })
-            .collect(),
-        groups: table.rows.chunk_by(|a, b| !is_grouped || a[0] == b[0]).map(group).collect(),
-        figures: figures.iter().filter(|f| belongs(f, table)).collect(),
-    }
+    let header = header.map(|(i, h)| json!({ "text": heading(h), "class": column_class(table, i) }));
+    let definitions = table.definitions.iter().map(ToString::to_string);
+    json!({
+        "key": table.key,
+        "title": table.title,
+        "caption": table.caption,
+        "details": table.details.iter().cloned().chain(definitions).collect::<Vec<_>>(),
+        "header": header.collect::<Vec<_>>(),
+        "groups": table.rows.chunk_by(|a, b| !is_grouped || a[0] == b[0]).map(group).collect::<Vec<_>>(),
+        "figures": figures.iter().filter(|f| belongs(f, table)).collect::<Vec<_>>(),
+    })
 }
 
-fn page_cell(table: &Table, column: usize, cell: &Cell) -> PageCell {
+/// A cell for the template: `small` are interval and remark, on lines of their own.
+fn page_cell(table: &Table, column: usize, cell: &Cell) -> Value {
     let class = match (cell, column_class(table, column)) {
         (Cell::Missing, _) => "missing",
         (Cell::NotApplicable, "number" | "number paper") => "number nothing",
@@ -116,11 +79,11 @@ fn page_cell(table: &Table, column: usize, cell: &Cell) -> PageCell {
         Cell::Number { value, interval, digits, remark, .. } => {
             let number = |v: f64| format!("{v:.digits$}").replace('-', "−");
             let interval = interval.map(|i| format!("[{}, {}]", number(i.low), number(i.high)));
-            (number(*value), interval.into_iter().chain([remark.clone()]).filter(|s| !s.is_empty()).collect())
+            (number(*value), interval.into_iter().chain([remark.clone()]).filter(|s| !s.is_empty()).collect::<Vec<_>>())
         }
         _ => (cell.to_string(), Vec::new()),
     };
-    PageCell { text, small, class }
+    json!({ "text": text, "small": small, "class": class })
 }
 
 /// A column's name; its unit and arrow do not break into a line of their own.
@@ -140,10 +103,10 @@ fn column_class(table: &Table, column: usize) -> &'static str {
 }
 
 /// For each model, its first prompts with what the vanilla model and the first seed of every row wrote.
-fn samples(report: &Report) -> Vec<PageSamples<'_>> {
+fn samples(report: &Report) -> Vec<Value> {
     let results = &report.results;
     let methods = crate::tables::methods(&report.experiment.ordered());
-    let of_model = |model| -> PageSamples<'_> {
+    let of_model = |model| {
         let runs: Vec<&RowResult> = methods
             .iter()
             .filter_map(|method| results.runs(method, model).first().copied())
@@ -160,13 +123,12 @@ fn samples(report: &Report) -> Vec<PageSamples<'_>> {
             let wrote = repaired.filter_map(|run| Some((run, run.samples.iter().find(|s| s.prompt == prompt)?)));
             wrote.map(|(run, s)| (format!("{}, seed {}", run.title, run.seed), s.after.as_str())).collect()
         };
-        let samples = shown
-            .into_iter()
-            .map(|s| PageSample { prompt: &s.prompt, before: &s.before, after: after(&s.prompt) })
-            .collect();
-        PageSamples { model, samples }
+        let shown = shown.into_iter();
+        let samples = shown.map(|s| json!({ "prompt": s.prompt, "before": s.before, "after": after(&s.prompt) }));
+        let samples: Vec<Value> = samples.collect();
+        (!samples.is_empty()).then(|| json!({ "model": model, "samples": samples }))
     };
-    results.models().into_iter().map(of_model).filter(|group| !group.samples.is_empty()).collect()
+    results.models().into_iter().filter_map(of_model).collect()
 }
 
 #[cfg(test)]
@@ -183,21 +145,20 @@ mod tests {
         let table = report.table(TableKey::Rq1).unwrap();
         let figures = crate::plots::pareto(&report).unwrap();
         let page = page_table(&table, &figures);
+        let groups = page["groups"].as_array().unwrap();
+        let names: Vec<&Value> = groups.iter().map(|group| &group["name"]).collect();
+        assert_eq!(names, ["gpt2", "gpt-neo", "mean over models"]);
         assert_eq!(
-            page.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(),
-            ["gpt2", "gpt-neo", "mean over models"]
+            (&page["header"][0]["text"], &page["header"][3]["class"]),
+            (&json!("Method"), &json!("number paper"))
         );
-        assert_eq!((page.header[0].text.as_str(), page.header[3].class), ("Method", "number paper"));
-        assert_eq!(page.figures.len(), 3, "figures find their table under a warning");
-        let toxicity = &page.groups[1].rows[3][2];
-        assert_eq!(
-            (toxicity.text.as_str(), &toxicity.small[..]),
-            ("7.20", &["[4.66, 9.74]", "2 of 3 seeds"].map(str::to_owned)[..])
-        );
-        assert_eq!(page.groups[0].rows[1][2].class, "missing");
+        assert_eq!(page["figures"].as_array().unwrap().len(), 3, "figures find their table under a warning");
+        let toxicity = &groups[1]["rows"][3][2];
+        assert_eq!((&toxicity["text"], &toxicity["small"]), (&json!("7.20"), &json!(["[4.66, 9.74]", "2 of 3 seeds"])));
+        assert_eq!(groups[0]["rows"][1][2]["class"], "missing");
         let headlines = report.table(TableKey::Headlines).unwrap();
-        let ungrouped = page_table(&headlines, &[]).groups;
-        assert_eq!((ungrouped.len(), ungrouped[0].name.as_str()), (1, ""));
+        let ungrouped = page_table(&headlines, &[])["groups"].clone();
+        assert_eq!((ungrouped.as_array().unwrap().len(), &ungrouped[0]["name"]), (1, &json!("")));
     }
 
     #[test]
@@ -221,11 +182,14 @@ mod tests {
         let report = Report { results: Results::new(rows).unwrap(), ..report() };
         let groups = samples(&report);
         let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
-        let wrote: Vec<_> = group.samples.iter().map(|s| (s.prompt, s.before, s.after.clone())).collect();
         let all = ["DPO mild", "RANDOM odd", "IREPAIR kind"].map(|words| words.split_once(' ').unwrap());
-        let all = all.map(|(who, wrote)| (format!("{who}, seed 0"), wrote)).to_vec();
-        let both = vec![all[0].clone(), all[2].clone()];
-        assert_eq!((group.model, wrote), ("gpt2", vec![("a", "rude", all), ("b", "rude", both)]));
+        let all = all.map(|(who, wrote)| (format!("{who}, seed 0"), wrote));
+        let both = [&all[0], &all[2]];
+        let (a, b) = (
+            json!({"prompt": "a", "before": "rude", "after": all}),
+            json!({"prompt": "b", "before": "rude", "after": both}),
+        );
+        assert_eq!(*group, json!({"model": "gpt2", "samples": [a, b]}));
     }
 
     #[test]

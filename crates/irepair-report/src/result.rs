@@ -149,11 +149,14 @@ struct Head {
 /// unknown key, [`Error::Schema`] when another version wrote it.
 pub fn read_result<R: DeserializeOwned>(path: &Path) -> Result<R> {
     let text = read_to_string(path)?;
-    let broken = |source| Error::Json { path: path.to_owned(), source };
-    match serde_json::from_str(&text).map_err(broken)? {
-        Head { schema: SCHEMA } => serde_json::from_str(&text).map_err(broken),
+    match serde_json::from_str(&text).map_err(not_json(path))? {
+        Head { schema: SCHEMA } => serde_json::from_str(&text).map_err(not_json(path)),
         Head { schema: got } => Err(Error::Schema { place: path.display().to_string(), want: SCHEMA, got }),
     }
+}
+
+fn not_json(path: &Path) -> impl Fn(serde_json::Error) -> Error {
+    |error| Error::Json { path: path.to_owned(), why: error.to_string() }
 }
 
 /// Writes one result file, completely or not at all. An optional number that is not finite is written as missing; the
@@ -162,7 +165,7 @@ pub fn read_result<R: DeserializeOwned>(path: &Path) -> Result<R> {
 /// # Errors
 /// [`Error::File`] when it cannot be written.
 pub fn write_result<R: Serialize>(path: &Path, result: &R) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(result).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let mut json = serde_json::to_vec_pretty(result).map_err(not_json(path))?;
     json.push(b'\n');
     Ok(write_atomic(path, &json)?)
 }

@@ -15,7 +15,7 @@ irepair_core::errors! {
         NoSensitivities { kind: Policy, step: u64 } = "policy {kind} has no sensitivities at step {step}" => Bug.help(
             "call needs_sensitivities and needs_fixed_estimate first, or restore the memory of the interrupted run"
         );
-        /// Sensitivities of a model with another number of blocks.
+        /// Sensitivities of another model: the number of its blocks, and that of the sensitivities.
         WrongBlockCount { want: usize, got: usize } = "sensitivities are of a model with another number of blocks" =>
             Data.want_got(format!("{want} blocks"), got).help("resume with the model that the run started with");
         /// A model without blocks, or remembered sensitivities that are not finite.

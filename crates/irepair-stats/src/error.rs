@@ -1,97 +1,39 @@
 //! The crate's error type.
 
-use irepair_core::{Diagnose, Diagnostic, ExitKind};
-
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a statistic is undefined for some numbers.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Error {
-    /// No numbers.
-    #[error("no values to compute {what} of")]
-    Empty {
-        /// The statistic.
-        what: &'static str,
-    },
-    /// A NaN or an infinity among the numbers.
-    #[error("value {idx} is {value}")]
-    NotFinite {
-        /// Its position.
-        idx: usize,
-        /// The value.
-        value: f64,
-    },
-    /// A negative number where only sizes make sense.
-    #[error("value {idx} is negative ({value})")]
-    Negative {
-        /// Its position.
-        idx: usize,
-        /// The value.
-        value: f64,
-    },
-    /// Paired samples of different lengths.
-    #[error("paired samples have {left} and {right} values")]
-    UnequalLengths {
-        /// Values in the first sample.
-        left: usize,
-        /// Values in the second.
-        right: usize,
-    },
-    /// Every value, or every pair, is equal: there is nothing to rank.
-    #[error("no two values differ")]
-    NoDifference,
-    /// A share or level outside (0, 1).
-    #[error("{what} {value} is not between 0 and 1")]
-    NotAShare {
-        /// The quantity.
-        what: &'static str,
-        /// The value.
-        value: f64,
-    },
-    /// Error density needs blocks in the top and blocks outside it.
-    #[error("{n_blocks} blocks cannot be split into a top of {n_top} and a rest")]
-    NoRest {
-        /// Blocks in all.
-        n_blocks: usize,
-        /// Blocks in the top.
-        n_top: usize,
-    },
-    /// Error density divides by the mean of the rest.
-    #[error("every block outside the top has sensitivity 0")]
-    SilentRest,
-    /// Cells of a resampled table do not line up.
-    #[error(
-        "scores of methods and models differ in size: method {method}, model {model} has {got} {what}, expected {want}"
-    )]
-    Ragged {
-        /// Method index.
-        method: usize,
-        /// Model index.
-        model: usize,
-        /// The dimension: `models`, `seeds`, `prompts`.
-        what: &'static str,
-        /// How many there should be.
-        want: usize,
-        /// How many there are.
-        got: usize,
-    },
-    /// Finite values whose sum is not.
-    #[error("values are too large to add up")]
-    Overflow,
-    /// A bootstrap without resamples.
-    #[error("bootstrap needs at least one resample")]
-    NoResamples,
-}
-
-impl Diagnose for Error {
-    fn diagnostic(&self) -> Diagnostic {
-        match self {
-            Self::NotAShare { .. } | Self::NoResamples => Diagnostic::new(ExitKind::Usage, self),
-            Self::NotFinite { .. } => Diagnostic::new(ExitKind::Outcome, self)
-                .help("leave a failed score out and count it, instead of passing NaN"),
-            _ => Diagnostic::new(ExitKind::Data, self),
-        }
+irepair_core::errors! {
+    /// Why a statistic is undefined for some numbers. A position is counted from 0.
+    #[derive(Clone, PartialEq)]
+    pub enum Error {
+        /// No numbers to compute a statistic of.
+        Empty { what: &'static str } = "no values to compute {what} of" => Data;
+        /// A NaN or an infinity among the numbers.
+        NotFinite { idx: usize, value: f64 } = "value {idx} is {value}" =>
+            Outcome.help("leave a failed score out and count it, instead of passing NaN");
+        /// A negative number where only sizes make sense.
+        Negative { idx: usize, value: f64 } = "value {idx} is negative ({value})" => Data;
+        /// Paired samples of different lengths.
+        UnequalLengths { left: usize, right: usize } = "paired samples have {left} and {right} values" => Data;
+        /// Every value, or every pair, is equal: there is nothing to rank.
+        NoDifference = "no two values differ" => Data;
+        /// A share or level outside (0, 1).
+        NotAShare { what: &'static str, value: f64 } = "{what} {value} is not between 0 and 1" => Usage;
+        /// Error density needs blocks in the top and blocks outside it.
+        NoRest { n_blocks: usize, n_top: usize } =
+            "{n_blocks} blocks cannot be split into a top of {n_top} and a rest" => Data;
+        /// Error density divides by the mean of the rest.
+        SilentRest = "every block outside the top has sensitivity 0" => Data;
+        /// Cells of a resampled table do not line up: the indices of the first such cell, and the dimension: `models`,
+        /// `seeds`, `prompts`.
+        Ragged { method: usize, model: usize, what: &'static str, want: usize, got: usize } =
+            "scores of methods and models differ in size: method {method}, model {model} has {got} {what}, expected \
+             {want}" => Data;
+        /// Finite values whose sum is not.
+        Overflow = "values are too large to add up" => Data;
+        /// A bootstrap without resamples.
+        NoResamples = "bootstrap needs at least one resample" => Usage;
     }
 }
 

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use irepair_core::fs::list;
 
 use super::packages;
+use crate::error::diagnostic;
 
 /// Crates below the libtorch line, which build before set-up, and the crates of the workspace that each may depend on.
 /// Lowest first. A new arrow is a design change.
@@ -45,13 +47,8 @@ const ABOVE: [(&str, &str); 10] = [
 
 /// Violations of all crates.
 pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
-    let mut dirs = vec![root.join("xtask")];
-    for entry in fs::read_dir(root.join("crates")).context("listing crates/")? {
-        dirs.push(entry?.path());
-    }
-    dirs.sort();
     let mut found = Vec::new();
-    for dir in dirs {
+    for dir in list(&root.join("crates")).map_err(diagnostic)?.into_iter().chain([root.join("xtask")]) {
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let path = dir.join("Cargo.toml");
         let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -59,8 +56,8 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
         let of_crate = of_crate(&name, &manifest).into_iter().chain(packages::violations(&dir, &manifest)?);
         found.extend(of_crate.map(|what| format!("{name}: {what}")));
         if dir.join("src/lib.rs").exists() {
-            let mut examples = fs::read_dir(dir.join("examples")).into_iter().flatten();
-            if !examples.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "rs"))) {
+            let examples = list(&dir.join("examples")).unwrap_or_default();
+            if !examples.iter().any(|path| path.extension().is_some_and(|end| end == "rs")) {
                 found.push(format!("{name}: a library crate needs a runnable example in examples/"));
             }
         }

@@ -11,8 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use irepair_core::fs::list;
 use irepair_core::{Diagnostic, ExitKind};
 
+use crate::error::diagnostic;
 use crate::paths;
 
 /// Settings of `tidy`.
@@ -41,7 +43,6 @@ fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
     let mut found = arrows::violations(root)?;
     let (mut files, mut imports) = (Vec::new(), cycles::Imports::default());
     collect(root, &mut files)?;
-    files.sort();
     let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let file_names: Vec<String> = files.iter().filter_map(file_name).collect();
     for path in files {
@@ -68,8 +69,7 @@ fn violations(root: &Path, with_words: bool) -> Result<Vec<String>> {
 
 /// Sources and documents below `dir`: no build output, no results, no hidden directories but the project's own.
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in list(dir).map_err(diagnostic)? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let hidden = name.starts_with('.') && ![".ci", ".cargo"].contains(&name.as_str());
         let made = ["target", "runs", "__pycache__"].contains(&name.as_str());

@@ -10,8 +10,7 @@ use irepair_workspace::process;
 use super::plan::{Program, words};
 use super::print;
 use super::run::{Runner, Sample};
-
-const GIB: f64 = (1u64 << 30) as f64;
+use super::table::GIB;
 
 /// Sizes that grow: name, flag and values; the others are those of [`BASE`].
 const AXES: [(&str, &str, &[usize]); 5] = [

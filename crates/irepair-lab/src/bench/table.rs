@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::Program;
 use super::run::{Bench, Measured, Sample, median};
 
-const GIB: f64 = (1u64 << 30) as f64;
+pub(super) const GIB: f64 = (1u64 << 30) as f64;
 
 /// Markdown: machine, a table with a row for each line, its columns explained, and the budgets.
 pub(crate) fn table(bench: &Bench) -> String {

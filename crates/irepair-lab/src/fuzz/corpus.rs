@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{list, write_atomic};
 
 /// Adds the files of the archive to those of a directory.
 ///
@@ -40,12 +40,9 @@ pub(super) fn pack(dir: &Path, archive: &Path) -> Result<()> {
 
 /// Names in a directory, hidden files left out.
 fn sorted(dir: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
-    names.retain(|name| !name.starts_with('.'));
-    names.sort();
-    Ok(names)
+    let paths = list(dir)?.into_iter();
+    let names = paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    Ok(names.filter(|name| !name.starts_with('.')).collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::plane::{Axis, plane};
-use super::{Drawn, Figure, LABEL, color, draw, legend, legend_height, slug, span, text};
+use super::{Drawn, Figure, LABEL, color, draw_with_legend, slug, span, text};
 use crate::Result;
 use crate::definition::{counted, provenance, range};
 use crate::report::Report;
@@ -146,16 +146,16 @@ pub(crate) fn cost_bars(report: &Report) -> Result<Option<Figure>> {
 }
 
 fn bars(figure: Figure, groups: &Groups) -> Result<Figure> {
-    draw(figure, PLANE + legend_height(groups.series.len()), |canvas| paint(canvas, groups))
+    let legend = groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect();
+    draw_with_legend(figure, PLANE, legend, |area| paint(area, groups))
 }
 
-fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
-    let (area, below) = canvas.split_vertically(PLANE);
+fn paint(area: &super::Canvas<'_>, groups: &Groups) -> Drawn {
     let heights = groups.series.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
     let n = groups.labels.len();
     let y_range = span(heights, Some(0.0));
     let x = Axis { has_grid: false, ..Axis::new(groups.x, -0.5..n as f64 - 0.5, 0) };
-    let mut chart = plane(&area, &x, &Axis::new(&groups.y, y_range, N_LABELS))?;
+    let mut chart = plane(area, &x, &Axis::new(&groups.y, y_range, N_LABELS))?;
     // Labels of our own: a name of two words takes two lines, and only some of many blocks are named.
     let centred = text(LABEL).pos(Pos::new(HPos::Center, VPos::Top));
     for (group, label) in groups.labels.iter().enumerate().step_by(n.div_ceil(MAX_LABELS).max(1)) {
@@ -172,7 +172,7 @@ fn paint(canvas: &super::Canvas<'_>, groups: &Groups) -> Drawn {
         });
         chart.draw_series(bars)?;
     }
-    legend(&below, &groups.series.iter().map(|(name, color, _)| (name.clone(), *color)).collect::<Vec<_>>())
+    Ok(())
 }
 
 #[cfg(test)]

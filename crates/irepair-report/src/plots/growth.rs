@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, LABEL, color, draw, legend, legend_height, text};
+use super::{Drawn, Figure, GRID, INK, LABEL, color, draw_with_legend, text};
 use crate::Result;
 
 /// Height of the plane, legend not counted.
@@ -24,10 +24,9 @@ pub struct GrowthLine {
 pub fn growth(lines: &[GrowthLine], what: &str) -> Result<String> {
     let caption = format!("Growth of {what}, each line over its first point; the thin line is linear.");
     let figure = Figure { name: "growth".into(), caption, ..Figure::default() };
-    let relative: Vec<(String, Vec<(f64, f64)>)> =
-        lines.iter().map(|l| (l.name.clone(), over_first(&l.points))).collect();
-    let height = PLANE + legend_height(relative.len());
-    Ok(draw(figure, height, |canvas| paint(canvas, &relative, what))?.svg)
+    let relative: Vec<Vec<(f64, f64)>> = lines.iter().map(|l| over_first(&l.points)).collect();
+    let legend = lines.iter().enumerate().map(|(i, line)| (line.name.clone(), color(i))).collect();
+    Ok(draw_with_legend(figure, PLANE, legend, |plane| paint(plane, &relative, what))?.svg)
 }
 
 fn over_first(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
@@ -35,13 +34,12 @@ fn over_first(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().map(|(x, y)| (x / x0, y / y0)).collect()
 }
 
-fn paint(canvas: &super::Canvas<'_>, lines: &[(String, Vec<(f64, f64)>)], what: &str) -> Drawn {
-    let (plane, below) = canvas.split_vertically(PLANE);
-    let all = || lines.iter().flat_map(|(_, points)| points.iter().copied());
+fn paint(plane: &super::Canvas<'_>, lines: &[Vec<(f64, f64)>], what: &str) -> Drawn {
+    let all = || lines.iter().flatten().copied();
     let right = all().map(|(x, _)| x).fold(2.0, f64::max) * 1.1;
     let top = all().map(|(_, y)| y).fold(right, f64::max) * 1.1;
     let bottom = all().map(|(_, y)| y).fold(1.0, f64::min) * 0.9;
-    let mut chart = ChartBuilder::on(&plane)
+    let mut chart = ChartBuilder::on(plane)
         .margin(12)
         .x_label_area_size(48)
         .y_label_area_size(56)
@@ -58,13 +56,11 @@ fn paint(canvas: &super::Canvas<'_>, lines: &[(String, Vec<(f64, f64)>)], what: 
         .y_desc(format!("times the {what}"))
         .draw()?;
     chart.draw_series([PathElement::new(vec![(1.0, 1.0), (right, right)], INK.mix(0.4).stroke_width(1))])?;
-    for (i, (_, points)) in lines.iter().enumerate() {
+    for (i, points) in lines.iter().enumerate() {
         chart.draw_series([PathElement::new(points.clone(), color(i).stroke_width(2))])?;
         chart.draw_series(points.iter().map(|p| Circle::new(*p, 4, color(i).filled())))?;
     }
-    let names: Vec<(String, RGBColor)> =
-        lines.iter().enumerate().map(|(i, (name, _))| (name.clone(), color(i))).collect();
-    legend(&below, &names)
+    Ok(())
 }
 
 /// Label of a logarithmic axis: only powers of two and of ten have one.

@@ -115,27 +115,31 @@ pub(crate) fn draw(figure: Figure, height: u32, paint: impl FnOnce(&Canvas<'_>) 
     Ok(Figure { svg, ..figure })
 }
 
+/// [`draw`] with a legend under a plane of so many pixels, so that it never covers data.
+pub(crate) fn draw_with_legend(
+    figure: Figure,
+    plane: u32,
+    legend: Vec<(String, RGBColor)>,
+    paint: impl FnOnce(&Canvas<'_>) -> Drawn,
+) -> Result<Figure> {
+    let wide = (WIDTH as usize - 40) / LEGEND_COLUMNS;
+    draw(figure, plane + legend.len().div_ceil(LEGEND_COLUMNS) as u32 * LEGEND_ROW + 8, |canvas| {
+        let (above, below) = canvas.split_vertically(plane);
+        paint(&above)?;
+        for (i, (name, color)) in legend.into_iter().enumerate() {
+            let x = (40 + i % LEGEND_COLUMNS * wide) as i32;
+            let y = (i / LEGEND_COLUMNS) as i32 * LEGEND_ROW as i32 + 10;
+            below.draw(&Circle::new((x, y), 6, color.filled()))?;
+            below.draw(&Text::new(name, (x + 14, y - 6), text(LABEL)))?;
+        }
+        Ok(())
+    })
+}
+
 const DARK: &str = "<style>@media screen and (prefers-color-scheme: dark) {\
     .irepair-figure [fill=\"#FEFEFE\"] { fill: #14181d } .irepair-figure [fill=\"#22303C\"] { fill: #e6e9ec } \
     .irepair-figure [stroke=\"#22303C\"] { stroke: #e6e9ec } .irepair-figure [stroke=\"#D9DEE3\"] { stroke: #39424b } \
     .irepair-figure [fill=\"#D9DEE3\"] { fill: #39424b } }</style>";
-
-/// Height of a legend of `n` entries.
-pub(crate) fn legend_height(n: usize) -> u32 {
-    n.div_ceil(LEGEND_COLUMNS) as u32 * LEGEND_ROW + 8
-}
-
-/// A legend under the plane, so that it never covers data.
-pub(crate) fn legend(area: &Canvas<'_>, entries: &[(String, RGBColor)]) -> Drawn {
-    let wide = (WIDTH as usize - 40) / LEGEND_COLUMNS;
-    for (i, (name, color)) in entries.iter().enumerate() {
-        let x = (40 + i % LEGEND_COLUMNS * wide) as i32;
-        let y = (i / LEGEND_COLUMNS) as i32 * LEGEND_ROW as i32 + 10;
-        area.draw(&Circle::new((x, y), 6, color.filled()))?;
-        area.draw(&Text::new(name.clone(), (x + 14, y - 6), text(LABEL)))?;
-    }
-    Ok(())
-}
 
 /// How the numbers at an axis of about `n` labels are written: all with the digits that one of them needs.
 pub(crate) fn ticks(range: &std::ops::Range<f64>, n: usize) -> impl Fn(&f64) -> String + use<> {

@@ -6,7 +6,7 @@ use irepair_stats::{Estimate, Interval};
 use plotters::prelude::*;
 
 use super::plane::{PLANE, toxicity_perplexity};
-use super::{Drawn, Figure, INK, draw, legend, legend_height, row_color, slug, span};
+use super::{Drawn, Figure, INK, draw_with_legend, row_color, slug, span};
 use crate::Result;
 use crate::definition::{definitions, provenance};
 use crate::report::Report;
@@ -58,20 +58,19 @@ pub(crate) fn pareto(report: &Report) -> Result<Vec<Figure>> {
             Over::Models => "pareto-mean".to_owned(),
         };
         let figure = Figure { name, table: "rq1", caption, details: details.clone(), ..Figure::default() };
-        let height = PLANE + legend_height(points.len());
-        figures.push(draw(figure, height, |canvas| paint(canvas, &points))?);
+        let legend = points.iter().map(|p| (p.name.clone(), p.color)).collect();
+        figures.push(draw_with_legend(figure, PLANE, legend, |plane| paint(plane, &points))?);
     }
     Ok(figures)
 }
 
-fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
-    let (plane, below) = canvas.split_vertically(PLANE);
+fn paint(plane: &super::Canvas<'_>, points: &[Point]) -> Drawn {
     let ends = |e: &Estimate| e.interval.unwrap_or(Interval { low: e.value, high: e.value });
     let values =
         |of: fn(&Point) -> Estimate| points.iter().map(of).flat_map(move |e| [ends(&e).low, ends(&e).high, e.value]);
     let x_range = span(values(|p| p.toxicity), None);
     let y_range = span(values(|p| p.perplexity), None);
-    let mut chart = toxicity_perplexity(&plane, x_range, y_range, "Toxicity on error prompts, %")?;
+    let mut chart = toxicity_perplexity(plane, x_range, y_range, "Toxicity on error prompts, %")?;
     for p in points {
         let (x, y) = (p.toxicity.value, p.perplexity.value);
         let (across, up) = (ends(&p.toxicity), ends(&p.perplexity));
@@ -83,5 +82,5 @@ fn paint(canvas: &super::Canvas<'_>, points: &[Point]) -> Drawn {
         chart.draw_series([Circle::new((x, y), 7, p.color.filled())])?;
         chart.draw_series([Circle::new((x, y), 7, INK.stroke_width(1))])?;
     }
-    legend(&below, &points.iter().map(|p| (p.name.clone(), p.color)).collect::<Vec<_>>())
+    Ok(())
 }

@@ -6,7 +6,7 @@ use irepair_stats::mean;
 use plotters::prelude::*;
 
 use super::plane::{PLANE, toxicity_perplexity};
-use super::{Drawn, Figure, INK, draw, legend, legend_height, row_color, slug, span};
+use super::{Drawn, Figure, INK, draw_with_legend, row_color, slug, span};
 use crate::Result;
 use crate::definition::{definitions, range};
 use crate::report::Report;
@@ -59,8 +59,12 @@ pub(crate) fn trajectories(report: &Report) -> Result<Vec<Figure>> {
         let defined = definitions(&report.results, &methods, &metrics.map(MetricKey::from));
         let details = defined.iter().map(ToString::to_string).collect();
         let figure = Figure { name, table: "trajectory", caption, details, ..Figure::default() };
-        let height = PLANE + legend_height(paths.len());
-        figures.push(draw(figure, height, |canvas| paint(canvas, &paths, start))?);
+        let named = |w: &Path| match w.hypervolume {
+            Some(share) => (format!("{}: {share:.0} %", w.name), w.color),
+            None => (w.name.clone(), w.color),
+        };
+        let legend = paths.iter().map(named).collect();
+        figures.push(draw_with_legend(figure, PLANE, legend, |plane| paint(plane, &paths, start))?);
     }
     Ok(figures)
 }
@@ -75,13 +79,12 @@ fn path(report: &Report, of_row: &RowTrajectories<'_>) -> Path {
     }
 }
 
-fn paint(canvas: &super::Canvas<'_>, paths: &[Path], start: [f64; 2]) -> Drawn {
-    let (plane, below) = canvas.split_vertically(PLANE);
+fn paint(plane: &super::Canvas<'_>, paths: &[Path], start: [f64; 2]) -> Drawn {
     let top = SHOWN_REACH * start[1];
     let shown = |axis: usize| paths.iter().flat_map(|w| &w.places).chain([&start]).map(move |p| p[axis]);
     let x_range = span(shown(0), Some(0.0));
     let y_range = span(shown(1).map(|y| y.min(top)).chain([top]), None).start..top;
-    let mut chart = toxicity_perplexity(&plane, x_range, y_range, "Toxicity, %")?;
+    let mut chart = toxicity_perplexity(plane, x_range, y_range, "Toxicity, %")?;
     let frame = [(0.0, start[1]), (start[0], PERPLEXITY_REACH * start[1])];
     chart.draw_series([Rectangle::new(frame, INK.mix(0.5).stroke_width(1))])?;
     for path in paths {
@@ -97,11 +100,7 @@ fn paint(canvas: &super::Canvas<'_>, paths: &[Path], start: [f64; 2]) -> Drawn {
         }
     }
     chart.draw_series([Circle::new((start[0], start[1]), 7, INK.stroke_width(2))])?;
-    let name = |w: &Path| match w.hypervolume {
-        Some(share) => format!("{}: {share:.0} %", w.name),
-        None => w.name.clone(),
-    };
-    legend(&below, &paths.iter().map(|w| (name(w), w.color)).collect::<Vec<_>>())
+    Ok(())
 }
 
 /// The parts of a line at or below `top`, ending on it where the line crosses it.
