@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, FigureKey, GenerateOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
-    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
+    EvalOptions, FigureKey, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions,
+    ScoreOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
 
@@ -50,6 +50,7 @@ fn page() -> String {
     section::<GenerateOptions>(&mut page, "generate");
     section::<ScoreOptions>(&mut page, "score");
     section::<PretrainOptions>(&mut page, "pretrain");
+    section::<PairsOptions>(&mut page, "pairs");
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");
     section::<ScorerEvalOptions>(&mut page, "scorer eval");

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    EvalOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
     ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, resolve,
 };
 use irepair_core::NUMBERS_VERSION;
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Generate(Box<Given<GenerateOptions>>),
     /// Train a small base model from text.
     Pretrain(Box<Given<PretrainOptions>>),
+    /// Make preference pairs of the model's own continuations of prompts, by a judge.
+    Pairs(Box<Given<PairsOptions>>),
     /// Train the error back into copies of a model, on more and more texts: how durable is its repair?
     Relearn(Box<Given<RelearnOptions>>),
     /// Train an offline toxicity scorer, or measure one on labelled texts.

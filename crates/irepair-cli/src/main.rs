@@ -17,6 +17,7 @@ mod method;
 mod model_dir;
 mod not_finite;
 mod output;
+mod pairs;
 mod patch;
 mod prepare;
 mod pretrain;
@@ -65,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Score(given) => score::command(&given.plan()?),
         Command::Generate(given) => generate::command(&given.plan()?),
         Command::Pretrain(given) => pretrain::command(&given.plan()?),
+        Command::Pairs(given) => pairs::command(&given.plan()?),
         Command::Relearn(given) => relearn::command(&given.plan()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(&given.plan()?),

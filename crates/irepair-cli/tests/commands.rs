@@ -217,6 +217,37 @@ fn relearning_brings_the_error_back_with_more_texts() {
 }
 
 #[test]
+fn a_model_makes_pairs_of_its_own_texts_once() {
+    let dir = workshop();
+    put("names.txt", "Anna\nTom\nmet\nmill\na\ne\ni\no\n");
+    let prompts: String = (0..40).map(|i| format!("{{\"prompt\":\"Anna met Tom {i}\"}}\n")).collect();
+    put("many.jsonl", &prompts);
+    let pairs = "pairs --model base --prompts many.jsonl --judge names.txt --samples 12 --max-new-tokens 6 --json";
+    let made = irepair(dir, &format!("{pairs} --out made"));
+    let report: serde_json::Value = serde_json::from_str(&succeed(&made)).unwrap();
+    let lines = |name: &str| fs::read_to_string(dir.join("made").join(name)).unwrap().lines().count() as u64;
+    let n = |at: &serde_json::Value| at.as_u64().unwrap();
+    let (parts, counts) = (&report["n_prompts"], &report["counts"]);
+    assert_eq!((n(&parts[1]), n(&parts[2])), (lines("prompts.valid.jsonl"), lines("prompts.test.jsonl")));
+    assert_eq!(n(&parts[0]) + n(&parts[1]) + n(&parts[2]), 40);
+    let dropped = n(&counts["n_all_good"]) + n(&counts["n_all_bad"]) + n(&counts["n_unfit"]);
+    assert_eq!(lines("pairs.jsonl") + dropped, n(&parts[0]));
+    assert!(lines("pairs.jsonl") > 4, "{report}");
+
+    let again = irepair(dir, &format!("{pairs} --out made"));
+    assert_eq!(succeed(&again), succeed(&made));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("made before from the same inputs"));
+    let (code, error) = refuse(&irepair(dir, &format!("{pairs} --seed 1 --out made")));
+    assert!(code == 2 && error.contains("output directory is not empty"), "{error}");
+    let (code, error) = refuse(&irepair(dir, &format!("{pairs} --valid-share 0.5 --test-share 0.5 --out other")));
+    assert!(code == 2 && error.contains("leaves no prompt for pairs"), "{error}");
+    succeed(&irepair(
+        dir,
+        "repair --model base --pairs made/pairs.jsonl --method dpo --steps 2 --n-validation 2 --out own",
+    ));
+}
+
+#[test]
 fn utility_text_is_sampled_from_the_model_once_and_kept() {
     let dir = workshop();
     let run = |out: &str| {

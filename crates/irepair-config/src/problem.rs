@@ -68,6 +68,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "seed" | "warmup_steps" | "n_validation" | "order" | "n_records" | "n_tokens" => return None,
         "threads" => (1, 1 << 10),
         "samples" => (1, 1000),
+        "more_samples" => (0, 1000),
         "n_layer" => (1, MAX_BLOCKS as u64),
         "n_embd" | "n_head" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
@@ -87,8 +88,8 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
 fn range(key: &str) -> Option<Range> {
     Some(match key {
         "min" | "max" | "pooled_density_percent" => return None,
-        "weight_decay" => Range::NotNegative,
-        "top_p" => Range::ShareOverZero,
+        "weight_decay" | "valid_share" | "test_share" => Range::NotNegative,
+        "top_p" | "min_gap" => Range::ShareOverZero,
         key => Number::named(key).map_or(Range::Positive, |number| number.row().range),
     })
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Command};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
+    EvalOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
     ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_str, text_counts, to_toml,
 };
 
@@ -44,6 +44,7 @@ fn doc_comments_state_the_defaults() {
     documented_defaults_are_true::<PretrainOptions>();
     documented_defaults_are_true::<SensitivityOptions>();
     documented_defaults_are_true::<ScoreOptions>();
+    documented_defaults_are_true::<PairsOptions>();
     documented_defaults_are_true::<RelearnOptions>();
     documented_defaults_are_true::<ScorerTrainOptions>();
     documented_defaults_are_true::<ScorerEvalOptions>();

@@ -28,6 +28,7 @@ mod library;
 mod lines;
 mod pack;
 mod pairs;
+mod part;
 mod planted;
 mod read;
 mod sources;
@@ -48,6 +49,7 @@ pub use library::{byte_level, guarded, read_settled_tokenizer, read_tokenizer, t
 pub use lines::{Lines, MAX_LINE_BYTES};
 pub use pack::pack;
 pub use pairs::{Counts, Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};
+pub use part::Part;
 pub use planted::{Planted, Sizes};
 pub use read::{
     ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,

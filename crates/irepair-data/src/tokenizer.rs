@@ -177,6 +177,11 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// The end-of-text token as text, which [`Self::encode`] reads as that token.
+    pub fn end_text(&self) -> String {
+        self.inner.id_to_token(self.eos_id).unwrap_or_default()
+    }
+
     /// The end-of-text token.
     pub fn eos_id(&self) -> u32 {
         self.eos_id

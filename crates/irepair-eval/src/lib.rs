@@ -21,7 +21,8 @@
 //! Reading order: [`Metric`] (value, unit, n, n failed, definition), [`Scorer`], [`Evaluator`], whose methods are the
 //! metrics of texts: `toxicity` with its degeneration `guard` (METHOD §9), then `perplexity`, `word_perplexity`,
 //! `cloze`, `choice` and `overlap` (METHOD §10), and `fault` (METHOD §15: bias, memorised text, wrong facts). Metrics
-//! of two models or of token ids are functions: `kl`, `footprint`, [`token_perplexity`].
+//! of two models or of token ids are functions: `kl`, `footprint`, [`token_perplexity`]. `own_pairs` makes pairs of the
+//! model's own texts (METHOD §21).
 //!
 //! **Invariants.** What cannot be measured is missing and counted, never 0. A batch size changes speed and memory, no
 //! result beyond rounding. Measuring records no gradient and changes no weight. Results come back in the order of the
@@ -37,6 +38,7 @@ mod footprint;
 mod guard;
 mod kl;
 mod overlap;
+mod own_pairs;
 mod perplexity;
 mod scorer;
 mod texts;
@@ -53,6 +55,7 @@ pub use irepair_core::metric::{self as key, Metric, Metrics};
 pub use irepair_scorer::Scorer;
 pub use kl::{Divergence, kl_heldout};
 pub use overlap::{bag_f1, token_f1};
+pub use own_pairs::{OwnPairs, PairCounts, PairRule};
 pub use perplexity::{continuation_perplexity, joined_tokens, strided_perplexity, token_perplexity};
 pub use scorer::Scores;
 pub use texts::{TextNll, text_nlls};

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use irepair_config::{
-    Error, EvalOptions, GenerateOptions, Job, LearningRates, PretrainOptions, Profile, RelearnOptions, RepairOptions,
-    Row, ScoreOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, Validate, from_str,
+    Error, EvalOptions, GenerateOptions, Job, LearningRates, PairsOptions, PretrainOptions, Profile, RelearnOptions,
+    RepairOptions, Row, ScoreOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, Validate, from_str,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use super::shared::said;
 pub fn run(_: &Path, data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(data) else { return };
-    match kind % 13 {
+    match kind % 14 {
         0 => same::<Job>(text),
         1 => same::<Row>(text),
         2 => same::<Profile>(text),
@@ -31,7 +31,8 @@ pub fn run(_: &Path, data: &[u8]) {
         9 => same::<SensitivityOptions>(text),
         10 => same::<ScoreOptions>(text),
         11 => same::<GenerateOptions>(text),
-        _ => same::<RelearnOptions>(text),
+        12 => same::<RelearnOptions>(text),
+        _ => same::<PairsOptions>(text),
     }
 }
 

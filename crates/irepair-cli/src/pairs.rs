@@ -1,0 +1,143 @@
+//! `irepair pairs`: pairs of the model's own texts, and the prompts kept for choosing and measuring.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use irepair_config::PairsPlan;
+use irepair_core::fs::{sha256_file, write_atomic};
+use irepair_core::weights::weight_files;
+use irepair_core::{is_unfinished, mark_finished};
+use irepair_data::{Part, read_prompts, write_jsonl, write_prompts};
+use irepair_eval::{Evaluator, Generation, PairCounts, PairRule};
+use irepair_scorer::Scorer;
+use serde::{Deserialize, Serialize};
+
+use crate::error::CliError;
+use crate::model_dir::{open, use_threads};
+use crate::output::{print, print_json};
+use crate::run_dir::{claim, spare_inputs};
+use crate::scorers::{ClassifierUse, open_scorer};
+use crate::{progress, run_dir};
+
+const REPORT: &str = "report.json";
+
+/// What a set of pairs was made from, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Report {
+    /// Everything that the pairs follow from; the same inputs are not sampled again.
+    made_from: BTreeMap<String, String>,
+    /// Prompts for pairs, for choosing settings, for measuring.
+    n_prompts: [usize; 3],
+    counts: PairCounts,
+}
+
+/// Runs the command.
+pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    spare_inputs(Some(&plan.out), &[Some(&plan.model), Some(&plan.prompts), Some(&plan.judge)])?;
+    let run =
+        ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
+    let judge = open_scorer(&plan.judge, &run)?;
+    let made_from = inputs(plan, &*judge)?;
+    if let Some(report) = made_before(&plan.out, &made_from) {
+        tracing::info!("{}: made before from the same inputs", plan.out.display());
+        return show(&report, plan);
+    }
+    run_dir::refuse_used(&plan.out)?;
+    let [own, valid, test] = parts(read_prompts(&plan.prompts)?, plan)?;
+    let loaded = open(&plan.model, &plan.device, plan.dtype)?;
+    tracing::info!("{}", loaded.tokenizer.begin_rule());
+    let rule = PairRule {
+        generation: Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens },
+        n_samples: plan.samples,
+        n_more: plan.more_samples,
+        min_gap: plan.min_gap,
+        steer_chosen: plan.steer_chosen.clone(),
+        steer_rejected: plan.steer_rejected.clone(),
+        seed: plan.seed,
+    };
+    // From here on something is written.
+    let _held = claim(&plan.out)?;
+    let bar = progress::bar("sample", own.len() as u64);
+    let evaluator = Evaluator::new(&loaded.model, &loaded.tokenizer, plan.batch_size);
+    let made = evaluator.own_pairs(&own, &*judge, &rule, || bar.inc(1))?;
+    drop(bar);
+    let report = Report { made_from, n_prompts: [own.len(), valid.len(), test.len()], counts: made.counts };
+    write_jsonl(&plan.out.join("pairs.jsonl"), &made.pairs)?;
+    write_prompts(&plan.out.join("prompts.valid.jsonl"), &valid)?;
+    write_prompts(&plan.out.join("prompts.test.jsonl"), &test)?;
+    write_atomic(&plan.out.join(REPORT), serde_json::to_string_pretty(&report)?.as_bytes())?;
+    mark_finished(&plan.out)?;
+    show(&report, plan)
+}
+
+/// Names and hashes of everything that decides the pairs.
+fn inputs(plan: &PairsPlan, judge: &dyn Scorer) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut from = BTreeMap::from([
+        ("prompts".to_owned(), sha256_file(&plan.prompts)?),
+        ("judge".to_owned(), format!("{} version {}", judge.name(), judge.version())),
+        ("device".to_owned(), plan.device.clone()),
+    ]);
+    // Where things lie, and how fast they are read, decide nothing.
+    let nowhere = PathBuf::new();
+    let settings = PairsPlan {
+        model: nowhere.clone(),
+        prompts: nowhere.clone(),
+        judge: nowhere.clone(),
+        out: nowhere,
+        threads: None,
+        json: false,
+        ..plan.clone()
+    };
+    from.insert("settings".to_owned(), format!("{settings:?}"));
+    for name in weight_files(&plan.model)?.into_keys().chain(["tokenizer.json".to_owned()]) {
+        let hash = sha256_file(&plan.model.join(&name))?;
+        from.insert(name, hash);
+    }
+    Ok(from)
+}
+
+/// The report of a directory that was made from the same inputs and is whole.
+fn made_before(out: &Path, made_from: &BTreeMap<String, String>) -> Option<Report> {
+    let report: Report = serde_json::from_str(&fs::read_to_string(out.join(REPORT)).ok()?).ok()?;
+    (report.made_from == *made_from && !is_unfinished(out)).then_some(report)
+}
+
+/// The prompts of each part.
+fn parts(prompts: Vec<String>, plan: &PairsPlan) -> anyhow::Result<[Vec<String>; 3]> {
+    let mut parts = [const { Vec::new() }; 3];
+    for prompt in prompts {
+        parts[Part::of(&prompt, plan.valid_share, plan.test_share) as usize].push(prompt);
+    }
+    if parts[Part::Repair as usize].is_empty() {
+        let (path, n) = (plan.prompts.clone(), parts.iter().map(Vec::len).sum::<usize>());
+        return Err(CliError::TooFew { what: "prompts", path, n_held_out: n, n }.into());
+    }
+    Ok(parts)
+}
+
+fn show(report: &Report, plan: &PairsPlan) -> anyhow::Result<()> {
+    if plan.json {
+        return print_json(report);
+    }
+    let ([own, valid, test], counts) = (report.n_prompts, &report.counts);
+    let mut text = format!("prompts: {own} for pairs, {valid} to choose settings on, {test} to measure on\n");
+    let n_pairs = counts.n_first + counts.n_more + counts.n_steered;
+    let _ = writeln!(
+        text,
+        "pairs: {n_pairs} ({} of the first samples, {} of further ones, {} after a steering text)",
+        counts.n_first, counts.n_more, counts.n_steered
+    );
+    let _ = writeln!(
+        text,
+        "no pair: {} prompts with good texts alone, {} with bad ones alone, {} without a good text that is fit",
+        counts.n_all_good, counts.n_all_bad, counts.n_unfit
+    );
+    let _ = writeln!(text, "samples: {}, without a score {}", counts.n_samples, counts.n_unscored);
+    if let Some([rejected, chosen]) = counts.mean_scores {
+        let _ = writeln!(text, "mean score: rejected {rejected:.3}, chosen {chosen:.3}");
+    }
+    print(&text)
+}
