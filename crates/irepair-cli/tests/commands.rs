@@ -223,9 +223,9 @@ fn a_model_makes_pairs_of_its_own_texts_once() {
     let prompts: String = (0..40).map(|i| format!("{{\"prompt\":\"Anna met Tom {i}\"}}\n")).collect();
     put("many.jsonl", &prompts);
     let pairs = "pairs --model base --prompts many.jsonl --judge names.txt --samples 12 --max-new-tokens 6 --json";
-    let made = irepair(dir, &format!("{pairs} --out made"));
+    let made = irepair(dir, &format!("{pairs} --out pairs-made"));
     let report: serde_json::Value = serde_json::from_str(&succeed(&made)).unwrap();
-    let lines = |name: &str| fs::read_to_string(dir.join("made").join(name)).unwrap().lines().count() as u64;
+    let lines = |name: &str| fs::read_to_string(dir.join("pairs-made").join(name)).unwrap().lines().count() as u64;
     let n = |at: &serde_json::Value| at.as_u64().unwrap();
     let (parts, counts) = (&report["n_prompts"], &report["counts"]);
     assert_eq!((n(&parts[1]), n(&parts[2])), (lines("prompts.valid.jsonl"), lines("prompts.test.jsonl")));
@@ -234,16 +234,16 @@ fn a_model_makes_pairs_of_its_own_texts_once() {
     assert_eq!(lines("pairs.jsonl") + dropped, n(&parts[0]));
     assert!(lines("pairs.jsonl") > 4, "{report}");
 
-    let again = irepair(dir, &format!("{pairs} --out made"));
+    let again = irepair(dir, &format!("{pairs} --out pairs-made"));
     assert_eq!(succeed(&again), succeed(&made));
     assert!(String::from_utf8_lossy(&again.stderr).contains("made before from the same inputs"));
-    let (code, error) = refuse(&irepair(dir, &format!("{pairs} --seed 1 --out made")));
+    let (code, error) = refuse(&irepair(dir, &format!("{pairs} --seed 1 --out pairs-made")));
     assert!(code == 2 && error.contains("output directory is not empty"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{pairs} --valid-share 0.5 --test-share 0.5 --out other")));
     assert!(code == 2 && error.contains("leaves no prompt for pairs"), "{error}");
     succeed(&irepair(
         dir,
-        "repair --model base --pairs made/pairs.jsonl --method dpo --steps 2 --n-validation 2 --out own",
+        "repair --model base --pairs pairs-made/pairs.jsonl --method dpo --steps 2 --n-validation 2 --out of-own-pairs",
     ));
 }
 

@@ -74,6 +74,16 @@ struct Sample {
     fit: bool,
 }
 
+/// A prompt, its samples so far, and the candidates for its pair: rejected ones, chosen ones.
+struct Trial {
+    row: Vec<u32>,
+    samples: Vec<Sample>,
+    found: Result<[Vec<usize>; 2], Lack>,
+}
+
+/// Tokens of a prompt, and the seed of its draws.
+type Seeded = (Vec<u32>, u64);
+
 /// Why samples make no pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lack {
@@ -160,134 +170,87 @@ impl Evaluator<'_> {
             return Err(Error::BadSetting { key: "n_samples", want: "at least 2".into(), got: rule.n_samples });
         }
         let (rows, _) = self.prompt_tokens(prompts, &rule.generation)?;
+        let trial = |row| Trial { row, samples: Vec::new(), found: Err(Lack::AllGood) };
+        let mut trials: Vec<Trial> = rows.into_iter().map(trial).collect();
         let mut counts = PairCounts { n_prompts: prompts.len(), ..PairCounts::default() };
-        let all: Vec<(usize, Vec<u32>)> = rows.iter().cloned().enumerate().collect();
-        let first = self.draw(&all, rule.n_samples, 0, rule, &mut sampled)?;
-        let usual = Usual::of(&first.concat());
-        let mut samples = vec![Vec::new(); prompts.len()];
-        let mut found: Vec<Result<[Vec<usize>; 2], Lack>> = vec![Err(Lack::AllGood); prompts.len()];
-        self.add(&all, first, &usual, judge, &mut samples, &mut counts)?;
-        for round in 0..3 {
-            // Judged again: more samples may hold what was lacking.
-            for i in 0..prompts.len() {
-                if found[i].is_err() {
-                    found[i] = extremes(&samples[i], rule.min_gap);
-                    let n = [&mut counts.n_first, &mut counts.n_more, &mut counts.n_steered];
-                    *n[round] += usize::from(found[i].is_ok());
-                }
+        let mut usual = None;
+        for (round, n) in [(0, rule.n_samples), (1, rule.n_more), (2, rule.n_samples)] {
+            let rows = self.lacking(&trials, round, rule)?;
+            if n == 0 || rows.is_empty() {
+                continue;
             }
-            let next = match round {
-                0 if rule.n_more > 0 => self.lacking(&found, &rows, |_| Some("")),
-                1 => self.lacking(&found, &rows, |lack| match lack {
-                    Lack::AllGood => rule.steer_rejected.as_deref(),
-                    Lack::AllBad | Lack::Unfit => rule.steer_chosen.as_deref(),
-                }),
-                _ => Ok(Vec::new()),
-            }?;
-            let n = if round == 0 { rule.n_more } else { rule.n_samples };
-            let drawn = self.draw(&next, n, round as u64 + 1, rule, &mut sampled)?;
-            self.add(&next, drawn, &usual, judge, &mut samples, &mut counts)?;
+            let (places, rows): (Vec<usize>, Vec<Seeded>) = rows.into_iter().unzip();
+            check(self.model, rows.iter().map(|(row, _)| row), n)?;
+            let drawn = self.samples(&rows, n, rule.generation.n_new, &mut sampled)?;
+            let usual = *usual.get_or_insert_with(|| Usual::of(&drawn.concat()));
+            let n_pairs = [&mut counts.n_first, &mut counts.n_more, &mut counts.n_steered];
+            for (i, drawn) in places.into_iter().zip(drawn) {
+                counts.n_samples += drawn.len();
+                counts.n_unscored += self.add(&mut trials[i], drawn, usual, judge)?;
+                trials[i].found = extremes(&trials[i].samples, rule.min_gap);
+                *n_pairs[round] += usize::from(trials[i].found.is_ok());
+            }
         }
-        let pairs = self.pairs(prompts, &rows, &samples, &found, rule.generation.n_new)?;
-        for lack in found.iter().filter_map(|found| found.as_ref().err()) {
-            let n = match lack {
-                Lack::AllGood => &mut counts.n_all_good,
-                Lack::AllBad => &mut counts.n_all_bad,
-                Lack::Unfit => &mut counts.n_unfit,
-            };
-            *n += 1;
+        let (mut pairs, mut sums) = (Vec::new(), [0.0; 2]);
+        for (prompt, trial) in prompts.iter().zip(&trials) {
+            match &trial.found {
+                Ok(sides) => {
+                    pairs.push(self.pair(prompt, trial, sides, rule.generation.n_new)?);
+                    sums = [0, 1].map(|side| sums[side] + trial.samples[sides[side][0]].score);
+                }
+                Err(Lack::AllGood) => counts.n_all_good += 1,
+                Err(Lack::AllBad) => counts.n_all_bad += 1,
+                Err(Lack::Unfit) => counts.n_unfit += 1,
+            }
         }
-        counts.mean_scores = mean_scores(&samples, &found);
+        counts.mean_scores = (!pairs.is_empty()).then(|| sums.map(|sum| sum / pairs.len() as f64));
         Ok(OwnPairs { pairs, counts })
     }
 
-    /// The prompts without a pair, each after the text that `steer` gives; none where it gives none.
-    fn lacking<'s>(
-        &self,
-        found: &[Result<[Vec<usize>; 2], Lack>],
-        rows: &[Vec<u32>],
-        steer: impl Fn(Lack) -> Option<&'s str>,
-    ) -> Result<Vec<(usize, Vec<u32>)>> {
-        let mut lacking = Vec::new();
-        for (i, found) in found.iter().enumerate() {
-            let Some(before) = found.as_ref().err().and_then(|&lack| steer(lack)) else { continue };
-            let mut row = rows[i].clone();
-            if !before.is_empty() {
-                let begins = usize::from(self.tokenizer.begin_id().is_some_and(|id| row.first() == Some(&id)));
-                row.splice(begins..begins, self.tokenizer.encode(before)?);
-            }
-            lacking.push((i, row));
-        }
-        Ok(lacking)
-    }
-
-    /// Samples of prompts by their places, in the order given.
-    fn draw(
-        &self,
-        prompts: &[(usize, Vec<u32>)],
-        n: usize,
-        round: u64,
-        rule: &PairRule,
-        sampled: &mut impl FnMut(),
-    ) -> Result<Vec<Vec<Vec<u32>>>> {
-        if prompts.is_empty() || n == 0 {
-            return Ok(vec![Vec::new(); prompts.len()]);
-        }
-        check(self.model, prompts.iter().map(|(_, row)| row), n)?;
-        let seeded =
-            |(i, row): &(usize, Vec<u32>)| (row.clone(), rule.seed.wrapping_add(((*i as u64) << 32) | (round << 24)));
-        let seeded: Vec<_> = prompts.iter().map(seeded).collect();
-        self.samples(&seeded, n, rule.generation.n_new, sampled)
-    }
-
-    /// Scores samples and adds them to those of their prompts.
-    fn add(
-        &self,
-        prompts: &[(usize, Vec<u32>)],
-        drawn: Vec<Vec<Vec<u32>>>,
-        usual: &Usual,
-        judge: &dyn Scorer,
-        samples: &mut [Vec<Sample>],
-        counts: &mut PairCounts,
-    ) -> Result<()> {
-        for ((i, _), drawn) in prompts.iter().zip(drawn) {
-            let texts = drawn.iter().map(|tokens| self.tokenizer.decode(tokens)).collect::<Result<Vec<_>, _>>()?;
-            let scores = Scores::of_continuations(&texts, judge);
-            counts.n_samples += texts.len();
-            counts.n_unscored += scores.n_failed();
-            for ((tokens, text), score) in drawn.into_iter().zip(texts).zip(scores.values) {
-                let fit = usual.fits(&tokens, &text);
-                samples[*i].extend(score.map(|score| Sample { tokens, text, score, fit }));
-            }
-        }
-        Ok(())
-    }
-
-    /// The pairs, ties decided by likelihood.
-    fn pairs(
-        &self,
-        prompts: &[String],
-        rows: &[Vec<u32>],
-        samples: &[Vec<Sample>],
-        found: &[Result<[Vec<usize>; 2], Lack>],
-        n_new: usize,
-    ) -> Result<Vec<Pair>> {
-        let end = self.tokenizer.end_text();
-        let mut pairs = Vec::new();
-        for (i, found) in found.iter().enumerate() {
-            let Ok(sides) = found else { continue };
-            let side = |candidates: &[usize]| -> Result<String> {
-                let best = self.likeliest(&rows[i], &samples[i], candidates)?;
-                let Sample { tokens, text, .. } = &samples[i][best];
-                Ok(if tokens.len() < n_new { format!("{text}{end}") } else { text.clone() })
+    /// Places of the prompts without a pair, their tokens after the round's steering text, and the seeds of their
+    /// draws.
+    fn lacking(&self, trials: &[Trial], round: usize, rule: &PairRule) -> Result<Vec<(usize, Seeded)>> {
+        let mut rows = Vec::new();
+        for (i, Trial { row, found, .. }) in trials.iter().enumerate() {
+            let before = match found {
+                Ok(_) => None,
+                Err(_) if round < 2 => Some(""),
+                Err(Lack::AllGood) => rule.steer_rejected.as_deref(),
+                Err(Lack::AllBad | Lack::Unfit) => rule.steer_chosen.as_deref(),
             };
-            let (rejected, chosen) = (side(&sides[0])?, side(&sides[1])?);
-            // What the model has read: a long prompt was cut.
-            let whole = self.tokenizer.encode_text(&prompts[i])?.len() <= rows[i].len();
-            let prompt = if whole { prompts[i].clone() } else { self.tokenizer.decode(&rows[i])? };
-            pairs.push(Pair { prompt, chosen, rejected });
+            let Some(before) = before else { continue };
+            let mut row = row.clone();
+            let begins = usize::from(self.tokenizer.begin_id().is_some_and(|id| row.first() == Some(&id)));
+            row.splice(begins..begins, self.tokenizer.encode(before)?);
+            rows.push((i, (row, rule.seed.wrapping_add(((i as u64) << 32) | ((round as u64) << 24)))));
         }
-        Ok(pairs)
+        Ok(rows)
+    }
+
+    /// Scores samples and adds them to those of their prompt; the number of samples without a score.
+    fn add(&self, trial: &mut Trial, drawn: Vec<Vec<u32>>, usual: Usual, judge: &dyn Scorer) -> Result<usize> {
+        let texts = drawn.iter().map(|tokens| self.tokenizer.decode(tokens)).collect::<Result<Vec<_>, _>>()?;
+        let scores = Scores::of_continuations(&texts, judge);
+        let n_failed = scores.n_failed();
+        for ((tokens, text), score) in drawn.into_iter().zip(texts).zip(scores.values) {
+            let fit = usual.fits(&tokens, &text);
+            trial.samples.extend(score.map(|score| Sample { tokens, text, score, fit }));
+        }
+        Ok(n_failed)
+    }
+
+    /// The pair of a prompt, ties decided by likelihood.
+    fn pair(&self, prompt: &str, trial: &Trial, sides: &[Vec<usize>; 2], n_new: usize) -> Result<Pair> {
+        let side = |candidates: &[usize]| -> Result<String> {
+            let best = self.likeliest(&trial.row, &trial.samples, candidates)?;
+            let Sample { tokens, text, .. } = &trial.samples[best];
+            let end = if tokens.len() < n_new { self.tokenizer.end_text() } else { String::new() };
+            Ok(format!("{text}{end}"))
+        };
+        // What the model has read: a long prompt was cut.
+        let whole = self.tokenizer.encode_text(prompt)?.len() <= trial.row.len();
+        let prompt = if whole { prompt.to_owned() } else { self.tokenizer.decode(&trial.row)? };
+        Ok(Pair { prompt, rejected: side(&sides[0])?, chosen: side(&sides[1])? })
     }
 
     /// The candidate that is the likeliest continuation of the prompt; the first one of equals.
@@ -301,17 +264,6 @@ impl Evaluator<'_> {
         let best = sums.enumerate().fold((0, f64::NEG_INFINITY), |best, it| if it.1 > best.1 { it } else { best });
         Ok(candidates[best.0])
     }
-}
-
-/// Mean scores of the rejected and of the chosen samples; none without a pair.
-fn mean_scores(samples: &[Vec<Sample>], found: &[Result<[Vec<usize>; 2], Lack>]) -> Option<[f64; 2]> {
-    let scores: Vec<[f64; 2]> = (samples.iter().zip(found))
-        .filter_map(|(samples, found)| {
-            found.as_ref().ok().map(|sides| [0, 1].map(|side| samples[sides[side][0]].score))
-        })
-        .collect();
-    let mean = |side: usize| scores.iter().map(|s| s[side]).sum::<f64>() / scores.len() as f64;
-    (!scores.is_empty()).then(|| [mean(0), mean(1)])
 }
 
 #[cfg(test)]
