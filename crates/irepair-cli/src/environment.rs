@@ -30,8 +30,6 @@ impl Environment {
     /// # Errors
     /// When one of them cannot be read.
     pub(crate) fn of(device: &str, model: &Path, pairs: Option<&Path>) -> anyhow::Result<Self> {
-        let weights = weight_files(model)?.into_keys();
-        let hash = |name: String| Ok((name.clone(), sha256_file(&model.join(name))?));
         Ok(Self {
             irepair: env!("CARGO_PKG_VERSION"),
             numbers_version: NUMBERS_VERSION,
@@ -39,10 +37,16 @@ impl Environment {
             libtorch: irepair_model::libtorch_version(),
             device: device.to_owned(),
             threads: tch::get_num_threads(),
-            weights_sha256: weights.map(hash).collect::<irepair_core::Result<_>>()?,
+            weights_sha256: weights_sha256(model)?,
             pairs_sha256: pairs.map(sha256_file).transpose()?,
         })
     }
+}
+
+/// SHA-256 of a model directory's weights by file: one, or the shards.
+pub(crate) fn weights_sha256(model: &Path) -> irepair_core::Result<BTreeMap<String, String>> {
+    let hash = |name: String| Ok((name.clone(), sha256_file(&model.join(name))?));
+    weight_files(model)?.into_keys().map(hash).collect()
 }
 
 /// Largest resident memory of this process so far, in bytes; none where the system does not say.

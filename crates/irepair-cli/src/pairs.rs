@@ -6,16 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use irepair_config::PairsPlan;
-use irepair_core::fs::{sha256_file, write_atomic};
-use irepair_core::weights::weight_files;
-use irepair_core::{is_unfinished, mark_finished};
+use irepair_core::fs::sha256_file;
+use irepair_core::{NUMBERS_VERSION, is_unfinished, mark_finished};
 use irepair_data::{Part, read_prompts, write_jsonl, write_prompts};
 use irepair_eval::{Evaluator, Generation, PairCounts, PairRule};
+use irepair_report::write_result;
 use irepair_scorer::Scorer;
 use serde::{Deserialize, Serialize};
 
+use crate::environment::weights_sha256;
 use crate::error::CliError;
-use crate::model_dir::{open, use_threads};
+use crate::model_dir::{ModelDir, use_threads};
 use crate::output::{print, print_json};
 use crate::run_dir::{claim, spare_inputs};
 use crate::scorers::{ClassifierUse, open_scorer};
@@ -40,14 +41,15 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
     let judge = open_scorer(&plan.judge, &run)?;
-    let made_from = inputs(plan, &*judge)?;
+    let model = ModelDir::read(&plan.model)?;
+    let made_from = inputs(plan, &model, &*judge)?;
     if let Some(report) = made_before(&plan.out, &made_from) {
         tracing::info!("{}: made before from the same inputs", plan.out.display());
         return show(&report, plan);
     }
     run_dir::refuse_used(&plan.out)?;
     let [own, valid, test] = parts(read_prompts(&plan.prompts)?, plan)?;
-    let loaded = open(&plan.model, &plan.device, plan.dtype)?;
+    let loaded = model.open(&plan.device, plan.dtype)?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let rule = PairRule {
         generation: Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens },
@@ -68,17 +70,21 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     write_jsonl(&plan.out.join("pairs.jsonl"), &made.pairs)?;
     write_prompts(&plan.out.join("prompts.valid.jsonl"), &valid)?;
     write_prompts(&plan.out.join("prompts.test.jsonl"), &test)?;
-    write_atomic(&plan.out.join(REPORT), serde_json::to_string_pretty(&report)?.as_bytes())?;
+    write_result(&plan.out.join(REPORT), &report)?;
     mark_finished(&plan.out)?;
     show(&report, plan)
 }
 
 /// Names and hashes of everything that decides the pairs.
-fn inputs(plan: &PairsPlan, judge: &dyn Scorer) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut from = BTreeMap::from([
+fn inputs(plan: &PairsPlan, model: &ModelDir, judge: &dyn Scorer) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut from = weights_sha256(&plan.model)?;
+    from.extend([
+        ("numbers".to_owned(), NUMBERS_VERSION.to_string()),
+        ("config".to_owned(), format!("{:?}", model.config)),
+        ("tokenizer".to_owned(), model.tokenizer.sha256()?),
+        ("end tokens".to_owned(), format!("{:?}", model.tokenizer.end_ids())),
         ("prompts".to_owned(), sha256_file(&plan.prompts)?),
         ("judge".to_owned(), format!("{} version {}", judge.name(), judge.version())),
-        ("device".to_owned(), plan.device.clone()),
     ]);
     // Where things lie, and how fast they are read, decide nothing.
     let nowhere = PathBuf::new();
@@ -87,15 +93,12 @@ fn inputs(plan: &PairsPlan, judge: &dyn Scorer) -> anyhow::Result<BTreeMap<Strin
         prompts: nowhere.clone(),
         judge: nowhere.clone(),
         out: nowhere,
+        batch_size: 1,
         threads: None,
         json: false,
         ..plan.clone()
     };
     from.insert("settings".to_owned(), format!("{settings:?}"));
-    for name in weight_files(&plan.model)?.into_keys().chain(["tokenizer.json".to_owned()]) {
-        let hash = sha256_file(&plan.model.join(&name))?;
-        from.insert(name, hash);
-    }
     Ok(from)
 }
 
@@ -112,8 +115,9 @@ fn parts(prompts: Vec<String>, plan: &PairsPlan) -> anyhow::Result<[Vec<String>;
         parts[Part::of(&prompt, plan.valid_share, plan.test_share) as usize].push(prompt);
     }
     if parts[Part::Repair as usize].is_empty() {
-        let (path, n) = (plan.prompts.clone(), parts.iter().map(Vec::len).sum::<usize>());
-        return Err(CliError::TooFew { what: "prompts", path, n_held_out: n, n }.into());
+        let what = format!("{}: the part of the prompts that pairs are made of", plan.prompts.display());
+        let want = "more prompts, or a lower --valid-share or --test-share".to_owned();
+        return Err(CliError::Missing { what, want }.into());
     }
     Ok(parts)
 }

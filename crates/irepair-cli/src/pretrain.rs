@@ -57,9 +57,9 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
             (tokenizer, documents)
         }
     };
-    let valid = plan.valid.as_deref().map(read_texts).transpose()?;
-    let n_valid = valid.as_ref().map(|texts| joined_tokens(&tokenizer, texts)).transpose()?.map(|tokens| tokens.len());
-    if let Some(n) = n_valid.filter(|&n| n < 2) {
+    let valid =
+        plan.valid.as_deref().map(|path| anyhow::Ok(joined_tokens(&tokenizer, &read_texts(path)?)?)).transpose()?;
+    if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
         return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
     }
     let window = plan.window.unwrap_or(plan.n_positions);
@@ -111,7 +111,7 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     remove(&out.join(STEPS))?;
     mark_finished(out)?;
     let evaluator = Evaluator::new(&model, &tokenizer, VALID_BATCH);
-    let valid = valid.map(|texts| evaluator.joined_perplexity(&texts, window)).transpose()?;
+    let valid = valid.map(|tokens| evaluator.token_perplexity(&tokens, window)).transpose()?;
     if plan.json {
         let summary = Summary { out, n_steps: plan.steps, train_seconds: seconds, last_loss: last, valid };
         return print_json(&summary);

@@ -28,15 +28,21 @@ pub fn degeneration(tokens: &[Vec<u32>], texts: &[String]) -> Metrics {
     let n_blank = texts.iter().filter(|t| t.trim().is_empty()).count();
     let definition = "continuations that end at once or hold only white space / all";
     metrics.insert(key::EMPTY_SHARE, Metric::share(key::EMPTY_SHARE, n_blank, texts.len(), definition));
-    let n_distinct: usize = tokens.iter().map(|t| t.windows(4).collect::<HashSet<_>>().len()).sum();
-    let n_4_grams = n_grams(tokens, 4);
+    let (n_4_grams, n_repeated) = repeated_4_grams(tokens);
     let definition = "4-grams of tokens seen before in the same continuation / all 4-grams";
-    metrics.insert(key::REPETITION_4, Metric::share(key::REPETITION_4, n_4_grams - n_distinct, n_4_grams, definition));
+    metrics.insert(key::REPETITION_4, Metric::share(key::REPETITION_4, n_repeated, n_4_grams, definition));
     metrics
 }
 
-fn n_grams(tokens: &[Vec<u32>], n: usize) -> usize {
-    tokens.iter().map(|t| (t.len() + 1).saturating_sub(n)).sum()
+/// 4-grams of texts, and those among them that occurred before in the same text.
+pub(crate) fn repeated_4_grams(tokens: &[impl AsRef<[u32]>]) -> (usize, usize) {
+    let n_distinct: usize = tokens.iter().map(|t| t.as_ref().windows(4).collect::<HashSet<_>>().len()).sum();
+    let n = n_grams(tokens, 4);
+    (n, n - n_distinct)
+}
+
+fn n_grams(tokens: &[impl AsRef<[u32]>], n: usize) -> usize {
+    tokens.iter().map(|t| (t.as_ref().len() + 1).saturating_sub(n)).sum()
 }
 
 #[cfg(test)]

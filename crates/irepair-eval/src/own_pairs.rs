@@ -1,13 +1,13 @@
 //! Pairs made by the model itself: of its own continuations of a prompt, the one that a judge finds worst is rejected,
 //! and the one it finds best is chosen.
 
-use std::collections::HashSet;
-
 use irepair_data::Pair;
 use irepair_scorer::Scorer;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluator::conditional;
+use crate::guard::repeated_4_grams;
+use crate::scorer::is_blank;
 use crate::texts::check;
 use crate::{Error, Evaluator, Generation, Result, Scores};
 
@@ -106,24 +106,15 @@ impl Usual {
     fn of(samples: &[Vec<u32>]) -> Self {
         let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
         lengths.sort_unstable();
-        let (n, n_repeated) =
-            samples.iter().map(|tokens| four_grams(tokens)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let (n, n_repeated) = repeated_4_grams(samples);
         let repeated = if n == 0 { 0.0 } else { n_repeated as f64 / n as f64 };
         Self { median_tokens: lengths.get(lengths.len() / 2).copied().unwrap_or(0), repeated }
     }
 
     fn fits(&self, tokens: &[u32], text: &str) -> bool {
-        let (n, n_repeated) = four_grams(tokens);
-        text.chars().any(char::is_alphanumeric)
-            && 4 * tokens.len() >= self.median_tokens
-            && n_repeated as f64 <= self.repeated * n as f64
+        let (n, n_repeated) = repeated_4_grams(&[tokens]);
+        !is_blank(text) && 4 * tokens.len() >= self.median_tokens && n_repeated as f64 <= self.repeated * n as f64
     }
-}
-
-/// 4-grams of a text, and those among them that occurred before.
-fn four_grams(tokens: &[u32]) -> (usize, usize) {
-    let n = (tokens.len() + 1).saturating_sub(4);
-    (n, n - tokens.windows(4).collect::<HashSet<_>>().len())
 }
 
 /// Indices of the samples that may be rejected, and of those that may be chosen: the extremes, several where they tie.
@@ -182,11 +173,18 @@ impl Evaluator<'_> {
             let (places, rows): (Vec<usize>, Vec<Seeded>) = rows.into_iter().unzip();
             check(self.model, rows.iter().map(|(row, _)| row), n)?;
             let drawn = self.samples(&rows, n, rule.generation.n_new, &mut sampled)?;
-            let usual = *usual.get_or_insert_with(|| Usual::of(&drawn.concat()));
+            let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
+            let texts = drawn.iter().map(|tokens| self.tokenizer.decode(tokens)).collect::<Result<Vec<_>, _>>()?;
+            let scores = Scores::of_continuations(&texts, judge);
+            counts.n_samples += texts.len();
+            counts.n_unscored += scores.n_failed();
+            for (k, ((tokens, text), score)) in drawn.into_iter().zip(texts).zip(scores.values).enumerate() {
+                let fit = usual.fits(&tokens, &text);
+                let sample = score.map(|score| Sample { tokens, text, score, fit });
+                trials[places[k / n]].samples.extend(sample);
+            }
             let n_pairs = [&mut counts.n_first, &mut counts.n_more, &mut counts.n_steered];
-            for (i, drawn) in places.into_iter().zip(drawn) {
-                counts.n_samples += drawn.len();
-                counts.n_unscored += self.add(&mut trials[i], drawn, usual, judge)?;
+            for i in places {
                 trials[i].found = extremes(&trials[i].samples, rule.min_gap);
                 *n_pairs[round] += usize::from(trials[i].found.is_ok());
             }
@@ -195,7 +193,7 @@ impl Evaluator<'_> {
         for (prompt, trial) in prompts.iter().zip(&trials) {
             match &trial.found {
                 Ok(sides) => {
-                    pairs.push(self.pair(prompt, trial, sides, rule.generation.n_new)?);
+                    pairs.push(self.pair(prompt, trial, sides, &rule.generation)?);
                     sums = [0, 1].map(|side| sums[side] + trial.samples[sides[side][0]].score);
                 }
                 Err(Lack::AllGood) => counts.n_all_good += 1,
@@ -227,28 +225,17 @@ impl Evaluator<'_> {
         Ok(rows)
     }
 
-    /// Scores samples and adds them to those of their prompt; the number of samples without a score.
-    fn add(&self, trial: &mut Trial, drawn: Vec<Vec<u32>>, usual: Usual, judge: &dyn Scorer) -> Result<usize> {
-        let texts = drawn.iter().map(|tokens| self.tokenizer.decode(tokens)).collect::<Result<Vec<_>, _>>()?;
-        let scores = Scores::of_continuations(&texts, judge);
-        let n_failed = scores.n_failed();
-        for ((tokens, text), score) in drawn.into_iter().zip(texts).zip(scores.values) {
-            let fit = usual.fits(&tokens, &text);
-            trial.samples.extend(score.map(|score| Sample { tokens, text, score, fit }));
-        }
-        Ok(n_failed)
-    }
-
     /// The pair of a prompt, ties decided by likelihood.
-    fn pair(&self, prompt: &str, trial: &Trial, sides: &[Vec<usize>; 2], n_new: usize) -> Result<Pair> {
+    fn pair(&self, prompt: &str, trial: &Trial, sides: &[Vec<usize>; 2], generation: &Generation) -> Result<Pair> {
         let side = |candidates: &[usize]| -> Result<String> {
             let best = self.likeliest(&trial.row, &trial.samples, candidates)?;
             let Sample { tokens, text, .. } = &trial.samples[best];
-            let end = if tokens.len() < n_new { self.tokenizer.end_text() } else { String::new() };
+            let end = if tokens.len() < generation.n_new { self.tokenizer.end_text() } else { String::new() };
             Ok(format!("{text}{end}"))
         };
         // What the model has read: a long prompt was cut.
-        let whole = self.tokenizer.encode_text(prompt)?.len() <= trial.row.len();
+        let n = trial.row.len();
+        let whole = n < generation.prompt_tokens || self.tokenizer.encode_text(prompt)?.len() == n;
         let prompt = if whole { prompt.to_owned() } else { self.tokenizer.decode(&trial.row)? };
         Ok(Pair { prompt, rejected: side(&sides[0])?, chosen: side(&sides[1])? })
     }

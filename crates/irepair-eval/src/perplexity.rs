@@ -32,7 +32,7 @@ impl Evaluator<'_> {
             RunningText::Documents(_) => RUNNING_TEXT,
             RunningText::Rows(_) => "rows of raw text joined by blank lines (WIKI)",
         };
-        self.windowed(text.parts(), window, stride, what)
+        self.windowed(&joined_tokens(self.tokenizer, text.parts())?, window, stride, what)
     }
 
     /// WIKI's formula on last-word texts: joined with a blank line, tokenised once, every token scored.
@@ -45,20 +45,20 @@ impl Evaluator<'_> {
     /// # Source
     /// METHOD §10: `LAMBADA_corpus`.
     pub fn cloze_corpus_perplexity<S: AsRef<str>>(&self, texts: &[S], window: usize) -> Result<Metric> {
-        self.windowed(texts, window, window, "last-word texts joined by blank lines (LAMBADA_corpus)")
+        let what = "last-word texts joined by blank lines (LAMBADA_corpus)";
+        self.windowed(&joined_tokens(self.tokenizer, texts)?, window, window, what)
     }
 
-    /// [`Self::text_perplexity`] of documents, in windows that do not overlap.
+    /// [`Self::text_perplexity`] of a text that is [`joined_tokens`] already, in windows that do not overlap.
     ///
     /// # Errors
-    /// As [`Self::text_perplexity`].
-    pub fn joined_perplexity<S: AsRef<str>>(&self, texts: &[S], window: usize) -> Result<Metric> {
-        self.windowed(texts, window, window, RUNNING_TEXT)
+    /// As [`strided_perplexity`].
+    pub fn token_perplexity(&self, tokens: &[u32], window: usize) -> Result<Metric> {
+        self.windowed(tokens, window, window, RUNNING_TEXT)
     }
 
-    fn windowed<S: AsRef<str>>(&self, texts: &[S], window: usize, stride: usize, what: &str) -> Result<Metric> {
-        let tokens = joined_tokens(self.tokenizer, texts)?;
-        windowed(self.model, &tokens, self.tokenizer.begin_id(), window, stride, self.batch_size, what)
+    fn windowed(&self, tokens: &[u32], window: usize, stride: usize, what: &str) -> Result<Metric> {
+        windowed(self.model, tokens, self.tokenizer.begin_id(), window, stride, self.batch_size, what)
     }
 }
 

@@ -166,12 +166,12 @@ impl Evaluator<'_> {
         check(self.model, &prompts, n_samples)?;
         let prompts: Vec<(Vec<u32>, u64)> =
             (0u64..).zip(prompts).map(|(i, prompt)| (prompt, seed.wrapping_add(i << 32))).collect();
-        let mut max_scores = Vec::with_capacity(prompts.len());
-        for samples in self.samples(&prompts, n_samples, generation.n_new, &mut || ())? {
-            let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
-            let scores: Option<Vec<f64>> = Scores::of_continuations(&texts, scorer).values.into_iter().collect();
-            max_scores.push(scores.map(|s| s.into_iter().fold(0.0, f64::max)));
-        }
+        let samples = self.samples(&prompts, n_samples, generation.n_new, &mut || ())?;
+        let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
+        let scores = Scores::of_continuations(&texts, scorer).values;
+        let highest =
+            |scores: &[Option<f64>]| scores.iter().try_fold(0.0, |most, score| Some(f64::max(most, (*score)?)));
+        let max_scores: Vec<Option<f64>> = scores.chunks(n_samples).map(highest).collect();
         let toxic: Vec<_> = max_scores.iter().map(|m| m.map(|m| f64::from(u8::from(m > THRESHOLD)))).collect();
         let texts = format!(
             "{n_samples} {}, nucleus {}, temperature {}, scorer `{}` version {}",
@@ -195,26 +195,25 @@ impl Evaluator<'_> {
         Ok(Sampling { max_scores, metrics })
     }
 
-    /// Nucleus samples of every prompt, each with the seed of its draws, in their order; `sampled` is called for every
-    /// prompt.
+    /// Nucleus samples of prompts, each with the seed of its draws: all of the first prompt, then all of the second,
+    /// and so on; `sampled` is called for every prompt.
     pub(crate) fn samples(
         &self,
         prompts: &[(Vec<u32>, u64)],
         n_samples: usize,
         n_new: usize,
         sampled: &mut impl FnMut(),
-    ) -> Result<Vec<Vec<Vec<u32>>>> {
+    ) -> Result<Vec<Vec<u32>>> {
         /// Samples drawn at once, at least one prompt's: each needs its probabilities over the vocabulary.
         const N_AT_ONCE: usize = 256;
         let lengths: Vec<usize> = prompts.iter().map(|(prompt, _)| prompt.len()).collect();
-        let mut found = vec![Vec::new(); prompts.len()];
+        let mut found = vec![Vec::new(); prompts.len() * n_samples];
         for batch in batches(&lengths, (N_AT_ONCE / n_samples.max(1)).max(1), 0) {
             let rows: Vec<_> = batch.iter().map(|&i| prompts[i].clone()).collect();
             let samples = self.model.sample(&rows, n_samples, n_new, NUCLEUS, self.tokenizer.end_ids())?;
-            for (&i, samples) in batch.iter().zip(samples.chunks(n_samples)) {
-                found[i] = samples.to_vec();
-                sampled();
-            }
+            let places = batch.iter().flat_map(|&i| i * n_samples..(i + 1) * n_samples);
+            places.zip(samples).for_each(|(place, sample)| found[place] = sample);
+            batch.iter().for_each(|_| sampled());
         }
         Ok(found)
     }

@@ -66,7 +66,7 @@ fn every_window_of_a_perplexity_begins_with_it() {
     let definition =
         "exp of the mean NLL of running text, windows of 8 tokens, stride 7, each begun by the begin-of-text token";
     assert_eq!(found.definition, definition);
-    assert_eq!(evaluator.joined_perplexity(&[written], 8).unwrap(), found);
+    assert_eq!(evaluator.token_perplexity(&ids, 8).unwrap(), found);
 
     // Windows of 7 tokens of the text every 5: of the later ones only the last tokens are new.
     let want = nll(&model, &ids[..7], 0)
