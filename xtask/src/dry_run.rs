@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 
 use irepair_config::{Architecture, BaseModel, Dtype, Memory, Method, Options, RepairOptions, Texts, Work};
 
-use crate::doctor;
 use crate::prepare::{PAIRS, Prepared};
 use crate::rows::Cell;
+use crate::{doctor, fetch};
 
 /// Assumed speed of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,6 +55,7 @@ pub(crate) fn text(prepared: &Prepared, cells: &[Cell], rates: Rates) -> String 
     text += &table(&lines);
     text +=
         "\nsteps: without early stopping. memory: peak on the device, upper bound. hours: all seeds, upper bound.\n";
+    text += &fetch::plan(&prepared.sources.manifests);
     text += &needs(prepared);
     text += &takes(prepared, &lines, rates);
     text + "\nnothing was started\n"
@@ -85,6 +86,9 @@ fn needs(prepared: &Prepared) -> String {
     }
     for model in profile.models.iter().filter(|model| prepared.is_trained_here(model)) {
         let _ = writeln!(text, "ok        {}: trained here", model.title);
+    }
+    for model in profile.models.iter().filter(|model| model.gguf.is_some()) {
+        let _ = writeln!(text, "ok        {}: imported here", model.title);
     }
     for item in &prepared.sources.items {
         let _ = match (item.lacks.is_empty(), item.optional) {
@@ -230,11 +234,12 @@ fn n_pairs(prepared: &Prepared) -> u64 {
     if let Some(language) = &profile.language {
         return language.pairs as u64;
     }
-    let path = prepared.data(PAIRS);
+    let path = prepared.pairs(profile.models.first().map_or("", |model| model.name.as_str()));
     let counted = std::fs::File::open(&path).ok().filter(|_| path.extension().is_some_and(|end| end == "jsonl"));
     let counted = counted.map(|file| BufReader::new(file).lines().map_while(Result::ok).count() as u64);
-    let said = || profile.data.iter().find(|data| data.file == PAIRS).map(|data| data.n_records);
-    counted.filter(|&n| n > 0).or_else(said).unwrap_or(0)
+    let own = profile.pairs.as_ref().map(|own| own.n_records);
+    let given = || profile.data.iter().find(|data| data.file == PAIRS).map(|data| data.n_records);
+    counted.filter(|&n| n > 0).or(own).or_else(given).unwrap_or(0)
 }
 
 /// Gigabytes, of 10⁹ bytes.

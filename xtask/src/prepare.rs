@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, Experiment, ProfileScorer, ScorerKind};
+use irepair_config::{BaseModel, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind};
 use irepair_core::fs::list;
 use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -129,11 +129,22 @@ impl Prepared {
     /// A scorer of the profile, and the file of its measured quality.
     pub(crate) fn scorer(&self, name: &str) -> (PathBuf, PathBuf) {
         let dir = self.runs.join("prepared/scorer");
+        let quality = dir.join(format!("{name}.quality.json"));
+        let mut files = self.experiment.profile.scorers.iter().filter(|scorer| scorer.name == name);
+        if let Some(file) = files.find_map(|scorer| scorer.file.as_ref()) {
+            return (self.data(file), quality);
+        }
         let is_list = |scorer: &ProfileScorer| scorer.name == name && scorer.train.kind() == ScorerKind::Words;
         // `irepair` takes a `.txt` file for a word list.
         let list = self.experiment.profile.scorers.iter().any(is_list);
         let file = if list { format!("{name}.txt") } else { name.to_owned() };
-        (dir.join(file), dir.join(format!("{name}.quality.json")))
+        (dir.join(file), quality)
+    }
+
+    /// The profile's scorers, without those that there is nothing to train on.
+    pub(crate) fn scorers(&self) -> impl Iterator<Item = &ProfileScorer> {
+        let labels = self.optional_data(SCORER_LABELS).is_some();
+        self.experiment.profile.scorers.iter().filter(move |scorer| labels || !scorer.optional)
     }
 
     pub(crate) fn sensitivity_dir(&self, model: &str) -> PathBuf {

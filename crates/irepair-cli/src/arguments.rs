@@ -53,9 +53,9 @@ pub(crate) enum Command {
         /// The profile, which says which records.
         #[arg(long, value_name = "FILE")]
         profile: PathBuf,
-        /// The data directory.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
+        /// The data directory; may be given several times: the first one that has a file is read.
+        #[arg(long, value_name = "DIR", required = true)]
+        data: Vec<PathBuf>,
         /// Directory to write to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,

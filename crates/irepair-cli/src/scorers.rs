@@ -1,4 +1,4 @@
-//! Scorers by path: a word list, a linear scorer's file, a classifier's directory.
+//! Scorers by path: a word list, the file of a linear or TF-IDF scorer, a classifier's directory.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use irepair_config::EvalPlan;
 use irepair_core::fs::sha256_file;
 use irepair_data::Lexicon;
 use irepair_model::parse_device;
-use irepair_scorer::{LinearScorer, Scorer, pinned};
+use irepair_scorer::{Scorer, pinned, read_scorer};
 
 use crate::error::CliError;
 
@@ -76,7 +76,7 @@ pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Bo
         let name = pinned("lexicon", &sha256_file(path)?);
         return Ok(Box::new(WordList { lexicon: Lexicon::read(path)?, name }));
     }
-    Ok(Box::new(LinearScorer::read(path)?))
+    Ok(read_scorer(path)?)
 }
 
 /// A word list whose name holds the hash of its file, so that the names of two differ.

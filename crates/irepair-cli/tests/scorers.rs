@@ -125,7 +125,7 @@ fn what_is_no_scorer_is_refused() {
         "{error}"
     );
     let (code, error) = refuse(dir, "scorer eval --scorer train.jsonl --data dev.jsonl");
-    assert!(code == 4 && error.contains("not a linear scorer"), "{error}");
+    assert!(code == 4 && error.contains("not a scorer"), "{error}");
     let (code, error) = refuse(dir, "scorer train --data train.jsonl --out linear.scorer");
     assert!(code == 2 && error.contains("output is there already"), "{error}");
     let (code, error) = refuse(dir, "scorer eval --scorer classifier --data dev.jsonl --toxic-labels rude");

@@ -5,6 +5,7 @@ use irepair_core::Diagnose;
 use irepair_core::metric::MetricKey;
 use serde::{Deserialize, Serialize};
 
+use crate::data_file::is_inside;
 use crate::{Checks, PretrainOptions, Validate};
 
 /// One base model: trained here, or published weights.
@@ -21,6 +22,10 @@ pub struct BaseModel {
     /// Repository of the published weights on the Hugging Face hub, such as `openai-community/gpt2-large`; instead of
     /// `pretrain`. The program does not download it: it looks for a local copy.
     pub hub: Option<String>,
+    /// GGUF file of published weights in `.sources/`, such as `smollm2/model.gguf`; instead of `pretrain`.
+    pub gguf: Option<String>,
+    /// The file `data/<source>.toml` that says where `hub` or `gguf` comes from.
+    pub source: Option<String>,
     /// The model of experiments/paper/paper.toml whose numbers are shown with this one's. Without it, none are.
     pub paper: Option<String>,
     /// Files of the repository that are needed.
@@ -49,11 +54,22 @@ impl Validate for BaseModel {
     fn clashes(&self, checks: &mut Checks) {
         checks.path_name(&self.name);
         checks.clash(self.title.is_empty(), "title", "is missing");
-        let (made, published) = (self.pretrain.is_some(), self.hub.is_some());
-        checks.clash(made && published, "hub", "clashes with `pretrain`: give one of the two");
-        checks.clash(!made && !published, "pretrain", "is missing: give `pretrain` or `hub`");
-        checks.clash(published && self.shape.is_none(), "shape", "is missing: estimates of a `hub` model need it");
-        checks.clash(published && self.files.is_empty(), "files", "is missing: name the files needed of `hub`");
+        let (made, published) = (self.pretrain.is_some(), self.hub.is_some() || self.gguf.is_some());
+        checks.clash(self.hub.is_some() && self.gguf.is_some(), "gguf", "clashes with `hub`: give one of the two");
+        let provided = self.gguf.as_ref().is_none_or(|file| self.source.is_some() && is_inside(file));
+        checks.clash(!provided, "gguf", "must be a path below `.sources`, of a `source`");
+        checks.clash(
+            made && published,
+            if self.hub.is_some() { "hub" } else { "gguf" },
+            "clashes with `pretrain`: give one of the two",
+        );
+        checks.clash(!made && !published, "pretrain", "is missing: give `pretrain`, `hub` or `gguf`");
+        checks.clash(published && self.shape.is_none(), "shape", "is missing: estimates of published weights need it");
+        checks.clash(
+            self.hub.is_some() && self.files.is_empty(),
+            "files",
+            "is missing: name the files needed of `hub`",
+        );
         checks.clash(made && !published && self.shape.is_some(), "shape", "clashes with `pretrain`, which says it");
         if let Some(hub) = &self.hub {
             let parts: Vec<&str> = hub.split('/').collect();
@@ -122,7 +138,7 @@ mod tests {
         let both = BaseModel { pretrain: Some(PretrainOptions::default()), ..published() };
         assert_eq!(problems(&both), ["`hub`: clashes with `pretrain`: give one of the two"]);
         let neither = BaseModel { hub: None, shape: None, ..published() };
-        assert_eq!(problems(&neither), ["`pretrain`: is missing: give `pretrain` or `hub`"]);
+        assert_eq!(problems(&neither), ["`pretrain`: is missing: give `pretrain`, `hub` or `gguf`"]);
         let bare = BaseModel { shape: None, files: Vec::new(), hub: Some("../up".into()), ..published() };
         assert_eq!(
             problems(&bare),

@@ -155,6 +155,9 @@ impl Experiment {
         for (i, model) in self.profile.models.iter().enumerate() {
             names.named(&format!("profile.toml: models[{i}].paper"), model.paper.as_ref(), &models);
         }
+        for row in self.profile.quick.iter().flat_map(|quick| &quick.rows) {
+            names.named("profile.toml: quick.rows", Some(row), &rows);
+        }
         let Comparison { subject, baseline } = &self.profile.compare;
         names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);

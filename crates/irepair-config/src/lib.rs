@@ -41,9 +41,10 @@ mod profile;
 mod relearn;
 mod repair;
 mod scorer;
+mod source;
 
 pub use base_model::{BaseModel, Precondition};
-pub use data_file::{Cut, DataFile, stored};
+pub use data_file::{Cut, DataFile, PartName, PartOf, stored};
 pub use error::{Error, Result};
 pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
 pub use eval::{EvalOptions, EvalPlan, GenerateOptions, GeneratePlan};
@@ -61,7 +62,10 @@ pub use pairs::{PairsOptions, PairsPlan};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};
 pub use pretrain::{PretrainOptions, PretrainPlan};
 pub use problem::{Checks, Problem};
-pub use profile::{CORPUS, Comparison, Grid, Language, Profile, ProfileScorer, SCORER_LABELS, Trajectory, Utility};
+pub use profile::{
+    CORPUS, Comparison, Grid, Language, OwnPairs, Profile, ProfileScorer, Quick, SCORER_LABELS, Trajectory, Utility,
+};
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
 pub use repair::{RepairOptions, RepairPlan, slice_size};
 pub use scorer::{ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan};
+pub use source::{Convert, Source, Take, Wheel};

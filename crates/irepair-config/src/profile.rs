@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BaseModel, Checks, DataFile, EvalOptions, Options, Precondition, Problem, RepairOptions, ScorerTrainOptions,
-    Validate,
+    BaseModel, Checks, DataFile, EvalOptions, Options, PairsOptions, Precondition, Problem, RepairOptions,
+    ScorerTrainOptions, Validate,
 };
 
 /// What all rows of a profile share.
@@ -26,12 +26,14 @@ pub struct Profile {
     /// Files of the data directory, in profiles that are given their data; instead of `language`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataFile>,
-    /// Toxicity scorers trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill the
-    /// tables.
+    /// Toxicity scorers, given or trained on `toxicity/train.jsonl` before any row is run; the first one's numbers fill
+    /// the tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scorers: Vec<ProfileScorer>,
     /// Base models, each repaired by every row.
     pub models: Vec<BaseModel>,
+    /// How pairs are made of each base model's own texts, in profiles that are given none.
+    pub pairs: Option<OwnPairs>,
     /// What the base models must show before any row is run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preconditions: Vec<Precondition>,
@@ -50,6 +52,58 @@ pub struct Profile {
     pub compare: Comparison,
     /// The learning-rate search.
     pub grid: Grid,
+    /// What `cargo xtask reproduce --quick` runs; without it, there is no such thing.
+    pub quick: Option<Quick>,
+}
+
+/// A short form of a profile: some of its rows, once, with fewer steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quick {
+    /// Rows that are run.
+    pub rows: Vec<String>,
+    /// Seeds per row: 0, 1, ...
+    pub seeds: u32,
+    /// Settings laid over those of every row, such as a cap on steps.
+    pub repair: RepairOptions,
+}
+
+impl Quick {
+    /// The rest of an experiment.
+    pub fn of(&self, experiment: &mut crate::Experiment) {
+        let profile = &mut experiment.profile;
+        profile.seeds = self.seeds;
+        (profile.samples, profile.trajectory) = (None, None);
+        experiment.rows.retain(|name, _| self.rows.contains(name));
+        for row in experiment.rows.values_mut() {
+            row.seeds = None;
+            row.repair = self.repair.clone().over(row.repair.clone());
+        }
+    }
+}
+
+/// Pairs that a base model makes of its own texts (METHOD §21).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnPairs {
+    /// The scorer that judges the texts, by its name among `scorers`.
+    pub judge: String,
+    /// The prompts they are made of, by their name among `data`.
+    pub prompts: String,
+    /// About how many pairs come of it, for estimates.
+    pub n_records: u64,
+    /// How they are made.
+    pub make: PairsOptions,
+}
+
+impl Validate for OwnPairs {
+    fn clashes(&self, checks: &mut Checks) {
+        let mut made = Checks::of(&self.make);
+        let keys = ["model", "prompts", "judge", "out", "seed", "device", "dtype", "threads", "json"];
+        made.refuse(&keys, RUNNERS_KEYS);
+        self.make.clashes(&mut made);
+        checks.inside("make", made.0);
+    }
 }
 
 /// Rows that others are compared with.
@@ -69,14 +123,21 @@ pub struct Comparison {
 pub struct ProfileScorer {
     /// Name in paths: lower-case letters, digits and `-`.
     pub name: String,
-    /// How it is trained.
+    /// How it is trained; without `file`.
     pub train: ScorerTrainOptions,
+    /// A scorer made by others, or a word list: a file by its name among `data`.
+    pub file: Option<String>,
+    /// True when it is left out where there is nothing to train it on. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 impl Validate for ProfileScorer {
     fn clashes(&self, checks: &mut Checks) {
         checks.path_name(&self.name);
         checks.inside("train", self.train.problems());
+        let both = self.file.is_some() && self.train != ScorerTrainOptions::default();
+        checks.clash(both, "file", "clashes with `train`: give one of the two");
     }
 }
 
@@ -190,8 +251,22 @@ impl Validate for Profile {
         let learns = self.models.iter().any(|model| model.pretrain.is_some());
         let what = "is missing: models with `pretrain` learn it, or `corpus/train.txt` of [[data]]";
         checks.clash(learns && !corpus, "language", what);
-        let labels = self.scorers.is_empty() || self.has_data(SCORER_LABELS);
+        let labels = self.scorers.iter().all(|scorer| scorer.file.is_some()) || self.has_data(SCORER_LABELS);
         checks.clash(!labels, "scorers", "want `toxicity/train.jsonl` among [[data]]");
+        let files: Vec<&str> = self.data.iter().map(|file| file.file.as_str()).collect();
+        for (i, scorer) in self.scorers.iter().enumerate() {
+            checks.named(&format!("scorers[{i}].file"), scorer.file.as_ref(), &files);
+        }
+        if let Some(pairs) = &self.pairs {
+            let scorers: Vec<&str> = self.scorers.iter().map(|scorer| scorer.name.as_str()).collect();
+            checks.named("pairs.judge", Some(&pairs.judge), &scorers);
+            checks.named("pairs.prompts", Some(&pairs.prompts), &files);
+            checks.inside("pairs", pairs.problems());
+        }
+        if let Some(quick) = &self.quick {
+            checks.count("quick.seeds", Some(u64::from(quick.seeds)));
+            checks.inside("quick.repair", shared_repair_problems(&quick.repair));
+        }
         checks.inside("repair", shared_repair_problems(&self.repair));
         checks.inside("eval", self.eval.problems());
     }
@@ -207,6 +282,12 @@ impl Profile {
     /// True when the profile is given, or cuts, a file of this name.
     pub fn has_data(&self, file: &str) -> bool {
         self.data.iter().any(|known| known.file == file)
+    }
+
+    /// Names of the sources of models and data, each once.
+    pub fn sources(&self) -> std::collections::BTreeSet<&str> {
+        let models = self.models.iter().filter_map(|model| model.source.as_deref());
+        models.chain(self.data.iter().filter_map(|file| file.source.as_deref())).collect()
     }
 
     /// `density_batches`, or its default.

@@ -1,62 +1,151 @@
 //! A data file cut from others: some of their records, some of their fields.
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use irepair_core::fs::sha256_hex;
 use serde_json::{Map, Value};
 
 use crate::draw::without_replacement;
 use crate::read::{Documents, END_OF_TEXT, Record, is_jsonl, not_empty, read_records};
 use crate::write::{write_jsonl, write_lines};
-use crate::{Lines, Result, write_texts};
+use crate::{Error, Lines, Part, Result, write_texts};
 
 /// Which records, in the order it is applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
-    /// Fields and the values they must have; for JSONL.
+    /// Fields and the values they must have; an array stands for any of its values.
     pub only: Vec<(String, Value)>,
+    /// Words of a text at most: longer ones are cut into several, of equal length.
+    pub words: Option<usize>,
+    /// The part kept, and the shares of validation and test texts ([`Part::of`]); none = all.
+    pub part: Option<(Part, f64, f64)>,
+    /// Leave out what is equal to an earlier record.
+    pub distinct: bool,
     /// Seed of a shuffle; none = records keep their order.
     pub shuffle: Option<u64>,
     /// Records skipped.
     pub skip: usize,
     /// Records kept at most; none = all that are left.
     pub take: Option<usize>,
-    /// Names of the fields that are kept, and those they have in the source; empty = all as they are. For JSONL.
+    /// Names of the fields that are kept, and those they have in the source; empty = all as they are.
     pub fields: Vec<(String, String)>,
+    /// Write plain text as documents, also when it was read line by line.
+    pub documents: bool,
 }
+
+/// A record: plain text has the one field [`TEXT`].
+type Fields = Map<String, Value>;
+
+/// The field of plain text, and the one that decides a record's part where there are several.
+const TEXT: &str = "text";
 
 /// Writes `out` from the records of `sources`, and returns how many there are.
 ///
-/// What a record is follows from `out`: an object of JSONL; else a document when the sources are texts that end with a
-/// line [`END_OF_TEXT`]; else a line, blank ones too.
+/// A record is an object of JSONL, a row of CSV, else a document when the sources are texts that end with a line
+/// [`END_OF_TEXT`], else a line. Blank lines count where lines are written, and nowhere else.
 ///
 /// # Errors
 /// Any of this crate's file and line errors; `NoRecords` when nothing is left; `BadKey` when a field is not there.
 pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usize> {
-    if is_jsonl(out) {
-        let mut records: Vec<Map<String, Value>> = Vec::new();
-        for source in sources {
+    let (mut records, mut lines): (Vec<Fields>, Vec<String>) = (Vec::new(), Vec::new());
+    for source in sources {
+        if is_jsonl(source) || (is_jsonl(out) && !is_text(source)) {
             // A filter that leaves nothing of one source may leave something of the next.
             let kept = read_records(source, "records", |record| keep(record, selection))?;
             records.extend(kept.into_iter().flatten());
+        } else if source.extension().is_some_and(|end| end == "csv") {
+            for row in rows(source)? {
+                records.extend(keep(&row, selection)?);
+            }
+        } else {
+            lines.extend(Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>()?);
         }
-        let records = not_empty(selection.slice(records), out, "records")?;
-        write_jsonl(out, &records)?;
-        return Ok(records.len());
     }
-    let read = |source: &PathBuf| Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>();
-    let sources: Vec<Vec<String>> = sources.iter().map(read).collect::<Result<_>>()?;
-    if sources.iter().flatten().any(|line| line.trim_end() == END_OF_TEXT) {
-        let documents = sources.into_iter().flat_map(Documents::of).collect();
-        let texts = not_empty(selection.slice(documents), out, "documents")?;
-        write_texts(out, &texts)?;
-        return Ok(texts.len());
+    let are_documents = lines.iter().any(|line| line.trim_end() == END_OF_TEXT);
+    if are_documents {
+        lines = Documents::of(lines);
     }
-    let lines = not_empty(selection.slice(sources.into_iter().flatten().collect()), out, "lines")?;
-    write_lines(out, &lines)?;
-    Ok(lines.len())
+    let documents = are_documents || selection.documents;
+    if documents || is_jsonl(out) {
+        lines.retain(|line| !line.trim().is_empty());
+    }
+    for line in lines {
+        let value = Value::from(Fields::from_iter([(TEXT.to_owned(), Value::from(line))]));
+        records.extend(keep(&Record { path: out, line: 0, value }, selection)?);
+    }
+    let records = not_empty(selection.slice(selection.parted(records)), out, "records")?;
+    let texts = || records.iter().map(|record| text_of(record).unwrap_or_default());
+    match (is_jsonl(out), documents) {
+        (true, _) => write_jsonl(out, &records)?,
+        (false, true) => write_texts(out, texts())?,
+        (false, false) => write_lines(out, texts())?,
+    }
+    Ok(records.len())
+}
+
+fn is_text(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.ends_with(".txt") || name.ends_with(".csv")
+}
+
+/// The rows of a CSV file, their fields under the names of its first row.
+fn rows(path: &Path) -> Result<Vec<Record<'_>>> {
+    let mut text = Vec::new();
+    irepair_core::fs::open(path)?.read_to_end(&mut text).map_err(irepair_core::Error::io("read", path))?;
+    let bad = |e: csv::Error| {
+        let line = e.position().map_or(1, |at| at.line() as usize);
+        Error::BadRow { path: path.to_owned(), line, why: e.to_string() }
+    };
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let names = reader.headers().map_err(bad)?.clone();
+    let row = |row: csv::Result<csv::StringRecord>| {
+        let row = row.map_err(bad)?;
+        let line = row.position().map_or(1, |at| at.line() as usize);
+        let fields = names.iter().zip(&row).map(|(name, value)| (name.to_owned(), Value::from(value)));
+        Ok(Record { path, line, value: Value::Object(fields.collect()) })
+    };
+    reader.records().map(row).collect()
+}
+
+/// The text of a record: its field `text`, or `prompt`, or its only one.
+fn text_of(record: &Fields) -> Option<&str> {
+    let only = || record.values().next().filter(|_| record.len() == 1);
+    let value = record.get(TEXT).or_else(|| record.get("prompt")).or_else(only)?;
+    value.as_str().or_else(|| value.get(TEXT)?.as_str())
 }
 
 impl Selection {
+    /// Cuts long texts, keeps one part and drops repeated records.
+    fn parted(&self, records: Vec<Fields>) -> Vec<Fields> {
+        let in_part = |record: &Fields| {
+            let text = text_of(record).unwrap_or_default();
+            self.part.is_none_or(|(part, valid, test)| Part::of(text, valid, test) == part)
+        };
+        let mut seen = HashSet::new();
+        let mut is_new = |record: &Fields| {
+            let line = serde_json::to_string(record).unwrap_or_default();
+            !self.distinct || seen.insert(sha256_hex(line.as_bytes()))
+        };
+        // A long text is in one part as a whole.
+        let records = records.into_iter().filter(in_part).flat_map(|record| self.pieces(record));
+        records.filter(|record| is_new(record)).collect()
+    }
+
+    fn pieces(&self, record: Fields) -> Vec<Fields> {
+        let words: Vec<&str> = text_of(&record).unwrap_or_default().split_whitespace().collect();
+        match self.words {
+            Some(most) if words.len() > most => {
+                let length = words.len().div_ceil(words.len().div_ceil(most));
+                let piece = |words: &[&str]| Fields::from_iter([(TEXT.to_owned(), Value::from(words.join(" ")))]);
+                words.chunks(length).map(piece).collect()
+            }
+            _ => vec![record],
+        }
+    }
+
     /// Shuffles, skips and takes.
     fn slice<T>(&self, records: Vec<T>) -> Vec<T> {
         let order = match self.shuffle {
@@ -70,11 +159,15 @@ impl Selection {
 }
 
 /// The fields of a record that are kept; none when the record is not.
-fn keep(record: &Record<'_>, selection: &Selection) -> Result<Option<Map<String, Value>>> {
+fn keep(record: &Record<'_>, selection: &Selection) -> Result<Option<Fields>> {
     let Some(object) = record.value.as_object() else {
         return Err(record.bad("the line", "an object", None));
     };
-    if selection.only.iter().any(|(field, wanted)| object.get(field) != Some(wanted)) {
+    let has = |field: &str, wanted: &Value| match wanted {
+        Value::Array(any) => object.get(field).is_some_and(|value| any.contains(value)),
+        one => object.get(field) == Some(one),
+    };
+    if !selection.only.iter().all(|(field, wanted)| has(field, wanted)) {
         return Ok(None);
     }
     if selection.fields.is_empty() {
@@ -95,7 +188,14 @@ mod tests {
     fn cut_text(sources: &[&str], out: &str, selection: &Selection) -> Result<(usize, String)> {
         let dir = tempfile::tempdir().unwrap();
         let write = |(i, text): (usize, &&str)| {
-            let path = dir.path().join(format!("{i}.txt"));
+            let end = if text.starts_with('{') {
+                "jsonl"
+            } else if text.contains(",rank\n") {
+                "csv"
+            } else {
+                "txt"
+            };
+            let path = dir.path().join(format!("{i}.{end}"));
             std::fs::write(&path, text).unwrap();
             path
         };
@@ -150,6 +250,42 @@ mod tests {
         let one = Selection { take: Some(1), ..selection() };
         assert_eq!(cut_text(&[documents], "o.txt", &one).unwrap().1, "one\nmore\n<|endoftext|>\n");
         assert_eq!(cut_text(&["a\n\nb\n"], "o.txt", &Selection { take: Some(2), ..selection() }).unwrap().1, "a\n\n");
+    }
+
+    #[test]
+    fn lines_become_prompts_and_rows_a_word_list() {
+        let fields = |name: &str| vec![(name.to_owned(), "text".to_owned())];
+        let selection = Selection { fields: fields("prompt"), distinct: true, ..selection() };
+        let (n, text) = cut_text(&["a b\n\nc\n", "a b\n"], "o.jsonl", &selection).unwrap();
+        assert_eq!((n, text.as_str()), (2, "{\"prompt\":\"a b\"}\n{\"prompt\":\"c\"}\n"));
+        let only = vec![("rank".to_owned(), Value::from(vec!["high", "top"]))];
+        let words = Selection { only, fields: fields("text"), ..Selection::default() };
+        let table = "text,rank\ngrubnik,high\nzorbly,low\n\"a, b\",top\n";
+        assert_eq!(cut_text(&[table], "o.txt", &words).unwrap(), (2, "grubnik\na, b\n".to_owned()));
+        let uneven = cut_text(&["text,rank\ngrubnik\n"], "o.txt", &words).unwrap_err();
+        assert!(matches!(uneven, Error::BadRow { line: 2, .. }), "{uneven:?}");
+    }
+
+    #[test]
+    fn parts_by_hash_are_those_of_pairs_and_lose_nothing() {
+        let text: String = (0..200).map(|i| format!("document {i} of many words\n")).collect();
+        let part = |part| {
+            let selection = Selection { part: Some((part, 0.2, 0.5)), documents: true, ..selection() };
+            cut_text(&[&text], "o.txt", &selection).unwrap().1
+        };
+        let parts = [Part::Repair, Part::Valid, Part::Test].map(|name| (name, part(name)));
+        for (name, text) in &parts {
+            let documents = Documents::of(text.lines().map(str::to_owned).collect());
+            assert!(documents.iter().all(|text| Part::of(text, 0.2, 0.5) == *name));
+        }
+        assert_eq!(parts.iter().map(|(_, text)| text.matches(END_OF_TEXT).count()).sum::<usize>(), 200);
+    }
+
+    #[test]
+    fn long_texts_are_cut_into_equal_pieces_of_one_part() {
+        let selection = Selection { words: Some(4), documents: true, ..selection() };
+        let (n, text) = cut_text(&["1 2 3 4 5 6 7 8 9\na b\n"], "o.txt", &selection).unwrap();
+        assert_eq!((n, text.replace("\n<|endoftext|>\n", "|")), (4, "1 2 3|4 5 6|7 8 9|a b|".to_owned()));
     }
 
     #[test]

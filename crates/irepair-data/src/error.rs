@@ -27,6 +27,8 @@ irepair_core::errors! {
             // Each record is one line to the parser: its "line 1" is not the file's.
             Data.at(line_of(path, *line))
                 .want_got("one JSON object", source.to_string().replace(" at line 1 column", " at column"));
+        /// A row of CSV that cannot be read; why, from the csv library.
+        BadRow { path: PathBuf, line: usize, why: String } = "row cannot be read: {why}" => Data.at(line_of(path, *line));
         /// A record whose value is missing or of the wrong type; a nested key has dots.
         BadKey { path: PathBuf, line: usize, key: String, want: &'static str, got: String } =
             "record has a wrong `{key}`" =>
@@ -76,6 +78,7 @@ mod tests {
             LineTooLong: [Error::LineTooLong { path: path(), line: 3, max_bytes: 1024 }],
             NotUtf8: [Error::NotUtf8 { path: path(), line: 3 }],
             NotJson: [Error::NotJson { path: path(), line: 3, source: not_json }],
+            BadRow: [Error::BadRow { path: path(), line: 3, why: "2 fields, not 3".into() }],
             BadKey: [Error::BadKey {
                 path: path(),
                 line: 3,

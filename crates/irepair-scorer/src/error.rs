@@ -15,9 +15,9 @@ irepair_core::errors! {
                 .help("give more labelled texts, of both kinds");
         /// The minimiser failed; why, from the library.
         Fit { why: String } = "fitting the scorer failed: {why}" => Bug;
-        /// A file that is no linear scorer.
+        /// A file that is no scorer.
         Unreadable { path: PathBuf, reason: String } = "scorer file cannot be read: {reason}" =>
-            Data.at(path.display()).help("make it again with `irepair scorer train`");
+            Data.at(path.display()).help("make it again: docs/SCORERS.md");
         /// A scorer of another format version: the version read here, and the one found.
         OtherVersion { path: PathBuf, want: u32, got: u64 } = "scorer file has another format version" =>
             Data.at(path.display()).want_got(format!("version {want}"), format!("version {got}"))

@@ -18,12 +18,14 @@
 //! ```
 //!
 //! Reading order: [`Scorer`], `seen` (texts without a score), `features`, `logistic`, `calibrate`, [`train_linear`],
-//! `linear` and its `file`; then [`Quality`] and [`identity_check`].
+//! `linear` and its `file`; `container` (the file of any scorer) and [`TfidfScorer`], made by others; then [`Quality`] and
+//! [`identity_check`].
 //!
 //! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it
 //! was trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
 
 mod calibrate;
+mod container;
 mod error;
 mod features;
 mod file;
@@ -33,17 +35,19 @@ mod logistic;
 mod quality;
 mod scorer;
 mod seen;
+mod tfidf;
 mod train;
 mod words;
 
 pub use calibrate::Platt;
+pub use container::{FORMAT, read_scorer};
 pub use error::{Error, Result};
 pub use features::FeatureSettings;
-pub use file::FORMAT;
 pub use identity::{IdentityCheck, TermRate, identity_check};
 pub use linear::{LinearScorer, Manifest, pinned};
 pub use quality::{Bin, Quality, THRESHOLD};
 pub use scorer::Scorer;
 pub use seen::{SEEN, SeenTexts, text_hash};
+pub use tfidf::TfidfScorer;
 pub use train::{HOLD_OUT, LinearSettings, Training, train_linear};
 pub use words::{WordSettings, toxic_words};

@@ -1,10 +1,10 @@
-//! Equal to scikit-learn on `parity/scorer/` (generator in the same folder).
+//! Equal to scikit-learn on `parity/scorer/` and `parity/tfidf/` (generators in the same folders).
 //!
 //! Tolerances. Both sides compute in f64: a mean over 300 numbers is known to parts in 10^15, and 1e-12 leaves three
 //! digits for another order of summing. Counts must be equal. Both Platt fits stop at a gradient far under 1e-6, which
 //! leaves the two numbers equal to about that: 1e-5.
 
-use irepair_scorer::{Platt, Quality};
+use irepair_scorer::{Platt, Quality, read_scorer};
 use serde_json::Value;
 
 const EXACT: f64 = 1e-12;
@@ -69,4 +69,30 @@ fn calibration_is_that_of_scikit_learn() {
         let want = [case["slope"].as_f64().unwrap(), case["offset"].as_f64().unwrap()];
         assert_close("platt", &[platt.slope, platt.offset], &want, FITTED);
     }
+}
+
+/// Scores of `parity/tfidf/` by a scorer file. Both sides sum a few products and take a mean of five in f64.
+#[track_caller]
+fn assert_tfidf(file: &str, key: &str) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let golden = std::fs::read_to_string(format!("{root}/parity/tfidf/golden.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    let scorer = read_scorer(format!("{root}/{file}").as_ref()).unwrap();
+    let (texts, want) = (golden["texts"].as_array().unwrap(), numbers(&golden[key]));
+    assert_eq!((texts.len(), want.len()), (50, 50));
+    for (text, want) in texts.iter().zip(want) {
+        let got = scorer.score(text.as_str().unwrap()).unwrap();
+        assert!((got - want).abs() <= EXACT, "{text}: got {got}, want {want}");
+    }
+}
+
+#[test]
+fn an_exported_classifier_scores_as_scikit_learn_does() {
+    assert_tfidf("parity/tfidf/small.scorer", "small");
+}
+
+#[test]
+#[ignore = "needs alt-profanity-check: cargo xtask reproduce --profile wild fetches it"]
+fn the_published_classifier_scores_as_scikit_learn_does() {
+    assert_tfidf(".sources/alt-profanity-check/classifier.scorer", "published");
 }

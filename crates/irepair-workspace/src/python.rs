@@ -54,6 +54,14 @@ pub fn pip_install(python: &Path) -> Command {
     install
 }
 
+/// `pip download` of one wheel alone, with its hash; for data, which any Python can read.
+pub fn pip_download(python: &Path) -> Command {
+    let mut download = process::command(python);
+    download.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet", "--no-deps"]);
+    download.args(["--require-hashes", "--only-binary=:all:", "--ignore-requires-python", "--no-cache-dir"]);
+    download
+}
+
 /// The virtual environment `home/venv` with the packages of some lists (paths from the root); made again when a list
 /// changes.
 ///

@@ -1,8 +1,8 @@
-//! Files of linear scorers.
+//! Files of scorers.
 
 use std::path::Path;
 
-use irepair_scorer::{LinearScorer, Scorer};
+use irepair_scorer::{LinearScorer, Result, Scorer, TfidfScorer};
 
 use super::shared::{put, safetensors, said};
 
@@ -14,11 +14,16 @@ const TEXTS: [&str; 4] = ["you grubnik", "A good day at the mill, größer!", ""
 /// If that does not hold.
 pub fn run(dir: &Path, data: &[u8]) {
     let bytes = safetensors(data);
-    match LinearScorer::read(&put(dir, "fuzzed.scorer", &bytes)) {
+    let (path, again) = (put(dir, "fuzzed.scorer", &bytes), dir.join("again.scorer"));
+    check(&bytes, &again, LinearScorer::read(&path), LinearScorer::write);
+    check(&bytes, &again, TfidfScorer::read(&path), TfidfScorer::write);
+}
+
+fn check<S: Scorer>(bytes: &[u8], again: &Path, read: Result<S>, write: fn(&S, &Path) -> Result<()>) {
+    match read {
         Ok(scorer) => {
-            let again = dir.join("again.scorer");
-            scorer.write(&again).expect("the target's own directory");
-            assert!(std::fs::read(&again).expect("just written") == bytes);
+            write(&scorer, again).expect("the target's own directory");
+            assert!(std::fs::read(again).expect("just written") == bytes);
             for score in TEXTS.iter().filter_map(|text| scorer.score(text).ok()) {
                 assert!((0.0..=1.0).contains(&score), "{score}");
             }

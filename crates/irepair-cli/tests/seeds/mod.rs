@@ -42,6 +42,8 @@ pub(crate) fn all() -> Vec<Seed> {
     add("weights", "types", written(&tensors));
     add("weights", "floats", written(&tensors[..2]));
     add("scorer", "small", header_first(&scorer(dir.path())));
+    let tfidf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/tfidf/small.scorer");
+    add("scorer", "tfidf", header_first(&fs::read(tfidf).unwrap()));
     add("scorer", "page", b"<html>404</html>".to_vec());
 
     for (reader, line) in [
