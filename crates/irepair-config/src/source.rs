@@ -52,7 +52,7 @@ pub struct Take {
     pub member: String,
     /// Its name in `.sources/<source>/`.
     pub file: String,
-    /// What it is used for.
+    /// Its use.
     pub what: String,
     /// True when it is text in Latin-1, which becomes UTF-8. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -72,7 +72,7 @@ pub struct Convert {
     pub file: String,
     /// SHA-256 of the file it makes.
     pub sha256: String,
-    /// What it is used for.
+    /// Its use.
     pub what: String,
 }
 

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! Reading order: [`Scorer`], `seen` (texts without a score), `features`, `logistic`, `calibrate`, [`train_linear`],
-//! `linear` and its `file`; `container` (the file of any scorer) and [`TfidfScorer`], made by others; then [`Quality`] and
-//! [`identity_check`].
+//! `linear` and its `file`; `container` (the file of any scorer) and [`TfidfScorer`], made by others;
+//! then [`Quality`] and [`identity_check`].
 //!
 //! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it
 //! was trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
