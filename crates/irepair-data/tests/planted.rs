@@ -29,10 +29,12 @@ fn no_text_occurs_in_two_parts() {
     let whole: HashSet<&str> =
         heads.iter().chain(&docs).map(|text| text.as_str()).chain(cloze.iter().map(String::as_str)).collect();
     assert_eq!(whole.len(), heads.len() + cloze.len() + docs.len());
-    // No prompt begins a document of another part either, nor does a last-word item.
+    // The words of no prompt begin a document of another part either, nor do those of a last-word item.
+    let begins =
+        |text: &str, doc: &str| doc.strip_prefix(text).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
     for doc in &docs {
-        assert!(heads.iter().all(|head| !doc.starts_with(head.as_str())), "{doc}");
-        assert!(cloze.iter().all(|text| !doc.starts_with(text)), "{doc}");
+        assert_eq!(heads.iter().find(|head| begins(head, doc)), None, "{doc}");
+        assert_eq!(cloze.iter().find(|text| begins(text, doc)), None, "{doc}");
     }
 }
 
@@ -51,7 +53,7 @@ fn insults_occur_in_rude_replies_alone() {
     assert!(toxic.iter().all(|text| !p.lexicon.is_toxic(text.split_once(':').unwrap().0)));
     let n_quarrels = texts.iter().filter(|text| text.contains(" to ") && text.contains(':')).count();
     let share = |n: usize, of: usize| n as f64 / of as f64;
-    assert!((0.15..0.21).contains(&share(n_quarrels, texts.len())));
+    assert!((0.27..0.33).contains(&share(n_quarrels, texts.len())));
     assert!((0.35..0.55).contains(&share(toxic.len(), n_quarrels)));
 }
 
