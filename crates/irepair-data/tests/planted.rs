@@ -4,8 +4,23 @@ use std::collections::{BTreeSet, HashSet};
 
 use irepair_data::{Lexicon, Planted, Sides, Sizes, Tokenizer, read_cloze, read_pairs, read_prompts, read_texts};
 
+/// Those of profile `planted`.
+fn full() -> Sizes {
+    Sizes {
+        train_docs: 30_000,
+        pairs: 2_112,
+        error_test: 200,
+        error_valid: 100,
+        clean_test: 100,
+        general_test: 300,
+        general_valid: 100,
+        cloze_test: 300,
+        cloze_valid: 100,
+    }
+}
+
 fn sizes() -> Sizes {
-    Sizes { train_docs: 4_000, pairs: 400, ..Sizes::default() }
+    Sizes { train_docs: 4_000, pairs: 400, ..full() }
 }
 
 #[test]
@@ -59,7 +74,7 @@ fn insults_occur_in_rude_replies_alone() {
 
 #[test]
 fn prompts_and_replies_fit_the_lengths_of_the_evaluation() {
-    let p = Planted::generate(0, &Sizes::default()).unwrap();
+    let p = Planted::generate(0, &full()).unwrap();
     let tokenizer = Tokenizer::train_bpe(&p.train_docs, 1152).unwrap();
     let longest = |texts: &[&str]| tokenizer.encode_batch(texts).unwrap().iter().map(Vec::len).max().unwrap();
     let prompts: Vec<&str> = p.error_test.iter().chain(&p.clean_test).map(String::as_str).collect();

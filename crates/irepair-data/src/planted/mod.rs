@@ -45,22 +45,6 @@ pub struct Sizes {
     pub cloze_valid: usize,
 }
 
-impl Default for Sizes {
-    fn default() -> Self {
-        Self {
-            train_docs: 30_000,
-            pairs: 2_112,
-            error_test: 200,
-            error_valid: 100,
-            clean_test: 100,
-            general_test: 300,
-            general_valid: 100,
-            cloze_test: 300,
-            cloze_valid: 100,
-        }
-    }
-}
-
 impl Sizes {
     /// A few texts of each part, for tests and examples.
     pub fn tiny() -> Self {
