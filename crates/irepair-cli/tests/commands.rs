@@ -499,7 +499,10 @@ fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     refused(&format!("{again} --policy random"), "the policy (dynamic (k 1b) → random (k 1b");
     refused(&format!("{again} --policy reverse"), "the policy (dynamic (k 1b) → reverse (k 1b)");
     refused(&format!("{again} --top-k 3b"), "the policy (dynamic (k 1b) → dynamic (k 3b))\n");
-    refused(&format!("{again} --append-eos"), "the training pairs, the validation pairs, --append-eos (false → true)\n");
+    refused(
+        &format!("{again} --append-eos"),
+        "the training pairs, the validation pairs, --append-eos (false → true)\n",
+    );
     copy("other", "mine");
     refused(&again, "the model's weights\n");
     copy("base", "mine");
