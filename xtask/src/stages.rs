@@ -45,7 +45,7 @@ impl Prepared {
     /// Generates the language of profiles that have one.
     fn language(&self) -> Result<()> {
         let Some(language) = &self.experiment.profile.language else { return Ok(()) };
-        let inputs = Inputs::default().text(&format!("{:?}", Some(language))).text("language 1");
+        let inputs = Inputs::default().text(&format!("{:?}", Some(language))).text("language 2");
         self.prepare("language", &inputs, |command| command.arg("language"))
     }
 

@@ -124,6 +124,9 @@ impl Rope {
         };
         let factor = || need("factor", config.factor);
         let kind = ["rope_type", "type"].into_iter().find_map(|key| Some((key, table.get(key)?)));
+        if table.get("type").is_some_and(|older| kind.is_some_and(|(_, kind)| kind != older)) {
+            return Err(wrong(&inside("type"), &format!("the value of `{}`", inside("rope_type"))));
+        }
         let inner = config.original_max_position_embeddings.map(|n| n.0);
         // transformers 5 takes the outer one, transformers 4 the inner one.
         if let Some((key, outer)) = given("original_max_position_embeddings")
@@ -134,6 +137,9 @@ impl Rope {
         }
         let original = inner.unwrap_or(n_positions as f64);
         let scaling = match kind.map(|(key, kind)| (key, kind.as_str())) {
+            None | Some((_, Some("default"))) if config.factor.is_some_and(|factor| factor.0 != 1.0) => {
+                return Err(wrong(&inside("rope_type"), "the kind of scaling that `factor` is of"));
+            }
             None | Some((_, Some("default"))) => RopeScaling::None,
             Some((_, Some("linear"))) => RopeScaling::Linear { factor: factor()? },
             Some((_, Some("llama3"))) => {
@@ -143,6 +149,7 @@ impl Rope {
                     let want = format!("over low_freq_factor, {low_freq_factor}");
                     return Err(wrong(&inside("high_freq_factor"), &want));
                 }
+                let original = need("original_max_position_embeddings", config.original_max_position_embeddings)?;
                 RopeScaling::Llama3 { factor: factor()?, low_freq_factor, high_freq_factor, original }
             }
             Some((_, Some("yarn"))) => {
@@ -209,6 +216,12 @@ mod tests {
         assert_eq!(with(json!({"rope_type": "linear"})), "rope_scaling.factor");
         assert_eq!(with(json!({"rope_type": "linear", "factor": "2"})), "rope_scaling.factor");
         assert_eq!(with(json!({"rope_type": "llama3", "factor": 8.0})), "rope_scaling.low_freq_factor");
+        let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+        assert_eq!(with(llama3), "rope_scaling.original_max_position_embeddings");
+        assert_eq!(with(json!({"factor": 4.0})), "rope_scaling.rope_type");
+        assert_eq!(with(json!({"rope_type": "default", "factor": 4.0})), "rope_scaling.rope_type");
+        assert_eq!(with(json!({"rope_type": "default", "type": "linear", "factor": 4.0})), "rope_scaling.type");
+        assert_eq!(with(json!({"rope_type": "yarn", "type": "linear", "factor": 4.0})), "rope_scaling.type");
         assert_eq!(with(json!([])), "rope_scaling");
         let two = json!({"rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 2.0},
                          "rope_parameters": {"rope_type": "linear", "factor": 4.0}});

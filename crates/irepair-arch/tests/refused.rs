@@ -1,6 +1,6 @@
 //! Settings that transformers would compute otherwise are refused by key, and none is silently replaced by a default.
 
-use irepair_arch::{Architecture, Error, RopeScaling};
+use irepair_arch::{Architecture, AttentionSpan, Error, RopeScaling};
 use serde_json::{Value, json};
 
 fn llama() -> Value {
@@ -39,6 +39,21 @@ fn a_null_is_not_the_default() {
     // transformers takes null for false here.
     assert!(!read(gpt2(), &[("tie_word_embeddings", Value::Null)]).unwrap().tied_head);
     assert!(read(gpt2(), &[]).unwrap().tied_head);
+}
+
+#[test]
+fn qwen2s_windows_are_those_of_its_layer_types_or_begin_at_a_named_block() {
+    let qwen2 = |more: &[(&str, Value)]| {
+        let base = [("model_type", json!("qwen2")), ("num_key_value_heads", json!(4))];
+        read(llama(), &[&base, more].concat())
+    };
+    let window = [("use_sliding_window", json!(true)), ("sliding_window", json!(8))];
+    let kinds = ("layer_types", json!(["sliding_attention", "full_attention"]));
+    let spans = qwen2(&[&window[..], &[kinds]].concat()).unwrap().spans;
+    assert_eq!(spans, [AttentionSpan::Local(8), AttentionSpan::Global]);
+    let spans = qwen2(&[&window[..], &[("max_window_layers", json!(1))]].concat()).unwrap().spans;
+    assert_eq!(spans, [AttentionSpan::Global, AttentionSpan::Local(8)]);
+    assert!(matches!(qwen2(&window), Err(Error::Unsupported { key, .. }) if key == "max_window_layers"));
 }
 
 #[test]

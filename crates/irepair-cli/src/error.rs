@@ -37,6 +37,9 @@ irepair_core::errors! {
         TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize } = "too few {what}" =>
             Data.at(path.display()).want_got(format!("more than the {n_held_out} held out for validation"), n)
                 .help("give more of them, or hold out fewer with --n-validation");
+        /// Labelled texts from which no word list can be made.
+        NoWords { path: PathBuf } = "no word occurs in enough toxic texts" =>
+            Data.at(path.display()).help("give more labelled texts: a word list is made of words that toxic texts share");
         /// A path that is no scorer.
         NoScorer { path: PathBuf } = "scorer is not a word list, a linear scorer or a classifier directory" =>
             Data.at(path.display()).help(
@@ -92,6 +95,7 @@ mod tests {
             NoNumber: [CliError::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [CliError::PatchInside { path: "repaired/fix.patch".into() }],
             TooFew: [CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
+            NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
             SameScorer: [CliError::SameScorer { name: "words".into() }],
             Interrupted: [CliError::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json_line};
-use crate::run_dir::spare_inputs;
 use crate::{progress, utility};
 
 #[derive(Serialize)]
@@ -21,7 +20,7 @@ struct Generated {
 /// Runs the command.
 pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    spare_inputs(plan.out.as_deref(), &[Some(&plan.model), plan.prompts.as_ref()])?;
+    plan.out.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let (prompts, rows) = match &plan.prompts {

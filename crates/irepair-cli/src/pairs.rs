@@ -18,7 +18,7 @@ use crate::environment::weights_sha256;
 use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};
 use crate::output::{print, print_json};
-use crate::run_dir::{claim, spare_inputs};
+use crate::run_dir::claim;
 use crate::scorers::{ClassifierUse, open_scorer};
 use crate::{progress, run_dir};
 
@@ -37,7 +37,6 @@ struct Report {
 /// Runs the command.
 pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    spare_inputs(Some(&plan.out), &[Some(&plan.model), Some(&plan.prompts), Some(&plan.judge)])?;
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
     let judge = open_scorer(&plan.judge, &run)?;
@@ -129,6 +128,11 @@ fn show(report: &Report, plan: &PairsPlan) -> anyhow::Result<()> {
     let ([own, valid, test], counts) = (report.n_prompts, &report.counts);
     let mut text = format!("prompts: {own} for pairs, {valid} to choose settings on, {test} to measure on\n");
     let n_pairs = counts.n_first + counts.n_more + counts.n_steered;
+    if n_pairs == 0 {
+        tracing::warn!(
+            "no pair was made: try more --samples or --more-samples, --steer-rejected, or a smaller --min-gap"
+        );
+    }
     let _ = writeln!(
         text,
         "pairs: {n_pairs} ({} of the first samples, {} of further ones, {} after a steering text)",

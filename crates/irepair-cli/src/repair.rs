@@ -83,7 +83,7 @@ impl Rounding {
 pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Result<()> {
     use_threads(plan.threads);
     let (model, out, json) = (plan.model.clone(), plan.out.clone(), plan.json);
-    refuse_overwriting(&model, &out)?;
+    refuse_used(&out)?;
     refuse_inside(plan.patch.as_deref(), &out)?;
     // A run that was stopped after its training may have written its patch.
     if !(is_unfinished(&out) && out.join(SETTINGS).exists()) {
@@ -115,7 +115,7 @@ impl<'a> Summary<'a> {
             stopped_early: outcome.stopped_early,
             first_loss: records.first().map(|r| r.loss),
             last_loss: records.last().map(|r| r.loss),
-            train_seconds: records.iter().map(|r| r.seconds).sum(),
+            train_seconds: records.iter().map(|r| r.seconds).fold(0.0, |sum, s| sum + s),
             selection: selection(records, n_blocks),
         }
     }
@@ -176,12 +176,6 @@ pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
     counts
 }
 
-/// Refuses to overwrite the model, or files that this run did not make.
-fn refuse_overwriting(model: &Path, out: &Path) -> Result<(), CliError> {
-    let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if same { Err(CliError::OutExists { path: out.to_owned() }) } else { refuse_used(out) }
-}
-
 /// Refuses a patch file inside the output directory: a patch lists the files of that directory.
 fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
     let Some(path) = patch else { return Ok(()) };
@@ -213,7 +207,9 @@ pub(crate) fn run(
         let localiser = method::localiser(plan, &data, &settings)?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
-            .identified_by("the tokenizer", &opened.tokenizer.sha256()?);
+            .identified_by("the tokenizer", &opened.tokenizer.sha256()?)
+            .identified_by("--dtype", plan.dtype.to_string().as_str())
+            .identified_by("--append-eos", if plan.append_eos { "true" } else { "false" });
         // Files are written after this line.
         held = Some(hold(out)?);
         remove(&out.join(not_finite::DUMP))?;

@@ -1,6 +1,6 @@
 //! The output directory of a run: what it may already hold, its lock, and the state that a stopped run continues from.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use irepair_core::fs::remove;
 use irepair_core::{DirLock, is_temporary, is_unfinished, mark_unfinished};
@@ -10,20 +10,13 @@ use crate::error::CliError;
 /// The state of an unfinished run, inside the output directory.
 pub(crate) const STATE: &str = ".irepair-state.safetensors";
 
-/// Refuses an output that is one of the inputs, or a file inside one.
-pub(crate) fn spare_inputs(out: Option<&Path>, inputs: &[Option<&PathBuf>]) -> Result<(), CliError> {
-    let Some((out, found)) = out.and_then(|out| Some((out, out.canonicalize().ok()?))) else { return Ok(()) };
-    let is_input = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| found.starts_with(input));
-    match inputs.iter().copied().flatten().find(is_input) {
-        Some(_) => Err(CliError::OutExists { path: out.to_owned() }),
-        None => Ok(()),
-    }
-}
-
 /// Refuses an output directory that holds anything, unless a run began to fill it and has not finished.
 pub(crate) fn refuse_used(out: &Path) -> Result<(), CliError> {
     if is_unfinished(out) || out.join(STATE).exists() {
         return Ok(());
+    }
+    if out.is_file() {
+        return Err(CliError::OutExists { path: out.to_owned() });
     }
     let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
     // A file that a killed process was writing does not count.

@@ -18,7 +18,6 @@ use tch::Device;
 use crate::error::CliError;
 use crate::model_dir::use_threads;
 use crate::output::{print, print_json};
-use crate::run_dir::spare_inputs;
 use crate::scorers::{ClassifierUse, open_scorer};
 use crate::{memory, progress};
 
@@ -69,6 +68,7 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
         }
         ScorerKind::Words => {
             let list = toxic_words(&labels, WordSettings::default());
+            anyhow::ensure!(list.words().next().is_some(), CliError::NoWords { path: data.clone() });
             let lines: String = list.words().map(|word| format!("{word}\n")).collect();
             irepair_core::fs::write_atomic(out, lines.as_bytes())?;
             let scorer = open_scorer(out, &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 })?;
@@ -140,7 +140,7 @@ struct Evaluation {
 pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     let (path, data) = (&plan.scorer, &plan.data);
-    spare_inputs(plan.out.as_deref(), &[Some(path), Some(data)])?;
+    plan.out.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
     let scorer = open_scorer(path, &run)?;

@@ -24,6 +24,9 @@ const TOP_SHARE: f64 = 0.2;
 /// Runs the command.
 pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
+    for text in ["error", "chosen", "neutral"] {
+        plan.out.as_deref().map_or(Ok(()), |out| irepair_patch::refuse_existing(&out.join(format!("{text}.json"))))?;
+    }
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
     let SensitivityPlan { max_prompt, max_continuation, .. } = *plan;
     let limits = Limits { max_prompt, max_continuation, ..Limits::default() };

@@ -147,7 +147,7 @@ fn kept_texts_that_no_run_made_are_made_again() {
 }
 
 #[test]
-fn inputs_are_not_written_over() {
+fn no_file_is_written_over() {
     let home = workshop();
     let dir = home.path();
     fs::write(dir.join("prompts.jsonl"), "{\"prompt\":\"Anna met\"}\n").unwrap();
@@ -165,8 +165,16 @@ fn inputs_are_not_written_over() {
         assert!(refused(&irepair(dir, &format!("{command} {input}")), 2).contains(input));
         assert_eq!(read(input), before);
     }
-    let written = irepair(dir, &format!("{generate} new.jsonl"));
-    assert!(written.status.success() && irepair(dir, &format!("{generate} new.jsonl")).status.success());
+    let sensitivity = "sensitivity --model base --data pairs.jsonl --n-batches 1 --out";
+    for (command, out, file) in
+        [(generate, "new.jsonl", "new.jsonl"), (eval, "new.json", "new.json"), (sensitivity, "new", "new/error.json")]
+    {
+        assert!(irepair(dir, &format!("{command} {out}")).status.success());
+        fs::write(dir.join(file), "mine").unwrap();
+        assert!(refused(&irepair(dir, &format!("{command} {out}")), 2).contains("output is there already"));
+        assert_eq!(read(file), b"mine");
+    }
+    assert!(refused(&irepair(dir, &format!("{REPAIR} --steps 1 --out labels.jsonl")), 2).contains("labels.jsonl"));
 }
 
 #[test]

@@ -373,7 +373,7 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     );
 
     expect(&format!("{repair} --out x --device cuda"), 3, &["device `cuda` is not available", "got: cpu only"]);
-    expect(&format!("{repair} --out base"), 2, &["output is there already"]);
+    expect(&format!("{repair} --out base"), 2, &["output directory is not empty"]);
     expect("repair --model base --out x", 2, &["`pairs`", "is missing"]);
     expect("eval --model base --prompts prompts.jsonl", 2, &["--lexicon"]);
 
@@ -499,7 +499,10 @@ fn an_interrupted_repair_goes_on_to_the_same_bytes() {
     refused(&format!("{again} --policy random"), "the policy (dynamic (k 1b) → random (k 1b");
     refused(&format!("{again} --policy reverse"), "the policy (dynamic (k 1b) → reverse (k 1b)");
     refused(&format!("{again} --top-k 3b"), "the policy (dynamic (k 1b) → dynamic (k 3b))\n");
-    refused(&format!("{again} --append-eos"), "the training pairs, the validation pairs\n");
+    refused(
+        &format!("{again} --append-eos"),
+        "the training pairs, the validation pairs, --append-eos (false → true)\n",
+    );
     copy("other", "mine");
     refused(&again, "the model's weights\n");
     copy("base", "mine");

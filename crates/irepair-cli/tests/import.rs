@@ -32,7 +32,7 @@ fn a_gguf_file_becomes_a_directory_once() {
 
     let output = import(dir.path(), "model.gguf --out model");
     assert_eq!(output.status.code(), Some(2));
-    let want = "error: output is there already\n   at: model\n help: give a new or empty place: existing files are never overwritten\n";
+    let want = "error: output is there already\n   at: model\n help: give a new or empty path: existing files are never overwritten\n";
     assert_eq!(String::from_utf8(output.stderr).unwrap(), want);
 
     let json = import(dir.path(), "model.gguf --out other --json").stdout;

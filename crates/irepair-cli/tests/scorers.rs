@@ -128,6 +128,9 @@ fn what_is_no_scorer_is_refused() {
     assert!(code == 4 && error.contains("not a scorer"), "{error}");
     let (code, error) = refuse(dir, "scorer train --data train.jsonl --out linear.scorer");
     assert!(code == 2 && error.contains("output is there already"), "{error}");
+    fs::write(dir.join("few.jsonl"), "{\"text\":\"a b\",\"toxic\":1}\n{\"text\":\"c d\",\"toxic\":0}\n").unwrap();
+    let (code, error) = refuse(dir, "scorer train --kind words --data few.jsonl --out few.txt");
+    assert!(code == 4 && error.contains("few.jsonl") && !dir.join("few.txt").exists(), "{error}");
     let (code, error) = refuse(dir, "scorer eval --scorer classifier --data dev.jsonl --toxic-labels rude");
     assert!(code == 2 && error.contains("no label `rude`") && error.contains("non-toxic, toxic"), "{error}");
     fs::write(dir.join("odd.jsonl"), "{\"text\":\"a\",\"toxic\":\"yes\"}\n").unwrap();

@@ -11,7 +11,7 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE" [required],
-        /// Who judges the texts, from 0 (good) to 1 (bad): a word list (`.txt`), a linear scorer or the directory of a
+        /// Scorer of the texts, from 0 (good) to 1 (bad): a word list (`.txt`), a linear scorer or the directory of a
         /// classifier. Measure the repaired model with another scorer too.
         judge: PathBuf as "PATH" [required],
         /// Labels of a classifier that mean toxic, with commas between them, where their names do not say it.

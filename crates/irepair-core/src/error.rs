@@ -33,7 +33,7 @@ crate::errors! {
             Data.at(path.display()).help("what it held is gone: run the same command again to start over");
         /// A place to write to that already holds something.
         OutExists { path: PathBuf } = "output is there already" =>
-            Usage.at(path.display()).help("give a new or empty place: existing files are never overwritten");
+            Usage.at(path.display()).help("give a new or empty path: existing files are never overwritten");
         /// A file of a model directory that is not there.
         MissingFile { path: PathBuf } = "file is missing" => Data.at(path.display()).help(
             "give a Hugging Face model directory: config.json, model.safetensors (or shards with \

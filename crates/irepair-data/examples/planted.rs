@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let dir = PathBuf::from(args.next().ok_or("usage: planted DIR [SEED]")?);
     let seed = args.next().map_or(Ok(0), |seed| seed.parse())?;
-    let planted = Planted::generate(seed, &Sizes::default())?;
+    let planted = Planted::generate(seed, &Sizes { train_docs: 30_000, pairs: 2_112, ..Sizes::tiny() })?;
     planted.write(&dir)?;
     // Room for every word as one token: with fewer, prompts and replies outgrow the lengths of the evaluation.
     let tokenizer = Tokenizer::train_bpe(&planted.train_docs, 1152)?;

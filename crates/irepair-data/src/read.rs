@@ -208,6 +208,7 @@ impl Record<'_> {
 
     pub(crate) fn bad(&self, key: &str, want: &'static str, got: Option<&Value>) -> Error {
         let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
+        let want = if self.value.is_object() { want } else { "an object with this key" };
         Error::BadKey { path: self.path.to_owned(), line: self.line, key: key.to_owned(), want, got: got.to_owned() }
     }
 }
@@ -299,7 +300,8 @@ mod tests {
         for (bad, at, want, got) in [
             ("{\"prompt\":\"p\",\"chosen\":3}", ", line 2, key `chosen`", "a string", "a number"),
             ("{\"prompt\":\"p\",\"chosen\":\"c\"}", ", line 2, key `rejected`", "a string", "nothing"),
-            ("[1]", ", line 2, key `prompt`", "a string", "a list"),
+            ("[1]", ", line 2, key `prompt`", "an object with this key", "a list"),
+            ("\"a b\"", ", line 2, key `prompt`", "an object with this key", "a string"),
         ] {
             let (_dir, path) = file("p.jsonl", format!("{good}{bad}\n").as_bytes());
             let d = read_pairs(&path, Sides::Both).unwrap_err().diagnostic();

@@ -62,7 +62,15 @@ fn class_of(config: &Value) -> &str {
 pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<Option<u32>> {
     let path = dir.join(TOKENIZER_CONFIG);
     let encoded = guarded(|| inner.encode("a", true)).map_err(|why| bad(&path, why))?;
-    let n = encoded.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+    let special = encoded.get_special_tokens_mask();
+    let n = special.iter().take_while(|&&special| special == 1).count();
+    if special.iter().filter(|&&special| special == 1).count() > n
+        || class_of(config) == LLAMA && config["add_eos_token"] == true
+    {
+        let why = "a token comes after every text; irepair adds one only where `--append-eos` asks for it: take it out of \
+                   post_processor and add_eos_token";
+        return Err(bad(&dir.join("tokenizer.json"), why.to_owned()));
+    }
     let ids = &encoded.get_ids()[..n];
     if n > 1 {
         return Err(bad(
@@ -239,6 +247,23 @@ mod tests {
         begin(dir.path(), &[0, 1]);
         let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
         assert_eq!(error, "tokenizer file cannot be used: 2 tokens come before every text; irepair handles one");
+    }
+
+    #[test]
+    fn a_token_after_every_text_is_refused() {
+        let ends =
+            |dir: &Path| Tokenizer::load(dir).unwrap_err().to_string().contains("a token comes after every text");
+        let dir = directory(false, &[]);
+        begin(dir.path(), &[0]);
+        assert!(Tokenizer::load(dir.path()).is_ok());
+        let path = dir.path().join("tokenizer.json");
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        json["post_processor"]["single"].as_array_mut().unwrap().reverse();
+        fs::write(&path, json.to_string()).unwrap();
+        assert!(ends(dir.path()));
+        let class = |class: &str| json!({"eos_token": END_OF_TEXT, "tokenizer_class": class, "add_bos_token": false, "add_eos_token": true});
+        assert!(ends(directory(false, &[(TOKENIZER_CONFIG, class("LlamaTokenizer"))]).path()));
+        assert!(Tokenizer::load(directory(false, &[(TOKENIZER_CONFIG, class("GPT2Tokenizer"))]).path()).is_ok());
     }
 
     /// Makes the post-processor put these tokens before texts.

@@ -4,8 +4,23 @@ use std::collections::{BTreeSet, HashSet};
 
 use irepair_data::{Lexicon, Planted, Sides, Sizes, Tokenizer, read_cloze, read_pairs, read_prompts, read_texts};
 
+/// Those of profile `planted`.
+fn full() -> Sizes {
+    Sizes {
+        train_docs: 30_000,
+        pairs: 2_112,
+        error_test: 200,
+        error_valid: 100,
+        clean_test: 100,
+        general_test: 300,
+        general_valid: 100,
+        cloze_test: 300,
+        cloze_valid: 100,
+    }
+}
+
 fn sizes() -> Sizes {
-    Sizes { train_docs: 4_000, pairs: 400, ..Sizes::default() }
+    Sizes { train_docs: 4_000, pairs: 400, ..full() }
 }
 
 #[test]
@@ -29,10 +44,12 @@ fn no_text_occurs_in_two_parts() {
     let whole: HashSet<&str> =
         heads.iter().chain(&docs).map(|text| text.as_str()).chain(cloze.iter().map(String::as_str)).collect();
     assert_eq!(whole.len(), heads.len() + cloze.len() + docs.len());
-    // No prompt begins a document of another part either, nor does a last-word item.
+    // The words of no prompt begin a document of another part either, nor do those of a last-word item.
+    let begins =
+        |text: &str, doc: &str| doc.strip_prefix(text).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
     for doc in &docs {
-        assert!(heads.iter().all(|head| !doc.starts_with(head.as_str())), "{doc}");
-        assert!(cloze.iter().all(|text| !doc.starts_with(text)), "{doc}");
+        assert_eq!(heads.iter().find(|head| begins(head, doc)), None, "{doc}");
+        assert_eq!(cloze.iter().find(|text| begins(text, doc)), None, "{doc}");
     }
 }
 
@@ -51,13 +68,13 @@ fn insults_occur_in_rude_replies_alone() {
     assert!(toxic.iter().all(|text| !p.lexicon.is_toxic(text.split_once(':').unwrap().0)));
     let n_quarrels = texts.iter().filter(|text| text.contains(" to ") && text.contains(':')).count();
     let share = |n: usize, of: usize| n as f64 / of as f64;
-    assert!((0.15..0.21).contains(&share(n_quarrels, texts.len())));
+    assert!((0.27..0.33).contains(&share(n_quarrels, texts.len())));
     assert!((0.35..0.55).contains(&share(toxic.len(), n_quarrels)));
 }
 
 #[test]
 fn prompts_and_replies_fit_the_lengths_of_the_evaluation() {
-    let p = Planted::generate(0, &Sizes::default()).unwrap();
+    let p = Planted::generate(0, &full()).unwrap();
     let tokenizer = Tokenizer::train_bpe(&p.train_docs, 1152).unwrap();
     let longest = |texts: &[&str]| tokenizer.encode_batch(texts).unwrap().iter().map(Vec::len).max().unwrap();
     let prompts: Vec<&str> = p.error_test.iter().chain(&p.clean_test).map(String::as_str).collect();

@@ -30,7 +30,7 @@ irepair_core::errors! {
         /// A sequence is longer than the model's position table.
         ContextOverflow { n_positions: usize, got: usize } = "text is longer than the model's context" =>
             Data.want_got(format!("at most {n_positions} positions"), got)
-                .help("shorten the text or lower --max-prompt / --max-continuation");
+                .help("shorten the text, or ask for fewer tokens of the prompt or the continuation");
         /// Next-token logits that no token can be chosen by.
         NotFinite = "logits are not finite" =>
             Outcome.help("weights of this size overflow: the training that made them diverged, or the file is damaged");

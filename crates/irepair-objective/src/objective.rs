@@ -52,11 +52,14 @@ impl Objective {
         Self::new(method.scale(numbers), method.terms(numbers))
     }
 
-    /// Factor, weights and terms with their numbers, such as `1 (0.5 Nll(Chosen) + 1 Kl)`: the same text, the same
+    /// Factor, weights and terms with their numbers, such as `1 (0.5 nll(chosen) + 1 kl)`: the same text, the same
     /// loss.
     pub fn written(&self) -> String {
-        let terms: Vec<String> = self.terms.iter().map(|(weight, term)| format!("{weight} {term:?}")).collect();
-        format!("{} ({})", self.scale, terms.join(" + "))
+        let written = |(weight, term): &Weighted| match term {
+            Term::Dpo { beta } | Term::Npo { beta } => format!("{weight} {term} at beta {beta}"),
+            Term::Nll(_) | Term::SequenceNll(_) | Term::Kl => format!("{weight} {term}"),
+        };
+        format!("{} ({})", self.scale, self.terms.iter().map(written).collect::<Vec<_>>().join(" + "))
     }
 
     /// What must be run before [`Objective::loss`].

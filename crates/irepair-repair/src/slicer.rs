@@ -96,7 +96,9 @@ impl Localise for SliceLocaliser {
     fn identity(&self) -> Identity {
         let Measure { metric, route, seed } = self.measure;
         let identity = Identity::default().with("the policy", self.policy);
-        let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
+        let identity = identity
+            .with("the sensitivity metric", metric)
+            .with("the gradient route", if route == Route::Ghost { "ghost norms" } else { "stored gradients" });
         identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
     }
 

@@ -22,11 +22,12 @@ use tch::Tensor;
 mod own_model;
 
 /// The example's model, showing only the first `n_layers` of its twelve layers to a probe, each as one of a block that
-/// is `shift` higher, and no block.
+/// is `shift` higher, and no block. It says that it has `denied` blocks fewer than it has.
 struct Silent {
     own: Own,
     n_layers: usize,
     shift: usize,
+    denied: usize,
 }
 
 /// Passes on the first layers.
@@ -50,7 +51,7 @@ impl Probe for Partial<'_> {
 
 impl BlockModel for Silent {
     fn n_blocks(&self) -> usize {
-        self.own.n_blocks()
+        self.own.n_blocks() - self.denied
     }
     fn n_positions(&self) -> usize {
         self.own.n_positions()
@@ -97,7 +98,7 @@ fn layers_that_are_not_shown_are_measured_by_the_stored_route() {
     let stored = measured(&Own::random(2.5), Metric::GradL2, Route::Stored).unwrap();
     assert_near(&measured(&Own::random(2.5), Metric::GradL2, Route::Ghost).unwrap(), &stored);
     for n_layers in [0, 1, 4, 11] {
-        let silent = Silent { own: Own::random(2.5), n_layers, shift: 0 };
+        let silent = Silent { own: Own::random(2.5), n_layers, shift: 0, denied: 0 };
         assert_eq!(measured(&silent, Metric::GradL2, Route::Ghost).unwrap(), stored, "{n_layers} of 12 layers");
     }
 }
@@ -105,7 +106,7 @@ fn layers_that_are_not_shown_are_measured_by_the_stored_route() {
 #[test]
 fn blocks_that_are_not_shown_are_no_zeros() {
     for metric in [Metric::ActDist, Metric::Atp] {
-        let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 0 };
+        let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 0, denied: 0 };
         let error = measured(&silent, metric, Route::Stored).unwrap_err();
         let want = format!("metric `{metric}` needs the output of every block, and the model shows its probe 0 of 3");
         assert_eq!(error.to_string(), want);
@@ -115,9 +116,23 @@ fn blocks_that_are_not_shown_are_no_zeros() {
 
 #[test]
 fn a_layer_of_a_block_that_is_not_there_is_an_error() {
-    let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 1 };
+    let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 1, denied: 0 };
     let error = measured(&silent, Metric::GradL2, Route::Ghost).unwrap_err();
     assert!(matches!(error, irepair_sensitivity::Error::NoSuchBlock { block: 3, n_blocks: 3 }), "{error}");
+}
+
+#[test]
+fn a_parameter_of_a_block_that_is_not_there_is_an_error() {
+    for (metric, route) in
+        [(Metric::GradL2, Route::Ghost), (Metric::GradL2, Route::Stored), (Metric::Snip, Route::Stored)]
+    {
+        let silent = Silent { own: Own::random(2.5), n_layers: 0, shift: 0, denied: 1 };
+        let error = measured(&silent, metric, route).unwrap_err();
+        assert!(
+            matches!(error, irepair_sensitivity::Error::NoSuchBlock { block: 2, n_blocks: 2 }),
+            "{metric}: {error}"
+        );
+    }
 }
 
 #[test]

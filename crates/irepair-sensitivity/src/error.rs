@@ -18,10 +18,10 @@ irepair_core::errors! {
             Usage.help(
                 "call `Probe::block` after each block in `hidden_states_probed`, or use grad-l2, which needs no probe"
             );
-        /// The model shows its probe a layer of a block that it does not have.
-        NoSuchBlock { block: usize, n_blocks: usize } = "model shows its probe a layer of a block that it does not have" =>
+        /// A parameter, or a layer shown to the probe, is said to be of a block that the model does not have.
+        NoSuchBlock { block: usize, n_blocks: usize } = "model names a block that it does not have" =>
             Usage.want_got(format!("a block below {n_blocks}"), format!("block {block}"))
-                .help("give `Probe::layer` the layer's own block, counted from 0, in `hidden_states_probed`");
+                .help("`Parameter::block`, and the block that `Probe::layer` is given, count from 0");
         /// From the objective crate.
         Objective(error: irepair_objective::Error);
         /// From the model crate.

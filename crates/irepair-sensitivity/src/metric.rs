@@ -47,6 +47,18 @@ pub(crate) fn of_squares(
     })
 }
 
+/// The block of every parameter.
+///
+/// # Errors
+/// [`Error::NoSuchBlock`].
+pub(crate) fn block_map(model: &dyn BlockModel) -> Result<BlockMap> {
+    let n_blocks = model.n_blocks();
+    match model.parameters().iter().filter_map(|parameter| parameter.block).find(|block| block.0 >= n_blocks) {
+        Some(BlockId(block)) => Err(Error::NoSuchBlock { block, n_blocks }),
+        None => Ok(model.block_map()),
+    }
+}
+
 /// Number of weights of every block (METHOD §1: `n_b`).
 pub(crate) fn n_weights(map: &BlockMap, weights: &[&Tensor]) -> Vec<usize> {
     let mut by_block = vec![0; map.n_blocks()];
@@ -120,7 +132,7 @@ impl Measure {
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
-    /// other text was not given; [`Error::NoBlockOutputs`].
+    /// other text was not given; [`Error::NoBlockOutputs`]; [`Error::NoSuchBlock`].
     ///
     /// # Source
     /// METHOD §3.
@@ -128,7 +140,7 @@ impl Measure {
         let given = |texts, what| given(self.metric, texts, what);
         let rejected = given(texts.rejected, "rejected text")?;
         let _flags = GradFlags::of(model);
-        let (map, weights) = (model.block_map(), gradient::weights(model));
+        let (map, weights) = (block_map(model)?, gradient::weights(model));
         // `g` is the gradient of the mean NLL of the rejected texts, `S_b = sqrt(sum_{p in b} |g_p|^2)`.
         let values = match self.metric {
             Metric::GradL2 | Metric::Density | Metric::Relative => {

@@ -4,7 +4,7 @@ use irepair_core::Sensitivities;
 use irepair_model::{BlockModel, Gradients, add_gradients};
 
 use crate::gradient::{snip, squares, weights};
-use crate::metric::{given, of_squares};
+use crate::metric::{block_map, given, of_squares};
 use crate::{Error, Metric, Result, Texts, error_gradients};
 
 /// `norm_of_mean`: adds up gradients batch by batch, then takes the metric at their mean.
@@ -50,12 +50,12 @@ impl MeanGradient {
     /// The metric per block at the mean so far.
     ///
     /// # Errors
-    /// When nothing was added, or a value is not finite.
+    /// When nothing was added, or a value is not finite; [`Error::NoSuchBlock`].
     pub fn sensitivities(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         if self.n_batches == 0 {
             return Err(Error::Missing { metric: self.metric.name(), what: "at least one batch" });
         }
-        let (n, map, weights) = (self.n_batches as f64, model.block_map(), weights(model));
+        let (n, map, weights) = (self.n_batches as f64, block_map(model)?, weights(model));
         let values = match self.metric {
             Metric::Snip => snip(&map, &weights, &self.rejected)?.into_iter().map(|s| s / n).collect(),
             metric => {

@@ -43,11 +43,13 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     let slides = config.use_sliding_window.is_some_and(|on| on.0);
     let (window, from) = match (slides, config.sliding_window, config.max_window_layers) {
         (false, ..) => (None, 0),
-        (true, Some(window), Some(from)) => (Some(window.0), from),
         (true, None, _) => {
             return wrong("sliding_window", "the width of the window that `use_sliding_window` asks for");
         }
-        (true, _, None) => return wrong("max_window_layers", "the first block with a window"),
+        (true, Some(window), from) if from.is_some() || config.layer_types.is_some() => {
+            (Some(window.0), from.unwrap_or(0))
+        }
+        (true, _, _) => return wrong("max_window_layers", "the first block with a window"),
     };
     let base = llama::read(raw.clone(), path)?;
     let (full, sliding) = ("full_attention", "sliding_attention");
