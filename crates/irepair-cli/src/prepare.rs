@@ -32,6 +32,7 @@ impl Prepared {
         if !plan.method.trains() {
             return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
         }
+        method::eligible(&plan, dir.config.n_block)?;
         let path = plan.pairs.clone();
         let sides = sides(&plan);
         if given.max_prompt.is_none() && given.max_continuation.is_none() {

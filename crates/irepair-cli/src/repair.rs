@@ -210,7 +210,7 @@ pub(crate) fn run(
         let data = Arc::new(repair_data(&opened, &mut prepared, objective.needs().utility)?);
         let (plan, out) = (&prepared.plan, &prepared.plan.out);
         let settings = method::settings(plan, data.pairs.len());
-        let localiser = method::localiser(plan, &data, &settings)?;
+        let localiser = method::localiser(plan, &data, &settings, opened.model.n_blocks())?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?);

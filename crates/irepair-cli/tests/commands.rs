@@ -450,6 +450,33 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
     }
 }
 
+#[test]
+fn blocks_that_may_be_chosen_are_given_by_lists() {
+    let dir = workshop();
+    let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
+    let repair = |out: &str, flags: &str| {
+        let stdout = succeed(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out {out} --json {flags}")));
+        serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["selection"].clone()
+    };
+    assert_eq!(repair("only-1", "--policy blocks --only 1-2 --exclude 2"), serde_json::json!([0, 6, 0]));
+    assert_eq!(repair("rotating", "--policy cyclic --policy-every 2 --exclude 0"), serde_json::json!([0, 4, 2]));
+    assert_eq!(repair("plain", ""), repair("only-all", "--only 0-2"));
+    assert!(weights("plain") == weights("only-all"));
+    let mut expected = repair("every", "--top-k 100%");
+    expected.as_array_mut().unwrap().iter_mut().for_each(|n| assert_eq!(*n, 6));
+    assert_eq!(repair("blocks", "--policy blocks"), expected);
+    assert!(weights("every") == weights("blocks"));
+
+    let refused =
+        |flags: &str| refuse(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out refused-blocks {flags}")));
+    let want = "error: `only` names a block that the model does not have\n want: blocks 0 to 2    got: 3";
+    assert_eq!(refused("--only 1,3"), (2, want.to_owned()));
+    assert!(refused("--exclude 0-2").1.starts_with("error: `only` and `exclude` leave no block to choose"));
+    let (code, said) = refused("--only 2-1");
+    assert!(code == 2 && said.contains("`2-1` is no list of blocks"), "{said}");
+    assert!(!dir.join("refused-blocks").exists(), "refused before anything is written");
+}
+
 /// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy
 /// or slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends
 /// with the bytes of a run without the signal.

@@ -97,14 +97,14 @@ impl Memory {
                 ..Self::default()
             };
         }
-        let (block, k) = (model.block_weights(), options.top_k().resolve(model.n_block));
+        let (block, k) = (model.block_weights(), options.n_updated(model.n_block));
         let blocks = |n: usize| block.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match policy.reach {
             Reach::Everything => (model.n_weights(), model.n_weights()),
-            Reach::OneSlice => (blocks(k), blocks(k)),
-            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
+            Reach::OneSlice | Reach::EveryBlock => (blocks(k), blocks(k)),
+            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(options.n_eligible(model.n_block)))),
         };
         // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
@@ -138,8 +138,7 @@ impl Memory {
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy().is_sliced();
         let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
-        let n_learning = if sliced { k } else { model.n_block };
-        let training = terms.iter().map(|term| held.training(*term, n_learning, !sliced)).max().unwrap_or(0);
+        let training = terms.iter().map(|term| held.training(*term, k, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
         let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
         Self {
@@ -215,10 +214,9 @@ impl<'a> Work<'a> {
         let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
-        let n_updated =
-            if policy.is_sliced() { self.options.top_k().resolve(self.model.n_block) } else { self.model.n_block };
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
         let n_heads = if policy.is_sliced() { 1.0 } else { 2.0 };
+        let n_updated = self.options.n_updated(self.model.n_block);
         let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
         let sensitivity = match policy.row().measures {
@@ -305,6 +303,11 @@ mod tests {
         assert_eq!(stored.gradients, 4 * block, "snip multiplies weights with their gradients");
         let fixed = memory(&RepairOptions { policy: Some(Policy::Fixed), ..row(Method::Irepair) });
         assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient and a new one");
+        let given = |policy, only: &str| {
+            let only = Some(only.parse().unwrap());
+            memory(&RepairOptions { policy: Some(policy), only, ..row(Method::Irepair) }).optimizer
+        };
+        assert_eq!([given(Policy::Dynamic, "0-1"), given(Policy::Blocks, "1-3")], [2 * block, 3 * block]);
         let random = RepairOptions {
             policy: Some(Policy::Random),
             top_k: Some(SliceSize::Blocks(2)),

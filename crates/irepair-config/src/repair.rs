@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use irepair_core::SliceSize;
+use irepair_core::spec::Reach;
 use irepair_core::spec::{Number, Numbers, Weighted};
+use irepair_core::{BlockList, SliceSize};
 
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Validate};
@@ -32,8 +33,13 @@ options! {
         /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
-        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
-        /// The most blocks under policy coverage. Default 1b.
+        /// Blocks that a slice may hold, as numbers from 0 and ranges: `0,3-5` (METHOD §5 [O]). Without it, every block.
+        /// With policy blocks, these are changed at every step.
+        only: BlockList as "BLOCKS",
+        /// Blocks that no slice may hold, written as those of `only` (METHOD §5 [O]).
+        exclude: BlockList as "BLOCKS",
+        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks that may be chosen
+        /// (METHOD §17 [D]). The most blocks under policy coverage, not read by blocks and all. Default 1b.
         #[arg(value_name = "SIZE", value_parser = slice_size)]
         top_k: SliceSize = SliceSize::Blocks(1),
         /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
@@ -129,6 +135,21 @@ impl RepairOptions {
         self.method().terms(&self.numbers())
     }
 
+    /// Blocks of a model of `n_blocks` that may be chosen. Lists that do not fit the model leave it whole here: they
+    /// are refused where the model is known.
+    pub(crate) fn n_eligible(&self, n_blocks: usize) -> usize {
+        BlockList::eligible(self.only.as_ref(), self.exclude.as_ref(), n_blocks).map_or(n_blocks, |blocks| blocks.len())
+    }
+
+    /// Blocks that a step may change.
+    pub(crate) fn n_updated(&self, n_blocks: usize) -> usize {
+        match self.policy().row().reach {
+            Reach::Everything => n_blocks,
+            Reach::EveryBlock => self.n_eligible(n_blocks),
+            Reach::OneSlice | Reach::AnyBlock => self.top_k().resolve(self.n_eligible(n_blocks)),
+        }
+    }
+
     fn number(&self, number: Number) -> f64 {
         match number {
             Number::PolicyEvery => self.policy_every() as f64,
@@ -165,6 +186,10 @@ impl Validate for RepairOptions {
         let no_gradient = self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients();
         let what = "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have";
         checks.clash(no_gradient, "sensitivity", what);
+        for (key, given) in [("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
+            let everything = given && !self.policy().is_sliced();
+            checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
+        }
         let corrected = self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias;
         let what = "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);
@@ -206,6 +231,14 @@ mod tests {
             problems(&options),
             ["`lr`: must be a number over 0, is -1", "`gamma`: clashes with `method`: dapt has no KL term"]
         );
+    }
+
+    #[test]
+    fn every_parameter_is_no_choice_among_blocks() {
+        let options =
+            RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
+        assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
+        assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
     }
 
     #[test]

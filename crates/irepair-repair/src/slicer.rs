@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use irepair_core::{Scope, Sensitivities};
+use irepair_core::{BlockList, BlockSlice, Scope, Sensitivities};
 use irepair_model::BlockModel;
 use irepair_sensitivity::{Measure, Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
@@ -20,6 +20,7 @@ pub struct SliceLocaliser {
     memory: Memory,
     measure: Measure,
     fixed_batches: u64,
+    eligible: Option<BlockSlice>,
     data: Arc<RepairData>,
     settings: Settings,
     last: Option<Sensitivities>,
@@ -36,6 +37,7 @@ impl SliceLocaliser {
             memory: Memory::default(),
             measure: Measure { seed: settings.seed, ..Measure::new(Metric::GradL2) },
             fixed_batches: FIXED_BATCHES,
+            eligible: None,
             data: Arc::clone(data),
             settings: settings.clone(),
             last: None,
@@ -52,6 +54,12 @@ impl SliceLocaliser {
     #[must_use]
     pub fn fixed_batches(self, n: u64) -> Self {
         Self { fixed_batches: n, ..self }
+    }
+
+    /// Chooses among these blocks alone.
+    #[must_use]
+    pub fn among(self, blocks: BlockSlice) -> Self {
+        Self { eligible: Some(blocks), ..self }
     }
 
     /// The sensitivities behind the last choice that measured any.
@@ -78,10 +86,12 @@ impl Localise for SliceLocaliser {
             None
         };
         let seed = self.settings.seed;
-        let scope = self
-            .policy
-            .choose(&mut self.memory, step, sensitivities.as_ref(), model.n_blocks(), seed)
-            .map_err(|error| Error::localise(&error))?;
+        let (memory, measured) = (&mut self.memory, sensitivities.as_ref());
+        let chosen = match &self.eligible {
+            Some(blocks) => self.policy.choose_among(blocks, memory, step, measured, seed),
+            None => self.policy.choose(memory, step, measured, model.n_blocks(), seed),
+        };
+        let scope = chosen.map_err(|error| Error::localise(&error))?;
         if sensitivities.is_some() {
             self.last = sensitivities;
         }
@@ -97,7 +107,10 @@ impl Localise for SliceLocaliser {
         let Measure { metric, route, seed } = self.measure;
         let identity = Identity::default().with("the policy", self.policy);
         let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
-        identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
+        let identity =
+            identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches);
+        let blocks = self.eligible.iter().map(|blocks| BlockList::from(blocks.clone()));
+        blocks.fold(identity, |identity, blocks| identity.with("the blocks that may be chosen", blocks))
     }
 
     fn state(&self) -> serde_json::Value {

@@ -74,6 +74,41 @@ fn blocks_outside_the_slice_stay_frozen_while_slices_change() {
 }
 
 #[test]
+fn blocks_that_may_not_be_chosen_keep_their_bits_through_a_run() {
+    let data = data();
+    let kinds = Policy::ALL.iter().filter(|kind| kind.is_sliced());
+    for kind in kinds {
+        let settings = Settings { n_steps: 6, ..decaying_and_clipped() };
+        let (model, eligible) = (model(FAMILIES[0]), BlockSlice::from_indices([1, 3]));
+        let before = bits(&model);
+        let mut slicer = slicer(&spec(*kind, 1), &data, &settings).among(eligible.clone());
+        take(&mut Engine::new(&model, Method::Irepair, &mut slicer, &data, settings).unwrap(), 6);
+        let changed = changed_blocks(&model, &before, &bits(&model));
+        assert!(!changed.is_empty() && changed.iter().all(|block| eligible.contains(block)), "{kind}: {changed}");
+        if *kind == Policy::Blocks {
+            assert_eq!(changed, eligible);
+        }
+    }
+}
+
+#[test]
+fn a_choice_among_every_block_is_no_restriction() {
+    let data = data();
+    for kind in [Policy::Dynamic, Policy::Fixed, Policy::Random, Policy::Ema] {
+        let run = |restricted: bool| {
+            let model = model(FAMILIES[0]);
+            let mut slicer = slicer(&spec(kind, 2), &data, &settings());
+            if restricted {
+                slicer = slicer.among(BlockSlice::from_indices(0..N_BLOCKS));
+            }
+            take(&mut Engine::new(&model, Method::SlicedDpo, &mut slicer, &data, settings()).unwrap(), 4);
+            bits(&model)
+        };
+        assert!(run(true) == run(false), "{kind}");
+    }
+}
+
+#[test]
 fn dynamic_takes_the_most_and_reverse_the_least_sensitive_blocks() {
     let data = data();
     for family in FAMILIES {
@@ -107,6 +142,8 @@ fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
         let (sliced, got) = run(&mut slicer(&spec(Policy::Dynamic, N_BLOCKS), &data, &settings()));
         let (plain, want) = run(&mut Always(blocks(0..N_BLOCKS)));
         assert!(bits(&sliced) == bits(&plain));
+        let (unmeasured, _) = run(&mut slicer(&spec(Policy::Blocks, 1), &data, &settings()));
+        assert!(bits(&unmeasured) == bits(&plain));
         for (got, want) in got.iter().zip(&want) {
             assert!(got.tokens > want.tokens, "the sensitivity pass is counted");
             assert_eq!((got.loss, got.grad_norm, &got.slice), (want.loss, want.grad_norm, &want.slice));
