@@ -57,6 +57,7 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         optimizer: match plan.optimizer {
             Optimizer::Rmsprop => OptimizerKind::rmsprop(),
             Optimizer::Adamw => OptimizerKind::adamw(0.0),
+            Optimizer::Natural => OptimizerKind::natural(),
         },
         state_mode: match plan.optimizer_state {
             OptimizerState::Keep => StateMode::Keep,
@@ -70,6 +71,8 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         eval_every_examples: plan.eval_every,
         patience: plan.patience,
         eval_batch_size: EVAL_BATCH.min(2 * plan.batch_size),
+        fisher_texts: plan.fisher_texts,
+        fisher_damping: plan.fisher_damping,
         skip_prompt: plan.skip_prompt,
         shuffle: !plan.no_shuffle,
         seed: plan.seed,

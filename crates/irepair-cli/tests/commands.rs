@@ -477,6 +477,44 @@ fn blocks_that_may_be_chosen_are_given_by_lists() {
     assert!(!dir.join("refused-blocks").exists(), "refused before anything is written");
 }
 
+#[test]
+fn efficiency_and_natural_steps_work_under_every_loss() {
+    let dir = workshop();
+    for (i, flags) in [
+        "--method irepair --optimizer natural --lr 1e-5",
+        "--method irepair-no-kl --sensitivity efficiency",
+        "--method sliced-dpo --sensitivity efficiency --optimizer natural --lr 1e-5 --exclude 0",
+        "--method dpo --optimizer natural --lr 1e-5 --fisher-texts 3 --fisher-damping 0.01",
+        "--method dpo --policy random --optimizer natural --lr 1e-5 --utility corpus.txt",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = format!("natural-{i}");
+        let run = irepair(dir, &format!("{REPAIR} --out {out} --json {flags}"));
+        let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+        let n = if flags.contains("fisher-texts") { 3 } else { 64 };
+        assert!(stderr.contains("Fisher matrix: "), "{flags}: {stderr}");
+        assert!(
+            flags.contains("--utility") || stderr.contains(&format!("Fisher matrix: {n} utility texts")),
+            "{stderr}"
+        );
+        let summary: serde_json::Value = serde_json::from_str(&succeed(&run)).unwrap();
+        assert_eq!(summary["n_steps"], 6, "{flags}");
+        assert!(
+            fs::read(dir.join(&out).join("model.safetensors")).unwrap()
+                != fs::read(dir.join("base/model.safetensors")).unwrap()
+        );
+    }
+    let measure = "sensitivity --model base --data pairs.jsonl --metric efficiency --reduction mean-of-norm";
+    let (code, said) = refuse(&irepair(dir, measure));
+    assert!(code == 2 && said.contains("needs a Fisher matrix, made of neutral text"), "{said}");
+    assert!(succeed(&irepair(dir, &format!("{measure} --neutral corpus.txt"))).contains("on error text: efficiency"));
+    let (code, said) =
+        refuse(&irepair(dir, &format!("{REPAIR} --out refused-natural --optimizer natural --optimizer-state debias")));
+    assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
+}
+
 /// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy
 /// or slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends
 /// with the bytes of a run without the signal.

@@ -74,6 +74,8 @@ pub struct Memory {
     pub gradients: u64,
     /// Optimizer state in f32, of every block the policy can come to.
     pub optimizer: u64,
+    /// The Fisher matrix in f32, where something reads it.
+    pub fisher: u64,
     /// The best weights so far, of the same blocks.
     pub best: u64,
     /// What the forward pass keeps for the backward pass, and the logits.
@@ -112,14 +114,14 @@ impl Memory {
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
             (Measures::Never, _) | (_, Evidence::Activations | Evidence::Nothing) => 0,
-            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients) => 2 * blocks(model.n_block),
-            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
-            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms | Evidence::StoredGradients) => {
-                twice(blocks(model.n_block))
+            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher) => {
+                2 * blocks(model.n_block)
             }
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
+            (Measures::EveryStep | Measures::EveryNSteps, _) => twice(blocks(model.n_block)),
         };
         let moments = match options.optimizer() {
-            Optimizer::Rmsprop => 1,
+            Optimizer::Rmsprop | Optimizer::Natural => 1,
             Optimizer::Adamw => 2,
         };
         let localising = match (policy.measures, metric.evidence) {
@@ -130,7 +132,7 @@ impl Memory {
             }
             _ if by_ghosts => held.measuring(texts.pairs),
             // By the plain route: a pass that could change every block.
-            (_, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::Activations) => {
+            _ => {
                 let passes = Passes { pairs: 1, ..Passes::default() };
                 held.training(passes, model.n_block, false).saturating_add(held.stored_logits())
             }
@@ -141,13 +143,16 @@ impl Memory {
         let training = terms.iter().map(|term| held.training(*term, k, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
         let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
+        // Once, before anything else is there: a gradient of every parameter, from one text.
+        let (fisher, making) = if options.reads_fisher() { (model.n_weights(), held.fisher()) } else { (0, 0) };
         Self {
             weights,
+            fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
             reference: if passes.need_reference() { touched * width } else { 0 },
-            gradients: gradients.max(stored) * width,
+            gradients: gradients.max(stored).max(fisher) * width,
             optimizer: moments * touched * Dtype::F32.n_bytes(),
             best: touched * width,
-            activations: localising.max(training).max(held.validation(passes)),
+            activations: localising.max(training).max(held.validation(passes)).max(making),
             process: PROCESS,
         }
     }
@@ -174,7 +179,8 @@ impl Memory {
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let parts = [self.weights, self.reference, self.gradients, self.optimizer, self.best, self.activations];
+        let parts =
+            [self.weights, self.reference, self.gradients, self.optimizer, self.fisher, self.best, self.activations];
         parts.into_iter().fold(self.process, u64::saturating_add)
     }
 }
@@ -252,7 +258,13 @@ impl<'a> Work<'a> {
         options.steps.unwrap_or_else(|| options.epochs() * n_trained.div_ceil(per_step.max(1)))
     }
 
-    /// A whole run of `n_steps`: the steps, their validations, and the one estimate of fixed selection.
+    /// The Fisher matrix, where something reads it: a forward and a backward pass through everything.
+    fn fisher(&self) -> f64 {
+        let n_tokens = self.options.fisher_texts() as f64 * self.texts.longest as f64;
+        if self.options.reads_fisher() { 3.0 * n_tokens * Self::forward_token(self.model) } else { 0.0 }
+    }
+
+    /// A whole run of `n_steps`: the steps, their validations, the one estimate of fixed selection, the Fisher matrix.
     pub fn of_run(&self, n_steps: u64) -> f64 {
         let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
         let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
@@ -260,7 +272,7 @@ impl<'a> Work<'a> {
             Measures::Once if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
             Measures::Never | Measures::Once | Measures::EveryNSteps | Measures::EveryStep => 0.0,
         };
-        n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed
+        n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed + self.fisher()
     }
 }
 
@@ -317,6 +329,21 @@ mod tests {
         assert_eq!((random.reference, random.gradients), (0, 2 * block), "two blocks, one term");
         let parts = RepairOptions { accumulation: Some(2), ..row(Method::Irepair) };
         assert_eq!(memory(&parts).gradients, 8 * block, "of all blocks where norms need them added up, and twice");
+    }
+
+    #[test]
+    fn a_fisher_matrix_is_held_in_f32_and_made_with_every_gradient() {
+        let all = 4 * MODEL.n_weights();
+        let natural = RepairOptions { optimizer: Some(Optimizer::Natural), ..row(Method::Irepair) };
+        let plain = memory(&row(Method::Irepair));
+        let (natural, narrow) =
+            (memory(&natural), memory(&RepairOptions { dtype: Some(Dtype::Bf16), ..natural.clone() }));
+        assert_eq!((natural.fisher, narrow.fisher, plain.fisher), (all, all, 0));
+        assert_eq!((natural.gradients, 2 * narrow.gradients), (all, all));
+        assert!(natural.optimizer == plain.optimizer && natural.activations >= plain.activations);
+        let efficiency = RepairOptions { sensitivity: Some(Metric::Efficiency), ..row(Method::SlicedDpo) };
+        assert_eq!(memory(&efficiency).fisher, all);
+        assert_eq!(memory(&RepairOptions { policy: Some(Policy::Random), ..efficiency }).fisher, 0, "not measured");
     }
 
     #[test]

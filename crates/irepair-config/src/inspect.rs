@@ -12,7 +12,8 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
         data: PathBuf as "FILE" [required],
-        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text).
+        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text), and
+        /// efficiency needs it for its Fisher matrix, of 64 texts at most.
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         neutral: PathBuf,

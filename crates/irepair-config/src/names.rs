@@ -46,6 +46,8 @@ names! {
         Rmsprop,
         /// AdamW [O].
         Adamw,
+        /// Natural steps: `lr` is the KL on neutral text that a step may cost (METHOD §27) [O].
+        Natural,
     }
 
     /// Treatment of the optimizer state of a block outside the slice (METHOD §8).

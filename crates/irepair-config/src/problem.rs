@@ -73,7 +73,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "n_embd" | "n_head" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
         "n_positions" | "window" => (2, 1 << 17),
-        "n" | "fixed_batches" => (1, 1_000_000),
+        "n" | "fixed_batches" | "fisher_texts" => (1, 1_000_000),
         "max_new_tokens" | "prompt_tokens" => (1, 1 << 24),
         "vocab_size" => (2, 1 << 24),
         "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"

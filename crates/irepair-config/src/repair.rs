@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use irepair_core::spec::Reach;
-use irepair_core::spec::{Number, Numbers, Weighted};
+use irepair_core::spec::{Measures, Number, Numbers, Reach, Weighted};
 use irepair_core::{BlockList, SliceSize};
 
 use crate::names::entry;
@@ -57,6 +56,11 @@ options! {
         sensitivity: Metric = Metric::GradL2,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         fixed_batches: u64 as "N" = 500,
+        /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and optimizer
+        /// natural (METHOD §27 [O]). Default 64.
+        fisher_texts: usize as "N" = 64,
+        /// Added to the Fisher matrix, as a share of the mean of its diagonal (METHOD §27 [O]). Default 0.1.
+        fisher_damping: f64 as "SHARE" = 0.1,
         /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
         beta: f64 as "WEIGHT" = Number::Beta.row().default,
         /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and
@@ -73,9 +77,13 @@ options! {
         optimizer: Optimizer = Optimizer::Rmsprop,
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
-        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
-        /// Models much smaller than GPT-2 need rates 10 to 100 times larger.
-        lr: f64 as "RATE" = this.method().row().lr,
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral text,
+        /// in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and for
+        /// natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
+        lr: f64 as "RATE" = match this.optimizer() {
+            Optimizer::Natural => 1e-6,
+            Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,
+        },
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
         warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
@@ -150,6 +158,13 @@ impl RepairOptions {
         }
     }
 
+    /// True when a run reads the Fisher matrix of the model that it starts from.
+    pub fn reads_fisher(&self) -> bool {
+        let measures = self.policy().row().measures != Measures::Never;
+        let localises = self.sensitivity().reads_fisher() && measures;
+        self.method().trains() && (localises || self.optimizer() == Optimizer::Natural)
+    }
+
     fn number(&self, number: Number) -> f64 {
         match number {
             Number::PolicyEvery => self.policy_every() as f64,
@@ -169,6 +184,11 @@ impl RepairPlan {
     /// [`RepairOptions::numbers`].
     pub fn numbers(&self) -> Numbers {
         RepairOptions::from(self.clone()).numbers()
+    }
+
+    /// [`RepairOptions::reads_fisher`].
+    pub fn reads_fisher(&self) -> bool {
+        RepairOptions::from(self.clone()).reads_fisher()
     }
 }
 
@@ -190,8 +210,8 @@ impl Validate for RepairOptions {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
         }
-        let corrected = self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias;
-        let what = "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
+        let what = "clashes with `optimizer`: adamw and natural always correct for their start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);
     }
 }
@@ -246,8 +266,8 @@ mod tests {
         let options = RepairOptions { optimizer_state: Some(OptimizerState::Debias), ..Default::default() };
         assert_eq!(problems(&options), [""; 0]);
         let options = RepairOptions { optimizer: Some(Optimizer::Adamw), ..options };
-        let want =
-            "`optimizer_state`: clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        let want = "`optimizer_state`: clashes with `optimizer`: adamw and natural always correct for their start at 0; use \
+             keep or reset";
         assert_eq!(problems(&options), [want]);
     }
 

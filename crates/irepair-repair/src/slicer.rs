@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use irepair_core::spec::Measures;
 use irepair_core::{BlockList, BlockSlice, Scope, Sensitivities};
-use irepair_model::BlockModel;
+use irepair_model::{BlockModel, Fisher};
 use irepair_sensitivity::{Measure, Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
@@ -72,7 +73,7 @@ impl SliceLocaliser {
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
         let reduction = self.measure.metric.default_reduction();
-        measure_batches(self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
+        measure_batches(&self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }
 
@@ -81,7 +82,7 @@ impl Localise for SliceLocaliser {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
             Some(self.fixed_estimate(model)?)
         } else if self.policy.needs_sensitivities(step) {
-            Some(measure_batch(self.measure, model, batch, step)?)
+            Some(measure_batch(&self.measure, model, batch, step)?)
         } else {
             None
         };
@@ -103,8 +104,16 @@ impl Localise for SliceLocaliser {
         if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
     }
 
+    fn reads_fisher(&self) -> bool {
+        self.measure.metric.reads_fisher() && self.policy.kind().row().measures != Measures::Never
+    }
+
+    fn take_fisher(&mut self, fisher: Fisher) {
+        self.measure.fisher = Some(fisher);
+    }
+
     fn identity(&self) -> Identity {
-        let Measure { metric, route, seed } = self.measure;
+        let Measure { metric, route, seed, fisher: _ } = &self.measure;
         let identity = Identity::default().with("the policy", self.policy);
         let identity = identity.with("the sensitivity metric", metric).with("the gradient route", format!("{route:?}"));
         let identity =

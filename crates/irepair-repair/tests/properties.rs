@@ -40,7 +40,8 @@ fn one_step_changes_exactly_k_blocks_bit_for_bit() {
     for family in FAMILIES {
         for k in 1..=N_BLOCKS {
             for kind in [Policy::Dynamic, Policy::Reverse, Policy::Fixed, Policy::Random] {
-                for settings in [settings(), decaying_and_clipped()] {
+                let natural = Settings { optimizer: OptimizerKind::natural(), lr: 1e-4, ..settings() };
+                for settings in [settings(), decaying_and_clipped(), natural] {
                     let model = model(family);
                     let before = bits(&model);
                     let mut slicer = slicer(&spec(kind, k), &data, &settings);
@@ -221,6 +222,12 @@ fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
     resumed("gpt2", Policy::Ema, settings());
     resumed("gpt-neo", Policy::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
     resumed("gpt2", Policy::EveryN, settings());
+    let natural = Settings { optimizer: OptimizerKind::natural(), lr: 1e-4, ..settings() };
+    resumed("llama", Policy::Random, natural.clone());
+    assert_resume_is_exact("gpt2", Method::IrepairNoKl, &natural.clone(), move |data| {
+        let slicer = slicer(&spec(Policy::Dynamic, 1), data, &natural);
+        Box::new(slicer.metric(Metric::Efficiency, Route::Ghost))
+    });
     resumed("gpt2", Policy::Fixed, settings());
 }
 

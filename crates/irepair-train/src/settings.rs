@@ -51,6 +51,10 @@ settings! {
     patience: u64 = 30;
     /// Pairs per validation batch. METHOD §17: 8 [D, L].
     eval_batch_size: usize = 8;
+    /// Utility texts that the Fisher matrix is made of, where something reads it. METHOD §27: 64 [O].
+    fisher_texts: usize = 64;
+    /// Added to the Fisher matrix, as a share of the mean of its diagonal. METHOD §27: 0.1 [O].
+    fisher_damping: f64 = 0.1;
     /// Score continuation tokens only. METHOD §2: off [D].
     skip_prompt: bool = false;
     /// Draw pairs in a new random order each epoch.
@@ -79,12 +83,15 @@ impl Settings {
             ("eval_batch_size", self.eval_batch_size as f64),
             ("eval_every", self.eval_every_examples as f64),
             ("patience", self.patience as f64),
+            ("fisher_texts", self.fisher_texts as f64),
+            ("fisher_damping", self.fisher_damping),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() });
         }
-        if self.state_mode == StateMode::Debias && matches!(self.optimizer, OptimizerKind::AdamW { .. }) {
-            let (key, want) = ("state_mode", "keep or reset with AdamW, which always corrects for its start at 0");
+        if self.state_mode == StateMode::Debias && self.optimizer.has_mean() {
+            let (key, want) =
+                ("state_mode", "keep or reset, but with RMSprop: the others correct for their start at 0");
             return Err(Error::BadSetting { key, want, got: "debias".to_owned() });
         }
         Ok(())

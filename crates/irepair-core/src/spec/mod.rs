@@ -163,7 +163,10 @@ mod tests {
             spellings::<Policy>(),
             "dynamic reverse fixed random cyclic every-n ema explore coverage blocks all"
         );
-        assert_eq!(spellings::<Metric>(), "grad-l2 density relative snip fisher contrast act-dist atp random");
+        assert_eq!(
+            spellings::<Metric>(),
+            "grad-l2 density relative snip fisher contrast efficiency act-dist atp random"
+        );
         assert_eq!(spellings::<Reduction>(), "norm-of-mean mean-of-norm");
         assert_eq!(
             spellings::<Method>(),
