@@ -515,6 +515,42 @@ fn efficiency_and_natural_steps_work_under_every_loss() {
     assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
 }
 
+#[test]
+fn adapters_are_part_of_the_weights_that_are_written() {
+    let dir = workshop();
+    let repair = format!("{REPAIR} --method dpo --lora-rank 2 --out adapted --patch adapted.patch --json");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &repair))).unwrap()["n_steps"], 6);
+    let eval = "eval --model adapted --reference base --prompts prompts.jsonl --lexicon lexicon.txt --json";
+    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    assert_eq!(measured["footprint"]["non_block"]["n_changed"], 0, "embeddings have no adapter");
+    let verify = "patch verify --model adapted --patch adapted.patch";
+    assert_eq!(succeed(&irepair(dir, verify)), "adapted is the result of adapted.patch\n");
+    let (code, said) = refuse(&irepair(dir, &format!("{REPAIR} --out refused-lora --lora-rank 2 --optimizer natural")));
+    assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
+}
+
+#[test]
+fn the_best_of_several_samples_is_chosen_by_another_scorer_and_has_its_price() {
+    let dir = workshop();
+    put("judge.txt", "Anna\nTom\nOtto\nDora\nmill\nbarn\nriver\n");
+    let eval = |flags: &str| {
+        let args =
+            format!("eval --model base --prompts prompts.jsonl --scorer judge.txt --max-new-tokens 6 --json {flags}");
+        serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &args))).unwrap()["metrics"].clone()
+    };
+    put("other-judge.txt", "Anna\nTom\nOtto\nDora\nmill\nbarn\nriver\nbridge\n");
+    let (one, best) = (eval("--best-of 1 --judge other-judge.txt"), eval("--best-of 40 --judge other-judge.txt"));
+    let value = |metrics: &serde_json::Value, key: &str| metrics[key]["value"].as_f64().unwrap();
+    assert_eq!(value(&one, "decoding_cost"), 1.0);
+    assert!(value(&best, "decoding_cost") > 20.0, "{best}");
+    assert!(value(&best, "tox") <= value(&one, "tox"));
+    assert!(best["tox"]["definition"].as_str().unwrap().contains("best of 40 sampled (judge `lexicon-"), "{best}");
+    assert!(eval("")["decoding_cost"].is_null());
+    let (code, said) =
+        refuse(&irepair(dir, "eval --model base --prompts prompts.jsonl --scorer judge.txt --best-of 4"));
+    assert!(code == 2 && said.contains("`best_of`: needs `judge`"), "{said}");
+}
+
 /// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy
 /// or slice takes the run up, not even where a model was replaced in its own directory; the same command does, and ends
 /// with the bytes of a run without the signal.

@@ -150,7 +150,11 @@ impl Memory {
             fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
             reference: if passes.need_reference() { touched * width } else { 0 },
             gradients: gradients.max(stored).max(fisher) * width,
-            optimizer: moments * touched * Dtype::F32.n_bytes(),
+            // Adapters and their moments are small; the projections as they were are not.
+            optimizer: match options.lora_rank {
+                Some(rank) => touched * width + (1 + moments) * model.n_adapter_weights(rank) * Dtype::F32.n_bytes(),
+                None => moments * touched * Dtype::F32.n_bytes(),
+            },
             best: touched * width,
             activations: localising.max(training).max(held.validation(passes)).max(making),
             process: PROCESS,
@@ -344,6 +348,16 @@ mod tests {
         let efficiency = RepairOptions { sensitivity: Some(Metric::Efficiency), ..row(Method::SlicedDpo) };
         assert_eq!(memory(&efficiency).fisher, all);
         assert_eq!(memory(&RepairOptions { policy: Some(Policy::Random), ..efficiency }).fisher, 0, "not measured");
+    }
+
+    #[test]
+    fn adapters_keep_the_projections_as_they_were() {
+        let lora = RepairOptions { lora_rank: Some(2), ..row(Method::Dpo) };
+        // Width 8: query, key and value, output, and two of the MLP in each of four blocks.
+        let factors = 4 * 2 * (8 + 24 + 8 + 8 + 8 + 32 + 32 + 8);
+        assert_eq!(MODEL.n_adapter_weights(2), factors);
+        assert_eq!(memory(&lora).optimizer, 4 * MODEL.n_weights() + 2 * 4 * factors);
+        assert_eq!(memory(&lora).gradients, memory(&row(Method::Dpo)).gradients);
     }
 
     #[test]

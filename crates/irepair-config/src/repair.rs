@@ -75,6 +75,9 @@ options! {
         npo_beta: f64 as "BETA" = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
+        /// Train low-rank adapters of this rank (LoRA) in the place of the projections of the blocks, and nothing else; they
+        /// are part of the weights that are written (METHOD §26 [O]). Without it, the weights themselves.
+        lora_rank: usize as "RANK",
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral text,
@@ -210,6 +213,8 @@ impl Validate for RepairOptions {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
         }
+        let what = "clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw";
+        checks.clash(self.lora_rank.is_some() && self.optimizer() == Optimizer::Natural, "lora_rank", what);
         let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
         let what = "clashes with `optimizer`: adamw and natural always correct for their start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);

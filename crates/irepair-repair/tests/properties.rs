@@ -93,6 +93,27 @@ fn blocks_that_may_not_be_chosen_keep_their_bits_through_a_run() {
 }
 
 #[test]
+fn adapters_change_the_projections_of_the_slice_by_their_rank_and_nothing_else() {
+    let data = data();
+    for family in FAMILIES {
+        let (model, base) = (model(family), model(family));
+        let settings = Settings { lora_rank: 2, lr: 1e-2, n_steps: 4, ..settings() };
+        let mut slicer = slicer(&spec(Policy::Blocks, 1), &data, &settings).among(BlockSlice::from_indices([1, 2]));
+        take(&mut Engine::new(&model, Method::Dpo, &mut slicer, &data, settings).unwrap(), 4);
+        for (after, before) in model.parameters().iter().zip(base.parameters()) {
+            let change = no_grad(|| &after.tensor - &before.tensor);
+            let adapted = after.tensor.dim() == 2 && after.block.is_some_and(|block| [1, 2].contains(&block.0));
+            if !adapted {
+                assert!(after.tensor.equal(&before.tensor), "{}", after.name);
+                continue;
+            }
+            let values = Vec::<f64>::try_from(change.to_kind(Kind::Double).svd(true, false).1).unwrap();
+            assert!(values[1] > 0.0 && values[2] < 1e-4 * values[0], "{}: {values:?}", after.name);
+        }
+    }
+}
+
+#[test]
 fn a_choice_among_every_block_is_no_restriction() {
     let data = data();
     for kind in [Policy::Dynamic, Policy::Fixed, Policy::Random, Policy::Ema] {
@@ -222,6 +243,9 @@ fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
     resumed("gpt2", Policy::Ema, settings());
     resumed("gpt-neo", Policy::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
     resumed("gpt2", Policy::EveryN, settings());
+    let adapters = Settings { lora_rank: 2, lr: 1e-2, ..settings() };
+    resumed("gpt2", Policy::Random, adapters.clone());
+    resumed("llama", Policy::Blocks, Settings { optimizer: OptimizerKind::adamw(0.1), ..adapters });
     let natural = Settings { optimizer: OptimizerKind::natural(), lr: 1e-4, ..settings() };
     resumed("llama", Policy::Random, natural.clone());
     assert_resume_is_exact("gpt2", Method::IrepairNoKl, &natural.clone(), move |data| {

@@ -7,6 +7,7 @@ use irepair_data::without_replacement;
 use irepair_model::{BlockModel, Fisher};
 use irepair_objective::Objective;
 
+use crate::lora::Lora;
 use crate::validate::Best;
 use crate::{
     BatchSampler, Engine, Error, Identity, Localise, Optimizer, OptimizerKind, Outcome, RepairData, Result, Settings,
@@ -42,6 +43,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             reference: if needs.reference() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed).with_fisher(fisher),
+            lora: (settings.lora_rank > 0)
+                .then(|| Lora::new(model.parameters(), settings.lora_rank, model.stores_inputs_first(), settings.seed)),
             best: Best::default(),
             next_step: 0,
             // Hashed now: the weights are those that the run starts from.

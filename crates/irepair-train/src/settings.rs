@@ -37,6 +37,9 @@ settings! {
     optimizer: OptimizerKind = OptimizerKind::rmsprop();
     /// What happens to the state of a block that is not updated. METHOD §8: kept [D].
     state_mode: StateMode = StateMode::Keep;
+    /// Rank of the adapters that are trained in the place of the projections of blocks; 0 = none, every weight of the
+    /// scope is trained. METHOD §26 [O].
+    lora_rank: usize = 0;
     /// Learning rate after warm-up. METHOD §17: 5e-5 for models of the paper's size [F].
     lr: f64 = 5e-5;
     /// What the learning rate does after warm-up. METHOD §8: constant [D, L].
@@ -88,6 +91,10 @@ impl Settings {
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() });
+        }
+        if self.lora_rank > 0 && matches!(self.optimizer, OptimizerKind::Natural { .. }) {
+            let want = "0 with natural steps, whose Fisher matrix is of the weights themselves";
+            return Err(Error::BadSetting { key: "lora_rank", want, got: self.lora_rank.to_string() });
         }
         if self.state_mode == StateMode::Debias && self.optimizer.has_mean() {
             let (key, want) =
