@@ -156,10 +156,11 @@ impl Prepared {
     pub(crate) fn n_utility(&self) -> usize {
         let settings = method::settings(&self.plan, self.pairs.len());
         let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
-        let fisher = if self.plan.reads_fisher() { settings.fisher_texts } else { 0 };
+        let n_held_out = self.validation.len().max(1);
+        let fisher = if self.plan.reads_fisher() { settings.fisher_texts + n_held_out } else { 0 };
         let reads = method::objective(&self.plan).is_some_and(|objective| objective.needs().utility);
         let drawn = if reads { drawn } else { 0 };
-        drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1)).max(fisher)
+        drawn.saturating_add(drawn / 10).saturating_add(n_held_out).max(fisher)
     }
 }
 

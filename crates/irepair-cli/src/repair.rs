@@ -234,8 +234,8 @@ pub(crate) fn run(
     Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, _held }))
 }
 
-/// The prepared pairs, taken out, and utility texts where the objective or a Fisher matrix reads them; some are held out
-/// for the objective.
+/// The prepared pairs, taken out, and utility texts where the objective or a Fisher matrix reads them; some are held
+/// out for the objective.
 fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: bool) -> anyhow::Result<RepairData> {
     let n_utility = prepared.n_utility();
     let [pairs, validation] = [&mut prepared.pairs, &mut prepared.validation].map(std::mem::take);

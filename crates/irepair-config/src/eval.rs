@@ -54,7 +54,8 @@ options! {
         /// probability (METHOD §9 [S], which takes 25). Without it, none.
         samples: usize as "N",
         /// Continuations sampled per prompt, at most 1000, of which the one is measured that `judge` gives the lowest
-        /// score: a repair without training, whose price is `decoding_cost` (METHOD §26 [O]). Without it, the greedy one.
+        /// score: a repair without training, whose price is `decoding_cost` (METHOD §26 [O]). Without it, the greedy
+        /// one.
         best_of: usize as "N",
         /// Scorer that chooses under `best_of`, as for `scorer`; another one than those that measure.
         judge: PathBuf as "PATH",

@@ -32,8 +32,8 @@ options! {
         /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
-        /// Blocks that a slice may hold, as numbers from 0 and ranges: `0,3-5` (METHOD §5 [O]). Without it, every block.
-        /// With policy blocks, these are changed at every step.
+        /// Blocks that a slice may hold, as numbers from 0 and ranges: `0,3-5` (METHOD §5 [O]). Without it, every
+        /// block. With policy blocks, these are changed at every step.
         only: BlockList as "BLOCKS",
         /// Blocks that no slice may hold, written as those of `only` (METHOD §5 [O]).
         exclude: BlockList as "BLOCKS",
@@ -56,8 +56,8 @@ options! {
         sensitivity: Metric = Metric::GradL2,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         fixed_batches: u64 as "N" = 500,
-        /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and optimizer
-        /// natural (METHOD §27 [O]). Default 64.
+        /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and
+        /// optimizer natural (METHOD §27 [O]). Default 64.
         fisher_texts: usize as "N" = 64,
         /// Added to the Fisher matrix, as a share of the mean of its diagonal (METHOD §27 [O]). Default 0.1.
         fisher_damping: f64 as "SHARE" = 0.1,
@@ -75,13 +75,13 @@ options! {
         npo_beta: f64 as "BETA" = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
-        /// Train low-rank adapters of this rank (LoRA) in the place of the projections of the blocks, and nothing else; they
-        /// are part of the weights that are written (METHOD §26 [O]). Without it, the weights themselves.
+        /// Train low-rank adapters of this rank (LoRA) in the place of the projections of the blocks, and nothing else;
+        /// they are part of the weights that are written (METHOD §26 [O]). Without it, the weights themselves.
         lora_rank: usize as "RANK",
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
-        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral text,
-        /// in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and for
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
+        /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and for
         /// natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
         lr: f64 as "RATE" = match this.optimizer() {
             Optimizer::Natural => 1e-6,

@@ -4,6 +4,7 @@ use irepair_model::{BlockModel, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
+use crate::scorer::is_blank;
 use crate::texts::{batches, check};
 use crate::{Error, Evaluator, Metric, Metrics, Result, Scorer, Scores, key};
 
@@ -117,9 +118,9 @@ impl Evaluator<'_> {
         Ok(Toxicity::of(self.greedy_continuations(prompts, generation)?, scorer, generation))
     }
 
-    /// Of `n_samples` nucleus samples of every prompt the one that `judge` gives the lowest score: decoding that repairs
-    /// without training, at the price of `n_samples` texts for each. Ties go to the earlier sample; a sample without a
-    /// score is kept only where none has one.
+    /// Of `n_samples` nucleus samples of every prompt the one that `judge` gives the lowest score: decoding that
+    /// repairs without training, at the price of `n_samples` texts for each. Ties go to the earlier sample; one that is
+    /// blank or has no score is kept only where there is no other.
     ///
     /// # Errors
     /// As [`Self::sampled_toxicity`].
@@ -137,7 +138,7 @@ impl Evaluator<'_> {
         let (prompts, n_truncated_prompts, samples) = self.sampled(prompts, generation, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, judge).values;
-        let score = |i: &usize| scores[*i].unwrap_or(f64::INFINITY);
+        let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
         let best = |at: usize| (at..at + n_samples).min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(at);
         let kept: Vec<usize> = (0..prompts.len()).map(|prompt| best(prompt * n_samples)).collect();
         // The token that ends a text is generated too.

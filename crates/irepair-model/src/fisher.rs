@@ -31,7 +31,8 @@ impl Fisher {
     ///
     /// # Source
     /// METHOD §27 [O]: `F = 1/T sum_x (d/dtheta sum_t log p(y_t))^2`, `y_t ~ p(. | x_<t)`, with `T` the tokens of all
-    /// texts `x`: gradients of different positions have no correlation, so that the square of their sum is that of each.
+    /// texts `x`: gradients of different positions have no correlation, so that the mean square of their sum is the sum
+    /// of their mean squares.
     pub fn estimate(model: &dyn BlockModel, texts: &[Vec<u32>], damping: f64, seed: u64) -> Result<Self> {
         let _flags = GradFlags::of(model);
         model.train_only(&Scope::Everything);

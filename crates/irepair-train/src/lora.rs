@@ -14,8 +14,8 @@ const DOMAIN: u64 = 0x6c6f_7261;
 
 /// Adapters of every projection: matrices of a block. Biases, norms, embeddings and head stay as they are.
 ///
-/// `W = W0 + left right`, `left: [rows, rank]`, `right: [rank, columns]`. The model holds the sum at every step, so that
-/// what measures and saves it sees ordinary weights; gradients of the factors follow from that of `W`.
+/// `W = W0 + left right`, `left: [rows, rank]`, `right: [rank, columns]`. The model holds the sum at every step, so
+/// that what measures and saves it sees ordinary weights; gradients of the factors follow from that of `W`.
 #[derive(Debug)]
 pub(crate) struct Lora {
     /// `left` and `right` of parameter `i` are `2 i` and `2 i + 1`, float32; empty where it has none.

@@ -129,8 +129,8 @@ impl Rule {
     }
 }
 
-/// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain rounding
-/// would drop them: weights of a narrow type are rounded by `seed` so that the mean is kept (DEVIATIONS D13).
+/// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
+/// rounding would drop them: weights of a narrow type are rounded by `seed` so that the mean is kept (DEVIATIONS D13).
 fn apply(mut weights: Tensor, keep: f64, step: &Tensor, seed: u64) {
     if weights.kind() == Kind::Float {
         if keep != 1.0 {
@@ -359,7 +359,7 @@ mod tests {
         }
     }
 
-    /// `L = 1/2 sum_i h_i x_i^2` with `F = h`: a step leads straight to the minimum and leaves `(1 - sqrt(kl / L))^2 L`.
+    /// `L = 1/2 sum_i h_i x_i^2`, `F = h`: a step leads straight to the minimum and leaves `(1 - sqrt(kl / L))^2 L`.
     #[test]
     fn a_natural_step_on_a_quadratic_bowl_has_a_closed_form() {
         let (h, x) = ([4.0f32, 0.25, 1.0], [0.5f32, -2.0, 1.0]);

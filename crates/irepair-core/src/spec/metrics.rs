@@ -26,7 +26,8 @@ table! {
         Fisher = "fisher" { evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: false }
         /// `grad-l2` on rejected text over `grad-l2` on neutral text [O].
         Contrast = "contrast" { evidence: Evidence::GradientNorms, against: Against::Neutral, mean_gradient: true }
-        /// What a KL budget spent in the block buys: root of the gradient's square over the Fisher matrix on neutral text [O].
+        /// What a KL budget spent in the block buys: root of the gradient's square over the Fisher matrix on neutral
+        /// text [O].
         Efficiency = "efficiency" { evidence: Evidence::GradientsAndFisher, against: Against::Nothing, mean_gradient: false }
         /// Distance of the block's outputs on rejected and chosen text; no backward pass (DINM) [O].
         ActDist = "act-dist" { evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false }

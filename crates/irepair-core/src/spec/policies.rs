@@ -36,7 +36,8 @@ table! {
         }
         /// As many of the most sensitive blocks as hold a share of the squared sensitivity [O].
         Coverage = "coverage" { measures: Measures::EveryStep, reach: Reach::AnyBlock, reads: &[Number::PolicyQuota] }
-        /// Every block, or every one that `only` and `exclude` leave, and neither embeddings nor head; not measured [O].
+        /// Every block, or every one that `only` and `exclude` leave, and neither embeddings nor head; not
+        /// measured [O].
         Blocks = "blocks" { measures: Measures::Never, reach: Reach::EveryBlock, reads: &[] }
         /// Every parameter, embeddings included [D].
         All = "all" { measures: Measures::Never, reach: Reach::Everything, reads: &[] }
