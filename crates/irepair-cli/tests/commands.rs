@@ -481,11 +481,11 @@ fn blocks_that_may_be_chosen_are_given_by_lists() {
 fn efficiency_and_natural_steps_work_under_every_loss() {
     let dir = workshop();
     for (i, flags) in [
-        "--method irepair --optimizer natural --lr 1e-5",
+        "--method irepair --optimizer natural",
         "--method irepair-no-kl --sensitivity efficiency",
-        "--method sliced-dpo --sensitivity efficiency --optimizer natural --lr 1e-5 --exclude 0",
-        "--method dpo --optimizer natural --lr 1e-5 --fisher-texts 3 --fisher-damping 0.01",
-        "--method dpo --policy random --optimizer natural --lr 1e-5 --utility corpus.txt",
+        "--method sliced-dpo --sensitivity efficiency --optimizer natural --exclude 0",
+        "--method dpo --optimizer natural --fisher-texts 3 --fisher-damping 0.01",
+        "--method dpo --policy random --optimizer natural --utility corpus.txt",
     ]
     .into_iter()
     .enumerate()

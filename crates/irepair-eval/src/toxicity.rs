@@ -135,7 +135,8 @@ impl Evaluator<'_> {
         n_samples: usize,
         seed: u64,
     ) -> Result<Continuations> {
-        let (prompts, n_truncated_prompts, samples) = self.sampled(prompts, generation, n_samples, seed)?;
+        let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
+        let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, judge).values;
         let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
@@ -208,7 +209,8 @@ impl Evaluator<'_> {
         n_samples: usize,
         seed: u64,
     ) -> Result<Sampling> {
-        let (_, _, samples) = self.sampled(prompts, generation, n_samples, seed)?;
+        let (prompts, _) = self.prompt_tokens(prompts, generation)?;
+        let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, scorer).values;
         let highest =
@@ -237,24 +239,16 @@ impl Evaluator<'_> {
         Ok(Sampling { max_scores, metrics })
     }
 
-    /// Tokens of the prompts, how many were cut, and their nucleus samples: all of the first prompt, then all of the
-    /// second. Every prompt draws from a stream of its own.
-    fn sampled(
-        &self,
-        prompts: &[String],
-        generation: &Generation,
-        n_samples: usize,
-        seed: u64,
-    ) -> Result<(Vec<Vec<u32>>, usize, Vec<Vec<u32>>)> {
+    /// Nucleus samples of prompts: all of the first prompt, then all of the second. Every prompt draws from a stream of
+    /// its own.
+    fn sampled(&self, prompts: &[Vec<u32>], n_new: usize, n_samples: usize, seed: u64) -> Result<Vec<Vec<u32>>> {
         if n_samples == 0 {
             return Err(Error::BadSetting { key: "n_samples", want: "at least 1".into(), got: 0 });
         }
-        let (prompts, n_truncated) = self.prompt_tokens(prompts, generation)?;
-        check(self.model, &prompts, n_samples)?;
+        check(self.model, prompts, n_samples)?;
         let seeded: Vec<(Vec<u32>, u64)> =
-            (0u64..).zip(&prompts).map(|(i, prompt)| (prompt.clone(), seed.wrapping_add(i << 32))).collect();
-        let samples = self.samples(&seeded, n_samples, generation.n_new, &mut || ())?;
-        Ok((prompts, n_truncated, samples))
+            (0u64..).zip(prompts).map(|(i, prompt)| (prompt.clone(), seed.wrapping_add(i << 32))).collect();
+        self.samples(&seeded, n_samples, n_new, &mut || ())
     }
 
     /// Nucleus samples of prompts, each with the seed of its draws: all of the first prompt, then all of the second,
