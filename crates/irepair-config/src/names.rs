@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn flags_files_and_messages_spell_a_word_alike() {
-        assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw"]);
+        assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw", "natural"]);
         assert_eq!(spellings::<OptimizerState>(), ["keep", "reset", "debias"]);
         assert_eq!(spellings::<Dtype>(), ["f32", "bf16"]);
     }
