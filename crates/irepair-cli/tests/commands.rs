@@ -518,13 +518,11 @@ fn efficiency_and_natural_steps_work_under_every_loss() {
 #[test]
 fn adapters_are_part_of_the_weights_that_are_written() {
     let dir = workshop();
-    let repair = format!("{REPAIR} --method dpo --lora-rank 2 --out adapted --patch adapted.patch --json");
+    let repair = format!("{REPAIR} --method dpo --lora-rank 2 --out adapted --json");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &repair))).unwrap()["n_steps"], 6);
     let eval = "eval --model adapted --reference base --prompts prompts.jsonl --lexicon lexicon.txt --json";
     let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
     assert_eq!(measured["footprint"]["non_block"]["n_changed"], 0, "embeddings have no adapter");
-    let verify = "patch verify --model adapted --patch adapted.patch";
-    assert_eq!(succeed(&irepair(dir, verify)), "adapted is the result of adapted.patch\n");
     let (code, said) = refuse(&irepair(dir, &format!("{REPAIR} --out refused-lora --lora-rank 2 --optimizer natural")));
     assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
 }
