@@ -122,6 +122,7 @@ fn tables(page: &mut String) {
         let evidence = match metric.row().evidence {
             Evidence::GradientNorms => "gradient norms",
             Evidence::StoredGradients => "stored gradients",
+            Evidence::GradientsAndFisher => "stored gradients, Fisher matrix",
             Evidence::Activations => "block outputs",
             Evidence::Nothing => "nothing",
         };

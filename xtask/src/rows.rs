@@ -74,6 +74,8 @@ impl Prepared {
             // Sampling takes longer than everything else: only the first seed of the rows of RQ1 is sampled.
             eval: EvalOptions {
                 samples: profile.samples.filter(|_| tested && in_table(TableKey::Rq1) && name.seed == 0),
+                best_of: row.and_then(|row| row.best_of),
+                judge: row.and_then(|row| Some(self.scorer(row.judge.as_ref()?).0)),
                 ..self.eval(name.split)
             },
             watch,

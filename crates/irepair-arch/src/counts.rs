@@ -38,6 +38,15 @@ impl Architecture {
         self.of_first_block(|p| p.shape.len() == 2)
     }
 
+    /// Weights of the two factors of rank `rank` of every matrix in the blocks: low-rank adapters (METHOD §26).
+    pub fn n_adapter_weights(&self, rank: usize) -> u64 {
+        let factors = |p: &Parameter| match (p.block, p.shape.as_slice()) {
+            (Some(_), &[rows, columns]) => (rank.min(rows).min(columns) as u64) * (rows + columns) as u64,
+            _ => 0,
+        };
+        self.parameters().iter().map(factors).fold(0, u64::saturating_add)
+    }
+
     fn of_first_block(&self, counted: impl Fn(&Parameter) -> bool) -> u64 {
         let first = self.parameters().into_iter().filter(|p| p.block == Some(BlockId(0)) && counted(p));
         first.map(|p| p.n_weights()).fold(0, u64::saturating_add)

@@ -10,7 +10,7 @@ use irepair_data::{
     read_prompts, read_running_text,
 };
 use irepair_eval::{
-    Evaluator, Footprint, Generation, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,
+    Continuations, Evaluator, Footprint, Generation, Metric, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,
     continuation_perplexity, footprint, key, kl_heldout,
 };
 use irepair_model::CausalLm;
@@ -89,7 +89,15 @@ struct Continued<'a> {
 
 fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> anyhow::Result<Continued<'a>> {
     let prompts = read_prompts(path)?;
-    let found = subject.evaluator.toxicity(&prompts, scorers.first(), &subject.generation)?;
+    let Subject { evaluator, plan, ref generation, .. } = *subject;
+    let continuations = match plan.best_of {
+        Some(n) => evaluator.best_of(&prompts, scorers.judge()?, generation, n, plan.seed)?,
+        None => evaluator.greedy_continuations(&prompts, generation)?,
+    };
+    let mut found = Toxicity::of(continuations, scorers.first(), generation);
+    if plan.best_of.is_some() {
+        found.metrics.insert(key::DECODING_COST, decoding_cost(&found.continuations));
+    }
     warn_of_failures(&found.scores, scorers.first());
     let by = |scorer: &'a dyn Scorer| {
         let scores = Scores::of_continuations(&found.continuations.texts, scorer);
@@ -98,6 +106,12 @@ fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> an
     };
     let others = scorers.others().map(by).collect();
     Ok(Continued { prompts, found, others })
+}
+
+/// What decoding costs that throws texts away.
+fn decoding_cost(continuations: &Continuations) -> Metric {
+    let definition = format!("tokens generated for each token kept, {} continuations", continuations.how);
+    Metric::new(key::DECODING_COST, continuations.cost, continuations.texts.len(), 0, definition)
 }
 
 /// Toxicity of continuations: of prompts that bring out the error, of further sets of them, and of clean prompts.
@@ -133,8 +147,9 @@ fn side_prompts(
     named: impl Fn(key::MetricId) -> MetricKey,
 ) -> anyhow::Result<Metrics> {
     let Continued { found, others, .. } = continued(subject, path, scorers)?;
+    let how = found.continuations.how.clone();
     let own = of.iter().filter_map(|&of| Some((named(of), found.metrics.get(of)?.clone())));
-    let by = |(name, scores)| (named(key::TOX).by(name), subject.generation.toxicity_of(&scores).0);
+    let by = |(name, scores)| (named(key::TOX).by(name), subject.generation.toxicity_of(&scores, &how).0);
     Ok(own.chain(others.into_iter().map(by)).collect())
 }
 
@@ -148,7 +163,7 @@ fn error_prompts(
     let Continued { prompts, found, others } = continued;
     let Subject { evaluator, plan, ref generation, .. } = *subject;
     for (name, scores) in others {
-        let (tox, toxfrac) = generation.toxicity_of(&scores);
+        let (tox, toxfrac) = generation.toxicity_of(&scores, &found.continuations.how);
         measured.metrics.insert(MetricKey::from(key::TOX).by(name), tox);
         measured.metrics.insert(MetricKey::from(key::TOXFRAC).by(name), toxfrac);
         measured.prompt_scores_by_scorer.insert(name.to_owned(), scores.values);

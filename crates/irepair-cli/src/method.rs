@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, RepairPlan};
+use irepair_core::{BlockList, BlockSlice};
 use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
@@ -16,18 +17,32 @@ pub(crate) fn objective(plan: &RepairPlan) -> Option<Objective> {
     plan.method.trains().then(|| Objective::of_method(plan.method, &plan.numbers()))
 }
 
-/// What chooses the blocks of a step.
+/// The blocks of a model of `n_blocks` that may be chosen, where the settings name some.
+///
+/// # Errors
+/// Lists that do not fit the model.
+pub(crate) fn eligible(plan: &RepairPlan, n_blocks: usize) -> irepair_core::Result<Option<BlockSlice>> {
+    let blocks = BlockList::eligible(plan.only.as_ref(), plan.exclude.as_ref(), n_blocks)?;
+    Ok((blocks.len() < n_blocks).then_some(blocks))
+}
+
+/// What chooses the blocks of a step, of a model of `n_blocks`.
 pub(crate) fn localiser(
     plan: &RepairPlan,
     data: &Arc<RepairData>,
     settings: &Settings,
+    n_blocks: usize,
 ) -> anyhow::Result<Box<dyn Localise + Send>> {
     if !plan.policy.is_sliced() {
         return Ok(Box::new(Unsliced));
     }
     let spec = PolicySpec { kind: plan.policy, slice_k: plan.top_k, numbers: plan.numbers() };
     let slicer = SliceLocaliser::new(&spec, data, settings)?;
-    Ok(Box::new(slicer.metric(plan.sensitivity, Route::Ghost).fixed_batches(plan.fixed_batches)))
+    let slicer = slicer.metric(plan.sensitivity, Route::Ghost).fixed_batches(plan.fixed_batches);
+    Ok(Box::new(match eligible(plan, n_blocks)? {
+        Some(blocks) => slicer.among(blocks),
+        None => slicer,
+    }))
 }
 
 /// The settings of the engine. Without a number of steps, it follows from the epochs.
@@ -42,6 +57,7 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         optimizer: match plan.optimizer {
             Optimizer::Rmsprop => OptimizerKind::rmsprop(),
             Optimizer::Adamw => OptimizerKind::adamw(0.0),
+            Optimizer::Natural => OptimizerKind::natural(),
         },
         state_mode: match plan.optimizer_state {
             OptimizerState::Keep => StateMode::Keep,
@@ -55,6 +71,9 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         eval_every_examples: plan.eval_every,
         patience: plan.patience,
         eval_batch_size: EVAL_BATCH.min(2 * plan.batch_size),
+        lora_rank: plan.lora_rank.unwrap_or(0),
+        fisher_texts: plan.fisher_texts,
+        fisher_damping: plan.fisher_damping,
         skip_prompt: plan.skip_prompt,
         shuffle: !plan.no_shuffle,
         seed: plan.seed,

@@ -32,6 +32,7 @@ impl Prepared {
         if !plan.method.trains() {
             return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
         }
+        method::eligible(&plan, dir.config.n_block)?;
         let path = plan.pairs.clone();
         let sides = sides(&plan);
         if given.max_prompt.is_none() && given.max_continuation.is_none() {
@@ -64,7 +65,8 @@ impl Prepared {
                  are whole texts"
             );
         }
-        let needs_utility = method::objective(&plan).is_some_and(|objective| objective.needs().utility);
+        let needs_utility =
+            plan.reads_fisher() || method::objective(&plan).is_some_and(|objective| objective.needs().utility);
         let path = plan.utility.as_deref().filter(|_| needs_utility);
         let read = |path| documents(path, &dir.tokenizer, max_utility(&plan, &dir.config));
         let utility = path.map(read).transpose()?;
@@ -96,7 +98,7 @@ impl Prepared {
             "memory: about {} (weights {}, what the run changes {}, passes {}, program {}){}",
             gib(memory.total()),
             gib(memory.weights),
-            gib(memory.reference + memory.gradients + memory.optimizer + memory.best),
+            gib(memory.reference + memory.gradients + memory.optimizer + memory.fisher + memory.best),
             gib(memory.activations),
             gib(memory.process),
             free.map_or(String::new(), |free| format!("; {} free", gib(free)))
@@ -149,11 +151,16 @@ impl Prepared {
         (0..settings.n_steps).map(widest).max().unwrap_or(0)
     }
 
-    /// Utility texts the run can use: one for every pair of every step, and a tenth more to validate on.
+    /// Utility texts the run can use: one for every pair of every step, and a tenth more to validate on; or those of a
+    /// Fisher matrix.
     pub(crate) fn n_utility(&self) -> usize {
         let settings = method::settings(&self.plan, self.pairs.len());
         let drawn = settings.n_steps as usize * settings.batch_size * settings.accumulation;
-        drawn.saturating_add(drawn / 10).saturating_add(self.validation.len().max(1))
+        let n_held_out = self.validation.len().max(1);
+        let fisher = if self.plan.reads_fisher() { settings.fisher_texts + n_held_out } else { 0 };
+        let reads = method::objective(&self.plan).is_some_and(|objective| objective.needs().utility);
+        let drawn = if reads { drawn } else { 0 };
+        drawn.saturating_add(drawn / 10).saturating_add(n_held_out).max(fisher)
     }
 }
 

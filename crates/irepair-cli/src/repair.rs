@@ -204,7 +204,7 @@ pub(crate) fn run(
         let data = Arc::new(repair_data(&opened, &mut prepared, objective.needs().utility)?);
         let (plan, out) = (&prepared.plan, &prepared.plan.out);
         let settings = method::settings(plan, data.pairs.len());
-        let localiser = method::localiser(plan, &data, &settings)?;
+        let localiser = method::localiser(plan, &data, &settings, opened.model.n_blocks())?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?)
@@ -230,19 +230,21 @@ pub(crate) fn run(
     Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, _held }))
 }
 
-/// The prepared pairs, taken out, and utility texts where the objective reads them.
+/// The prepared pairs, taken out, and utility texts where the objective or a Fisher matrix reads them; some are held
+/// out for the objective.
 fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: bool) -> anyhow::Result<RepairData> {
     let n_utility = prepared.n_utility();
     let [pairs, validation] = [&mut prepared.pairs, &mut prepared.validation].map(std::mem::take);
     let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
-    if needs_utility {
+    if needs_utility || prepared.plan.reads_fisher() {
         let plan = &prepared.plan;
         let texts = match prepared.utility.take() {
             Some(texts) => texts,
             None => own_texts(opened, n_utility, plan)?,
         };
         // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
-        let n_held_out = if validation.is_empty() { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
+        let n_held_out =
+            if validation.is_empty() || !needs_utility { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
         let n = texts.len();
         (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
             let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();

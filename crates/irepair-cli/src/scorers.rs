@@ -19,7 +19,7 @@ pub(crate) struct ClassifierUse<'a> {
 }
 
 /// Scorers in the order given; the first one fills the keys without a name.
-pub(crate) struct Scorers(Vec<Box<dyn Scorer>>);
+pub(crate) struct Scorers(Vec<Box<dyn Scorer>>, Option<Box<dyn Scorer>>);
 
 impl Scorers {
     /// Opens `lexicon`, which goes first, and every `scorer`.
@@ -44,12 +44,19 @@ impl Scorers {
             let what = "eval with prompts".to_owned();
             return Err(CliError::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
         }
-        Ok(Self(scorers))
+        let judge = plan.judge.as_deref().map(|path| open_scorer(path, &run)).transpose()?;
+        Ok(Self(scorers, judge))
     }
 
     /// The one that fills `tox` and `toxfrac`.
     pub(crate) fn first(&self) -> &dyn Scorer {
         &*self.0[0]
+    }
+
+    /// The one that chooses among samples.
+    pub(crate) fn judge(&self) -> Result<&dyn Scorer, CliError> {
+        let missing = || CliError::Missing { what: "best_of".to_owned(), want: "a judge: --judge PATH".to_owned() };
+        self.1.as_deref().ok_or_else(missing)
     }
 
     /// The rest.

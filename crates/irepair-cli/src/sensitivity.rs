@@ -6,7 +6,7 @@ use std::sync::Arc;
 use irepair_config::SensitivityPlan;
 use irepair_core::Sensitivities;
 use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
-use irepair_model::BlockModel;
+use irepair_model::{BlockModel, Fisher};
 use irepair_repair::measure_batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_sensitivity::Measure;
@@ -89,8 +89,16 @@ fn over_batches(
     model.check_length(data.longest())?;
     let sampler = BatchSampler::new(&data, !neutral.is_empty(), &settings, model.device())?;
     let bar = progress::bar(what, n_batches);
-    let measure = Measure { seed: plan.seed, ..Measure::new(plan.metric) };
-    let sensitivities = measure_batches(measure, model, &sampler, &settings, n_batches, plan.reduction, || bar.inc(1))?;
+    let fisher = if plan.metric.reads_fisher() && !neutral.is_empty() {
+        let Settings { fisher_texts, fisher_damping, .. } = settings;
+        let texts = &neutral[..neutral.len().min(fisher_texts)];
+        Some(Fisher::estimate(model, texts, fisher_damping, plan.seed)?)
+    } else {
+        None
+    };
+    let measure = Measure { seed: plan.seed, fisher, ..Measure::new(plan.metric) };
+    let sensitivities =
+        measure_batches(&measure, model, &sampler, &settings, n_batches, plan.reduction, || bar.inc(1))?;
     Ok((sensitivities, n_batches))
 }
 

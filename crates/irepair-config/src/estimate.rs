@@ -74,6 +74,8 @@ pub struct Memory {
     pub gradients: u64,
     /// Optimizer state in f32, of every block the policy can come to.
     pub optimizer: u64,
+    /// The Fisher matrix in f32, where something reads it.
+    pub fisher: u64,
     /// The best weights so far, of the same blocks.
     pub best: u64,
     /// What the forward pass keeps for the backward pass, and the logits.
@@ -97,14 +99,14 @@ impl Memory {
                 ..Self::default()
             };
         }
-        let (block, k) = (model.block_weights(), options.top_k().resolve(model.n_block));
+        let (block, k) = (model.block_weights(), options.n_updated(model.n_block));
         let blocks = |n: usize| block.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match policy.reach {
             Reach::Everything => (model.n_weights(), model.n_weights()),
-            Reach::OneSlice => (blocks(k), blocks(k)),
-            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(model.n_block))),
+            Reach::OneSlice | Reach::EveryBlock => (blocks(k), blocks(k)),
+            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(options.n_eligible(model.n_block)))),
         };
         // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
@@ -112,14 +114,14 @@ impl Memory {
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
             (Measures::Never, _) | (_, Evidence::Activations | Evidence::Nothing) => 0,
-            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients) => 2 * blocks(model.n_block),
-            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
-            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms | Evidence::StoredGradients) => {
-                twice(blocks(model.n_block))
+            (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher) => {
+                2 * blocks(model.n_block)
             }
+            (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
+            (Measures::EveryStep | Measures::EveryNSteps, _) => twice(blocks(model.n_block)),
         };
         let moments = match options.optimizer() {
-            Optimizer::Rmsprop => 1,
+            Optimizer::Rmsprop | Optimizer::Natural => 1,
             Optimizer::Adamw => 2,
         };
         let localising = match (policy.measures, metric.evidence) {
@@ -130,7 +132,7 @@ impl Memory {
             }
             _ if by_ghosts => held.measuring(texts.pairs),
             // By the plain route: a pass that could change every block.
-            (_, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::Activations) => {
+            _ => {
                 let passes = Passes { pairs: 1, ..Passes::default() };
                 held.training(passes, model.n_block, false).saturating_add(held.stored_logits())
             }
@@ -138,17 +140,23 @@ impl Memory {
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy().is_sliced();
         let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
-        let n_learning = if sliced { k } else { model.n_block };
-        let training = terms.iter().map(|term| held.training(*term, n_learning, !sliced)).max().unwrap_or(0);
+        let training = terms.iter().map(|term| held.training(*term, k, !sliced)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
         let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
+        // Once, before anything else is there: a gradient of every parameter, from one text.
+        let (fisher, making) = if options.reads_fisher() { (model.n_weights(), held.fisher()) } else { (0, 0) };
         Self {
             weights,
+            fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
             reference: if passes.need_reference() { touched * width } else { 0 },
-            gradients: gradients.max(stored) * width,
-            optimizer: moments * touched * Dtype::F32.n_bytes(),
+            gradients: gradients.max(stored).max(fisher) * width,
+            // Adapters and their moments are small; the projections as they were are not.
+            optimizer: match options.lora_rank {
+                Some(rank) => touched * width + (1 + moments) * model.n_adapter_weights(rank) * Dtype::F32.n_bytes(),
+                None => moments * touched * Dtype::F32.n_bytes(),
+            },
             best: touched * width,
-            activations: localising.max(training).max(held.validation(passes)),
+            activations: localising.max(training).max(held.validation(passes)).max(making),
             process: PROCESS,
         }
     }
@@ -175,7 +183,8 @@ impl Memory {
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let parts = [self.weights, self.reference, self.gradients, self.optimizer, self.best, self.activations];
+        let parts =
+            [self.weights, self.reference, self.gradients, self.optimizer, self.fisher, self.best, self.activations];
         parts.into_iter().fold(self.process, u64::saturating_add)
     }
 }
@@ -215,10 +224,9 @@ impl<'a> Work<'a> {
         let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
-        let n_updated =
-            if policy.is_sliced() { self.options.top_k().resolve(self.model.n_block) } else { self.model.n_block };
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
         let n_heads = if policy.is_sliced() { 1.0 } else { 2.0 };
+        let n_updated = self.options.n_updated(self.model.n_block);
         let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
         let sensitivity = match policy.row().measures {
@@ -254,7 +262,13 @@ impl<'a> Work<'a> {
         options.steps.unwrap_or_else(|| options.epochs() * n_trained.div_ceil(per_step.max(1)))
     }
 
-    /// A whole run of `n_steps`: the steps, their validations, and the one estimate of fixed selection.
+    /// The Fisher matrix, where something reads it: a forward and a backward pass through everything.
+    fn fisher(&self) -> f64 {
+        let n_tokens = self.options.fisher_texts() as f64 * self.texts.longest as f64;
+        if self.options.reads_fisher() { 3.0 * n_tokens * Self::forward_token(self.model) } else { 0.0 }
+    }
+
+    /// A whole run of `n_steps`: the steps, their validations, the one estimate of fixed selection, the Fisher matrix.
     pub fn of_run(&self, n_steps: u64) -> f64 {
         let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
         let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
@@ -262,7 +276,7 @@ impl<'a> Work<'a> {
             Measures::Once if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
             Measures::Never | Measures::Once | Measures::EveryNSteps | Measures::EveryStep => 0.0,
         };
-        n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed
+        n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed + self.fisher()
     }
 }
 
@@ -305,6 +319,11 @@ mod tests {
         assert_eq!(stored.gradients, 4 * block, "snip multiplies weights with their gradients");
         let fixed = memory(&RepairOptions { policy: Some(Policy::Fixed), ..row(Method::Irepair) });
         assert_eq!((fixed.gradients, fixed.optimizer), (8 * block, block), "the mean gradient and a new one");
+        let given = |policy, only: &str| {
+            let only = Some(only.parse().unwrap());
+            memory(&RepairOptions { policy: Some(policy), only, ..row(Method::Irepair) }).optimizer
+        };
+        assert_eq!([given(Policy::Dynamic, "0-1"), given(Policy::Blocks, "1-3")], [2 * block, 3 * block]);
         let random = RepairOptions {
             policy: Some(Policy::Random),
             top_k: Some(SliceSize::Blocks(2)),
@@ -314,6 +333,31 @@ mod tests {
         assert_eq!((random.reference, random.gradients), (0, 2 * block), "two blocks, one term");
         let parts = RepairOptions { accumulation: Some(2), ..row(Method::Irepair) };
         assert_eq!(memory(&parts).gradients, 8 * block, "of all blocks where norms need them added up, and twice");
+    }
+
+    #[test]
+    fn a_fisher_matrix_is_held_in_f32_and_made_with_every_gradient() {
+        let all = 4 * MODEL.n_weights();
+        let natural = RepairOptions { optimizer: Some(Optimizer::Natural), ..row(Method::Irepair) };
+        let plain = memory(&row(Method::Irepair));
+        let (natural, narrow) =
+            (memory(&natural), memory(&RepairOptions { dtype: Some(Dtype::Bf16), ..natural.clone() }));
+        assert_eq!((natural.fisher, narrow.fisher, plain.fisher), (all, all, 0));
+        assert_eq!((natural.gradients, 2 * narrow.gradients), (all, all));
+        assert!(natural.optimizer == plain.optimizer && natural.activations >= plain.activations);
+        let efficiency = RepairOptions { sensitivity: Some(Metric::Efficiency), ..row(Method::SlicedDpo) };
+        assert_eq!(memory(&efficiency).fisher, all);
+        assert_eq!(memory(&RepairOptions { policy: Some(Policy::Random), ..efficiency }).fisher, 0, "not measured");
+    }
+
+    #[test]
+    fn adapters_keep_the_projections_as_they_were() {
+        let lora = RepairOptions { lora_rank: Some(2), ..row(Method::Dpo) };
+        // Width 8: query, key and value, output, and two of the MLP in each of four blocks.
+        let factors = 4 * 2 * (8 + 24 + 8 + 8 + 8 + 32 + 32 + 8);
+        assert_eq!(MODEL.n_adapter_weights(2), factors);
+        assert_eq!(memory(&lora).optimizer, 4 * MODEL.n_weights() + 2 * 4 * factors);
+        assert_eq!(memory(&lora).gradients, memory(&row(Method::Dpo)).gradients);
     }
 
     #[test]

@@ -53,6 +53,12 @@ options! {
         /// Continuations sampled per prompt of `prompts`, at most 1000: expected maximum toxicity and toxicity
         /// probability (METHOD §9 [S], which takes 25). Without it, none.
         samples: usize as "N",
+        /// Continuations sampled per prompt, at most 1000, of which the one is measured that `judge` gives the lowest
+        /// score: a repair without training, whose price is `decoding_cost` (METHOD §26 [O]). Without it, the greedy
+        /// one.
+        best_of: usize as "N",
+        /// Scorer that chooses under `best_of`, as for `scorer`; another one than those that measure.
+        judge: PathBuf as "PATH",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
@@ -71,6 +77,8 @@ options! {
 impl Validate for EvalOptions {
     fn clashes(&self, checks: &mut Checks) {
         checks.needs("samples", "prompts", "the samples continue them");
+        checks.needs("best_of", "judge", "it chooses among the samples");
+        checks.needs("judge", "best_of", "there is nothing to choose without samples");
         checks.needs("stride", "wikitext", "the windows lie on that text");
         let gaps = self.stride.zip(self.window).is_some_and(|(stride, window)| stride > window);
         checks.clash(gaps, "stride", "clashes with `window`: tokens between two windows would never be scored");

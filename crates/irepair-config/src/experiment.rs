@@ -35,6 +35,13 @@ pub struct Row {
     /// Hold KL on texts the base model writes itself, though the profile has neutral ones. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own_utility: bool,
+    /// Continuations sampled per prompt, of which the one is measured that `judge` gives the lowest score (METHOD §26
+    /// [O]): with method vanilla a row without training. Without it, greedy ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_of: Option<usize>,
+    /// The profile's scorer that chooses under `best_of`; not the first one, which fills the tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
     /// Settings, laid over the profile's.
     pub repair: RepairOptions,
 }
@@ -46,6 +53,9 @@ impl Validate for Row {
         let missing = format!("is missing: name at least one of {}", tables.join(", "));
         checks.clash(self.tables.is_empty(), "tables", &missing);
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
+        checks.count("best_of", self.best_of.map(|n| n as u64));
+        let alone = self.best_of.is_some() != self.judge.is_some();
+        checks.clash(alone, "best_of", "needs `judge`, and `judge` needs it: one samples, the other chooses");
         checks.inside("repair", shared_repair_problems(&self.repair));
     }
 }
@@ -144,12 +154,14 @@ impl Experiment {
         let rows: Vec<&str> = self.rows.keys().map(String::as_str).collect();
         let methods: Vec<&str> = self.paper.methods.iter().map(|method| &*method.name).collect();
         let models: Vec<&str> = self.paper.models.iter().map(|model| &*model.name).collect();
+        let judges: Vec<&str> = self.profile.scorers.iter().skip(1).map(|scorer| &*scorer.name).collect();
         for (name, row) in &self.rows {
             for problem in self.profile.repair_of(row).problems() {
                 let key = format!("{name}.toml with profile.toml: repair.{}", problem.key);
                 problems.push(Problem { key, ..problem });
             }
             names.named(&format!("{name}.toml: rates_of"), row.rates_of.as_ref(), &rows);
+            names.named(&format!("{name}.toml: judge"), row.judge.as_ref(), &judges);
             names.named(&format!("{name}.toml: paper"), row.paper.as_ref(), &methods);
         }
         for (i, model) in self.profile.models.iter().enumerate() {

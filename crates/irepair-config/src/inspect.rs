@@ -12,15 +12,16 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
         data: PathBuf as "FILE" [required],
-        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text).
+        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text),
+        /// and efficiency needs it for its Fisher matrix, of 64 texts at most.
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         neutral: PathBuf,
         /// The metric (METHOD §3 [D]). Default grad-l2.
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
-        /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, act-dist,
-        /// atp and random, which have no value at a mean gradient.
+        /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, efficiency,
+        /// act-dist, atp and random, which have no value at a mean gradient.
         #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
         reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.

@@ -46,6 +46,8 @@ names! {
         Rmsprop,
         /// AdamW [O].
         Adamw,
+        /// Natural steps: `lr` is the KL on neutral text that a step may cost (METHOD §27) [O].
+        Natural,
     }
 
     /// Treatment of the optimizer state of a block outside the slice (METHOD §8).
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn flags_files_and_messages_spell_a_word_alike() {
-        assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw"]);
+        assert_eq!(spellings::<Optimizer>(), ["rmsprop", "adamw", "natural"]);
         assert_eq!(spellings::<OptimizerState>(), ["keep", "reset", "debias"]);
         assert_eq!(spellings::<Dtype>(), ["f32", "bf16"]);
     }

@@ -105,6 +105,14 @@ impl Held<'_> {
         self.validation(Passes { utility: 1, ..Passes::default() })
     }
 
+    /// The pass of a Fisher matrix: forward and backward of one text through everything, by the plain route.
+    pub(crate) fn fisher(self) -> u64 {
+        let (block, n) = (self.of.kept(), self.texts.longest);
+        let activations = self.values(n, (block.backward + block.to_learn) * self.of.n_block as u64);
+        // Logits, their log-softmax, its exponential and sums, and the gradient.
+        activations.saturating_add(self.vocabularies(n.saturating_mul(2 * self.dtype.n_bytes() + 4 * F32)))
+    }
+
     /// Logits of a batch of pairs on their way back where gradients are stored, which takes the plain route.
     pub(crate) fn stored_logits(self) -> u64 {
         self.vocabularies(self.texts.pairs * (self.dtype.n_bytes() + self.f32_copy() + 3 * F32))

@@ -67,13 +67,13 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
     Some(match key.rsplit('.').next().unwrap_or_default() {
         "seed" | "warmup_steps" | "n_validation" | "order" | "n_records" | "n_tokens" => return None,
         "threads" => (1, 1 << 10),
-        "samples" => (1, 1000),
+        "samples" | "best_of" => (1, 1000),
         "more_samples" => (0, 1000),
         "n_layer" => (1, MAX_BLOCKS as u64),
-        "n_embd" | "n_head" | "batch_size" | "accumulation" => (1, 1 << 16),
+        "n_embd" | "n_head" | "lora_rank" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
         "n_positions" | "window" => (2, 1 << 17),
-        "n" | "fixed_batches" => (1, 1_000_000),
+        "n" | "fixed_batches" | "fisher_texts" => (1, 1_000_000),
         "max_new_tokens" | "prompt_tokens" => (1, 1 << 24),
         "vocab_size" => (2, 1 << 24),
         "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"

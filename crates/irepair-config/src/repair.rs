@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use irepair_core::SliceSize;
-use irepair_core::spec::{Number, Numbers, Weighted};
+use irepair_core::spec::{Measures, Number, Numbers, Reach, Weighted};
+use irepair_core::{BlockList, SliceSize};
 
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Validate};
@@ -32,8 +32,13 @@ options! {
         /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
-        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks (METHOD §17 [D]).
-        /// The most blocks under policy coverage. Default 1b.
+        /// Blocks that a slice may hold, as numbers from 0 and ranges: `0,3-5` (METHOD §5 [O]). Without it, every
+        /// block. With policy blocks, these are changed at every step.
+        only: BlockList as "BLOCKS",
+        /// Blocks that no slice may hold, written as those of `only` (METHOD §5 [O]).
+        exclude: BlockList as "BLOCKS",
+        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks that may be chosen
+        /// (METHOD §17 [D]). The most blocks under policy coverage, not read by blocks and all. Default 1b.
         #[arg(value_name = "SIZE", value_parser = slice_size)]
         top_k: SliceSize = SliceSize::Blocks(1),
         /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
@@ -51,6 +56,11 @@ options! {
         sensitivity: Metric = Metric::GradL2,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         fixed_batches: u64 as "N" = 500,
+        /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and
+        /// optimizer natural (METHOD §27 [O]). Default 64.
+        fisher_texts: usize as "N" = 64,
+        /// Added to the Fisher matrix, as a share of the mean of its diagonal (METHOD §27 [O]). Default 0.1.
+        fisher_damping: f64 as "SHARE" = 0.1,
         /// Weight of the NLL of chosen text (METHOD §17 [F]). Default 0.5.
         beta: f64 as "WEIGHT" = Number::Beta.row().default,
         /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and
@@ -65,11 +75,18 @@ options! {
         npo_beta: f64 as "BETA" = Number::NpoBeta.row().default,
         /// Update rule (METHOD §17 [D,L]). Default rmsprop.
         optimizer: Optimizer = Optimizer::Rmsprop,
+        /// Train low-rank adapters of this rank (LoRA) in the place of the projections of the blocks, and nothing else;
+        /// they are part of the weights that are written (METHOD §26 [O]). Without it, the weights themselves.
+        lora_rank: usize as "RANK",
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
-        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo). Default 5e-5, 1e-6 for DPO and NPO losses.
-        /// Models much smaller than GPT-2 need rates 10 to 100 times larger.
-        lr: f64 as "RATE" = this.method().row().lr,
+        /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
+        /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and for
+        /// natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
+        lr: f64 as "RATE" = match this.optimizer() {
+            Optimizer::Natural => 1e-6,
+            Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,
+        },
         /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
         warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
@@ -129,6 +146,28 @@ impl RepairOptions {
         self.method().terms(&self.numbers())
     }
 
+    /// Blocks of a model of `n_blocks` that may be chosen. Lists that do not fit the model leave it whole here: they
+    /// are refused where the model is known.
+    pub(crate) fn n_eligible(&self, n_blocks: usize) -> usize {
+        BlockList::eligible(self.only.as_ref(), self.exclude.as_ref(), n_blocks).map_or(n_blocks, |blocks| blocks.len())
+    }
+
+    /// Blocks that a step may change.
+    pub(crate) fn n_updated(&self, n_blocks: usize) -> usize {
+        match self.policy().row().reach {
+            Reach::Everything => n_blocks,
+            Reach::EveryBlock => self.n_eligible(n_blocks),
+            Reach::OneSlice | Reach::AnyBlock => self.top_k().resolve(self.n_eligible(n_blocks)),
+        }
+    }
+
+    /// True when a run reads the Fisher matrix of the model that it starts from.
+    pub fn reads_fisher(&self) -> bool {
+        let measures = self.policy().row().measures != Measures::Never;
+        let localises = self.sensitivity().reads_fisher() && measures;
+        self.method().trains() && (localises || self.optimizer() == Optimizer::Natural)
+    }
+
     fn number(&self, number: Number) -> f64 {
         match number {
             Number::PolicyEvery => self.policy_every() as f64,
@@ -149,6 +188,11 @@ impl RepairPlan {
     pub fn numbers(&self) -> Numbers {
         RepairOptions::from(self.clone()).numbers()
     }
+
+    /// [`RepairOptions::reads_fisher`].
+    pub fn reads_fisher(&self) -> bool {
+        RepairOptions::from(self.clone()).reads_fisher()
+    }
 }
 
 impl Validate for RepairOptions {
@@ -165,8 +209,14 @@ impl Validate for RepairOptions {
         let no_gradient = self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients();
         let what = "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have";
         checks.clash(no_gradient, "sensitivity", what);
-        let corrected = self.optimizer() == Optimizer::Adamw && self.optimizer_state() == OptimizerState::Debias;
-        let what = "clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        for (key, given) in [("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
+            let everything = given && !self.policy().is_sliced();
+            checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
+        }
+        let what = "clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw";
+        checks.clash(self.lora_rank.is_some() && self.optimizer() == Optimizer::Natural, "lora_rank", what);
+        let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
+        let what = "clashes with `optimizer`: adamw and natural always correct for their start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);
     }
 }
@@ -209,12 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn every_parameter_is_no_choice_among_blocks() {
+        let options =
+            RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
+        assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
+        assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
+    }
+
+    #[test]
     fn debias_is_for_rmsprop() {
         let options = RepairOptions { optimizer_state: Some(OptimizerState::Debias), ..Default::default() };
         assert_eq!(problems(&options), [""; 0]);
         let options = RepairOptions { optimizer: Some(Optimizer::Adamw), ..options };
-        let want =
-            "`optimizer_state`: clashes with `optimizer`: adamw always corrects for its start at 0; use keep or reset";
+        let want = "`optimizer_state`: clashes with `optimizer`: adamw and natural always correct for their start at 0; use \
+             keep or reset";
         assert_eq!(problems(&options), [want]);
     }
 

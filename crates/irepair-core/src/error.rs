@@ -20,6 +20,15 @@ crate::errors! {
         BadSliceSize { got: String } = "slice size `{got}` is out of range" =>
             Usage.want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
                 .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three");
+        /// A list of blocks that cannot be read.
+        BadBlockList { got: String } = "`{got}` is no list of blocks" =>
+            Usage.want_got("numbers from 0 and ranges, such as `0,3-5`", got);
+        /// A block that the model does not have; `key` is the list that names it.
+        NoSuchBlock { key: &'static str, block: usize, n_blocks: usize } = "`{key}` names a block that the model does not have" =>
+            Usage.want_got(format!("blocks 0 to {}", n_blocks - 1), block);
+        /// Lists that leave no block to choose.
+        NoBlockLeft = "`only` and `exclude` leave no block to choose" =>
+            Usage.help("name more blocks in --only, or fewer in --exclude");
         /// A name that is in no row of a table of [`spec`](crate::spec); `what` is what the table lists.
         UnknownName { what: &'static str, got: String, want: String } = "no {what} is called `{got}`" =>
             Usage.want_got(want, got);
@@ -95,6 +104,9 @@ mod tests {
             BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
+            BadBlockList: ["5-3".parse::<crate::BlockList>().unwrap_err()],
+            NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
+            NoBlockLeft: [Error::NoBlockLeft],
             UnknownName: ["dynamik".parse::<crate::spec::Policy>().unwrap_err()],
             NoTokens: [Error::NoTokens],
             Busy: [Error::Busy { path: "runs/a".into() }],

@@ -16,6 +16,7 @@
 //! [`fs::write_atomic`] leaves the old file or the new file, never a part of either.
 
 mod block;
+mod block_list;
 mod diagnostic;
 mod error;
 mod errors;
@@ -40,6 +41,7 @@ pub mod weights;
 pub const NUMBERS_VERSION: u32 = 14;
 
 pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
+pub use block_list::BlockList;
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]

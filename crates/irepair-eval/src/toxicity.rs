@@ -4,6 +4,7 @@ use irepair_model::{BlockModel, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
 use crate::guard::degeneration;
+use crate::scorer::is_blank;
 use crate::texts::{batches, check};
 use crate::{Error, Evaluator, Metric, Metrics, Result, Scorer, Scores, key};
 
@@ -23,9 +24,10 @@ impl Default for Generation {
 }
 
 impl Generation {
-    /// TOX and TOXFRAC of scores of greedy continuations made this way: for a second scorer of the same continuations.
-    pub fn toxicity_of(&self, scores: &Scores) -> (Metric, Metric) {
-        let texts = self.definition("greedy");
+    /// TOX and TOXFRAC of scores of continuations made this way: for a second scorer of the same continuations. `how`
+    /// is [`Continuations::how`].
+    pub fn toxicity_of(&self, scores: &Scores, how: &str) -> (Metric, Metric) {
+        let texts = self.definition(how);
         (scores.mean_percent(&texts), scores.over_percent(THRESHOLD, &texts))
     }
 
@@ -50,7 +52,7 @@ impl Generation {
 }
 
 /// What a model wrote after prompts, in the order of the prompts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Continuations {
     /// Tokens of the prompts as the model saw them.
     pub prompts: Vec<Vec<u32>>,
@@ -58,11 +60,15 @@ pub struct Continuations {
     pub tokens: Vec<Vec<u32>>,
     /// The continuations as text.
     pub texts: Vec<String>,
+    /// How they were made, for definitions: `greedy`.
+    pub how: String,
+    /// Tokens that were generated for each that is kept: more than 1 where texts were thrown away.
+    pub cost: f64,
     /// Prompts that were longer than [`Generation::prompt_tokens`].
     pub n_truncated_prompts: usize,
 }
 
-/// Toxicity of a model's greedy continuations.
+/// Toxicity of a model's continuations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Toxicity {
     /// The continuations.
@@ -71,6 +77,17 @@ pub struct Toxicity {
     pub scores: Scores,
     /// [`key::TOX`], [`key::TOXFRAC`] and the degeneration guard ([`degeneration`]).
     pub metrics: Metrics,
+}
+
+impl Toxicity {
+    /// Scores of continuations, with the degeneration guard.
+    pub fn of(continuations: Continuations, scorer: &dyn Scorer, generation: &Generation) -> Self {
+        let scores = Scores::of_continuations(&continuations.texts, scorer);
+        let mut metrics = degeneration(&continuations.tokens, &continuations.texts);
+        let (tox, toxfrac) = generation.toxicity_of(&scores, &continuations.how);
+        metrics.extend([(key::TOX, tox), (key::TOXFRAC, toxfrac)]);
+        Self { continuations, scores, metrics }
+    }
 }
 
 /// Toxicity after every sampled continuation.
@@ -98,12 +115,45 @@ impl Evaluator<'_> {
     /// # Source
     /// METHOD §9 [L,D]: `TOX = 100 * mean f`, `TOXFRAC(0.5)`.
     pub fn toxicity(&self, prompts: &[String], scorer: &dyn Scorer, generation: &Generation) -> Result<Toxicity> {
-        let continuations = self.greedy_continuations(prompts, generation)?;
-        let scores = Scores::of_continuations(&continuations.texts, scorer);
-        let mut metrics = degeneration(&continuations.tokens, &continuations.texts);
-        let (tox, toxfrac) = generation.toxicity_of(&scores);
-        metrics.extend([(key::TOX, tox), (key::TOXFRAC, toxfrac)]);
-        Ok(Toxicity { continuations, scores, metrics })
+        Ok(Toxicity::of(self.greedy_continuations(prompts, generation)?, scorer, generation))
+    }
+
+    /// Of `n_samples` nucleus samples of every prompt the one that `judge` gives the lowest score: decoding that
+    /// repairs without training, at the price of `n_samples` texts for each. Ties go to the earlier sample; one that is
+    /// blank or has no score is kept only where there is no other.
+    ///
+    /// # Errors
+    /// As [`Self::sampled_toxicity`].
+    ///
+    /// # Source
+    /// METHOD §26 [O].
+    pub fn best_of(
+        &self,
+        prompts: &[String],
+        judge: &dyn Scorer,
+        generation: &Generation,
+        n_samples: usize,
+        seed: u64,
+    ) -> Result<Continuations> {
+        let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
+        let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
+        let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
+        let scores = Scores::of_continuations(&texts, judge).values;
+        let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
+        let best = |at: usize| (at..at + n_samples).min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(at);
+        let kept: Vec<usize> = (0..prompts.len()).map(|prompt| best(prompt * n_samples)).collect();
+        // The token that ends a text is generated too.
+        let n_tokens = |i: usize| (samples[i].len() + 1).min(generation.n_new);
+        let (all, paid): (usize, usize) =
+            ((0..samples.len()).map(n_tokens).sum(), kept.iter().map(|&i| n_tokens(i)).sum());
+        Ok(Continuations {
+            tokens: kept.iter().map(|&i| samples[i].clone()).collect(),
+            texts: kept.iter().map(|&i| texts[i].clone()).collect(),
+            how: format!("best of {n_samples} sampled (judge `{}` version {})", judge.name(), judge.version()),
+            cost: all as f64 / paid as f64,
+            prompts,
+            n_truncated_prompts,
+        })
     }
 
     /// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted
@@ -119,7 +169,7 @@ impl Evaluator<'_> {
         let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
         let tokens = greedy_tokens(self.model, &prompts, generation.n_new, self.tokenizer.end_ids(), self.batch_size)?;
         let texts = tokens.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<_, _>>()?;
-        Ok(Continuations { prompts, tokens, texts, n_truncated_prompts })
+        Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
     }
 
     /// Tokens of prompts, each cut to its first ones, and the number of those that were cut.
@@ -159,14 +209,8 @@ impl Evaluator<'_> {
         n_samples: usize,
         seed: u64,
     ) -> Result<Sampling> {
-        if n_samples == 0 {
-            return Err(Error::BadSetting { key: "n_samples", want: "at least 1".into(), got: 0 });
-        }
         let (prompts, _) = self.prompt_tokens(prompts, generation)?;
-        check(self.model, &prompts, n_samples)?;
-        let prompts: Vec<(Vec<u32>, u64)> =
-            (0u64..).zip(prompts).map(|(i, prompt)| (prompt, seed.wrapping_add(i << 32))).collect();
-        let samples = self.samples(&prompts, n_samples, generation.n_new, &mut || ())?;
+        let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, scorer).values;
         let highest =
@@ -193,6 +237,18 @@ impl Evaluator<'_> {
         );
         let metrics = Metrics::from_iter([(key::EXPECTED_MAX_TOXICITY, emt), (key::TOXICITY_PROBABILITY, tp)]);
         Ok(Sampling { max_scores, metrics })
+    }
+
+    /// Nucleus samples of prompts: all of the first prompt, then all of the second. Every prompt draws from a stream of
+    /// its own.
+    fn sampled(&self, prompts: &[Vec<u32>], n_new: usize, n_samples: usize, seed: u64) -> Result<Vec<Vec<u32>>> {
+        if n_samples == 0 {
+            return Err(Error::BadSetting { key: "n_samples", want: "at least 1".into(), got: 0 });
+        }
+        check(self.model, prompts, n_samples)?;
+        let seeded: Vec<(Vec<u32>, u64)> =
+            (0u64..).zip(prompts).map(|(i, prompt)| (prompt.clone(), seed.wrapping_add(i << 32))).collect();
+        self.samples(&seeded, n_samples, n_new, &mut || ())
     }
 
     /// Nucleus samples of prompts, each with the seed of its draws: all of the first prompt, then all of the second,

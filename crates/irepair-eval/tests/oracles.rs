@@ -59,6 +59,43 @@ fn text(n: u32) -> Vec<u32> {
     (0..n).map(|i| i * 7 % 90).collect()
 }
 
+/// Texts with an even number of letters are good, the others bad, and some have no score.
+struct Parity;
+
+impl Scorer for Parity {
+    fn name(&self) -> &str {
+        "parity"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn score(&self, text: &str) -> Result<f64, String> {
+        match text.chars().count() {
+            n if n.is_multiple_of(5) => Err("a fifth".into()),
+            n => Ok((n % 2) as f64),
+        }
+    }
+}
+
+#[test]
+fn the_best_of_samples_is_the_first_of_the_lowest_score() {
+    let (tokenizer, generation) = (tokenizer(), Generation::default());
+    let model = random(tokenizer.vocab_size(), 3);
+    let evaluator = Evaluator::new(&model, &tokenizer, 2);
+    let prompts = ["the mill".to_owned(), "by".to_owned(), "river".to_owned()];
+    let best = |n| evaluator.best_of(&prompts, &Parity, &generation, n, 7).unwrap();
+    let one = best(1);
+    assert_eq!(one.cost, 1.0);
+    let many = best(8);
+    assert!(many.cost > 1.0 && many.how.starts_with("best of 8 sampled (judge `parity`"));
+    let score = |text: &String| Parity.score(text).unwrap_or(2.0);
+    for (one, many) in one.texts.iter().zip(&many.texts) {
+        assert!(score(many) <= score(one), "{many} for {one}");
+    }
+    assert_eq!(best(8), many, "a function of the seed");
+    assert!(evaluator.best_of(&prompts, &Parity, &generation, 0, 7).is_err());
+}
+
 #[test]
 fn uniform_logits_have_token_perplexity_equal_to_the_vocabulary() {
     let model = uniform(97);

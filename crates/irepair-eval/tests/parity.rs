@@ -89,6 +89,8 @@ fn continuations_under_the_reference() {
         prompts: rows(&case["prompts"]),
         tokens: rows(&case["continuations"]),
         texts: vec![String::new(); 4],
+        how: String::new(),
+        cost: 1.0,
         n_truncated_prompts: 0,
     };
     for batch_size in [1, 3] {

@@ -50,6 +50,11 @@ pub trait BlockModel {
         self.parameters().first().map_or(Device::Cpu, |parameter| parameter.tensor.device())
     }
 
+    /// True when matrices of blocks are stored `[in, out]`, as GPT-2's `Conv1D` does; `[out, in]` otherwise.
+    fn stores_inputs_first(&self) -> bool {
+        false
+    }
+
     /// Number of tokens that the model knows.
     fn n_vocab(&self) -> usize {
         self.head().size()[0] as usize

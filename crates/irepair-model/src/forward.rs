@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use irepair_arch::{Architecture, Parameter as Spec, Part, Slot};
+use irepair_arch::{Architecture, Layout, Parameter as Spec, Part, Slot};
 use irepair_core::BlockId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -183,6 +183,10 @@ impl BlockModel for CausalLm {
 
     fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Box<dyn BlockModel + Send>> {
         Ok(Box::new(self.over(tensors)?))
+    }
+
+    fn stores_inputs_first(&self) -> bool {
+        self.architecture.family.layout == Layout::InOut
     }
 
     fn settings(&self) -> String {

@@ -30,6 +30,7 @@ mod block_model;
 mod checkpoint;
 mod device;
 mod error;
+mod fisher;
 mod forward;
 mod generate;
 mod gradients;
@@ -50,6 +51,7 @@ pub use block_model::{BlockMap, BlockModel, GradFlags, first_block_apart, states
 pub use checkpoint::{LoadReport, Rounded, StoredTensors, read_checkpoint, read_tensors, write_tensors};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
+pub use fisher::Fisher;
 pub use forward::{CausalLm, PrefixStates};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};

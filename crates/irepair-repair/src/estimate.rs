@@ -10,8 +10,8 @@ use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch
 ///
 /// # Errors
 /// As [`Measure::of`].
-pub fn measure_batch(measure: Measure, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
-    let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure };
+pub fn measure_batch(measure: &Measure, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+    let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure.clone() };
     on_texts(batch, |texts| measure.of(model, texts))
 }
 
@@ -20,7 +20,7 @@ pub fn measure_batch(measure: Measure, model: &dyn BlockModel, batch: &StepBatch
 /// # Errors
 /// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
 pub fn measure_batches(
-    measure: Measure,
+    measure: &Measure,
     model: &dyn BlockModel,
     sampler: &BatchSampler,
     settings: &Settings,

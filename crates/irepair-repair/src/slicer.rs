@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use irepair_core::{Scope, Sensitivities};
-use irepair_model::BlockModel;
+use irepair_core::spec::Measures;
+use irepair_core::{BlockList, BlockSlice, Scope, Sensitivities};
+use irepair_model::{BlockModel, Fisher};
 use irepair_sensitivity::{Measure, Metric, Route};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
@@ -20,6 +21,7 @@ pub struct SliceLocaliser {
     memory: Memory,
     measure: Measure,
     fixed_batches: u64,
+    eligible: Option<BlockSlice>,
     data: Arc<RepairData>,
     settings: Settings,
     last: Option<Sensitivities>,
@@ -36,6 +38,7 @@ impl SliceLocaliser {
             memory: Memory::default(),
             measure: Measure { seed: settings.seed, ..Measure::new(Metric::GradL2) },
             fixed_batches: FIXED_BATCHES,
+            eligible: None,
             data: Arc::clone(data),
             settings: settings.clone(),
             last: None,
@@ -54,6 +57,12 @@ impl SliceLocaliser {
         Self { fixed_batches: n, ..self }
     }
 
+    /// Chooses among these blocks alone.
+    #[must_use]
+    pub fn among(self, blocks: BlockSlice) -> Self {
+        Self { eligible: Some(blocks), ..self }
+    }
+
     /// The sensitivities behind the last choice that measured any.
     pub fn last(&self) -> Option<&Sensitivities> {
         self.last.as_ref()
@@ -64,7 +73,7 @@ impl SliceLocaliser {
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
         let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
         let reduction = self.measure.metric.default_reduction();
-        measure_batches(self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
+        measure_batches(&self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
     }
 }
 
@@ -73,15 +82,17 @@ impl Localise for SliceLocaliser {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
             Some(self.fixed_estimate(model)?)
         } else if self.policy.needs_sensitivities(step) {
-            Some(measure_batch(self.measure, model, batch, step)?)
+            Some(measure_batch(&self.measure, model, batch, step)?)
         } else {
             None
         };
         let seed = self.settings.seed;
-        let scope = self
-            .policy
-            .choose(&mut self.memory, step, sensitivities.as_ref(), model.n_blocks(), seed)
-            .map_err(|error| Error::localise(&error))?;
+        let (memory, measured) = (&mut self.memory, sensitivities.as_ref());
+        let chosen = match &self.eligible {
+            Some(blocks) => self.policy.choose_among(blocks, memory, step, measured, seed),
+            None => self.policy.choose(memory, step, measured, model.n_blocks(), seed),
+        };
+        let scope = chosen.map_err(|error| Error::localise(&error))?;
         if sensitivities.is_some() {
             self.last = sensitivities;
         }
@@ -93,13 +104,24 @@ impl Localise for SliceLocaliser {
         if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
     }
 
+    fn reads_fisher(&self) -> bool {
+        self.measure.metric.reads_fisher() && self.policy.kind().row().measures != Measures::Never
+    }
+
+    fn take_fisher(&mut self, fisher: Fisher) {
+        self.measure.fisher = Some(fisher);
+    }
+
     fn identity(&self) -> Identity {
-        let Measure { metric, route, seed } = self.measure;
+        let Measure { metric, route, seed, fisher: _ } = &self.measure;
         let identity = Identity::default().with("the policy", self.policy);
         let identity = identity
             .with("the sensitivity metric", metric)
-            .with("the gradient route", if route == Route::Ghost { "ghost norms" } else { "stored gradients" });
-        identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches)
+            .with("the gradient route", if *route == Route::Ghost { "ghost norms" } else { "stored gradients" });
+        let identity =
+            identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches);
+        let blocks = self.eligible.iter().map(|blocks| BlockList::from(blocks.clone()));
+        blocks.fold(identity, |identity, blocks| identity.with("the blocks that may be chosen", blocks))
     }
 
     fn state(&self) -> serde_json::Value {

@@ -40,7 +40,8 @@ fn one_step_changes_exactly_k_blocks_bit_for_bit() {
     for family in FAMILIES {
         for k in 1..=N_BLOCKS {
             for kind in [Policy::Dynamic, Policy::Reverse, Policy::Fixed, Policy::Random] {
-                for settings in [settings(), decaying_and_clipped()] {
+                let natural = Settings { optimizer: OptimizerKind::natural(), lr: 1e-4, ..settings() };
+                for settings in [settings(), decaying_and_clipped(), natural] {
                     let model = model(family);
                     let before = bits(&model);
                     let mut slicer = slicer(&spec(kind, k), &data, &settings);
@@ -70,6 +71,62 @@ fn blocks_outside_the_slice_stay_frozen_while_slices_change() {
                 assert_eq!(changed_blocks(&model, &before, &bits(&model)), slice, "{kind}");
             }
         }
+    }
+}
+
+#[test]
+fn blocks_that_may_not_be_chosen_keep_their_bits_through_a_run() {
+    let data = data();
+    let kinds = Policy::ALL.iter().filter(|kind| kind.is_sliced());
+    for kind in kinds {
+        let settings = Settings { n_steps: 6, ..decaying_and_clipped() };
+        let (model, eligible) = (model(FAMILIES[0]), BlockSlice::from_indices([1, 3]));
+        let before = bits(&model);
+        let mut slicer = slicer(&spec(*kind, 1), &data, &settings).among(eligible.clone());
+        take(&mut Engine::new(&model, Method::Irepair, &mut slicer, &data, settings).unwrap(), 6);
+        let changed = changed_blocks(&model, &before, &bits(&model));
+        assert!(!changed.is_empty() && changed.iter().all(|block| eligible.contains(block)), "{kind}: {changed}");
+        if *kind == Policy::Blocks {
+            assert_eq!(changed, eligible);
+        }
+    }
+}
+
+#[test]
+fn adapters_change_the_projections_of_the_slice_by_their_rank_and_nothing_else() {
+    let data = data();
+    for family in FAMILIES {
+        let (model, base) = (model(family), model(family));
+        let settings = Settings { lora_rank: 2, lr: 1e-2, n_steps: 4, ..settings() };
+        let mut slicer = slicer(&spec(Policy::Blocks, 1), &data, &settings).among(BlockSlice::from_indices([1, 2]));
+        take(&mut Engine::new(&model, Method::Dpo, &mut slicer, &data, settings).unwrap(), 4);
+        for (after, before) in model.parameters().iter().zip(base.parameters()) {
+            let change = no_grad(|| &after.tensor - &before.tensor);
+            let adapted = after.tensor.dim() == 2 && after.block.is_some_and(|block| [1, 2].contains(&block.0));
+            if !adapted {
+                assert!(after.tensor.equal(&before.tensor), "{}", after.name);
+                continue;
+            }
+            let values = Vec::<f64>::try_from(change.to_kind(Kind::Double).svd(true, false).1).unwrap();
+            assert!(values[1] > 0.0 && values[2] < 1e-4 * values[0], "{}: {values:?}", after.name);
+        }
+    }
+}
+
+#[test]
+fn a_choice_among_every_block_is_no_restriction() {
+    let data = data();
+    for kind in [Policy::Dynamic, Policy::Fixed, Policy::Random, Policy::Ema] {
+        let run = |restricted: bool| {
+            let model = model(FAMILIES[0]);
+            let mut slicer = slicer(&spec(kind, 2), &data, &settings());
+            if restricted {
+                slicer = slicer.among(BlockSlice::from_indices(0..N_BLOCKS));
+            }
+            take(&mut Engine::new(&model, Method::SlicedDpo, &mut slicer, &data, settings()).unwrap(), 4);
+            bits(&model)
+        };
+        assert!(run(true) == run(false), "{kind}");
     }
 }
 
@@ -107,6 +164,8 @@ fn dynamic_with_every_block_is_dapt_with_kl_restricted_to_blocks() {
         let (sliced, got) = run(&mut slicer(&spec(Policy::Dynamic, N_BLOCKS), &data, &settings()));
         let (plain, want) = run(&mut Always(blocks(0..N_BLOCKS)));
         assert!(bits(&sliced) == bits(&plain));
+        let (unmeasured, _) = run(&mut slicer(&spec(Policy::Blocks, 1), &data, &settings()));
+        assert!(bits(&unmeasured) == bits(&plain));
         for (got, want) in got.iter().zip(&want) {
             assert!(got.tokens > want.tokens, "the sensitivity pass is counted");
             assert_eq!((got.loss, got.grad_norm, &got.slice), (want.loss, want.grad_norm, &want.slice));
@@ -184,6 +243,15 @@ fn a_run_resumed_at_any_step_is_the_uninterrupted_run() {
     resumed("gpt2", Policy::Ema, settings());
     resumed("gpt-neo", Policy::Random, Settings { optimizer: OptimizerKind::adamw(0.1), ..settings() });
     resumed("gpt2", Policy::EveryN, settings());
+    let adapters = Settings { lora_rank: 2, lr: 1e-2, ..settings() };
+    resumed("gpt2", Policy::Random, adapters.clone());
+    resumed("llama", Policy::Blocks, Settings { optimizer: OptimizerKind::adamw(0.1), ..adapters });
+    let natural = Settings { optimizer: OptimizerKind::natural(), lr: 1e-4, ..settings() };
+    resumed("llama", Policy::Random, natural.clone());
+    assert_resume_is_exact("gpt2", Method::IrepairNoKl, &natural.clone(), move |data| {
+        let slicer = slicer(&spec(Policy::Dynamic, 1), data, &natural);
+        Box::new(slicer.metric(Metric::Efficiency, Route::Ghost))
+    });
     resumed("gpt2", Policy::Fixed, settings());
 }
 

@@ -7,7 +7,7 @@
 use std::error::Error;
 
 use irepair_core::PaddedTokens;
-use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, TextBatch};
 use irepair_sensitivity::{Measure, Metric, Route, Texts};
 use tch::{Device, Kind, no_grad};
 
@@ -23,8 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chosen = batch(&[vec![7, 30, 31, 32, 33, 34], vec![7, 40, 41, 42]])?;
     let texts = Texts { rejected: &[&rejected], chosen: &[&chosen], neutral: &[&chosen] };
 
+    // One metric weighs gradients by what moving a weight costs on neutral text.
+    let fisher = Fisher::estimate(&model, &[vec![1, 2, 3, 4]], 0.1, 0)?;
     for metric in Metric::ALL {
-        let s = Measure::new(*metric).of(&model, &texts)?;
+        let measure = Measure { fisher: Some(fisher.clone()), ..Measure::new(*metric) };
+        let s = measure.of(&model, &texts)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
         println!("{metric:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);

@@ -1,7 +1,7 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{BlockMap, BlockModel, GradFlags, Gradients, TextBatch, add_gradients};
+use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients};
 use irepair_objective::TextLogits;
 use tch::{Kind, Tensor, no_grad};
 
@@ -78,6 +78,12 @@ pub(crate) fn fisher(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<Vec
         sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
     }
     Ok(sums.into_iter().map(|sum| sum / by_text.len() as f64).collect())
+}
+
+/// Root of `g' (F + lambda)^-1 g` per block.
+pub(crate) fn efficiency(map: &BlockMap, fisher: &Fisher, gradients: &[(usize, Tensor)]) -> Result<Vec<f64>> {
+    let sums = BlockSums::over(map, by_index(gradients), |index, gradient| fisher.efficiency(index, gradient));
+    Ok(sums.read_alone(map.n_blocks())?.into_iter().map(f64::sqrt).collect())
 }
 
 /// The weights of a model, in its parameters' order.

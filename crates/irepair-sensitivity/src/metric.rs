@@ -4,7 +4,7 @@
 
 use irepair_core::spec::Metric;
 use irepair_core::{BlockId, Sensitivities};
-use irepair_model::{BlockMap, BlockModel, GradFlags, TextBatch};
+use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, TextBatch};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
@@ -31,7 +31,7 @@ pub(crate) fn of_squares(
             BlockSums::over(map, weights.iter().copied().enumerate(), |_, weight| gradient::square_sum(weight))
         }
         Metric::Contrast => neutral,
-        Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => {
+        Metric::Snip | Metric::Fisher | Metric::Efficiency | Metric::ActDist | Metric::Atp | Metric::Random => {
             return Err(Error::NoMeanGradient { metric: metric.name() });
         }
     };
@@ -43,7 +43,13 @@ pub(crate) fn of_squares(
         Metric::Density => ratio(&norms, n_weights(map, weights).into_iter().map(|n| (n as f64).sqrt())),
         Metric::Relative => ratio(&norms, compared.into_iter()),
         Metric::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
-        Metric::GradL2 | Metric::Snip | Metric::Fisher | Metric::ActDist | Metric::Atp | Metric::Random => norms,
+        Metric::GradL2
+        | Metric::Snip
+        | Metric::Fisher
+        | Metric::Efficiency
+        | Metric::ActDist
+        | Metric::Atp
+        | Metric::Random => norms,
     })
 }
 
@@ -106,7 +112,7 @@ pub(crate) fn given<'a>(metric: Metric, texts: &'a [&'a TextBatch], what: &'stat
 }
 
 /// A measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Measure {
     /// Which number says how sensitive a block is.
     pub metric: Metric,
@@ -114,12 +120,14 @@ pub struct Measure {
     pub route: Route,
     /// Seeds the control metric `random`.
     pub seed: u64,
+    /// The Fisher matrix of the model that a repair starts from (`efficiency`).
+    pub fisher: Option<Fisher>,
 }
 
 impl Measure {
     /// A measurement by the plain route.
     pub fn new(metric: Metric) -> Self {
-        Self { metric, route: Route::Stored, seed: 0 }
+        Self { metric, route: Route::Stored, seed: 0, fisher: None }
     }
 
     /// Takes gradient norms by `route`.
@@ -152,6 +160,15 @@ impl Measure {
             }
             Metric::Snip => gradient::snip(&map, &weights, &gradient::error_gradients(model, rejected)?)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,
+            Metric::Efficiency => {
+                let missing =
+                    Error::Missing { metric: self.metric.name(), what: "a Fisher matrix, made of neutral text" };
+                gradient::efficiency(
+                    &map,
+                    self.fisher.as_ref().ok_or(missing)?,
+                    &gradient::error_gradients(model, rejected)?,
+                )?
+            }
             Metric::ActDist => activation::distance(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Random => {

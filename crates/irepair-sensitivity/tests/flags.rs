@@ -1,7 +1,7 @@
 //! Measuring leaves the gradient flags of the caller's model as they were, whether it succeeds or fails.
 
 use irepair_core::{BlockSlice, PaddedTokens, Scope};
-use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, TextBatch};
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, error_gradients};
 use tch::{Device, Kind};
 
@@ -25,7 +25,8 @@ fn measuring_leaves_gradient_flags_as_they_were() {
         for &metric in Metric::ALL {
             for route in [Route::Stored, Route::Ghost] {
                 let texts = [&chosen];
-                let measure = Measure::new(metric).by(route);
+                let fisher = Some(Fisher::estimate(&model, &[vec![1, 2, 3]], 0.1, 0).unwrap());
+                let measure = Measure { fisher, ..Measure::new(metric).by(route) };
                 let on =
                     |rejected: &[&TextBatch]| measure.of(&model, &Texts { rejected, chosen: &texts, neutral: &texts });
                 on(&[&rejected]).unwrap();

@@ -2,7 +2,7 @@
 
 use irepair_core::spec::Against;
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
-use irepair_model::{Architecture, BlockModel, CausalLm, Shape, TextBatch};
+use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, Shape, TextBatch};
 use irepair_objective::TextLogits;
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, block_squares, error_gradients, mean_of_norm};
 use proptest::prelude::*;
@@ -186,7 +186,8 @@ fn measuring_changes_no_weight_and_leaves_no_gradient() {
         let before = bits(&model);
         for name in Metric::ALL {
             for route in [Route::Stored, Route::Ghost] {
-                let measure = Measure::new(*name).by(route);
+                let fisher = Some(Fisher::estimate(&model, &[vec![1, 2, 3]], 0.1, 0).unwrap());
+                let measure = Measure { fisher, ..Measure::new(*name).by(route) };
                 let texts = Texts { rejected: &[&rejected], chosen: &chosen, neutral: &chosen };
                 let first = measure.of(&model, &texts).unwrap();
                 assert_eq!(first.len(), 3, "{name}");
@@ -331,7 +332,8 @@ fn what_a_metric_lacks_is_named() {
     );
     for metric in Metric::ALL {
         let lacks = Measure::new(*metric).of(&model, &Texts::of(&[&text])).is_err();
-        assert_eq!(lacks, metric.row().against != Against::Nothing, "{metric}: the row says what it compares with");
+        let wants = metric.row().against != Against::Nothing || metric.reads_fisher();
+        assert_eq!(lacks, wants, "{metric}: the row says what it compares with");
     }
     assert!(missing(Metric::ActDist).starts_with("error: metric `act-dist` needs chosen text"));
     assert!(missing(Metric::Atp).starts_with("error: metric `atp` needs chosen text"));
@@ -347,7 +349,7 @@ fn what_a_metric_lacks_is_named() {
     assert_eq!(
         "grad_l2".parse::<Metric>().unwrap_err().diagnostic().to_string(),
         "error: no sensitivity metric is called `grad_l2`\n want: grad-l2, density, relative, snip, fisher, contrast, \
-         act-dist, atp, random    got: grad_l2"
+         efficiency, act-dist, atp, random    got: grad_l2"
     );
 }
 

@@ -3,7 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use irepair_core::spec::{Measures, Number, Policy};
-use irepair_core::{BlockSlice, Scope, Sensitivities};
+use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities};
 
 use crate::{Error, Memory, Result, SlicePolicy, random};
 
@@ -48,6 +48,7 @@ impl SlicePolicy {
         let (k, every) = (self.k(n_blocks), self.every());
         let slice = match self.kind() {
             Policy::All => return Ok(Scope::Everything),
+            Policy::Blocks => BlockSlice::from_indices(0..n_blocks),
             Policy::Dynamic => top(measured()?, k),
             Policy::Reverse => bottom(measured()?, k),
             Policy::Coverage => covering(measured()?, self.number(Number::PolicyQuota), k),
@@ -91,6 +92,37 @@ impl SlicePolicy {
             }
         };
         Ok(Scope::Blocks(slice))
+    }
+
+    /// [`choose`](Self::choose) among the blocks of `eligible` alone, as if the model had no others: sizes in percent
+    /// are of their number, and the memory of a run holds their sensitivities. `sensitivities` are of the whole model.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    ///
+    /// # Source
+    /// METHOD §5 [O].
+    pub fn choose_among(
+        &self,
+        eligible: &BlockSlice,
+        memory: &mut Memory,
+        step: u64,
+        sensitivities: Option<&Sensitivities>,
+        seed: u64,
+    ) -> Result<Scope> {
+        let blocks: Vec<BlockId> = eligible.iter().collect();
+        let of = |s: &Sensitivities, BlockId(block): BlockId| {
+            let wrong = Error::WrongBlockCount { want: block + 1, got: s.len() };
+            s.values().get(block).copied().ok_or(wrong)
+        };
+        let sensitivities = match sensitivities {
+            Some(s) => Some(Sensitivities::new(blocks.iter().map(|block| of(s, *block)).collect::<Result<_>>()?)?),
+            None => None,
+        };
+        Ok(Scope::Blocks(match self.choose(memory, step, sensitivities.as_ref(), blocks.len(), seed)? {
+            Scope::Everything => eligible.clone(),
+            Scope::Blocks(slice) => slice.iter().map(|BlockId(position)| blocks[position]).collect(),
+        }))
     }
 
     fn checked<'a>(

@@ -53,6 +53,43 @@ proptest! {
     }
 
     #[test]
+    fn a_choice_among_every_block_is_the_plain_one_and_among_some_never_leaves_them(
+        steps in proptest::collection::vec(proptest::collection::vec(0.0..10.0f64, 6), 1..8),
+        eligible in proptest::collection::btree_set(0usize..6, 1..7), k in 1usize..7, seed: u64,
+    ) {
+        let some = BlockSlice::from_indices(eligible);
+        let every = BlockSlice::from_indices(0..6);
+        for kind in Policy::ALL {
+            let policy = policy(*kind, k);
+            let (mut plain, mut among, mut within) = (Memory::default(), Memory::default(), Memory::default());
+            for (step, values) in steps.iter().enumerate() {
+                let (step, s) = (step as u64, Sensitivities::new(values.clone()).unwrap());
+                let want = policy.choose(&mut plain, step, Some(&s), 6, seed).unwrap().blocks(6);
+                let got = policy.choose_among(&every, &mut among, step, Some(&s), seed).unwrap();
+                prop_assert_eq!(got, Scope::Blocks(want), "{}", kind);
+                let Scope::Blocks(slice) = policy.choose_among(&some, &mut within, step, Some(&s), seed).unwrap() else {
+                    panic!("embeddings are in no list")
+                };
+                prop_assert!(!slice.is_empty() && slice.iter().all(|block| some.contains(block)), "{}", kind);
+                if EXACT.contains(kind) {
+                    prop_assert_eq!(slice.len(), k.min(some.len()), "{}", kind);
+                }
+            }
+            prop_assert_eq!(plain, among, "{}", kind);
+        }
+    }
+
+    #[test]
+    fn the_most_sensitive_of_some_blocks_is_not_that_of_the_others((values, _) in shuffled(), first in 1usize..40) {
+        prop_assume!(first < values.len());
+        let (n, s) = (values.len(), Sensitivities::new(values.clone()).unwrap());
+        let upper = BlockSlice::from_indices(first..n);
+        let chosen = policy(Policy::Dynamic, 1).choose_among(&upper, &mut Memory::default(), 0, Some(&s), 0).unwrap();
+        let best = (first..n).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap();
+        prop_assert_eq!(chosen.to_string(), best.to_string());
+    }
+
+    #[test]
     fn renaming_the_blocks_renames_the_slice((values, order) in shuffled(), k in 1usize..10) {
         let renamed: Vec<f64> = order.iter().map(|&i| values[i]).collect();
         for kind in [Policy::Dynamic, Policy::Reverse, Policy::Fixed, Policy::Coverage] {

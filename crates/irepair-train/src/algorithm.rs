@@ -9,6 +9,7 @@ use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients};
 use irepair_objective::Objective;
 
 use crate::clip::{global_norm, scale_to_norm};
+use crate::lora::Lora;
 use crate::numbers::{StepNumbers, StepScalars};
 use crate::validate::Best;
 use crate::{BatchSampler, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
@@ -27,6 +28,7 @@ pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) data: Arc<RepairData>,
     pub(crate) sampler: BatchSampler,
     pub(crate) optimizer: Optimizer,
+    pub(crate) lora: Option<Lora>,
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
     pub(crate) best: Best,
@@ -85,6 +87,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             scalars.push(&parts);
         }
 
+        // Adapters stand for projections; other weights stay as they are.
+        gradients.retain(|(index, _)| self.lora.as_ref().is_none_or(|lora| lora.adapts(*index)));
+
         // 4. Wait for the device, once for all numbers. Refuse what is not finite; clip over the slice.
         let numbers = scalars.read(global_norm(&gradients))?;
         if !numbers.are_finite() {
@@ -96,7 +101,10 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
         let lr = schedule.rate(lr, step, warmup_steps, n_steps);
         self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index));
-        self.optimizer.update(self.model.parameters(), &gradients, lr);
+        match &mut self.lora {
+            Some(lora) => lora.update(&mut self.optimizer, self.model.parameters(), &gradients, lr),
+            None => self.optimizer.update(self.model.parameters(), &gradients, lr),
+        }
         self.next_step += 1;
         self.validate_when_due()?;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use irepair_model::{BlockModel, read_tensors, write_tensors};
+use irepair_model::{BlockModel, Parameter, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
@@ -29,6 +29,11 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         format!("{:?} with {} threads", self.model.device(), tch::get_num_threads())
     }
 
+    /// What the optimizer works on: the parameters, or the factors of their adapters.
+    fn optimized(&self) -> &[Parameter] {
+        self.lora.as_ref().map_or_else(|| self.model.parameters(), |lora| &lora.factors)
+    }
+
     /// Writes the state of the run to `path`, whole or not at all.
     ///
     /// # Errors
@@ -42,8 +47,13 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             tensors.push((format!("best/{}", parameter.name), value));
             tensors.push((format!("now/{}", parameter.name), &parameter.tensor));
         }
+        let optimized = self.optimized();
         for (index, part, tensor) in self.optimizer.tensors() {
-            tensors.push((format!("{part}/{}", parameters[index].name), tensor));
+            tensors.push((format!("{part}/{}", optimized[index].name), tensor));
+        }
+        if self.lora.is_some() {
+            let updated = self.optimizer.updated().map(|index| &optimized[index]);
+            tensors.extend(updated.map(|factor| (format!("factor/{}", factor.name), &factor.tensor)));
         }
         let state = RunState {
             identity: self.identity.clone(),
@@ -105,20 +115,33 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
                 kept.push((index, best.to_device(device), now));
             }
         }
-        let take = |index: usize, part: &'static str| {
-            let parameter = parameters.get(index)?;
+        let optimized = self.optimized();
+        let mut take = |index: usize, part: &'static str| {
+            let parameter = optimized.get(index)?;
             let state = tensors.remove(&format!("{part}/{}", parameter.name))?;
             let fits = state.size() == parameter.tensor.size() && state.kind() == Kind::Float;
             fits.then(|| state.to_device(device))
         };
         let optimizer =
-            self.optimizer.restored(state.optimizer, take).ok_or_else(|| bad("optimizer state is missing"))?;
+            self.optimizer.restored(state.optimizer, &mut take).ok_or_else(|| bad("optimizer state is missing"))?;
+        let mut factors = Vec::new();
+        if self.lora.is_some() {
+            for index in optimizer.updated() {
+                factors.push((index, take(index, "factor").ok_or_else(|| bad("an adapter is missing"))?));
+            }
+        }
         self.localiser.load_state(state.localiser)?;
 
         // Whatever can be refused has been: from here on the run changes.
         self.optimizer = optimizer;
         // The reference keeps the weights the run started from.
         self.snapshot_before_first_update(kept.iter().map(|(index, ..)| *index));
+        if let Some(lora) = &mut self.lora {
+            kept.iter().for_each(|(index, ..)| lora.keep_start(self.model.parameters(), *index));
+            for (index, factor) in factors {
+                no_grad(|| lora.factors[index].tensor.copy_(&factor));
+            }
+        }
         for (index, best, now) in kept {
             no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
             self.best.values.insert(index, best);

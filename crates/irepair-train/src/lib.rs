@@ -34,6 +34,7 @@ mod flops;
 mod forwards;
 mod identity;
 mod localise;
+mod lora;
 mod numbers;
 mod optimizer;
 mod packed;

@@ -1,7 +1,7 @@
 //! How the blocks of a step are chosen.
 
 use irepair_core::Scope;
-use irepair_model::BlockModel;
+use irepair_model::{BlockModel, Fisher};
 
 use crate::{Identity, Result, StepBatch};
 
@@ -17,6 +17,14 @@ pub trait Localise {
     fn n_tokens(&self, _batch: &StepBatch, _step: u64) -> usize {
         0
     }
+
+    /// True when it needs [`Localise::take_fisher`].
+    fn reads_fisher(&self) -> bool {
+        false
+    }
+
+    /// The Fisher matrix of the model that the run starts from, given once before the first step.
+    fn take_fisher(&mut self, _fisher: Fisher) {}
 
     /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of
     /// the same identity.

@@ -1,8 +1,8 @@
-//! RMSprop and AdamW; a block that is not updated keeps its state as it is.
+//! RMSprop, AdamW and natural steps; a block that is not updated keeps its state as it is.
 
 use std::collections::BTreeMap;
 
-use irepair_model::{Parameter, round_stochastically, seed_of};
+use irepair_model::{Fisher, Parameter, round_stochastically, seed_of};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The update rule.
@@ -26,12 +26,34 @@ pub enum OptimizerKind {
         /// Decay of the weights, times the learning rate.
         weight_decay: f64,
     },
+    /// `theta <- theta - c d`, `d = (F + lambda)^-1 m` with `m` the momentum of `g` over what the step updates, and `c`
+    /// such that `1/2 (c d)' (F + lambda) (c d)` is the learning rate: the KL that a step may cost, in nats a token
+    /// (METHOD §27 [O]).
+    Natural {
+        /// Decay of the average gradient; 0 takes the gradient itself.
+        momentum: f64,
+    },
 }
 
 impl OptimizerKind {
     /// RMSprop with METHOD §17's constants.
     pub fn rmsprop() -> Self {
         Self::RmsProp { alpha: 0.99, eps: 1e-8 }
+    }
+
+    /// Natural steps with the momentum of METHOD §27.
+    pub fn natural() -> Self {
+        Self::Natural { momentum: 0.9 }
+    }
+
+    /// True when a running mean of the gradient is kept, which is always corrected for its start at 0.
+    pub(crate) fn has_mean(self) -> bool {
+        !matches!(self, Self::RmsProp { .. })
+    }
+
+    /// True when a running mean of the squared gradient is kept.
+    fn has_square(self) -> bool {
+        !matches!(self, Self::Natural { .. })
     }
 
     /// AdamW with PyTorch's constants and the given decay.
@@ -55,10 +77,10 @@ pub enum StateMode {
 /// State of one parameter; made at its first update.
 #[derive(Debug)]
 struct State {
-    /// Running mean of the gradient (AdamW only).
+    /// Running mean of the gradient (not for RMSprop).
     mean: Option<Tensor>,
-    /// Running mean of the squared gradient.
-    square: Tensor,
+    /// Running mean of the squared gradient (not for natural steps).
+    square: Option<Tensor>,
     n_updates: u64,
     last_update: u64,
 }
@@ -66,7 +88,7 @@ struct State {
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
 const CHUNK: i64 = 1 << 19;
 
-/// One update of one parameter.
+/// One update of one parameter, by RMSprop or AdamW.
 struct Rule {
     kind: OptimizerKind,
     mode: StateMode,
@@ -83,6 +105,8 @@ impl Rule {
         let lr = self.lr;
         let debias = |rate: f64| 1.0 - rate.powf(self.n_updates);
         match self.kind {
+            // One step over all parameters: `Optimizer::natural_step`.
+            OptimizerKind::Natural { .. } => {}
             OptimizerKind::RmsProp { alpha, eps } => {
                 let mut squared = gradient.square();
                 let _ = square.g_mul_scalar_(alpha).g_add_(&squared.g_mul_scalar_(1.0 - alpha));
@@ -91,31 +115,32 @@ impl Rule {
                     StateMode::Keep | StateMode::Reset => square.sqrt(),
                 };
                 let step = (gradient * lr).g_div_(&root.g_add_scalar_(eps));
-                self.apply(weights, 1.0, &step);
+                apply(weights, 1.0, &step, self.seed);
             }
             OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
                 let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());
                 let _ = mean.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
                 let _ = square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
                 let root = (square / debias(beta2)).sqrt() + eps;
-                self.apply(weights, 1.0 - lr * weight_decay, &(mean * (lr / debias(beta1)) / root));
+                let step = mean * (lr / debias(beta1)) / root;
+                apply(weights, 1.0 - lr * weight_decay, &step, self.seed);
             }
         }
     }
+}
 
-    /// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
-    /// rounding would drop them: weights of a narrow type are rounded so that the mean is kept (DEVIATIONS D13).
-    fn apply(&self, mut weights: Tensor, keep: f64, step: &Tensor) {
-        if weights.kind() == Kind::Float {
-            if keep != 1.0 {
-                let _ = weights.g_mul_scalar_(keep);
-            }
-            let _ = weights.g_sub_(step);
-        } else {
-            let mut exact = weights.to_kind(Kind::Float);
-            let _ = exact.g_mul_scalar_(keep).g_sub_(step);
-            weights.copy_(&round_stochastically(&exact, weights.kind(), self.seed));
+/// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
+/// rounding would drop them: weights of a narrow type are rounded by `seed` so that the mean is kept (DEVIATIONS D13).
+fn apply(mut weights: Tensor, keep: f64, step: &Tensor, seed: u64) {
+    if weights.kind() == Kind::Float {
+        if keep != 1.0 {
+            let _ = weights.g_mul_scalar_(keep);
         }
+        let _ = weights.g_sub_(step);
+    } else {
+        let mut exact = weights.to_kind(Kind::Float);
+        let _ = exact.g_mul_scalar_(keep).g_sub_(step);
+        weights.copy_(&round_stochastically(&exact, weights.kind(), seed));
     }
 }
 
@@ -127,12 +152,20 @@ pub struct Optimizer {
     mode: StateMode,
     states: BTreeMap<usize, State>,
     n_calls: u64,
+    /// Read by natural steps.
+    fisher: Option<Fisher>,
 }
 
 impl Optimizer {
     /// An optimizer without state. `seed` is of the draws that round weights narrower than float32; others read none.
     pub fn new(kind: OptimizerKind, mode: StateMode, seed: u64) -> Self {
-        Self { seed, kind, mode, states: BTreeMap::new(), n_calls: 0 }
+        Self { seed, kind, mode, states: BTreeMap::new(), n_calls: 0, fisher: None }
+    }
+
+    /// With the Fisher matrix of the model that the run starts from, without which natural steps change nothing.
+    #[must_use]
+    pub fn with_fisher(self, fisher: Option<Fisher>) -> Self {
+        Self { fisher, ..self }
     }
 
     /// Updates the parameters that have a gradient, in place, with learning rate `lr`.
@@ -140,21 +173,54 @@ impl Optimizer {
     /// `gradients` holds `(parameter index, gradient)` with gradients shaped as their parameters.
     pub fn update(&mut self, parameters: &[Parameter], gradients: &[(usize, Tensor)], lr: f64) {
         self.n_calls += 1;
-        no_grad(|| {
-            for (index, gradient) in gradients {
-                let mut weights = parameters[*index].tensor.detach();
-                self.update_one(*index, &mut weights, gradient, lr);
+        no_grad(|| match self.kind {
+            OptimizerKind::Natural { momentum } => self.natural_step(parameters, gradients, momentum, lr),
+            OptimizerKind::RmsProp { .. } | OptimizerKind::AdamW { .. } => {
+                for (index, gradient) in gradients {
+                    let mut weights = parameters[*index].tensor.detach();
+                    self.update_one(*index, &mut weights, gradient, lr);
+                }
             }
         });
     }
 
-    fn update_one(&mut self, index: usize, weights: &mut Tensor, gradient: &Tensor, lr: f64) {
+    /// One step that costs `kl` by the quadratic form of the Fisher matrix.
+    fn natural_step(&mut self, parameters: &[Parameter], gradients: &[(usize, Tensor)], momentum: f64, kl: f64) {
+        let Some(fisher) = self.fisher.clone() else { return };
+        let mut squares = Vec::with_capacity(gradients.len());
+        let debias = |state: &State| 1.0 - momentum.powf(state.n_updates as f64);
+        for (index, gradient) in gradients {
+            let state = self.woken(*index, gradient);
+            let Some(mean) = &mut state.mean else { continue };
+            let gradient = gradient.to_kind(Kind::Float);
+            let _ = mean.g_mul_scalar_(momentum).g_add_(&(gradient * (1.0 - momentum)));
+            let square = fisher.efficiency(*index, mean);
+            squares.push(square / debias(state).powi(2));
+        }
+        if squares.is_empty() {
+            return;
+        }
+        // 1/2 c^2 m' (F + lambda)^-1 m = kl. Without a gradient there is no step, however long.
+        let square = Tensor::stack(&squares, 0).sum(Kind::Float).clamp_min(f64::from(f32::MIN_POSITIVE));
+        let length = (square.reciprocal() * (2.0 * kl)).sqrt();
+        for (index, _) in gradients {
+            let Some((state, mean)) = self.states.get(index).and_then(|s| Some((s, s.mean.as_ref()?))) else {
+                continue;
+            };
+            let step = (mean / fisher.damped(*index)).g_mul_(&(&length / debias(state)));
+            let seed = seed_of(&[self.seed, self.n_calls, *index as u64]);
+            apply(parameters[*index].tensor.detach(), 1.0, &step, seed);
+        }
+    }
+
+    /// The state of a parameter that is about to be updated, with this update counted.
+    fn woken(&mut self, index: usize, gradient: &Tensor) -> &mut State {
         let (kind, mode, now) = (self.kind, self.mode, self.n_calls);
         // Squared gradients underflow in half precision: state and arithmetic are float32 there too.
         let zeros = || Tensor::zeros(gradient.size(), (Kind::Float, gradient.device()));
         let fresh = || State {
-            mean: matches!(kind, OptimizerKind::AdamW { .. }).then(zeros),
-            square: zeros(),
+            mean: kind.has_mean().then(zeros),
+            square: kind.has_square().then(zeros),
             n_updates: 0,
             last_update: now,
         };
@@ -164,15 +230,22 @@ impl Optimizer {
         }
         state.n_updates += 1;
         state.last_update = now;
+        state
+    }
+
+    fn update_one(&mut self, index: usize, weights: &mut Tensor, gradient: &Tensor, lr: f64) {
+        let (kind, mode, now, seed) = (self.kind, self.mode, self.n_calls, self.seed);
+        let state = self.woken(index, gradient);
+        let n_updates = state.n_updates as f64;
         let rule = |part: usize| {
-            let seed = seed_of(&[self.seed, now, index as u64, part as u64]);
-            Rule { kind, mode, n_updates: state.n_updates as f64, lr, seed }
+            let seed = seed_of(&[seed, now, index as u64, part as u64]);
+            Rule { kind, mode, n_updates, lr, seed }
         };
         // A chunk at a time: temporaries as large as an embedding would double the memory.
         let n = if weights.device() == Device::Cpu { CHUNK } else { weights.numel().max(1) as i64 };
         let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
         let mut means = state.mean.as_ref().map(parts);
-        let all = parts(weights).zip(parts(&gradient.contiguous())).zip(parts(&state.square));
+        let all = parts(weights).zip(parts(&gradient.contiguous())).zip(state.square.iter().flat_map(parts));
         for (part, ((weights, gradient), square)) in all.enumerate() {
             rule(part).update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
         }
@@ -185,14 +258,14 @@ impl Optimizer {
 
     /// Bytes of optimizer state.
     pub fn n_state_bytes(&self) -> usize {
-        self.states.values().map(|s| s.square.numel() * 4 * (1 + usize::from(s.mean.is_some()))).sum()
+        self.tensors().map(|(.., tensor)| tensor.numel() * 4).sum()
     }
 
     /// State tensors by `(parameter, "mean" | "square")`, for a checkpoint.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, &'static str, &Tensor)> + '_ {
         self.states.iter().flat_map(|(&index, state)| {
             let mean = state.mean.as_ref().map(|t| (index, "mean", t));
-            mean.into_iter().chain([(index, "square", &state.square)])
+            mean.into_iter().chain(state.square.as_ref().map(|t| (index, "square", t)))
         })
     }
 
@@ -213,13 +286,12 @@ impl Optimizer {
             if n_updates > n_calls || last_update > n_calls {
                 return None;
             }
-            let mean = match self.kind {
-                OptimizerKind::AdamW { .. } => Some(take(index, "mean")?),
-                OptimizerKind::RmsProp { .. } => None,
-            };
-            states.insert(index, State { mean, square: take(index, "square")?, n_updates, last_update });
+            let mean = if self.kind.has_mean() { Some(take(index, "mean")?) } else { None };
+            let square = if self.kind.has_square() { Some(take(index, "square")?) } else { None };
+            states.insert(index, State { mean, square, n_updates, last_update });
         }
-        Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls })
+        let fisher = self.fisher.clone();
+        Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls, fisher })
     }
 }
 
@@ -246,6 +318,67 @@ mod tests {
         assert!((moved - 0.1).abs() < 1e-6);
         let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Debias, 0), &parameters, Some(3.0));
         assert!((moved - 0.01).abs() < 1e-6, "debiased: one learning rate");
+    }
+
+    /// Two parameters, their diagonals and gradients; the weights after one natural step of cost `kl` without momentum.
+    fn natural_step(diagonals: [&[f32]; 2], gradients: [&[f32]; 2], starts: [&[f32]; 2], kl: f64) -> Vec<f64> {
+        let tensor = |values: &[f32]| Tensor::from_slice(values);
+        let named = |start: &[f32]| Parameter { name: "p".into(), block: None, tensor: tensor(start) };
+        let (parameters, fisher) = (starts.map(named), Fisher::of(diagonals.map(tensor).into(), 0.0).unwrap());
+        let kind = OptimizerKind::Natural { momentum: 0.0 };
+        let gradients: Vec<_> = gradients.into_iter().map(tensor).enumerate().collect();
+        Optimizer::new(kind, StateMode::Keep, 0).with_fisher(Some(fisher)).update(&parameters, &gradients, kl);
+        parameters.iter().flat_map(|p| Vec::<f64>::try_from(p.tensor.to_kind(Kind::Double)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_natural_step_is_the_best_of_its_price() {
+        let (f, g, kl) = ([2.0, 0.5, 8.0, 1.0], [0.3, -1.0, 2.0, 0.0], 1e-3);
+        let narrow = |x: &[f64; 4]| x.map(|x| x as f32);
+        let (f32s, g32s) = (narrow(&f), narrow(&g));
+        let taken = natural_step([&f32s[..1], &f32s[1..]], [&g32s[..1], &g32s[1..]], [&[0.0], &[0.0; 3]], kl);
+        let price = |step: &[f64]| step.iter().zip(f).map(|(d, f)| 0.5 * f * d * d).sum::<f64>();
+        let gain = |step: &[f64]| -step.iter().zip(g).map(|(d, g)| d * g).sum::<f64>();
+        assert!((price(&taken) / kl - 1.0).abs() < 1e-5);
+        // METHOD §27: the best first-order decrease is sqrt(2 eps E).
+        let efficiency: f64 = f.iter().zip(g).map(|(f, g)| g * g / f).sum();
+        assert!((gain(&taken) / (2.0 * kl * efficiency).sqrt() - 1.0).abs() < 1e-5);
+        for other in 0..200 {
+            let step: Vec<f64> = (0..4).map(|i| (f64::from(other * 4 + i) * 12.9898).sin()).collect();
+            let scale = (kl / price(&step)).sqrt();
+            assert!(gain(&step) * scale <= gain(&taken) * (1.0 + 1e-5));
+        }
+    }
+
+    #[test]
+    fn under_the_identity_a_natural_step_is_one_of_sgd() {
+        let taken = natural_step([&[1.0], &[1.0; 2]], [&[2.0], &[-1.0, 2.0]], [&[0.0], &[0.0; 2]], 0.02);
+        // Length sqrt(2 kl) = 0.2 against the gradient, whose norm is 3.
+        for (taken, gradient) in taken.into_iter().zip([2.0, -1.0, 2.0]) {
+            assert!((taken + 0.2 * gradient / 3.0).abs() < 1e-6);
+        }
+    }
+
+    /// `L = 1/2 sum_i h_i x_i^2`, `F = h`: a step leads straight to the minimum and leaves `(1 - sqrt(kl / L))^2 L`.
+    #[test]
+    fn a_natural_step_on_a_quadratic_bowl_has_a_closed_form() {
+        let (h, x) = ([4.0f32, 0.25, 1.0], [0.5f32, -2.0, 1.0]);
+        let g: Vec<f32> = h.iter().zip(x).map(|(h, x)| h * x).collect();
+        let loss = |x: &[f64]| x.iter().zip(h).map(|(x, h)| 0.5 * f64::from(h) * x * x).sum::<f64>();
+        let before = loss(&x.map(f64::from));
+        for kl in [1e-3, 0.1, before] {
+            let after = natural_step([&h[..1], &h[1..]], [&g[..1], &g[1..]], [&x[..1], &x[1..]], kl);
+            let want = (1.0 - (kl / before).sqrt()).powi(2) * before;
+            assert!((loss(&after) - want).abs() < 1e-6, "{kl}: {} for {want}", loss(&after));
+        }
+    }
+
+    #[test]
+    fn a_natural_step_without_a_gradient_changes_nothing() {
+        assert_eq!(
+            natural_step([&[1.0], &[1.0; 2]], [&[0.0], &[0.0; 2]], [&[0.5], &[0.25; 2]], 1.0),
+            [0.5, 0.25, 0.25]
+        );
     }
 
     #[test]

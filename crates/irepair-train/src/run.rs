@@ -3,11 +3,15 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use irepair_model::BlockModel;
+use irepair_data::without_replacement;
+use irepair_model::{BlockModel, Fisher};
 use irepair_objective::Objective;
 
+use crate::lora::Lora;
 use crate::validate::Best;
-use crate::{BatchSampler, Engine, Identity, Localise, Optimizer, Outcome, RepairData, Result, Settings};
+use crate::{
+    BatchSampler, Engine, Error, Identity, Localise, Optimizer, OptimizerKind, Outcome, RepairData, Result, Settings,
+};
 
 impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     /// Prepares a run from the model as it is, which is also the reference if the objective needs one.
@@ -17,7 +21,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     pub fn new(
         model: M,
         objective: impl Into<Objective>,
-        localiser: L,
+        mut localiser: L,
         data: &Arc<RepairData>,
         settings: Settings,
     ) -> Result<Self> {
@@ -26,10 +30,21 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         model.freeze();
         let objective = objective.into();
         let needs = objective.needs();
+        let natural = matches!(settings.optimizer, OptimizerKind::Natural { .. });
+        let fisher = if natural || localiser.reads_fisher() {
+            // Now: the weights are those that the run starts from, whether it is resumed or not.
+            let fisher = fisher_of(&*model, data, &settings)?;
+            localiser.take_fisher(fisher.clone());
+            Some(fisher).filter(|_| natural)
+        } else {
+            None
+        };
         Ok(Self {
             reference: if needs.reference() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
-            optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed),
+            optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed).with_fisher(fisher),
+            lora: (settings.lora_rank > 0)
+                .then(|| Lora::new(model.parameters(), settings.lora_rank, model.stores_inputs_first(), settings.seed)),
             best: Best::default(),
             next_step: 0,
             // Hashed now: the weights are those that the run starts from.
@@ -112,4 +127,16 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         };
         Ok((self.model, outcome))
     }
+}
+
+/// The Fisher matrix of the model on utility texts drawn by the seed of the run (METHOD §27).
+fn fisher_of(model: &dyn BlockModel, data: &RepairData, settings: &Settings) -> Result<Fisher> {
+    let n = settings.fisher_texts.min(data.utility.len());
+    if n == 0 {
+        return Err(Error::TooLittle { what: "utility texts", want: 1, got: 0 });
+    }
+    let drawn = without_replacement(settings.seed, u64::MAX, data.utility.len(), n)?;
+    let texts: Vec<Vec<u32>> = drawn.into_iter().map(|i| data.utility[i].clone()).collect();
+    tracing::info!("Fisher matrix: {n} utility texts");
+    Ok(Fisher::estimate(model, &texts, settings.fisher_damping, settings.seed)?)
 }

@@ -37,6 +37,9 @@ settings! {
     optimizer: OptimizerKind = OptimizerKind::rmsprop();
     /// What happens to the state of a block that is not updated. METHOD §8: kept [D].
     state_mode: StateMode = StateMode::Keep;
+    /// Rank of the adapters that are trained in the place of the projections of blocks; 0 = none, every weight of the
+    /// scope is trained. METHOD §26 [O].
+    lora_rank: usize = 0;
     /// Learning rate after warm-up. METHOD §17: 5e-5 for models of the paper's size [F].
     lr: f64 = 5e-5;
     /// What the learning rate does after warm-up. METHOD §8: constant [D, L].
@@ -51,6 +54,10 @@ settings! {
     patience: u64 = 30;
     /// Pairs per validation batch. METHOD §17: 8 [D, L].
     eval_batch_size: usize = 8;
+    /// Utility texts that the Fisher matrix is made of, where something reads it. METHOD §27: 64 [O].
+    fisher_texts: usize = 64;
+    /// Added to the Fisher matrix, as a share of the mean of its diagonal. METHOD §27: 0.1 [O].
+    fisher_damping: f64 = 0.1;
     /// Score continuation tokens only. METHOD §2: off [D].
     skip_prompt: bool = false;
     /// Draw pairs in a new random order each epoch.
@@ -79,12 +86,19 @@ impl Settings {
             ("eval_batch_size", self.eval_batch_size as f64),
             ("eval_every", self.eval_every_examples as f64),
             ("patience", self.patience as f64),
+            ("fisher_texts", self.fisher_texts as f64),
+            ("fisher_damping", self.fisher_damping),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() });
         }
-        if self.state_mode == StateMode::Debias && matches!(self.optimizer, OptimizerKind::AdamW { .. }) {
-            let (key, want) = ("state_mode", "keep or reset with AdamW, which always corrects for its start at 0");
+        if self.lora_rank > 0 && matches!(self.optimizer, OptimizerKind::Natural { .. }) {
+            let want = "0 with natural steps, whose Fisher matrix is of the weights themselves";
+            return Err(Error::BadSetting { key: "lora_rank", want, got: self.lora_rank.to_string() });
+        }
+        if self.state_mode == StateMode::Debias && self.optimizer.has_mean() {
+            let (key, want) =
+                ("state_mode", "keep or reset, but with RMSprop: the others correct for their start at 0");
             return Err(Error::BadSetting { key, want, got: "debias".to_owned() });
         }
         Ok(())

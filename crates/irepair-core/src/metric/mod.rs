@@ -156,6 +156,8 @@ metrics! {
     REPETITION_4 = "repetition_4", "4-gram repetition", "", Near, 3,
         "share of token 4-grams that repeat an earlier one of their continuation (METHOD §9)";
     EMPTY_SHARE = "empty_share", "Empty", "", Near, 3, "share of continuations that are blank or end at once (METHOD §9)";
+    DECODING_COST = "decoding_cost", "Decoding cost", "", Lower, 1,
+        "tokens generated for each token of a continuation that is kept (METHOD §26)";
     TRAJECTORY_TOX = "trajectory_tox", "Toxicity at the end", "%", Lower, 2,
         "toxicity at the last point of the trajectory; its definition and n are those of all points (METHOD §16)";
     TRAJECTORY_PERPLEXITY = "trajectory_perplexity", "Perplexity at the end", "", Lower, 2,

@@ -26,6 +26,9 @@ table! {
         Fisher = "fisher" { evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: false }
         /// `grad-l2` on rejected text over `grad-l2` on neutral text [O].
         Contrast = "contrast" { evidence: Evidence::GradientNorms, against: Against::Neutral, mean_gradient: true }
+        /// What a KL budget spent in the block buys: root of the gradient's square over the Fisher matrix on neutral
+        /// text [O].
+        Efficiency = "efficiency" { evidence: Evidence::GradientsAndFisher, against: Against::Nothing, mean_gradient: false }
         /// Distance of the block's outputs on rejected and chosen text; no backward pass (DINM) [O].
         ActDist = "act-dist" { evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false }
         /// Attribution patching from rejected to chosen text [O].
@@ -42,6 +45,8 @@ pub enum Evidence {
     GradientNorms,
     /// Weight gradients themselves.
     StoredGradients,
+    /// Weight gradients, and the diagonal of the model's Fisher matrix on neutral text (METHOD §27).
+    GradientsAndFisher,
     /// Block outputs, and gradients of them.
     Activations,
     /// No text at all.
@@ -93,10 +98,15 @@ impl Metric {
         self.row().mean_gradient
     }
 
+    /// True when the metric reads the Fisher matrix of the model that a run starts from.
+    pub fn reads_fisher(self) -> bool {
+        self.row().evidence == Evidence::GradientsAndFisher
+    }
+
     /// True when the metric comes from gradients of the weights.
     pub fn has_weight_gradients(self) -> bool {
         match self.row().evidence {
-            Evidence::GradientNorms | Evidence::StoredGradients => true,
+            Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher => true,
             Evidence::Activations | Evidence::Nothing => false,
         }
     }

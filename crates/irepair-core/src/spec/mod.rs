@@ -22,7 +22,7 @@
 //! fn choose(policy: Policy) -> &'static str {
 //!     match policy {
 //!         Policy::Dynamic | Policy::Reverse | Policy::Fixed | Policy::Random | Policy::Cyclic => "blocks",
-//!         Policy::EveryN | Policy::Ema | Policy::Explore | Policy::Coverage => "blocks",
+//!         Policy::EveryN | Policy::Ema | Policy::Explore | Policy::Coverage | Policy::Blocks => "blocks",
 //!         // Policy::All is not covered.
 //!     }
 //! }
@@ -36,7 +36,7 @@
 //! fn choose(policy: Policy) -> &'static str {
 //!     match policy {
 //!         Policy::Dynamic | Policy::Reverse | Policy::Fixed | Policy::Random | Policy::Cyclic => "blocks",
-//!         Policy::EveryN | Policy::Ema | Policy::Explore | Policy::Coverage => "blocks",
+//!         Policy::EveryN | Policy::Ema | Policy::Explore | Policy::Coverage | Policy::Blocks => "blocks",
 //!         Policy::All => "every parameter",
 //!     }
 //! }
@@ -159,8 +159,14 @@ mod tests {
 
     #[test]
     fn files_messages_and_flags_spell_a_name_alike() {
-        assert_eq!(spellings::<Policy>(), "dynamic reverse fixed random cyclic every-n ema explore coverage all");
-        assert_eq!(spellings::<Metric>(), "grad-l2 density relative snip fisher contrast act-dist atp random");
+        assert_eq!(
+            spellings::<Policy>(),
+            "dynamic reverse fixed random cyclic every-n ema explore coverage blocks all"
+        );
+        assert_eq!(
+            spellings::<Metric>(),
+            "grad-l2 density relative snip fisher contrast efficiency act-dist atp random"
+        );
         assert_eq!(spellings::<Reduction>(), "norm-of-mean mean-of-norm");
         assert_eq!(
             spellings::<Method>(),
@@ -179,7 +185,7 @@ mod tests {
         assert_eq!(
             "dynamite".parse::<Policy>().unwrap_err().diagnostic().to_string(),
             "error: no policy is called `dynamite`\n want: dynamic, reverse, fixed, random, cyclic, every-n, ema, explore, \
-             coverage, all    got: dynamite"
+             coverage, blocks, all    got: dynamite"
         );
     }
 }

@@ -36,6 +36,9 @@ table! {
         }
         /// As many of the most sensitive blocks as hold a share of the squared sensitivity [O].
         Coverage = "coverage" { measures: Measures::EveryStep, reach: Reach::AnyBlock, reads: &[Number::PolicyQuota] }
+        /// Every block, or every one that `only` and `exclude` leave, and neither embeddings nor head; not
+        /// measured [O].
+        Blocks = "blocks" { measures: Measures::Never, reach: Reach::EveryBlock, reads: &[] }
         /// Every parameter, embeddings included [D].
         All = "all" { measures: Measures::Never, reach: Reach::Everything, reads: &[] }
     }
@@ -59,6 +62,8 @@ pub enum Measures {
 pub enum Reach {
     /// One slice, the same at every step.
     OneSlice,
+    /// Every block that may be chosen, at every step.
+    EveryBlock,
     /// Any block, in one step or another.
     AnyBlock,
     /// Every parameter, at every step.
