@@ -6,6 +6,7 @@ mod check;
 mod config_docs;
 mod doctor;
 mod dry_run;
+mod halving;
 mod identity;
 mod lab;
 mod libtorch;
