@@ -95,7 +95,7 @@ fn round(
 }
 
 impl Search<'_> {
-    /// The cost of a rate within its first updates: that of its best point, mean over seeds. None where a seed has none.
+    /// The cost of a rate within its first updates: that of its best point, mean over seeds. None where one has none.
     pub(crate) fn cost(&self, lr: f64, n_steps: u64) -> Option<f64> {
         let (_, runs) = self.tried.iter().find(|(rate, _)| *rate == lr)?;
         mean(runs, |run| least_cost(&run.trajectory, n_steps))

@@ -80,8 +80,8 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     Some(table)
 }
 
-/// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience. None where they do, or
-/// where no run says why it stopped.
+/// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience. None where all did,
+/// or where no run says why it stopped.
 fn unsettled(report: &Report, methods: [&str; 2]) -> Option<String> {
     let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| stopped != Stopped::Patience);
     let of = |method: &str| {
