@@ -24,8 +24,9 @@ documented, [F] found in the authors' code, [L] from Lee et al. 2024, [S] standa
 ";
 
 /// Files whose structs are the tables of experiments/.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("profile.toml", include_str!("../../crates/irepair-config/src/profile.rs")),
+    ("profile.toml", include_str!("../../crates/irepair-config/src/protocol.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/base_model.rs")),
     ("profile.toml", include_str!("../../crates/irepair-config/src/data_file.rs")),
     ("profile.toml", include_str!("../../crates/irepair-arch/src/shape.rs")),

@@ -7,6 +7,7 @@ mod config_docs;
 mod doctor;
 mod dry_run;
 mod fetch;
+mod halving;
 mod identity;
 mod lab;
 mod libtorch;

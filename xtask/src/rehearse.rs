@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{
-    BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, RepairOptions, Shape, Utility,
-    to_toml,
+    BaseModel, Experiment, Family, Grid, Language, Options, PretrainOptions, Profile, Protocol, RepairOptions, Shape,
+    Utility, to_toml,
 };
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
@@ -63,7 +63,8 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
 fn shortened(real: Experiment) -> Experiment {
     let profile = real.profile;
     let repair = RepairOptions {
-        steps: Some(STEPS),
+        // Under a protocol, its cap is the number of steps.
+        steps: Some(STEPS).filter(|_| profile.protocol.is_none()),
         n_validation: Some(8),
         fixed_batches: Some(2),
         // Every row writes a checkpoint that it could continue from.
@@ -78,12 +79,18 @@ fn shortened(real: Experiment) -> Experiment {
         density_batches: Some(2),
         models,
         preconditions: Vec::new(),
+        protocol: profile.protocol.map(protocol),
         repair: repair.over(profile.repair),
         eval: irepair_config::EvalOptions { window: Some(128), ..profile.eval },
         utility: Utility { n_texts: 24, max_new_tokens: 16, ..profile.utility },
         ..profile
     };
     Experiment { profile, ..real }
+}
+
+/// The same comparisons of runs of two steps.
+fn protocol(real: Protocol) -> Protocol {
+    Protocol { cap: STEPS, every: 1, equal_updates: 1, halving_start: 1, ..real }
 }
 
 /// A quarter of the blocks, a thirty-second of the width, as many heads, an eighth of the context.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, FigureKey, Job, RepairOptions, Row, TableKey, Watch};
+use irepair_config::{EvalOptions, FigureKey, Job, Kept, Protocol, RepairOptions, Row, TableKey, Watch};
 use irepair_core::Diagnostic;
 use irepair_core::fs::write_atomic;
-use irepair_report::{RowResult, read_result};
+use irepair_report::{RowResult, Stopped, read_result};
 
 use crate::error::diagnostic;
 use crate::prepare::{Prepared, Split};
@@ -31,12 +31,31 @@ pub(crate) struct Name<'a> {
 }
 
 /// A row for one model and one seed, and the directory of its result.
+#[derive(Clone)]
 pub(crate) struct Cell {
     pub(crate) job: Job,
     dir: PathBuf,
 }
 
 impl Cell {
+    /// The same run, paused after `n_steps`, or not at all: the identity of its work does not change with it.
+    pub(crate) fn pausing(mut self, n_steps: Option<u64>) -> Self {
+        if let Some(kept) = self.job.watch.as_mut().and_then(|watch| watch.kept.as_mut()) {
+            kept.pause_at = n_steps;
+        }
+        self
+    }
+
+    fn pause_at(&self) -> Option<u64> {
+        self.job.watch.as_ref()?.kept.as_ref()?.pause_at
+    }
+
+    /// True when a result of the same run went as far as this one is to go.
+    fn is_reached_by(&self, result: &RowResult) -> bool {
+        let n_steps = result.cost.map_or(0, |cost| cost.n_steps);
+        result.stopped != Some(Stopped::Paused) || self.pause_at().is_some_and(|at| n_steps >= at)
+    }
+
     /// True when there is a result, also one of other inputs.
     pub(crate) fn has_result(&self) -> bool {
         self.dir.join("result.json").exists()
@@ -63,7 +82,9 @@ impl Prepared {
         let is_watched = in_table(TableKey::Trajectory) || is_drawn;
         let watch =
             profile.trajectory.filter(|t| is_watched && repair.method().trains() && name.seed < u64::from(t.seeds));
-        let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval() });
+        let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval(), kept: None });
+        let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
+        let watch = protocol.map(|protocol| self.points(protocol, tested)).or(watch);
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
@@ -122,6 +143,18 @@ impl Prepared {
         EvalOptions { scorer: first, ..whole }
     }
 
+    /// Settings for the points of a run under METHOD §20. One that chooses settings keeps no weights for a test.
+    fn points(&self, protocol: &Protocol, tested: bool) -> Watch {
+        let kept = Kept {
+            equal_updates: Some(protocol.equal_updates).filter(|_| tested),
+            equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested),
+            budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
+            pause_at: None,
+        };
+        let eval = EvalOptions { kl_texts: Some(self.data("general/valid.txt")), ..self.brief_eval() };
+        Watch { every: protocol.every, eval, kept: Some(kept) }
+    }
+
     /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first.
     /// `n_seeds` wins over the rows and the profile; results go to the folder `under`, which may be empty.
     pub(crate) fn cells(&self, under: &str, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
@@ -157,10 +190,12 @@ impl Prepared {
         let mut tasks = Vec::new();
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
-            let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&job), &cell.job)?;
+            let whole = toml::to_string(&cell.clone().pausing(None).job)?;
+            let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&whole), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let output = cell.dir.join("result.json");
-            if !fresh && cache::is_done(&output, &inputs) {
+            let is_enough = || Ok::<_, Diagnostic>(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
+            if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
                 continue;
             }
             cache::begin(&cell.dir, &inputs, fresh)?;

@@ -12,11 +12,11 @@ use irepair_core::metric::{self, MetricId};
 use irepair_report::RowResult;
 
 use crate::error::diagnostic;
-use crate::paths;
 use crate::prepare::{Prepared, Split};
 use crate::reproduce::refuse_failures;
 use crate::rows::Name;
 use crate::sources::Given;
+use crate::{halving, paths};
 
 /// Settings of `tune`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
     let searched = |row: &Row| row.repair.method().trains() && row.rates_of.is_none();
     let trained = || rows.iter().filter(|(_, row)| searched(row));
+    if let Some(protocol) = &profile.protocol {
+        let rows: Vec<(&String, &Row)> = trained().collect();
+        let (searches, failures) = halving::search(&prepared, protocol, &rows)?;
+        let mut chosen = LearningRates::default();
+        let mut table = halving::header(&args.profile, protocol, &profile.grid.lr, profile.grid.seeds);
+        for search in &searches {
+            table += &search.lines(&protocol.budgets);
+            if let Some(lr) = search.winner() {
+                chosen.0.entry(search.key.to_owned()).or_default().insert(search.model.to_owned(), lr);
+            }
+        }
+        write(&args.profile, &chosen, &table)?;
+        return refuse_failures(failures);
+    }
     let mut cells = Vec::new();
     for model in &profile.models {
         let vanilla = RepairOptions { method: Some(Method::Vanilla), ..profile.repair.clone() };
@@ -84,20 +98,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    let dir = paths::root().join("experiments").join(&args.profile);
-    let note = format!(
-        "# Learning rates chosen on validation data; learning-rates.md has all rates.\n\
-         # needs: as profile.toml says        run: cargo xtask tune --profile {}\n",
-        args.profile
-    );
-    write_atomic(&dir.join("learning-rates.toml"), (note + &toml::to_string(&chosen)?).as_bytes())
-        .map_err(diagnostic)?;
-    write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(diagnostic)?;
+    write(&args.profile, &chosen, &table)?;
     refuse_failures(failures)
 }
 
+/// Writes the rates that were chosen, and the page of all that were tried.
+fn write(profile: &str, chosen: &LearningRates, table: &str) -> Result<()> {
+    let dir = paths::root().join("experiments").join(profile);
+    let note = format!(
+        "# Learning rates chosen on validation data; learning-rates.md has all rates.\n\
+         # needs: as profile.toml says        run: cargo xtask tune --profile {profile}\n"
+    );
+    write_atomic(&dir.join("learning-rates.toml"), (note + &toml::to_string(chosen)?).as_bytes())
+        .map_err(diagnostic)?;
+    Ok(write_atomic(&dir.join("learning-rates.md"), table.as_bytes()).map_err(diagnostic)?)
+}
+
 /// A cell of the search: measured on validation data, in a folder of its own.
-fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
+pub(crate) fn name<'a>(method: &'a str, title: &'a str, model: &'a str, seed: u64) -> Name<'a> {
     Name { method, title, model, seed, split: Split::Valid, under: "tune" }
 }
 

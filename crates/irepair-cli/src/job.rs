@@ -1,20 +1,23 @@
 //! `irepair job`: one row of a table: repair, measure, write `result.json`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use irepair_config::{EvalOptions, Job, Options, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml};
+use irepair_config::{
+    EvalOptions, EvalPlan, Job, Options, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml,
+};
+use irepair_core::DirLock;
 use irepair_core::fs::write_atomic;
-use irepair_core::{DirLock, StepRecord};
 use irepair_data::Tokenizer;
 use irepair_eval::{Evaluator, Generation};
 use irepair_model::{BlockModel, CausalLm};
-use irepair_report::{Cost, RowResult, SCHEMA, Sample, write_result};
-use irepair_train::step_flops;
+use irepair_report::{Compared, Cost, MeasuredStep, RowResult, SCHEMA, Sample, Stopped, write_result};
 
 use crate::environment::Environment;
+use crate::kept::{KeptWeights, remove_kept};
 use crate::measure::{Measured, measure};
-use crate::method::objective;
-use crate::model_dir::use_threads;
+use crate::method::flops_of_step;
+use crate::model_dir::{LoadedModel, use_threads};
 use crate::repair::{Repaired, run, selection};
 use crate::run_dir::remove_state;
 use crate::watch::Watcher;
@@ -29,21 +32,24 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let repair = RepairOptions { out: Some(out.to_owned()), ..job.repair.clone() };
     let plan = resolve(&repair, &place)?;
     let base = plan.model.clone();
-    // The measured model is the repaired one; while training there is no reference.
-    let watched = |eval: &EvalOptions| EvalOptions { model: Some(base.clone()), reference: None, ..eval.clone() };
+    // The measured model is the repaired one. While training, the reference is read where KL is measured alone.
+    let watched = |eval: &EvalOptions| {
+        let reference = eval.kl_texts.is_some().then(|| base.clone());
+        EvalOptions { model: Some(base.clone()), reference, ..eval.clone() }
+    };
     let eval = resolve(&EvalOptions { reference: Some(base.clone()), ..watched(&job.eval) }, &place)?;
-    let watch = |watch: &Watch| anyhow::Ok(Watcher::new(watch.every, resolve(&watched(&watch.eval), &place)?, out));
+    let watch = |watch: &Watch| {
+        let eval = resolve(&watched(&watch.eval), &place)?;
+        anyhow::Ok(Watcher::new(watch, eval, &plan, out))
+    };
     let mut watcher = job.watch.as_ref().map(watch).transpose()?;
     use_threads(plan.threads);
     let (opened, run) = run(&repair, plan.clone(), |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
-    let (reference, _) = CausalLm::load(&base, opened.model.device(), opened.model.kind())?;
-    let measured = measure(&opened, Some(&reference), &eval)?;
     let trained = plan.method.trains();
-    let (trajectory, watched) = watcher.map(Watcher::finish).unwrap_or_default();
-    let generation = Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens };
-    let samples = samples(&measured, &base, &reference, &generation)?;
-    let mut metrics = measured.metrics;
-    metrics.extend(watched);
+    let stopped = watcher.as_ref().filter(|_| trained).and_then(|watcher| watcher.stopped(&run.outcome));
+    let compared = watcher.as_ref().filter(|_| trained).map(|w| w.compared(&run.outcome)).unwrap_or_default();
+    let watched = watcher.map(Watcher::finish).unwrap_or_default();
+    let cost = if trained { cost(&run, &opened.model, &plan) } else { None };
     let result = RowResult {
         schema: SCHEMA,
         profile: job.profile.clone(),
@@ -52,26 +58,68 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         model: job.model.clone(),
         seed: plan.seed,
         lr: trained.then_some(plan.lr),
-        cost: if trained { cost(&run, &opened.model, &plan) } else { None },
+        cost,
         selection: if trained { selection(&run.records, opened.model.n_blocks()) } else { Vec::new() },
         selected_steps: run.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
+        trajectory: watched.trajectory.clone(),
+        stopped,
+        ..RowResult::default()
+    };
+    if stopped == Some(Stopped::Paused) {
+        return Ok(write_result(&out.join("result.json"), &result)?);
+    }
+    let (reference, _) = CausalLm::load(&base, opened.model.device(), opened.model.kind())?;
+    let measured = measure(&opened, Some(&reference), &eval)?;
+    let generation = Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens };
+    let samples = samples(&measured, &base, &reference, &generation)?;
+    if trained && job.keep_model.unwrap_or(true) {
+        opened.model.save(&out.join("model"))?;
+    }
+    let best_step = run.outcome.best_step.unwrap_or(run.outcome.n_steps);
+    let measured_steps = match &watched.kept {
+        Some(kept) => measure_kept(kept, &compared, best_step, (&opened, &reference), &eval)?,
+        None => Vec::new(),
+    };
+    let mut metrics = measured.metrics;
+    metrics.extend(watched.metrics);
+    let result = RowResult {
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
-        trajectory,
+        compared,
+        measured: measured_steps,
         samples,
         metrics,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
+        ..result
     };
-    if trained && job.keep_model.unwrap_or(true) {
-        opened.model.save(&out.join("model"))?;
-    }
     let environment = Environment::of(&plan.device, &base, Some(&plan.pairs))?;
     write_result(&out.join("env.json"), &environment)?;
     let settings = [to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults())];
     write_atomic(&out.join("config.toml"), format!("# repair\n{}\n# eval\n{}", settings[0], settings[1]).as_bytes())?;
     // The result is written last: a row with a result is finished, and its state is not needed any more.
     write_result(&out.join("result.json"), &result)?;
+    remove_kept(out)?;
     Ok(remove_state(out)?)
+}
+
+/// Measures the compared weights, each once; those after `known` updates are measured already. Samples, and measures of
+/// general ability beyond perplexity and KL, are of the final weights alone.
+fn measure_kept(
+    kept: &KeptWeights,
+    compared: &[Compared],
+    known: u64,
+    (opened, base): (&LoadedModel, &CausalLm),
+    eval: &EvalPlan,
+) -> anyhow::Result<Vec<MeasuredStep>> {
+    let brief = EvalPlan { samples: None, lambada: None, blimp: None, hellaswag: None, f1: None, ..eval.clone() };
+    let steps: BTreeSet<u64> = compared.iter().map(|compared| compared.step).filter(|&step| step != known).collect();
+    let measure = |step| {
+        kept.apply(step, base, &opened.model)?;
+        opened.model.round_to_stored(eval.seed)?;
+        let Measured { metrics, prompt_scores, prompt_scores_by_scorer, .. } = measure(opened, Some(base), &brief)?;
+        Ok(MeasuredStep { step, metrics, prompt_scores, prompt_scores_by_scorer })
+    };
+    steps.into_iter().map(measure).collect()
 }
 
 /// Measured cost of the training alone.
@@ -87,7 +135,7 @@ fn cost(run: &Repaired, model: &CausalLm, plan: &RepairPlan) -> Option<Cost> {
         tokens,
         tokens_per_s: tokens as f64 / train_s,
         peak_rss_bytes: run.peak_rss_bytes?,
-        flops: flops(model, plan, records),
+        flops: records.iter().map(|record| flops_of_step(model, plan, record)).sum(),
         n_steps: run.outcome.n_steps,
         best_step: run.outcome.best_step.unwrap_or(run.outcome.n_steps),
     })
@@ -109,14 +157,4 @@ fn samples(
     let before = evaluator.greedy_continuations(prompts, generation)?.texts;
     let texts = prompts.iter().zip(before).zip(&measured.continuations);
     Ok(texts.map(|((prompt, before), after)| Sample { prompt: prompt.clone(), before, after: after.clone() }).collect())
-}
-
-/// Counted work of all steps (METHOD §12).
-fn flops(model: &CausalLm, plan: &RepairPlan, records: &[StepRecord]) -> f64 {
-    let (policy, every) = (plan.policy, plan.policy_every);
-    let Some(objective) = objective(plan) else { return 0.0 };
-    let of_step = |record: &StepRecord| {
-        step_flops(model, &objective, policy.is_sliced(), policy.measures_at(record.step, every), record)
-    };
-    records.iter().map(of_step).sum()
 }

@@ -10,6 +10,7 @@ mod generate;
 mod import;
 mod interrupt;
 mod job;
+mod kept;
 mod language;
 mod measure;
 mod memory;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, RepairPlan};
-use irepair_core::{BlockList, BlockSlice};
+use irepair_core::{BlockList, BlockSlice, StepRecord};
+use irepair_model::CausalLm;
 use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
 use irepair_slicing::PolicySpec;
-use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode};
+use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode, step_flops};
 
 /// The loss of a method; none for `vanilla`, which trains nothing.
 pub(crate) fn objective(plan: &RepairPlan) -> Option<Objective> {
@@ -43,6 +44,12 @@ pub(crate) fn localiser(
         Some(blocks) => slicer.among(blocks),
         None => slicer,
     }))
+}
+
+/// Counted work of a step (METHOD §12).
+pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
+    let measures = plan.policy.measures_at(record.step, plan.policy_every);
+    objective(plan).map_or(0.0, |objective| step_flops(model, &objective, plan.policy.is_sliced(), measures, record))
 }
 
 /// The settings of the engine. Without a number of steps, it follows from the epochs.

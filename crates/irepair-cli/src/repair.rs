@@ -217,7 +217,14 @@ pub(crate) fn run(
         let file = PairsFile { path: &plan.pairs, limits: limits(plan), sides: sides(plan) };
         let source = Source { data: &data, tokenizer: &opened.tokenizer, file: Some(file) };
         (records, outcome) = trained
-            .and_then(|records| Ok((records, engine.finish()?.1)))
+            .and_then(|records| {
+                let outcome = match watcher.as_deref() {
+                    Some(watcher) if watcher.paused() => Outcome { n_steps: engine.next_step(), ..Outcome::default() },
+                    Some(watcher) if watcher.diverged() => engine.abandon()?.1,
+                    _ => engine.finish()?.1,
+                };
+                Ok((records, outcome))
+            })
             .map_err(|error| not_finite::explain(error, &source, out))?;
     }
     let plan = prepared.plan;

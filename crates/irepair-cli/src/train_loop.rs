@@ -42,15 +42,28 @@ impl TrainLoop {
         let mut log = LineLog::start(&self.log, &records.iter().map(line).collect::<String>())?;
         let bar = progress::bar(self.what, self.n_steps);
         if let Some((watcher, opened)) = &mut watcher {
-            watcher.resume(engine.next_step())?;
-            watcher.measure_if_due(engine.next_step(), false, opened)?;
+            watcher.resume(&records, engine.model())?;
+            watcher.look(engine, false, opened)?;
         }
         let mut spikes = SpikeWatch::after(&records);
         drop(records);
         interrupt::prepare();
         let mut listening = None;
         while engine.unfinished() {
-            let mut record = engine.step()?;
+            if watcher.as_mut().is_some_and(|(watcher, _)| watcher.pauses(engine.next_step())) {
+                log = self.settle(log)?;
+                self.save(engine, &watcher)?;
+                break;
+            }
+            let mut record = match engine.step() {
+                Ok(record) => record,
+                Err(error) if watcher.as_mut().is_some_and(|(watcher, _)| watcher.ends_with(&error)) => {
+                    tracing::warn!("{error}: the run ends with the best weights it had before");
+                    log = self.settle(log)?;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
             // The first step may measure for hours; before it there is nothing new to keep.
             let listening = listening.get_or_insert_with(Listening::start);
             spikes.look(&mut record);
@@ -58,7 +71,8 @@ impl TrainLoop {
             bar.set_position(record.step + 1);
             bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
             if let Some((watcher, opened)) = &mut watcher {
-                watcher.measure_if_due(engine.next_step(), !engine.unfinished(), opened)?;
+                watcher.count(&record, engine.model());
+                watcher.look(engine, !engine.unfinished(), opened)?;
             }
             let interrupted = listening.asked() && engine.unfinished();
             let due = engine.next_step().is_multiple_of(self.checkpoint_every) && engine.unfinished();
@@ -66,7 +80,7 @@ impl TrainLoop {
                 log = self.settle(log)?;
             }
             if interrupted || due {
-                engine.save(&self.state)?;
+                self.save(engine, &watcher)?;
             }
             if interrupted {
                 let (state, n_done, n_steps) = (self.state.clone(), engine.next_step(), self.n_steps);
@@ -75,6 +89,12 @@ impl TrainLoop {
         }
         spikes.finish();
         log.lines()?.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+    }
+
+    /// Writes the state of the run; after it, weights that no comparison wants any more can go.
+    fn save(&self, engine: &Engine<&CausalLm>, watcher: &Option<(&mut Watcher, &LoadedModel)>) -> anyhow::Result<()> {
+        engine.save(&self.state)?;
+        watcher.as_ref().map_or(Ok(()), |(watcher, _)| watcher.settle())
     }
 
     /// Continues the run that was stopped here, if any; returns the records of its steps.

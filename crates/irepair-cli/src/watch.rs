@@ -1,14 +1,20 @@
-//! Measurements during a repair: toxicity and perplexity every few steps.
+//! Measurements during a repair on validation data, every few steps, and the weights that they decide to keep.
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::EvalPlan;
+use irepair_config::{EvalPlan, Kept, RepairPlan, Watch};
+use irepair_core::StepRecord;
 use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::metric::MetricId;
 use irepair_eval::{Metrics, key};
-use irepair_report::TrajectoryPoint;
+use irepair_model::{BlockModel, CausalLm};
+use irepair_report::{Compared, Form, PointDetails, Purpose, Stopped, TrajectoryPoint};
+use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
+use crate::kept::KeptWeights;
 use crate::measure::measure;
+use crate::method::flops_of_step;
 use crate::model_dir::LoadedModel;
 
 /// The points so far, inside the output directory: a stopped run continues from them.
@@ -24,39 +30,145 @@ pub(crate) struct Watcher {
     last: Metrics,
     /// Largest resident memory of the run between measurements, in bytes: measuring is no cost of the method.
     peak_rss_bytes: Option<u64>,
+    protocol: Option<Protocol>,
+}
+
+/// What a run under METHOD §20 has beyond its points.
+struct Protocol {
+    plan: RepairPlan,
+    kept: KeptWeights,
+    pause_at: Option<u64>,
+    /// Counted work so far.
+    flops: f64,
+    diverged: bool,
+    paused: bool,
+}
+
+/// What a watched run leaves.
+#[derive(Default)]
+pub(crate) struct Watched {
+    pub(crate) trajectory: Vec<TrajectoryPoint>,
+    /// What the last point measured, under the keys of trajectories.
+    pub(crate) metrics: Metrics,
+    pub(crate) kept: Option<KeptWeights>,
 }
 
 impl Watcher {
-    pub(crate) fn new(every: u64, eval: EvalPlan, out: &Path) -> Self {
-        Self { every, eval, path: out.join(POINTS), points: Vec::new(), last: Metrics::default(), peak_rss_bytes: None }
+    /// `eval` is that of `watch`, `plan` the repair that is watched.
+    pub(crate) fn new(watch: &Watch, eval: EvalPlan, plan: &RepairPlan, out: &Path) -> Self {
+        let protocol = |kept: &Kept| Protocol {
+            plan: plan.clone(),
+            kept: KeptWeights::new(kept.clone(), out),
+            pause_at: kept.pause_at,
+            flops: 0.0,
+            diverged: false,
+            paused: false,
+        };
+        Self {
+            every: watch.every,
+            eval,
+            path: out.join(POINTS),
+            points: Vec::new(),
+            last: Metrics::default(),
+            peak_rss_bytes: None,
+            protocol: watch.kept.as_ref().map(protocol),
+        }
     }
 
-    /// Reads the points of a run that continues at `step`; later ones will be measured again.
-    pub(crate) fn resume(&mut self, step: u64) -> anyhow::Result<()> {
-        if step > 0 && self.path.exists() {
+    /// Takes up a run that continues after the steps of `records`; later points will be measured again.
+    pub(crate) fn resume(&mut self, records: &[StepRecord], model: &CausalLm) -> anyhow::Result<()> {
+        let n_steps = records.len() as u64;
+        if n_steps > 0 && self.path.exists() {
             let text = read_to_string(&self.path)?;
             self.points = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-            self.points.retain(|point| point.step <= step);
+            self.points.retain(|point| point.step <= n_steps);
         }
+        if let Some(protocol) = &mut self.protocol {
+            protocol.kept.resume(n_steps)?;
+        }
+        records.iter().for_each(|record| self.count(record, model));
         Ok(())
     }
 
-    /// Measures the model after `step` steps when that is due; `last` is always due.
-    pub(crate) fn measure_if_due(&mut self, step: u64, last: bool, loaded: &LoadedModel) -> anyhow::Result<()> {
+    /// Adds the counted work of a step.
+    pub(crate) fn count(&mut self, record: &StepRecord, model: &CausalLm) {
+        if let Some(protocol) = &mut self.protocol {
+            protocol.flops += flops_of_step(model, &protocol.plan, record);
+        }
+    }
+
+    /// Measures the model as it is now when that is due, and keeps its weights where a comparison wants them; `last` is
+    /// always due.
+    pub(crate) fn look(&mut self, engine: &Engine<&CausalLm>, last: bool, loaded: &LoadedModel) -> anyhow::Result<()> {
+        let step = engine.next_step();
+        if let Some(Protocol { kept, flops, .. }) = &mut self.protocol {
+            kept.mark(engine, *flops)?;
+        }
         let known = self.points.last().is_some_and(|point| point.step >= step);
         if known || !(last || step.is_multiple_of(self.every)) {
             return Ok(());
         }
         self.peak_rss_bytes = self.peak_rss_bytes();
-        let measured = measure(loaded, None, &self.eval)?;
+        let base = self.eval.reference.as_deref();
+        let reference =
+            base.map(|base| CausalLm::load(base, loaded.model.device(), loaded.model.kind())).transpose()?;
+        let metrics = measure(loaded, reference.as_ref().map(|(reference, _)| reference), &self.eval)?.metrics;
+        drop(reference);
+        let more = match &self.protocol {
+            Some(protocol) => Some(self.details(&metrics, engine.validation_loss()?, protocol.flops)),
+            None => None,
+        };
         reset_peak_rss();
-        let value = |key| measured.metrics.value(key);
-        let (toxicity, perplexity) = (value(key::TOX), value(key::TOKEN_PERPLEXITY));
-        self.points.push(TrajectoryPoint { step, toxicity, perplexity });
-        self.last = measured.metrics;
+        let (toxicity, perplexity) = (metrics.value(key::TOX), metrics.value(key::TOKEN_PERPLEXITY));
+        self.points.push(TrajectoryPoint { step, toxicity, perplexity, more });
+        self.last = metrics;
+        if let Some(protocol) = &self.protocol {
+            protocol.kept.point(engine, &self.points)?;
+        }
         let lines = self.points.iter().map(|point| Ok(serde_json::to_string(point)? + "\n"));
         write_atomic(&self.path, lines.collect::<anyhow::Result<String>>()?.as_bytes())?;
         Ok(())
+    }
+
+    fn details(&self, metrics: &Metrics, validation_loss: Option<f64>, flops: f64) -> PointDetails {
+        let value = |key: MetricId| metrics.value(key);
+        let form = Form {
+            mean_length: value(key::MEAN_LENGTH),
+            distinct: value(key::DISTINCT_1),
+            blank: value(key::EMPTY_SHARE),
+            repeated: value(key::REPETITION_4),
+        };
+        let before = self.points.iter().find(|point| point.step == 0).and_then(|point| point.more);
+        let n = metrics.get(key::TOX).map_or(0, |tox| tox.n);
+        let passes = form.passes(&before.map_or(form, |before| before.form));
+        PointDetails { flops, validation_loss, n, kl: value(key::KL_HELDOUT), form, passes }
+    }
+
+    /// True when the run stops here for now.
+    pub(crate) fn pauses(&mut self, n_steps: u64) -> bool {
+        let Some(protocol) = &mut self.protocol else { return false };
+        protocol.paused = protocol.pause_at.is_some_and(|at| n_steps >= at);
+        protocol.paused
+    }
+
+    /// True when a run that stops with this error ends there, with the best weights that it had.
+    pub(crate) fn ends_with(&mut self, error: &Error) -> bool {
+        let Some(protocol) = &mut self.protocol else { return false };
+        protocol.diverged = matches!(error, Error::NotFinite { .. });
+        protocol.diverged
+    }
+
+    pub(crate) fn diverged(&self) -> bool {
+        self.protocol.as_ref().is_some_and(|protocol| protocol.diverged)
+    }
+
+    pub(crate) fn paused(&self) -> bool {
+        self.protocol.as_ref().is_some_and(|protocol| protocol.paused)
+    }
+
+    /// Call it when a state of the run was written.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.kept.settle(&self.points))
     }
 
     /// Largest resident memory of the run so far, in bytes, without that of the measurements: of theirs only what the
@@ -65,10 +177,29 @@ impl Watcher {
         self.peak_rss_bytes.max(peak_rss_bytes())
     }
 
-    /// The points, and what the last one measured, under the keys of trajectories.
-    pub(crate) fn finish(self) -> (Vec<TrajectoryPoint>, Metrics) {
+    /// Why a run that ended so stopped; none when its way is not kept.
+    pub(crate) fn stopped(&self, outcome: &Outcome) -> Option<Stopped> {
+        self.protocol.as_ref().map(|protocol| match protocol {
+            Protocol { diverged: true, .. } => Stopped::Diverged,
+            Protocol { paused: true, .. } => Stopped::Paused,
+            _ if outcome.stopped_early => Stopped::Patience,
+            _ => Stopped::Cap,
+        })
+    }
+
+    /// The comparisons of a run that ended so.
+    pub(crate) fn compared(&self, outcome: &Outcome) -> Vec<Compared> {
+        let Some(protocol) = &self.protocol else { return Vec::new() };
+        let step = outcome.best_step.unwrap_or(outcome.n_steps);
+        let stopped = Compared { purpose: Purpose::Stopped, n_steps: outcome.n_steps, flops: protocol.flops, step };
+        protocol.kept.compared(&self.points, stopped)
+    }
+
+    /// The points and what belongs to them.
+    pub(crate) fn finish(self) -> Watched {
         let keys = [(key::TOX, key::TRAJECTORY_TOX), (key::TOKEN_PERPLEXITY, key::TRAJECTORY_PERPLEXITY)];
         let last = keys.into_iter().filter_map(|(from, to)| Some((to, self.last.get(from)?.clone())));
-        (self.points, last.collect())
+        let metrics = last.collect();
+        Watched { trajectory: self.points, metrics, kept: self.protocol.map(|protocol| protocol.kept) }
     }
 }

@@ -106,6 +106,12 @@ wikitext = "cut/general/test.txt"
 lexicon = "data/words.txt"
 "#;
 
+/// [`JOB`] whose way is kept, with a validation every two updates.
+fn kept_job(kept: &str) -> String {
+    let job = JOB.replace("threads = 1\n", "threads = 1\neval_every = 8\n").replace("every = 2\n", "every = 1\n");
+    format!("{job}kl_texts = \"cut/general/test.txt\"\n[watch.kept]\n{kept}")
+}
+
 fn irepair(dir: &Path, args: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_irepair")).current_dir(dir).args(args.split_whitespace()).output().unwrap()
 }
@@ -158,13 +164,64 @@ fn a_watched_row_has_its_trajectory_and_every_set_of_prompts() {
     assert!(alone.get("trajectory").is_none());
 }
 
+/// Kept weights are those of runs that end where they were kept, and a run that pauses on its way changes nothing.
+#[test]
+fn compared_weights_are_those_of_runs_of_that_length() {
+    let dir = workshop();
+    let kept = "equal_updates = 3\nequal_compute_flops = 1e30\nbudgets = [1e-9, 1e9]\n";
+    let run = |name: &str, job: &str| {
+        fs::write(dir.join("kept.toml"), job).unwrap();
+        succeed(&irepair(dir, &format!("job --job kept.toml --out {name}")));
+        result(dir, name)
+    };
+    let whole = run("kept-whole", &kept_job(kept));
+    assert_eq!(whole["stopped"], "cap");
+    let of = |purpose: Value| {
+        let compared = whole["compared"].as_array().unwrap().iter().find(|c| c["purpose"] == purpose).unwrap();
+        (compared["n_steps"].as_u64().unwrap(), compared["step"].as_u64().unwrap())
+    };
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let (equal, stopped) = (of(json("\"equal_updates\"")), of(json("\"stopped\"")));
+    assert_eq!((equal.0, stopped.0), (3, 5));
+    assert_eq!(of(json("\"equal_compute\"")), stopped, "no run is as long, so that it stands for itself");
+    assert_eq!(of(json("{\"budget\": 1e-9}")), (0, 0), "nothing but the model before is within this budget");
+    let points = whole["trajectory"].as_array().unwrap();
+    assert!(
+        points.iter().all(|p| p["more"]["kl"].is_number() && p["more"]["validation_loss"].is_number()),
+        "{points:?}"
+    );
+    assert_eq!(points[5]["more"]["flops"], whole["cost"]["flops"]);
+    assert_eq!(points[0]["more"]["kl"], 0.0);
+    assert!(!dir.join("kept-whole/.irepair-kept").exists(), "kept weights go when they are measured");
+
+    // The run that ends there.
+    let alone = run("kept-alone", &kept_job("").replace("steps = 5", "steps = 3"));
+    let measured = |step: u64| match step == stopped.1 {
+        true => whole["metrics"].clone(),
+        false => whole["measured"].as_array().unwrap().iter().find(|m| m["step"] == step).unwrap()["metrics"].clone(),
+    };
+    for metric in ["tox", "token_perplexity", "mean_length"] {
+        assert_eq!(measured(equal.1)[metric], alone["metrics"][metric], "{metric}");
+    }
+
+    // The same in two parts.
+    let paused = run("kept-parts", &kept_job(&format!("{kept}pause_at = 4\n")));
+    assert_eq!((&paused["stopped"], &paused["cost"]["n_steps"]), (&Value::from("paused"), &Value::from(4)));
+    assert_eq!(paused["trajectory"].as_array().unwrap()[..], points[..5]);
+    let parts = run("kept-parts", &kept_job(kept));
+    for part in ["trajectory", "compared", "measured", "metrics", "stopped", "selected_steps"] {
+        assert_eq!(parts[part], whole[part], "{part}");
+    }
+}
+
 /// A signal in the middle: the same command ends with the result of a row that was never stopped, its trajectory
 /// included.
 #[cfg(unix)]
 #[test]
 fn a_row_that_was_stopped_keeps_the_points_it_had() {
     let dir = workshop();
-    let long = JOB.replace("steps = 5", "steps = 300").replace("every = 2", "every = 100");
+    let kept = "equal_updates = 90\nequal_compute_flops = 1.0\nbudgets = [1e-3, 1e-1, 10.0]\n";
+    let long = kept_job(kept).replace("steps = 5", "steps = 300").replace("every = 1\n", "every = 50\n");
     fs::write(dir.join("long.toml"), long.replace("lr = 1e-2", "lr = 1e-3")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     let mut child = command.current_dir(dir).args("job --job long.toml --out stopped".split(' ')).spawn().unwrap();
@@ -183,7 +240,7 @@ fn a_row_that_was_stopped_keeps_the_points_it_had() {
     succeed(&irepair(dir, "job --job long.toml --out whole"));
     assert!(fs::read_to_string(dir.join("stopped/trajectory.jsonl")).unwrap().starts_with(&before));
     let (stopped, whole) = (result(dir, "stopped"), result(dir, "whole"));
-    for part in ["trajectory", "metrics", "selected_steps", "weight_change"] {
+    for part in ["trajectory", "metrics", "selected_steps", "weight_change", "compared", "measured", "stopped"] {
         assert_eq!(stopped[part], whole[part], "{part}");
     }
 }

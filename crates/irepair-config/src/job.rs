@@ -34,6 +34,31 @@ pub struct Watch {
     pub every: u64,
     /// Prompts and text to measure.
     pub eval: EvalOptions,
+    /// What is kept on the way (METHOD §20); without it, nothing, and points hold toxicity and perplexity alone.
+    pub kept: Option<Kept>,
+}
+
+/// What a watched run keeps of its way, and where it pauses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kept {
+    /// Updates whose outcome is measured like a run of that length; without it, none.
+    pub equal_updates: Option<u64>,
+    /// Counted FLOPs whose outcome is measured like a run that ends there; without it, none.
+    pub equal_compute_flops: Option<f64>,
+    /// KL budgets whose best points are measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<f64>,
+    /// Updates after which the run stops for now: its state stays, and the same job with a later pause continues it.
+    pub pause_at: Option<u64>,
+}
+
+impl Validate for Kept {
+    fn clashes(&self, checks: &mut Checks) {
+        for budget in &self.budgets {
+            checks.number("budgets", *budget);
+        }
+    }
 }
 
 impl Job {
@@ -55,6 +80,9 @@ impl Validate for Job {
         let elsewhere = "belongs to `irepair repair`: a job writes to its own directory alone";
         checks.clash(self.repair.patch.is_some(), "repair.patch", elsewhere);
         checks.count("watch.every", self.watch.as_ref().map(|watch| watch.every));
+        if let Some(kept) = self.watch.as_ref().and_then(|watch| watch.kept.as_ref()) {
+            checks.inside("watch.kept", kept.problems());
+        }
         checks.inside("repair", self.repair.problems());
     }
 }

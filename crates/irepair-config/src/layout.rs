@@ -7,6 +7,10 @@ names! {
         Headlines,
         /// RQ1: toxicity, perplexity and last-word accuracy.
         Rq1,
+        /// The error left within KL budgets, and the hypervolume of the front (METHOD §20).
+        Budgets,
+        /// Where rows stopped, equal updates and equal compute beside each other (METHOD §20).
+        Compare,
         /// Where trajectories end, and how much of the plane they dominate (METHOD §16).
         Trajectory,
         /// Toxicity by every scorer and prompt set.
@@ -31,6 +35,10 @@ names! {
         Pareto,
         /// The same plane, step by step.
         Trajectory,
+        /// Fronts on validation data: toxicity against KL (METHOD §20).
+        Front,
+        /// Toxicity on validation data against counted compute.
+        Compute,
         /// Which blocks were selected at which steps.
         Selection,
         /// Cost of a step in steps of the profile's baseline.

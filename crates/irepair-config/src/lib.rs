@@ -38,6 +38,7 @@ mod passes;
 mod pretrain;
 mod problem;
 mod profile;
+mod protocol;
 mod relearn;
 mod repair;
 mod scorer;
@@ -53,7 +54,7 @@ pub use family::Family;
 pub use inspect::{ScoreOptions, ScorePlan, SensitivityOptions, SensitivityPlan};
 pub use irepair_arch::{Architecture, Shape};
 pub use irepair_core::spec::{Method, Metric, Policy, Reduction};
-pub use job::{Job, Watch};
+pub use job::{Job, Kept, Watch};
 pub use layout::{FigureKey, TableKey};
 pub use load::{from_str, from_toml};
 pub use names::{Dtype, Optimizer, OptimizerState, ScorerKind};
@@ -65,6 +66,7 @@ pub use problem::{Checks, Problem};
 pub use profile::{
     CORPUS, Comparison, Grid, Language, OwnPairs, Profile, ProfileScorer, Quick, SCORER_LABELS, Trajectory, Utility,
 };
+pub use protocol::Protocol;
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
 pub use repair::{RepairOptions, RepairPlan, slice_size};
 pub use scorer::{ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan};

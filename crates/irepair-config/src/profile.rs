@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BaseModel, Checks, DataFile, EvalOptions, Options, PairsOptions, Precondition, Problem, RepairOptions,
+    BaseModel, Checks, DataFile, EvalOptions, Options, PairsOptions, Precondition, Problem, Protocol, RepairOptions,
     ScorerTrainOptions, Validate,
 };
 
@@ -48,6 +48,8 @@ pub struct Profile {
     pub samples: Option<usize>,
     /// How rows that stand in a table or figure `trajectory` are watched on their way; without it, they are not.
     pub trajectory: Option<Trajectory>,
+    /// How long rows run and where they are compared (METHOD §20); without it, they take `repair.steps` updates.
+    pub protocol: Option<Protocol>,
     /// Rows that others are compared with.
     pub compare: Comparison,
     /// The learning-rate search.
@@ -245,6 +247,12 @@ impl Validate for Profile {
         if let Some(trajectory) = &self.trajectory {
             checks.inside("trajectory", Checks::of(trajectory).0);
         }
+        if let Some(protocol) = &self.protocol {
+            checks.inside("protocol", protocol.problems());
+            let instead = "clashes with `protocol`, whose `cap` and `every` hold for every row";
+            checks.clash(self.repair.steps.is_some(), "repair.steps", instead);
+            checks.clash(self.trajectory.is_some(), "trajectory", instead);
+        }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
         checks.clash(made && given, "data", "clashes with `language`: data are generated, or given");
         let corpus = made || self.has_data(CORPUS);
@@ -297,7 +305,9 @@ impl Profile {
 
     /// A row's settings laid over those all rows share.
     pub fn repair_of(&self, row: &crate::Row) -> RepairOptions {
-        row.repair.clone().over(self.repair.clone())
+        let repair = row.repair.clone().over(self.repair.clone());
+        let cap = self.protocol.as_ref().map(|protocol| protocol.cap);
+        RepairOptions { steps: cap.or(repair.steps), ..repair }
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! `cargo run -p irepair-report --example page` writes `target/report-example/report.html`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use irepair_core::metric::{self, Metric, Metrics};
@@ -21,13 +20,7 @@ fn row(method: &str, seed: u64, toxicity: f64) -> RowResult {
         lr: (method != VANILLA).then_some(5e-4),
         metrics: Metrics::from_iter([(metric::TOX, tox)]),
         prompt_scores: scores.to_vec(),
-        prompt_scores_by_scorer: BTreeMap::new(),
-        cost: None,
-        selection: Vec::new(),
-        selected_steps: Vec::new(),
-        weight_change: Vec::new(),
-        trajectory: Vec::new(),
-        samples: Vec::new(),
+        ..RowResult::default()
     }
 }
 

@@ -28,6 +28,7 @@ mod error;
 mod json;
 mod page;
 mod plots;
+mod points;
 mod report;
 mod result;
 mod results;
@@ -41,9 +42,11 @@ pub use definition::Definition;
 pub use error::{Error, Result};
 pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};
+pub use points::{Form, candidate, front, front_percent, within_budget};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
-    Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA, read_result, write_result,
+    Compared, Cost, MeasuredStep, PointDetails, Purpose, RowResult, SCHEMA, Sample, SensitivityResult, Stopped,
+    TrajectoryPoint, VANILLA, read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};

@@ -95,6 +95,8 @@ impl Report {
         let table = match key {
             TableKey::Headlines => tables::headlines(self),
             TableKey::Rq1 => tables::rq1(self),
+            TableKey::Budgets => tables::error_within_budgets(self),
+            TableKey::Compare => tables::three_comparisons(self),
             TableKey::Trajectory => tables::trajectory(self),
             TableKey::Scorers => tables::scorers(self),
             TableKey::General => tables::general(self),
@@ -133,6 +135,8 @@ impl Report {
             figures.extend(match key {
                 FigureKey::Pareto => plots::pareto(self)?,
                 FigureKey::Trajectory => plots::trajectories(self)?,
+                FigureKey::Front => plots::fronts(self)?,
+                FigureKey::Compute => plots::against_compute(self)?,
                 FigureKey::Selection => plots::selection_heat_maps(self)?,
                 FigureKey::Cost => plots::cost_bars(self)?.into_iter().collect(),
             });

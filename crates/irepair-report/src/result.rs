@@ -8,6 +8,7 @@ use irepair_core::metric::{MetricKey, Metrics};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::points::Form;
 use crate::{Error, Result};
 
 /// Version of the files described here; a file of another version is refused.
@@ -17,7 +18,7 @@ pub const SCHEMA: u32 = 1;
 pub const VANILLA: &str = "vanilla";
 
 /// One trained (or untrained) row of a table: one method on one model with one seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowResult {
     /// Always [`SCHEMA`].
@@ -52,12 +53,90 @@ pub struct RowResult {
     /// Toxicity and perplexity at some steps of training, in step order; left out of the file when not measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trajectory: Vec<TrajectoryPoint>,
+    /// Why the run ended; left out of the file of a run whose way is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// The weights that each comparison of METHOD §20 is about; left out of the file when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
+    /// Test results of compared weights, by their step; those of the final weights are `metrics`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<MeasuredStep>,
     /// Continuations before and after, for people to look at.
     pub samples: Vec<Sample>,
 }
 
-/// A model part of the way through its repair, in the toxicity-perplexity plane.
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopped {
+    /// Validation did not improve any more.
+    Patience,
+    /// It took all its updates.
+    Cap,
+    /// Its numbers stopped being finite; the weights are the best before.
+    Diverged,
+    /// It waits to be continued: there are points on validation data, and no test results.
+    Paused,
+}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Patience => "patience",
+            Self::Cap => "cap",
+            Self::Diverged => "diverged",
+            Self::Paused => "paused",
+        })
+    }
+}
+
+/// A comparison of METHOD §20.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Where the run stopped.
+    Stopped,
+    /// As if every run had ended after the same updates.
+    EqualUpdates,
+    /// As if every run had ended after the same counted FLOPs.
+    EqualCompute,
+    /// The least error on validation data within a KL budget, nats a token.
+    Budget(f64),
+}
+
+/// The weights that a comparison is about.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compared {
+    /// The comparison.
+    pub purpose: Purpose,
+    /// Updates taken until then.
+    pub n_steps: u64,
+    /// Counted FLOPs until then.
+    pub flops: f64,
+    /// Updates after which the weights were as they are compared: the best on validation until then, or the point of a
+    /// budget.
+    pub step: u64,
+}
+
+/// Test results of a run's weights after some of its updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredStep {
+    /// Updates taken.
+    pub step: u64,
+    /// Metrics by key.
+    pub metrics: Metrics,
+    /// Scores of the error prompts, as those of a row.
+    pub prompt_scores: Vec<Option<f64>>,
+    /// The same by the name of every further scorer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompt_scores_by_scorer: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+/// A model part of the way through its repair, measured on validation data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrajectoryPoint {
     /// Steps taken; 0 is the model before repair.
@@ -66,6 +145,27 @@ pub struct TrajectoryPoint {
     pub toxicity: Option<f64>,
     /// Perplexity per token of the trajectory's text; none when it could not be measured.
     pub perplexity: Option<f64>,
+    /// The rest of a point whose weights may be kept; left out of the file of a run whose way is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<PointDetails>,
+}
+
+/// What decides whether a point's weights are kept (METHOD §22).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointDetails {
+    /// Counted FLOPs so far.
+    pub flops: f64,
+    /// The method's own loss on held-out pairs; none when nothing is held out.
+    pub validation_loss: Option<f64>,
+    /// Prompts behind the toxicity, without those whose scoring failed.
+    pub n: u64,
+    /// KL(θ0 ‖ θ) on neutral validation text, nats a token.
+    pub kl: Option<f64>,
+    /// The form of the continuations.
+    pub form: Form,
+    /// Whether the form passes the degeneration guard against the model before repair.
+    pub passes: bool,
 }
 
 /// Cost of a training run (METHOD §12).

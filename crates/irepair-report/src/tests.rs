@@ -52,8 +52,7 @@ pub(crate) fn row(method: &str, model: &str, seed: u64, toxicity: f64, perplexit
         selection: vec![],
         selected_steps: vec![],
         weight_change: vec![],
-        trajectory: Vec::new(),
-        samples: vec![],
+        ..RowResult::default()
     }
 }
 
@@ -63,6 +62,7 @@ pub(crate) fn trajectory(places: &[(f64, f64)]) -> Vec<TrajectoryPoint> {
         step: 10 * i as u64,
         toxicity: Some(toxicity),
         perplexity: Some(perplexity),
+        more: None,
     };
     places.iter().enumerate().map(point).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use irepair_data::without_replacement;
 use irepair_model::{BlockModel, Fisher};
 use irepair_objective::Objective;
+use tch::Tensor;
 
 use crate::lora::Lora;
 use crate::validate::Best;
@@ -94,6 +95,28 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         &self.localiser
     }
 
+    /// The weights that the run has changed, by name, as they are now.
+    pub fn changed_weights(&self) -> Vec<(String, &Tensor)> {
+        let parameters = self.model.parameters();
+        let of = |&index: &usize| (parameters[index].name.clone(), &parameters[index].tensor);
+        self.best.values.keys().map(of).collect()
+    }
+
+    /// What the run would give if it ended now: the step whose weights are the best on validation so far, and those of
+    /// them that the run has changed, by name.
+    ///
+    /// # Errors
+    /// Those of a validation, where the last steps have had none.
+    pub fn outcome_now(&self) -> Result<(u64, Vec<(String, &Tensor)>)> {
+        let (now, is_validated) = (self.next_step, self.next_step.is_multiple_of(self.settings.steps_per_eval()));
+        let loss = if is_validated { self.best.loss } else { self.validation_loss()? };
+        let is_better = loss.zip(self.best.loss).is_none_or(|(loss, best)| loss < best);
+        let best = self.best.step.filter(|&step| step != now && !is_better);
+        let Some(step) = best else { return Ok((now, self.changed_weights())) };
+        let parameters = self.model.parameters();
+        Ok((step, self.best.values.iter().map(|(&index, value)| (parameters[index].name.clone(), value)).collect()))
+    }
+
     /// Copies the values of parameters about to change for the first time: for the best checkpoint, and for the
     /// reference.
     pub(crate) fn snapshot_before_first_update(&mut self, indices: impl Iterator<Item = usize>) {
@@ -112,6 +135,18 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// When a final validation that was due fails, or one of the weights is not finite.
     pub fn finish(mut self) -> Result<(M, Outcome)> {
         self.validate_at_end()?;
+        self.give_back()
+    }
+
+    /// Ends a run whose numbers are no longer finite, without a look at its last weights.
+    ///
+    /// # Errors
+    /// As [`Engine::finish`]; when no weights were validated before, the last ones may not be finite.
+    pub fn abandon(self) -> Result<(M, Outcome)> {
+        self.give_back()
+    }
+
+    fn give_back(self) -> Result<(M, Outcome)> {
         self.best.restore(&*self.model);
         self.check_weights()?;
         let rounded = self.model.round_to_stored(self.settings.seed)?;

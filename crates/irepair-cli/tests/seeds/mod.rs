@@ -222,8 +222,9 @@ fn report() -> Vec<u8> {
         selection: vec![1, 1],
         selected_steps: vec![vec![0], vec![1]],
         weight_change: vec![0.1, 0.0],
-        trajectory: vec![TrajectoryPoint { step: 0, toxicity: Some(40.0), perplexity: Some(9.0) }],
+        trajectory: vec![TrajectoryPoint { step: 0, toxicity: Some(40.0), perplexity: Some(9.0), more: None }],
         samples: vec![Sample { prompt: "p".into(), before: "b".into(), after: "a".into() }],
+        ..RowResult::default()
     };
     let sensitivity = SensitivityResult {
         schema: SCHEMA,

@@ -10,7 +10,7 @@ use irepair_stats::{
 use super::{PAPER, density, methods};
 use crate::definition::{definitions, provenance};
 use crate::report::Report;
-use crate::result::VANILLA;
+use crate::result::{RowResult, Stopped, VANILLA};
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
 
@@ -41,7 +41,9 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
                 ),
                 _ => continue,
             };
-            push(&mut table, &format!("{claim:?}"), words, &ours, paper);
+            let why_not =
+                baseline.filter(|_| claim == Claim::H2).and_then(|baseline| unsettled(report, [key, baseline]));
+            push(&mut table, &format!("{claim:?}"), words, &ours, paper, why_not);
         }
     }
     let densities = density::main(&report.sensitivities);
@@ -49,7 +51,7 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
         let pooled = pooled_gain_percent(&densities);
         let ours = TwoLevel { value: pooled, ..TwoLevel::default() };
         let claim = "extra sensitivity of the top 20 % of blocks, pooled".to_owned();
-        push(&mut table, "H4", claim, &ours, experiment.paper.pooled_density_percent);
+        push(&mut table, "H4", claim, &ours, experiment.paper.pooled_density_percent, None);
     }
     if table.rows.is_empty() {
         return None;
@@ -78,7 +80,23 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     Some(table)
 }
 
-fn push(table: &mut Table, name: &str, claim: String, ours: &TwoLevel, paper: Option<f64>) {
+/// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience. None where all did,
+/// or where no run says why it stopped.
+fn unsettled(report: &Report, methods: [&str; 2]) -> Option<String> {
+    let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| stopped != Stopped::Patience);
+    let of = |method: &str| {
+        let runs = report.results.rows().iter().filter(|run| run.method() == method);
+        let stopped = runs.filter(early).find_map(|run| run.stopped)?;
+        let title = report.title(method);
+        Some(match stopped {
+            Stopped::Diverged => format!("no verdict: {title} diverged"),
+            _ => format!("no verdict: {title} stopped at the cap"),
+        })
+    };
+    methods.into_iter().find_map(of)
+}
+
+fn push(table: &mut Table, name: &str, claim: String, ours: &TwoLevel, paper: Option<f64>, no_verdict: Option<String>) {
     let mut cell = Cell::number(ours.value, 1).within(ours.interval).in_unit("%");
     if ours.n_undefined > 0 {
         cell = cell.remarked(&format!("undefined in {} resamples", ours.n_undefined));
@@ -88,7 +106,7 @@ fn push(table: &mut Table, name: &str, claim: String, ours: &TwoLevel, paper: Op
         Cell::text(claim),
         cell,
         Cell::paper(paper, 1).in_unit("%"),
-        Cell::text(direction(ours.value, ours.interval)),
+        Cell::text(no_verdict.unwrap_or_else(|| direction(ours.value, ours.interval).to_owned())),
     ]);
 }
 
@@ -146,6 +164,28 @@ fn resampled(value: Option<f64>, cells: Option<Cells>, formula: impl Fn(&CellMea
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h2_has_a_verdict_only_between_rows_that_stopped_by_patience() {
+        let verdict = |ours: Option<Stopped>, baseline: Option<Stopped>| {
+            let mut report = crate::tests::report();
+            let mut rows = report.results.rows().to_vec();
+            for run in &mut rows {
+                run.stopped = match run.method() {
+                    "irepair" => ours,
+                    "dpo" => baseline,
+                    _ => None,
+                };
+            }
+            report.results = Results::new(rows).unwrap();
+            let rows = headlines(&report).unwrap().rows;
+            rows.iter().find(|row| row[0] == Cell::text("H2")).unwrap()[4].to_string()
+        };
+        assert!(!verdict(None, None).contains("no verdict"), "runs of a fixed length are judged as before");
+        assert!(!verdict(Some(Stopped::Patience), Some(Stopped::Patience)).contains("no verdict"));
+        assert_eq!(verdict(Some(Stopped::Patience), Some(Stopped::Cap)), "no verdict: DPO stopped at the cap");
+        assert_eq!(verdict(Some(Stopped::Diverged), Some(Stopped::Cap)), "no verdict: IREPAIR diverged");
+    }
 
     #[test]
     fn a_direction_is_only_clear_with_its_whole_interval() {

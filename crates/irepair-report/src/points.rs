@@ -1,0 +1,197 @@
+//! Points of a run on validation data: the degeneration guard, the choice within a KL budget, the front and its
+//! hypervolume (METHOD §20, §22).
+
+use irepair_stats::hypervolume;
+use serde::{Deserialize, Serialize};
+
+use crate::result::TrajectoryPoint;
+
+/// Continuations must keep this share of the length, and of the distinct tokens, that they had before repair.
+pub(crate) const LEAST_KEPT: f64 = 0.5;
+/// Share of blank continuations that may be added.
+pub(crate) const MOST_BLANK: f64 = 0.05;
+/// Share of repeated 4-grams that may be added.
+pub(crate) const MOST_REPEATED: f64 = 0.10;
+
+/// The form of a model's continuations; a value that cannot be measured is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Form {
+    /// Mean length in tokens.
+    pub mean_length: Option<f64>,
+    /// Different tokens over tokens.
+    pub distinct: Option<f64>,
+    /// Share of blank continuations.
+    pub blank: Option<f64>,
+    /// Share of repeated 4-grams.
+    pub repeated: Option<f64>,
+}
+
+impl Form {
+    /// The degeneration guard: true when no value is far from that of the model before repair. A value that only one of
+    /// the two has fails, because there is nothing left to measure.
+    ///
+    /// # Source
+    /// METHOD §9, §22 \[O\]; the four limits are ours.
+    pub fn passes(&self, before: &Self) -> bool {
+        let holds = |now: Option<f64>, then: Option<f64>, rule: fn(f64, f64) -> bool| match (now, then) {
+            (Some(now), Some(then)) => rule(now, then),
+            (now, then) => now.is_none() && then.is_none(),
+        };
+        holds(self.mean_length, before.mean_length, |now, then| now >= LEAST_KEPT * then)
+            && holds(self.distinct, before.distinct, |now, then| now >= LEAST_KEPT * then)
+            && holds(self.blank, before.blank, |now, then| now <= then + MOST_BLANK)
+            && holds(self.repeated, before.repeated, |now, then| now <= then + MOST_REPEATED)
+    }
+}
+
+/// `[KL, error]` of a point that is a candidate: it passed the guard, and both were measured and are finite. A KL below
+/// 0 is rounding and counts as 0.
+pub fn candidate(point: &TrajectoryPoint) -> Option<[f64; 2]> {
+    let more = point.more.filter(|more| more.passes)?;
+    let finite = |value: Option<f64>| value.filter(|v| v.is_finite());
+    Some([finite(more.kl)?.max(0.0), finite(point.toxicity)?])
+}
+
+/// The point of least error with KL up to `budget`; ties go to the smaller KL, then to the earlier step. None when no
+/// candidate is within the budget.
+///
+/// # Source
+/// METHOD §20, §22 \[O\].
+pub fn within_budget(points: &[TrajectoryPoint], budget: f64) -> Option<&TrajectoryPoint> {
+    let inside = points.iter().filter_map(|p| Some((candidate(p)?, p))).filter(|([kl, _], _)| *kl <= budget);
+    let least = inside.min_by(|([kl, error], p), ([other_kl, other], q)| {
+        error.total_cmp(other).then(kl.total_cmp(other_kl)).then(p.step.cmp(&q.step))
+    });
+    least.map(|(_, point)| point)
+}
+
+/// The points that no other dominates, from small KL to large: each has less error than all before it.
+pub fn front(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let mut sorted = places.to_vec();
+    sorted.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
+    let mut front: Vec<[f64; 2]> = Vec::new();
+    for place in sorted {
+        if front.last().is_none_or(|last| place[1] < last[1]) {
+            front.push(place);
+        }
+    }
+    front
+}
+
+/// Share in percent of the rectangle from (0, 0) to (`most_kl`, `error_before`) in the plane of KL and error that some
+/// of these places dominates. None without a rectangle.
+///
+/// # Source
+/// METHOD §20 \[O\]: the reference point is the base model's error and the largest budget.
+pub fn front_percent(places: &[[f64; 2]], most_kl: f64, error_before: f64) -> Option<f64> {
+    let whole = most_kl * error_before;
+    if places.is_empty() {
+        return (whole > 0.0).then_some(0.0);
+    }
+    let share = 100.0 * hypervolume(places, [most_kl, error_before]).ok()? / whole;
+    Some(share).filter(|share| share.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::PointDetails;
+
+    fn point(step: u64, kl: f64, error: f64, passes: bool) -> TrajectoryPoint {
+        let more = Some(PointDetails { kl: Some(kl), passes, ..PointDetails::default() });
+        TrajectoryPoint { step, toxicity: Some(error), perplexity: None, more }
+    }
+
+    /// Numbers in [0, 1) that differ from seed to seed.
+    fn places(seed: u64) -> Vec<[f64; 2]> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Few values, so that there are ties.
+            ((state >> 33) % 12) as f64 / 12.0
+        };
+        (0..1 + seed % 9).map(|_| [next(), next()]).collect()
+    }
+
+    #[test]
+    fn the_choice_by_hand() {
+        let points = [
+            point(0, 0.0, 40.0, true),
+            point(5, 0.01, 20.0, true),
+            point(10, 0.005, 20.0, true),
+            point(15, 0.03, 1.0, false),
+            point(20, 0.06, 5.0, true),
+            TrajectoryPoint { toxicity: None, ..point(25, 0.0, 0.0, true) },
+            point(30, 0.004, f64::NAN, true),
+        ];
+        let step = |budget| within_budget(&points, budget).map(|p| p.step);
+        assert_eq!([0.0, 0.004, 0.01, 0.05, 0.06].map(step), [0, 0, 10, 10, 20].map(Some));
+        assert_eq!(within_budget(&points[3..4], 1.0), None, "the guard failed");
+    }
+
+    #[test]
+    fn no_choice_is_above_its_budget_or_fails_the_guard() {
+        for seed in 0..500 {
+            let points: Vec<TrajectoryPoint> =
+                places(seed).iter().zip(0..).map(|(&[kl, e], i)| point(i, kl, e, (seed + i) % 3 > 0)).collect();
+            for budget in [0.0, 0.2, 0.5, 1.0] {
+                let found = within_budget(&points, budget);
+                let inside = || points.iter().filter_map(candidate).filter(|p| p[0] <= budget);
+                assert_eq!(found.is_none(), inside().next().is_none());
+                let Some([kl, error]) = found.map(|p| candidate(p).unwrap()) else { continue };
+                assert!(kl <= budget && inside().all(|p| error < p[1] || (error == p[1] && kl <= p[0])));
+            }
+        }
+    }
+
+    #[test]
+    fn a_front_is_what_nothing_dominates() {
+        assert_eq!(front(&[[2.0, 1.0], [1.0, 3.0], [2.0, 2.0], [1.0, 3.0], [3.0, 1.0]]), [[1.0, 3.0], [2.0, 1.0]]);
+        let dominates = |a: &[f64; 2], b: &[f64; 2]| a[0] <= b[0] && a[1] <= b[1];
+        for seed in 0..500 {
+            let all = places(seed);
+            let found = front(&all);
+            assert!(all.iter().all(|p| found.iter().any(|f| dominates(f, p))));
+            assert!(found.iter().all(|f| all.contains(f) && found.iter().filter(|g| dominates(g, f)).count() == 1));
+            let mut turned = all.clone();
+            turned.reverse();
+            turned.rotate_left(seed as usize % all.len());
+            assert_eq!(front(&turned), found);
+            assert_eq!(front(&found), found);
+        }
+    }
+
+    #[test]
+    fn a_hypervolume_is_that_of_its_front_and_grows_with_points() {
+        // (0.1, 40) is the reference: a step from 0.05 at 20 to 0.1, and a dominated point.
+        assert_eq!(front_percent(&[[0.05, 20.0], [0.06, 30.0]], 0.1, 40.0), Some(25.0));
+        assert_eq!(front_percent(&[[0.0, 0.0]], 0.1, 40.0), Some(100.0));
+        assert_eq!(front_percent(&[], 0.1, 40.0), Some(0.0));
+        assert_eq!(front_percent(&[[0.0, 0.0]], 0.1, 0.0), None, "nothing to repair");
+        for seed in 0..500 {
+            let all = places(seed);
+            let share = |places: &[[f64; 2]]| front_percent(places, 1.0, 1.0).unwrap();
+            assert!((share(&all) - share(&front(&all))).abs() < 1e-9);
+            assert!((1..=all.len()).all(|n| share(&all[..n]) >= share(&all[..n - 1]) - 1e-9));
+        }
+    }
+
+    #[test]
+    fn the_guard_sees_texts_that_end_repeat_or_vanish() {
+        let before = Form { mean_length: Some(20.0), distinct: Some(0.4), blank: Some(0.0), repeated: Some(0.1) };
+        assert!(before.passes(&before));
+        assert!(Form { mean_length: Some(14.0), ..before }.passes(&before), "texts that end are no failure");
+        for broken in [
+            Form { mean_length: Some(9.9), ..before },
+            Form { distinct: Some(0.1), ..before },
+            Form { blank: Some(0.06), ..before },
+            Form { repeated: Some(0.25), ..before },
+            Form { repeated: None, ..before },
+            Form { mean_length: Some(f64::NAN), ..before },
+        ] {
+            assert!(!broken.passes(&before), "{broken:?}");
+        }
+        assert!(Form::default().passes(&Form::default()));
+    }
+}

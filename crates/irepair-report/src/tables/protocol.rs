@@ -1,0 +1,284 @@
+//! Methods compared fairly (METHOD §20): the error left within KL budgets, and three comparisons beside each other.
+
+use irepair_config::TableKey;
+use irepair_core::metric::{self, MetricId, MetricKey, Metrics};
+use irepair_stats::{Bootstrap, Estimate, bootstrap_mean};
+
+use crate::definition::{definitions, provenance};
+use crate::points::{LEAST_KEPT, MOST_BLANK, MOST_REPEATED, candidate, front_percent};
+use crate::report::Report;
+use crate::result::{Compared, Purpose, RowResult, Stopped};
+use crate::results::BOOTSTRAP_SEED;
+use crate::table::{Cell, Table};
+
+/// Intervals of both tables.
+const SEEDS_OR_PROMPTS: &str = "[low, high] is a 95 % interval: Student t over seeds; for a single run, whose seed has no spread, \
+    percentile bootstrap over prompts (10,000 resamples).";
+
+impl RowResult {
+    /// The weights of a comparison.
+    pub(crate) fn compared(&self, purpose: Purpose) -> Option<&Compared> {
+        self.compared.iter().find(|compared| compared.purpose == purpose)
+    }
+
+    /// Test results of the weights of a comparison: metrics, and scores of the error prompts.
+    pub(crate) fn tested(&self, purpose: Purpose) -> Option<(&Metrics, &[Option<f64>])> {
+        let step = self.compared(purpose)?.step;
+        if self.compared(Purpose::Stopped)?.step == step {
+            return Some((&self.metrics, &self.prompt_scores));
+        }
+        self.measured.iter().find(|m| m.step == step).map(|m| (&m.metrics, &m.prompt_scores[..]))
+    }
+}
+
+/// Every KL budget that some run has a comparison for, lowest first.
+pub(crate) fn budgets(report: &Report) -> Vec<f64> {
+    let of = |compared: &Compared| match compared.purpose {
+        Purpose::Budget(budget) => Some(budget),
+        _ => None,
+    };
+    let mut all: Vec<f64> = report.results.rows().iter().flat_map(|run| &run.compared).filter_map(of).collect();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    all
+}
+
+/// Why the runs of a row ended, each reason once: `patience`, or `patience, cap`.
+pub(crate) fn stops(runs: &[&RowResult]) -> String {
+    let reasons = [Stopped::Patience, Stopped::Cap, Stopped::Diverged, Stopped::Paused];
+    let found = reasons.iter().filter(|reason| runs.iter().any(|run| run.stopped == Some(**reason)));
+    found.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Rows of a table with runs under METHOD §20, for each model: model, title, key and runs.
+fn kept_runs(report: &Report, table: TableKey) -> Vec<(&str, &str, &str, Vec<&RowResult>)> {
+    let rows = report.rows_in(table);
+    let of_model = |model| {
+        rows.iter().map(move |(key, row)| {
+            let runs = report.results.runs(key, model).into_iter().filter(|run| run.stopped.is_some()).collect();
+            (model, row.title.as_str(), *key, runs)
+        })
+    };
+    let all = report.results.models().into_iter().flat_map(of_model);
+    all.filter(|(.., runs): &(_, _, _, Vec<_>)| !runs.is_empty()).collect()
+}
+
+/// The error left on test prompts within each KL budget, with the hypervolume of the validation front. None without
+/// runs under METHOD §20.
+pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
+    let (rows, budgets) = (kept_runs(report, TableKey::Budgets), budgets(report));
+    let most = *budgets.last()?;
+    let heads = budgets.iter().flat_map(|b| [format!("TOX % at KL ≤ {b} ↓"), format!("KL on test, ≤ {b}")]);
+    let header = ["Model", "Method", "Seeds", "Hypervolume % ↑"].map(str::to_owned).into_iter().chain(heads);
+    let mut table = Table::new("budgets", "Error left within a budget of disturbance", header);
+    for (model, title, _, runs) in &rows {
+        let mut cells = vec![
+            Cell::text(*model),
+            Cell::text(*title),
+            Cell::number(Some(runs.len() as f64), 0),
+            over_runs(runs, |run| front_share(run, most), None, 1).in_unit("%"),
+        ];
+        for purpose in budgets.iter().map(|&budget| Purpose::Budget(budget)) {
+            cells.push(metric_of(runs, purpose, metric::TOX, 2));
+            cells.push(metric_of(runs, purpose, metric::KL_HELDOUT, 4));
+        }
+        table.rows.push(cells);
+    }
+    finish(
+        report,
+        table,
+        &rows,
+        "Each budget's weights are chosen on validation data and measured once on test data.",
+        vec![
+            "Error left at a budget: of a run's points that pass the degeneration guard and whose KL(θ0 ‖ θ) on neutral \
+             validation text is within the budget, the one of least toxicity on validation prompts (ties to the smaller KL); \
+             the model before repair is such a point, so that every budget has one. KL on test text may lie above the \
+             budget, which held on validation text."
+                .to_owned(),
+            format!(
+                "Hypervolume: share of the rectangle between no KL and {most} nats a token, and no error and the error before \
+             repair, that a run's points on validation data dominate; points that fail the guard count for nothing."
+            ),
+            format!(
+                "The guard: mean length and the share of distinct tokens at least {LEAST_KEPT} times those before repair, at \
+             most {MOST_BLANK} more blank continuations and {MOST_REPEATED} more repeated 4-grams."
+            ),
+        ],
+    )
+}
+
+/// Where each run stopped, and what it gives at equal updates and at equal compute. None without runs under METHOD §20.
+pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
+    let rows = kept_runs(report, TableKey::Compare);
+    let comparisons = [
+        (Purpose::Stopped, "where it stopped"),
+        (Purpose::EqualUpdates, "equal updates"),
+        (Purpose::EqualCompute, "equal compute"),
+    ];
+    let heads = comparisons.iter().flat_map(|(_, name)| {
+        ["TOX %", "KL", "perplexity", "updates", "TFLOP"].map(|column| format!("{column}, {name}"))
+    });
+    let header = ["Model", "Method", "Seeds", "Stopped by"].map(str::to_owned).into_iter().chain(heads);
+    let mut table = Table::new("compare", "Three comparisons", header);
+    for (model, title, _, runs) in &rows {
+        let seeds = Cell::number(Some(runs.len() as f64), 0);
+        let mut cells = vec![Cell::text(*model), Cell::text(*title), seeds, Cell::text(stops(runs))];
+        for (purpose, _) in comparisons {
+            cells.push(metric_of(runs, purpose, metric::TOX, 2));
+            cells.push(metric_of(runs, purpose, metric::KL_HELDOUT, 4));
+            cells.push(metric_of(runs, purpose, metric::TOKEN_PERPLEXITY, 2));
+            cells.push(over_runs(runs, |run| Some(run.compared(purpose)?.n_steps as f64), None, 0));
+            cells.push(over_runs(runs, |run| Some(run.compared(purpose)?.flops / 1e12), None, 3));
+        }
+        table.rows.push(cells);
+    }
+    finish(
+        report,
+        table,
+        &rows,
+        "All numbers are of test data; a run that stopped by its cap might have gone on to other numbers.",
+        vec![
+            "Each comparison is about the weights that were best on the method's own validation loss until then. Where it \
+             stopped: no gain for as many validations as patience has, or the cap on updates, the same for every row. Equal \
+             updates and equal compute: as if every run had ended after the same updates, or at the update that reaches the \
+             same counted FLOPs; a run that stopped before stands there with what it gave."
+                .to_owned(),
+        ],
+    )
+}
+
+/// Share in percent of the plane that a run's points dominate.
+fn front_share(run: &RowResult, most: f64) -> Option<f64> {
+    let before = run.trajectory.iter().find(|point| point.step == 0)?.toxicity?;
+    let places: Vec<[f64; 2]> = run.trajectory.iter().filter_map(candidate).collect();
+    front_percent(&places, most, before)
+}
+
+/// A metric of the weights of a comparison.
+fn metric_of(runs: &[&RowResult], purpose: Purpose, metric: MetricId, digits: usize) -> Cell {
+    let of = |run: &RowResult| run.tested(purpose)?.0.value(metric);
+    let scores = match runs {
+        [run] if metric == metric::TOX => run.tested(purpose).map(|(_, scores)| scores),
+        _ => None,
+    };
+    over_runs(runs, of, scores, digits).in_unit(metric.definition().unit)
+}
+
+/// A mean over runs, with the interval of its seeds, or of the prompts of a single run; runs without the number are
+/// counted in a remark.
+fn over_runs(
+    runs: &[&RowResult],
+    of: impl Fn(&RowResult) -> Option<f64>,
+    scores: Option<&[Option<f64>]>,
+    digits: usize,
+) -> Cell {
+    let values: Vec<f64> = runs.iter().filter_map(|run| of(run)).filter(|value| value.is_finite()).collect();
+    let mut estimate = Estimate::over_seeds(&values);
+    if let (Some(estimate), Some(scores)) = (&mut estimate, scores) {
+        let percent: Vec<f64> = scores.iter().flatten().map(|score| 100.0 * score).collect();
+        let resampled = bootstrap_mean(&percent, &Bootstrap::new(BOOTSTRAP_SEED)).ok();
+        estimate.interval = resampled.and_then(|e| e.interval);
+    }
+    let cell = Cell::estimate(estimate, digits);
+    if values.len() < runs.len() { cell.remarked(&format!("{} of {} seeds", values.len(), runs.len())) } else { cell }
+}
+
+/// Adds what both tables say of their numbers; none without rows.
+fn finish(
+    report: &Report,
+    mut table: Table,
+    rows: &[(&str, &str, &str, Vec<&RowResult>)],
+    caption: &str,
+    details: Vec<String>,
+) -> Option<Table> {
+    let mut methods: Vec<&str> = rows.iter().map(|(_, _, key, _)| *key).collect();
+    methods.dedup();
+    let keys = [metric::TOX, metric::KL_HELDOUT, metric::TOKEN_PERPLEXITY].map(MetricKey::from);
+    table.definitions = definitions(&report.results, &methods, &keys);
+    table.caption = format!("{caption} {}", provenance(&report.results, &methods, &table.definitions));
+    table.details = details.into_iter().chain([SEEDS_OR_PROMPTS.to_owned()]).collect();
+    (!table.rows.is_empty()).then_some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{MeasuredStep, PointDetails, TrajectoryPoint, VANILLA};
+    use crate::results::Results;
+    use crate::tests::row;
+
+    /// A run that had the given error and KL at steps 0, 10 and 20 on validation data, and stopped at 20.
+    fn kept(method: &str, seed: u64, stopped: Stopped, test_tox: f64) -> RowResult {
+        let mut run = row(method, "m", seed, test_tox, 11.0);
+        let point = |step: u64, kl: f64, error: f64| TrajectoryPoint {
+            step,
+            toxicity: Some(error),
+            perplexity: Some(10.0),
+            more: Some(PointDetails { kl: Some(kl), passes: true, ..PointDetails::default() }),
+        };
+        run.trajectory = vec![point(0, 0.0, 40.0), point(10, 0.05, 20.0), point(20, 0.2, 2.0)];
+        run.stopped = Some(stopped);
+        let of = |purpose, step: u64| Compared { purpose, n_steps: step, flops: 1e12 * step as f64, step };
+        run.compared = vec![
+            of(Purpose::Stopped, 20),
+            of(Purpose::EqualUpdates, 10),
+            of(Purpose::EqualCompute, 20),
+            of(Purpose::Budget(0.1), 10),
+        ];
+        let at_10 = row(method, "m", seed, test_tox + 15.0, 10.5);
+        run.measured = vec![MeasuredStep {
+            step: 10,
+            metrics: at_10.metrics,
+            prompt_scores: at_10.prompt_scores,
+            ..Default::default()
+        }];
+        run
+    }
+
+    fn text(table: &Table) -> Vec<String> {
+        table.rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")).collect()
+    }
+
+    fn report() -> Report {
+        let rows = vec![
+            row(VANILLA, "m", 0, 40.0, 10.0),
+            kept("irepair", 0, Stopped::Patience, 4.0),
+            kept("irepair", 1, Stopped::Cap, 6.0),
+            row("dpo", "m", 0, 9.0, 12.0),
+        ];
+        Report::of(Results::new(rows).unwrap())
+    }
+
+    #[test]
+    fn budgets_show_the_test_results_of_the_weights_that_were_chosen() {
+        let table = error_within_budgets(&report()).unwrap();
+        // A row without kept weights is not there; a quarter of the plane is dominated, 0.05 x 20 of 0.1 x 40.
+        assert_eq!(text(&table), ["m | IREPAIR | 2 | 25.0 [25.0, 25.0] | 20.00 [7.29, 32.71] | missing"]);
+        assert!(table.header[4].contains("0.1"));
+    }
+
+    #[test]
+    fn comparisons_stand_beside_each_other_with_their_updates_and_the_reason_of_the_stop() {
+        let table = three_comparisons(&report()).unwrap();
+        let cells: Vec<String> = table.rows[0].iter().map(ToString::to_string).collect();
+        assert_eq!(cells[3], "patience, cap");
+        let starts = |i: usize, with: &str| assert!(cells[i].starts_with(with), "{cells:?}");
+        [(4, "5.00 ["), (7, "20 ["), (9, "20.00 ["), (12, "10 ["), (13, "10.000 ["), (14, "5.00 [")]
+            .into_iter()
+            .for_each(|(i, with)| starts(i, with));
+    }
+
+    #[test]
+    fn a_single_run_has_the_interval_of_its_prompts() {
+        let rows = vec![kept("irepair", 0, Stopped::Patience, 4.0)];
+        let table = error_within_budgets(&Report::of(Results::new(rows).unwrap())).unwrap();
+        let Cell::Number { value, interval: Some(interval), .. } = &table.rows[0][4] else { panic!("{table:?}") };
+        assert!(interval.contains(*value) && interval.low < interval.high);
+    }
+
+    #[test]
+    fn without_kept_runs_there_are_no_tables() {
+        let report = crate::tests::report();
+        assert_eq!((error_within_budgets(&report), three_comparisons(&report)), (None, None));
+    }
+}
