@@ -37,7 +37,8 @@ impl Inputs {
         self
     }
 
-    fn key(&self) -> String {
+    /// The hash of all of them.
+    pub(crate) fn key(&self) -> String {
         sha256_hex(self.0.as_bytes())
     }
 }

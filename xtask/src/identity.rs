@@ -56,11 +56,38 @@ impl Hashes {
     }
 }
 
+/// A row's settings without what does not bear on its numbers: where files lie (their bytes are hashed), the machine's
+/// threads and device, and where the run pauses.
+///
+/// # Errors
+/// When the job has no TOML form.
+pub(crate) fn settings(job: &Job) -> Result<Inputs> {
+    let mut value = toml::Value::try_from(job)?;
+    forget_places(&mut value);
+    Ok(Inputs::default().text(&value.to_string()))
+}
+
+fn forget_places(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) if is_path(text) => "file".clone_into(text),
+        toml::Value::Array(values) => values.iter_mut().for_each(forget_places),
+        toml::Value::Table(table) => {
+            table.retain(|key, _| !["device", "threads", "pause_at"].contains(&key.as_str()));
+            table.iter_mut().for_each(|(_, value)| forget_places(value));
+        }
+        _ => {}
+    }
+}
+
+/// A plain word is not taken for a path, even if a file of that name exists.
+fn is_path(text: &str) -> bool {
+    text.contains(['/', '\\'])
+}
+
 /// Files that a value names, in a fixed order.
 fn named_files(value: &toml::Value, files: &mut Vec<PathBuf>) -> Result<()> {
     for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
-        // A plain word is not taken for a path, even if a file of that name exists.
-        let path = Path::new(value.as_str().filter(|text| text.contains(['/', '\\'])).unwrap_or_default());
+        let path = Path::new(value.as_str().filter(|text| is_path(text)).unwrap_or_default());
         if path.is_file() {
             files.push(path.to_owned());
         } else if path.is_dir() {

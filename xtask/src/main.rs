@@ -9,12 +9,14 @@ mod dry_run;
 mod fetch;
 mod halving;
 mod identity;
+mod kept;
 mod lab;
 mod libtorch;
 mod prepare;
 mod provision;
 mod readme;
 mod rehearse;
+mod report;
 mod reproduce;
 mod rows;
 mod setup;
@@ -47,6 +49,8 @@ enum Command {
     Doctor,
     /// Everything: set-up, build, all rows, tables, report; continues where it was stopped
     Reproduce(reproduce::Args),
+    /// Tables and report from the results that are kept in experiments/, without a run
+    Report(report::Args),
     /// The ablation over slice size and policy
     Ablate(ablate::Args),
     /// The learning-rate search that writes learning-rates.toml
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Doctor => doctor::run(),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Test(args) => test::run(&args),

@@ -9,7 +9,8 @@ use crate::dry_run::{self, Rates};
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::{process, rehearse};
+use crate::kept::Shared;
+use crate::{kept, process, rehearse};
 
 /// Settings of `reproduce`.
 #[derive(Debug, clap::Args)]
@@ -54,12 +55,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = match args.rehearse {
         true => rehearse::prepare(&args.profile, &args.given)?,
         false => {
-            let mut prepared = planned(args)?;
+            let mut prepared = planned(&args.profile, &args.given, args.quick)?;
             prepared.make()?;
             prepared
         }
     };
-    let (under, report) = if args.quick { ("quick", "report-quick") } else { ("", "report") };
+    let (under, report) = folders(args.quick);
     // The base models come first: the repair of a model that did not learn, or makes no errors, would show nothing.
     let bases = prepared.cells(under, Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
@@ -72,10 +73,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     refuse_failures(failures)
 }
 
+/// The folders of rows and of the report.
+pub(crate) fn folders(quick: bool) -> (&'static str, &'static str) {
+    if quick { ("quick", "report-quick") } else { ("", "report") }
+}
+
 /// The profile, or its short form; nothing is made yet.
-fn planned(args: &Args) -> Result<Prepared> {
-    let mut prepared = Prepared::plan(&args.profile, &args.given)?;
-    if args.quick {
+///
+/// # Errors
+/// As [`Prepared::plan`], and a profile without a short form.
+pub(crate) fn planned(profile: &str, given: &Given, quick: bool) -> Result<Prepared> {
+    let mut prepared = Prepared::plan(profile, given)?;
+    if quick {
         prepared.shorten()?;
     }
     Ok(prepared)
@@ -84,9 +93,9 @@ fn planned(args: &Args) -> Result<Prepared> {
 /// Prints what would run.
 #[expect(clippy::print_stdout, reason = "the plan is the result")]
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let prepared = planned(args)?;
+    let prepared = planned(&args.profile, &args.given, args.quick)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells(if args.quick { "quick" } else { "" }, args.seeds, wanted);
+    let cells = prepared.cells(folders(args.quick).0, args.seeds, wanted);
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())
@@ -96,7 +105,6 @@ fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
 ///
 /// # Errors
 /// When results do not belong together or files cannot be written.
-#[expect(clippy::print_stdout, reason = "results go to stdout")]
 pub(crate) fn publish(
     prepared: &Prepared,
     results: Vec<RowResult>,
@@ -104,21 +112,38 @@ pub(crate) fn publish(
     only: Option<TableKey>,
 ) -> Result<()> {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let notes = [
+        format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
+        prepared.workers.describe(),
+        format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
+    ];
+    let notes = notes.into_iter().chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
+    let shared = Shared { notes, sensitivities: prepared.sensitivities()? };
+    if only.is_none() && prepared.warning.is_none() {
+        kept::put(&kept::dir(&prepared.name, "").join(format!("{folder}.json")), &shared)?;
+    }
+    show(prepared, results, shared, folder, only)
+}
+
+/// Writes the report, and prints tables and the path of the page.
+///
+/// # Errors
+/// As [`publish`].
+#[expect(clippy::print_stdout, reason = "results go to stdout")]
+pub(crate) fn show(
+    prepared: &Prepared,
+    results: Vec<RowResult>,
+    Shared { notes, sensitivities }: Shared,
+    folder: &str,
+    only: Option<TableKey>,
+) -> Result<()> {
     let report = Report {
         title: prepared.experiment.profile.title.clone(),
         warning: prepared.warning.clone(),
-        notes: [
-            format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
-            prepared.workers.describe(),
-            format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
-        ]
-        .into_iter()
-        .chain(prepared.scorer_notes()?)
-        .chain(prepared.pair_notes()?)
-        .collect(),
+        notes,
         experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(diagnostic)?,
-        sensitivities: if only.is_none() { prepared.sensitivities()? } else { Vec::new() },
+        sensitivities: if only.is_none() { sensitivities } else { Vec::new() },
     };
     let page = write_report(&prepared.runs.join(folder), &report).map_err(diagnostic)?;
     let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());

@@ -6,12 +6,13 @@ use anyhow::Result;
 use irepair_config::{EvalOptions, FigureKey, Job, Kept, Protocol, RepairOptions, Row, TableKey, Watch};
 use irepair_core::Diagnostic;
 use irepair_core::fs::write_atomic;
-use irepair_report::{RowResult, Stopped, read_result};
+use irepair_report::{RowResult, Stopped, read_result, write_result};
 
+use crate::cache::Inputs;
 use crate::error::diagnostic;
 use crate::prepare::{Prepared, Split};
 use crate::work::Task;
-use crate::{cache, identity, paths};
+use crate::{cache, identity, kept, paths, process};
 
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
@@ -35,6 +36,8 @@ pub(crate) struct Name<'a> {
 pub(crate) struct Cell {
     pub(crate) job: Job,
     dir: PathBuf,
+    /// Where its result is kept; none in a rehearsal.
+    kept: Option<PathBuf>,
 }
 
 impl Cell {
@@ -58,7 +61,30 @@ impl Cell {
 
     /// True when there is a result, also one of other inputs.
     pub(crate) fn has_result(&self) -> bool {
-        self.dir.join("result.json").exists()
+        self.dir.join("result.json").exists() || self.kept.as_ref().is_some_and(|path| path.exists())
+    }
+
+    /// The kept result of these settings; none when there is none, also not one of other settings.
+    ///
+    /// # Errors
+    /// When the job has no TOML form.
+    pub(crate) fn kept_result(&self) -> Result<Option<RowResult>> {
+        let settings = identity::settings(&self.job)?.key();
+        let kept = self.kept.as_deref().and_then(kept::find);
+        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| kept.result))
+    }
+
+    /// Takes the kept result of the same work, which went far enough, for one of this checkout.
+    fn take_kept(&self, inputs: &Inputs) -> Result<bool> {
+        let kept = self.kept.as_deref().and_then(kept::find);
+        let Some(kept) = kept.filter(|kept| kept.identity == inputs.key() && self.is_reached_by(&kept.result)) else {
+            return Ok(false);
+        };
+        cache::begin(&self.dir, inputs, false)?;
+        let output = self.dir.join("result.json");
+        write_result(&output, &kept.result).map_err(diagnostic)?;
+        cache::mark_done(&output, inputs)?;
+        Ok(true)
     }
 }
 
@@ -102,7 +128,8 @@ impl Prepared {
             watch,
         };
         let dir = self.runs.join(name.under).join(job.row()).join(name.seed.to_string());
-        Cell { job, dir }
+        let kept = kept::dir(&self.name, name.under).join(format!("{}.{}.json", job.row(), name.seed));
+        Cell { job, dir, kept: Some(kept).filter(|_| self.warning.is_none()) }
     }
 
     /// Settings for measuring a row.
@@ -187,15 +214,23 @@ impl Prepared {
     /// When files cannot be written or a finished result cannot be read.
     pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Diagnostic>)> {
         let numbers = identity::numbers(&paths::irepair())?;
-        let mut tasks = Vec::new();
+        let (mut tasks, mut n_kept) = (Vec::new(), 0);
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
-            let whole = toml::to_string(&cell.clone().pausing(None).job)?;
-            let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&whole), &cell.job)?;
+            let settings = identity::settings(&cell.job)?;
+            let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
+            let kept = cell.kept.clone().map(|path| (path, settings.clone()));
             let output = cell.dir.join("result.json");
             let is_enough = || Ok::<_, Diagnostic>(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
+                if let Some((path, settings)) = &kept {
+                    kept::keep(path, &read_result(&output).map_err(diagnostic)?, settings, &inputs)?;
+                }
+                continue;
+            }
+            if !fresh && cell.take_kept(&inputs)? {
+                n_kept += 1;
                 continue;
             }
             cache::begin(&cell.dir, &inputs, fresh)?;
@@ -204,7 +239,10 @@ impl Prepared {
             let args =
                 vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
             let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
-            tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt") });
+            tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt"), kept });
+        }
+        if n_kept > 0 {
+            process::say(format!("{what}: {n_kept} of {} are kept in experiments/{}/results/", cells.len(), self.name));
         }
         let failures = self.workers.run(what, &tasks)?;
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());

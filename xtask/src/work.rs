@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use irepair_core::{Diagnostic, ExitKind};
+use irepair_report::read_result;
 
 use crate::cache::{self, Inputs};
-use crate::{interrupt, paths, process};
+use crate::error::diagnostic;
+use crate::{interrupt, kept, paths, process};
 
 /// One `irepair` call.
 pub(crate) struct Task {
@@ -21,6 +23,8 @@ pub(crate) struct Task {
     pub(crate) output: PathBuf,
     pub(crate) inputs: Inputs,
     pub(crate) log: PathBuf,
+    /// Where the result of a row is kept, and its settings.
+    pub(crate) kept: Option<(PathBuf, Inputs)>,
 }
 
 /// How many processes run at a time, and on how many threads each.
@@ -94,6 +98,9 @@ fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
     let status = process::wait_for(&mut command).with_context(|| format!("starting {}", paths::irepair().display()))?;
     if status.success() {
         cache::mark_done(&task.output, &task.inputs)?;
+        if let Some((path, settings)) = &task.kept {
+            kept::keep(path, &read_result(&task.output).map_err(diagnostic)?, settings, &task.inputs)?;
+        }
         return Ok(None);
     }
     let words = fs::read_to_string(&task.log).unwrap_or_default();

@@ -75,7 +75,7 @@ impl Quick {
     pub fn of(&self, experiment: &mut crate::Experiment) {
         let profile = &mut experiment.profile;
         profile.seeds = self.seeds;
-        (profile.samples, profile.trajectory) = (None, None);
+        (profile.samples, profile.trajectory, profile.protocol) = (None, None, None);
         experiment.rows.retain(|name, _| self.rows.contains(name));
         for row in experiment.rows.values_mut() {
             row.seeds = None;

@@ -124,7 +124,9 @@ pub fn output(command: &mut Command) -> Option<String> {
 /// The workspace's commit, with `-dirty` where files differ from it; none outside a repository.
 pub fn commit() -> Option<String> {
     let commit = output(command("git").args(["rev-parse", "HEAD"]))?;
-    let clean = output(command("git").args(["status", "--porcelain"])).is_some_and(|changes| changes.is_empty());
+    // Results that a run keeps as it goes change no program.
+    let status = ["status", "--porcelain", "--", ":(top,exclude)experiments/*/results"];
+    let clean = output(command("git").args(status)).is_some_and(|changes| changes.is_empty());
     Some(if clean { commit } else { commit + "-dirty" })
 }
 

@@ -151,6 +151,13 @@ impl<'a> Workspace<'a> {
         if output.status.success() { Ok(()) } else { Err(format!("{}: {said}", output.status)) }
     }
 
+    /// Removes what earlier runs made and kept.
+    fn empty(&self) {
+        for dir in ["runs/tiny", "experiments/tiny/results"] {
+            fs::remove_dir_all(self.home.path().join(dir)).unwrap();
+        }
+    }
+
     fn runs(&self) -> PathBuf {
         self.home.path().join("runs/tiny")
     }
@@ -187,7 +194,7 @@ pub(crate) fn every_point(xtask: &Path) -> Tally {
         if struck.contains(point) {
             continue;
         }
-        fs::remove_dir_all(workspace.runs()).unwrap();
+        workspace.empty();
         // The first process starts from nothing; each of the next ones, which continue, gets one point further.
         let mut came = Ok(());
         for kill_at in std::iter::once(i + 1).chain(1..) {
@@ -207,7 +214,7 @@ pub(crate) fn every_point(xtask: &Path) -> Tally {
     let missed: Vec<&String> = calm.points.iter().filter(|point| !struck.contains(*point)).collect();
     assert!(missed.is_empty(), "never killed at {missed:?}");
     for (i, point) in calm.points.iter().enumerate().step_by(7) {
-        fs::remove_dir_all(workspace.runs()).unwrap();
+        workspace.empty();
         let fault = ["enospc", "eio", "edquot", "erofs"][i / 7 % 4];
         let output = workspace.faulty(&format!("{fault}@{}", i + 1)).output().unwrap();
         let came = failed_well(&output, fault, &workspace.runs());
@@ -230,7 +237,7 @@ pub(crate) fn torture(xtask: &Path, random: &mut ChaCha8Rng, n_kills: usize) -> 
         wrong.extend(came.err().map(|why| format!("cargo xtask reproduce, asked to stop: {why}")));
     }
     while killed < n_kills {
-        fs::remove_dir_all(workspace.runs()).unwrap();
+        workspace.empty();
         let killed_before = killed;
         let came = run_under_fire(&workspace, random, took.as_secs_f64(), n_kills, &mut killed)
             .and_then(|()| workspace.check(&calm));
@@ -244,7 +251,7 @@ pub(crate) fn torture(xtask: &Path, random: &mut ChaCha8Rng, n_kills: usize) -> 
 
 /// A signal in the middle of a new run: it says how to continue.
 fn ask_to_stop(workspace: &Workspace<'_>, after: Duration) -> Result<(), String> {
-    fs::remove_dir_all(workspace.runs()).unwrap();
+    workspace.empty();
     let child = workspace.command().spawn().unwrap();
     std::thread::sleep(after);
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());

@@ -1,0 +1,81 @@
+//! Results that a profile keeps beside its settings, `experiments/<profile>/results/`: one small file a row, model and
+//! seed. Tables are made from them without a run, and a fresh checkout goes on where they end.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_report::{RowResult, SensitivityResult};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Inputs;
+use crate::error::diagnostic;
+use crate::paths;
+
+/// A result, and the work that it is of.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kept {
+    /// Hash of the row's settings alone: what can be compared where there is neither data nor a model.
+    pub(crate) settings: String,
+    /// Hash of settings, data, weights and the version of the numbers: only a run of the same identity is replaced.
+    pub(crate) identity: String,
+    pub(crate) result: RowResult,
+}
+
+/// What tables and report need besides rows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shared {
+    /// Lines about the run: device, scorers, pairs.
+    pub(crate) notes: Vec<String>,
+    pub(crate) sensitivities: Vec<SensitivityResult>,
+}
+
+/// The directory of a profile's kept files, and the folder of it for one command's, which may be empty.
+pub(crate) fn dir(profile: &str, under: &str) -> PathBuf {
+    paths::root().join("experiments").join(profile).join("results").join(under)
+}
+
+/// Keeps a finished row, unless it is kept already.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(crate) fn keep(path: &Path, result: &RowResult, settings: &Inputs, inputs: &Inputs) -> Result<()> {
+    let kept = Kept { settings: settings.key(), identity: inputs.key(), result: result.clone() };
+    put(path, &kept)
+}
+
+/// A kept row; none when there is none, or one that this version cannot read: it is run again.
+pub(crate) fn find(path: &Path) -> Option<Kept> {
+    get(path).ok().flatten()
+}
+
+/// Writes a kept file, unless it holds the same already.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn put(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut json = serde_json::to_string(value)?;
+    json.push('\n');
+    if read_to_string(path).is_ok_and(|old| old == json) {
+        return Ok(());
+    }
+    Ok(write_atomic(path, json.as_bytes()).map_err(diagnostic)?)
+}
+
+/// Reads a kept file; none when it does not exist.
+///
+/// # Errors
+/// When it cannot be read, or is not of this form.
+pub(crate) fn get<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_to_string(path).map_err(diagnostic)?;
+    Ok(Some(serde_json::from_str(&text).map_err(|error| {
+        let what = irepair_core::Diagnostic::new(irepair_core::ExitKind::Data, format!("no kept result: {error}"));
+        what.at(path.display()).help("take the file back from version control, or remove it: its row is run again")
+    })?))
+}

@@ -1,0 +1,51 @@
+//! `cargo xtask report`: tables and report from kept results, without a run.
+
+use anyhow::Result;
+use irepair_core::{Diagnostic, ExitKind};
+
+use crate::reproduce::{folders, planned, show};
+use crate::sources::Given;
+use crate::{kept, process};
+
+/// Settings of `report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A directory of experiments/
+    #[arg(long, default_value = "planted", value_name = "NAME")]
+    profile: String,
+    /// Of the profile's short form
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A profile that keeps no result of its settings, and files that cannot be read or written.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let prepared = planned(&args.profile, &args.given, args.quick)?;
+    let (under, report) = folders(args.quick);
+    let cells = prepared.cells(under, None, |_| true);
+    let (mut results, mut missing) = (Vec::new(), Vec::new());
+    for cell in &cells {
+        match cell.kept_result()? {
+            Some(result) => results.push(result),
+            None => missing.push(format!("{} seed {}", cell.job.row(), cell.job.repair.seed())),
+        }
+    }
+    let place = kept::dir(&args.profile, "");
+    let shared = kept::get(&place.join(format!("{report}.json")))?;
+    let Some(shared) = shared.filter(|_| !results.is_empty()) else {
+        let what = Diagnostic::new(ExitKind::Data, "no result of these settings is kept");
+        let quick = if args.quick { " --quick" } else { "" };
+        let help = format!("cargo xtask reproduce --profile {}{quick} makes them", args.profile);
+        return Err(what.at(place.display()).help(help).into());
+    };
+    if !missing.is_empty() {
+        let (n, n_all, list) = (missing.len(), cells.len(), missing.join(", "));
+        process::say(format!("{n} of {n_all} rows are not kept, or were run with other settings: {list}"));
+    }
+    show(&prepared, results, shared, report, None)
+}
