@@ -147,7 +147,7 @@ fn too_many_positions_are_refused_with_both_numbers() {
     assert!(matches!(error, Error::ContextOverflow { n_positions: 32, got: 33 }));
     assert_eq!(
         error.diagnostic().to_string(),
-        "error: text is longer than the model's context\n want: at most 32 positions    got: 33\n help: shorten the text \
-         or lower --max-prompt / --max-continuation"
+        "error: text is longer than the model's context\n want: at most 32 positions    got: 33\n help: shorten the text, \
+         or ask for fewer tokens of the prompt or the continuation"
     );
 }

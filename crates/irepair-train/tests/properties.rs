@@ -417,8 +417,8 @@ fn a_text_over_the_context_is_refused_before_the_first_step() {
     let long = Arc::new(long);
     assert_eq!(
         refused(&long, Method::Dapt, settings()),
-        "error: text is longer than the model's context\n want: at most 24 positions    got: 25\n help: shorten the text \
-         or lower --max-prompt / --max-continuation"
+        "error: text is longer than the model's context\n want: at most 24 positions    got: 25\n help: shorten the text, \
+         or ask for fewer tokens of the prompt or the continuation"
     );
 }
 
@@ -467,7 +467,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_changed() {
         (refused_resume(&file, &base(), everything(), dapt, &data, other_lr), "setting `lr` (0.001 → 0.002)"),
         (
             refused_resume(&file, &base(), everything(), DPO, &data, settings()),
-            "the objective (1 (1 SequenceNll(Chosen)) → 1 (1 Dpo { beta: 0.1 }))",
+            "the objective (1 (1 sequence-nll(chosen)) → 1 (1 dpo at beta 0.1))",
         ),
         (refused_resume(&file, &base(), everything(), dapt, &fewer, settings()), "the training pairs"),
         (refused_resume(&file, &base(), everything(), dapt, &held_out, settings()), "the validation pairs"),
