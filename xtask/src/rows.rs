@@ -77,6 +77,8 @@ impl Cell {
     /// Takes the kept result of the same work, which went far enough, for one of this checkout.
     fn take_kept(&self, inputs: &Inputs) -> Result<bool> {
         let kept = self.kept.as_deref().and_then(kept::find);
+        // A kept file holds no model.
+        let kept = kept.filter(|_| !self.job.keep_model);
         let Some(kept) = kept.filter(|kept| kept.identity == inputs.key() && self.is_reached_by(&kept.result)) else {
             return Ok(false);
         };
