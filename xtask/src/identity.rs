@@ -72,7 +72,7 @@ fn forget_places(value: &mut toml::Value) {
         toml::Value::String(text) if is_path(text) => "file".clone_into(text),
         toml::Value::Array(values) => values.iter_mut().for_each(forget_places),
         toml::Value::Table(table) => {
-            table.retain(|key, _| !["device", "threads", "pause_at"].contains(&key.as_str()));
+            table.retain(|key, _| !["device", "threads", "pause_at"].contains(&key));
             table.iter_mut().for_each(|(_, value)| forget_places(value));
         }
         _ => {}

@@ -7,9 +7,9 @@ use irepair_report::{Report, Results, RowResult, VANILLA, tables_markdown, write
 
 use crate::dry_run::{self, Rates};
 use crate::error::diagnostic;
+use crate::kept::Shared;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::kept::Shared;
 use crate::{kept, process, rehearse};
 
 /// Settings of `reproduce`.

@@ -78,7 +78,7 @@ impl Cell {
     fn take_kept(&self, inputs: &Inputs) -> Result<bool> {
         let kept = self.kept.as_deref().and_then(kept::find);
         // A kept file holds no model.
-        let kept = kept.filter(|_| !self.job.keep_model);
+        let kept = kept.filter(|_| self.job.keep_model == Some(false));
         let Some(kept) = kept.filter(|kept| kept.identity == inputs.key() && self.is_reached_by(&kept.result)) else {
             return Ok(false);
         };
