@@ -1,5 +1,5 @@
 //! The learning-rate search of profiles under METHOD §20: successive halving on points of validation data. Every method
-//! gets the same rates, updates and patience; a run that goes on is continued, not repeated.
+//! gets the same rates, updates and patience; a run that continues is continued, not repeated.
 
 use std::fmt::Write as _;
 
@@ -152,7 +152,7 @@ pub(crate) fn header(profile: &str, protocol: &Protocol, rates: &[f64], n_seeds:
     format!(
         "# Learning rates of profile `{profile}`\n\nWritten by `cargo xtask tune --profile {profile}`. Every method tried the same rates \
          ({}) with {n_seeds} seed(s), on validation data only, by successive halving: all ran {halving_start} updates, one in \
-         {halving_factor} went on to {halving_factor} times as many, until at most {FINALISTS} were left, which ran until patience \
+         {halving_factor} continued to {halving_factor} times as many, until at most {FINALISTS} were left, which ran until patience \
          or {cap} updates. A rate's cost is that of its best point after the first: TOX / TOX before + max(0, token perplexity / \
          perplexity before - 1), of points that pass the degeneration guard. `*` = the least error within a KL budget, of all rates \
          as far as they ran.\n\n| row | model | rate | updates | stopped by | cost |{budgets}\n|---|---|---|---|---|---|{}\n",
@@ -161,7 +161,7 @@ pub(crate) fn header(profile: &str, protocol: &Protocol, rates: &[f64], n_seeds:
     )
 }
 
-/// The rates that go on: of those with a cost the least, one in `factor` of all (rounded up), in the order given.
+/// The rates that continue: of those with a cost the least, one in `factor` of all (rounded up), in the order given.
 fn survivors(costs: &[(f64, Option<f64>)], factor: usize) -> Vec<f64> {
     let mut ranked: Vec<(f64, f64)> = costs.iter().filter_map(|(lr, cost)| Some((*lr, (*cost)?))).collect();
     ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));

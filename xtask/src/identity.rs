@@ -139,6 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_the_same_wherever_files_lie_and_on_every_machine() {
+        let of = |place: &str, more: &str| {
+            let text = format!(
+                "profile = 'p'\nmethod = 'm'\ntitle = 't'\nmodel = 'g'\n[repair]\npairs = '{place}/pairs.jsonl'\n{more}\n[eval]\n"
+            );
+            settings(&toml::from_str(&text).unwrap()).unwrap()
+        };
+        let first = of("/a", "lr = 1e-4");
+        assert_eq!(of("/b/c", "lr = 1e-4\nthreads = 8\ndevice = 'cuda'"), first);
+        assert_ne!(of("/a", "lr = 1e-5"), first);
+    }
+
+    #[test]
     fn a_row_depends_on_every_file_it_reads() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| {

@@ -1,5 +1,5 @@
-//! Results that a profile keeps beside its settings, `experiments/<profile>/results/`: one small file a row, model and
-//! seed. Tables are made from them without a run, and a fresh checkout goes on where they end.
+//! Results that a profile keeps next to its settings, `experiments/<profile>/results/`: one small file a row, model and
+//! seed. Tables are made from them without a run, and a fresh checkout continues where they end.
 
 use std::path::{Path, PathBuf};
 
@@ -78,4 +78,24 @@ pub(crate) fn get<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         let what = irepair_core::Diagnostic::new(irepair_core::ExitKind::Data, format!("no kept result: {error}"));
         what.at(path.display()).help("take the file back from version control, or remove it: its row is run again")
     })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_kept_file_comes_back_as_it_was_and_a_broken_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        assert!(get::<Shared>(&path).unwrap().is_none());
+        put(&path, &Shared { notes: vec!["profile p".to_owned()], sensitivities: Vec::new() }).unwrap();
+        assert_eq!(get::<Shared>(&path).unwrap().unwrap().notes, ["profile p"]);
+        fs::write(&path, "{\"notes\": [").unwrap();
+        let error = get::<Shared>(&path).unwrap_err().to_string();
+        assert!(error.contains("no kept result") && error.contains("report.json"), "{error}");
+        assert!(find(&path).is_none(), "its row is run again");
+    }
 }

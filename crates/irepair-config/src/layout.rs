@@ -9,7 +9,7 @@ names! {
         Rq1,
         /// The error left within KL budgets, and the hypervolume of the front (METHOD §20).
         Budgets,
-        /// Where rows stopped, equal updates and equal compute beside each other (METHOD §20).
+        /// Where rows stopped, equal updates and equal compute, in one table (METHOD §20).
         Compare,
         /// Where trajectories end, and how much of the plane they dominate (METHOD §16).
         Trajectory,

@@ -81,8 +81,8 @@ options! {
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
-        /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and for
-        /// natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
+        /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and
+        /// for natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
         lr: f64 as "RATE" = match this.optimizer() {
             Optimizer::Natural => 1e-6,
             Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,

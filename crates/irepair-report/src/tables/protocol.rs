@@ -1,4 +1,4 @@
-//! Methods compared fairly (METHOD §20): the error left within KL budgets, and three comparisons beside each other.
+//! Methods compared fairly (METHOD §20): the error left within KL budgets, and three comparisons in one table.
 
 use irepair_config::TableKey;
 use irepair_core::metric::{self, MetricId, MetricKey, Metrics};

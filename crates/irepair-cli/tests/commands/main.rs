@@ -1,5 +1,7 @@
 //! The command line as a user meets it: a tiny model end to end, and one clear error for each kind of bad input.
 
+mod rows;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -448,105 +450,6 @@ fn slice_sizes_out_of_range_are_refused_by_the_flag() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(stderr.contains("--top-k") && stderr.contains("out of range"), "{stderr}");
     }
-}
-
-#[test]
-fn blocks_that_may_be_chosen_are_given_by_lists() {
-    let dir = workshop();
-    let weights = |out: &str| fs::read(dir.join(out).join("model.safetensors")).unwrap();
-    let repair = |out: &str, flags: &str| {
-        let stdout = succeed(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out {out} --json {flags}")));
-        serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["selection"].clone()
-    };
-    assert_eq!(repair("only-1", "--policy blocks --only 1-2 --exclude 2"), serde_json::json!([0, 6, 0]));
-    assert_eq!(repair("rotating", "--policy cyclic --policy-every 2 --exclude 0"), serde_json::json!([0, 4, 2]));
-    assert_eq!(repair("plain", ""), repair("only-all", "--only 0-2"));
-    assert!(weights("plain") == weights("only-all"));
-    let mut expected = repair("every", "--top-k 100%");
-    expected.as_array_mut().unwrap().iter_mut().for_each(|n| assert_eq!(*n, 6));
-    assert_eq!(repair("blocks", "--policy blocks"), expected);
-    assert!(weights("every") == weights("blocks"));
-
-    let refused =
-        |flags: &str| refuse(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out refused-blocks {flags}")));
-    let want = "error: `only` names a block that the model does not have\n want: blocks 0 to 2    got: 3";
-    assert_eq!(refused("--only 1,3"), (2, want.to_owned()));
-    assert!(refused("--exclude 0-2").1.starts_with("error: `only` and `exclude` leave no block to choose"));
-    let (code, said) = refused("--only 2-1");
-    assert!(code == 2 && said.contains("`2-1` is no list of blocks"), "{said}");
-    assert!(!dir.join("refused-blocks").exists(), "refused before anything is written");
-}
-
-#[test]
-fn efficiency_and_natural_steps_work_under_every_loss() {
-    let dir = workshop();
-    for (i, flags) in [
-        "--method irepair --optimizer natural",
-        "--method irepair-no-kl --sensitivity efficiency",
-        "--method sliced-dpo --sensitivity efficiency --optimizer natural --exclude 0",
-        "--method dpo --optimizer natural --fisher-texts 3 --fisher-damping 0.01",
-        "--method dpo --policy random --optimizer natural --utility corpus.txt",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let out = format!("natural-{i}");
-        let run = irepair(dir, &format!("{REPAIR} --out {out} --json {flags}"));
-        let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
-        let n = if flags.contains("fisher-texts") { 3 } else { 64 };
-        assert!(stderr.contains("Fisher matrix: "), "{flags}: {stderr}");
-        assert!(
-            flags.contains("--utility") || stderr.contains(&format!("Fisher matrix: {n} utility texts")),
-            "{stderr}"
-        );
-        let summary: serde_json::Value = serde_json::from_str(&succeed(&run)).unwrap();
-        assert_eq!(summary["n_steps"], 6, "{flags}");
-        assert!(
-            fs::read(dir.join(&out).join("model.safetensors")).unwrap()
-                != fs::read(dir.join("base/model.safetensors")).unwrap()
-        );
-    }
-    let measure = "sensitivity --model base --data pairs.jsonl --metric efficiency --reduction mean-of-norm";
-    let (code, said) = refuse(&irepair(dir, measure));
-    assert!(code == 2 && said.contains("needs a Fisher matrix, made of neutral text"), "{said}");
-    assert!(succeed(&irepair(dir, &format!("{measure} --neutral corpus.txt"))).contains("on error text: efficiency"));
-    let (code, said) =
-        refuse(&irepair(dir, &format!("{REPAIR} --out refused-natural --optimizer natural --optimizer-state debias")));
-    assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
-}
-
-#[test]
-fn adapters_are_part_of_the_weights_that_are_written() {
-    let dir = workshop();
-    let repair = format!("{REPAIR} --method dpo --lora-rank 2 --out adapted --json");
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &repair))).unwrap()["n_steps"], 6);
-    let eval = "eval --model adapted --reference base --prompts prompts.jsonl --lexicon lexicon.txt --json";
-    let measured: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
-    assert_eq!(measured["footprint"]["non_block"]["n_changed"], 0, "embeddings have no adapter");
-    let (code, said) = refuse(&irepair(dir, &format!("{REPAIR} --out refused-lora --lora-rank 2 --optimizer natural")));
-    assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
-}
-
-#[test]
-fn the_best_of_several_samples_is_chosen_by_another_scorer_and_has_its_price() {
-    let dir = workshop();
-    put("judge.txt", "Anna\nTom\nOtto\nDora\nmill\nbarn\nriver\n");
-    let eval = |flags: &str| {
-        let args =
-            format!("eval --model base --prompts prompts.jsonl --scorer judge.txt --max-new-tokens 6 --json {flags}");
-        serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &args))).unwrap()["metrics"].clone()
-    };
-    put("other-judge.txt", "Anna\nTom\nOtto\nDora\nmill\nbarn\nriver\nbridge\n");
-    let (one, best) = (eval("--best-of 1 --judge other-judge.txt"), eval("--best-of 40 --judge other-judge.txt"));
-    let value = |metrics: &serde_json::Value, key: &str| metrics[key]["value"].as_f64().unwrap();
-    assert_eq!(value(&one, "decoding_cost"), 1.0);
-    assert!(value(&best, "decoding_cost") > 20.0, "{best}");
-    assert!(value(&best, "tox") <= value(&one, "tox"));
-    assert!(best["tox"]["definition"].as_str().unwrap().contains("best of 40 sampled (judge `lexicon-"), "{best}");
-    assert!(eval("")["decoding_cost"].is_null());
-    let (code, said) =
-        refuse(&irepair(dir, "eval --model base --prompts prompts.jsonl --scorer judge.txt --best-of 4"));
-    assert!(code == 2 && said.contains("`best_of`: needs `judge`"), "{said}");
 }
 
 /// A signal in the middle of a repair: the step is kept, and the exit code and the words say so. No other model, policy
