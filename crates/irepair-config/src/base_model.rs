@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(
             problems(&bare),
             [
-                "`shape`: is missing: estimates of a `hub` model need it",
+                "`shape`: is missing: estimates of published weights need it",
                 "`files`: is missing: name the files needed of `hub`",
                 "`hub`: must be `owner/name`"
             ]
