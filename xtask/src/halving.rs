@@ -4,11 +4,12 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{Protocol, Row};
+use irepair_config::{Protocol, RepairOptions, Row};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{RowResult, TrajectoryPoint, candidate, within_budget};
 
 use crate::prepare::Prepared;
+use crate::rows::Cell;
 use crate::tune::name;
 
 /// Rates that run to the end.
@@ -53,6 +54,9 @@ pub(crate) fn search<'a>(
             let costs: Vec<(f64, Option<f64>)> =
                 search.alive.iter().map(|&lr| (lr, search.cost(lr, n_steps))).collect();
             search.alive = survivors(&costs, protocol.halving_factor as usize);
+            for &(lr, _) in costs.iter().filter(|(lr, _)| !search.alive.contains(lr)) {
+                (0..u64::from(profile.grid.seeds)).try_for_each(|seed| search.cell(prepared, lr, seed).end())?;
+            }
         }
         n_steps = n_steps.saturating_mul(protocol.halving_factor);
     }
@@ -72,19 +76,14 @@ fn round(
     let mut cells = Vec::new();
     for seed in 0..u64::from(profile.grid.seeds) {
         for search in searches.iter().filter(|search| takes_part(search)) {
-            for &lr in &search.alive {
-                let repair = irepair_config::RepairOptions { lr: Some(lr), ..profile.repair_of(search.row) };
-                let method = format!("{}@{lr:e}", search.key);
-                let cell = prepared.cell(&name(&method, &search.row.title, search.model, seed), None, repair);
-                cells.push(cell.pausing(n_steps));
-            }
+            cells.extend(search.alive.iter().map(|&lr| search.cell(prepared, lr, seed).pausing(n_steps)));
         }
     }
     let what = n_steps.map_or("last round".to_owned(), |n| format!("round of {n} updates"));
     let (results, failures) = prepared.results(&what, &cells, false)?;
     for search in searches.iter_mut() {
         for (lr, runs) in search.tried.iter_mut().filter(|(lr, _)| search.alive.contains(lr)) {
-            let row = format!("{}@{lr:e}-{}", search.key, search.model);
+            let row = format!("{}-{}", RowResult::key_at_rate(search.key, *lr), search.model);
             let found: Vec<RowResult> = results.iter().filter(|result| result.row == row).cloned().collect();
             if !found.is_empty() {
                 *runs = found;
@@ -95,6 +94,13 @@ fn round(
 }
 
 impl Search<'_> {
+    /// The run of a rate.
+    fn cell(&self, prepared: &Prepared, lr: f64, seed: u64) -> Cell {
+        let repair = RepairOptions { lr: Some(lr), ..prepared.experiment.profile.repair_of(self.row) };
+        let method = RowResult::key_at_rate(self.key, lr);
+        prepared.cell(&name(&method, &self.row.title, self.model, seed), None, repair)
+    }
+
     /// The cost of a rate within its first updates: that of its best point, mean over seeds. None where one has none.
     pub(crate) fn cost(&self, lr: f64, n_steps: u64) -> Option<f64> {
         let (_, runs) = self.tried.iter().find(|(rate, _)| *rate == lr)?;

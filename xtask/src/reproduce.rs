@@ -21,9 +21,9 @@ pub(crate) struct Args {
     /// Seeds per row instead of the profile's number
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
-    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'
-    #[arg(long, value_name = "GLOB")]
-    only: Option<String>,
+    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'; several with commas between them
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    only: Vec<String>,
     /// Repeat finished rows
     #[arg(long)]
     fresh: bool,
@@ -48,7 +48,8 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let wanted = |row: &str| row.starts_with(VANILLA) || args.only.as_deref().is_none_or(|glob| matches(glob, row));
+    let asked = |row: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, row));
+    let wanted = |row: &str| row.starts_with(VANILLA) || asked(row);
     if args.dry_run {
         return plan(args, wanted);
     }
@@ -119,6 +120,10 @@ pub(crate) fn publish(
     ];
     let notes = notes.into_iter().chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
     let shared = Shared { notes, sensitivities: prepared.sensitivities()? };
+    // What is shown is what is kept.
+    let mask = prepared.mask()?;
+    let keeps = prepared.experiment.profile.keep_models == Some(false);
+    let results = results.into_iter().map(|result| if keeps { mask.of(&result) } else { result }).collect();
     if only.is_none() && prepared.warning.is_none() {
         kept::put(&kept::dir(&prepared.name, "").join(format!("{folder}.json")), &shared)?;
     }
@@ -187,7 +192,7 @@ fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<
 }
 
 /// True when `text` matches `glob`, in which `*` stands for any run of characters.
-fn matches(glob: &str, text: &str) -> bool {
+pub(crate) fn matches(glob: &str, text: &str) -> bool {
     match glob.split_once('*') {
         None => glob == text,
         Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {

@@ -1,18 +1,20 @@
 //! From rows to jobs to results.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use irepair_config::{EvalOptions, FigureKey, Job, Kept, Protocol, RepairOptions, Row, TableKey, Watch};
 use irepair_core::Diagnostic;
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{list, remove, write_atomic};
 use irepair_report::{RowResult, Stopped, read_result, write_result};
 
 use crate::cache::Inputs;
 use crate::error::diagnostic;
+use crate::kept::Place;
 use crate::prepare::{Prepared, Split};
 use crate::work::Task;
-use crate::{cache, identity, kept, paths, process};
+use crate::{cache, identity, kept, libtorch, paths, process};
 
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
@@ -47,6 +49,18 @@ impl Cell {
             kept.pause_at = n_steps;
         }
         self
+    }
+
+    /// Removes what a paused run would continue from: gigabytes of weights that no one asks for any more.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn end(&self) -> Result<()> {
+        let files = list(&self.dir).unwrap_or_default();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "safetensors")) {
+            remove(file).map_err(diagnostic)?;
+        }
+        Ok(())
     }
 
     fn pause_at(&self) -> Option<u64> {
@@ -202,12 +216,29 @@ impl Prepared {
                         continue;
                     }
                     let (title, model, split) = (&row.title, &model.name, Split::Test);
-                    let name = Name { method: key, title, model, seed, split, under };
-                    cells.push(self.cell(&name, Some(row), repair));
+                    let own = Name { method: key, title, model, seed, split, under };
+                    // Other rates for KL budgets: what the row asks for beyond that is measured at its own rate.
+                    let brief = Row { tables: vec![TableKey::Budgets], ..row.clone() };
+                    for lr in self.rates_within(rates_of, model).filter(|lr| repair.lr != Some(*lr)) {
+                        let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
+                        let method = &*RowResult::key_at_rate(key, lr);
+                        cells.push(self.cell(&Name { method, ..own }, Some(&brief), repair));
+                    }
+                    cells.push(self.cell(&own, Some(row), repair));
                 }
             }
         }
         cells
+    }
+
+    /// The rates that were chosen within KL budgets, each once, lowest first.
+    fn rates_within(&self, row: &str, model: &str) -> impl Iterator<Item = f64> {
+        let budgets = self.experiment.profile.protocol.iter().flat_map(|protocol| &protocol.budgets);
+        let mut rates: Vec<f64> =
+            budgets.filter_map(|&budget| self.experiment.learning_rates.within(row, model, budget)).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        rates.into_iter()
     }
 
     /// Runs the cells that have no result yet; returns the results there are, and the failures.
@@ -216,18 +247,20 @@ impl Prepared {
     /// When files cannot be written or a finished result cannot be read.
     pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Diagnostic>)> {
         let numbers = identity::numbers(&paths::irepair())?;
-        let (mut tasks, mut n_kept) = (Vec::new(), 0);
+        let device = Some(&self.device).filter(|device| *device != "cpu");
+        let device = device.map(|device| libtorch::gpu().unwrap_or_else(|| device.clone()));
+        let (mut tasks, mut n_kept, mask) = (Vec::new(), 0, Arc::new(self.mask()?));
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
             let settings = identity::settings(&cell.job)?;
             let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
-            let kept = cell.kept.clone().map(|path| (path, settings.clone()));
+            let kept = cell.kept.clone().map(|path| Place { path, settings, mask: mask.clone() });
             let output = cell.dir.join("result.json");
             let is_enough = || Ok::<_, Diagnostic>(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
-                if let Some((path, settings)) = &kept {
-                    kept::keep(path, &read_result(&output).map_err(diagnostic)?, settings, &inputs)?;
+                if let Some(place) = &kept {
+                    place.keep(&read_result(&output).map_err(diagnostic)?, &inputs)?;
                 }
                 continue;
             }
@@ -241,7 +274,8 @@ impl Prepared {
             let args =
                 vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
             let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
-            tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt"), kept });
+            let (log, device) = (cell.dir.join("log.txt"), device.clone());
+            tasks.push(Task { name, args, output, inputs, log, device, kept });
         }
         if n_kept > 0 {
             process::say(format!("{what}: {n_kept} of {} are kept in experiments/{}/results/", cells.len(), self.name));

@@ -156,7 +156,7 @@ impl Prepared {
 
     fn task_of(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Task {
         let log = self.runs.join("prepared/log").join(format!("{name}.txt"));
-        Task { name, args, output, inputs, log, kept: None }
+        Task { name, args, output, inputs, log, device: None, kept: None }
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
