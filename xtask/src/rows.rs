@@ -126,7 +126,7 @@ impl Prepared {
             profile.trajectory.filter(|t| is_watched && repair.method().trains() && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval(), kept: None });
         let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
-        let watch = protocol.map(|protocol| self.points(protocol, tested)).or(watch);
+        let watch = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare))).or(watch);
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
@@ -186,11 +186,11 @@ impl Prepared {
         EvalOptions { scorer: first, ..whole }
     }
 
-    /// Settings for the points of a run under METHOD §20. One that chooses settings keeps no weights for a test.
-    fn points(&self, protocol: &Protocol, tested: bool) -> Watch {
+    /// Settings for the points of a run under METHOD §20, which stands in the table of comparisons or not. One that chooses settings keeps no weights for a test.
+    fn points(&self, protocol: &Protocol, tested: bool, compared: bool) -> Watch {
         let kept = Kept {
-            equal_updates: Some(protocol.equal_updates).filter(|_| tested),
-            equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested),
+            equal_updates: Some(protocol.equal_updates).filter(|_| tested && compared),
+            equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested && compared),
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
         };
@@ -206,6 +206,7 @@ impl Prepared {
         let seeds_of = |row: &Row| u64::from(n_seeds.unwrap_or_else(|| row.seeds.unwrap_or(profile.seeds)));
         let most = self.experiment.rows.values().map(seeds_of).max().unwrap_or(0);
         for seed in 0..most {
+            let mut at_other_rates = Vec::new();
             for (key, row) in self.experiment.rows.iter().filter(|(_, row)| seed < seeds_of(row)) {
                 for model in &profile.models {
                     let mut repair = profile.repair_of(row);
@@ -217,28 +218,34 @@ impl Prepared {
                     }
                     let (title, model, split) = (&row.title, &model.name, Split::Test);
                     let own = Name { method: key, title, model, seed, split, under };
-                    // Other rates for KL budgets: what the row asks for beyond that is measured at its own rate.
+                    // What the row asks for beyond KL budgets is measured at its own rate.
                     let brief = Row { tables: vec![TableKey::Budgets], ..row.clone() };
-                    for lr in self.rates_within(rates_of, model).filter(|lr| repair.lr != Some(*lr)) {
+                    let rates = if row.tables.contains(&TableKey::Budgets) {
+                        self.rates_within(rates_of, model)
+                    } else {
+                        Vec::new()
+                    };
+                    for lr in rates.into_iter().filter(|lr| repair.lr != Some(*lr)) {
                         let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
                         let method = &*RowResult::key_at_rate(key, lr);
-                        cells.push(self.cell(&Name { method, ..own }, Some(&brief), repair));
+                        at_other_rates.push(self.cell(&Name { method, ..own }, Some(&brief), repair));
                     }
                     cells.push(self.cell(&own, Some(row), repair));
                 }
             }
+            cells.append(&mut at_other_rates);
         }
         cells
     }
 
     /// The rates that were chosen within KL budgets, each once, lowest first.
-    fn rates_within(&self, row: &str, model: &str) -> impl Iterator<Item = f64> {
+    fn rates_within(&self, row: &str, model: &str) -> Vec<f64> {
         let budgets = self.experiment.profile.protocol.iter().flat_map(|protocol| &protocol.budgets);
         let mut rates: Vec<f64> =
             budgets.filter_map(|&budget| self.experiment.learning_rates.within(row, model, budget)).collect();
         rates.sort_by(f64::total_cmp);
         rates.dedup();
-        rates.into_iter()
+        rates
     }
 
     /// Runs the cells that have no result yet; returns the results there are, and the failures.

@@ -210,11 +210,14 @@ impl Prepared {
         ];
         let mut settings = format!("{} general/valid", flags.join(" "));
         let pairs = self.pairs(&model.name);
+        let neutral = self.data("general/valid.txt");
         if self.experiment.profile.pairs.is_some() {
-            settings += &sha256_file(&pairs).map_err(diagnostic)?;
+            for file in [&pairs, &neutral] {
+                settings += &sha256_file(file).map_err(diagnostic)?;
+            }
         }
         flags.push(format!("--data={}", pairs.display()));
-        flags.push(format!("--general={}", self.data("general/valid.txt").display()));
+        flags.push(format!("--general={}", neutral.display()));
         self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)
     }
 
