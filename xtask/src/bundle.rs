@@ -32,13 +32,13 @@ pub(crate) struct Args {
 /// Needs nothing but a shell, and Python's torch of the version that the programs were built with.
 const SCRIPT: &str = r#"#!/bin/sh
 # Runs `cargo xtask` commands from this folder: no network, no Rust, no git. For example:
-#   sh run.sh reproduce --profile PROFILE --device cuda --workers 8
-# TORCH_LIB names the folder of libtorch VERSION; without it, that of python3's torch.
+#   sh run.sh reproduce --profile @PROFILE@ --device cuda --workers 8
+# TORCH_LIB names the folder of libtorch @VERSION@; without it, that of python3's torch.
 here=$(cd "$(dirname "$0")" && pwd) && cd "$here" || exit 1
 place='import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))'
 lib=${TORCH_LIB:-$(python3 -c "$place")} || exit 1
 export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-export CARGO_MANIFEST_DIR="$here" IREPAIR_BIN="$here/bin/irepair" IREPAIR_COMMIT='COMMIT'
+export CARGO_MANIFEST_DIR="$here" IREPAIR_BIN="$here/bin/irepair" IREPAIR_COMMIT='@COMMIT@'
 exec bin/xtask "$@"
 "#;
 
@@ -94,8 +94,8 @@ fn make(args: &Args, out: &Path) -> Result<()> {
         copy(&program, &made.join("bin").join(name), &|_| true)?;
     }
     let commit = process::commit().unwrap_or_else(|| "unknown".to_owned());
-    let script = SCRIPT.replace("PROFILE", &args.profile).replace("VERSION", crate::libtorch::VERSION);
-    write_atomic(&made.join("run.sh"), script.replace("COMMIT", &commit).as_bytes()).map_err(diagnostic)?;
+    let script = SCRIPT.replace("@PROFILE@", &args.profile).replace("@VERSION@", crate::libtorch::VERSION);
+    write_atomic(&made.join("run.sh"), script.replace("@COMMIT@", &commit).as_bytes()).map_err(diagnostic)?;
     fs::rename(&made, out).with_context(|| format!("moving the bundle to {}", out.display()))?;
     process::say(format!("bundle: {}", out.display()));
     Ok(())
@@ -135,4 +135,23 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
     }
     fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_is_wanted_and_a_folder_of_another_kind_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("base/model")).unwrap();
+        fs::write(from.join("base/model/weights"), "large").unwrap();
+        fs::write(from.join("base/.model.inputs"), "small").unwrap();
+        copy(&from, &to, &|path| path != from.join("base/model")).unwrap();
+        assert_eq!(fs::read_to_string(to.join("base/.model.inputs")).unwrap(), "small");
+        assert!(!to.join("base/model").exists());
+        let error = take("wild", &to).unwrap_err().to_string();
+        assert!(error.contains("no bundle of this profile"), "{error}");
+    }
 }
