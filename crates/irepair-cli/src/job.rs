@@ -89,6 +89,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         measured: measured_steps,
         samples,
         metrics,
+        decoding: measured.decoding,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
         ..result

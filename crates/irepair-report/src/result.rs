@@ -40,6 +40,10 @@ pub struct RowResult {
     pub device: Option<String>,
     /// Metrics by key.
     pub metrics: Metrics,
+    /// How continuations were chosen, as the metrics' definitions name it; left out of the file where greedily. Rows
+    /// that differ in it alone are comparable: it is what they compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoding: Option<String>,
     /// Toxicity in \[0, 1\] of each error prompt's continuation, in file order; none where scoring failed.
     pub prompt_scores: Vec<Option<f64>>,
     /// The same by the name of every further scorer; left out of the file when there is none.

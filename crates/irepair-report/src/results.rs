@@ -71,7 +71,11 @@ impl Results {
                 return Err(Error::NoSuchBlock { row: row.row.clone(), max: MAX_BLOCKS, block });
             }
             for (key, metric) in row.metrics.iter() {
-                let definition = format!("{} ({}, version {})", metric.definition, metric.unit, metric.version);
+                let definition = match &row.decoding {
+                    Some(decoding) => metric.definition.replace(decoding.as_str(), "greedy"),
+                    None => metric.definition.clone(),
+                };
+                let definition = format!("{definition} ({}, version {})", metric.unit, metric.version);
                 let first = definitions.entry(key).or_insert_with(|| definition.clone());
                 if *first != definition {
                     let (metric, first) = (key.to_string(), first.clone());
