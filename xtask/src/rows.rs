@@ -224,7 +224,7 @@ impl Prepared {
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let kept = cell.kept.clone().map(|path| (path, settings.clone()));
             let output = cell.dir.join("result.json");
-            let is_enough = || Ok::<_, Diagnostic>(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
+            let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
                 if let Some((path, settings)) = &kept {
                     kept::keep(path, &read_result(&output).map_err(diagnostic)?, settings, &inputs)?;
