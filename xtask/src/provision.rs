@@ -52,7 +52,7 @@ impl Prepared {
     pub(crate) fn pairs_task(&self, model: &BaseModel) -> Result<Option<Task>> {
         let Some(own) = &self.experiment.profile.pairs else { return Ok(None) };
         let (prompts, (judge, _)) = (self.data(&own.prompts), self.scorer(&own.judge));
-        let hash = |path| sha256_file(path).map_err(diagnostic);
+        let hash = |path| anyhow::Ok(sha256_file(path).map_err(diagnostic)?);
         let settings = to_toml(&own.make.with_defaults());
         let settings = format!("{settings} {} {}", hash(&prompts)?, hash(&judge)?);
         let flags = vec![

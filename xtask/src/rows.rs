@@ -81,10 +81,10 @@ impl Cell {
     /// The kept result of these settings; none when there is none, also not one of other settings.
     ///
     /// # Errors
-    /// When the job has no TOML form.
+    /// When the kept file cannot be read, or the job has no TOML form.
     pub(crate) fn kept_result(&self) -> Result<Option<RowResult>> {
         let settings = identity::settings(&self.job)?.key();
-        let kept = self.kept.as_deref().and_then(kept::find);
+        let kept: Option<kept::Kept> = self.kept.as_deref().map_or(Ok(None), kept::get)?;
         Ok(kept.filter(|kept| kept.settings == settings).map(|kept| kept.result))
     }
 
@@ -264,7 +264,7 @@ impl Prepared {
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let kept = cell.kept.clone().map(|path| Place { path, settings, mask: mask.clone() });
             let output = cell.dir.join("result.json");
-            let is_enough = || Ok::<_, Diagnostic>(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
+            let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
                 if let Some(place) = &kept {
                     place.keep(&read_result(&output).map_err(diagnostic)?, &inputs)?;
@@ -291,5 +291,76 @@ impl Prepared {
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
         let results = done.map(|path| Ok(read_result(&path).map_err(diagnostic)?));
         Ok((results.collect::<Result<_>>()?, failures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use irepair_report::SCHEMA;
+
+    use super::*;
+
+    fn cell(home: &Path, lr: &str) -> Cell {
+        let job = format!(
+            "profile = 'p'\nmethod = 'm'\ntitle = 't'\nmodel = 'g'\nkeep_model = false\n[repair]\nlr = {lr}\n[eval]\n"
+        );
+        let (dir, kept) = (home.join("runs/m-g/0"), Some(home.join("results/m-g.0.json")));
+        Cell { job: toml::from_str(&job).unwrap(), dir, kept }
+    }
+
+    /// Keeps a result of the cell, made from `inputs`.
+    fn keep(cell: &Cell, inputs: &Inputs, stopped: Stopped) -> RowResult {
+        let (lr, stopped) = (Some(0.1 + 0.2), Some(stopped));
+        let result =
+            RowResult { schema: SCHEMA, row: "m-g".into(), model: "g".into(), lr, stopped, ..Default::default() };
+        let (settings, identity) = (identity::settings(&cell.job).unwrap().key(), inputs.key());
+        let kept = kept::Kept { settings, identity, result };
+        kept::put(cell.kept.as_ref().unwrap(), &kept).unwrap();
+        kept.result
+    }
+
+    #[test]
+    fn a_kept_row_of_other_settings_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let (cell, other) = (cell(home.path(), "1e-4"), cell(home.path(), "1e-5"));
+        assert!(cell.kept_result().unwrap().is_none());
+        let result = keep(&cell, &Inputs::default().text("1e-4"), Stopped::Cap);
+        assert_eq!(cell.kept_result().unwrap(), Some(result));
+        assert!(other.kept_result().unwrap().is_none());
+        assert!(!other.take_kept(&Inputs::default().text("1e-5")).unwrap());
+        assert!(!home.path().join("runs").exists());
+    }
+
+    #[test]
+    fn a_kept_row_is_taken_for_the_same_work_where_runs_was_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut cell, inputs) = (cell(home.path(), "1e-4"), Inputs::default().text("work"));
+        let (output, result) = (cell.dir.join("result.json"), keep(&cell, &inputs, Stopped::Cap));
+        for _ in 0..2 {
+            assert!(cell.take_kept(&inputs).unwrap() && cache::is_done(&output, &inputs));
+            assert_eq!(read_result::<RowResult>(&output).unwrap(), result);
+            fs::remove_dir_all(home.path().join("runs")).unwrap();
+        }
+        cell.job.keep_model = None;
+        assert!(!cell.take_kept(&inputs).unwrap(), "its model is not kept");
+        cell.job.keep_model = Some(false);
+        keep(&cell, &inputs, Stopped::Paused);
+        assert!(!cell.take_kept(&inputs).unwrap(), "the run continues");
+        assert!(!output.exists());
+    }
+
+    #[test]
+    fn a_broken_kept_row_is_named_in_a_report_and_run_again() {
+        let home = tempfile::tempdir().unwrap();
+        let (cell, inputs) = (cell(home.path(), "1e-4"), Inputs::default().text("work"));
+        keep(&cell, &inputs, Stopped::Cap);
+        let path = cell.kept.clone().unwrap();
+        fs::write(&path, &fs::read(&path).unwrap()[..40]).unwrap();
+        let error = cell.kept_result().unwrap_err().to_string();
+        assert!(error.contains("no kept result") && error.contains("m-g.0.json"), "{error}");
+        assert!(!cell.take_kept(&inputs).unwrap());
     }
 }

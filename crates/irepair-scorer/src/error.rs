@@ -17,7 +17,7 @@ irepair_core::errors! {
         Fit { why: String } = "fitting the scorer failed: {why}" => Bug;
         /// A file that is no scorer.
         Unreadable { path: PathBuf, reason: String } = "scorer file cannot be read: {reason}" =>
-            Data.at(path.display()).help("make it again: docs/SCORERS.md");
+            Data.at(path.display()).help("make it again, as docs/SCORERS.md describes");
         /// A scorer of another format version: the version read here, and the one found.
         OtherVersion { path: PathBuf, want: u32, got: u64 } = "scorer file has another format version" =>
             Data.at(path.display()).want_got(format!("version {want}"), format!("version {got}"))

@@ -123,7 +123,7 @@ impl TfidfScorer {
         let weights = bytes(&mut self.folds.iter().flat_map(|fold| fold.weights.iter().copied()));
         let parts = [
             ("bias", Dtype::F64, vec![n_folds], per_fold(|fold| fold.bias)),
-            ("idf", Dtype::F64, vec![n_words], bytes(&mut self.idf.iter().copied())),
+            ("idf", Dtype::F64, vec![self.idf.len()], bytes(&mut self.idf.iter().copied())),
             ("offset", Dtype::F64, vec![n_folds], per_fold(|fold| fold.platt.offset)),
             ("slope", Dtype::F64, vec![n_folds], per_fold(|fold| fold.platt.slope)),
             ("weights", Dtype::F64, vec![n_folds, n_words], weights),

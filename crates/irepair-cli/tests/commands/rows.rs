@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{REPAIR, irepair, refuse, succeed, workshop};
+use super::{REPAIR, irepair, put, refuse, succeed, workshop};
 
 #[test]
 fn blocks_that_may_be_chosen_are_given_by_lists() {
