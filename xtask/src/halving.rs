@@ -118,9 +118,12 @@ impl Search<'_> {
         mean(runs, |run| within_budget(&run.trajectory, budget)?.toxicity)
     }
 
-    /// The rate whose points have the least error within a budget; the lower rate where several have it.
+    /// The rate whose points have the least error within a budget; the lower rate where several have it. None where no
+    /// rate has a point there that is better than the model before repair, which every run has.
     pub(crate) fn winner_within(&self, budget: f64) -> Option<f64> {
-        let errors = self.tried.iter().filter_map(|(lr, runs)| Some((*lr, Self::within(runs, budget)?)));
+        let repairs = |run: &RowResult| within_budget(&run.trajectory, budget).is_some_and(|point| point.step > 0);
+        let tried = self.tried.iter().filter(|(_, runs)| runs.iter().any(repairs));
+        let errors = tried.filter_map(|(lr, runs)| Some((*lr, Self::within(runs, budget)?)));
         errors.min_by(|(lr, a), (other, b)| a.total_cmp(b).then(lr.total_cmp(other))).map(|(lr, _)| lr)
     }
 
@@ -161,7 +164,7 @@ pub(crate) fn header(profile: &str, protocol: &Protocol, rates: &[f64], n_seeds:
          {halving_factor} continued to {halving_factor} times as many, until at most {FINALISTS} were left, which ran until patience \
          or {cap} updates. A rate's cost is that of its best point after the first: TOX / TOX before + max(0, token perplexity / \
          perplexity before - 1), of points that pass the degeneration guard. `*` = the least error within a KL budget, of all rates \
-         as far as they ran.\n\n| row | model | rate | updates | stopped by | cost |{budgets}\n|---|---|---|---|---|---|{}\n",
+         as far as they ran, where it is less than before.\n\n| row | model | rate | updates | stopped by | cost |{budgets}\n|---|---|---|---|---|---|{}\n",
         rates.join(", "),
         "---|".repeat(protocol.budgets.len())
     )

@@ -1,5 +1,6 @@
 //! From rows to jobs to results.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -235,6 +236,27 @@ impl Prepared {
             }
             cells.append(&mut at_other_rates);
         }
+        cells
+    }
+
+    /// The cells without those of rows that need a search of their rate first; says which these are. Without a
+    /// protocol a row has its method's rate.
+    pub(crate) fn rated(&self, mut cells: Vec<Cell>) -> Vec<Cell> {
+        let is_open = |cell: &Cell| {
+            self.experiment.profile.protocol.is_some()
+                && cell.job.repair.method().trains()
+                && cell.job.repair.lr.is_none()
+        };
+        let open: BTreeSet<String> =
+            cells.iter().filter(|cell| is_open(cell)).map(|cell| cell.job.method.clone()).collect();
+        if !open.is_empty() {
+            let rows = open.into_iter().collect::<Vec<_>>().join(",");
+            process::say(format!(
+                "rows without a chosen rate are left out: cargo xtask tune --profile {} --only {rows}",
+                self.name
+            ));
+        }
+        cells.retain(|cell| !is_open(cell));
         cells
     }
 
