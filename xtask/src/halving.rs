@@ -4,11 +4,12 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{Protocol, Row};
+use irepair_config::{Protocol, RepairOptions, Row};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{RowResult, TrajectoryPoint, candidate, within_budget};
 
 use crate::prepare::Prepared;
+use crate::rows::Cell;
 use crate::tune::name;
 
 /// Rates that run to the end.
@@ -53,6 +54,9 @@ pub(crate) fn search<'a>(
             let costs: Vec<(f64, Option<f64>)> =
                 search.alive.iter().map(|&lr| (lr, search.cost(lr, n_steps))).collect();
             search.alive = survivors(&costs, protocol.halving_factor as usize);
+            for &(lr, _) in costs.iter().filter(|(lr, _)| !search.alive.contains(lr)) {
+                (0..u64::from(profile.grid.seeds)).try_for_each(|seed| search.cell(prepared, lr, seed).end())?;
+            }
         }
         n_steps = n_steps.saturating_mul(protocol.halving_factor);
     }
@@ -72,19 +76,14 @@ fn round(
     let mut cells = Vec::new();
     for seed in 0..u64::from(profile.grid.seeds) {
         for search in searches.iter().filter(|search| takes_part(search)) {
-            for &lr in &search.alive {
-                let repair = irepair_config::RepairOptions { lr: Some(lr), ..profile.repair_of(search.row) };
-                let method = format!("{}@{lr:e}", search.key);
-                let cell = prepared.cell(&name(&method, &search.row.title, search.model, seed), None, repair);
-                cells.push(cell.pausing(n_steps));
-            }
+            cells.extend(search.alive.iter().map(|&lr| search.cell(prepared, lr, seed).pausing(n_steps)));
         }
     }
     let what = n_steps.map_or("last round".to_owned(), |n| format!("round of {n} updates"));
     let (results, failures) = prepared.results(&what, &cells, false)?;
     for search in searches.iter_mut() {
         for (lr, runs) in search.tried.iter_mut().filter(|(lr, _)| search.alive.contains(lr)) {
-            let row = format!("{}@{lr:e}-{}", search.key, search.model);
+            let row = format!("{}-{}", RowResult::key_at_rate(search.key, *lr), search.model);
             let found: Vec<RowResult> = results.iter().filter(|result| result.row == row).cloned().collect();
             if !found.is_empty() {
                 *runs = found;
@@ -95,6 +94,13 @@ fn round(
 }
 
 impl Search<'_> {
+    /// The run of a rate.
+    fn cell(&self, prepared: &Prepared, lr: f64, seed: u64) -> Cell {
+        let repair = RepairOptions { lr: Some(lr), ..prepared.experiment.profile.repair_of(self.row) };
+        let method = RowResult::key_at_rate(self.key, lr);
+        prepared.cell(&name(&method, &self.row.title, self.model, seed), None, repair)
+    }
+
     /// The cost of a rate within its first updates: that of its best point, mean over seeds. None where one has none.
     pub(crate) fn cost(&self, lr: f64, n_steps: u64) -> Option<f64> {
         let (_, runs) = self.tried.iter().find(|(rate, _)| *rate == lr)?;
@@ -112,9 +118,12 @@ impl Search<'_> {
         mean(runs, |run| within_budget(&run.trajectory, budget)?.toxicity)
     }
 
-    /// The rate whose points have the least error within a budget; the lower rate where several have it.
+    /// The rate whose points have the least error within a budget; the lower rate where several have it. None where no
+    /// rate has a point there that is better than the model before repair, which every run has.
     pub(crate) fn winner_within(&self, budget: f64) -> Option<f64> {
-        let errors = self.tried.iter().filter_map(|(lr, runs)| Some((*lr, Self::within(runs, budget)?)));
+        let repairs = |run: &RowResult| within_budget(&run.trajectory, budget).is_some_and(|point| point.step > 0);
+        let tried = self.tried.iter().filter(|(_, runs)| runs.iter().any(repairs));
+        let errors = tried.filter_map(|(lr, runs)| Some((*lr, Self::within(runs, budget)?)));
         errors.min_by(|(lr, a), (other, b)| a.total_cmp(b).then(lr.total_cmp(other))).map(|(lr, _)| lr)
     }
 
@@ -155,7 +164,7 @@ pub(crate) fn header(profile: &str, protocol: &Protocol, rates: &[f64], n_seeds:
          {halving_factor} continued to {halving_factor} times as many, until at most {FINALISTS} were left, which ran until patience \
          or {cap} updates. A rate's cost is that of its best point after the first: TOX / TOX before + max(0, token perplexity / \
          perplexity before - 1), of points that pass the degeneration guard. `*` = the least error within a KL budget, of all rates \
-         as far as they ran.\n\n| row | model | rate | updates | stopped by | cost |{budgets}\n|---|---|---|---|---|---|{}\n",
+         as far as they ran, where it is less than before.\n\n| row | model | rate | updates | stopped by | cost |{budgets}\n|---|---|---|---|---|---|{}\n",
         rates.join(", "),
         "---|".repeat(protocol.budgets.len())
     )

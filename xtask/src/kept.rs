@@ -2,6 +2,7 @@
 //! seed. Tables are made from them without a run, and a fresh checkout continues where they end.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use irepair_core::fs::{read_to_string, write_atomic};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Inputs;
 use crate::error::diagnostic;
+use crate::mask::Mask;
 use crate::paths;
 
 /// A result, and the work that it is of.
@@ -38,13 +40,23 @@ pub(crate) fn dir(profile: &str, under: &str) -> PathBuf {
     paths::root().join("experiments").join(profile).join("results").join(under)
 }
 
-/// Keeps a finished row, unless it is kept already.
-///
-/// # Errors
-/// When a file cannot be read or written.
-pub(crate) fn keep(path: &Path, result: &RowResult, settings: &Inputs, inputs: &Inputs) -> Result<()> {
-    let kept = Kept { settings: settings.key(), identity: inputs.key(), result: result.clone() };
-    put(path, &kept)
+/// Where and how the result of a row is kept.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// Of the row.
+    pub(crate) settings: Inputs,
+    pub(crate) mask: Arc<Mask>,
+}
+
+impl Place {
+    /// Keeps a finished row, unless it is kept already.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub(crate) fn keep(&self, result: &RowResult, inputs: &Inputs) -> Result<()> {
+        let result = self.mask.of(result);
+        put(&self.path, &Kept { settings: self.settings.key(), identity: inputs.key(), result })
+    }
 }
 
 /// A kept row; none when there is none, or one that this version cannot read: it is run again.

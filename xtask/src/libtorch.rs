@@ -69,10 +69,19 @@ fn version(header: &str) -> Option<String> {
 
 /// Version of the NVIDIA driver, when one is loaded.
 pub(crate) fn driver() -> Option<String> {
-    let query = ["--query-gpu=driver_version", "--format=csv,noheader"];
-    let answer = process::output(process::command("nvidia-smi").args(query));
-    let version = answer.and_then(|text| text.lines().next().map(str::to_owned)).filter(|line| !line.is_empty());
+    let version = queried("driver_version");
     version.or_else(|| Path::new("/proc/driver/nvidia/version").exists().then(|| "version unknown".to_owned()))
+}
+
+/// Name of the first GPU, as its driver says it.
+pub(crate) fn gpu() -> Option<String> {
+    queried("name")
+}
+
+fn queried(field: &str) -> Option<String> {
+    let query = [&format!("--query-gpu={field}"), "--format=csv,noheader"];
+    let answer = process::output(process::command("nvidia-smi").args(query))?;
+    answer.lines().next().map(str::to_owned).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]

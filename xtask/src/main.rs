@@ -1,6 +1,7 @@
 //! Project commands: `cargo xtask --help`. It does not link libtorch, so that it runs before set-up.
 
 mod ablate;
+mod bundle;
 mod cache;
 mod check;
 mod config_docs;
@@ -12,6 +13,7 @@ mod identity;
 mod kept;
 mod lab;
 mod libtorch;
+mod mask;
 mod prepare;
 mod provision;
 mod readme;
@@ -51,6 +53,8 @@ enum Command {
     Reproduce(reproduce::Args),
     /// Tables and report from the results that are kept in experiments/, without a run
     Report(report::Args),
+    /// A folder that runs a profile on a machine without network or Rust, and what it ran taken back
+    Bundle(bundle::Args),
     /// The ablation over slice size and policy
     Ablate(ablate::Args),
     /// The learning-rate search that writes learning-rates.toml
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Test(args) => test::run(&args),

@@ -65,7 +65,7 @@ impl Prepared {
     /// [`Prepared::plan`] of an experiment that was read, on that device.
     pub(crate) fn of(name: &str, experiment: Experiment, given: &Given, device: String) -> Result<Self> {
         let sources = Sources::look(&experiment.profile, given)?.and_device(&device, libtorch::driver());
-        let workers = Workers::for_device(&device);
+        let workers = Workers::for_device(&device, given.workers);
         let runs = paths::root().join("runs").join(name);
         let (name, hashes) = (name.to_owned(), RefCell::default());
         Ok(Self { name, warning: None, experiment, device, workers, sources, runs, hashes, _lock: None })

@@ -52,7 +52,7 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
     let experiment = shortened(real);
     // Any machine can rehearse; on one with a GPU, `--device cuda` does so there.
     let device = given.device.clone().unwrap_or_else(|| "cpu".to_owned());
-    let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data) };
+    let given = Given { device: None, workers: None, model_dir: Some(inputs.join("models")), data: Some(data) };
     let mut prepared = Prepared::of(&name, experiment, &given, device)?;
     prepared.warning = Some(WARNING.to_owned());
     prepared.make()?;

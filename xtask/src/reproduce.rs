@@ -1,5 +1,7 @@
 //! `cargo xtask reproduce`: everything from set-up to the tables and the report.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use irepair_config::{Precondition, TableKey};
 use irepair_core::{Diagnostic, ExitKind};
@@ -21,9 +23,9 @@ pub(crate) struct Args {
     /// Seeds per row instead of the profile's number
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
-    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'
-    #[arg(long, value_name = "GLOB")]
-    only: Option<String>,
+    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'; several with commas between them
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    only: Vec<String>,
     /// Repeat finished rows
     #[arg(long)]
     fresh: bool,
@@ -48,7 +50,8 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, a base model that fails its precondition, or rows that fail; finished rows are kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let wanted = |row: &str| row.starts_with(VANILLA) || args.only.as_deref().is_none_or(|glob| matches(glob, row));
+    let asked = |row: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, row));
+    let wanted = |row: &str| row.starts_with(VANILLA) || asked(row);
     if args.dry_run {
         return plan(args, wanted);
     }
@@ -66,8 +69,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
+    // Before the rows, which take nights: what is done by then can be shown.
+    share(&prepared, report)?;
 
-    let cells = prepared.cells(under, args.seeds, wanted);
+    let cells = prepared.rated(prepared.cells(under, args.seeds, wanted));
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
     publish(&prepared, results, report, None)?;
     refuse_failures(failures)
@@ -111,6 +116,16 @@ pub(crate) fn publish(
     folder: &str,
     only: Option<TableKey>,
 ) -> Result<()> {
+    let shared = if only.is_none() { share(prepared, folder)? } else { shared(prepared)? };
+    // What is shown is what is kept.
+    let mask = prepared.mask()?;
+    let keeps = prepared.experiment.profile.keep_models == Some(false);
+    let results = results.into_iter().map(|result| if keeps { mask.of(&result) } else { result }).collect();
+    show(prepared, results, shared, folder, only)
+}
+
+/// What tables and report need besides rows.
+fn shared(prepared: &Prepared) -> Result<Shared> {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let notes = [
         format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
@@ -118,11 +133,16 @@ pub(crate) fn publish(
         format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
     ];
     let notes = notes.into_iter().chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
-    let shared = Shared { notes, sensitivities: prepared.sensitivities()? };
-    if only.is_none() && prepared.warning.is_none() {
+    Ok(Shared { notes, sensitivities: prepared.sensitivities()? })
+}
+
+/// The same, kept next to the results.
+fn share(prepared: &Prepared, folder: &str) -> Result<Shared> {
+    let shared = shared(prepared)?;
+    if prepared.warning.is_none() {
         kept::put(&kept::dir(&prepared.name, "").join(format!("{folder}.json")), &shared)?;
     }
-    show(prepared, results, shared, folder, only)
+    Ok(shared)
 }
 
 /// Writes the report, and prints tables and the path of the page.
@@ -140,7 +160,7 @@ pub(crate) fn show(
     let report = Report {
         title: prepared.experiment.profile.title.clone(),
         warning: prepared.warning.clone(),
-        notes,
+        notes: notes.into_iter().chain(devices(&results)).collect(),
         experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(diagnostic)?,
         sensitivities: if only.is_none() { sensitivities } else { Vec::new() },
@@ -149,6 +169,16 @@ pub(crate) fn show(
     let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());
     println!("{}\nreport: {}", tables_markdown(&tables), page.display());
     Ok(())
+}
+
+/// The devices that rows ran on, where there is one besides CPUs.
+fn devices(results: &[RowResult]) -> Option<String> {
+    let mut n_rows = BTreeMap::<&str, usize>::new();
+    for result in results {
+        *n_rows.entry(result.device.as_deref().unwrap_or("CPU")).or_default() += 1;
+    }
+    let counted = n_rows.iter().map(|(device, n)| format!("{device} ({n})")).collect::<Vec<_>>().join(", ");
+    n_rows.keys().any(|device| *device != "CPU").then(|| format!("rows by device: {counted}"))
 }
 
 /// Returns the first failure as an error that counts the others.
@@ -187,7 +217,7 @@ fn check_bases(results: &[RowResult], preconditions: &[Precondition]) -> Result<
 }
 
 /// True when `text` matches `glob`, in which `*` stands for any run of characters.
-fn matches(glob: &str, text: &str) -> bool {
+pub(crate) fn matches(glob: &str, text: &str) -> bool {
     match glob.split_once('*') {
         None => glob == text,
         Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {

@@ -1,18 +1,21 @@
 //! From rows to jobs to results.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use irepair_config::{EvalOptions, FigureKey, Job, Kept, Protocol, RepairOptions, Row, TableKey, Watch};
 use irepair_core::Diagnostic;
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{list, remove, write_atomic};
 use irepair_report::{RowResult, Stopped, read_result, write_result};
 
 use crate::cache::Inputs;
 use crate::error::diagnostic;
+use crate::kept::Place;
 use crate::prepare::{Prepared, Split};
 use crate::work::Task;
-use crate::{cache, identity, kept, paths, process};
+use crate::{cache, identity, kept, libtorch, paths, process};
 
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
@@ -47,6 +50,18 @@ impl Cell {
             kept.pause_at = n_steps;
         }
         self
+    }
+
+    /// Removes what a paused run would continue from: gigabytes of weights that no one asks for any more.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn end(&self) -> Result<()> {
+        let files = list(&self.dir).unwrap_or_default();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "safetensors")) {
+            remove(file).map_err(diagnostic)?;
+        }
+        Ok(())
     }
 
     fn pause_at(&self) -> Option<u64> {
@@ -112,7 +127,7 @@ impl Prepared {
             profile.trajectory.filter(|t| is_watched && repair.method().trains() && name.seed < u64::from(t.seeds));
         let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval(), kept: None });
         let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
-        let watch = protocol.map(|protocol| self.points(protocol, tested)).or(watch);
+        let watch = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare))).or(watch);
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
@@ -172,11 +187,11 @@ impl Prepared {
         EvalOptions { scorer: first, ..whole }
     }
 
-    /// Settings for the points of a run under METHOD §20. One that chooses settings keeps no weights for a test.
-    fn points(&self, protocol: &Protocol, tested: bool) -> Watch {
+    /// Settings for the points of a run under METHOD §20, which stands in the table of comparisons or not. One that chooses settings keeps no weights for a test.
+    fn points(&self, protocol: &Protocol, tested: bool, compared: bool) -> Watch {
         let kept = Kept {
-            equal_updates: Some(protocol.equal_updates).filter(|_| tested),
-            equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested),
+            equal_updates: Some(protocol.equal_updates).filter(|_| tested && compared),
+            equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested && compared),
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
         };
@@ -192,6 +207,7 @@ impl Prepared {
         let seeds_of = |row: &Row| u64::from(n_seeds.unwrap_or_else(|| row.seeds.unwrap_or(profile.seeds)));
         let most = self.experiment.rows.values().map(seeds_of).max().unwrap_or(0);
         for seed in 0..most {
+            let mut at_other_rates = Vec::new();
             for (key, row) in self.experiment.rows.iter().filter(|(_, row)| seed < seeds_of(row)) {
                 for model in &profile.models {
                     let mut repair = profile.repair_of(row);
@@ -202,12 +218,56 @@ impl Prepared {
                         continue;
                     }
                     let (title, model, split) = (&row.title, &model.name, Split::Test);
-                    let name = Name { method: key, title, model, seed, split, under };
-                    cells.push(self.cell(&name, Some(row), repair));
+                    let own = Name { method: key, title, model, seed, split, under };
+                    // What the row asks for beyond KL budgets is measured at its own rate.
+                    let brief = Row { tables: vec![TableKey::Budgets], ..row.clone() };
+                    let rates = if row.tables.contains(&TableKey::Budgets) {
+                        self.rates_within(rates_of, model)
+                    } else {
+                        Vec::new()
+                    };
+                    for lr in rates.into_iter().filter(|lr| repair.lr != Some(*lr)) {
+                        let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
+                        let method = &*RowResult::key_at_rate(key, lr);
+                        at_other_rates.push(self.cell(&Name { method, ..own }, Some(&brief), repair));
+                    }
+                    cells.push(self.cell(&own, Some(row), repair));
                 }
             }
+            cells.append(&mut at_other_rates);
         }
         cells
+    }
+
+    /// The cells without those of rows that need a search of their rate first; says which these are. Without a
+    /// protocol a row has its method's rate.
+    pub(crate) fn rated(&self, mut cells: Vec<Cell>) -> Vec<Cell> {
+        let is_open = |cell: &Cell| {
+            self.experiment.profile.protocol.is_some()
+                && cell.job.repair.method().trains()
+                && cell.job.repair.lr.is_none()
+        };
+        let open: BTreeSet<String> =
+            cells.iter().filter(|cell| is_open(cell)).map(|cell| cell.job.method.clone()).collect();
+        if !open.is_empty() {
+            let rows = open.into_iter().collect::<Vec<_>>().join(",");
+            process::say(format!(
+                "rows without a chosen rate are left out: cargo xtask tune --profile {} --only {rows}",
+                self.name
+            ));
+        }
+        cells.retain(|cell| !is_open(cell));
+        cells
+    }
+
+    /// The rates that were chosen within KL budgets, each once, lowest first.
+    fn rates_within(&self, row: &str, model: &str) -> Vec<f64> {
+        let budgets = self.experiment.profile.protocol.iter().flat_map(|protocol| &protocol.budgets);
+        let mut rates: Vec<f64> =
+            budgets.filter_map(|&budget| self.experiment.learning_rates.within(row, model, budget)).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        rates
     }
 
     /// Runs the cells that have no result yet; returns the results there are, and the failures.
@@ -216,18 +276,20 @@ impl Prepared {
     /// When files cannot be written or a finished result cannot be read.
     pub(crate) fn results(&self, what: &str, cells: &[Cell], fresh: bool) -> Result<(Vec<RowResult>, Vec<Diagnostic>)> {
         let numbers = identity::numbers(&paths::irepair())?;
-        let (mut tasks, mut n_kept) = (Vec::new(), 0);
+        let device = Some(&self.device).filter(|device| *device != "cpu");
+        let device = device.map(|device| libtorch::gpu().unwrap_or_else(|| device.clone()));
+        let (mut tasks, mut n_kept, mask) = (Vec::new(), 0, Arc::new(self.mask()?));
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
             let settings = identity::settings(&cell.job)?;
             let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
-            let kept = cell.kept.clone().map(|path| (path, settings.clone()));
+            let kept = cell.kept.clone().map(|path| Place { path, settings, mask: mask.clone() });
             let output = cell.dir.join("result.json");
             let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
-                if let Some((path, settings)) = &kept {
-                    kept::keep(path, &read_result(&output).map_err(diagnostic)?, settings, &inputs)?;
+                if let Some(place) = &kept {
+                    place.keep(&read_result(&output).map_err(diagnostic)?, &inputs)?;
                 }
                 continue;
             }
@@ -241,7 +303,8 @@ impl Prepared {
             let args =
                 vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
             let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
-            tasks.push(Task { name, args, output, inputs, log: cell.dir.join("log.txt"), kept });
+            let (log, device) = (cell.dir.join("log.txt"), device.clone());
+            tasks.push(Task { name, args, output, inputs, log, device, kept });
         }
         if n_kept > 0 {
             process::say(format!("{what}: {n_kept} of {} are kept in experiments/{}/results/", cells.len(), self.name));

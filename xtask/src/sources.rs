@@ -19,6 +19,9 @@ pub(crate) struct Given {
     /// Device to compute on: `cpu`, `cuda` or `cuda:N`. Without it, the profile's own device
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    /// Processes at a time. Without it, one for each core, on a GPU one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) workers: Option<u32>,
     /// Base models: a directory for each, or a copy of the hub's cache. Without it, that cache on this machine, and for
     /// models that a profile can train itself the directory `models` in the data directory or next to it
     #[arg(long, value_name = "DIR")]

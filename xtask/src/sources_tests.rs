@@ -10,7 +10,12 @@ fn paper() -> Profile {
 }
 
 fn given(model_dir: Option<&Path>, data: Option<&Path>) -> Given {
-    Given { device: None, model_dir: model_dir.map(Path::to_path_buf), data: data.map(Path::to_path_buf) }
+    Given {
+        device: None,
+        workers: None,
+        model_dir: model_dir.map(Path::to_path_buf),
+        data: data.map(Path::to_path_buf),
+    }
 }
 
 /// Writes files of any content.

@@ -156,7 +156,7 @@ impl Prepared {
 
     fn task_of(&self, name: String, output: PathBuf, inputs: Inputs, args: Vec<String>) -> Task {
         let log = self.runs.join("prepared/log").join(format!("{name}.txt"));
-        Task { name, args, output, inputs, log, kept: None }
+        Task { name, args, output, inputs, log, device: None, kept: None }
     }
 
     fn base_task(&self, model: &BaseModel) -> Result<Option<Task>> {
@@ -210,11 +210,14 @@ impl Prepared {
         ];
         let mut settings = format!("{} general/valid", flags.join(" "));
         let pairs = self.pairs(&model.name);
+        let neutral = self.data("general/valid.txt");
         if self.experiment.profile.pairs.is_some() {
-            settings += &sha256_file(&pairs).map_err(diagnostic)?;
+            for file in [&pairs, &neutral] {
+                settings += &sha256_file(file).map_err(diagnostic)?;
+            }
         }
         flags.push(format!("--data={}", pairs.display()));
-        flags.push(format!("--general={}", self.data("general/valid.txt").display()));
+        flags.push(format!("--general={}", neutral.display()));
         self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)
     }
 

@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use irepair_config::{LearningRates, Method, RepairOptions, Row};
 use irepair_core::ExitKind;
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::metric::{self, MetricId};
 use irepair_report::RowResult;
 
 use crate::error::diagnostic;
 use crate::prepare::{Prepared, Split};
-use crate::reproduce::refuse_failures;
+use crate::reproduce::{matches, refuse_failures};
 use crate::rows::Name;
 use crate::sources::Given;
 use crate::{halving, paths};
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// A directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
+    /// Only rows whose name matches, such as 'dpo-*'; several with commas between them. The rates of others stay
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    only: Vec<String>,
     #[command(flatten)]
     given: Given,
 }
@@ -45,16 +48,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
     let searched = |row: &Row| row.repair.method().trains() && row.rates_of.is_none();
-    let trained = || rows.iter().filter(|(_, row)| searched(row));
+    let wanted = |key: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, key));
+    let trained = || rows.iter().filter(|(key, row)| wanted(key) && searched(row));
+    let (mut chosen, old) = before(&prepared, &wanted)?;
     if let Some(protocol) = &profile.protocol {
         let rows: Vec<(&String, &Row)> = trained().collect();
         let (searches, failures) = halving::search(&prepared, protocol, &rows)?;
-        let mut chosen = LearningRates::default();
-        let mut table = halving::header(&args.profile, protocol, &profile.grid.lr, profile.grid.seeds);
+        let mut table = halving::header(&args.profile, protocol, &profile.grid.lr, profile.grid.seeds) + &old;
         for search in &searches {
             table += &search.lines(&protocol.budgets);
             if let Some(lr) = search.winner() {
                 chosen.0.entry(search.key.to_owned()).or_default().insert(search.model.to_owned(), lr);
+            }
+            for &budget in &protocol.budgets {
+                let key = LearningRates::key_within(search.key, budget);
+                if let Some(lr) = search.winner_within(budget) {
+                    chosen.0.entry(key).or_default().insert(search.model.to_owned(), lr);
+                }
             }
         }
         write(&args.profile, &chosen, &table)?;
@@ -79,8 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (results, mut failures) = prepared.results("learning rates", &cells, false)?;
     // A rate at which a method diverges is the worst of its grid, not an error.
     failures.retain(|failure| failure.exit != ExitKind::Outcome);
-    let mut chosen = LearningRates::default();
-    let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds);
+    let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds) + &old;
     for (key, _) in trained() {
         for model in &profile.models {
             let trials: Vec<Trial> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
@@ -100,6 +109,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     write(&args.profile, &chosen, &table)?;
     refuse_failures(failures)
+}
+
+/// Rates and lines of the page that an earlier search chose for rows which this one leaves out.
+fn before(prepared: &Prepared, wanted: &impl Fn(&str) -> bool) -> Result<(LearningRates, String)> {
+    let mut rates = prepared.experiment.learning_rates.clone();
+    rates.0.retain(|key, _| !wanted(key.split('@').next().unwrap_or(key)));
+    let page = paths::root().join("experiments").join(&prepared.name).join("learning-rates.md");
+    let page = if page.exists() { read_to_string(&page).map_err(diagnostic)? } else { String::new() };
+    let is_kept = |line: &&str| {
+        let key = line.strip_prefix("| ").and_then(|rest| rest.split_once(" |")).map(|(key, _)| key);
+        key.is_some_and(|key| rates.0.contains_key(key))
+    };
+    let lines = page.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+    Ok((rates, lines))
 }
 
 /// Writes the rates that were chosen, and the page of all that were tried.

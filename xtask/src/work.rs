@@ -14,7 +14,8 @@ use irepair_report::read_result;
 
 use crate::cache::{self, Inputs};
 use crate::error::diagnostic;
-use crate::{interrupt, kept, paths, process};
+use crate::kept::Place;
+use crate::{interrupt, paths, process};
 
 /// One `irepair` call.
 pub(crate) struct Task {
@@ -23,8 +24,10 @@ pub(crate) struct Task {
     pub(crate) output: PathBuf,
     pub(crate) inputs: Inputs,
     pub(crate) log: PathBuf,
-    /// Where the result of a row is kept, and its settings.
-    pub(crate) kept: Option<(PathBuf, Inputs)>,
+    /// What the device is called in results; none for a CPU.
+    pub(crate) device: Option<String>,
+    /// Where the result of a row is kept.
+    pub(crate) kept: Option<Place>,
 }
 
 /// How many processes run at a time, and on how many threads each.
@@ -37,15 +40,13 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// On a CPU one single-threaded process per core, because these models are too small for several threads. On a GPU
-    /// one process at a time.
-    pub(crate) fn for_device(device: &str) -> Self {
+    /// As many processes as `asked`, which share the cores. Else on a CPU one single-threaded process per core, because
+    /// these models are too small for several threads; on a GPU one process at a time.
+    pub(crate) fn for_device(device: &str, asked: Option<u32>) -> Self {
         let n_cores = thread::available_parallelism().map_or(1, usize::from);
-        if device == "cpu" {
-            Self { n_workers: n_cores, n_threads: 1 }
-        } else {
-            Self { n_workers: 1, n_threads: n_cores as u32 }
-        }
+        let own = if device == "cpu" { n_cores } else { 1 };
+        let n_workers = asked.map_or(own, |n| n as usize);
+        Self { n_workers, n_threads: (n_cores / n_workers).max(1) as u32 }
     }
 
     /// How rows were run, for the report: it bears on the measured cost.
@@ -95,11 +96,14 @@ fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
     if let Some(commit) = process::commit() {
         command.env("IREPAIR_COMMIT", commit);
     }
+    if let Some(device) = &task.device {
+        command.env("IREPAIR_DEVICE", device);
+    }
     let status = process::wait_for(&mut command).with_context(|| format!("starting {}", paths::irepair().display()))?;
     if status.success() {
         cache::mark_done(&task.output, &task.inputs)?;
-        if let Some((path, settings)) = &task.kept {
-            kept::keep(path, &read_result(&task.output).map_err(diagnostic)?, settings, &task.inputs)?;
+        if let Some(place) = &task.kept {
+            place.keep(&read_result(&task.output).map_err(diagnostic)?, &task.inputs)?;
         }
         return Ok(None);
     }

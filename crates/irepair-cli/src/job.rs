@@ -58,6 +58,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         model: job.model.clone(),
         seed: plan.seed,
         lr: trained.then_some(plan.lr),
+        device: device(&plan),
         cost,
         selection: if trained { selection(&run.records, opened.model.n_blocks()) } else { Vec::new() },
         selected_steps: run.records.iter().map(|r| r.slice.iter().map(|b| b.0).collect()).collect(),
@@ -88,6 +89,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         measured: measured_steps,
         samples,
         metrics,
+        decoding: measured.decoding,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
         ..result
@@ -100,6 +102,12 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     write_result(&out.join("result.json"), &result)?;
     remove_kept(out)?;
     Ok(remove_state(out)?)
+}
+
+/// The device that a run was on, as the caller calls it; none for a CPU.
+fn device(plan: &RepairPlan) -> Option<String> {
+    let named = std::env::var("IREPAIR_DEVICE").ok();
+    (plan.device != "cpu").then(|| named.unwrap_or_else(|| plan.device.clone()))
 }
 
 /// Measures the compared weights, each once; those after `known` updates are measured already. Samples, and measures of

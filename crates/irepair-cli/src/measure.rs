@@ -38,6 +38,9 @@ pub(crate) struct Measured {
     pub(crate) continuations: Vec<String>,
     #[serde(skip)]
     pub(crate) prompts: Vec<String>,
+    /// How the continuations of the error prompts were chosen, where not greedily.
+    #[serde(skip)]
+    pub(crate) decoding: Option<String>,
 }
 
 /// The model to measure, and how.
@@ -179,6 +182,7 @@ fn error_prompts(
         measured.metrics.extend(sampled.metrics);
         measured.sampled_max_scores = sampled.max_scores;
     }
+    measured.decoding = plan.best_of.map(|_| found.continuations.how);
     (measured.prompts, measured.continuations) = (prompts, found.continuations.texts);
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Validate for Row {
     }
 }
 
-/// Learning rates chosen by the grid search: row name, then model name.
+/// Learning rates chosen by the search: row name, or row name and KL budget, then model name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LearningRates(pub BTreeMap<String, BTreeMap<String, f64>>);
@@ -69,6 +69,16 @@ impl LearningRates {
     /// The rate chosen for a row and a model.
     pub fn get(&self, row: &str, model: &str) -> Option<f64> {
         self.0.get(row)?.get(model).copied()
+    }
+
+    /// The rate chosen for a row and a model within a KL budget (METHOD §20).
+    pub fn within(&self, row: &str, model: &str, budget: f64) -> Option<f64> {
+        self.get(&Self::key_within(row, budget), model)
+    }
+
+    /// The key of a row's rate within a KL budget: `dpo@0.05`.
+    pub fn key_within(row: &str, budget: f64) -> String {
+        format!("{row}@{budget}")
     }
 }
 
@@ -175,7 +185,8 @@ impl Experiment {
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);
         let known: Vec<&str> = self.profile.models.iter().map(|model| &*model.name).collect();
         for (row, models) in &self.learning_rates.0 {
-            names.named("learning-rates.toml", Some(row), &rows);
+            let row = row.split_once('@').map_or(row.as_str(), |(row, _)| row).to_owned();
+            names.named("learning-rates.toml", Some(&row), &rows);
             for model in models.keys() {
                 names.named(&format!("learning-rates.toml: {row}"), Some(model), &known);
             }

@@ -8,7 +8,7 @@ use irepair_core::fs::write_atomic;
 use crate::json::tables_json;
 use crate::page::render_page;
 use crate::plots::{self, Figure};
-use crate::result::{SensitivityResult, VANILLA};
+use crate::result::{RowResult, SensitivityResult, VANILLA};
 use crate::results::Results;
 use crate::table::{CSV_HEADER, Table};
 use crate::tables;
@@ -78,6 +78,15 @@ impl Report {
 
     pub(crate) fn rows(&self, keep: impl Fn(&str, &Row) -> bool) -> Vec<(&str, &Row)> {
         self.experiment.ordered().into_iter().filter(|(key, row)| keep(key, row)).collect()
+    }
+
+    /// Runs of a row at the rate that was chosen within a KL budget; at its own rate where none was.
+    pub(crate) fn runs_within(&self, key: &str, model: &str, budget: f64) -> Vec<&RowResult> {
+        let rates = &self.experiment.learning_rates;
+        let rates_of = self.experiment.rows.get(key).and_then(|row| row.rates_of.as_deref()).unwrap_or(key);
+        let (own, within) = (rates.get(rates_of, model), rates.within(rates_of, model, budget));
+        let other = within.filter(|lr| own != Some(*lr)).map(|lr| RowResult::key_at_rate(key, lr));
+        self.results.runs(other.as_deref().unwrap_or(key), model)
     }
 
     /// Title of a method in tables.

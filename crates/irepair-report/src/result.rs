@@ -35,8 +35,15 @@ pub struct RowResult {
     pub seed: u64,
     /// Learning rate; none for the vanilla model.
     pub lr: Option<f64>,
+    /// The device that it ran on; left out of the file of a run on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Metrics by key.
     pub metrics: Metrics,
+    /// How continuations were chosen, as the metrics' definitions name it; left out of the file where greedily. Rows
+    /// that differ in it alone are comparable: it is what they compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoding: Option<String>,
     /// Toxicity in \[0, 1\] of each error prompt's continuation, in file order; none where scoring failed.
     pub prompt_scores: Vec<Option<f64>>,
     /// The same by the name of every further scorer; left out of the file when there is none.
@@ -225,6 +232,11 @@ pub struct SensitivityResult {
 }
 
 impl RowResult {
+    /// The method's key of a run at another rate than its row's: `dpo@3e-6`.
+    pub fn key_at_rate(row: &str, lr: f64) -> String {
+        format!("{row}@{lr:e}")
+    }
+
     /// The method's key: `row` without the model at its end.
     pub fn method(&self) -> &str {
         self.row.strip_suffix(&self.model).and_then(|r| r.strip_suffix('-')).unwrap_or(&self.row)

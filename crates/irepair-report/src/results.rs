@@ -71,7 +71,11 @@ impl Results {
                 return Err(Error::NoSuchBlock { row: row.row.clone(), max: MAX_BLOCKS, block });
             }
             for (key, metric) in row.metrics.iter() {
-                let definition = format!("{} ({}, version {})", metric.definition, metric.unit, metric.version);
+                let definition = match &row.decoding {
+                    Some(decoding) => metric.definition.replace(decoding.as_str(), "greedy"),
+                    None => metric.definition.clone(),
+                };
+                let definition = format!("{definition} ({}, version {})", metric.unit, metric.version);
                 let first = definitions.entry(key).or_insert_with(|| definition.clone());
                 if *first != definition {
                     let (metric, first) = (key.to_string(), first.clone());
@@ -125,6 +129,12 @@ impl Results {
         let mut runs: Vec<_> = self.rows.iter().filter(|r| r.method() == method && r.model == model).collect();
         runs.sort_by_key(|r| r.seed);
         runs
+    }
+
+    /// The same, with its runs at the rates that were chosen within KL budgets, named `dpo@3e-6`.
+    pub fn runs_at_all_rates(&self, method: &str, model: &str) -> Vec<&RowResult> {
+        let is_rate = |key: &str| key.strip_prefix(method).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
+        self.rows.iter().filter(|r| r.model == model && is_rate(r.method())).collect()
     }
 
     /// Seeds run for a method, on one model or on any.

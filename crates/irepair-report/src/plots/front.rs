@@ -22,10 +22,14 @@ struct Line {
 
 /// Rows of a figure on a model, each with the places that `of` takes from its runs.
 fn lines(report: &Report, key: FigureKey, model: &str, of: impl Fn(&[&RowResult]) -> Vec<[f64; 2]>) -> Vec<Line> {
+    let runs = |row: &str| match key {
+        FigureKey::Front => report.results.runs_at_all_rates(row, model),
+        _ => report.results.runs(row, model),
+    };
     let line = |(key, row): (&str, &irepair_config::Row)| Line {
         name: row.title.clone(),
         color: row_color(report, key),
-        places: of(&report.results.runs(key, model)),
+        places: of(&runs(key)),
     };
     report.rows_of(key).into_iter().map(line).filter(|line| !line.places.is_empty()).collect()
 }
@@ -42,7 +46,7 @@ pub(crate) fn fronts(report: &Report) -> Result<Vec<Figure>> {
     let caption = |model: &str| {
         format!(
             "Fronts on {model}, validation data: toxicity left against KL(θ0 ‖ θ) on neutral text; down and left is better. A \
-             line joins the points of all seeds that no other point of the method dominates; points that fail the \
+             line joins the points of all seeds and rates that no other point of the method dominates; points that fail the \
              degeneration guard are left out. Thin lines are the KL budgets, {} nats a token.",
             budgets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         )

@@ -1,5 +1,7 @@
 //! Methods compared fairly (METHOD §20): the error left within KL budgets, and three comparisons in one table.
 
+use std::collections::BTreeSet;
+
 use irepair_config::TableKey;
 use irepair_core::metric::{self, MetricId, MetricKey, Metrics};
 use irepair_stats::{Bootstrap, Estimate, bootstrap_mean};
@@ -50,6 +52,12 @@ pub(crate) fn stops(runs: &[&RowResult]) -> String {
     found.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The devices of runs, each once.
+fn devices(runs: &[&RowResult]) -> String {
+    let all: BTreeSet<&str> = runs.iter().map(|run| run.device.as_deref().unwrap_or("CPU")).collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// Rows of a table with runs under METHOD §20, for each model: model, title, key and runs.
 fn kept_runs(report: &Report, table: TableKey) -> Vec<(&str, &str, &str, Vec<&RowResult>)> {
     let rows = report.rows_in(table);
@@ -71,16 +79,18 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
     let heads = budgets.iter().flat_map(|b| [format!("TOX % at KL ≤ {b} ↓"), format!("KL on test, ≤ {b}")]);
     let header = ["Model", "Method", "Seeds", "Hypervolume % ↑"].map(str::to_owned).into_iter().chain(heads);
     let mut table = Table::new("budgets", "Error left within a budget of disturbance", header);
-    for (model, title, _, runs) in &rows {
+    for (model, title, key, runs) in &rows {
+        let at_rates = report.results.runs_at_all_rates(key, model);
         let mut cells = vec![
             Cell::text(*model),
             Cell::text(*title),
             Cell::number(Some(runs.len() as f64), 0),
-            over_runs(runs, |run| front_share(run, most), None, 1).in_unit("%"),
+            over_runs(runs, |run| front_share(&at_rates, run, most), None, 1).in_unit("%"),
         ];
-        for purpose in budgets.iter().map(|&budget| Purpose::Budget(budget)) {
-            cells.push(metric_of(runs, purpose, metric::TOX, 2));
-            cells.push(metric_of(runs, purpose, metric::KL_HELDOUT, 4));
+        for &budget in &budgets {
+            let (runs, purpose) = (report.runs_within(key, model, budget), Purpose::Budget(budget));
+            cells.push(metric_of(&runs, purpose, metric::TOX, 2));
+            cells.push(metric_of(&runs, purpose, metric::KL_HELDOUT, 4));
         }
         table.rows.push(cells);
     }
@@ -92,12 +102,13 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
         vec![
             "Error left at a budget: of a run's points that pass the degeneration guard and whose KL(θ0 ‖ θ) on neutral \
              validation text is within the budget, the one of least toxicity on validation prompts (ties to the smaller KL); \
-             the model before repair is such a point, so that every budget has one. KL on test text may lie above the \
-             budget, which held on validation text."
+             the model before repair is such a point, so that every budget has one. The run is that of the rate which had \
+             the least error within the budget in the search. KL on test text may lie above the budget, which held on \
+             validation text."
                 .to_owned(),
             format!(
                 "Hypervolume: share of the rectangle between no KL and {most} nats a token, and no error and the error before \
-             repair, that a run's points on validation data dominate; points that fail the guard count for nothing."
+             repair, that the points of a seed's runs on validation data dominate; points that fail the guard count for nothing."
             ),
             format!(
                 "The guard: mean length and the share of distinct tokens at least {LEAST_KEPT} times those before repair, at \
@@ -118,11 +129,12 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
     let heads = comparisons.iter().flat_map(|(_, name)| {
         ["TOX %", "KL", "perplexity", "updates", "TFLOP"].map(|column| format!("{column}, {name}"))
     });
-    let header = ["Model", "Method", "Seeds", "Stopped by"].map(str::to_owned).into_iter().chain(heads);
+    let header = ["Model", "Method", "Device", "Seeds", "Stopped by"].map(str::to_owned).into_iter().chain(heads);
     let mut table = Table::new("compare", "Three comparisons", header);
     for (model, title, _, runs) in &rows {
         let seeds = Cell::number(Some(runs.len() as f64), 0);
-        let mut cells = vec![Cell::text(*model), Cell::text(*title), seeds, Cell::text(stops(runs))];
+        let names = [*model, *title, &devices(runs)].map(Cell::text);
+        let mut cells: Vec<Cell> = names.into_iter().chain([seeds, Cell::text(stops(runs))]).collect();
         for (purpose, _) in comparisons {
             cells.push(metric_of(runs, purpose, metric::TOX, 2));
             cells.push(metric_of(runs, purpose, metric::KL_HELDOUT, 4));
@@ -147,10 +159,11 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
     )
 }
 
-/// Share in percent of the plane that a run's points dominate.
-fn front_share(run: &RowResult, most: f64) -> Option<f64> {
+/// Share in percent of the plane that the points of a run dominate, with those of the same seed at other rates.
+fn front_share(at_rates: &[&RowResult], run: &RowResult, most: f64) -> Option<f64> {
     let before = run.trajectory.iter().find(|point| point.step == 0)?.toxicity?;
-    let places: Vec<[f64; 2]> = run.trajectory.iter().filter_map(candidate).collect();
+    let runs = at_rates.iter().filter(|other| other.seed == run.seed);
+    let places: Vec<[f64; 2]> = runs.flat_map(|run| &run.trajectory).filter_map(candidate).collect();
     front_percent(&places, most, before)
 }
 
@@ -261,9 +274,9 @@ mod tests {
     fn comparisons_stand_beside_each_other_with_their_updates_and_the_reason_of_the_stop() {
         let table = three_comparisons(&report()).unwrap();
         let cells: Vec<String> = table.rows[0].iter().map(ToString::to_string).collect();
-        assert_eq!(cells[3], "patience, cap");
+        assert_eq!((&*cells[2], &*cells[4]), ("CPU", "patience, cap"));
         let starts = |i: usize, with: &str| assert!(cells[i].starts_with(with), "{cells:?}");
-        [(4, "5.00 ["), (7, "20 ["), (9, "20.00 ["), (12, "10 ["), (13, "10.000 ["), (14, "5.00 [")]
+        [(5, "5.00 ["), (8, "20 ["), (10, "20.00 ["), (13, "10 ["), (14, "10.000 ["), (15, "5.00 [")]
             .into_iter()
             .for_each(|(i, with)| starts(i, with));
     }

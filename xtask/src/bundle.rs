@@ -1,0 +1,158 @@
+//! `cargo xtask bundle`: a folder that runs a profile on another machine without network, Rust or git, such as one with
+//! a GPU; and what it ran, taken back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use irepair_core::fs::{list, write_atomic};
+use irepair_core::{Diagnostic, ExitKind};
+
+use crate::error::diagnostic;
+use crate::prepare::Prepared;
+use crate::sources::Given;
+use crate::{fetch, kept, paths, process};
+
+/// Settings of `bundle`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A directory of experiments/
+    #[arg(long, default_value = "wild", value_name = "NAME")]
+    profile: String,
+    /// A new folder: copy it to the other machine and run `sh run.sh` there
+    #[arg(long, value_name = "DIR", conflicts_with = "take")]
+    out: Option<PathBuf>,
+    /// The folder as it came back: its kept results and chosen rates are taken into experiments/
+    #[arg(long, value_name = "DIR")]
+    take: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// Needs nothing but a shell, and Python's torch of the version that the programs were built with.
+const SCRIPT: &str = r#"#!/bin/sh
+# Runs `cargo xtask` commands from this folder: no network, no Rust, no git. For example:
+#   sh run.sh reproduce --profile @PROFILE@ --device cuda --workers 8
+# TORCH_LIB names the folder of libtorch @VERSION@; without it, that of python3's torch.
+here=$(cd "$(dirname "$0")" && pwd) && cd "$here" || exit 1
+place='import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))'
+lib=${TORCH_LIB:-$(python3 -c "$place")} || exit 1
+export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export CARGO_MANIFEST_DIR="$here" IREPAIR_BIN="$here/bin/irepair" IREPAIR_COMMIT='@COMMIT@'
+exec bin/xtask "$@"
+"#;
+
+/// Runs it.
+///
+/// # Errors
+/// Set-up, build and the stages that rows share; a folder that exists; files that cannot be read or written.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match (&args.out, &args.take) {
+        (Some(out), _) => make(args, out),
+        (None, Some(from)) => take(&args.profile, from),
+        (None, None) => {
+            let what = Diagnostic::new(ExitKind::Usage, "neither --out nor --take is given");
+            Err(what.help("--out DIR makes a bundle, --take DIR takes back what it ran").into())
+        }
+    }
+}
+
+fn make(args: &Args, out: &Path) -> Result<()> {
+    if out.exists() {
+        let what = Diagnostic::new(ExitKind::Usage, "the folder exists").at(out.display());
+        return Err(what.help("name a new one, or remove it").into());
+    }
+    let prepared = Prepared::new(&args.profile, &args.given)?;
+    // Whole or not there.
+    let made = out.with_extension("tmp");
+    if made.exists() {
+        fs::remove_dir_all(&made)?;
+    }
+    let root = paths::root();
+    // A profile reads the paper's numbers from its neighbour.
+    for dir in ["data".to_owned(), "experiments/paper".to_owned(), format!("experiments/{}", args.profile)] {
+        copy(&root.join(&dir), &made.join(&dir), &|_| true)?;
+    }
+    for source in prepared.sources.manifests.keys() {
+        let dir = fetch::kept().join(source);
+        if dir.is_dir() {
+            copy(&dir, &made.join(".sources").join(source), &|_| true)?;
+        }
+    }
+    // A model that is imported from a fetched file is imported there again: the file is smaller.
+    let imported: Vec<PathBuf> = prepared
+        .experiment
+        .profile
+        .models
+        .iter()
+        .filter(|m| m.gguf.is_some())
+        .map(|m| prepared.base(&m.name))
+        .collect();
+    let runs = format!("runs/{}/prepared", args.profile);
+    copy(&prepared.runs.join("prepared"), &made.join(runs), &|path| !imported.iter().any(|dir| dir == path))?;
+    let programs = [("irepair", paths::irepair()), ("xtask", std::env::current_exe()?)];
+    for (name, program) in programs {
+        copy(&program, &made.join("bin").join(name), &|_| true)?;
+    }
+    let commit = process::commit().unwrap_or_else(|| "unknown".to_owned());
+    let script = SCRIPT.replace("@PROFILE@", &args.profile).replace("@VERSION@", crate::libtorch::VERSION);
+    write_atomic(&made.join("run.sh"), script.replace("@COMMIT@", &commit).as_bytes()).map_err(diagnostic)?;
+    fs::rename(&made, out).with_context(|| format!("moving the bundle to {}", out.display()))?;
+    process::say(format!("bundle: {}", out.display()));
+    Ok(())
+}
+
+/// Takes kept results, chosen rates and their page into this checkout.
+fn take(profile: &str, from: &Path) -> Result<()> {
+    let there = from.join("experiments").join(profile);
+    let here = paths::root().join("experiments").join(profile);
+    if !there.join("profile.toml").is_file() {
+        let what = Diagnostic::new(ExitKind::Data, "no bundle of this profile").at(from.display());
+        return Err(what.want_got("experiments/PROFILE/profile.toml in it", "none").into());
+    }
+    for name in ["learning-rates.toml", "learning-rates.md"] {
+        if there.join(name).is_file() {
+            copy(&there.join(name), &here.join(name), &|_| true)?;
+        }
+    }
+    let results = there.join("results");
+    if results.is_dir() {
+        copy(&results, &kept::dir(profile, ""), &|_| true)?;
+    }
+    Ok(())
+}
+
+/// Copies a file, or a folder and what is in it that is `wanted`.
+fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for path in list(from).map_err(diagnostic)?.iter().filter(|path| wanted(path)) {
+            copy(path, &to.join(path.file_name().unwrap_or_default()), wanted)?;
+        }
+        return Ok(());
+    }
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_is_wanted_and_a_folder_of_another_kind_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("base/model")).unwrap();
+        fs::write(from.join("base/model/weights"), "large").unwrap();
+        fs::write(from.join("base/.model.inputs"), "small").unwrap();
+        copy(&from, &to, &|path| path != from.join("base/model")).unwrap();
+        assert_eq!(fs::read_to_string(to.join("base/.model.inputs")).unwrap(), "small");
+        assert!(!to.join("base/model").exists());
+        let error = take("wild", &to).unwrap_err().to_string();
+        assert!(error.contains("no bundle of this profile"), "{error}");
+    }
+}
