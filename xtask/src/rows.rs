@@ -187,7 +187,8 @@ impl Prepared {
         EvalOptions { scorer: first, ..whole }
     }
 
-    /// Settings for the points of a run under METHOD §20, which stands in the table of comparisons or not. One that chooses settings keeps no weights for a test.
+    /// Settings for the points of a run under METHOD §20, which stands in the table of comparisons or not. One that chooses
+    /// settings keeps no weights for a test.
     fn points(&self, protocol: &Protocol, tested: bool, compared: bool) -> Watch {
         let kept = Kept {
             equal_updates: Some(protocol.equal_updates).filter(|_| tested && compared),
