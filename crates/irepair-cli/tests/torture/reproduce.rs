@@ -154,7 +154,11 @@ impl<'a> Workspace<'a> {
     /// Removes what earlier runs made and kept.
     fn empty(&self) {
         for dir in ["runs/tiny", "experiments/tiny/results"] {
-            fs::remove_dir_all(self.home.path().join(dir)).unwrap();
+            let dir = self.home.path().join(dir);
+            // A run that was stopped before its first row keeps nothing.
+            if dir.exists() {
+                fs::remove_dir_all(dir).unwrap();
+            }
         }
     }
 
@@ -262,7 +266,7 @@ fn ask_to_stop(workspace: &Workspace<'_>, after: Duration) -> Result<(), String>
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let right =
-        output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("continues from");
+        output.status.code() == Some(130) && said.contains("error: interrupted") && said.contains("to continue from");
     if right { Ok(()) } else { Err(format!("{}: {said}", output.status)) }
 }
 
