@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{Protocol, RepairOptions, Row};
+use irepair_config::{Experiment, Protocol, RepairOptions, Row};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{RowResult, TrajectoryPoint, candidate, within_budget};
 
@@ -63,6 +63,28 @@ pub(crate) fn search<'a>(
     failures.extend(round(prepared, &mut searches, None, |_| true)?);
     failures.retain(|failure| failure.exit != ExitKind::Outcome);
     Ok((searches, failures))
+}
+
+/// Kept results of the search, of the present settings.
+///
+/// # Errors
+/// As [`Cell::kept_result`].
+pub(crate) fn kept(prepared: &Prepared) -> Result<Vec<RowResult>> {
+    let Experiment { profile, rows, .. } = &prepared.experiment;
+    if profile.protocol.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for (key, row) in rows.iter().filter(|(_, row)| row.repair.method().trains() && row.rates_of.is_none()) {
+        for model in &profile.models {
+            let search = Search { key, model: &model.name, row, alive: Vec::new(), tried: Vec::new() };
+            for (lr, seed) in profile.grid.lr.iter().flat_map(|lr| (0..profile.grid.seeds).map(move |seed| (lr, seed)))
+            {
+                found.extend(search.cell(prepared, *lr, u64::from(seed)).kept_result()?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Runs the rates that are left until they took `n_steps`, or stopped.

@@ -12,7 +12,7 @@ use crate::error::diagnostic;
 use crate::kept::Shared;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::{kept, process, rehearse};
+use crate::{halving, kept, process, rehearse};
 
 /// Settings of `reproduce`.
 #[derive(Debug, clap::Args)]
@@ -164,6 +164,7 @@ pub(crate) fn show(
         experiment: prepared.experiment.clone(),
         results: Results::new(results).map_err(diagnostic)?,
         sensitivities: if only.is_none() { sensitivities } else { Vec::new() },
+        searched: halving::kept(prepared)?,
     };
     let page = write_report(&prepared.runs.join(folder), &report).map_err(diagnostic)?;
     let tables = only.map_or_else(|| report.tables(), |key| report.table(key).into_iter().collect());

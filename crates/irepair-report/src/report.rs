@@ -29,6 +29,8 @@ pub struct Report {
     pub results: Results,
     /// Sensitivities for error density.
     pub sensitivities: Vec<SensitivityResult>,
+    /// Runs of the search for learning rates, named `dpo@3e-6`: their points on validation data are part of fronts.
+    pub searched: Vec<RowResult>,
 }
 
 impl Report {
@@ -78,6 +80,17 @@ impl Report {
 
     pub(crate) fn rows(&self, keep: impl Fn(&str, &Row) -> bool) -> Vec<(&str, &Row)> {
         self.experiment.ordered().into_iter().filter(|(key, row)| keep(key, row)).collect()
+    }
+
+    /// Runs of a row at every rate, those of the search first: all its points on validation data.
+    pub(crate) fn runs_at_all_rates(&self, key: &str, model: &str) -> Vec<&RowResult> {
+        let rates_of = self.experiment.rows.get(key).and_then(|row| row.rates_of.as_deref());
+        let is_rate = |run: &&RowResult| {
+            let rate = run.method().strip_prefix(key);
+            run.model == model && rate.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+        };
+        let searched = self.searched.iter().filter(|_| rates_of.is_none());
+        searched.chain(self.results.rows()).filter(is_rate).collect()
     }
 
     /// Runs of a row at the rate that was chosen within a KL budget; at its own rate where none was.

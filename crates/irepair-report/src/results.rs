@@ -131,12 +131,6 @@ impl Results {
         runs
     }
 
-    /// The same, with its runs at the rates that were chosen within KL budgets, named `dpo@3e-6`.
-    pub fn runs_at_all_rates(&self, method: &str, model: &str) -> Vec<&RowResult> {
-        let is_rate = |key: &str| key.strip_prefix(method).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
-        self.rows.iter().filter(|r| r.model == model && is_rate(r.method())).collect()
-    }
-
     /// Seeds run for a method, on one model or on any.
     pub fn seeds(&self, method: &str, over: Over<'_>) -> BTreeSet<u64> {
         let wanted = |r: &&RowResult| r.method() == method && matches_model(r, over);

@@ -23,7 +23,7 @@ struct Line {
 /// Rows of a figure on a model, each with the places that `of` takes from its runs.
 fn lines(report: &Report, key: FigureKey, model: &str, of: impl Fn(&[&RowResult]) -> Vec<[f64; 2]>) -> Vec<Line> {
     let runs = |row: &str| match key {
-        FigureKey::Front => report.results.runs_at_all_rates(row, model),
+        FigureKey::Front => report.runs_at_all_rates(row, model),
         _ => report.results.runs(row, model),
     };
     let line = |(key, row): (&str, &irepair_config::Row)| Line {

@@ -61,8 +61,8 @@ pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xde, 0xe3);
 const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
 /// Okabe and Ito's colours, which colour-blind readers can distinguish, in an order where neighbours differ most; then
-/// two more.
-const PALETTE: [RGBColor; 9] = [
+/// more.
+const PALETTE: [RGBColor; 12] = [
     RGBColor(0x7f, 0x7f, 0x7f),
     RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x00, 0x9e, 0x73),
@@ -72,6 +72,9 @@ const PALETTE: [RGBColor; 9] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0x8a, 0x7a, 0x00),
     RGBColor(0x6a, 0x3d, 0x9a),
+    RGBColor(0xb1, 0x59, 0x28),
+    RGBColor(0x1b, 0xb5, 0xb5),
+    RGBColor(0xfb, 0x6a, 0x8a),
 ];
 
 /// Colour of the `i`-th thing.
@@ -81,7 +84,7 @@ pub(crate) fn color(i: usize) -> RGBColor {
 
 /// Colour of a row: the same in every figure.
 pub(crate) fn row_color(report: &Report, method: &str) -> RGBColor {
-    let drawn = report.rows(|_, row| !row.figures.is_empty());
+    let drawn = report.rows(|key, row| !row.figures.is_empty() && report.results.has(key));
     color(drawn.iter().position(|(key, _)| *key == method).unwrap_or(0))
 }
 

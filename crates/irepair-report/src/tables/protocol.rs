@@ -80,7 +80,7 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
     let header = ["Model", "Method", "Seeds", "Hypervolume % ↑"].map(str::to_owned).into_iter().chain(heads);
     let mut table = Table::new("budgets", "Error left within a budget of disturbance", header);
     for (model, title, key, runs) in &rows {
-        let at_rates = report.results.runs_at_all_rates(key, model);
+        let at_rates = report.runs_at_all_rates(key, model);
         let mut cells = vec![
             Cell::text(*model),
             Cell::text(*title),
@@ -108,7 +108,7 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
                 .to_owned(),
             format!(
                 "Hypervolume: share of the rectangle between no KL and {most} nats a token, and no error and the error before \
-             repair, that the points of a seed's runs on validation data dominate; points that fail the guard count for nothing."
+             repair, that the points of a seed's runs on validation data, at every rate that was tried, dominate; points that fail the guard count for nothing."
             ),
             format!(
                 "The guard: mean length and the share of distinct tokens at least {LEAST_KEPT} times those before repair, at \
