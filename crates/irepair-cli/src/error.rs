@@ -24,8 +24,11 @@ irepair_core::errors! {
         /// A directory to write to that holds the file `found`.
         OutNotEmpty { path: PathBuf, found: String } = "output directory is not empty" =>
             Usage.at(path.join(found).display())
-                .want_got("a new or empty directory, or that of this run when it was stopped", "a file of something else")
+                .want_got("a new or empty directory, or that of this run when it was stopped", "a finished run, or files of something else")
                 .help("give another --out: existing files are never overwritten");
+        /// A measurement of nothing.
+        NothingToMeasure = "nothing is to be measured" =>
+            Usage.help("name what the model is measured on, such as --prompts, --wikitext or --pairs, or a --reference to compare with");
         /// The text of that index has no likelihood.
         NoNumber { path: PathBuf, index: usize } = "negative log-likelihood is not finite" =>
             Outcome.at(format!("{}, text {index}", path.display()))
@@ -92,6 +95,7 @@ mod tests {
             Missing: [CliError::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [CliError::OutExists { path: "repaired".into() }],
             OutNotEmpty: [CliError::OutNotEmpty { path: "repaired".into(), found: "metrics.jsonl".into() }],
+            NothingToMeasure: [CliError::NothingToMeasure],
             NoNumber: [CliError::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [CliError::PatchInside { path: "repaired/fix.patch".into() }],
             TooFew: [CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],

@@ -378,6 +378,7 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     expect(&format!("{repair} --out base"), 2, &["output directory is not empty"]);
     expect("repair --model base --out x", 2, &["`pairs`", "is missing"]);
     expect("eval --model base --prompts prompts.jsonl", 2, &["--lexicon"]);
+    expect("eval --model base", 2, &["nothing is to be measured"]);
 
     // A tensor of another shape than config.json says.
     let odd = dir.join("odd");
