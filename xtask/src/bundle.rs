@@ -11,7 +11,7 @@ use irepair_core::{Diagnostic, ExitKind};
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::{fetch, kept, paths, process};
+use crate::{fetch, paths, process};
 
 /// Settings of `bundle`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// The folder as it came back: its kept results and chosen rates are taken into experiments/
     #[arg(long, value_name = "DIR")]
     take: Option<PathBuf>,
+    /// Take files back that replace others here
+    #[arg(long, requires = "take")]
+    force: bool,
     #[command(flatten)]
     given: Given,
 }
@@ -49,7 +52,7 @@ exec bin/xtask "$@"
 pub(crate) fn run(args: &Args) -> Result<()> {
     match (&args.out, &args.take) {
         (Some(out), _) => make(args, out),
-        (None, Some(from)) => take(&args.profile, from),
+        (None, Some(from)) => take(&args.profile, from, args.force),
         (None, None) => {
             let what = Diagnostic::new(ExitKind::Usage, "neither --out nor --take is given");
             Err(what.help("--out DIR makes a bundle, --take DIR takes back what it ran").into())
@@ -63,11 +66,9 @@ fn make(args: &Args, out: &Path) -> Result<()> {
         return Err(what.help("name a new one, or remove it").into());
     }
     let prepared = Prepared::new(&args.profile, &args.given)?;
-    // Whole or not there.
-    let made = out.with_extension("tmp");
-    if made.exists() {
-        fs::remove_dir_all(&made)?;
-    }
+    // Made under another name: what is called so is whole.
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let made = out.with_file_name(format!(".{name}.{}", std::process::id()));
     let root = paths::root();
     // A profile reads the paper's numbers from its neighbour.
     for dir in ["data".to_owned(), "experiments/paper".to_owned(), format!("experiments/{}", args.profile)] {
@@ -103,22 +104,38 @@ fn make(args: &Args, out: &Path) -> Result<()> {
 }
 
 /// Takes kept results, chosen rates and their page into this checkout.
-fn take(profile: &str, from: &Path) -> Result<()> {
+fn take(profile: &str, from: &Path, force: bool) -> Result<()> {
     let there = from.join("experiments").join(profile);
     let here = paths::root().join("experiments").join(profile);
     if !there.join("profile.toml").is_file() {
         let what = Diagnostic::new(ExitKind::Data, "no bundle of this profile").at(from.display());
         return Err(what.want_got("experiments/PROFILE/profile.toml in it", "none").into());
     }
-    for name in ["learning-rates.toml", "learning-rates.md"] {
-        if there.join(name).is_file() {
-            copy(&there.join(name), &here.join(name), &|_| true)?;
+    let mut files = Vec::new();
+    for name in ["learning-rates.toml", "learning-rates.md", "results"] {
+        files_under(&there.join(name), &mut files)?;
+    }
+    let mut replaced = Vec::new();
+    for file in &files {
+        let own = here.join(file.strip_prefix(&there)?);
+        if own.exists() && fs::read(&own)? != fs::read(file)? {
+            replaced.push(own);
         }
     }
-    let results = there.join("results");
-    if results.is_dir() {
-        copy(&results, &kept::dir(profile, ""), &|_| true)?;
+    if let Some(first) = replaced.first().filter(|_| !force) {
+        let what = format!("{} files here differ from those of the bundle", replaced.len());
+        let help = "nothing is taken: commit or remove what is here, or replace it with --force";
+        return Err(Diagnostic::new(ExitKind::Usage, what).at(first.display()).help(help).into());
     }
+    files.iter().try_for_each(|file| copy(file, &here.join(file.strip_prefix(&there)?), &|_| true))
+}
+
+/// Adds a file, or the files in a folder and its folders; nothing where there is none.
+fn files_under(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if path.is_dir() {
+        return list(path).map_err(diagnostic)?.iter().try_for_each(|path| files_under(path, files));
+    }
+    files.extend(path.is_file().then(|| path.to_owned()));
     Ok(())
 }
 
@@ -152,7 +169,7 @@ mod tests {
         copy(&from, &to, &|path| path != from.join("base/model")).unwrap();
         assert_eq!(fs::read_to_string(to.join("base/.model.inputs")).unwrap(), "small");
         assert!(!to.join("base/model").exists());
-        let error = take("wild", &to).unwrap_err().to_string();
+        let error = take("wild", &to, false).unwrap_err().to_string();
         assert!(error.contains("no bundle of this profile"), "{error}");
     }
 }

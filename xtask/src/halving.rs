@@ -8,6 +8,7 @@ use irepair_config::{Experiment, Protocol, RepairOptions, Row};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{RowResult, TrajectoryPoint, candidate, within_budget};
 
+use crate::kept::Kept;
 use crate::prepare::Prepared;
 use crate::rows::Cell;
 use crate::tune::name;
@@ -74,13 +75,16 @@ pub(crate) fn kept(prepared: &Prepared) -> Result<Vec<RowResult>> {
     if profile.protocol.is_none() {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
+    let (mut found, mut measured_on) = (Vec::new(), None);
     for (key, row) in rows.iter().filter(|(_, row)| row.repair.method().trains() && row.rates_of.is_none()) {
         for model in &profile.models {
             let search = Search { key, model: &model.name, row, alive: Vec::new(), tried: Vec::new() };
             for (lr, seed) in profile.grid.lr.iter().flat_map(|lr| (0..profile.grid.seeds).map(move |seed| (lr, seed)))
             {
-                found.extend(search.cell(prepared, *lr, u64::from(seed)).kept_result()?);
+                let kept = search.cell(prepared, *lr, u64::from(seed)).kept_result()?;
+                let is_of_first =
+                    |kept: &Kept| *measured_on.get_or_insert_with(|| kept.measured_on.clone()) == kept.measured_on;
+                found.extend(kept.filter(is_of_first).map(|kept| kept.result));
             }
         }
     }
@@ -163,7 +167,8 @@ impl Search<'_> {
                 let mark = if self.winner_within(budget) == Some(*lr) { " *" } else { "" };
                 format!(" {}{mark} |", number(Self::within(runs, budget), 1))
             });
-            let (key, model, n) = (self.key, self.model, n_steps.unwrap_or(0));
+            let (key, model) = (self.key, self.model);
+            let n = n_steps.map_or("–".to_owned(), |n| n.to_string());
             let cost = number(self.cost(*lr, u64::MAX), 3);
             let _infallible = writeln!(
                 text,

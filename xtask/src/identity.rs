@@ -8,9 +8,9 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::Job;
+use irepair_config::{EvalOptions, Job, RepairOptions};
 use irepair_core::fs::{list, sha256_file};
-use irepair_core::{Diagnostic, ExitKind};
+use irepair_core::{Diagnostic, ExitKind, NUMBERS_VERSION};
 
 use crate::cache::Inputs;
 use crate::error::diagnostic;
@@ -54,17 +54,27 @@ impl Hashes {
         }
         files.into_iter().try_fold(inputs, |inputs, file| self.add_file(inputs, file))
     }
+
+    /// The bytes of every file that a row is measured on, but not of the scorer that chooses among samples: the same for
+    /// all rows that can stand in one table.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn measured(&mut self, job: &Job) -> Result<Inputs> {
+        let eval = EvalOptions { judge: None, ..job.eval.clone() };
+        self.add(Inputs::default(), &Job { repair: RepairOptions::default(), watch: None, eval, ..job.clone() })
+    }
 }
 
-/// A row's settings without what does not bear on its numbers: where files lie (their bytes are hashed), the machine's
-/// threads and device, and where the run pauses.
+/// A row's settings and the version of the numbers, without what does not bear on its numbers: its title, where files lie
+/// (their bytes are hashed), the machine's threads and device, and where the run pauses.
 ///
 /// # Errors
 /// When the job has no TOML form.
 pub(crate) fn settings(job: &Job) -> Result<Inputs> {
-    let mut value = toml::Value::try_from(job)?;
+    let mut value = toml::Value::try_from(Job { title: String::new(), ..job.clone() })?;
     forget_places(&mut value);
-    Ok(Inputs::default().text(&value.to_string()))
+    Ok(Inputs::default().text(&value.to_string()).text(&format!("numbers {NUMBERS_VERSION}")))
 }
 
 fn forget_places(value: &mut toml::Value) {
@@ -116,7 +126,7 @@ pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
 mod tests {
     use std::fs;
 
-    use irepair_config::{EvalOptions, Watch};
+    use irepair_config::Watch;
 
     use super::*;
 
@@ -149,6 +159,11 @@ mod tests {
         let first = of("/a", "lr = 1e-4");
         assert_eq!(of("/b/c", "lr = 1e-4\nthreads = 8\ndevice = 'cuda'"), first);
         assert_ne!(of("/a", "lr = 1e-5"), first);
+        let mut job: Job =
+            toml::from_str("profile = 'p'\nmethod = 'm'\ntitle = 't'\nmodel = 'g'\n[repair]\n[eval]").unwrap();
+        let before = settings(&job).unwrap();
+        job.title = "another name in tables".to_owned();
+        assert_eq!(settings(&job).unwrap(), before);
     }
 
     #[test]
@@ -177,6 +192,14 @@ mod tests {
             assert_ne!(inputs(&job), before, "{name}");
             fs::write(dir.path().join(name), name).unwrap();
         }
+        let measured = |job: &Job| Hashes::default().measured(job).unwrap();
+        let on = measured(&job);
+        fs::write(dir.path().join("pairs"), "changed").unwrap();
+        assert_eq!(measured(&job), on, "pairs train, and measure nothing");
+        fs::write(dir.path().join("pairs"), "pairs").unwrap();
+        fs::write(dir.path().join("clean"), "changed").unwrap();
+        assert_ne!(measured(&job), on);
+        fs::write(dir.path().join("clean"), "clean").unwrap();
         job.repair.model = Some(dir.path().join("scorer"));
         assert_eq!(inputs(&job), before, "weights are hashed elsewhere");
     }

@@ -21,7 +21,9 @@ use crate::paths;
 pub(crate) struct Kept {
     /// Hash of the row's settings alone: what can be compared where there is neither data nor a model.
     pub(crate) settings: String,
-    /// Hash of settings, data, weights and the version of the numbers: only a run of the same identity is replaced.
+    /// Hash of the files that it was measured on: rows that differ in it cannot stand in one table.
+    pub(crate) measured_on: String,
+    /// Hash of settings, data, weights and the version of the numbers: work of the same identity is not run again.
     pub(crate) identity: String,
     pub(crate) result: RowResult,
 }
@@ -45,6 +47,8 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// Of the row.
     pub(crate) settings: Inputs,
+    /// The files it is measured on.
+    pub(crate) measured_on: Inputs,
     pub(crate) mask: Arc<Mask>,
 }
 
@@ -55,7 +59,8 @@ impl Place {
     /// When a file cannot be read or written.
     pub(crate) fn keep(&self, result: &RowResult, inputs: &Inputs) -> Result<()> {
         let result = self.mask.of(result);
-        put(&self.path, &Kept { settings: self.settings.key(), identity: inputs.key(), result })
+        let [settings, measured_on, identity] = [&self.settings, &self.measured_on, inputs].map(Inputs::key);
+        put(&self.path, &Kept { settings, measured_on, identity, result })
     }
 }
 

@@ -27,11 +27,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = planned(&args.profile, &args.given, args.quick)?;
     let (under, report) = folders(args.quick);
-    let cells = prepared.cells(under, None, |_| true);
-    let (mut results, mut missing) = (Vec::new(), Vec::new());
+    let mut cells = prepared.cells(under, None, |_| true);
+    cells.sort_by_key(|cell| cell.job.repair.method().trains());
+    let (mut results, mut missing, mut measured_on) = (Vec::new(), Vec::new(), None);
     for cell in &cells {
-        match cell.kept_result()? {
-            Some(result) => results.push(result),
+        // Rows are compared with the first, which is measured without training.
+        let kept = cell.kept_result()?;
+        let kept = kept.filter(|kept| *measured_on.get_or_insert_with(|| kept.measured_on.clone()) == kept.measured_on);
+        match kept {
+            Some(kept) => results.push(kept.result),
             None => missing.push(format!("{} seed {}", cell.job.row(), cell.job.repair.seed())),
         }
     }
@@ -45,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if !missing.is_empty() {
         let (n, n_all, list) = (missing.len(), cells.len(), missing.join(", "));
-        process::say(format!("{n} of {n_all} rows are not kept, or were run with other settings: {list}"));
+        process::say(format!("{n} of {n_all} rows are not kept, or were run with other settings or data: {list}"));
     }
     show(&prepared, results, shared, report, None)
 }

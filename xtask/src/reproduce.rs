@@ -121,18 +121,20 @@ pub(crate) fn publish(
     let mask = prepared.mask()?;
     let keeps = prepared.experiment.profile.keep_models == Some(false);
     let results = results.into_iter().map(|result| if keeps { mask.of(&result) } else { result }).collect();
-    show(prepared, results, shared, folder, only)
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let here = [
+        format!("made on a machine with {machine} cores, device {}", prepared.device),
+        format!("rows that ran here: {}", prepared.workers.describe()),
+        format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
+    ];
+    let notes = shared.notes.into_iter().chain(here).collect();
+    show(prepared, results, Shared { notes, ..shared }, folder, only)
 }
 
 /// What tables and report need besides rows.
 fn shared(prepared: &Prepared) -> Result<Shared> {
-    let machine = std::thread::available_parallelism().map_or(1, usize::from);
-    let notes = [
-        format!("profile {}, device {}, {machine} cores", prepared.name, prepared.device),
-        prepared.workers.describe(),
-        format!("commit {}", process::commit().unwrap_or_else(|| "unknown".to_owned())),
-    ];
-    let notes = notes.into_iter().chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
+    let notes = std::iter::once(format!("profile {}", prepared.name));
+    let notes = notes.chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
     Ok(Shared { notes, sensitivities: prepared.sensitivities()? })
 }
 

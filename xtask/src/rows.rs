@@ -52,7 +52,7 @@ impl Cell {
         self
     }
 
-    /// Removes what a paused run would continue from: gigabytes of weights that no one asks for any more.
+    /// Removes what a paused run would continue from: gigabytes of weights that nothing needs any more.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -83,10 +83,16 @@ impl Cell {
     ///
     /// # Errors
     /// When the kept file cannot be read, or the job has no TOML form.
-    pub(crate) fn kept_result(&self) -> Result<Option<RowResult>> {
+    pub(crate) fn kept_result(&self) -> Result<Option<kept::Kept>> {
         let settings = identity::settings(&self.job)?.key();
         let kept: Option<kept::Kept> = self.kept.as_deref().map_or(Ok(None), kept::get)?;
-        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| kept.result))
+        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
+    }
+
+    /// A kept result under the row's present title.
+    fn titled(&self, kept: kept::Kept) -> kept::Kept {
+        let title = self.job.title.clone();
+        kept::Kept { result: RowResult { title, ..kept.result }, ..kept }
     }
 
     /// Takes the kept result of the same work, which went far enough, for one of this checkout.
@@ -99,7 +105,7 @@ impl Cell {
         };
         cache::begin(&self.dir, inputs, false)?;
         let output = self.dir.join("result.json");
-        write_result(&output, &kept.result).map_err(diagnostic)?;
+        write_result(&output, &self.titled(kept).result).map_err(diagnostic)?;
         cache::mark_done(&output, inputs)?;
         Ok(true)
     }
@@ -285,7 +291,8 @@ impl Prepared {
             let settings = identity::settings(&cell.job)?;
             let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
-            let kept = cell.kept.clone().map(|path| Place { path, settings, mask: mask.clone() });
+            let measured_on = self.hashes.borrow_mut().measured(&cell.job)?;
+            let kept = cell.kept.clone().map(|path| Place { path, settings, measured_on, mask: mask.clone() });
             let output = cell.dir.join("result.json");
             let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {

@@ -51,10 +51,7 @@ impl Workers {
 
     /// How rows were run, for the report: it bears on the measured cost.
     pub(crate) fn describe(self) -> String {
-        format!(
-            "rows ran {} at a time, {} CPU thread(s) each; measured times are of that",
-            self.n_workers, self.n_threads
-        )
+        format!("{} at a time, {} CPU thread(s) each; measured times are of that", self.n_workers, self.n_threads)
     }
 
     /// Runs all tasks and returns the failures; one failure does not stop the others.

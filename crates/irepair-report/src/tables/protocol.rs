@@ -76,7 +76,13 @@ fn kept_runs(report: &Report, table: TableKey) -> Vec<(&str, &str, &str, Vec<&Ro
 pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
     let (rows, budgets) = (kept_runs(report, TableKey::Budgets), budgets(report));
     let most = *budgets.last()?;
-    let heads = budgets.iter().flat_map(|b| [format!("TOX % at KL ≤ {b} ↓"), format!("KL on test, ≤ {b}")]);
+    let others = other_scorers(report);
+    let heads = budgets.iter().flat_map(|b| {
+        let scorers =
+            others.iter().map(move |key| format!("TOX % by {}, ≤ {b}", key.scorer.as_deref().unwrap_or_default()));
+        let first = [format!("TOX % at KL ≤ {b} ↓")].into_iter().chain(scorers);
+        first.chain([format!("KL on test, ≤ {b}"), format!("perplexity, ≤ {b}")]).collect::<Vec<_>>()
+    });
     let header = ["Model", "Method", "Seeds", "Hypervolume % ↑"].map(str::to_owned).into_iter().chain(heads);
     let mut table = Table::new("budgets", "Error left within a budget of disturbance", header);
     for (model, title, key, runs) in &rows {
@@ -85,12 +91,18 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
             Cell::text(*model),
             Cell::text(*title),
             Cell::number(Some(runs.len() as f64), 0),
-            over_runs(runs, |run| front_share(&at_rates, run, most), None, 1).in_unit("%"),
+            share_of_runs(report, key, &at_rates, runs, most),
         ];
         for &budget in &budgets {
             let (runs, purpose) = (report.runs_within(key, model, budget), Purpose::Budget(budget));
             cells.push(metric_of(&runs, purpose, metric::TOX, 2));
+            cells.extend(
+                others
+                    .iter()
+                    .map(|key| over_runs(&runs, |run| run.tested(purpose)?.0.value(key), None, 2).in_unit("%")),
+            );
             cells.push(metric_of(&runs, purpose, metric::KL_HELDOUT, 4));
+            cells.push(metric_of(&runs, purpose, metric::TOKEN_PERPLEXITY, 2));
         }
         table.rows.push(cells);
     }
@@ -148,7 +160,7 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
         report,
         table,
         &rows,
-        "All numbers are of test data; a run that stopped by its cap might have gone on to other numbers.",
+        "All numbers are of test data; a run that stopped by its cap might have reached other numbers.",
         vec![
             "Each comparison is about the weights that were best on the method's own validation loss until then. Where it \
              stopped: no gain for as many validations as patience has, or the cap on updates, the same for every row. Equal \
@@ -157,6 +169,27 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
                 .to_owned(),
         ],
     )
+}
+
+/// Toxicity on the error prompts by the scorers after the first.
+fn other_scorers(report: &Report) -> Vec<MetricKey> {
+    let keys = report.results.rows().iter().flat_map(|row| row.metrics.iter()).map(|(key, _)| key);
+    let is_other = |key: &&MetricKey| key.metric == metric::TOX && key.prompts.is_none() && key.scorer.is_some();
+    keys.filter(is_other).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The share of a row's runs. After a search that of the seeds which it tried every rate with, and none of rows that take
+/// the rates of others: they tried one rate where others tried all.
+fn share_of_runs(report: &Report, key: &str, at_rates: &[&RowResult], runs: &[&RowResult], most: f64) -> Cell {
+    let prefix = format!("{key}@");
+    let tried: BTreeSet<u64> =
+        report.searched.iter().filter(|run| run.method().starts_with(&prefix)).map(|run| run.seed).collect();
+    let runs: Vec<&RowResult> =
+        runs.iter().copied().filter(|run| report.searched.is_empty() || tried.contains(&run.seed)).collect();
+    if runs.is_empty() {
+        return Cell::NotApplicable;
+    }
+    over_runs(&runs, |run| front_share(at_rates, run, most), None, 1).in_unit("%")
 }
 
 /// Share in percent of the plane that the points of a run dominate, with those of the same seed at other rates.
