@@ -344,10 +344,17 @@ mod tests {
     /// Keeps a result of the cell, made from `inputs`.
     fn keep(cell: &Cell, inputs: &Inputs, stopped: Stopped) -> RowResult {
         let (lr, stopped) = (Some(0.1 + 0.2), Some(stopped));
-        let result =
-            RowResult { schema: SCHEMA, row: "m-g".into(), model: "g".into(), lr, stopped, ..Default::default() };
+        let result = RowResult {
+            schema: SCHEMA,
+            row: "m-g".into(),
+            title: "t".into(),
+            model: "g".into(),
+            lr,
+            stopped,
+            ..Default::default()
+        };
         let (settings, identity) = (identity::settings(&cell.job).unwrap().key(), inputs.key());
-        let kept = kept::Kept { settings, identity, result };
+        let kept = kept::Kept { settings, measured_on: "data".into(), identity, result };
         kept::put(cell.kept.as_ref().unwrap(), &kept).unwrap();
         kept.result
     }
@@ -358,7 +365,7 @@ mod tests {
         let (cell, other) = (cell(home.path(), "1e-4"), cell(home.path(), "1e-5"));
         assert!(cell.kept_result().unwrap().is_none());
         let result = keep(&cell, &Inputs::default().text("1e-4"), Stopped::Cap);
-        assert_eq!(cell.kept_result().unwrap(), Some(result));
+        assert_eq!(cell.kept_result().unwrap().map(|kept| kept.result), Some(result));
         assert!(other.kept_result().unwrap().is_none());
         assert!(!other.take_kept(&Inputs::default().text("1e-5")).unwrap());
         assert!(!home.path().join("runs").exists());
