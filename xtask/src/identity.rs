@@ -55,8 +55,8 @@ impl Hashes {
         files.into_iter().try_fold(inputs, |inputs, file| self.add_file(inputs, file))
     }
 
-    /// The bytes of every file that a row is measured on, but not of the scorer that chooses among samples: the same for
-    /// all rows that can stand in one table.
+    /// The bytes of every file that a row is measured on, but not of the scorer that chooses among samples: the same
+    /// for all rows that can stand in one table.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -66,8 +66,8 @@ impl Hashes {
     }
 }
 
-/// A row's settings and the version of the numbers, without what does not bear on its numbers: its title, where files lie
-/// (their bytes are hashed), the machine's threads and device, and where the run pauses.
+/// A row's settings and the version of the numbers, without what does not bear on its numbers: its title, where files
+/// lie (their bytes are hashed), the machine's threads and device, and where the run pauses.
 ///
 /// # Errors
 /// When the job has no TOML form.

@@ -178,8 +178,8 @@ fn other_scorers(report: &Report) -> Vec<MetricKey> {
     keys.filter(is_other).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The share of a row's runs. After a search that of the seeds which it tried every rate with, and none of rows that take
-/// the rates of others: they tried one rate where others tried all.
+/// The share of a row's runs. After a search that of the seeds which it tried every rate with, and none of rows that
+/// take the rates of others: they tried one rate where others tried all.
 fn share_of_runs(report: &Report, key: &str, at_rates: &[&RowResult], runs: &[&RowResult], most: f64) -> Cell {
     let prefix = format!("{key}@");
     let tried: BTreeSet<u64> =
