@@ -1,11 +1,12 @@
 //! `cargo xtask bundle`: a folder that runs a profile on another machine without network, Rust or git, such as one with
 //! a GPU; and what it ran, taken back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use irepair_core::fs::{list, write_atomic};
+use irepair_core::fs::{list, sha256_file, write_atomic};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::error::diagnostic;
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     /// The folder as it came back: its kept results and chosen rates are taken into experiments/
     #[arg(long, value_name = "DIR")]
     take: Option<PathBuf>,
-    /// Take files back that replace others here
+    /// Take files back also where those here have changed since
     #[arg(long, requires = "take")]
     force: bool,
     #[command(flatten)]
@@ -44,6 +45,9 @@ export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export CARGO_MANIFEST_DIR="$here" IREPAIR_BIN="$here/bin/irepair" IREPAIR_COMMIT='@COMMIT@'
 exec bin/xtask "$@"
 "#;
+
+/// In a bundle: the hashes of what it can bring back, as it was when the bundle was made.
+const MADE_FROM: &str = ".made-from.json";
 
 /// Runs it.
 ///
@@ -95,6 +99,8 @@ fn make(args: &Args, out: &Path) -> Result<()> {
     for (name, program) in programs {
         copy(&program, &made.join("bin").join(name), &|_| true)?;
     }
+    let hashes = serde_json::to_vec(&hashes(&root.join("experiments").join(&args.profile))?)?;
+    write_atomic(&made.join(MADE_FROM), &hashes).map_err(diagnostic)?;
     let commit = process::commit().unwrap_or_else(|| "unknown".to_owned());
     let script = SCRIPT.replace("@PROFILE@", &args.profile).replace("@VERSION@", crate::libtorch::VERSION);
     write_atomic(&made.join("run.sh"), script.replace("@COMMIT@", &commit).as_bytes()).map_err(diagnostic)?;
@@ -111,23 +117,35 @@ fn take(profile: &str, from: &Path, force: bool) -> Result<()> {
         let what = Diagnostic::new(ExitKind::Data, "no bundle of this profile").at(from.display());
         return Err(what.want_got("experiments/PROFILE/profile.toml in it", "none").into());
     }
+    // Without the hashes every difference counts as a change here.
+    let before: Hashes =
+        serde_json::from_slice(&fs::read(from.join(MADE_FROM)).unwrap_or_default()).unwrap_or_default();
+    let (ours, theirs) = (hashes(&here)?, hashes(&there)?);
+    let is_lost =
+        |name: &&String| ours.get(*name).is_some_and(|own| theirs[*name] != *own && before.get(*name) != Some(own));
+    let replaced: Vec<&String> = theirs.keys().filter(is_lost).collect();
+    if let Some(first) = replaced.first().filter(|_| !force) {
+        let what = format!("{} files here have changed since the bundle was made", replaced.len());
+        let help = "nothing is taken: commit or remove what is here, or replace it with --force";
+        return Err(Diagnostic::new(ExitKind::Usage, what).at(here.join(first).display()).help(help).into());
+    }
+    theirs.keys().try_for_each(|name| copy(&there.join(name), &here.join(name), &|_| true))
+}
+
+/// SHA-256 by path below the profile's folder.
+type Hashes = BTreeMap<String, String>;
+
+/// Of what a bundle brings back: kept results, chosen rates and their page.
+fn hashes(profile: &Path) -> Result<Hashes> {
     let mut files = Vec::new();
     for name in ["learning-rates.toml", "learning-rates.md", "results"] {
-        files_under(&there.join(name), &mut files)?;
+        files_under(&profile.join(name), &mut files)?;
     }
-    let mut replaced = Vec::new();
-    for file in &files {
-        let own = here.join(file.strip_prefix(&there)?);
-        if own.exists() && fs::read(&own)? != fs::read(file)? {
-            replaced.push(own);
-        }
-    }
-    if let Some(first) = replaced.first().filter(|_| !force) {
-        let what = format!("{} files here differ from those of the bundle", replaced.len());
-        let help = "nothing is taken: commit or remove what is here, or replace it with --force";
-        return Err(Diagnostic::new(ExitKind::Usage, what).at(first.display()).help(help).into());
-    }
-    files.iter().try_for_each(|file| copy(file, &here.join(file.strip_prefix(&there)?), &|_| true))
+    let hash = |file: &PathBuf| {
+        let name = file.strip_prefix(profile)?.to_string_lossy().into_owned();
+        Ok((name, sha256_file(file).map_err(diagnostic)?))
+    };
+    files.iter().map(hash).collect()
 }
 
 /// Adds a file, or the files in a folder and its folders; nothing where there is none.
@@ -169,6 +187,11 @@ mod tests {
         copy(&from, &to, &|path| path != from.join("base/model")).unwrap();
         assert_eq!(fs::read_to_string(to.join("base/.model.inputs")).unwrap(), "small");
         assert!(!to.join("base/model").exists());
+        let named = |dir: &Path| hashes(dir).unwrap().into_keys().collect::<Vec<_>>();
+        fs::create_dir_all(to.join("results/tune")).unwrap();
+        fs::write(to.join("results/tune/a.json"), "{}").unwrap();
+        fs::write(to.join("learning-rates.md"), "rates").unwrap();
+        assert_eq!(named(&to), ["learning-rates.md", "results/tune/a.json"]);
         let error = take("wild", &to, false).unwrap_err().to_string();
         assert!(error.contains("no bundle of this profile"), "{error}");
     }
