@@ -277,6 +277,19 @@ mod tests {
     use crate::tests::{results, row, rows};
 
     #[test]
+    fn rows_that_differ_in_decoding_alone_stand_together() {
+        let named = |how: &str| {
+            let mut run = row(how, "m", 0, 9.0, 10.0);
+            run.metrics.get_mut(metric::TOX).unwrap().definition = format!("mean toxicity of {how} continuations");
+            run
+        };
+        let (greedy, mut best) = (named("greedy"), named("best of 8"));
+        assert!(Results::new(vec![greedy.clone(), best.clone()]).is_err());
+        best.decoding = Some("best of 8".to_owned());
+        assert!(Results::new(vec![greedy, best]).is_ok());
+    }
+
+    #[test]
     fn a_mean_over_models_is_taken_within_each_seed_and_needs_every_model() {
         let r = results();
         let tox = r.by_seed("irepair", Over::Models, |run| run.value(metric::TOX));

@@ -299,8 +299,34 @@ mod tests {
     fn budgets_show_the_test_results_of_the_weights_that_were_chosen() {
         let table = error_within_budgets(&report()).unwrap();
         // A row without kept weights is not there; a quarter of the plane is dominated, 0.05 x 20 of 0.1 x 40.
-        assert_eq!(text(&table), ["m | IREPAIR | 2 | 25.0 [25.0, 25.0] | 20.00 [7.29, 32.71] | missing"]);
+        assert_eq!(
+            text(&table),
+            ["m | IREPAIR | 2 | 25.0 [25.0, 25.0] | 20.00 [7.29, 32.71] | missing | 10.50 [10.50, 10.50]"]
+        );
         assert!(table.header[4].contains("0.1"));
+    }
+
+    #[test]
+    fn the_rate_of_a_budget_has_its_own_run_and_the_search_is_part_of_the_hypervolume() {
+        let mut other = kept("irepair@1e-5", 0, Stopped::Cap, 1.0);
+        other.measured[0].metrics = row("irepair", "m", 0, 12.0, 10.2).metrics;
+        let mut rows = report().results.rows().to_vec();
+        rows.push(other);
+        let mut report = Report { results: Results::new(rows).unwrap(), ..report() };
+        let mut searched = kept("irepair@1e-3", 0, Stopped::Paused, 1.0);
+        searched.trajectory[1].toxicity = Some(0.0);
+        report.searched = vec![searched];
+        let within = irepair_config::LearningRates::key_within("irepair", 0.1);
+        for (key, lr) in [("irepair".to_owned(), 1e-4), (within, 1e-5)] {
+            report.experiment.learning_rates.0.entry(key).or_default().insert("m".to_owned(), lr);
+        }
+        // Seed 1 was not searched; 0.05 x 40 of 0.1 x 40 are dominated at the rate of the search.
+        let shown = text(&error_within_budgets(&report).unwrap());
+        assert!(shown[0].starts_with("m | IREPAIR | 2 | 50.0 | 12.00 ["), "{shown:?}");
+        assert!(shown[0].ends_with("] | missing | 10.20"), "{shown:?}");
+        report.experiment.rows.get_mut("irepair").unwrap().rates_of = Some("dpo".to_owned());
+        let shown = text(&error_within_budgets(&report).unwrap());
+        assert!(shown[0].starts_with("m | IREPAIR | 2 | – | 20.00"), "one rate, where others tried many: {shown:?}");
     }
 
     #[test]
