@@ -325,6 +325,7 @@ mod tests {
         assert!(shown[0].starts_with("m | IREPAIR | 2 | 50.0 | 12.00 ["), "{shown:?}");
         assert!(shown[0].ends_with("] | missing | 10.20"), "{shown:?}");
         report.experiment.rows.get_mut("irepair").unwrap().rates_of = Some("dpo".to_owned());
+        report.searched[0].row = "dpo@1e-3-m".to_owned();
         let shown = text(&error_within_budgets(&report).unwrap());
         assert!(shown[0].starts_with("m | IREPAIR | 2 | – | 20.00"), "one rate, where others tried many: {shown:?}");
     }
