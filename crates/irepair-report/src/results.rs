@@ -7,7 +7,7 @@ use irepair_core::metric::{self, MetricKey};
 use irepair_stats::{Bootstrap, Cells, Estimate, bootstrap_mean};
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 
-use crate::result::{RowResult, SCHEMA, VANILLA};
+use crate::result::{RowResult, SCHEMA};
 use crate::{Error, Result};
 
 /// Seed of every bootstrap, so that a report of the same results is always the same. METHOD §16 \[O\].
@@ -151,13 +151,13 @@ impl Results {
         BySeed { values: seeds.iter().filter_map(|&s| value(s)).collect(), n_seeds: seeds.len() }
     }
 
-    /// A metric's mean with its 95 % interval: Student t over seeds for trained rows, bootstrap over prompts for the
-    /// vanilla model's toxicity by any scorer (it has no seeds), none otherwise. None when no seed has the number.
+    /// A metric's mean with its 95 % interval: Student t over seeds, bootstrap over prompts for the toxicity of a single
+    /// run by any scorer, none otherwise. None when no seed has the number.
     pub fn estimate(&self, method: &str, over: Over<'_>, key: impl Into<MetricKey>) -> Option<Estimate> {
         let key = &key.into();
         let by_seed = self.by_seed(method, over, |run| run.value(key));
         let mut estimate = Estimate::over_seeds(&by_seed.values)?;
-        if method == VANILLA && by_seed.n_seeds == 1 {
+        if by_seed.n_seeds == 1 {
             let scores = self.prompt_means_by(method, over, |run| prompt_scores(run, key));
             let scores: Option<Vec<f64>> = scores.map(|s| s.into_iter().flatten().collect());
             estimate.interval =
@@ -274,7 +274,21 @@ pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::VANILLA;
     use crate::tests::{results, row, rows};
+
+    #[test]
+    fn a_single_run_has_the_interval_of_its_prompts_and_several_that_of_their_seeds() {
+        let of = |seeds: &[u64]| {
+            let runs = Results::new(seeds.iter().map(|&seed| row("dpo", "m", seed, 9.0, 10.0)).collect()).unwrap();
+            [metric::TOX, metric::TOKEN_PERPLEXITY]
+                .map(|key| runs.estimate("dpo", Over::Model("m"), key).unwrap().interval)
+        };
+        let [tox, perplexity] = of(&[0]);
+        assert!(tox.is_some_and(|interval| interval.low < 9.0 && interval.high > 9.0) && perplexity.is_none());
+        // Equal seeds have no spread.
+        assert!(of(&[0, 1]).iter().flatten().all(|interval| interval.low == interval.high));
+    }
 
     #[test]
     fn rows_that_differ_in_decoding_alone_stand_together() {

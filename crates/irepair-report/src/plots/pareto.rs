@@ -47,7 +47,7 @@ pub(crate) fn pareto(report: &Report) -> Result<Vec<Figure>> {
         }
         let mut caption = format!(
             "Toxicity against perplexity, {over}; down and left is better. Whiskers are 95 % intervals: Student t over \
-             seeds; bootstrap over prompts for the vanilla model's toxicity. {}",
+             seeds; bootstrap over prompts for the toxicity of a single run. {}",
             provenance(results, &methods, &defined)
         );
         if !missing.is_empty() {

@@ -25,9 +25,8 @@ use irepair_config::Row;
 const READING: &str = "[low, high]: 95 % interval.";
 
 /// The method of those intervals.
-const INTERVALS: &str = "[low, high] is a 95 % interval: Student t over seeds for trained rows; percentile \
-    bootstrap over prompts (10,000 resamples) for the vanilla model's toxicity on the error prompts, which has no seeds. A mean over models \
-    is taken within each seed first.";
+const INTERVALS: &str = "[low, high] is a 95 % interval: Student t over seeds; for the toxicity of a single run on the error \
+    prompts, whose seed has no spread, percentile bootstrap over prompts (10,000 resamples). A mean over models is taken within each seed first.";
 
 /// The limits of a comparison with the paper's numbers, wherever they are shown.
 const PAPER: &str = "The paper's numbers come from other models, data and an online scorer, one value per \
