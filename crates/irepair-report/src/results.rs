@@ -151,8 +151,8 @@ impl Results {
         BySeed { values: seeds.iter().filter_map(|&s| value(s)).collect(), n_seeds: seeds.len() }
     }
 
-    /// A metric's mean with its 95 % interval: Student t over seeds, bootstrap over prompts for the toxicity of a single
-    /// run by any scorer, none otherwise. None when no seed has the number.
+    /// A metric's mean with its 95 % interval: Student t over seeds, bootstrap over prompts for the toxicity of a
+    /// single run by any scorer, none otherwise. None when no seed has the number.
     pub fn estimate(&self, method: &str, over: Over<'_>, key: impl Into<MetricKey>) -> Option<Estimate> {
         let key = &key.into();
         let by_seed = self.by_seed(method, over, |run| run.value(key));
