@@ -9,34 +9,16 @@ use crate::output::{four_decimals, print, print_json};
 
 /// Runs the command.
 pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
-    if !measures(plan) {
-        return Err(CliError::NothingToMeasure.into());
-    }
     use_threads(plan.threads);
     let open = |dir| open(dir, &plan.device, plan.dtype);
     let loaded = open(&plan.model)?;
     let reference = plan.reference.as_deref().map(open).transpose()?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let measured = measure(&loaded, reference.as_ref().map(|reference| &reference.model), plan)?;
+    if measured.metrics.iter().len() == 0 && measured.footprint.is_none() {
+        return Err(CliError::NothingToMeasure.into());
+    }
     if plan.json { print_json(&measured) } else { print(&table(&measured)) }
-}
-
-/// True when a file, or a model to compare with, is given.
-fn measures(plan: &EvalPlan) -> bool {
-    let files = [
-        &plan.reference,
-        &plan.prompts,
-        &plan.clean_prompts,
-        &plan.wikitext,
-        &plan.lambada,
-        &plan.blimp,
-        &plan.hellaswag,
-        &plan.f1,
-        &plan.minimal_pairs,
-        &plan.memorised,
-        &plan.pairs,
-    ];
-    plan.more_prompts.is_some() || files.into_iter().any(Option::is_some)
 }
 
 fn table(measured: &Measured) -> String {
