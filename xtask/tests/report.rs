@@ -4,35 +4,21 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+/// Nothing of it is run.
 const PROFILE: &str = r#"
 title = "tiny"
 seeds = 1
 keep_models = false
-[language]
-seed = 0
-train_docs = 200
-pairs = 48
-error_test = 16
-error_valid = 8
-clean_test = 8
-general_test = 24
-general_valid = 24
-last_word_test = 16
-last_word_valid = 8
+[[data]]
+file = "corpus/train.txt"
+what = "what the model learns"
+get = "nothing reads it here"
 [[models]]
 name = "gpt2"
 title = "GPT-2 (tiny)"
 [models.pretrain]
-family = "gpt2"
-n_layer = 3
-n_embd = 16
-n_head = 2
-n_positions = 64
 vocab_size = 600
-steps = 40
-seed = 0
 [repair]
-n_validation = 8
 [grid]
 lr = [1e-3]
 seeds = 1
