@@ -226,13 +226,11 @@ impl Prepared {
                     }
                     let (title, model, split) = (&row.title, &model.name, Split::Test);
                     let own = Name { method: key, title, model, seed, split, under };
-                    // What the row asks for beyond KL budgets is measured at its own rate.
+                    // What the row asks for beyond KL budgets is measured at its own rate, by every seed.
                     let brief = Row { tables: vec![TableKey::Budgets], ..row.clone() };
-                    let rates = if row.tables.contains(&TableKey::Budgets) {
-                        self.rates_within(rates_of, model)
-                    } else {
-                        Vec::new()
-                    };
+                    let is_searched = row.tables.contains(&TableKey::Budgets) && row.rates_of.is_none();
+                    let rates =
+                        if is_searched && seed == 0 { self.rates_within(key, model) } else { Vec::new() };
                     for lr in rates.into_iter().filter(|lr| repair.lr != Some(*lr)) {
                         let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
                         let method = &*RowResult::key_at_rate(key, lr);

@@ -110,18 +110,19 @@ pub(crate) struct Given<T: Options> {
 }
 
 impl<T: Options> Given<T> {
-    /// The settings as given, and their plan, checked.
-    pub(crate) fn given_and_plan(self) -> anyhow::Result<(T, T::Plan)> {
+    /// The settings as given, with what `settle` adds, and their plan, checked.
+    pub(crate) fn given_and_plan(self, settle: fn(T) -> T) -> anyhow::Result<(T, T::Plan)> {
         let (options, place) = match self.config {
             Some(path) => (self.flags.over(from_toml(&path)?), format!("{} and the command line", path.display())),
             None => (self.flags, "the command line".to_owned()),
         };
+        let options = settle(options);
         let plan = resolve(&options, &place)?;
         Ok((options, plan))
     }
 
     /// The plan.
     pub(crate) fn plan(self) -> anyhow::Result<T::Plan> {
-        Ok(self.given_and_plan()?.1)
+        Ok(self.given_and_plan(|options| options)?.1)
     }
 }

@@ -39,6 +39,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use irepair_config::RepairOptions;
 
 use crate::arguments::{Cli, Command, ScorerAction};
 
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Repair(given) => repair::command(given.given_and_plan()?),
+        Command::Repair(given) => repair::command(given.given_and_plan(RepairOptions::with_preset)?),
         Command::Sensitivity(given) => sensitivity::command(&given.plan()?),
         Command::Eval(given) => evaluate::command(&given.plan()?),
         Command::Score(given) => score::command(&given.plan()?),

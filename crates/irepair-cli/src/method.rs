@@ -77,6 +77,7 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         clip_norm: plan.clip_norm,
         eval_every_examples: plan.eval_every,
         patience: plan.patience,
+        budget_kl: plan.budget_kl,
         eval_batch_size: EVAL_BATCH.min(2 * plan.batch_size),
         lora_rank: plan.lora_rank.unwrap_or(0),
         fisher_texts: plan.fisher_texts,

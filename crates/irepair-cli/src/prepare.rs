@@ -65,9 +65,7 @@ impl Prepared {
                  are whole texts"
             );
         }
-        let needs_utility =
-            plan.reads_fisher() || method::objective(&plan).is_some_and(|objective| objective.needs().utility);
-        let path = plan.utility.as_deref().filter(|_| needs_utility);
+        let path = plan.utility.as_deref().filter(|_| plan.reads_utility());
         let read = |path| documents(path, &dir.tokenizer, max_utility(&plan, &dir.config));
         let utility = path.map(read).transpose()?;
         Self { plan, pairs, validation, utility }.fit(&dir.config, given.batch_size.is_none())

@@ -54,6 +54,11 @@ struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Rounding>,
     stopped_early: bool,
+    /// Of the saved weights before rounding, on held-out utility texts; given under a KL budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f64>,
+    /// True when the KL budget ended the run.
+    over_budget: bool,
     first_loss: Option<f64>,
     last_loss: Option<f64>,
     train_seconds: f64,
@@ -113,6 +118,8 @@ impl<'a> Summary<'a> {
             best_validation_loss: outcome.saved_loss,
             rounding: Rounding::of(outcome),
             stopped_early: outcome.stopped_early,
+            kl: outcome.best_kl,
+            over_budget: outcome.is_over_budget,
             first_loss: records.first().map(|r| r.loss),
             last_loss: records.last().map(|r| r.loss),
             train_seconds: records.iter().map(|r| r.seconds).fold(0.0, |sum, s| sum + s),
@@ -131,8 +138,19 @@ impl<'a> Summary<'a> {
                 four_decimals(self.best_validation_loss)
             )
         });
+        let disturbance = match (self.kl, self.over_budget) {
+            (Some(kl), true) => {
+                format!("KL to the model before: {kl:.4} nats a token; the run ended where more steps passed the budget\n")
+            }
+            (Some(kl), false) => format!("KL to the model before: {kl:.4} nats a token, within the budget\n"),
+            (None, true) => "the first validation was over the KL budget: the weights are those before repair; give a lower --lr or \
+                             a larger --budget-kl\n"
+                .to_owned(),
+            (None, false) => String::new(),
+        };
         format!(
-            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{rounding}model: {}\n",
+            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{rounding}{disturbance}\
+             model: {}\n",
             self.method,
             self.policy,
             self.n_steps,
@@ -243,16 +261,17 @@ fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: boo
     let n_utility = prepared.n_utility();
     let [pairs, validation] = [&mut prepared.pairs, &mut prepared.validation].map(std::mem::take);
     let (mut utility, mut validation_utility) = (Vec::new(), Vec::new());
-    if needs_utility || prepared.plan.reads_fisher() {
+    if prepared.plan.reads_utility() {
         let plan = &prepared.plan;
         let texts = match prepared.utility.take() {
             Some(texts) => texts,
             None => own_texts(opened, n_utility, plan)?,
         };
-        // A tenth, and no more than there are validation pairs, is held out to judge the KL term on.
-        let n_held_out =
-            if validation.is_empty() || !needs_utility { 0 } else { (texts.len() / 10).clamp(1, validation.len()) };
-        let n = texts.len();
+        // A tenth, and no more than there are validation pairs, is held out to judge the KL term or budget on.
+        let judged = needs_utility || plan.budget_kl.is_some();
+        let (n, is_read) = (texts.len(), needs_utility || plan.reads_fisher());
+        let tenth = if is_read { n / 10 } else { n.saturating_sub(1) };
+        let n_held_out = if validation.is_empty() || !judged { 0 } else { tenth.clamp(1, validation.len()) };
         (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
             let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();
             CliError::TooFew { what: "utility texts", path, n_held_out, n }

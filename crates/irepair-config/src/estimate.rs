@@ -148,7 +148,7 @@ impl Memory {
         Self {
             weights,
             fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
-            reference: if passes.need_reference() { touched * width } else { 0 },
+            reference: if passes.need_reference() || options.budget_kl.is_some() { touched * width } else { 0 },
             gradients: gradients.max(stored).max(fisher) * width,
             // Adapters and their moments are small; the projections as they were are not.
             optimizer: match options.lora_rank {

@@ -57,7 +57,7 @@ pub use irepair_core::spec::{Method, Metric, Policy, Reduction};
 pub use job::{Job, Kept, Watch};
 pub use layout::{FigureKey, TableKey};
 pub use load::{from_str, from_toml};
-pub use names::{Dtype, Optimizer, OptimizerState, ScorerKind};
+pub use names::{Dtype, Optimizer, OptimizerState, Preset, ScorerKind};
 pub use options::{Options, Validate, resolve, to_toml};
 pub use pairs::{PairsOptions, PairsPlan};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};

@@ -50,6 +50,15 @@ names! {
         Natural,
     }
 
+    /// Settings that stand where the user gives none.
+    Preset {
+        /// What removed most of the error at equal disturbance on a published model and on real text: DPO on every
+        /// weight at 1e-5, ended by a KL budget of 0.05 nats a token [O].
+        Best,
+        /// The paper's method and settings (METHOD §17) [D].
+        Paper,
+    }
+
     /// Treatment of the optimizer state of a block outside the slice (METHOD §8).
     OptimizerState {
         /// Kept as it is [D].

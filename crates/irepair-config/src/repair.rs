@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use irepair_core::spec::{Measures, Number, Numbers, Reach, Weighted};
+use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, Weighted};
 use irepair_core::{BlockList, SliceSize};
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Validate};
+use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, Validate};
+
+/// The learning rate and the KL budget of preset best (docs/FINDINGS.md).
+const BEST: (f64, f64) = (1e-5, 0.05);
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
@@ -25,7 +28,9 @@ options! {
         /// Also write the changed tensors, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
         /// §14).
         patch: PathBuf as "FILE",
-        /// What to train (METHOD §6, §7). Default irepair.
+        /// Settings that stand where none are given. Without it, best, or paper where a method is given.
+        preset: Preset,
+        /// What to train (METHOD §6, §7). Default irepair, dpo under preset best.
         #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
         method: Method = Method::Irepair,
         /// Which blocks each step may change (METHOD §5). Default dynamic for irepair, irepair-no-kl and the sliced
@@ -82,7 +87,8 @@ options! {
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
         /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and
-        /// for natural. Models much smaller than GPT-2 need rates 10 to 100 times larger.
+        /// for natural, 1e-5 for dpo under preset best. Models much smaller than GPT-2 need rates 10 to 100 times
+        /// larger.
         lr: f64 as "RATE" = match this.optimizer() {
             Optimizer::Natural => 1e-6,
             Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,
@@ -122,6 +128,9 @@ options! {
         /// Pairs at the end of the file kept for validation, never trained on (METHOD §17 [D,L]); 0 trains on all of
         /// them and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         n_validation: usize as "N" = 64,
+        /// KL divergence from the model as it was on held-out utility texts, in nats a token, over which the run ends;
+        /// the best weights before are kept (METHOD §22 [O]). Without it, no end; under preset best 0.05.
+        budget_kl: f64 as "NATS",
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
         eval_every: u64 as "EXAMPLES" = 100,
         /// Stop after this many evaluations without a new best; the best weights are kept (METHOD §17 [L]). Default 30.
@@ -136,6 +145,32 @@ options! {
 }
 
 impl RepairOptions {
+    /// With what the preset settles beyond the defaults of single settings, where the user left it open.
+    #[must_use]
+    pub fn with_preset(self) -> Self {
+        let preset = self.preset.unwrap_or(if self.method.is_some() { Preset::Paper } else { Preset::Best });
+        let with = Self { preset: Some(preset), ..self };
+        if preset == Preset::Paper {
+            return with;
+        }
+        let (rate, budget) = BEST;
+        let method = with.method.unwrap_or(Method::Dpo);
+        let with = Self { method: Some(method), ..with };
+        let is_its_own = method == Method::Dpo && !with.policy().is_sliced() && with.optimizer() == Optimizer::Rmsprop;
+        let held_out = method.trains() && with.n_validation != Some(0);
+        Self {
+            lr: with.lr.or(is_its_own.then_some(rate)),
+            budget_kl: with.budget_kl.or(held_out.then_some(budget)),
+            ..with
+        }
+    }
+
+    /// True when a run reads utility texts: for its loss, for a Fisher matrix, or for a KL budget.
+    pub fn reads_utility(&self) -> bool {
+        let reads = Needs::of(&self.terms()).utility || self.reads_fisher() || self.budget_kl.is_some();
+        self.method().trains() && reads
+    }
+
     /// The numbers of policies and methods, as given or their defaults.
     pub fn numbers(&self) -> Numbers {
         Number::ALL.iter().fold(Numbers::default(), |numbers, number| numbers.with(*number, self.number(*number)))
@@ -184,6 +219,11 @@ impl RepairOptions {
 }
 
 impl RepairPlan {
+    /// [`RepairOptions::reads_utility`].
+    pub fn reads_utility(&self) -> bool {
+        RepairOptions::from(self.clone()).reads_utility()
+    }
+
     /// [`RepairOptions::numbers`].
     pub fn numbers(&self) -> Numbers {
         RepairOptions::from(self.clone()).numbers()
@@ -200,6 +240,8 @@ impl Validate for RepairOptions {
         // Only what contradicts itself is a clash. Keys a method does not read may stand in a table shared by many
         // rows.
         let method = self.method();
+        let unheld = self.budget_kl.is_some() && self.n_validation == Some(0);
+        checks.clash(unheld, "budget_kl", "clashes with `n_validation`: KL is measured where held-out pairs are");
         let no_kl = !method.has_kl() && self.gamma.is_some_and(|gamma| gamma > 0.0);
         checks.clash(no_kl, "gamma", &format!("clashes with `method`: {method} has no KL term"));
         if let Some(other) = method.without_kl().filter(|_| self.gamma == Some(0.0)) {
@@ -285,5 +327,33 @@ mod tests {
         assert_eq!(sliced.policy(), Policy::Dynamic);
         let preset = RepairOptions { method: Some(Method::SlicedDpoKl), ..Default::default() }.with_defaults();
         assert_eq!((preset.policy, preset.lr, preset.gamma), (Some(Policy::Dynamic), Some(1e-6), Some(1.0)));
+    }
+
+    #[test]
+    fn without_a_method_the_preset_is_best() {
+        let best = RepairOptions::default().with_preset();
+        let of = |o: &RepairOptions| (o.preset, o.method(), o.policy(), o.lr(), o.budget_kl);
+        let want = (Some(Preset::Best), Method::Dpo, Policy::All, 1e-5, Some(0.05));
+        assert_eq!((of(&best), problems(&best)), (want, Vec::new()));
+        let named = RepairOptions { method: Some(Method::Irepair), ..Default::default() }.with_preset();
+        assert_eq!(of(&named), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
+        let paper = RepairOptions { preset: Some(Preset::Paper), ..Default::default() }.with_preset();
+        assert_eq!(of(&paper), of(&named));
+    }
+
+    #[test]
+    fn a_preset_gives_way_to_what_is_given() {
+        let given = RepairOptions { lr: Some(3e-6), budget_kl: Some(0.1), ..Default::default() }.with_preset();
+        assert_eq!((given.method(), given.lr(), given.budget_kl), (Method::Dpo, 3e-6, Some(0.1)));
+        let best = RepairOptions { preset: Some(Preset::Best), ..Default::default() };
+        let other = RepairOptions { method: Some(Method::Irepair), ..best.clone() }.with_preset();
+        assert_eq!((other.lr, other.budget_kl), (None, Some(0.05)), "the rate is DPO's own");
+        let unheld = RepairOptions { n_validation: Some(0), ..best.clone() }.with_preset();
+        assert_eq!((unheld.budget_kl, problems(&unheld)), (None, Vec::new()));
+        let clash = RepairOptions { n_validation: Some(0), budget_kl: Some(0.1), ..best }.with_preset();
+        assert_eq!(
+            problems(&clash),
+            ["`budget_kl`: clashes with `n_validation`: KL is measured where held-out pairs are"]
+        );
     }
 }

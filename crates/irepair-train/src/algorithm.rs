@@ -48,7 +48,11 @@ pub struct Outcome {
     pub saved_loss: Option<f64>,
     /// What that rounding did.
     pub rounded: Rounded,
-    /// True when patience ran out before the steps did.
+    /// KL on held-out utility texts there, under a KL budget.
+    pub best_kl: Option<f64>,
+    /// True when the run ended because a validation found more KL than the budget.
+    pub is_over_budget: bool,
+    /// True when patience or the KL budget ran out before the steps did.
     pub stopped_early: bool,
 }
 

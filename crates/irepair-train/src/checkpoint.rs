@@ -20,6 +20,10 @@ struct RunState {
     best_step: Option<u64>,
     best_loss: Option<f64>,
     n_without_improvement: u64,
+    #[serde(default)]
+    best_kl: Option<f64>,
+    #[serde(default)]
+    is_over_budget: bool,
     optimizer: (u64, Vec<(usize, u64, u64)>),
     localiser: serde_json::Value,
 }
@@ -62,6 +66,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             best_step: self.best.step,
             best_loss: self.best.loss,
             n_without_improvement: self.best.n_without_improvement,
+            best_kl: self.best.kl,
+            is_over_budget: self.best.is_over_budget,
             optimizer: self.optimizer.counters(),
             localiser: self.localiser.state(),
         };
@@ -146,7 +152,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             no_grad(|| self.model.parameters()[index].tensor.detach().copy_(&now));
             self.best.values.insert(index, best);
         }
-        (self.best.step, self.best.loss) = (state.best_step, state.best_loss);
+        (self.best.step, self.best.loss, self.best.kl) = (state.best_step, state.best_loss, state.best_kl);
+        self.best.is_over_budget = state.is_over_budget;
         self.best.n_without_improvement = state.n_without_improvement;
         self.next_step = state.next_step;
         Ok(())

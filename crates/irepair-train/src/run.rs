@@ -27,6 +27,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
+        if settings.budget_kl.is_some() && data.validation.is_empty() {
+            return Err(Error::TooLittle { what: "held-out pairs for a KL budget", want: 1, got: 0 });
+        }
         model.check_length(data.longest())?;
         model.freeze();
         let objective = objective.into();
@@ -41,7 +44,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             None
         };
         Ok(Self {
-            reference: if needs.reference() { Some(model.reference()?) } else { None },
+            reference: if needs.reference() || settings.budget_kl.is_some() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed).with_fisher(fisher),
             lora: (settings.lora_rank > 0)
@@ -67,7 +70,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
     /// True while steps and patience last.
     pub fn unfinished(&self) -> bool {
-        self.next_step < self.settings.n_steps && !self.out_of_patience()
+        self.next_step < self.settings.n_steps && !self.is_ended()
     }
 
     /// The next step to take, counted from 0.
@@ -158,7 +161,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             n_steps: self.next_step,
             best_step: self.best.step,
             best_loss: self.best.loss,
-            stopped_early: self.next_step < self.settings.n_steps && self.out_of_patience(),
+            best_kl: self.best.kl,
+            is_over_budget: self.best.is_over_budget,
+            stopped_early: self.next_step < self.settings.n_steps && self.is_ended(),
         };
         Ok((self.model, outcome))
     }

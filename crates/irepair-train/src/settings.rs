@@ -52,6 +52,9 @@ settings! {
     eval_every_examples: u64 = 100;
     /// Validations without improvement before stopping. METHOD §17: 30 [L].
     patience: u64 = 30;
+    /// KL on held-out utility texts, nats a token, over which the run ends with the best weights before; none = no end.
+    /// METHOD §22 [O].
+    budget_kl: Option<f64> = None;
     /// Pairs per validation batch. METHOD §17: 8 [D, L].
     eval_batch_size: usize = 8;
     /// Utility texts that the Fisher matrix is made of, where something reads it. METHOD §27: 64 [O].
@@ -88,6 +91,7 @@ impl Settings {
             ("patience", self.patience as f64),
             ("fisher_texts", self.fisher_texts as f64),
             ("fisher_damping", self.fisher_damping),
+            ("budget_kl", self.budget_kl.unwrap_or(1.0)),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(Error::BadSetting { key, want: "a finite number over 0", got: value.to_string() });

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
+use irepair_core::spec::Term;
 use irepair_model::{BlockModel, host};
+use irepair_objective::Objective;
 use tch::{Tensor, no_grad};
 
 use crate::batch::{StepBatch, micro_batch};
@@ -17,6 +19,10 @@ pub(crate) struct Best {
     pub(crate) step: Option<u64>,
     pub(crate) loss: Option<f64>,
     pub(crate) n_without_improvement: u64,
+    /// KL on held-out utility texts, where it was measured.
+    pub(crate) kl: Option<f64>,
+    /// True once a validation found more KL than the budget.
+    pub(crate) is_over_budget: bool,
 }
 
 impl Best {
@@ -32,13 +38,13 @@ impl Best {
     }
 
     /// Takes the model's current weights as the best.
-    fn take(&mut self, model: &dyn BlockModel, step: u64, loss: f64) {
+    fn take(&mut self, model: &dyn BlockModel, step: u64, loss: f64, kl: Option<f64>) {
         no_grad(|| {
             for (index, value) in &mut self.values {
                 value.copy_(&model.parameters()[*index].tensor);
             }
         });
-        (self.step, self.loss, self.n_without_improvement) = (Some(step), Some(loss), 0);
+        (self.step, self.loss, self.kl, self.n_without_improvement) = (Some(step), Some(loss), kl, 0);
     }
 
     /// Gives the model the best weights; the last ones stay when nothing was ever validated.
@@ -58,6 +64,11 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         self.best.n_without_improvement >= self.settings.patience
     }
 
+    /// True when validation ended the run: patience ran out, or the KL budget.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.out_of_patience() || self.best.is_over_budget
+    }
+
     /// Validates after every so many examples (METHOD §8 [D, L]).
     pub(crate) fn validate_when_due(&mut self) -> Result<()> {
         if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { self.validate() } else { Ok(()) }
@@ -73,9 +84,14 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         if !loss.is_finite() {
             return Err(self.validation_failed());
         }
-        tracing::debug!(step = self.next_step, loss, best = self.best.loss, "validation");
-        if self.best.loss.is_none_or(|best| loss < best) {
-            self.best.take(&*self.model, self.next_step, loss);
+        let kl = self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()?;
+        tracing::debug!(step = self.next_step, loss, best = self.best.loss, kl, "validation");
+        if kl.zip(self.settings.budget_kl).is_some_and(|(kl, budget)| kl.is_nan() || kl > budget) {
+            // Without a validation before, the best weights are those that the run started from.
+            self.best.step.get_or_insert(0);
+            self.best.is_over_budget = true;
+        } else if self.best.loss.is_none_or(|best| loss < best) {
+            self.best.take(&*self.model, self.next_step, loss, kl);
         } else {
             self.best.n_without_improvement += 1;
         }
@@ -87,26 +103,34 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// # Errors
     /// Errors of the forward passes.
     pub fn validation_loss(&self) -> Result<Option<f64>> {
+        if self.data.validation.is_empty() { Ok(None) } else { self.held_out(&self.objective).map(Some) }
+    }
+
+    /// `KL(reference ‖ model)` on the held-out utility texts, nats a token.
+    fn held_out_kl(&self) -> Result<f64> {
+        self.held_out(&Term::Kl.into())
+    }
+
+    /// An objective on what is held out.
+    fn held_out(&self, objective: &Objective) -> Result<f64> {
         let (pairs, utility) = (&self.data.validation, &self.data.validation_utility);
-        if pairs.is_empty() {
-            return Ok(None);
-        }
-        if self.objective.needs().utility && utility.is_empty() {
+        let needs_utility = objective.needs().utility;
+        if needs_utility && utility.is_empty() {
             return Err(Error::TooLittle { what: "held-out utility texts", want: 1, got: 0 });
         }
         let n_parts = pairs.len().div_ceil(self.settings.eval_batch_size);
         // Every part of the sum needs a share of both kinds of text.
-        let n_parts = if self.objective.needs().utility { n_parts.min(utility.len()) } else { n_parts };
+        let n_parts = if needs_utility { n_parts.min(utility.len()) } else { n_parts };
         let mut micro = Vec::with_capacity(n_parts);
         for part in 0..n_parts {
             let pairs: Vec<_> = share(pairs, part, n_parts).iter().collect();
-            let texts = if self.objective.needs().utility { share(utility, part, n_parts) } else { &[] };
+            let texts = if needs_utility { share(utility, part, n_parts) } else { &[] };
             let (pad_id, skip) = (self.data.pad_id, self.settings.skip_prompt);
             micro.push(micro_batch(&pairs, texts, pad_id, skip, self.model.device())?);
         }
         let batch = StepBatch::joined(micro);
-        let of = |micro| forwards::loss(&*self.model, self.reference(), &self.objective, micro).map(|loss| loss.total);
+        let of = |micro| forwards::loss(&*self.model, self.reference(), objective, micro).map(|loss| loss.total);
         let totals = no_grad(|| batch.micro.iter().map(of).collect::<Result<Vec<Tensor>>>())?;
-        Ok(Some(host::numbers(&totals)?.into_iter().fold(0.0, |sum, total| sum + total)))
+        Ok(host::numbers(&totals)?.into_iter().fold(0.0, |sum, total| sum + total))
     }
 }
