@@ -161,12 +161,14 @@ fn takes(prepared: &Prepared, lines: &[Line], rates: Rates) -> String {
 /// A line for each row and model of the cells, in the order of tables.
 fn lines(prepared: &Prepared, cells: &[Cell], rates: Rates) -> Vec<Line> {
     let (profile, rows) = (&prepared.experiment.profile, prepared.experiment.ordered());
+    // A run at another rate of a row, `dpo@1e-5`, is a line of its own behind the row's.
     let place = |cell: &&Cell| {
-        let row = rows.iter().position(|(key, _)| *key == cell.job.method);
-        (row, profile.models.iter().position(|model| model.name == cell.job.model))
+        let method = cell.job.method.clone();
+        let row = rows.iter().position(|(key, _)| method.split('@').next() == Some(key));
+        (row, profile.models.iter().position(|model| model.name == cell.job.model), method)
     };
     let mut sorted: Vec<&Cell> = cells.iter().collect();
-    sorted.sort_by_key(place);
+    sorted.sort_by_cached_key(place);
     let n_pairs = n_pairs(prepared);
     let line = |seeds: &[&Cell]| {
         let (job, options) = (&seeds[0].job, &seeds[0].job.repair);
