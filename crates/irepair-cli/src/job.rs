@@ -120,7 +120,8 @@ fn measure_kept(
     eval: &EvalPlan,
 ) -> anyhow::Result<Vec<MeasuredStep>> {
     let window = eval.window.or(Some(opened.model.n_positions()));
-    let brief = EvalPlan { samples: None, lambada: None, blimp: None, hellaswag: None, f1: None, window, ..eval.clone() };
+    let brief =
+        EvalPlan { samples: None, lambada: None, blimp: None, hellaswag: None, f1: None, window, ..eval.clone() };
     let steps: BTreeSet<u64> = compared.iter().map(|compared| compared.step).filter(|&step| step != known).collect();
     let measure = |step| {
         // Before the first step the model is the base: a soft prefix is no part of it.

@@ -6,8 +6,8 @@ use std::path::Path;
 use irepair_config::EvalPlan;
 use irepair_core::metric::MetricKey;
 use irepair_data::{
-    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings, read_pairs,
-    read_prompts, read_running_text,
+    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings,
+    read_pairs, read_prompts, read_running_text,
 };
 use irepair_eval::{
     Continuations, Evaluator, Footprint, Generation, Metric, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,

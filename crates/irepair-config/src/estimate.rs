@@ -389,9 +389,8 @@ mod tests {
         let Memory { weights, reference, gradients, optimizer, best, activations, .. } = memory(&prefix);
         assert_eq!((weights, reference, gradients, optimizer, best), (4 * MODEL.n_weights(), 160, 160, 160, 160));
         let texts = Texts::of(&dpo, 101);
-        let held = |texts: &Texts, k| {
-            Held { of: &MODEL, texts, dtype: Dtype::F32 }.training(Passes::of(&dpo), k, false)
-        };
+        let held =
+            |texts: &Texts, k| Held { of: &MODEL, texts, dtype: Dtype::F32 }.training(Passes::of(&dpo), k, false);
         let longer = Texts { pairs: texts.pairs + 20, longest: texts.longest + 5, ..texts };
         assert_eq!(activations, held(&longer, 0));
         assert!(held(&texts, 0) < activations);

@@ -283,7 +283,10 @@ mod tests {
     fn a_soft_prefix_is_trained_alone() {
         let prefix = RepairOptions { method: Some(Method::Dpo), soft_prefix: Some(20), ..Default::default() };
         assert_eq!(problems(&prefix), [""; 0]);
-        assert_eq!(problems(&RepairOptions { soft_prefix: Some(0), ..prefix.clone() }), ["`soft_prefix`: must be at least 1, is 0"]);
+        assert_eq!(
+            problems(&RepairOptions { soft_prefix: Some(0), ..prefix.clone() }),
+            ["`soft_prefix`: must be at least 1, is 0"]
+        );
         let policy = "`soft_prefix`: clashes with `policy`: a prefix belongs to no block; use all";
         assert_eq!(problems(&RepairOptions { method: None, ..prefix.clone() }), [policy]);
         let every = RepairOptions {

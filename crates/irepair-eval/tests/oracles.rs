@@ -368,6 +368,31 @@ fn the_footprint_is_what_was_changed() {
 }
 
 #[test]
+fn a_soft_prefix_is_compared_with_the_model_without_it() {
+    let reference = random(97, 3);
+    let model = reference.duplicate().unwrap().with_soft_prefix(5, 1).unwrap();
+    let change = footprint(&reference, &model).unwrap();
+    assert_eq!((change.n_changed(), change.non_block.n_changed, change.changed_bytes()), (80, 80, 80 * 4));
+    assert!(change.weight_change().iter().all(|&change| change == 0.0) && change.non_block.relative_change > 0.0);
+    assert!(footprint(&model, &reference).is_err(), "a reference has none");
+    // By hand, from logits; a text as long as the reference's context is cut to what both can read.
+    let texts = [text(9), text(48)];
+    let kl = kl_heldout(&reference, &model, &texts, 2).unwrap();
+    let log_probs = |model: &CausalLm, text: &[u32]| {
+        let padded = PaddedTokens::right_padded(&[text.to_vec()], 0).unwrap();
+        let logits = tch::no_grad(|| model.logits(&TextBatch::new(padded, Device::Cpu)));
+        logits.to_kind(Kind::Double).log_softmax(-1, Kind::Double)
+    };
+    let by_text = [&texts[0][..], &texts[1][..43]].map(|text| {
+        let (p, q) = (log_probs(&reference, text), log_probs(&model, text));
+        (p.exp() * (&p - q)).sum(Kind::Double).double_value(&[])
+    });
+    assert_near(kl.metric.value, by_text.iter().sum::<f64>() / 52.0);
+    assert_eq!((kl.n_truncated, kl.metric.n), (1, 52));
+    assert!(kl.metric.value.unwrap() > 1e-6);
+}
+
+#[test]
 fn measuring_changes_no_weight_and_records_no_gradient() {
     let tokenizer = tokenizer();
     let model = random(tokenizer.vocab_size(), 4);

@@ -155,7 +155,11 @@ impl CausalLm {
     /// The final norm of the columns of `ids`, which are the last ones.
     fn last_norm(&self, hidden: &Tensor, ids: &Tensor) -> Tensor {
         let (n_cols, n) = (hidden.size()[1], ids.size()[1]);
-        if n_cols == n { self.final_norm.apply(hidden) } else { self.final_norm.apply(&hidden.narrow(1, n_cols - n, n)) }
+        if n_cols == n {
+            self.final_norm.apply(hidden)
+        } else {
+            self.final_norm.apply(&hidden.narrow(1, n_cols - n, n))
+        }
     }
 
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {

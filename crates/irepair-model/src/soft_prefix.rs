@@ -22,7 +22,7 @@ impl CausalLm {
     /// [`Error::ContextOverflow`] when they leave no position for a text.
     ///
     /// # Source
-    /// METHOD §26 [L, O]: prompt tuning, Lester et al. 2021.
+    /// METHOD §26 [O]: prompt tuning, Lester et al. 2021.
     pub fn with_soft_prefix(self, n: usize, seed: u64) -> Result<Self> {
         let n_positions = self.config().n_positions;
         if n >= n_positions {

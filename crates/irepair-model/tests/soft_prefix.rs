@@ -54,8 +54,11 @@ fn a_prefix_of_embeddings_is_the_tokens_themselves() {
             let want = want.select(0, 0).narrow(0, TOKENS.len() as i64, n);
             let alone = logits(&prefixed, PaddedTokens::right_padded(std::slice::from_ref(text), 0).unwrap());
             let row = row as i64;
-            let found =
-                [alone.select(0, 0), left.select(0, row).narrow(0, n_cols - n, n), right.select(0, row).narrow(0, 0, n)];
+            let found = [
+                alone.select(0, 0),
+                left.select(0, row).narrow(0, n_cols - n, n),
+                right.select(0, row).narrow(0, 0, n),
+            ];
             for (how, found) in ["alone", "padded on the left", "padded on the right"].iter().zip(found) {
                 let far = far(&found, &want);
                 assert!(far < 1e-5 * want.abs().max().double_value(&[]).max(1.0), "{family} {how}: {far}");

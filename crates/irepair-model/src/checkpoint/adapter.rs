@@ -15,7 +15,7 @@ impl CausalLm {
     /// loaded from: there is no `config.json`, because the model itself has not changed.
     ///
     /// # Source
-    /// `peft/tuners/prompt_tuning` and `peft/utils/save_and_load.py` of peft 0.17: tensor `prompt_embeddings`.
+    /// `save_and_load.py` and `tuners/prompt_tuning/config.py` of peft: tensor `prompt_embeddings`.
     pub(super) fn save_soft_prefix(&self, prefix: &Tensor, dir: &Path) -> Result<()> {
         let of = self.config();
         let base = match &self.source {
