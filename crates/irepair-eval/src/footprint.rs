@@ -61,7 +61,8 @@ impl Footprint {
 
 /// Compares every weight of `model` with that of `reference`.
 ///
-/// Changed means other bits. A soft prefix that the model alone has is as many weights that were 0. Norms are sums in float64 over float32 differences.
+/// Changed means other bits. A soft prefix that the model alone has is as many weights that were 0. Norms are
+/// sums in float64 over float32 differences.
 ///
 /// # Errors
 /// [`crate::Error::ModelsDiffer`] when the two differ in a parameter's name, shape, type or device.

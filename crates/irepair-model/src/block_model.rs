@@ -50,8 +50,8 @@ pub trait BlockModel {
         self.parameters().first().map_or(Device::Cpu, |parameter| parameter.tensor.device())
     }
 
-    /// Learned vectors in front of every text, which take positions of the context ([`crate::CausalLm::with_soft_prefix`]);
-    /// where there are any, nothing else of the model changes.
+    /// Learned vectors in front of every text, which take positions of the context
+    /// ([`crate::CausalLm::with_soft_prefix`]); where there are any, nothing else of the model changes.
     fn n_soft_prefix(&self) -> usize {
         0
     }

@@ -15,8 +15,8 @@
 //!
 //! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor
 //! by name, block and slot), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
-//! `forward` (the whole model), `soft_prefix`, `generate` (key-value cache), `checkpoint` (files in and out). Which families there are
-//! and what they store is in `irepair-arch`.
+//! `forward` (the whole model), `soft_prefix`, `generate` (key-value cache), `checkpoint` (files in and out).
+//! Which families there are and what they store is in `irepair-arch`.
 //!
 //! **Invariants.** A parameter belongs to block `b` exactly when its stored name carries that number (METHOD §1 [D]);
 //! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients

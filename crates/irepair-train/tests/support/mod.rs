@@ -178,7 +178,7 @@ pub(crate) fn assert_resume_is_exact(
     assert_resume_of(|| model(family), objective, settings, localiser);
 }
 
-/// [`assert_resume_is_exact`] for any model, made anew by `model`.
+/// [`assert_resume_is_exact`] for any model, made by `model` as often as it is called.
 pub(crate) fn assert_resume_of(
     model: impl Fn() -> CausalLm,
     objective: Method,
