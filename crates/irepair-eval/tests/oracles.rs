@@ -1,13 +1,13 @@
 //! Models whose answers are known by hand, and what must come out for them.
 
-use irepair_core::Diagnose;
+use irepair_core::{Diagnose, PaddedTokens};
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
     ClozeTokens, DocumentTokens, Error, Evaluator, Generation, MinimalPair, Question, Scorer, cloze_tokens,
     continuation_perplexity, footprint, joined_tokens, key, kl_heldout, strided_perplexity, text_nlls, token_f1,
     token_perplexity, word_perplexity_tokens,
 };
-use irepair_model::{Architecture, BlockModel, CausalLm};
+use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Logit of the forced token; all others have 0.
@@ -380,7 +380,7 @@ fn a_soft_prefix_is_compared_with_the_model_without_it() {
     let kl = kl_heldout(&reference, &model, &texts, 2).unwrap();
     let log_probs = |model: &CausalLm, text: &[u32]| {
         let padded = PaddedTokens::right_padded(&[text.to_vec()], 0).unwrap();
-        let logits = tch::no_grad(|| model.logits(&TextBatch::new(padded, Device::Cpu)));
+        let logits = no_grad(|| model.logits(&TextBatch::new(padded, Device::Cpu)));
         logits.to_kind(Kind::Double).log_softmax(-1, Kind::Double)
     };
     let by_text = [&texts[0][..], &texts[1][..43]].map(|text| {

@@ -1,5 +1,4 @@
 //! A soft prefix: in the place of tokens it is those tokens, it alone learns, and it is written on its own.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{
@@ -7,6 +6,7 @@ use irepair_model::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
+#[allow(dead_code, reason = "each test file uses its part of it")]
 mod common;
 use common::{FAMILIES, bits, files, model};
 

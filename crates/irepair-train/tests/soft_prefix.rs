@@ -1,5 +1,4 @@
 //! A run of a model with a soft prefix: the prefix moves, and nothing else.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use irepair_core::spec::Method;
 use irepair_core::{BlockSlice, Scope};

@@ -1,5 +1,4 @@
 //! Small random models and their files, for the tests next to this folder.
-#![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
