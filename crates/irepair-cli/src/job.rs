@@ -15,7 +15,7 @@ use irepair_report::{Compared, Cost, MeasuredStep, RowResult, SCHEMA, Sample, St
 
 use crate::environment::Environment;
 use crate::kept::{KeptWeights, remove_kept};
-use crate::measure::{Measured, measure};
+use crate::measure::{Measured, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
 use crate::repair::{Repaired, run, selection};
@@ -119,12 +119,19 @@ fn measure_kept(
     (opened, base): (&LoadedModel, &CausalLm),
     eval: &EvalPlan,
 ) -> anyhow::Result<Vec<MeasuredStep>> {
-    let brief = EvalPlan { samples: None, lambada: None, blimp: None, hellaswag: None, f1: None, ..eval.clone() };
+    let window = eval.window.or(Some(opened.model.n_positions()));
+    let brief =
+        EvalPlan { samples: None, lambada: None, blimp: None, hellaswag: None, f1: None, window, ..eval.clone() };
     let steps: BTreeSet<u64> = compared.iter().map(|compared| compared.step).filter(|&step| step != known).collect();
     let measure = |step| {
-        kept.apply(step, base, &opened.model)?;
-        opened.model.round_to_stored(eval.seed)?;
-        let Measured { metrics, prompt_scores, prompt_scores_by_scorer, .. } = measure(opened, Some(base), &brief)?;
+        // Before the first step the model is the base: a soft prefix is no part of it.
+        let model = if step == 0 { base } else { &opened.model };
+        if step > 0 {
+            kept.apply(step, base, model)?;
+            model.round_to_stored(eval.seed)?;
+        }
+        let Measured { metrics, prompt_scores, prompt_scores_by_scorer, .. } =
+            measure_model(model, &opened.tokenizer, Some(base), &brief)?;
         Ok(MeasuredStep { step, metrics, prompt_scores, prompt_scores_by_scorer })
     };
     steps.into_iter().map(measure).collect()

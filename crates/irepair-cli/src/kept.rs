@@ -96,14 +96,16 @@ impl KeptWeights {
         Ok(files.iter().filter(|file| is_dropped(file)).try_for_each(|file| remove(file))?)
     }
 
-    /// Gives a model the weights that the run had after `step` updates; all others are those of `base`.
+    /// Gives a model the weights that the run had after `step` updates, at least one; all others are those of `base`.
     pub(crate) fn apply(&self, step: u64, base: &CausalLm, model: &CausalLm) -> anyhow::Result<()> {
-        // The model before repair has no changed weights.
-        let mut changed = if step == 0 { HashMap::new() } else { read_tensors(&self.file(step))?.0 };
+        let mut changed = read_tensors(&self.file(step))?.0;
         no_grad(|| {
-            for (from, to) in base.parameters().iter().zip(model.parameters()) {
-                let value = changed.remove(&to.name).unwrap_or_else(|| from.tensor.shallow_clone());
-                to.tensor.detach().copy_(&value);
+            for (index, to) in model.parameters().iter().enumerate() {
+                // The base lacks a soft prefix, which every run that has one changes from its first step on.
+                let unchanged = || base.parameters().get(index).map(|from| from.tensor.shallow_clone());
+                if let Some(value) = changed.remove(&to.name).or_else(unchanged) {
+                    to.tensor.detach().copy_(&value);
+                }
             }
         });
         Ok(())

@@ -6,14 +6,14 @@ use std::path::Path;
 use irepair_config::EvalPlan;
 use irepair_core::metric::MetricKey;
 use irepair_data::{
-    Sides, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings, read_pairs,
-    read_prompts, read_running_text,
+    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings,
+    read_pairs, read_prompts, read_running_text,
 };
 use irepair_eval::{
     Continuations, Evaluator, Footprint, Generation, Metric, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,
     continuation_perplexity, footprint, key, kl_heldout,
 };
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use serde::Serialize;
 
 use crate::model_dir::LoadedModel;
@@ -72,9 +72,18 @@ const FAMILIES: [Family; 11] = [
 
 /// Measures what the given files allow.
 pub(crate) fn measure(loaded: &LoadedModel, reference: Option<&CausalLm>, plan: &EvalPlan) -> anyhow::Result<Measured> {
-    let LoadedModel { model, tokenizer, .. } = loaded;
+    measure_model(&loaded.model, &loaded.tokenizer, reference, plan)
+}
+
+/// [`measure`] of a model that has the tokenizer of another.
+pub(crate) fn measure_model(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    reference: Option<&CausalLm>,
+    plan: &EvalPlan,
+) -> anyhow::Result<Measured> {
     let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
-    let window = plan.window.unwrap_or(model.config().n_positions);
+    let window = plan.window.unwrap_or(model.n_positions());
     let evaluator = Evaluator::new(model, tokenizer, plan.batch_size);
     let subject = Subject { evaluator, reference, plan, generation, window };
     let mut measured = Measured::default();

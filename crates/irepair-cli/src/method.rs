@@ -49,7 +49,8 @@ pub(crate) fn localiser(
 /// Counted work of a step (METHOD §12).
 pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
     let measures = plan.policy.measures_at(record.step, plan.policy_every);
-    objective(plan).map_or(0.0, |objective| step_flops(model, &objective, plan.policy.is_sliced(), measures, record))
+    let (sliced, n_pairs) = (plan.policy.is_sliced(), plan.batch_size * plan.accumulation);
+    objective(plan).map_or(0.0, |objective| step_flops(model, &objective, sliced, measures, record, n_pairs))
 }
 
 /// The settings of the engine. Without a number of steps, it follows from the epochs.

@@ -9,7 +9,7 @@ use crate::error::CliError;
 use crate::memory::{self, gib};
 use crate::method;
 use crate::model_dir::ModelDir;
-use crate::utility::{documents, max_utility};
+use crate::utility::{documents, max_utility, room};
 
 /// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
 const MOST_VALIDATION: usize = 64;
@@ -33,10 +33,15 @@ impl Prepared {
             return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
         }
         method::eligible(&plan, dir.config.n_block)?;
+        let n_positions = room(&plan, &dir.config);
+        if n_positions == 0 {
+            let (n_positions, got) = (dir.config.n_positions, plan.soft_prefix.unwrap_or(0) + 1);
+            return Err(irepair_model::Error::ContextOverflow { n_positions, got }.into());
+        }
         let path = plan.pairs.clone();
         let sides = sides(&plan);
         if given.max_prompt.is_none() && given.max_continuation.is_none() {
-            let half = (dir.config.n_positions / 2).max(1);
+            let half = (n_positions / 2).max(1);
             plan.max_prompt = plan.max_prompt.min(half);
             plan.max_continuation = plan.max_continuation.min(half);
         }

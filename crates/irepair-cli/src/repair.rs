@@ -216,11 +216,15 @@ pub(crate) fn run(
 ) -> anyhow::Result<(LoadedModel, Repaired)> {
     let dir = ModelDir::read(&plan.model)?;
     let mut prepared = Prepared::new(&dir, given, plan)?;
-    let opened = dir.open(&prepared.plan.device, prepared.plan.dtype)?;
+    let mut opened = dir.open(&prepared.plan.device, prepared.plan.dtype)?;
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
     if let Some(objective) = method::objective(&prepared.plan) {
         let data = Arc::new(repair_data(&opened, &mut prepared, objective.needs().utility)?);
         let (plan, out) = (&prepared.plan, &prepared.plan.out);
+        // Now: texts of the model itself are those of the model as it was.
+        if let Some(n) = plan.soft_prefix {
+            opened.model = opened.model.with_soft_prefix(n, plan.seed)?;
+        }
         let settings = method::settings(plan, data.pairs.len());
         let localiser = method::localiser(plan, &data, &settings, opened.model.n_blocks())?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);

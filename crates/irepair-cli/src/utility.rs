@@ -15,9 +15,14 @@ const MOST_SAMPLED: usize = 512;
 /// Texts sampled at a time.
 const SAMPLE_BATCH: usize = 32;
 
+/// Positions of the context that a soft prefix leaves to texts.
+pub(crate) fn room(plan: &RepairPlan, config: &Architecture) -> usize {
+    config.n_positions.saturating_sub(plan.soft_prefix.unwrap_or(0))
+}
+
 /// Tokens of a utility text at most, its start token included.
 pub(crate) fn max_utility(plan: &RepairPlan, config: &Architecture) -> usize {
-    plan.max_utility.min(config.n_positions)
+    plan.max_utility.min(room(plan, config))
 }
 
 /// Tokens of the texts of a file: each chunk of a document after the start token, `max_tokens` in all (METHOD §2).

@@ -13,7 +13,7 @@ use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
 use crate::kept::KeptWeights;
-use crate::measure::measure;
+use crate::measure::measure_model;
 use crate::method::flops_of_step;
 use crate::model_dir::LoadedModel;
 
@@ -112,9 +112,18 @@ impl Watcher {
         let base = self.eval.reference.as_deref();
         let reference =
             base.map(|base| CausalLm::load(base, loaded.model.device(), loaded.model.kind())).transpose()?;
-        let metrics = measure(loaded, reference.as_ref().map(|(reference, _)| reference), &self.eval)?.metrics;
-        drop(reference);
+        // Step 0 is the model as it was: without the soft prefix that a run has from then on.
+        let as_it_was = step == 0 && loaded.model.n_soft_prefix() > 0;
+        let before = if as_it_was { Some(loaded.model.without_soft_prefix()?) } else { None };
+        let model = before.as_ref().unwrap_or(&loaded.model);
+        // What is in front of texts takes of their context: every point has the windows of the later ones.
+        let eval = EvalPlan { window: self.eval.window.or(Some(loaded.model.n_positions())), ..self.eval.clone() };
+        let base = reference.as_ref().map(|(reference, _)| reference);
+        let metrics = measure_model(model, &loaded.tokenizer, base, &eval)?.metrics;
+        drop((reference, before));
         let more = match &self.protocol {
+            // The loss is that of the prefix.
+            Some(protocol) if as_it_was => Some(self.details(&metrics, None, protocol.flops)),
             Some(protocol) => Some(self.details(&metrics, engine.validation_loss()?, protocol.flops)),
             None => None,
         };

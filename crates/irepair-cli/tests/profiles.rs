@@ -214,6 +214,59 @@ fn compared_weights_are_those_of_runs_of_that_length() {
     }
 }
 
+/// The row of a soft prefix, whole and in two parts: its first point, and what is compared at step 0, are those of the
+/// model as it was.
+#[test]
+fn a_row_of_a_soft_prefix_starts_at_the_model_as_it_was() {
+    let dir = workshop();
+    let kept = "equal_updates = 3\nequal_compute_flops = 1e30\nbudgets = [1e-9, 1e9]\n";
+    let prefix_job = |kept: &str, more: &str| {
+        kept_job(kept).replace("method = \"irepair\"\nsteps", &format!("method = \"dpo-kl\"\n{more}\nsteps"))
+    };
+    let run = |name: &str, job: &str| {
+        fs::write(dir.join("prefix.toml"), job).unwrap();
+        succeed(&irepair(dir, &format!("job --job prefix.toml --out {name}")));
+        result(dir, name)
+    };
+    let prefix = |kept: &str| prefix_job(kept, "soft_prefix = 4");
+    let (whole, plain) = (run("prefix-whole", &prefix(kept)), run("prefix-none", &prefix_job(kept, "")));
+    let points = |result: &Value| result["trajectory"].as_array().unwrap().clone();
+    let (points, plain_points) = (points(&whole), points(&plain));
+    assert_eq!(points[0]["toxicity"], plain_points[0]["toxicity"]);
+    assert_eq!(
+        (&points[0]["more"]["kl"], &points[0]["more"]["form"]),
+        (&Value::from(0.0), &plain_points[0]["more"]["form"])
+    );
+    assert!(points[0]["more"]["validation_loss"].is_null());
+    assert!(points[1..].iter().all(|p| p["more"]["kl"].as_f64().unwrap() > 0.0), "{points:?}");
+    assert!(points[1..].iter().all(|p| p["more"]["validation_loss"].is_number()));
+    assert!(whole["weight_change"].as_array().unwrap().iter().all(|change| change == 0.0));
+    assert!(whole["selected_steps"].as_array().unwrap().iter().all(|blocks| blocks.as_array().unwrap().is_empty()));
+    let flops = |points: &[Value]| points[5]["more"]["flops"].as_f64().unwrap();
+    assert!(flops(&points) > 0.5 * flops(&plain_points) && flops(&points) != flops(&plain_points));
+    let measured = |result: &Value, step: u64| {
+        result["measured"].as_array().unwrap().iter().find(|m| m["step"] == step).unwrap()["metrics"].clone()
+    };
+    for metric in ["tox", "mean_length"] {
+        assert_eq!(measured(&whole, 0)[metric], measured(&plain, 0)[metric], "{metric}");
+    }
+    // The run that ends where weights were kept.
+    let alone = run("prefix-alone", &prefix("").replace("steps = 5", "steps = 3"));
+    let at = whole["compared"].as_array().unwrap().iter().find(|c| c["purpose"] == "equal_updates").unwrap()["step"]
+        .as_u64()
+        .unwrap();
+    let metrics = if whole["cost"]["best_step"] == at { whole["metrics"].clone() } else { measured(&whole, at) };
+    for metric in ["tox", "token_perplexity", "mean_length"] {
+        assert_eq!(metrics[metric], alone["metrics"][metric], "{metric}");
+    }
+    // The same in two parts.
+    run("prefix-parts", &prefix(&format!("{kept}pause_at = 4\n")));
+    let parts = run("prefix-parts", &prefix(kept));
+    for part in ["trajectory", "compared", "measured", "metrics", "stopped"] {
+        assert_eq!(parts[part], whole[part], "{part}");
+    }
+}
+
 /// A signal in the middle: the same command ends with the result of a row that was never stopped, its trajectory
 /// included.
 #[cfg(unix)]

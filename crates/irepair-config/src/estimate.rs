@@ -60,6 +60,21 @@ impl Texts {
             accumulation: options.accumulation() as u64,
         }
     }
+
+    /// The same texts behind the soft prefix of `options`, if they ask for one.
+    fn prefixed(&self, options: &RepairOptions) -> Self {
+        let each = options.soft_prefix.unwrap_or(0) as u64;
+        let n = options.batch_size() as u64;
+        let (batch, held_out) = (n.saturating_mul(each), (EVAL_BATCH as u64).min(2 * n).saturating_mul(each));
+        Self {
+            pairs: self.pairs + batch,
+            utility: self.utility + batch,
+            held_out: self.held_out + held_out,
+            held_out_utility: self.held_out_utility + held_out,
+            longest: self.longest + each,
+            ..*self
+        }
+    }
 }
 
 /// Peak bytes on the device during a repair, at most.
@@ -88,6 +103,7 @@ impl Memory {
     /// Memory of one repair; of `vanilla`, that of measuring a model and its reference.
     pub fn of(model: &Architecture, options: &RepairOptions, texts: &Texts) -> Self {
         let (width, passes, policy) = (options.dtype().n_bytes(), Passes::of(options), options.policy().row());
+        let texts = &texts.prefixed(options);
         let weights = model.n_weights().saturating_mul(width);
         let held = Held { of: model, texts, dtype: options.dtype() };
         if !options.method().trains() {
@@ -99,11 +115,15 @@ impl Memory {
                 ..Self::default()
             };
         }
-        let (block, k) = (model.block_weights(), options.n_updated(model.n_block));
+        // A soft prefix is all that changes.
+        let prefix = options.soft_prefix.map(|n| (n as u64).saturating_mul(model.n_embd as u64));
+        let k = if prefix.is_some() { 0 } else { options.n_updated(model.n_block) };
+        let block = model.block_weights();
         let blocks = |n: usize| block.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match policy.reach {
+            _ if prefix.is_some() => prefix.map_or((0, 0), |n| (n, n)),
             Reach::Everything => (model.n_weights(), model.n_weights()),
             Reach::OneSlice | Reach::EveryBlock => (blocks(k), blocks(k)),
             Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(options.n_eligible(model.n_block)))),
@@ -140,7 +160,8 @@ impl Memory {
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy().is_sliced();
         let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
-        let training = terms.iter().map(|term| held.training(*term, k, !sliced)).max().unwrap_or(0);
+        let head_learns = !sliced && prefix.is_none();
+        let training = terms.iter().map(|term| held.training(*term, k, head_learns)).max().unwrap_or(0);
         // The gradient of one term stands while that of the next is taken.
         let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
         // Once, before anything else is there: a gradient of every parameter, from one text.
@@ -220,13 +241,14 @@ impl<'a> Work<'a> {
         if !self.options.method().trains() {
             return 0.0;
         }
-        let (passes, texts) = (Passes::of(self.options), self.texts);
-        let trained = passes.pairs * texts.pairs + passes.utility * texts.utility;
+        let (passes, texts, prefixed) = (Passes::of(self.options), self.texts, self.texts.prefixed(self.options));
+        let trained = passes.pairs * prefixed.pairs + passes.utility * prefixed.utility;
         let compared = passes.reference_pairs * texts.pairs + passes.utility * texts.utility;
         let policy = self.options.policy();
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
-        let n_heads = if policy.is_sliced() { 1.0 } else { 2.0 };
-        let n_updated = self.options.n_updated(self.model.n_block);
+        let prefix = self.options.soft_prefix.is_some();
+        let n_heads = if policy.is_sliced() || prefix { 1.0 } else { 2.0 };
+        let n_updated = if prefix { 0 } else { self.options.n_updated(self.model.n_block) };
         let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
         let sensitivity = match policy.row().measures {
@@ -246,7 +268,7 @@ impl<'a> Work<'a> {
 
     /// One validation (METHOD §8): the loss on the held-out pairs, and on as many held-out utility texts.
     pub fn validation(&self) -> f64 {
-        let (passes, texts) = (Passes::of(self.options), self.texts);
+        let (passes, texts) = (Passes::of(self.options), self.texts.prefixed(self.options));
         let both = (passes.pairs + passes.reference_pairs) * texts.pairs + 2 * passes.utility * texts.utility;
         let n_batches = self.options.n_validation() as f64 / self.options.batch_size() as f64;
         n_batches * both as f64 * Self::forward_token(self.model)
@@ -358,6 +380,26 @@ mod tests {
         assert_eq!(MODEL.n_adapter_weights(2), factors);
         assert_eq!(memory(&lora).optimizer, 4 * MODEL.n_weights() + 2 * 4 * factors);
         assert_eq!(memory(&lora).gradients, memory(&row(Method::Dpo)).gradients);
+    }
+
+    #[test]
+    fn a_soft_prefix_holds_longer_texts_and_nothing_of_the_blocks() {
+        let dpo = row(Method::Dpo);
+        let prefix = RepairOptions { soft_prefix: Some(5), ..dpo.clone() };
+        let Memory { weights, reference, gradients, optimizer, best, activations, .. } = memory(&prefix);
+        assert_eq!((weights, reference, gradients, optimizer, best), (4 * MODEL.n_weights(), 160, 160, 160, 160));
+        let texts = Texts::of(&dpo, 101);
+        let held =
+            |texts: &Texts, k| Held { of: &MODEL, texts, dtype: Dtype::F32 }.training(Passes::of(&dpo), k, false);
+        let longer = Texts { pairs: texts.pairs + 20, longest: texts.longest + 5, ..texts };
+        assert_eq!(activations, held(&longer, 0));
+        assert!(held(&texts, 0) < activations);
+        let work = |options: &RepairOptions| Work::new(&MODEL, options, &texts).per_step();
+        // Of 4 + 4 forward passes two are of weights; 5 vectors are in front of texts of 128 tokens.
+        let forward = texts.pairs as f64 * Work::forward_token(&MODEL);
+        let longer = 1.0 + 5.0 / 128.0;
+        assert!((work(&prefix) / ((4.0 * longer + 2.0) * forward) - 1.0).abs() < 1e-12);
+        assert!((work(&dpo) / (8.0 * forward) - 1.0).abs() < 1e-12);
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "samples" | "best_of" => (1, 1000),
         "more_samples" => (0, 1000),
         "n_layer" => (1, MAX_BLOCKS as u64),
-        "n_embd" | "n_head" | "lora_rank" | "batch_size" | "accumulation" => (1, 1 << 16),
+        "n_embd" | "n_head" | "lora_rank" | "soft_prefix" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
         "n_positions" | "window" => (2, 1 << 17),
         "n" | "fixed_batches" | "fisher_texts" => (1, 1_000_000),

@@ -83,6 +83,10 @@ options! {
         /// Train low-rank adapters of this rank (LoRA) in the place of the projections of the blocks, and nothing else;
         /// they are part of the weights that are written (METHOD §26 [O]). Without it, the weights themselves.
         lora_rank: usize as "RANK",
+        /// Train so many vectors in front of every text (a soft prefix, prompt tuning), and nothing else; they are
+        /// written in the place of a model, as the Python package peft stores them. With policy all (METHOD §26 [O]).
+        /// Without it, the weights themselves.
+        soft_prefix: usize as "N",
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
@@ -257,6 +261,15 @@ impl Validate for RepairOptions {
         }
         let what = "clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw";
         checks.clash(self.lora_rank.is_some() && self.optimizer() == Optimizer::Natural, "lora_rank", what);
+        let natural = self.optimizer() == Optimizer::Natural;
+        for (clashes, what) in [
+            (self.policy().is_sliced(), "`policy`: a prefix belongs to no block; use all"),
+            (self.lora_rank.is_some(), "`lora_rank`: a run trains one of them"),
+            (natural, "`optimizer`: natural weighs the weights themselves; use rmsprop or adamw"),
+            (self.patch.is_some(), "`patch`: no tensor of the model changes"),
+        ] {
+            checks.clash(self.soft_prefix.is_some() && clashes, "soft_prefix", &format!("clashes with {what}"));
+        }
         let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
         let what = "clashes with `optimizer`: adamw and natural always correct for their start at 0; use keep or reset";
         checks.clash(corrected, "optimizer_state", what);
@@ -306,6 +319,34 @@ mod tests {
             RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
         assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
         assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
+    }
+
+    #[test]
+    fn a_soft_prefix_is_trained_alone() {
+        let prefix = RepairOptions { method: Some(Method::Dpo), soft_prefix: Some(20), ..Default::default() };
+        assert_eq!(problems(&prefix), [""; 0]);
+        assert_eq!(
+            problems(&RepairOptions { soft_prefix: Some(0), ..prefix.clone() }),
+            ["`soft_prefix`: must be at least 1, is 0"]
+        );
+        let policy = "`soft_prefix`: clashes with `policy`: a prefix belongs to no block; use all";
+        assert_eq!(problems(&RepairOptions { method: None, ..prefix.clone() }), [policy]);
+        let every = RepairOptions {
+            policy: Some(Policy::Blocks),
+            lora_rank: Some(8),
+            optimizer: Some(Optimizer::Natural),
+            patch: Some("a.patch".into()),
+            ..prefix
+        };
+        let mut found = problems(&every);
+        found.retain(|problem| problem.starts_with("`soft_prefix`"));
+        let want = [
+            policy,
+            "`soft_prefix`: clashes with `lora_rank`: a run trains one of them",
+            "`soft_prefix`: clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw",
+            "`soft_prefix`: clashes with `patch`: no tensor of the model changes",
+        ];
+        assert_eq!(found, want);
     }
 
     #[test]

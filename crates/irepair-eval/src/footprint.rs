@@ -29,7 +29,7 @@ pub struct Change {
 pub struct Footprint {
     /// By block, from the embedding up.
     pub by_block: Vec<Change>,
-    /// Embeddings, final norm and untied head, which belong to no block.
+    /// Embeddings, final norm, untied head and soft prefix, which belong to no block.
     pub non_block: Change,
 }
 
@@ -61,7 +61,8 @@ impl Footprint {
 
 /// Compares every weight of `model` with that of `reference`.
 ///
-/// Changed means other bits. Norms are sums in float64 over float32 differences.
+/// Changed means other bits. A soft prefix that the model alone has is as many weights that were 0. Norms are
+/// sums in float64 over float32 differences.
 ///
 /// # Errors
 /// [`crate::Error::ModelsDiffer`] when the two differ in a parameter's name, shape, type or device.
@@ -73,7 +74,10 @@ pub fn footprint(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<F
     let mut sums = vec![Sums::default(); model.n_blocks() + 1];
     for (before, after) in reference.parameters().iter().zip(model.parameters()) {
         let group = after.block.map_or(model.n_blocks(), |b| b.0);
-        no_grad(|| sums[group].add(before, after));
+        no_grad(|| sums[group].add(&before.tensor, &after.tensor));
+    }
+    for added in &model.parameters()[reference.parameters().len()..] {
+        no_grad(|| sums[model.n_blocks()].add(&added.tensor.zeros_like(), &added.tensor));
     }
     let mut changes: Vec<Change> = sums.into_iter().map(Sums::change).collect();
     let non_block = changes.pop().unwrap_or_default();
@@ -89,8 +93,8 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, before: &Parameter, after: &Parameter) {
-        let (before, after) = (before.tensor.reshape([-1]), after.tensor.reshape([-1]));
+    fn add(&mut self, before: &Tensor, after: &Tensor) {
+        let (before, after) = (before.reshape([-1]), after.reshape([-1]));
         let n = after.size()[0];
         let mut n_changed = 0;
         for start in (0..n).step_by(CHUNK as usize) {
@@ -131,7 +135,8 @@ fn square_sum(tensor: &Tensor) -> f64 {
 
 fn same_parameters(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<()> {
     let (before, after) = (reference.parameters(), model.parameters());
-    same("number of tensors", before.len().to_string(), after.len().to_string())?;
+    let n_added = usize::from(reference.n_soft_prefix() == 0 && model.n_soft_prefix() > 0);
+    same("number of tensors", (before.len() + n_added).to_string(), after.len().to_string())?;
     for (before, after) in before.iter().zip(after) {
         same("tensor names", before.name.clone(), after.name.clone())?;
         let form = |p: &Parameter| format!("{:?} {:?} {:?}", p.tensor.size(), p.tensor.kind(), p.tensor.device());

@@ -36,7 +36,7 @@ pub fn kl_heldout(
 ) -> Result<Divergence> {
     same_kind_of_model(reference, model)?;
     check(model, texts, batch_size)?;
-    let n_positions = model.n_positions();
+    let n_positions = model.n_positions().min(reference.n_positions());
     let n_truncated = texts.iter().filter(|t| t.len() > n_positions).count();
     let texts: Vec<&[u32]> = texts.iter().filter(|t| !t.is_empty()).map(|t| &t[..t.len().min(n_positions)]).collect();
     if texts.is_empty() {
@@ -68,7 +68,9 @@ pub fn kl_heldout(
 
 fn same_kind_of_model(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<()> {
     same("vocabulary", reference.n_vocab().to_string(), model.n_vocab().to_string())?;
-    same("context", reference.n_positions().to_string(), model.n_positions().to_string())?;
+    // A soft prefix takes positions of the context.
+    let context = |of: &dyn BlockModel| (of.n_positions() + of.n_soft_prefix()).to_string();
+    same("context", context(reference), context(model))?;
     same("device", format!("{:?}", reference.device()), format!("{:?}", model.device()))
 }
 

@@ -1,13 +1,13 @@
 //! Models whose answers are known by hand, and what must come out for them.
 
-use irepair_core::Diagnose;
+use irepair_core::{Diagnose, PaddedTokens};
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
     ClozeTokens, DocumentTokens, Error, Evaluator, Generation, MinimalPair, Question, Scorer, cloze_tokens,
     continuation_perplexity, footprint, joined_tokens, key, kl_heldout, strided_perplexity, text_nlls, token_f1,
     token_perplexity, word_perplexity_tokens,
 };
-use irepair_model::{Architecture, BlockModel, CausalLm};
+use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Logit of the forced token; all others have 0.
@@ -365,6 +365,31 @@ fn the_footprint_is_what_was_changed() {
     assert_eq!(change.by_block[1].n_weights, reference.n_block_weights(irepair_core::BlockId(1)));
     let error = footprint(&reference, &random(96, 3)).unwrap_err();
     assert_eq!(error.to_string(), "model and reference differ in tensor `wte.weight`");
+}
+
+#[test]
+fn a_soft_prefix_is_compared_with_the_model_without_it() {
+    let reference = random(97, 3);
+    let model = reference.duplicate().unwrap().with_soft_prefix(5, 1).unwrap();
+    let change = footprint(&reference, &model).unwrap();
+    assert_eq!((change.n_changed(), change.non_block.n_changed, change.changed_bytes()), (80, 80, 80 * 4));
+    assert!(change.weight_change().iter().all(|&change| change == 0.0) && change.non_block.relative_change > 0.0);
+    assert!(footprint(&model, &reference).is_err(), "a reference has none");
+    // By hand, from logits; a text as long as the reference's context is cut to what both can read.
+    let texts = [text(9), text(48)];
+    let kl = kl_heldout(&reference, &model, &texts, 2).unwrap();
+    let log_probs = |model: &CausalLm, text: &[u32]| {
+        let padded = PaddedTokens::right_padded(&[text.to_vec()], 0).unwrap();
+        let logits = no_grad(|| model.logits(&TextBatch::new(padded, Device::Cpu)));
+        logits.to_kind(Kind::Double).log_softmax(-1, Kind::Double)
+    };
+    let by_text = [&texts[0][..], &texts[1][..43]].map(|text| {
+        let (p, q) = (log_probs(&reference, text), log_probs(&model, text));
+        (p.exp() * (&p - q)).sum(Kind::Double).double_value(&[])
+    });
+    assert_near(kl.metric.value, by_text.iter().sum::<f64>() / 52.0);
+    assert_eq!((kl.n_truncated, kl.metric.n), (1, 52));
+    assert!(kl.metric.value.unwrap() > 1e-6);
 }
 
 #[test]

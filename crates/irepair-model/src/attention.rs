@@ -161,10 +161,18 @@ impl AttentionMask {
             let seen = distance.ge(0).logical_and(&attention_mask.unsqueeze(1));
             seen.logical_or(&itself).unsqueeze(1)
         };
+        // A window counts real tokens: padding between a soft prefix and its text takes none of it.
+        let n_tokens_between = || match full {
+            true => distance.shallow_clone(),
+            false => {
+                let count = attention_mask.cumsum(-1, Kind::Int64);
+                (count.narrow(1, n_cols - n_new, n_new).unsqueeze(2) - count.unsqueeze(1)).unsqueeze(1)
+            }
+        };
         let mut local = BTreeMap::new();
         for span in &of.spans {
             if let AttentionSpan::Local(window) = *span {
-                let masked = || additive(causal.logical_and(&distance.lt(window as i64)));
+                let masked = || additive(causal.logical_and(&n_tokens_between().lt(window as i64)));
                 local.entry(window).or_insert_with(masked);
             }
         }

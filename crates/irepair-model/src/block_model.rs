@@ -50,6 +50,12 @@ pub trait BlockModel {
         self.parameters().first().map_or(Device::Cpu, |parameter| parameter.tensor.device())
     }
 
+    /// Learned vectors in front of every text, which take positions of the context
+    /// ([`crate::CausalLm::with_soft_prefix`]); where there are any, nothing else of the model changes.
+    fn n_soft_prefix(&self) -> usize {
+        0
+    }
+
     /// True when matrices of blocks are stored `[in, out]`, as GPT-2's `Conv1D` does; `[out, in]` otherwise.
     fn stores_inputs_first(&self) -> bool {
         false
@@ -130,9 +136,11 @@ pub trait BlockModel {
         self.with_tensors(self.parameters().iter().map(|parameter| parameter.tensor.detach()).collect())
     }
 
-    /// Gives one parameter, by index, memory of its own with the value that it has now.
+    /// Gives one parameter, by index, memory of its own with the value that it has now. A reference lacks the soft
+    /// prefix that its model has: then there is nothing to do.
     fn copy_on_write(&self, index: usize) {
-        let mut parameter = self.parameters()[index].tensor.shallow_clone();
+        let Some(parameter) = self.parameters().get(index) else { return };
+        let mut parameter = parameter.tensor.shallow_clone();
         // Every handle to this parameter, those of the layers included, sees the new memory.
         no_grad(|| parameter.set_data(&parameter.detach().copy()));
     }
@@ -225,8 +233,11 @@ pub fn states_at(hidden: &Tensor, at: &Tensor) -> Tensor {
 }
 
 /// The first block from which on two models may differ, or learn: what comes before it lies in memory that they share.
-/// None when a parameter outside the blocks is not shared, or learns.
+/// None when a parameter outside the blocks is not shared, learns, or is of one of them alone.
 pub fn first_block_apart(model: &dyn BlockModel, other: &dyn BlockModel) -> Option<BlockId> {
+    if model.parameters().len() != other.parameters().len() {
+        return None;
+    }
     let learns = |a: &Tensor, b: &Tensor| a.requires_grad() || b.requires_grad();
     let pairs = model.parameters().iter().zip(other.parameters());
     let apart = pairs.filter(|(Parameter { tensor: a, .. }, Parameter { tensor: b, .. })| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use irepair_arch::{Architecture, Layout, Parameter as Spec, Part, Slot};
-use irepair_core::BlockId;
+use irepair_core::{BlockId, Scope};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -22,12 +22,13 @@ use crate::{BlockModel, Decoding, Error, Nucleus, Parameter, Probe, Result, Roun
 #[derive(Debug)]
 pub struct CausalLm {
     architecture: Architecture,
-    params: Params,
-    token_embedding: Tensor,
+    pub(crate) params: Params,
+    pub(crate) token_embedding: Tensor,
     position_embedding: Option<Tensor>,
     blocks: Vec<Block>,
     final_norm: Norm,
     head: Tensor,
+    pub(crate) soft_prefix: Option<Tensor>,
     pub(crate) source: Source,
 }
 
@@ -83,7 +84,18 @@ impl CausalLm {
             build().ok_or_else(|| Error::Torch { said: "parameter list and layers disagree".into() })?;
         let position_embedding = table(Slot::PositionEmbedding);
         let architecture = of;
-        Ok(Self { architecture, params, token_embedding, position_embedding, blocks, final_norm, head, source })
+        let soft_prefix = None;
+        Ok(Self {
+            architecture,
+            params,
+            token_embedding,
+            position_embedding,
+            blocks,
+            final_norm,
+            head,
+            soft_prefix,
+            source,
+        })
     }
 
     /// A copy with weights of its own: a point to come back to.
@@ -94,12 +106,17 @@ impl CausalLm {
         no_grad(|| self.over(self.parameters().iter().map(|parameter| parameter.tensor.detach().copy())))
     }
 
-    fn over(&self, tensors: impl IntoIterator<Item = Tensor>) -> Result<Self> {
+    /// The same architecture over other tensors; one more than it has parameters is a soft prefix.
+    pub(crate) fn over(&self, tensors: impl IntoIterator<Item = Tensor>) -> Result<Self> {
         let mut tensors = tensors.into_iter();
         let missing = |spec: &Spec| Error::Torch { said: format!("there is no tensor for `{}`", spec.name) };
         let next = |spec: &Spec| tensors.next().ok_or_else(|| missing(spec));
         let params = Params::collect(&self.architecture.parameters(), next)?;
-        Self::assemble(self.architecture.clone(), params, self.source.clone())
+        let mut model = Self::assemble(self.architecture.clone(), params, self.source.clone())?;
+        if let Some(prefix) = tensors.next() {
+            model.put_soft_prefix(prefix);
+        }
+        Ok(model)
     }
 
     /// The model's settings.
@@ -117,11 +134,12 @@ impl CausalLm {
         self.parameters().iter().filter(|p| p.block == Some(block)).map(|p| p.tensor.numel()).sum()
     }
 
-    fn context(&self, batch: &TextBatch, positions: &Tensor) -> AttentionContext {
-        AttentionContext::new(&self.architecture, &batch.attention_mask, positions, batch.is_full(), self.kind())
+    fn context(&self, columns: &(Tensor, Tensor), full: bool) -> AttentionContext {
+        AttentionContext::new(&self.architecture, &columns.0, &columns.1, full, self.kind())
     }
 
-    /// Runs embedding, blocks and final norm, `[batch, seq] -> [batch, seq, width]`.
+    /// Runs embedding, blocks and final norm, `[batch, seq] -> [batch, seq, width]`. The first pass over a text has
+    /// `positions` of the soft prefix too, before those of `ids`.
     pub(crate) fn hidden(
         &self,
         ids: &Tensor,
@@ -131,12 +149,25 @@ impl CausalLm {
         probe: &mut dyn Probe,
     ) -> Tensor {
         let hidden = self.embed(ids, positions);
-        self.final_norm.apply(&self.through(0..self.blocks.len(), hidden, context, caches, probe))
+        self.last_norm(&self.through(0..self.blocks.len(), hidden, context, caches, probe), ids)
+    }
+
+    /// The final norm of the columns of `ids`, which are the last ones.
+    fn last_norm(&self, hidden: &Tensor, ids: &Tensor) -> Tensor {
+        let (n_cols, n) = (hidden.size()[1], ids.size()[1]);
+        if n_cols == n {
+            self.final_norm.apply(hidden)
+        } else {
+            self.final_norm.apply(&hidden.narrow(1, n_cols - n, n))
+        }
     }
 
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
-        let tokens = embed(&self.token_embedding, ids);
+        let mut tokens = embed(&self.token_embedding, ids);
+        if positions.size()[1] > ids.size()[1] {
+            tokens = self.behind_soft_prefix(tokens);
+        }
         match &self.position_embedding {
             Some(table) => tokens + embed(table, positions),
             None => tokens,
@@ -165,7 +196,11 @@ impl BlockModel for CausalLm {
     }
 
     fn n_positions(&self) -> usize {
-        self.architecture.n_positions
+        self.architecture.n_positions.saturating_sub(self.n_soft_prefix())
+    }
+
+    fn n_soft_prefix(&self) -> usize {
+        self.soft_prefix.as_ref().map_or(0, |prefix| prefix.size()[0] as usize)
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -173,8 +208,8 @@ impl BlockModel for CausalLm {
     }
 
     fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor {
-        let positions = batch.positions();
-        self.hidden(&batch.ids, &positions, &self.context(batch, &positions), None, probe)
+        let columns = self.columns(batch);
+        self.hidden(&batch.ids, &columns.1, &self.context(&columns, batch.is_full()), None, probe)
     }
 
     fn head(&self) -> Tensor {
@@ -183,6 +218,19 @@ impl BlockModel for CausalLm {
 
     fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Box<dyn BlockModel + Send>> {
         Ok(Box::new(self.over(tensors)?))
+    }
+
+    /// The model as it was: without its soft prefix.
+    fn reference(&self) -> Result<Box<dyn BlockModel + Send>> {
+        Ok(Box::new(self.without_soft_prefix()?))
+    }
+
+    /// A soft prefix learns alone, and where parameters outside the blocks may.
+    fn train_only(&self, scope: &Scope) {
+        let n_frozen = if self.soft_prefix.is_some() { self.parameters().len() - 1 } else { 0 };
+        for (index, parameter) in self.parameters().iter().enumerate() {
+            let _ = parameter.tensor.set_requires_grad(index >= n_frozen && scope.allows(parameter.block));
+        }
     }
 
     fn stores_inputs_first(&self) -> bool {
@@ -194,19 +242,19 @@ impl BlockModel for CausalLm {
     }
 
     fn prefix_states(&self, batch: &TextBatch, block: BlockId) -> Option<PrefixStates> {
-        let positions = batch.positions();
-        let context = self.context(batch, &positions);
+        let columns = self.columns(batch);
+        let context = self.context(&columns, batch.is_full());
         let hidden = no_grad(|| {
-            let hidden = self.embed(&batch.ids, &positions);
+            let hidden = self.embed(&batch.ids, &columns.1);
             self.through(0..block.0, hidden, &context, None, &mut NoProbe)
         });
         Some(PrefixStates { hidden, context, block })
     }
 
-    fn hidden_states_from(&self, _batch: &TextBatch, prefix: &PrefixStates) -> Tensor {
+    fn hidden_states_from(&self, batch: &TextBatch, prefix: &PrefixStates) -> Tensor {
         let hidden = prefix.hidden.shallow_clone();
         let blocks = prefix.block.0..self.blocks.len();
-        self.final_norm.apply(&self.through(blocks, hidden, &prefix.context, None, &mut NoProbe))
+        self.last_norm(&self.through(blocks, hidden, &prefix.context, None, &mut NoProbe), &batch.ids)
     }
 
     fn generate(&self, prompts: &[Vec<u32>], n_new: usize, decoding: Decoding, ends: &[u32]) -> Result<Vec<Vec<u32>>> {

@@ -116,21 +116,22 @@ impl CausalLm {
         if n_rows == 0 {
             return Ok(Vec::new());
         }
+        let capacity = n_cols + (n_new + self.n_soft_prefix()) as i64;
         let mut caches: Vec<KeyValues> = (0..self.n_blocks())
-            .map(|_| KeyValues::new(self.config(), n_prompts, n_cols + n_new as i64, &self.parameters()[0].tensor))
+            .map(|_| KeyValues::new(self.config(), n_prompts, capacity, &self.parameters()[0].tensor))
             .collect();
         let mut written = Continuations::new(n_rows, n_new);
         let one_more = Tensor::ones([n_rows as i64, 1], (Kind::Bool, self.device()));
-        let mut attention_mask = prompts.attention_mask.shallow_clone();
         let mut ids = prompts.ids.shallow_clone();
-        let mut positions = prompts.positions();
+        // A soft prefix is in the caches from the first pass on.
+        let (mut attention_mask, mut positions) = self.columns(&prompts);
         for step in 0..n_new {
             let n_fresh = ids.size()[1];
             let full = prompts.is_full();
             let context = AttentionContext::new(self.config(), &attention_mask, &positions, full, self.kind());
             let hidden = self.hidden(&ids, &positions, &context, Some(&mut caches), &mut NoProbe);
             let mut logits = self.project_rows(&hidden.select(1, n_fresh - 1));
-            positions = positions.narrow(1, n_fresh - 1, 1) + 1;
+            positions = positions.narrow(1, positions.size()[1] - 1, 1) + 1;
             if step == 0 && n_samples > 1 {
                 // From here on the samples of a prompt differ.
                 let each = |t: &Tensor| t.repeat_interleave_self_int(n_each, 0, None::<i64>);

@@ -15,8 +15,8 @@
 //!
 //! Reading order: `block_model` (what any model offers to be measured, repaired and evaluated), `params` (every tensor
 //! by name, block and slot), `layers`, `attention`, `rotation` and `block` (the arithmetic, once for every family),
-//! `forward` (the whole model), `generate` (key-value cache), `checkpoint` (files in and out). Which families there are
-//! and what they store is in `irepair-arch`.
+//! `forward` (the whole model), `soft_prefix`, `generate` (key-value cache), `checkpoint` (files in and out).
+//! Which families there are and what they store is in `irepair-arch`.
 //!
 //! **Invariants.** A parameter belongs to block `b` exactly when its stored name carries that number (METHOD §1 [D]);
 //! embeddings, the final norm and the head belong to none. Logits at real tokens do not depend on padding. Gradients
@@ -42,6 +42,7 @@ mod nucleus;
 mod params;
 mod probe;
 mod rotation;
+mod soft_prefix;
 mod stochastic;
 mod sys;
 
@@ -60,5 +61,6 @@ pub use irepair_arch::{Architecture, Error as ArchitectureError, Shape};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite, normal};
 pub use probe::{Layer, Probe};
+pub use soft_prefix::SOFT_PREFIX;
 pub use stochastic::{round_stochastically, seed_of};
 pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -39,6 +39,11 @@ impl Params {
         Ok(Self { list, by_slot })
     }
 
+    /// Adds a parameter that is of no block and of no layer, after all others.
+    pub(crate) fn add(&mut self, name: &str, tensor: Tensor) {
+        self.list.push(Parameter { name: name.to_owned(), block: None, tensor });
+    }
+
     pub(crate) fn list(&self) -> &[Parameter] {
         &self.list
     }

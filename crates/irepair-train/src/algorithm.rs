@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use irepair_core::{Scope, StepRecord};
+use irepair_core::{BlockSlice, Scope, StepRecord};
 use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients};
 use irepair_objective::Objective;
 
@@ -114,7 +114,10 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
-        let (slice, seconds) = (scope.blocks(self.model.n_blocks()), started.elapsed().as_secs_f64());
+        let seconds = started.elapsed().as_secs_f64();
+        // A soft prefix belongs to no block, and is all that changes.
+        let prefixed = self.model.n_soft_prefix() > 0;
+        let slice = if prefixed { BlockSlice::default() } else { scope.blocks(self.model.n_blocks()) };
         let StepNumbers { loss, nll, kl, grad_norm } = numbers;
         Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds, spike: false })
     }

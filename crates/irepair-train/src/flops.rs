@@ -1,7 +1,7 @@
 //! Counted matrix-multiplication work of a step (METHOD §12).
 
 use irepair_core::StepRecord;
-use irepair_model::CausalLm;
+use irepair_model::{BlockModel, CausalLm};
 use irepair_objective::Objective;
 
 /// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block,
@@ -11,7 +11,18 @@ use irepair_objective::Objective;
 /// Every text is counted through every block and the head, whether or not model and reference share some of them.
 /// Norms, softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are
 /// updated: else the embedding and its tied head are too.
-pub fn step_flops(model: &CausalLm, objective: &Objective, sliced: bool, measures: bool, record: &StepRecord) -> f64 {
+///
+/// A soft prefix is in front of each of the `n_pairs` texts of a kind that a step draws: its vectors run forward and
+/// backward through every block and not through the head, under the model alone; the texts go backward to activations,
+/// and no weight of a block or the head is updated.
+pub fn step_flops(
+    model: &CausalLm,
+    objective: &Objective,
+    sliced: bool,
+    measures: bool,
+    record: &StepRecord,
+    n_pairs: usize,
+) -> f64 {
     let of = model.config();
     let (n_blocks, head) = (of.n_block as f64, of.head_flops());
     let block = of.block_flops() / n_blocks;
@@ -22,8 +33,10 @@ pub fn step_flops(model: &CausalLm, objective: &Objective, sliced: bool, measure
     let tokens = record.tokens as f64 / (n_trained + f64::from(u8::from(measures)));
     let forward = n_blocks * block + head;
     let down_to = n_blocks - record.slice.lowest().map_or(0, |b| b.0) as f64;
-    let head_backward = if sliced { head } else { 2.0 * head };
+    let n_prefix = model.n_soft_prefix();
+    let head_backward = if sliced || n_prefix > 0 { head } else { 2.0 * head };
     let backward = block * (down_to + record.slice.len() as f64) + head_backward;
     let sensitivity = if measures { forward + 2.0 * n_blocks * block + head } else { 0.0 };
-    tokens * (n_trained * (forward + backward) + n_reference * forward + sensitivity)
+    let prefix = n_trained * (n_pairs * n_prefix) as f64 * 2.0 * n_blocks * block;
+    tokens * (n_trained * (forward + backward) + n_reference * forward + sensitivity) + prefix
 }

@@ -1,4 +1,5 @@
-//! What rows of a table are made of, by flags: blocks that may be chosen, natural steps, adapters, best-of-n.
+//! What rows of a table are made of, by flags: blocks that may be chosen, natural steps, adapters, soft prefixes,
+//! best-of-n.
 
 use std::fs;
 
@@ -79,6 +80,39 @@ fn adapters_are_part_of_the_weights_that_are_written() {
     assert_eq!(measured["footprint"]["non_block"]["n_changed"], 0, "embeddings have no adapter");
     let (code, said) = refuse(&irepair(dir, &format!("{REPAIR} --out refused-lora --lora-rank 2 --optimizer natural")));
     assert!(code == 2 && said.contains("clashes with `optimizer`"), "{said}");
+}
+
+#[test]
+fn a_soft_prefix_is_written_in_the_place_of_a_model() {
+    let dir = workshop();
+    let repair = format!("{REPAIR} --method dpo-kl --soft-prefix 4 --out prefix --json");
+    let summary: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, &repair))).unwrap();
+    assert_eq!((&summary["n_steps"], &summary["selection"]), (&6.into(), &serde_json::json!([0, 0, 0])));
+    let mut names: Vec<String> =
+        fs::read_dir(dir.join("prefix")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "repair.toml"]);
+    let read = |name: &str| fs::read_to_string(dir.join("prefix").join(name)).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&read("adapter_config.json")).unwrap();
+    assert_eq!((&config["num_virtual_tokens"], &config["base_model_name_or_path"]), (&4.into(), &"base".into()));
+    assert!(read("repair.toml").contains("soft_prefix = 4"));
+    // Losses before the first update are of another model than the reference.
+    assert!((summary["first_loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() > 1e-4, "{summary}");
+
+    let refused = |flags: &str| refuse(&irepair(dir, &format!("{REPAIR} --out refused-prefix {flags}")));
+    for (flags, key) in [
+        ("--method dpo --soft-prefix 4 --patch a.patch", "patch"),
+        ("--method dpo --soft-prefix 4 --lora-rank 2", "lora_rank"),
+        ("--method dpo --soft-prefix 4 --optimizer natural", "optimizer"),
+        ("--method irepair --soft-prefix 4", "policy"),
+    ] {
+        let (code, said) = refused(flags);
+        assert!(code == 2 && said.contains(&format!("`soft_prefix`: clashes with `{key}`")), "{said}");
+    }
+    let (code, said) = refused("--method dpo --soft-prefix 9999");
+    assert!(code == 4 && said.contains("longer than the model's context"), "{said}");
+    assert!(!dir.join("refused-prefix").exists(), "refused before anything is written");
 }
 
 #[test]

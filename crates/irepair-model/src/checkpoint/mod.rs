@@ -1,12 +1,14 @@
 //! Hugging Face checkpoints: read through a memory map, written back with the same names, order, types and metadata.
 //!
-//! `file` knows one safetensors file, `load`, `round` and `save` a directory of them.
+//! `file` knows one safetensors file, `load`, `round` and `save` a directory of them,
+//! `adapter` one of a soft prefix alone.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use safetensors::Dtype;
 
+mod adapter;
 mod file;
 mod load;
 mod round;

@@ -21,10 +21,15 @@ impl CausalLm {
     /// type the model computed in. Each file is written to a temporary one and renamed; weights come before
     /// `config.json`, so a directory with a config is whole.
     ///
+    /// Of a model with a soft prefix the prefix alone is written, in the layout of `peft`: the rest is unchanged.
+    ///
     /// # Errors
     /// File errors; [`irepair_core::Error::MissingFile`] when the directory it was loaded from is gone or holds another
     /// model by now.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        if let Some(prefix) = self.soft_prefix() {
+            return self.save_soft_prefix(prefix, dir);
+        }
         match &self.source {
             Source::None => self.save_fresh(dir)?,
             Source::Directory { dir: from, shards } => {

@@ -175,11 +175,21 @@ pub(crate) fn assert_resume_is_exact(
     settings: &Settings,
     localiser: impl Fn(&Arc<RepairData>) -> Box<dyn Localise + Send>,
 ) {
+    assert_resume_of(|| model(family), objective, settings, localiser);
+}
+
+/// [`assert_resume_is_exact`] for any model, made by `model` as often as it is called.
+pub(crate) fn assert_resume_of(
+    model: impl Fn() -> CausalLm,
+    objective: Method,
+    settings: &Settings,
+    localiser: impl Fn(&Arc<RepairData>) -> Box<dyn Localise + Send>,
+) {
     let data = data();
     let dir = tempfile::tempdir().unwrap();
     let n = settings.n_steps;
 
-    let whole = model(family);
+    let whole = model();
     let choose = localiser(&data);
     let mut engine = Engine::new(&whole, objective, choose, &data, settings.clone()).unwrap();
     let mut states = vec![bits(&whole)];
@@ -194,13 +204,13 @@ pub(crate) fn assert_resume_is_exact(
 
     for stop in 0..=n {
         let file = dir.path().join(format!("{stop}.safetensors"));
-        let first = model(family);
+        let first = model();
         let choose = localiser(&data);
         let mut engine = Engine::new(&first, objective, choose, &data, settings.clone()).unwrap();
         take(&mut engine, stop);
         engine.save(&file).unwrap();
 
-        let second = model(family);
+        let second = model();
         let choose = localiser(&data);
         let mut engine = Engine::new(&second, objective, choose, &data, settings.clone()).unwrap();
         engine.resume(&file).unwrap();
