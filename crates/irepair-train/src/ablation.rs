@@ -49,7 +49,7 @@ impl Ablation {
         // Now: the weights are those that the run starts from, whether it is resumed or not.
         let direction = Direction::find(model, data, settings.eval_batch_size)?;
         tracing::info!(
-            "direction: that of block {}, an effect of {:.2} standard deviations; {} tensors write to the residual stream",
+            "direction: that of block {}, {:.2} standard deviations apart; {} tensors write to the residual stream",
             direction.block.0,
             direction.effect,
             writers.len()

@@ -1,4 +1,4 @@
-//! The direction of the residual stream in which rejected and chosen texts differ, and the block where they differ most.
+//! The direction of the residual stream in which rejected and chosen texts differ, where they differ most.
 
 use irepair_core::{BlockId, PaddedTokens};
 use irepair_data::TokenPair;

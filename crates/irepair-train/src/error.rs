@@ -26,15 +26,15 @@ irepair_core::errors! {
         BadCheckpoint { path: std::path::PathBuf, reason: String } = "checkpoint does not fit this run: {reason}" =>
             Usage.at(path.display())
                 .help("undo the change to resume, or start a new run: give another --out, or delete that file");
-        /// The ablation of a direction needs `what` of a model, which does not say it.
-        NoResidualStream { what: String } = "this model does not say {what}" =>
-            Usage.help("difference of means needs `BlockModel::residual_writers`, and `Probe::block` after each block");
+        /// The ablation of a direction needs `what` of a model, which does not show it.
+        NoResidualStream { what: String } = "this model does not show {what}" =>
+            Usage.help("to ablate a direction takes `BlockModel::residual_writers`, and `Probe::block` after each block");
         /// Rejected and chosen texts have the same mean in every block.
         NoDirection = "rejected and chosen texts do not differ in any block" =>
             Data.help("the direction that is to be ablated is their difference: look at the pairs");
         /// A localiser chose blocks, where a direction is ablated.
-        SlicedAblation = "difference of means changes all that writes to the residual stream, and no slice" =>
-            Usage.help("use policy all");
+        SlicedAblation = "the ablation of a direction changes all that writes to the residual stream, and no slice" =>
+            Usage.help("use a localiser that allows every parameter");
         /// Choosing the blocks failed, as `found` says.
         Localise { found: Box<Diagnostic> } = "choosing the slice failed: {}", found.what => ((**found).clone());
         /// From the model crate.
