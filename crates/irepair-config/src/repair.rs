@@ -91,7 +91,8 @@ options! {
         warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
         clip_norm: f64 as "NORM" = 10.0,
-        /// Stop after this many steps. Without it, `epochs` and `patience` decide.
+        /// Stop after this many steps. Without it, `epochs` and `patience` decide. Method difference-of-means is at its
+        /// full strength after the last of them, and at a share of it before.
         steps: u64 as "STEPS",
         /// Stop after this many passes over the pairs (METHOD §17 [L,O]). Default 5.
         epochs: u64 as "N" = 5,
@@ -213,6 +214,15 @@ impl Validate for RepairOptions {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
         }
+        if method.ablates() {
+            let mut refuse = |when: bool, key: &str, why: &str| {
+                checks.clash(when, key, &format!("clashes with `method`: {method} {why}"));
+            };
+            let sliced = self.policy() != Policy::All;
+            refuse(sliced, "policy", "changes all that writes to the residual stream; use all");
+            refuse(self.lora_rank.is_some(), "lora_rank", "trains no adapters");
+            refuse(self.optimizer() == Optimizer::Natural, "optimizer", "takes no steps along gradients");
+        }
         let what = "clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw";
         checks.clash(self.lora_rank.is_some() && self.optimizer() == Optimizer::Natural, "lora_rank", what);
         let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
@@ -264,6 +274,28 @@ mod tests {
             RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
         assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
         assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
+    }
+
+    #[test]
+    fn an_ablation_has_no_slice_no_adapters_and_no_natural_steps() {
+        let method = Some(Method::DifferenceOfMeans);
+        let options = RepairOptions { method, lr: Some(1e-3), ..Default::default() };
+        assert_eq!(problems(&options), [""; 0], "a rate may stand in a table shared by many rows");
+        let policy = RepairOptions { policy: Some(Policy::Blocks), ..options.clone() };
+        let want = "`policy`: clashes with `method`: difference-of-means changes all that writes to the residual stream; \
+             use all";
+        assert_eq!(problems(&policy), [want]);
+        let others =
+            RepairOptions { lora_rank: Some(8), optimizer: Some(Optimizer::Natural), gamma: Some(1.0), ..options };
+        assert_eq!(
+            problems(&others),
+            [
+                "`gamma`: clashes with `method`: difference-of-means has no KL term",
+                "`lora_rank`: clashes with `method`: difference-of-means trains no adapters",
+                "`optimizer`: clashes with `method`: difference-of-means takes no steps along gradients",
+                "`lora_rank`: clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw",
+            ]
+        );
     }
 
     #[test]
