@@ -3,8 +3,8 @@
 //! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `sampler` and `batch` (what a
 //! step draws), `optimizer` (per-parameter state that is kept while its block is not selected), `schedule`, `validate`
 //! (own loss on held-out pairs, best checkpoint, early stop), `lora`, and `direction` with `ablation` (other ways in
-//! which weights change), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops a
-//! run, by the texts that led there).
+//! which weights change), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops
+//! a run, by the texts that led there).
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_core::spec::Method;

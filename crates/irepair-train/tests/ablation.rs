@@ -244,6 +244,24 @@ fn a_step_jumps_from_the_start_and_records_its_strength() {
     assert!((records[1].loss - 2f64.ln()).abs() > 1e-6, "the reference did not change with the model");
 }
 
+/// A change of a two-thousandth of a component is less than the spacing of most numbers.
+#[test]
+fn small_strengths_are_not_lost_in_bfloat16() {
+    let (data, dir) = (data(), tempfile::tempdir().unwrap());
+    model("gpt2").save(dir.path()).unwrap();
+    let narrow = CausalLm::load(dir.path(), Device::Cpu, Kind::BFloat16).unwrap().0;
+    let (_, r) = oracle(&narrow, &data.pairs);
+    let components = || -> Vec<Tensor> {
+        let of = |p: &Parameter| Some(component(&p.tensor, &r, dim("gpt2", p)?));
+        narrow.parameters().iter().filter_map(of).collect()
+    };
+    let before = Tensor::cat(&components(), 0);
+    ablate(&narrow, &data, ablation(2000), 1);
+    let removed = &before - Tensor::cat(&components(), 0);
+    let share = (removed.dot(&before) / before.dot(&before)).double_value(&[]);
+    assert!((share - 0.0005).abs() < 0.0002, "{share}");
+}
+
 #[test]
 fn a_stopped_run_continues_to_the_same_bits() {
     for family in FAMILIES {
