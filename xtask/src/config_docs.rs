@@ -106,11 +106,8 @@ fn tables(page: &mut String) {
     page.push_str("\n## Methods\n\n| method | loss | policy | lr | what |\n|---|---|---|---|---|\n");
     for method in Method::ALL {
         let (row, loss, what) = (method.row(), method.formula(), cell(&method.doc()));
-        let (loss, lr) = if method.trains() {
-            (format!("`{loss}`"), format!("{:e}", row.lr))
-        } else {
-            ("none".into(), String::new())
-        };
+        let loss = if method.trains() { format!("`{loss}`") } else { "none".into() };
+        let lr = if method.has_rate() { format!("{:e}", row.lr) } else { String::new() };
         let _infallible = writeln!(page, "| `{method}` | {loss} | `{}` | {lr} | {what} |", row.policy);
     }
     page.push_str("\n## Policies\n\n| policy | reads | what |\n|---|---|---|\n");

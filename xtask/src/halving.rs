@@ -76,7 +76,7 @@ pub(crate) fn kept(prepared: &Prepared) -> Result<Vec<RowResult>> {
         return Ok(Vec::new());
     }
     let (mut found, mut measured_on) = (Vec::new(), None);
-    for (key, row) in rows.iter().filter(|(_, row)| row.repair.method().trains() && row.rates_of.is_none()) {
+    for (key, row) in rows.iter().filter(|(_, row)| row.repair.method().has_rate() && row.rates_of.is_none()) {
         for model in &profile.models {
             let search = Search { key, model: &model.name, row, alive: Vec::new(), tried: Vec::new() };
             for (lr, seed) in profile.grid.lr.iter().flat_map(|lr| (0..profile.grid.seeds).map(move |seed| (lr, seed)))

@@ -131,9 +131,11 @@ impl Prepared {
         let is_watched = in_table(TableKey::Trajectory) || is_drawn;
         let watch =
             profile.trajectory.filter(|t| is_watched && repair.method().trains() && name.seed < u64::from(t.seeds));
-        let watch = watch.map(|t| Watch { every: t.every, eval: self.brief_eval(), kept: None });
+        let every = row.and_then(|row| row.every);
+        let watch = watch.map(|t| Watch { every: every.unwrap_or(t.every), eval: self.brief_eval(), kept: None });
         let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
-        let watch = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare))).or(watch);
+        let points = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare)));
+        let watch = points.map(|points| Watch { every: every.unwrap_or(points.every), ..points }).or(watch);
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
@@ -229,8 +231,7 @@ impl Prepared {
                     // What the row asks for beyond KL budgets is measured at its own rate, by every seed.
                     let brief = Row { tables: vec![TableKey::Budgets], ..row.clone() };
                     let is_searched = row.tables.contains(&TableKey::Budgets) && row.rates_of.is_none();
-                    let rates =
-                        if is_searched && seed == 0 { self.rates_within(key, model) } else { Vec::new() };
+                    let rates = if is_searched && seed == 0 { self.rates_within(key, model) } else { Vec::new() };
                     for lr in rates.into_iter().filter(|lr| repair.lr != Some(*lr)) {
                         let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
                         let method = &*RowResult::key_at_rate(key, lr);
@@ -249,7 +250,7 @@ impl Prepared {
     pub(crate) fn rated(&self, mut cells: Vec<Cell>) -> Vec<Cell> {
         let is_open = |cell: &Cell| {
             self.experiment.profile.protocol.is_some()
-                && cell.job.repair.method().trains()
+                && cell.job.repair.method().has_rate()
                 && cell.job.repair.lr.is_none()
         };
         let open: BTreeSet<String> =

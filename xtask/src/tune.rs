@@ -47,7 +47,7 @@ struct Trial {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
-    let searched = |row: &Row| row.repair.method().trains() && row.rates_of.is_none();
+    let searched = |row: &Row| row.repair.method().has_rate() && row.rates_of.is_none();
     let wanted = |key: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, key));
     let trained = || rows.iter().filter(|(key, row)| wanted(key) && searched(row));
     let (mut chosen, old) = before(&prepared, &wanted)?;

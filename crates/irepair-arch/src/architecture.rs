@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::setting::{Act, Flag, Ids, NotNegative, Size, refuse_changed_models, settings, unsupported};
-use crate::{FAMILIES, Family, Parameter, Result, Rope};
+use crate::{FAMILIES, Family, Parameter, Result, Rope, Slot};
 
 /// The non-linearity of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,5 +213,14 @@ impl Architecture {
     /// Every parameter of the model, in the order of the forward pass.
     pub fn parameters(&self) -> Vec<Parameter> {
         (self.family.parameters)(self)
+    }
+
+    /// The parameters that write to the residual stream and to nothing else: index in [`Architecture::parameters`], and
+    /// the dimension of the stored tensor that runs along the stream. A token embedding that is the head as well is
+    /// left out: changing it would change the head.
+    pub fn residual_writers(&self) -> Vec<(usize, usize)> {
+        let parameters = self.parameters().into_iter().enumerate();
+        let alone = parameters.filter(|(_, p)| !(self.tied_head && p.slot == Slot::TokenEmbedding));
+        alone.filter_map(|(index, p)| Some((index, p.residual_dim(self.family.layout)?))).collect()
     }
 }

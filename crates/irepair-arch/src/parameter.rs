@@ -37,6 +37,13 @@ pub enum Slot {
     Head,
 }
 
+impl Slot {
+    /// True when its output is added to the residual stream, or starts it.
+    pub fn writes_residual(self) -> bool {
+        matches!(self, Self::TokenEmbedding | Self::PositionEmbedding | Self::AttentionOut | Self::Down)
+    }
+}
+
 /// Weight or bias of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -87,6 +94,14 @@ impl Parameter {
     /// Number of weights.
     pub fn n_weights(&self) -> u64 {
         self.shape.iter().map(|&n| n as u64).product()
+    }
+
+    /// The dimension of its stored tensor that runs along the residual stream it writes to; none where it writes to
+    /// something else. `layout` is that of the model's projections.
+    pub fn residual_dim(&self, layout: Layout) -> Option<usize> {
+        let table = matches!(self.slot, Slot::TokenEmbedding | Slot::PositionEmbedding);
+        let last = self.part == Part::Weight && (table || layout == Layout::InOut);
+        self.slot.writes_residual().then_some(usize::from(last))
     }
 }
 
@@ -159,8 +174,7 @@ impl ParameterList<'_> {
             Layout::InOut => vec![n_in, n_out],
         };
         // GPT-2's scaling of the projections that write into the residual stream.
-        let residual = matches!(slot, Slot::AttentionOut | Slot::Down);
-        let sd = if residual { self.sd() / (2.0 * a.n_block as f64).sqrt() } else { self.sd() };
+        let sd = if slot.writes_residual() { self.sd() / (2.0 * a.n_block as f64).sqrt() } else { self.sd() };
         self.push(slot, Part::Weight, format!("{name}.weight"), shape, Init::Normal(sd));
         if bias {
             self.push(slot, Part::Bias, format!("{name}.bias"), vec![n_out], Init::Zeros);

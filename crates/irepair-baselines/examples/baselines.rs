@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (chosen, rejected) = both(&start)?;
     println!("{:<20} {:>22}   {:>11} {:>13}", "", "loss", "NLL(chosen)", "NLL(rejected)");
     println!("{:<20} {:>22}   {chosen:>11.2} {rejected:>13.2}", "start", "");
-    for method in Method::ALL.iter().filter(|method| method.trains() && !method.row().policy.is_sliced()) {
+    for method in Method::ALL.iter().filter(|method| method.has_rate() && !method.row().policy.is_sliced()) {
         let mut engine =
             Engine::new(Box::new(start.duplicate()?), *method, Box::new(Unsliced), &data, settings.clone())?;
         let mut losses = Vec::new();

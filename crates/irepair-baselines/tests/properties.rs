@@ -13,9 +13,9 @@ const DAPT_KL: Method = Method::DaptKl;
 const DPO: Method = Method::Dpo;
 const NPO: Method = Method::Npo;
 
-/// Every method that trains without a slice.
+/// Every method that follows gradients without a slice.
 fn all() -> impl Iterator<Item = Method> {
-    Method::ALL.iter().copied().filter(|method| method.trains() && !method.row().policy.is_sliced())
+    Method::ALL.iter().copied().filter(|method| method.has_rate() && !method.row().policy.is_sliced())
 }
 
 fn run(family: &str, baseline: Method, settings: Settings) -> (Vec<Vec<u32>>, Vec<irepair_core::StepRecord>) {

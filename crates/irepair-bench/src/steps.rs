@@ -54,7 +54,8 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
         Ok(())
     })?;
     let counted = &records[args.warm_up..];
-    let flops = counted.iter().map(|record| step_flops(&model, &objective, sliced, sliced, record)).sum::<f64>();
+    let flops =
+        counted.iter().map(|record| step_flops(&model, &objective, sliced, sliced, record, args.batch)).sum::<f64>();
     let slice = |record: &StepRecord| if sliced { record.slice.to_string() } else { "all".to_owned() };
     Ok(Measured {
         flops: flops / counted.len().max(1) as f64,

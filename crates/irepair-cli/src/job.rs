@@ -57,7 +57,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         title: job.title.clone(),
         model: job.model.clone(),
         seed: plan.seed,
-        lr: trained.then_some(plan.lr),
+        lr: plan.method.has_rate().then_some(plan.lr),
         device: device(&plan),
         cost,
         selection: if trained { selection(&run.records, opened.model.n_blocks()) } else { Vec::new() },

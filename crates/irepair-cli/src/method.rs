@@ -11,7 +11,7 @@ use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
 use irepair_slicing::PolicySpec;
-use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode, step_flops};
+use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode, forward_flops, step_flops};
 
 /// The loss of a method; none for `vanilla`, which trains nothing.
 pub(crate) fn objective(plan: &RepairPlan) -> Option<Objective> {
@@ -50,7 +50,10 @@ pub(crate) fn localiser(
 pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
     let measures = plan.policy.measures_at(record.step, plan.policy_every);
     let (sliced, n_pairs) = (plan.policy.is_sliced(), plan.batch_size * plan.accumulation);
-    objective(plan).map_or(0.0, |objective| step_flops(model, &objective, sliced, measures, record, n_pairs))
+    objective(plan).map_or(0.0, |objective| match plan.method.ablates() {
+        true => forward_flops(model, &objective, record),
+        false => step_flops(model, &objective, sliced, measures, record, n_pairs),
+    })
 }
 
 /// The settings of the engine. Without a number of steps, it follows from the epochs.
@@ -81,6 +84,7 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         budget_kl: plan.budget_kl,
         eval_batch_size: EVAL_BATCH.min(2 * plan.batch_size),
         lora_rank: plan.lora_rank.unwrap_or(0),
+        ablation: plan.method.ablates(),
         fisher_texts: plan.fisher_texts,
         fisher_damping: plan.fisher_damping,
         skip_prompt: plan.skip_prompt,

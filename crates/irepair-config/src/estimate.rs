@@ -160,10 +160,18 @@ impl Memory {
         // Sliced methods go backward term by term, the others through the whole loss at once.
         let sliced = options.policy().is_sliced();
         let terms = if sliced { Passes::by_part(options) } else { vec![passes] };
+        let ablates = options.method().ablates();
         let head_learns = !sliced && prefix.is_none();
-        let training = terms.iter().map(|term| held.training(*term, k, head_learns)).max().unwrap_or(0);
+        let training = match ablates {
+            true => held.watching(passes),
+            false => terms.iter().map(|term| held.training(*term, k, head_learns)).max().unwrap_or(0),
+        };
         // The gradient of one term stands while that of the next is taken.
-        let gradients = if terms.len() > 1 { 2 * slice } else { twice(slice) };
+        let gradients = match terms.len() {
+            _ if ablates => 0,
+            0 | 1 => twice(slice),
+            _ => 2 * slice,
+        };
         // Once, before anything else is there: a gradient of every parameter, from one text.
         let (fisher, making) = if options.reads_fisher() { (model.n_weights(), held.fisher()) } else { (0, 0) };
         Self {
@@ -173,6 +181,8 @@ impl Memory {
             gradients: gradients.max(stored).max(fisher) * width,
             // Adapters and their moments are small; the projections as they were are not.
             optimizer: match options.lora_rank {
+                // An ablation has the weights as they were, and no state.
+                _ if ablates => touched * width,
                 Some(rank) => touched * width + (1 + moments) * model.n_adapter_weights(rank) * Dtype::F32.n_bytes(),
                 None => moments * touched * Dtype::F32.n_bytes(),
             },
@@ -251,6 +261,7 @@ impl<'a> Work<'a> {
         let n_updated = if prefix { 0 } else { self.options.n_updated(self.model.n_block) };
         let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
+        let backward = if self.options.method().ablates() { 0.0 } else { backward };
         let sensitivity = match policy.row().measures {
             Measures::EveryNSteps => self.sensitivity() / self.options.policy_every() as f64,
             Measures::EveryStep => self.sensitivity(),
@@ -373,6 +384,13 @@ mod tests {
     }
 
     #[test]
+    fn an_ablation_keeps_what_it_started_from_and_no_gradient() {
+        let (all, ablation) = (4 * MODEL.n_weights(), memory(&row(Method::DifferenceOfMeans)));
+        assert_eq!((ablation.gradients, ablation.optimizer, ablation.best), (0, all, all));
+        assert!(ablation.activations < memory(&row(Method::Dpo)).activations);
+    }
+
+    #[test]
     fn adapters_keep_the_projections_as_they_were() {
         let lora = RepairOptions { lora_rank: Some(2), ..row(Method::Dpo) };
         // Width 8: query, key and value, output, and two of the MLP in each of four blocks.
@@ -477,6 +495,7 @@ mod tests {
         close(in_forwards(&random), 2.25);
         let two = RepairOptions { policy: Some(Policy::EveryN), policy_every: Some(2), ..row(Method::IrepairNoKl) };
         close(in_forwards(&two), 1.5 + 2.25);
+        close(in_forwards(&row(Method::DifferenceOfMeans)), 4.0);
         assert_eq!(in_forwards(&row(Method::Vanilla)), 0.0);
     }
 

@@ -35,6 +35,10 @@ pub struct Row {
     /// Hold KL on texts the base model writes itself, though the profile has neutral ones. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own_utility: bool,
+    /// Updates from one point on validation data to the next, instead of the profile's: for a method whose updates are
+    /// not those of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// Continuations sampled per prompt, of which the one is measured that `judge` gives the lowest score (METHOD §26
     /// [O]): with method vanilla a row without training. Without it, greedy ones.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +57,7 @@ impl Validate for Row {
         let missing = format!("is missing: name at least one of {}", tables.join(", "));
         checks.clash(self.tables.is_empty(), "tables", &missing);
         checks.clash(self.repair.method.is_none(), "repair.method", "is missing");
+        checks.count("every", self.every);
         checks.count("best_of", self.best_of.map(|n| n as u64));
         let alone = self.best_of.is_some() != self.judge.is_some();
         checks.clash(alone, "best_of", "needs `judge`, and `judge` needs it: one samples, the other chooses");

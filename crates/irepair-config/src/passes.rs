@@ -96,7 +96,15 @@ impl Held<'_> {
 
     /// One batch of a validation, forward alone.
     pub(crate) fn validation(self, passes: Passes) -> u64 {
-        let (pairs, utility) = (self.texts.held_out, passes.utility * self.texts.held_out_utility);
+        self.forward(passes, self.texts.held_out, passes.utility * self.texts.held_out_utility)
+    }
+
+    /// A step without gradients: both sides of its pairs in one batch.
+    pub(crate) fn watching(self, passes: Passes) -> u64 {
+        self.forward(passes, passes.pairs * self.texts.pairs, passes.utility * self.texts.utility)
+    }
+
+    fn forward(self, passes: Passes, pairs: u64, utility: u64) -> u64 {
         self.values(pairs.max(utility), self.of.kept().passing).saturating_add(self.head(passes, pairs, utility))
     }
 

@@ -303,17 +303,32 @@ impl Profile {
         self.density_batches.unwrap_or(500)
     }
 
-    /// A row's settings laid over those all rows share.
+    /// A row's settings laid over those all rows share. A protocol's cap holds for every row; one that ablates may take
+    /// fewer steps, which are shares of its strength and no time of training.
     pub fn repair_of(&self, row: &crate::Row) -> RepairOptions {
         let repair = row.repair.clone().over(self.repair.clone());
-        let cap = self.protocol.as_ref().map(|protocol| protocol.cap);
+        let own = row.repair.steps.filter(|_| row.repair.method().ablates());
+        let cap = self.protocol.as_ref().map(|protocol| own.unwrap_or(protocol.cap).min(protocol.cap));
         RepairOptions { steps: cap.or(repair.steps), ..repair }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Error, Profile, from_str};
+    use crate::{Error, Method, Profile, Protocol, RepairOptions, Row, from_str};
+
+    #[test]
+    fn a_cap_holds_for_every_row_and_an_ablation_may_take_fewer_steps() {
+        let protocol = Some(Protocol { cap: 400, ..Default::default() });
+        let profile = Profile { protocol, ..Default::default() };
+        let steps = |method, steps| {
+            let repair = RepairOptions { method: Some(method), steps, ..Default::default() };
+            profile.repair_of(&Row { repair, ..Default::default() }).steps
+        };
+        assert_eq!(steps(Method::Dpo, Some(40)), Some(400));
+        let ablation = [None, Some(40), Some(900)].map(|n| steps(Method::DifferenceOfMeans, n));
+        assert_eq!(ablation, [Some(400), Some(40), Some(400)]);
+    }
 
     #[test]
     fn problems_deep_in_a_profile_have_their_path_and_line() {

@@ -28,7 +28,8 @@ options! {
         /// Also write the changed tensors, as a patch file of kind xor that `irepair patch` applies and reverts (METHOD
         /// §14).
         patch: PathBuf as "FILE",
-        /// Settings that stand where none are given. Without it, best, or paper where a method is given.
+        /// Settings that stand where none are given. Without it, best, or paper where a method is given, or what the
+        /// paper's methods alone read: policy, slice, sensitivity, beta, gamma, scale.
         preset: Preset,
         /// What to train (METHOD §6, §7). Default irepair, dpo under preset best.
         #[arg(value_name = "METHOD", value_parser = entry::<Method>())]
@@ -101,7 +102,8 @@ options! {
         warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
         clip_norm: f64 as "NORM" = 10.0,
-        /// Stop after this many steps. Without it, `epochs` and `patience` decide.
+        /// Stop after this many steps. Without it, `epochs` and `patience` decide. Method difference-of-means is at its
+        /// full strength after the last of them, and at a share of it before.
         steps: u64 as "STEPS",
         /// Stop after this many passes over the pairs (METHOD §17 [L,O]). Default 5.
         epochs: u64 as "N" = 5,
@@ -152,7 +154,12 @@ impl RepairOptions {
     /// With what the preset settles beyond the defaults of single settings, where the user left it open.
     #[must_use]
     pub fn with_preset(self) -> Self {
-        let preset = self.preset.unwrap_or(if self.method.is_some() { Preset::Paper } else { Preset::Best });
+        // What only the paper's methods read, or names one of them.
+        let is_named = self.method.is_some() || self.policy.is_some() || self.sensitivity.is_some();
+        let is_sliced = self.top_k.is_some() || self.only.is_some() || self.exclude.is_some();
+        let is_weighed = self.beta.is_some() || self.gamma.is_some() || self.scale.is_some();
+        let is_papers = is_named || is_sliced || is_weighed;
+        let preset = self.preset.unwrap_or(if is_papers { Preset::Paper } else { Preset::Best });
         let with = Self { preset: Some(preset), ..self };
         if preset == Preset::Paper {
             return with;
@@ -160,7 +167,8 @@ impl RepairOptions {
         let (rate, budget) = BEST;
         let method = with.method.unwrap_or(Method::Dpo);
         let with = Self { method: Some(method), ..with };
-        let is_its_own = method == Method::Dpo && !with.policy().is_sliced() && with.optimizer() == Optimizer::Rmsprop;
+        let narrowed = with.policy().is_sliced() || with.lora_rank.is_some() || with.soft_prefix.is_some();
+        let is_its_own = method == Method::Dpo && !narrowed && with.optimizer() == Optimizer::Rmsprop;
         let held_out = method.trains() && with.n_validation != Some(0);
         Self {
             lr: with.lr.or(is_its_own.then_some(rate)),
@@ -259,6 +267,15 @@ impl Validate for RepairOptions {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
         }
+        if method.ablates() {
+            let mut refuse = |when: bool, key: &str, why: &str| {
+                checks.clash(when, key, &format!("clashes with `method`: {method} {why}"));
+            };
+            let sliced = self.policy() != Policy::All;
+            refuse(sliced, "policy", "changes all that writes to the residual stream; use all");
+            refuse(self.lora_rank.is_some(), "lora_rank", "trains no adapters");
+            refuse(self.optimizer() == Optimizer::Natural, "optimizer", "takes no steps along gradients");
+        }
         let what = "clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw";
         checks.clash(self.lora_rank.is_some() && self.optimizer() == Optimizer::Natural, "lora_rank", what);
         let natural = self.optimizer() == Optimizer::Natural;
@@ -350,6 +367,28 @@ mod tests {
     }
 
     #[test]
+    fn an_ablation_has_no_slice_no_adapters_and_no_natural_steps() {
+        let method = Some(Method::DifferenceOfMeans);
+        let options = RepairOptions { method, lr: Some(1e-3), ..Default::default() };
+        assert_eq!(problems(&options), [""; 0], "a rate may stand in a table shared by many rows");
+        let policy = RepairOptions { policy: Some(Policy::Blocks), ..options.clone() };
+        let want = "`policy`: clashes with `method`: difference-of-means changes all that writes to the residual stream; \
+             use all";
+        assert_eq!(problems(&policy), [want]);
+        let others =
+            RepairOptions { lora_rank: Some(8), optimizer: Some(Optimizer::Natural), gamma: Some(1.0), ..options };
+        assert_eq!(
+            problems(&others),
+            [
+                "`gamma`: clashes with `method`: difference-of-means has no KL term",
+                "`lora_rank`: clashes with `method`: difference-of-means trains no adapters",
+                "`optimizer`: clashes with `method`: difference-of-means takes no steps along gradients",
+                "`lora_rank`: clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw",
+            ]
+        );
+    }
+
+    #[test]
     fn debias_is_for_rmsprop() {
         let options = RepairOptions { optimizer_state: Some(OptimizerState::Debias), ..Default::default() };
         assert_eq!(problems(&options), [""; 0]);
@@ -380,6 +419,8 @@ mod tests {
         assert_eq!(of(&named), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
         let paper = RepairOptions { preset: Some(Preset::Paper), ..Default::default() }.with_preset();
         assert_eq!(of(&paper), of(&named));
+        let sliced = RepairOptions { exclude: Some("0".parse().unwrap()), ..Default::default() }.with_preset();
+        assert_eq!(of(&sliced), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
     }
 
     #[test]

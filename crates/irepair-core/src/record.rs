@@ -17,7 +17,7 @@ pub struct StepRecord {
     pub kl: Option<f64>,
     /// Global gradient norm over the updated parameters, before clipping.
     pub grad_norm: f64,
-    /// Learning rate of this step.
+    /// Learning rate of this step; where a direction is ablated, the strength that it goes to.
     pub lr: f64,
     /// Blocks updated at this step.
     pub slice: BlockSlice,

@@ -61,6 +61,12 @@ pub trait BlockModel {
         false
     }
 
+    /// The parameters that write to the residual stream, and to nothing else: index, and the dimension of the tensor
+    /// that runs along the stream. None for a model that does not say.
+    fn residual_writers(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
     /// Number of tokens that the model knows.
     fn n_vocab(&self) -> usize {
         self.head().size()[0] as usize

@@ -237,6 +237,10 @@ impl BlockModel for CausalLm {
         self.architecture.family.layout == Layout::InOut
     }
 
+    fn residual_writers(&self) -> Vec<(usize, usize)> {
+        self.architecture.residual_writers()
+    }
+
     fn settings(&self) -> String {
         self.architecture.to_json()
     }

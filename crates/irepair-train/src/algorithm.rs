@@ -8,11 +8,12 @@ use irepair_core::{BlockSlice, Scope, StepRecord};
 use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients};
 use irepair_objective::Objective;
 
+use crate::ablation::Ablation;
 use crate::clip::{global_norm, scale_to_norm};
 use crate::lora::Lora;
 use crate::numbers::{StepNumbers, StepScalars};
 use crate::validate::Best;
-use crate::{BatchSampler, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
+use crate::{BatchSampler, Error, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
 
 /// A training run: a model, an objective, a localiser, and everything that persists from step to step.
 ///
@@ -29,6 +30,7 @@ pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) sampler: BatchSampler,
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: Option<Lora>,
+    pub(crate) ablation: Option<Ablation>,
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
     pub(crate) best: Best,
@@ -76,6 +78,12 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         // 2. Localise: which blocks does the error in X- move most? Its gradients are dropped at once.
         let scope = self.localiser.localise(model, &batch, step).map_err(|e| self.localise_failed(e))?;
 
+        // The ablation of a direction is no choice among blocks, and takes no gradients.
+        if self.ablation.is_some() && scope != Scope::Everything {
+            return Err(Error::SlicedAblation);
+        }
+        let _no_gradients = self.ablation.as_ref().map(|_| tch::no_grad_guard());
+
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
         let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
@@ -103,17 +111,23 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
         // 5. Update the slice, and nothing else.
         let Settings { schedule, lr, warmup_steps, n_steps, .. } = self.settings;
-        let lr = schedule.rate(lr, step, warmup_steps, n_steps);
-        self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index));
+        let lr = match &self.ablation {
+            Some(_) => (step + 1) as f64 / n_steps as f64,
+            None => schedule.rate(lr, step, warmup_steps, n_steps),
+        };
+        let ablated: Vec<usize> = self.ablation.iter().flat_map(Ablation::indices).collect();
+        self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index).chain(ablated));
         match &mut self.lora {
             Some(lora) => lora.update(&mut self.optimizer, self.model.parameters(), &gradients, lr),
             None => self.optimizer.update(self.model.parameters(), &gradients, lr),
         }
+        self.ablation.iter().for_each(|ablation| ablation.apply(self.model.parameters(), lr));
         self.next_step += 1;
         self.validate_when_due()?;
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
-        let tokens = (n_forward + self.localiser.n_tokens(&batch, step)) as u64;
+        let n_before = self.ablation.as_ref().filter(|_| step == 0).map_or(0, Ablation::n_tokens);
+        let tokens = (n_forward + n_before + self.localiser.n_tokens(&batch, step)) as u64;
         let seconds = started.elapsed().as_secs_f64();
         // A soft prefix belongs to no block, and is all that changes.
         let prefixed = self.model.n_soft_prefix() > 0;

@@ -26,6 +26,15 @@ irepair_core::errors! {
         BadCheckpoint { path: std::path::PathBuf, reason: String } = "checkpoint does not fit this run: {reason}" =>
             Usage.at(path.display())
                 .help("undo the change to resume, or start a new run: give another --out, or delete that file");
+        /// The ablation of a direction needs `what` of a model, which does not show it.
+        NoResidualStream { what: String } = "this model does not show {what}" =>
+            Usage.help("to ablate a direction takes `BlockModel::residual_writers`, and `Probe::block` after each block");
+        /// Rejected and chosen texts have the same mean in every block.
+        NoDirection = "rejected and chosen texts do not differ in any block" =>
+            Data.help("the direction that is to be ablated is their difference: look at the pairs");
+        /// A localiser chose blocks, where a direction is ablated.
+        SlicedAblation = "the ablation of a direction changes all that writes to the residual stream, and no slice" =>
+            Usage.help("use a localiser that allows every parameter");
         /// Choosing the blocks failed, as `found` says.
         Localise { found: Box<Diagnostic> } = "choosing the slice failed: {}", found.what => ((**found).clone());
         /// From the model crate.
@@ -97,6 +106,11 @@ mod tests {
                 path: "run.safetensors".into(),
                 reason: "a tensor is missing".into()
             }],
+            NoResidualStream: [Error::NoResidualStream {
+                what: "which parameters write to its residual stream".into()
+            }],
+            NoDirection: [Error::NoDirection],
+            SlicedAblation: [Error::SlicedAblation],
             Localise: [Error::localise(&irepair_core::Error::NoBlocks)],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Objective: [irepair_objective::Error::NothingCounted { what: "chosen text" }.into()],

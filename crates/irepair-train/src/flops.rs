@@ -4,6 +4,16 @@ use irepair_core::StepRecord;
 use irepair_model::{BlockModel, CausalLm};
 use irepair_objective::Objective;
 
+/// FLOPs of a step without gradients: every text of the objective through the model, and through the reference where it
+/// is read there.
+pub fn forward_flops(model: &CausalLm, objective: &Objective, record: &StepRecord) -> f64 {
+    let (of, needs) = (model.config(), objective.needs());
+    let texts = |flags: &[bool]| flags.iter().filter(|&&f| f).count() as f64;
+    let n_run = texts(&[needs.chosen, needs.rejected, needs.utility]);
+    let n_reference = texts(&[needs.ref_chosen, needs.ref_rejected, needs.utility]);
+    record.tokens as f64 * (n_run + n_reference) / n_run.max(1.0) * (of.block_flops() + of.head_flops())
+}
+
 /// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block,
 /// backward to weights 2P in updated blocks; the head forward and backward; where it `measures` sensitivities, a full
 /// backward for them.

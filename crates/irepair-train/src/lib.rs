@@ -2,8 +2,9 @@
 //!
 //! Read `algorithm` first: METHOD §6's step, for every method, in one screen. Around it: `sampler` and `batch` (what a
 //! step draws), `optimizer` (per-parameter state that is kept while its block is not selected), `schedule`, `validate`
-//! (own loss on held-out pairs, best checkpoint, early stop), `run` (the loop), `checkpoint` (stop anywhere, resume to
-//! the same bits), `finite` (NaN stops a run, by the texts that led there).
+//! (own loss on held-out pairs, best checkpoint, early stop), `lora`, and `direction` with `ablation` (other ways in
+//! which weights change), `run` (the loop), `checkpoint` (stop anywhere, resume to the same bits), `finite` (NaN stops
+//! a run, by the texts that led there).
 //!
 //! ```no_run,standalone_crate
 //! # use irepair_train::*; use irepair_core::spec::Method;
@@ -24,10 +25,12 @@
 //! draw is a function of (seed, step), so resuming needs no random state.
 //! **Boundary.** This crate knows no sensitivity, no slicing policy and no method by name.
 
+mod ablation;
 mod algorithm;
 mod batch;
 mod checkpoint;
 mod clip;
+mod direction;
 mod error;
 mod finite;
 mod flops;
@@ -48,7 +51,7 @@ pub use algorithm::{Engine, Outcome};
 pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
-pub use flops::step_flops;
+pub use flops::{forward_flops, step_flops};
 pub use identity::Identity;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};

@@ -8,6 +8,7 @@ use irepair_model::{BlockModel, Fisher};
 use irepair_objective::Objective;
 use tch::Tensor;
 
+use crate::ablation::Ablation;
 use crate::lora::Lora;
 use crate::validate::Best;
 use crate::{
@@ -43,7 +44,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         } else {
             None
         };
+        let ablation = if settings.ablation { Some(Ablation::new(&*model, data, &settings)?) } else { None };
         Ok(Self {
+            ablation,
             reference: if needs.reference() || settings.budget_kl.is_some() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed).with_fisher(fisher),

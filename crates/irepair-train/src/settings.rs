@@ -40,6 +40,9 @@ settings! {
     /// Rank of the adapters that are trained in the place of the projections of blocks; 0 = none, every weight of the
     /// scope is trained. METHOD §26 [O].
     lora_rank: usize = 0;
+    /// Change weights by the ablation of a direction and not along gradients: to strength `s / n_steps` after step `s`.
+    /// Learning rate, optimizer and clipping are not read. METHOD §26 [O].
+    ablation: bool = false;
     /// Learning rate after warm-up. METHOD §17: 5e-5 for models of the paper's size [F].
     lr: f64 = 5e-5;
     /// What the learning rate does after warm-up. METHOD §8: constant [D, L].
@@ -99,6 +102,15 @@ impl Settings {
         if self.lora_rank > 0 && matches!(self.optimizer, OptimizerKind::Natural { .. }) {
             let want = "0 with natural steps, whose Fisher matrix is of the weights themselves";
             return Err(Error::BadSetting { key: "lora_rank", want, got: self.lora_rank.to_string() });
+        }
+        if self.lora_rank > 0 && self.ablation {
+            let want = "0 with ablation, which changes the weights themselves";
+            return Err(Error::BadSetting { key: "lora_rank", want, got: self.lora_rank.to_string() });
+        }
+        if self.ablation && matches!(self.optimizer, OptimizerKind::Natural { .. }) {
+            let want =
+                "rmsprop or adamw, which it does not read: it has no gradients, and natural needs a Fisher matrix";
+            return Err(Error::BadSetting { key: "optimizer", want, got: "natural with ablation".to_owned() });
         }
         if self.state_mode == StateMode::Debias && self.optimizer.has_mean() {
             let (key, want) =

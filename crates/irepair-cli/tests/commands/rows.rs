@@ -116,6 +116,26 @@ fn a_soft_prefix_is_written_in_the_place_of_a_model() {
 }
 
 #[test]
+fn a_direction_is_ablated_without_gradients_to_its_full_strength() {
+    let dir = workshop();
+    let repair = format!("{REPAIR} --method difference-of-means --out ablated --json");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, &repair))).unwrap()["n_steps"], 6);
+    let log = fs::read_to_string(dir.join("ablated/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((last["lr"].as_f64(), last["grad_norm"].as_f64()), (Some(1.0), Some(0.0)), "{last}");
+    let different =
+        |file: &str| fs::read(dir.join(file)).unwrap() != fs::read(dir.join("base/model.safetensors")).unwrap();
+    assert!(different("ablated/model.safetensors"));
+    for (flag, key) in
+        [("--policy dynamic", "policy"), ("--lora-rank 2", "lora_rank"), ("--optimizer natural", "optimizer")]
+    {
+        let repair = format!("{REPAIR} --out refused-ablation --method difference-of-means {flag}");
+        let (code, said) = refuse(&irepair(dir, &repair));
+        assert!(code == 2 && said.contains(&format!("`{key}`: clashes with `method`")), "{said}");
+    }
+}
+
+#[test]
 fn the_best_of_several_samples_is_chosen_by_another_scorer_and_has_its_price() {
     let dir = workshop();
     put("judge.txt", "Anna\nTom\nOtto\nDora\nmill\nbarn\nriver\n");

@@ -68,6 +68,11 @@ table! {
         GradientDifference = "gradient-difference" {
             scale: ONE, terms: &[PLAIN_NLL, ASCENT], policy: Policy::All, lr: NLL_RATE
         }
+        /// Removes the direction in which rejected and chosen text differ most from what writes to the residual stream,
+        /// step by step to its full strength, without gradients or rate (METHOD §26); its loss is watched alone [O].
+        DifferenceOfMeans = "difference-of-means" {
+            scale: ONE, terms: &[DPO], policy: Policy::All, lr: PREFERENCE_RATE
+        }
         /// No training: the model as it is [D].
         Vanilla = "vanilla" { scale: ONE, terms: &[], policy: Policy::All, lr: NLL_RATE }
     }
@@ -108,6 +113,16 @@ impl Method {
     /// True when there is a loss.
     pub fn trains(self) -> bool {
         !self.row().terms.is_empty()
+    }
+
+    /// True when weights change by the ablation of a direction, and not along gradients of the loss.
+    pub fn ablates(self) -> bool {
+        self == Self::DifferenceOfMeans
+    }
+
+    /// True when weights change by gradients, at a learning rate.
+    pub fn has_rate(self) -> bool {
+        self.trains() && !self.ablates()
     }
 
     /// True when the loss has a KL term on utility text.
@@ -155,6 +170,7 @@ mod tests {
              npo-no-kl: npo\n\
              gradient-ascent: -nll(rejected)\n\
              gradient-difference: nll(chosen) - nll(rejected)\n\
+             difference-of-means: dpo\n\
              vanilla: "
         );
     }
@@ -175,5 +191,12 @@ mod tests {
         assert_eq!(Method::Npo.without_kl(), Some(Method::NpoNoKl));
         assert_eq!(Method::DaptKl.without_kl(), None, "DAPT sums over tokens, DAPT+KL takes their mean");
         assert_eq!(Method::Dpo.without_kl(), None);
+    }
+
+    #[test]
+    fn what_has_a_rate_follows_gradients() {
+        let without: Vec<Method> = Method::ALL.iter().copied().filter(|method| !method.has_rate()).collect();
+        assert_eq!(without, [Method::DifferenceOfMeans, Method::Vanilla]);
+        assert!(Method::DifferenceOfMeans.trains() && !Method::Vanilla.ablates());
     }
 }

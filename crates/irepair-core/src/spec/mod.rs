@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(
             spellings::<Method>(),
             "irepair irepair-no-kl dapt dapt-kl dpo dpo-kl sliced-dpo sliced-dpo-kl npo npo-no-kl gradient-ascent \
-             gradient-difference vanilla"
+             gradient-difference difference-of-means vanilla"
         );
         assert_eq!(
             spellings::<Number>(),
