@@ -115,4 +115,21 @@ mod tests {
         assert!(error.contains("no kept result") && error.contains("report.json"), "{error}");
         assert!(find(&path).is_none(), "its row is run again");
     }
+
+    /// A change of the guard would leave kept rows with choices that it no longer makes.
+    #[test]
+    fn kept_points_are_judged_by_the_guard_there_is() {
+        let mut n_points = 0;
+        for folder in ["", "tune"] {
+            for path in irepair_core::fs::list(&super::dir("wild", folder)).unwrap() {
+                let Some(Kept { result, .. }) = find(&path) else { continue };
+                let details: Vec<_> = result.trajectory.iter().filter_map(|point| point.more).collect();
+                for point in &details {
+                    assert_eq!(point.passes, point.form.passes(&details[0].form), "{}", path.display());
+                }
+                n_points += details.len();
+            }
+        }
+        assert!(n_points > 400, "{n_points}");
+    }
 }

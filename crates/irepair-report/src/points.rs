@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::result::TrajectoryPoint;
 
-/// Continuations must keep this share of the length, and of the distinct tokens, that they had before repair.
+/// Continuations must keep this share of the length, and of the number of distinct tokens, that they had before repair.
 pub(crate) const LEAST_KEPT: f64 = 0.5;
 /// Share of blank continuations that may be added.
 pub(crate) const MOST_BLANK: f64 = 0.05;
@@ -39,9 +39,16 @@ impl Form {
             (now, then) => now.is_none() && then.is_none(),
         };
         holds(self.mean_length, before.mean_length, |now, then| now >= LEAST_KEPT * then)
-            && holds(self.distinct, before.distinct, |now, then| now >= LEAST_KEPT * then)
+            && holds(self.n_distinct(), before.n_distinct(), |now, then| now >= LEAST_KEPT * then)
             && holds(self.blank, before.blank, |now, then| now <= then + MOST_BLANK)
             && holds(self.repeated, before.repeated, |now, then| now <= then + MOST_REPEATED)
+    }
+}
+
+impl Form {
+    /// Distinct tokens per continuation: their number, not their share, which falls where the same texts grow longer.
+    fn n_distinct(&self) -> Option<f64> {
+        Some(self.distinct? * self.mean_length?)
     }
 }
 
@@ -182,8 +189,11 @@ mod tests {
         let before = Form { mean_length: Some(20.0), distinct: Some(0.4), blank: Some(0.0), repeated: Some(0.1) };
         assert!(before.passes(&before));
         assert!(Form { mean_length: Some(14.0), ..before }.passes(&before), "texts that end are no failure");
+        let longer = Form { mean_length: Some(40.0), distinct: Some(0.2), ..before };
+        assert!(longer.passes(&before), "as many distinct tokens, among more");
         for broken in [
             Form { mean_length: Some(9.9), ..before },
+            Form { distinct: Some(0.09), ..longer },
             Form { distinct: Some(0.1), ..before },
             Form { blank: Some(0.06), ..before },
             Form { repeated: Some(0.25), ..before },

@@ -123,7 +123,7 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
              repair, that the points of a seed's runs on validation data, at every rate that was tried, dominate; points that fail the guard count for nothing."
             ),
             format!(
-                "The guard: mean length and the share of distinct tokens at least {LEAST_KEPT} times those before repair, at \
+                "The guard: mean length and the number of distinct tokens at least {LEAST_KEPT} times those before repair, at \
              most {MOST_BLANK} more blank continuations and {MOST_REPEATED} more repeated 4-grams."
             ),
         ],
