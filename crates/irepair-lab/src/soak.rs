@@ -34,7 +34,7 @@ const INTERRUPTED: i32 = ExitKind::Interrupted as i32;
 
 const BASE: &str = "pretrain --data corpus.txt --vocab-size 600 --n-layer 6 --n-embd 64 --n-head 4 --n-positions 128 \
                     --steps 40 --threads 1 --out base";
-const REPAIR: &str = "repair --model base --pairs pairs.jsonl --general corpus.txt --max-prompt 16 --max-continuation 32 \
+const REPAIR: &str = "repair --model base --pairs pairs.jsonl --preset paper --general corpus.txt --max-prompt 16 --max-continuation 32 \
                       --max-general 32 --steps 1000000000 --patience 1000000000 --checkpoint-every 500 --threads 1 --out out";
 
 /// One measurement of a process.

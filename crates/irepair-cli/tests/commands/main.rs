@@ -58,7 +58,7 @@ fn refuse(output: &Output) -> (i32, String) {
 /// Settings of the base model.
 const BASE: &str = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24 --steps 4 --batch-size 4 --lr 1e-2";
 
-const REPAIR: &str = "repair --model base --pairs pairs.jsonl --steps 6 --n-validation 4 --lr 1e-2 --warmup-steps 1 --max-prompt 16 --max-continuation 16";
+const REPAIR: &str = "repair --model base --pairs pairs.jsonl --preset paper --steps 6 --n-validation 4 --lr 1e-2 --warmup-steps 1 --max-prompt 16 --max-continuation 16";
 
 #[test]
 fn a_repair_changes_its_blocks_alone_and_logs_every_step() {
@@ -277,13 +277,17 @@ fn a_first_repair_needs_a_model_pairs_and_a_place_alone() {
     let dir = workshop();
     let output = irepair(dir, "repair --model base --pairs pairs.jsonl --out first");
     let stdout = succeed(&output);
-    assert!(stdout.contains("repaired with irepair (dynamic): 25 steps"), "{stdout}");
+    assert!(stdout.contains("repaired with dpo (all): 25 steps"), "{stdout}");
+    assert!(stdout.contains("nats a token, within the budget\n"), "{stdout}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     for said in ["20 pairs to train on, the last 4 held out", "25 steps of 1 x 4 pairs", "memory: about"] {
         assert!(stderr.contains(said), "no `{said}` in {stderr}");
     }
     let effective = fs::read_to_string(dir.join("first/repair.toml")).unwrap();
     assert!(effective.contains("n_validation = 4") && effective.contains("max_prompt = 24"), "{effective}");
+    assert!(effective.contains("preset = \"best\"") && effective.contains("budget_kl = 0.05"), "{effective}");
+    let paper = succeed(&irepair(dir, "repair --model base --pairs pairs.jsonl --preset paper --steps 2 --out papers"));
+    assert!(paper.contains("repaired with irepair (dynamic): 2 steps"), "{paper}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) struct Scene {
 
 const PRETRAIN: &str = "pretrain --data ../inputs/corpus.txt --vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 \
                         --window 24 --batch-size 4 --lr 1e-2";
-const REPAIR: &str = "repair --model ../inputs/base --pairs ../inputs/pairs.jsonl --n-validation 4 --lr 1e-2 --warmup-steps 1 \
+const REPAIR: &str = "repair --model ../inputs/base --pairs ../inputs/pairs.jsonl --preset paper --n-validation 4 --lr 1e-2 --warmup-steps 1 \
                       --max-prompt 16 --max-continuation 16";
 
 /// A pre-training of `n_steps` steps, with a checkpoint every `every`.
