@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const SHAPE: &str = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
-const REPAIR: &str = "repair --model base --pairs pairs.jsonl --preset paper --n-validation 0 --warmup-steps 0 --lr 1e-3";
+const REPAIR: &str =
+    "repair --model base --pairs pairs.jsonl --preset paper --n-validation 0 --warmup-steps 0 --lr 1e-3";
 
 fn command(dir: &Path, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
