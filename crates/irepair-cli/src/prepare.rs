@@ -1,6 +1,6 @@
 //! The preparation of a repair, before any weight is read: pairs, steps, batches, memory.
 
-use irepair_config::{Memory, RepairOptions, RepairPlan, Texts};
+use irepair_config::{Memory, Preset, RepairOptions, RepairPlan, Texts};
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::Architecture;
 use irepair_train::Settings;
@@ -47,8 +47,13 @@ impl Prepared {
         }
         let (pairs, counts) = read_token_pairs(&path, &dir.tokenizer, limits(&plan), sides)?;
         let n = pairs.len();
-        let n_held_out = given.n_validation.unwrap_or_else(|| (n / 5).min(MOST_VALIDATION));
+        // A KL budget is looked at where held-out pairs are: it needs one.
+        let least = usize::from(plan.budget_kl.is_some() && n > 1);
+        let n_held_out = given.n_validation.unwrap_or_else(|| (n / 5).clamp(least, MOST_VALIDATION));
         plan.n_validation = n_held_out;
+        if n_held_out == 0 && (plan.budget_kl.take().is_some() || plan.preset == Some(Preset::Best)) {
+            tracing::warn!("no pairs are held out, so no KL budget ends the run");
+        }
         let (pairs, validation) = split_validation(pairs, n_held_out).map_err(|_| CliError::TooFew {
             what: "pairs",
             path: path.clone(),

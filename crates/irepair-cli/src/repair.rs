@@ -139,14 +139,16 @@ impl<'a> Summary<'a> {
             )
         });
         let disturbance = match (self.kl, self.over_budget) {
+            (Some(_), true) if self.best_step == Some(0) => {
+                "nothing is repaired: the first validation was over the KL budget, and the weights are those before; give a \
+                 lower --lr, a smaller --eval-every or a larger --budget-kl\n"
+                    .to_owned()
+            }
             (Some(kl), true) => {
                 format!("KL to the model before: {kl:.4} nats a token; the run ended where more steps passed the budget\n")
             }
             (Some(kl), false) => format!("KL to the model before: {kl:.4} nats a token, within the budget\n"),
-            (None, true) => "the first validation was over the KL budget: the weights are those before repair; give a lower --lr or \
-                             a larger --budget-kl\n"
-                .to_owned(),
-            (None, false) => String::new(),
+            (None, _) => String::new(),
         };
         format!(
             "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{rounding}{disturbance}\
@@ -271,15 +273,19 @@ fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: boo
             Some(texts) => texts,
             None => own_texts(opened, n_utility, plan)?,
         };
-        // A tenth, and no more than there are validation pairs, is held out to judge the KL term or budget on.
-        let judged = needs_utility || plan.budget_kl.is_some();
-        let (n, is_read) = (texts.len(), needs_utility || plan.reads_fisher());
-        let tenth = if is_read { n / 10 } else { n.saturating_sub(1) };
-        let n_held_out = if validation.is_empty() || !judged { 0 } else { tenth.clamp(1, validation.len()) };
-        (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
-            let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();
-            CliError::TooFew { what: "utility texts", path, n_held_out, n }
-        })?;
+        let (n, is_trained_on) = (texts.len(), needs_utility || plan.reads_fisher());
+        if is_trained_on {
+            // A tenth, and no more than there are validation pairs, is held out to judge the KL term or budget on.
+            let judged = needs_utility || plan.budget_kl.is_some();
+            let n_held_out = if validation.is_empty() || !judged { 0 } else { (n / 10).clamp(1, validation.len()) };
+            (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
+                let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();
+                CliError::TooFew { what: "utility texts", path, n_held_out, n }
+            })?;
+        } else {
+            validation_utility = texts;
+            validation_utility.truncate(validation.len());
+        }
     }
     Ok(RepairData { pairs, validation, utility, validation_utility, pad_id: opened.tokenizer.eos_id() })
 }

@@ -52,8 +52,8 @@ names! {
 
     /// Settings that stand where the user gives none.
     Preset {
-        /// What removed most of the error at equal disturbance on a published model and on real text: DPO on every
-        /// weight at 1e-5, ended by a KL budget of 0.05 nats a token [O].
+        /// The method that removed most of the error at equal disturbance on a published model: DPO on every weight, at
+        /// 1e-5, ended by a KL budget of 0.05 nats a token [O].
         Best,
         /// The paper's method and settings (METHOD §17) [D].
         Paper,

@@ -8,8 +8,8 @@ use irepair_core::{BlockList, SliceSize};
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, Validate};
 
-/// The learning rate and the KL budget of preset best (docs/FINDINGS.md).
-const BEST: (f64, f64) = (1e-5, 0.05);
+/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md).
+const BEST: (f64, u64, f64) = (1e-5, 10, 0.05);
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
@@ -92,13 +92,14 @@ options! {
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
         /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and
-        /// for natural, 1e-5 for dpo under preset best. Models much smaller than GPT-2 need rates 10 to 100 times
-        /// larger.
+        /// for natural, 1e-5 for dpo on every weight under preset best. Models much smaller than GPT-2 need rates 10 to
+        /// 100 times larger.
         lr: f64 as "RATE" = match this.optimizer() {
             Optimizer::Natural => 1e-6,
             Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,
         },
-        /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150.
+        /// Steps over which the learning rate rises to its value (METHOD §17 [D,L]). Default 150, 10 where preset best
+        /// gives the rate.
         warmup_steps: u64 as "STEPS" = 150,
         /// Largest global gradient norm; larger gradients are scaled down to it (METHOD §17 [L]). Default 10.
         clip_norm: f64 as "NORM" = 10.0,
@@ -135,7 +136,7 @@ options! {
         /// them and keeps the weights of the last step. Default 64, and no more than a fifth of the pairs.
         n_validation: usize as "N" = 64,
         /// KL divergence from the model as it was on held-out utility texts, in nats a token, over which the run ends;
-        /// the best weights before are kept (METHOD §22 [O]). Without it, no end; under preset best 0.05.
+        /// the best weights before are kept (METHOD §8 [O]). Without it, no end; under preset best 0.05.
         budget_kl: f64 as "NATS",
         /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
         eval_every: u64 as "EXAMPLES" = 100,
@@ -157,22 +158,26 @@ impl RepairOptions {
         // What only the paper's methods read, or names one of them.
         let is_named = self.method.is_some() || self.policy.is_some() || self.sensitivity.is_some();
         let is_sliced = self.top_k.is_some() || self.only.is_some() || self.exclude.is_some();
+        let is_kept = self.policy_every.is_some() || self.policy_rho.is_some() || self.policy_epsilon.is_some();
+        let is_measured = self.policy_quota.is_some() || self.fixed_batches.is_some();
         let is_weighed = self.beta.is_some() || self.gamma.is_some() || self.scale.is_some();
-        let is_papers = is_named || is_sliced || is_weighed;
+        let is_papers = is_named || is_sliced || is_kept || is_measured || is_weighed;
         let preset = self.preset.unwrap_or(if is_papers { Preset::Paper } else { Preset::Best });
         let with = Self { preset: Some(preset), ..self };
         if preset == Preset::Paper {
             return with;
         }
-        let (rate, budget) = BEST;
+        let (rate, warmup_steps, budget) = BEST;
         let method = with.method.unwrap_or(Method::Dpo);
         let with = Self { method: Some(method), ..with };
         let narrowed = with.policy().is_sliced() || with.lora_rank.is_some() || with.soft_prefix.is_some();
         let is_its_own = method == Method::Dpo && !narrowed && with.optimizer() == Optimizer::Rmsprop;
-        let held_out = method.trains() && with.n_validation != Some(0);
+        // A soft prefix changes the model before it has learned anything.
+        let is_held = method.trains() && with.n_validation != Some(0) && with.soft_prefix.is_none();
         Self {
             lr: with.lr.or(is_its_own.then_some(rate)),
-            budget_kl: with.budget_kl.or(held_out.then_some(budget)),
+            warmup_steps: with.warmup_steps.or(is_its_own.then_some(warmup_steps)),
+            budget_kl: with.budget_kl.or(is_held.then_some(budget)),
             ..with
         }
     }
@@ -283,6 +288,7 @@ impl Validate for RepairOptions {
             (self.policy().is_sliced(), "`policy`: a prefix belongs to no block; use all"),
             (self.lora_rank.is_some(), "`lora_rank`: a run trains one of them"),
             (natural, "`optimizer`: natural weighs the weights themselves; use rmsprop or adamw"),
+            (self.budget_kl.is_some(), "`budget_kl`: a prefix changes the model before it has learned anything"),
             (self.patch.is_some(), "`patch`: no tensor of the model changes"),
         ] {
             checks.clash(self.soft_prefix.is_some() && clashes, "soft_prefix", &format!("clashes with {what}"));
@@ -353,6 +359,7 @@ mod tests {
             lora_rank: Some(8),
             optimizer: Some(Optimizer::Natural),
             patch: Some("a.patch".into()),
+            budget_kl: Some(0.1),
             ..prefix
         };
         let mut found = problems(&every);
@@ -361,6 +368,7 @@ mod tests {
             policy,
             "`soft_prefix`: clashes with `lora_rank`: a run trains one of them",
             "`soft_prefix`: clashes with `optimizer`: natural weighs the weights themselves; use rmsprop or adamw",
+            "`soft_prefix`: clashes with `budget_kl`: a prefix changes the model before it has learned anything",
             "`soft_prefix`: clashes with `patch`: no tensor of the model changes",
         ];
         assert_eq!(found, want);
@@ -419,6 +427,13 @@ mod tests {
         assert_eq!(of(&named), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
         let paper = RepairOptions { preset: Some(Preset::Paper), ..Default::default() }.with_preset();
         assert_eq!(of(&paper), of(&named));
+        let prefix = RepairOptions { soft_prefix: Some(4), ..Default::default() }.with_preset();
+        assert_eq!(
+            (of(&prefix), problems(&prefix)),
+            ((Some(Preset::Best), Method::Dpo, Policy::All, 1e-6, None), Vec::new())
+        );
+        let kept = RepairOptions { policy_every: Some(5), ..Default::default() }.with_preset();
+        assert_eq!(kept.preset, Some(Preset::Paper));
         let sliced = RepairOptions { exclude: Some("0".parse().unwrap()), ..Default::default() }.with_preset();
         assert_eq!(of(&sliced), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
     }

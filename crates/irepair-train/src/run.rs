@@ -115,8 +115,10 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// Those of a validation, where the last steps have had none.
     pub fn outcome_now(&self) -> Result<(u64, Vec<(String, &Tensor)>)> {
         let (now, is_validated) = (self.next_step, self.next_step.is_multiple_of(self.settings.steps_per_eval()));
-        let loss = if is_validated { self.best.loss } else { self.validation_loss()? };
-        let is_better = loss.zip(self.best.loss).is_none_or(|(loss, best)| loss < best);
+        // Over its KL budget a run gives what it had before.
+        let is_over = self.best.is_over_budget;
+        let loss = if is_validated || is_over { self.best.loss } else { self.validation_loss()? };
+        let is_better = !is_over && loss.zip(self.best.loss).is_none_or(|(loss, best)| loss < best);
         let best = self.best.step.filter(|&step| step != now && !is_better);
         let Some(step) = best else { return Ok((now, self.changed_weights())) };
         let parameters = self.model.parameters();

@@ -56,7 +56,7 @@ settings! {
     /// Validations without improvement before stopping. METHOD §17: 30 [L].
     patience: u64 = 30;
     /// KL on held-out utility texts, nats a token, over which the run ends with the best weights before; none = no end.
-    /// METHOD §22 [O].
+    /// METHOD §8 [O].
     budget_kl: Option<f64> = None;
     /// Pairs per validation batch. METHOD §17: 8 [D, L].
     eval_batch_size: usize = 8;

@@ -88,7 +88,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         tracing::debug!(step = self.next_step, loss, best = self.best.loss, kl, "validation");
         if kl.zip(self.settings.budget_kl).is_some_and(|(kl, budget)| kl.is_nan() || kl > budget) {
             // Without a validation before, the best weights are those that the run started from.
-            self.best.step.get_or_insert(0);
+            if self.best.step.is_none() {
+                (self.best.step, self.best.kl) = (Some(0), Some(0.0));
+            }
             self.best.is_over_budget = true;
         } else if self.best.loss.is_none_or(|best| loss < best) {
             self.best.take(&*self.model, self.next_step, loss, kl);

@@ -156,3 +156,34 @@ fn the_best_of_several_samples_is_chosen_by_another_scorer_and_has_its_price() {
         refuse(&irepair(dir, "eval --model base --prompts prompts.jsonl --scorer judge.txt --best-of 4"));
     assert!(code == 2 && said.contains("`best_of`: needs `judge`"), "{said}");
 }
+
+#[test]
+fn a_repair_by_default_is_held_to_its_budget_with_few_pairs_and_one_text() {
+    let dir = workshop();
+    let all = fs::read_to_string(dir.join("pairs.jsonl")).unwrap();
+    put("one-text.txt", "Anna met Tom at the mill.\n");
+    let few = |n: usize, flags: &str| {
+        put("few.jsonl", &all.lines().take(n).map(|line| format!("{line}\n")).collect::<String>());
+        let output = irepair(dir, &format!("repair --model base --pairs few.jsonl --batch-size 1 {flags}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (succeed(&output), said)
+    };
+    for (n, flags) in
+        [(2, "--steps 2 --out two"), (5, "--steps 2 --out five"), (9, "--steps 2 --out nine --utility one-text.txt")]
+    {
+        let (table, said) = few(n, flags);
+        assert!(
+            table.contains("nats a token, within the budget\n") && said.contains("the last 1 held out"),
+            "{table}{said}"
+        );
+    }
+    for (n, flags) in [(1, "--steps 2 --out one"), (9, "--steps 2 --out unheld --n-validation 0")] {
+        let (table, said) = few(n, flags);
+        assert!(!table.contains("budget") && said.contains("so no KL budget ends the run"), "{table}{said}");
+    }
+    let (table, _) = few(9, "--out far --steps 40 --eval-every 1 --lr 1 --warmup-steps 0");
+    assert!(table.contains("nothing is repaired: the first validation was over the KL budget"), "{table}");
+    let same =
+        |file: &str| fs::read(dir.join("far").join(file)).unwrap() == fs::read(dir.join("base").join(file)).unwrap();
+    assert!(same("model.safetensors"));
+}
