@@ -8,8 +8,9 @@ use irepair_core::{BlockList, SliceSize};
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, Validate};
 
-/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md).
-const BEST: (f64, u64, f64) = (1e-5, 10, 0.05);
+/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md), and how often the budget is looked
+/// at: at that rate a hundred examples may take the half of it.
+const BEST: (f64, u64, f64, u64) = (1e-5, 10, 0.05, 40);
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
@@ -138,7 +139,8 @@ options! {
         /// KL divergence from the model as it was on held-out utility texts, in nats a token, over which the run ends;
         /// the best weights before are kept (METHOD §8 [O]). Without it, no end; under preset best 0.05.
         budget_kl: f64 as "NATS",
-        /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100.
+        /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100, 40 under the
+        /// KL budget of preset best.
         eval_every: u64 as "EXAMPLES" = 100,
         /// Stop after this many evaluations without a new best; the best weights are kept (METHOD §17 [L]). Default 30.
         patience: u64 as "N" = 30,
@@ -167,7 +169,7 @@ impl RepairOptions {
         if preset == Preset::Paper {
             return with;
         }
-        let (rate, warmup_steps, budget) = BEST;
+        let (rate, warmup_steps, budget, eval_every) = BEST;
         let method = with.method.unwrap_or(Method::Dpo);
         let with = Self { method: Some(method), ..with };
         let narrowed = with.policy().is_sliced() || with.lora_rank.is_some() || with.soft_prefix.is_some();
@@ -177,6 +179,7 @@ impl RepairOptions {
         Self {
             lr: with.lr.or(is_its_own.then_some(rate)),
             warmup_steps: with.warmup_steps.or(is_its_own.then_some(warmup_steps)),
+            eval_every: with.eval_every.or(is_held.then_some(eval_every)),
             budget_kl: with.budget_kl.or(is_held.then_some(budget)),
             ..with
         }
@@ -423,6 +426,7 @@ mod tests {
         let of = |o: &RepairOptions| (o.preset, o.method(), o.policy(), o.lr(), o.budget_kl);
         let want = (Some(Preset::Best), Method::Dpo, Policy::All, 1e-5, Some(0.05));
         assert_eq!((of(&best), problems(&best)), (want, Vec::new()));
+        assert_eq!((best.warmup_steps(), best.eval_every()), (10, 40));
         let named = RepairOptions { method: Some(Method::Irepair), ..Default::default() }.with_preset();
         assert_eq!(of(&named), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
         let paper = RepairOptions { preset: Some(Preset::Paper), ..Default::default() }.with_preset();
