@@ -8,8 +8,8 @@ use irepair_core::{BlockList, SliceSize};
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, Validate};
 
-/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md), and how often the budget is looked
-/// at: at that rate a hundred examples may take the half of it.
+/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md), and how often the budget is
+/// looked at: at that rate a hundred examples may take half of it.
 const BEST: (f64, u64, f64, u64) = (1e-5, 10, 0.05, 40);
 
 options! {
@@ -139,8 +139,8 @@ options! {
         /// KL divergence from the model as it was on held-out utility texts, in nats a token, over which the run ends;
         /// the best weights before are kept (METHOD §8 [O]). Without it, no end; under preset best 0.05.
         budget_kl: f64 as "NATS",
-        /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100, 40 under the
-        /// KL budget of preset best.
+        /// Training examples between two evaluations on the validation pairs (METHOD §17 [L]). Default 100, 40 under
+        /// the KL budget of preset best.
         eval_every: u64 as "EXAMPLES" = 100,
         /// Stop after this many evaluations without a new best; the best weights are kept (METHOD §17 [L]). Default 30.
         patience: u64 as "N" = 30,
