@@ -157,14 +157,24 @@ impl RepairOptions {
     /// With what the preset settles beyond the defaults of single settings, where the user left it open.
     #[must_use]
     pub fn with_preset(self) -> Self {
-        // What only the paper's methods read, or names one of them.
-        let is_named = self.method.is_some() || self.policy.is_some() || self.sensitivity.is_some();
-        let is_sliced = self.top_k.is_some() || self.only.is_some() || self.exclude.is_some();
-        let is_kept = self.policy_every.is_some() || self.policy_rho.is_some() || self.policy_epsilon.is_some();
-        let is_measured = self.policy_quota.is_some() || self.fixed_batches.is_some();
-        let is_weighed = self.beta.is_some() || self.gamma.is_some() || self.scale.is_some();
-        let is_papers = is_named || is_sliced || is_kept || is_measured || is_weighed;
-        let preset = self.preset.unwrap_or(if is_papers { Preset::Paper } else { Preset::Best });
+        // What names a method, or is read by the paper's alone.
+        let papers = [
+            self.method.is_some(),
+            self.policy.is_some(),
+            self.sensitivity.is_some(),
+            self.top_k.is_some(),
+            self.only.is_some(),
+            self.exclude.is_some(),
+            self.policy_every.is_some(),
+            self.policy_rho.is_some(),
+            self.policy_epsilon.is_some(),
+            self.policy_quota.is_some(),
+            self.fixed_batches.is_some(),
+            self.beta.is_some(),
+            self.gamma.is_some(),
+            self.scale.is_some(),
+        ];
+        let preset = self.preset.unwrap_or(if papers.contains(&true) { Preset::Paper } else { Preset::Best });
         let with = Self { preset: Some(preset), ..self };
         if preset == Preset::Paper {
             return with;

@@ -60,13 +60,9 @@ impl Best {
 }
 
 impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
-    pub(crate) fn out_of_patience(&self) -> bool {
-        self.best.n_without_improvement >= self.settings.patience
-    }
-
     /// True when validation ended the run: patience ran out, or the KL budget.
     pub(crate) fn is_ended(&self) -> bool {
-        self.out_of_patience() || self.best.is_over_budget
+        self.best.n_without_improvement >= self.settings.patience || self.best.is_over_budget
     }
 
     /// Validates after every so many examples (METHOD §8 [D, L]).
