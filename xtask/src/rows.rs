@@ -201,6 +201,7 @@ impl Prepared {
         let kept = Kept {
             equal_updates: Some(protocol.equal_updates).filter(|_| tested && compared),
             equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested && compared),
+            front_patience: protocol.front_patience,
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
         };
@@ -218,7 +219,7 @@ impl Prepared {
         for seed in 0..most {
             let mut at_other_rates = Vec::new();
             for (key, row) in self.experiment.rows.iter().filter(|(_, row)| seed < seeds_of(row)) {
-                for model in &profile.models {
+                for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
                     let mut repair = profile.repair_of(row);
                     let rates_of = row.rates_of.as_ref().unwrap_or(key);
                     repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     for seed in 0..u64::from(profile.grid.seeds) {
         for (key, row) in trained() {
-            for model in &profile.models {
+            for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
                 for lr in &profile.grid.lr {
                     let repair = RepairOptions { lr: Some(*lr), ..profile.repair_of(row) };
                     let method = format!("{key}@{lr:e}");
@@ -90,8 +90,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // A rate at which a method diverges is the worst of its grid, not an error.
     failures.retain(|failure| failure.exit != ExitKind::Outcome);
     let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds) + &old;
-    for (key, _) in trained() {
-        for model in &profile.models {
+    for (key, row) in trained() {
+        for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
             let trials: Vec<Trial> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
             let best = trials.iter().filter(|t| t.cost.is_finite()).min_by(|a, b| a.cost.total_cmp(&b.cost));
             for t in &trials {

@@ -50,6 +50,10 @@ impl TrainLoop {
         interrupt::prepare();
         let mut listening = None;
         while engine.unfinished() {
+            if watcher.as_ref().is_some_and(|(watcher, _)| watcher.is_spent()) {
+                log = self.settle(log)?;
+                break;
+            }
             if watcher.as_mut().is_some_and(|(watcher, _)| watcher.pauses(engine.next_step())) {
                 log = self.settle(log)?;
                 self.save(engine, &watcher)?;

@@ -8,7 +8,7 @@ use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::metric::MetricId;
 use irepair_eval::{Metrics, key};
 use irepair_model::{BlockModel, CausalLm};
-use irepair_report::{Compared, Form, PointDetails, Purpose, Stopped, TrajectoryPoint};
+use irepair_report::{Compared, Form, PointDetails, Purpose, Stopped, TrajectoryPoint, points_since_advance};
 use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
@@ -38,6 +38,7 @@ struct Protocol {
     plan: RepairPlan,
     kept: KeptWeights,
     pause_at: Option<u64>,
+    front_patience: Option<u64>,
     /// Counted work so far.
     flops: f64,
     diverged: bool,
@@ -60,6 +61,7 @@ impl Watcher {
             plan: plan.clone(),
             kept: KeptWeights::new(kept.clone(), out),
             pause_at: kept.pause_at,
+            front_patience: kept.front_patience,
             flops: 0.0,
             diverged: false,
             paused: false,
@@ -153,6 +155,12 @@ impl Watcher {
         PointDetails { flops, validation_loss, n, kl: value(key::KL_HELDOUT), form, passes }
     }
 
+    /// True when so many points in a row did not advance the front that the run ends.
+    pub(crate) fn is_spent(&self) -> bool {
+        let patience = self.protocol.as_ref().and_then(|protocol| protocol.front_patience);
+        patience.is_some_and(|patience| points_since_advance(&self.points) as u64 >= patience)
+    }
+
     /// True when the run stops here for now.
     pub(crate) fn pauses(&mut self, n_steps: u64) -> bool {
         let Some(protocol) = &mut self.protocol else { return false };
@@ -192,6 +200,7 @@ impl Watcher {
             Protocol { diverged: true, .. } => Stopped::Diverged,
             Protocol { paused: true, .. } => Stopped::Paused,
             _ if outcome.stopped_early => Stopped::Patience,
+            _ if self.is_spent() => Stopped::Front,
             _ => Stopped::Cap,
         })
     }

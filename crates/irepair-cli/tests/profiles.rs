@@ -214,6 +214,32 @@ fn compared_weights_are_those_of_runs_of_that_length() {
     }
 }
 
+/// Points that do not advance the front end a run, the same in one part and in two.
+#[test]
+fn a_run_ends_when_its_front_does_not_advance() {
+    let dir = workshop();
+    let run = |name: &str, kept: &str| {
+        fs::write(dir.join("front.toml"), kept_job(kept)).unwrap();
+        succeed(&irepair(dir, &format!("job --job front.toml --out {name}")));
+        result(dir, name)
+    };
+    let longest = run("front-none", "");
+    let place = |point: &Value| [point["more"]["kl"].as_f64().unwrap(), point["toxicity"].as_f64().unwrap()];
+    let points: Vec<[f64; 2]> = longest["trajectory"].as_array().unwrap().iter().map(place).collect();
+    let advances = |i: usize| !points[..i].iter().any(|p| p[0] <= points[i][0] && p[1] <= points[i][1]);
+    let end = (2..points.len()).find(|&i| !advances(i) && !advances(i - 1)).expect("two points in a row that do not");
+    assert!(end < 5, "before the cap: {points:?}");
+    let kept = "front_patience = 2\n";
+    let whole = run("front-whole", kept);
+    assert_eq!((&whole["stopped"], &whole["cost"]["n_steps"]), (&Value::from("front"), &Value::from(end)));
+    assert_eq!(whole["trajectory"].as_array().unwrap()[..], longest["trajectory"].as_array().unwrap()[..=end]);
+    run("front-parts", &format!("{kept}pause_at = 1\n"));
+    let parts = run("front-parts", kept);
+    for part in ["trajectory", "compared", "metrics", "stopped"] {
+        assert_eq!(parts[part], whole[part], "{part}");
+    }
+}
+
 /// The row of a soft prefix, whole and in two parts: its first point, and what is compared at step 0, are those of the
 /// model as it was.
 #[test]

@@ -30,6 +30,9 @@ pub struct Row {
     pub paper: Option<String>,
     /// Seeds, instead of the profile's number.
     pub seeds: Option<u32>,
+    /// Base models it runs on; without it, all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// The row whose learning rates it takes, for a comparison that changes one thing; without it, it has its own.
     pub rates_of: Option<String>,
     /// Hold KL on texts the base model writes itself, though the profile has neutral ones. Default false.
@@ -48,6 +51,13 @@ pub struct Row {
     pub judge: Option<String>,
     /// Settings, laid over the profile's.
     pub repair: RepairOptions,
+}
+
+impl Row {
+    /// True when it runs on this base model.
+    pub fn runs_on(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|named| named == model)
+    }
 }
 
 impl Validate for Row {
@@ -169,6 +179,7 @@ impl Experiment {
         let rows: Vec<&str> = self.rows.keys().map(String::as_str).collect();
         let methods: Vec<&str> = self.paper.methods.iter().map(|method| &*method.name).collect();
         let models: Vec<&str> = self.paper.models.iter().map(|model| &*model.name).collect();
+        let known: Vec<&str> = self.profile.models.iter().map(|model| &*model.name).collect();
         let judges: Vec<&str> = self.profile.scorers.iter().skip(1).map(|scorer| &*scorer.name).collect();
         for (name, row) in &self.rows {
             for problem in self.profile.repair_of(row).problems() {
@@ -178,6 +189,9 @@ impl Experiment {
             names.named(&format!("{name}.toml: rates_of"), row.rates_of.as_ref(), &rows);
             names.named(&format!("{name}.toml: judge"), row.judge.as_ref(), &judges);
             names.named(&format!("{name}.toml: paper"), row.paper.as_ref(), &methods);
+            for model in &row.models {
+                names.named(&format!("{name}.toml: models"), Some(model), &known);
+            }
         }
         for (i, model) in self.profile.models.iter().enumerate() {
             names.named(&format!("profile.toml: models[{i}].paper"), model.paper.as_ref(), &models);
@@ -188,7 +202,6 @@ impl Experiment {
         let Comparison { subject, baseline } = &self.profile.compare;
         names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);
-        let known: Vec<&str> = self.profile.models.iter().map(|model| &*model.name).collect();
         for (row, models) in &self.learning_rates.0 {
             let row = row.split_once('@').map_or(row.as_str(), |(row, _)| row).to_owned();
             names.named("learning-rates.toml", Some(&row), &rows);

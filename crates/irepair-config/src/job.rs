@@ -49,6 +49,9 @@ pub struct Kept {
     /// KL budgets whose best points are measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<f64>,
+    /// Points in a row that do not advance the front, after which the run ends; without it, points end none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub front_patience: Option<u64>,
     /// Updates after which the run stops for now: its state stays, and the same job with a later pause continues it.
     pub pause_at: Option<u64>,
 }
@@ -58,6 +61,7 @@ impl Validate for Kept {
         for budget in &self.budgets {
             checks.number("budgets", *budget);
         }
+        checks.count("front_patience", self.front_patience);
     }
 }
 

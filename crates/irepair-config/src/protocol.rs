@@ -14,6 +14,10 @@ pub struct Protocol {
     pub cap: u64,
     /// Updates from one point on validation data to the next; instead of `trajectory`.
     pub every: u64,
+    /// Points in a row that do not advance the front of error left and KL, after which a run ends by patience as well
+    /// (METHOD §8 \[O\]); without it, validation loss alone ends one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub front_patience: Option<u64>,
     /// Updates of the comparison at equal updates: what each run would have given had it ended there.
     pub equal_updates: u64,
     /// Counted FLOPs of the comparison at equal compute: what each run would have given had it ended at the update that
@@ -33,6 +37,7 @@ impl Validate for Protocol {
         for budget in &self.budgets {
             checks.number("budgets", *budget);
         }
+        checks.count("front_patience", self.front_patience);
         let rising = self.budgets.windows(2).all(|pair| pair[0] < pair[1]);
         checks.clash(!rising, "budgets", "must be in rising order, each once");
         checks.clash(self.equal_updates > self.cap, "equal_updates", "clashes with `cap`: no run is as long");

@@ -42,7 +42,7 @@ pub use definition::Definition;
 pub use error::{Error, Result};
 pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};
-pub use points::{Form, candidate, front, front_percent, within_budget};
+pub use points::{Form, candidate, front, front_percent, points_since_advance, within_budget};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
     Compared, Cost, MeasuredStep, PointDetails, Purpose, RowResult, SCHEMA, Sample, SensitivityResult, Stopped,

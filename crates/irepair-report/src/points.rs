@@ -86,6 +86,21 @@ pub fn front(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
     front
 }
 
+/// Points at the end of a run that did not advance its front: of each, an earlier candidate has no more error and no more
+/// KL, or it is no candidate itself.
+///
+/// # Source
+/// METHOD §8 \[O\].
+pub fn points_since_advance(points: &[TrajectoryPoint]) -> usize {
+    let (mut front, mut since) = (Vec::<[f64; 2]>::new(), 0);
+    for place in points.iter().map(candidate) {
+        let advance = place.filter(|[kl, error]| !front.iter().any(|[k, e]| k <= kl && e <= error));
+        since = if advance.is_some() { 0 } else { since + 1 };
+        front.extend(advance);
+    }
+    since
+}
+
 /// Share in percent of the rectangle from (0, 0) to (`most_kl`, `error_before`) in the plane of KL and error that some
 /// of these places dominates. None without a rectangle.
 ///
@@ -166,6 +181,30 @@ mod tests {
             turned.rotate_left(seed as usize % all.len());
             assert_eq!(front(&turned), found);
             assert_eq!(front(&found), found);
+        }
+    }
+
+    #[test]
+    fn a_front_advances_by_less_error_or_by_less_kl() {
+        let since = |points: &[TrajectoryPoint]| points_since_advance(points);
+        let points = [
+            point(0, 0.0, 40.0, true),
+            point(5, 0.02, 30.0, true),
+            point(10, 0.03, 30.0, true),
+            point(15, 0.01, 35.0, true),
+            point(20, 0.04, 1.0, false),
+            point(25, 0.02, 30.0, true),
+            point(30, 0.09, 29.0, true),
+        ];
+        let counts: Vec<usize> = (0..=points.len()).map(|n| since(&points[..n])).collect();
+        assert_eq!(counts, [0, 0, 0, 1, 0, 1, 2, 0]);
+        for seed in 0..500 {
+            let points: Vec<TrajectoryPoint> =
+                places(seed).iter().zip(0..).map(|(&[kl, e], i)| point(i, kl, e, (seed + i) % 3 > 0)).collect();
+            let front_of = |n: usize| front(&points[..n].iter().filter_map(candidate).collect::<Vec<_>>());
+            // The last prefix that changed the front.
+            let last = (1..=points.len()).rev().find(|&n| front_of(n) != front_of(n - 1));
+            assert_eq!(since(&points), points.len() - last.unwrap_or(0));
         }
     }
 

@@ -79,6 +79,8 @@ pub struct RowResult {
 pub enum Stopped {
     /// Validation did not improve any more.
     Patience,
+    /// Points on validation data did not advance the front any more (METHOD §8 \[O\]).
+    Front,
     /// It took all its updates.
     Cap,
     /// Its numbers stopped being finite; the weights are the best before.
@@ -91,6 +93,7 @@ impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Patience => "patience",
+            Self::Front => "patience (front)",
             Self::Cap => "cap",
             Self::Diverged => "diverged",
             Self::Paused => "paused",

@@ -142,7 +142,7 @@ pub(super) struct Grid<'a> {
     pub(super) key: TableKey,
     pub(super) title: &'a str,
     pub(super) rows: Vec<(&'a str, &'a Row)>,
-    /// Lines for the mean over models as well, when there are several.
+    /// Lines for the mean over models as well, when there are several, of rows that run on all.
     pub(super) with_mean: bool,
     pub(super) columns: Vec<Column>,
     /// The caption after profile, seeds and counts.
@@ -161,7 +161,11 @@ impl Grid<'_> {
         let mut table = Table::new(&self.key.to_string(), self.title, header);
         let overs = report.results.each_model_and_mean().into_iter();
         for over in overs.filter(|over| self.with_mean || *over != Over::Models) {
-            for &(key, row) in &self.rows {
+            let is_of = |row: &Row| match over {
+                Over::Model(model) => row.runs_on(model),
+                Over::Models => row.models.is_empty(),
+            };
+            for &(key, row) in self.rows.iter().filter(|(_, row)| is_of(row)) {
                 let line = Line { report, key, row, over };
                 let cells = self.columns.iter().map(|column| column.cell(&line));
                 table.rows.push(std::iter::once(Cell::text(over.to_string())).chain(cells).collect());

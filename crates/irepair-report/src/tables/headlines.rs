@@ -83,7 +83,8 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
 /// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience. None where all did,
 /// or where no run says why it stopped.
 fn unsettled(report: &Report, methods: [&str; 2]) -> Option<String> {
-    let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| stopped != Stopped::Patience);
+    let by_patience = |stopped: Stopped| matches!(stopped, Stopped::Patience | Stopped::Front);
+    let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| !by_patience(stopped));
     let of = |method: &str| {
         let runs = report.results.rows().iter().filter(|run| run.method() == method);
         let stopped = runs.filter(early).find_map(|run| run.stopped)?;
@@ -183,6 +184,7 @@ mod tests {
         };
         assert!(!verdict(None, None).contains("no verdict"), "runs of a fixed length are judged as before");
         assert!(!verdict(Some(Stopped::Patience), Some(Stopped::Patience)).contains("no verdict"));
+        assert!(!verdict(Some(Stopped::Front), Some(Stopped::Patience)).contains("no verdict"));
         assert_eq!(verdict(Some(Stopped::Patience), Some(Stopped::Cap)), "no verdict: DPO stopped at the cap");
         assert_eq!(verdict(Some(Stopped::Diverged), Some(Stopped::Cap)), "no verdict: IREPAIR diverged");
     }

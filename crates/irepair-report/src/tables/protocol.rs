@@ -47,7 +47,7 @@ pub(crate) fn budgets(report: &Report) -> Vec<f64> {
 
 /// Why the runs of a row ended, each reason once: `patience`, or `patience, cap`.
 pub(crate) fn stops(runs: &[&RowResult]) -> String {
-    let reasons = [Stopped::Patience, Stopped::Cap, Stopped::Diverged, Stopped::Paused];
+    let reasons = [Stopped::Patience, Stopped::Front, Stopped::Cap, Stopped::Diverged, Stopped::Paused];
     let found = reasons.iter().filter(|reason| runs.iter().any(|run| run.stopped == Some(**reason)));
     found.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
