@@ -86,8 +86,8 @@ pub fn front(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
     front
 }
 
-/// Points at the end of a run that did not advance its front: of each, an earlier candidate has no more error and no more
-/// KL, or it is no candidate itself.
+/// Points at the end of a run that did not advance its front: an earlier candidate has no more error and no more KL, or
+/// the point is no candidate.
 ///
 /// # Source
 /// METHOD §8 \[O\].
