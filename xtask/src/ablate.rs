@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     prepared.experiment.rows.retain(|key, _| key == VANILLA);
     prepared.experiment.rows.extend(rows);
     // The base models' results are those of `reproduce`.
-    cells.extend(prepared.cells("ablation", Some(n_seeds), |row| !row.starts_with(VANILLA)));
+    cells.extend(prepared.rated(prepared.cells("ablation", Some(n_seeds), |row| !row.starts_with(VANILLA))));
     let (results, failures) = prepared.results("ablation", &cells, false)?;
     publish(&prepared, results, "ablation/report", Some(TableKey::Ablation))?;
     refuse_failures(failures)
@@ -64,6 +64,7 @@ fn ablated(rows: &BTreeMap<String, Row>, policies: &[Policy], sizes: &[SliceSize
                 order: Some(1 + ablated.len() as u32),
                 rates_of: Some(base.clone()),
                 own_utility: row.own_utility,
+                models: row.models.clone(),
                 repair: RepairOptions { policy: Some(*policy), top_k: Some(*size), ..row.repair.clone() },
                 ..Row::default()
             };
@@ -86,7 +87,8 @@ mod tests {
             ..Row::default()
         };
         let rows = [("irepair", Method::Irepair), ("fixed", Method::IrepairNoKl)];
-        let rows = rows.map(|(key, method)| (key.to_owned(), row(method))).into();
+        let mut rows: BTreeMap<String, Row> = rows.map(|(key, method)| (key.to_owned(), row(method))).into();
+        rows.get_mut("fixed").unwrap().models = vec!["gpt2".to_owned()];
         let sizes = ["20%", "3b"].map(|size| size.parse().unwrap());
         let found = ablated(&rows, &[Policy::Dynamic, Policy::Fixed], &sizes);
         let settings = |row: &Row| (row.order, row.rates_of.clone(), row.repair.method, row.repair.policy);
@@ -98,5 +100,7 @@ mod tests {
         assert_eq!(settings(&found["ablate-dynamic-3b"]), (Some(2), irepair, Some(Method::Irepair), dynamic));
         let (fixed, policy) = (Some("fixed".to_owned()), Some(Policy::Fixed));
         assert_eq!(settings(&found["ablate-fixed-20pct"]), (Some(3), fixed, Some(Method::IrepairNoKl), policy));
+        let runs = |key: &str| ["gpt2", "gpt-neo"].map(|model| found[key].runs_on(model));
+        assert_eq!([runs("ablate-fixed-3b"), runs("ablate-dynamic-3b")], [[true, false], [true, true]]);
     }
 }

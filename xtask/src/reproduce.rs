@@ -100,7 +100,7 @@ pub(crate) fn planned(profile: &str, given: &Given, quick: bool) -> Result<Prepa
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let prepared = planned(&args.profile, &args.given, args.quick)?;
     let profile = &prepared.experiment.profile;
-    let cells = prepared.cells(folders(args.quick).0, args.seeds, wanted);
+    let cells = prepared.rated(prepared.cells(folders(args.quick).0, args.seeds, wanted));
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);
     print!("{}", dry_run::text(&prepared, &cells, rates));
     Ok(())

@@ -135,6 +135,12 @@ impl Prepared {
         let watch = watch.map(|t| Watch { every: every.unwrap_or(t.every), eval: self.brief_eval(), kept: None });
         let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
         let points = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare)));
+        // Its steps are strengths, of which the last ones may be the best: it goes through all.
+        let points = points.map(|mut points| {
+            let kept = points.kept.as_mut().filter(|_| repair.method().ablates());
+            kept.into_iter().for_each(|kept| kept.front_patience = None);
+            points
+        });
         let watch = points.map(|points| Watch { every: every.unwrap_or(points.every), ..points }).or(watch);
         let job = Job {
             profile: self.name.clone(),
@@ -254,8 +260,11 @@ impl Prepared {
                 && cell.job.repair.method().has_rate()
                 && cell.job.repair.lr.is_none()
         };
-        let open: BTreeSet<String> =
-            cells.iter().filter(|cell| is_open(cell)).map(|cell| cell.job.method.clone()).collect();
+        let searched = |cell: &Cell| {
+            let row = self.experiment.rows.get(&cell.job.method);
+            row.and_then(|row| row.rates_of.clone()).unwrap_or_else(|| cell.job.method.clone())
+        };
+        let open: BTreeSet<String> = cells.iter().filter(|cell| is_open(cell)).map(searched).collect();
         if !open.is_empty() {
             let rows = open.into_iter().collect::<Vec<_>>().join(",");
             process::say(format!(

@@ -85,6 +85,10 @@ impl Watcher {
             self.points = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             self.points.retain(|point| point.step <= n_steps);
         }
+        // The last point of a run that ended here: its metrics are part of the result, and are measured again.
+        if self.is_spent() {
+            self.points.pop();
+        }
         if let Some(protocol) = &mut self.protocol {
             protocol.kept.resume(n_steps)?;
         }

@@ -234,9 +234,12 @@ fn a_run_ends_when_its_front_does_not_advance() {
     assert_eq!((&whole["stopped"], &whole["cost"]["n_steps"]), (&Value::from("front"), &Value::from(end)));
     assert_eq!(whole["trajectory"].as_array().unwrap()[..], longest["trajectory"].as_array().unwrap()[..=end]);
     run("front-parts", &format!("{kept}pause_at = 1\n"));
-    let parts = run("front-parts", kept);
-    for part in ["trajectory", "compared", "metrics", "stopped"] {
-        assert_eq!(parts[part], whole[part], "{part}");
+    // Stopped at the very step at which the front ends it.
+    run("front-late", &format!("pause_at = {end}\n"));
+    for parts in [run("front-parts", kept), run("front-late", kept)] {
+        for part in ["trajectory", "compared", "metrics", "stopped"] {
+            assert_eq!(parts[part], whole[part], "{part}");
+        }
     }
 }
 

@@ -200,6 +200,14 @@ impl Experiment {
             names.named("profile.toml: quick.rows", Some(row), &rows);
         }
         let Comparison { subject, baseline } = &self.profile.compare;
+        let compared = [subject, baseline].into_iter().flatten();
+        for row in compared.filter(|row| self.rows.get(*row).is_some_and(|row| !row.models.is_empty())) {
+            names.clash(
+                true,
+                &format!("{row}.toml: models"),
+                "is not for a row of `compare`, which means over all models",
+            );
+        }
         names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);
         for (row, models) in &self.learning_rates.0 {

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::{Comparison, Experiment, FigureKey, Method, RepairOptions, Row, TableKey};
 use irepair_core::fs::write_atomic;
+use irepair_core::metric;
 
 use crate::json::tables_json;
 use crate::page::render_page;
 use crate::plots::{self, Figure};
+use crate::points::Form;
 use crate::result::{RowResult, SensitivityResult, VANILLA};
 use crate::results::Results;
 use crate::table::{CSV_HEADER, Table};
@@ -63,6 +65,18 @@ impl Report {
     /// Rows that name a table and have results, in order.
     pub(crate) fn rows_in(&self, table: TableKey) -> Vec<(&str, &Row)> {
         self.rows(|key, row| row.tables.contains(&table) && self.results.has(key))
+    }
+
+    /// True when the texts of a run's weights fail the degeneration guard, against those of its base model.
+    pub(crate) fn is_degenerate(&self, run: &RowResult) -> bool {
+        let form = |run: &RowResult| Form {
+            mean_length: run.value(metric::MEAN_LENGTH),
+            distinct: run.value(metric::DISTINCT_1),
+            blank: run.value(metric::EMPTY_SHARE),
+            repeated: run.value(metric::REPETITION_4),
+        };
+        let base = self.results.runs(VANILLA, &run.model);
+        base.first().is_some_and(|base| !form(run).passes(&form(base)))
     }
 
     /// Rows that name a table and have results or a counterpart in the paper; none unless one has results.

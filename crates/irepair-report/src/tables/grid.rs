@@ -55,6 +55,11 @@ struct Line<'a> {
 }
 
 impl Column {
+    /// True when it is measured by us.
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Seeds | Self::LearningRate | Self::Metric(_) | Self::Cost(..) | Self::Ratio(..))
+    }
+
     fn heading(&self, report: &Report) -> String {
         match self {
             Self::Method => "Method".to_owned(),
@@ -142,7 +147,8 @@ pub(super) struct Grid<'a> {
     pub(super) key: TableKey,
     pub(super) title: &'a str,
     pub(super) rows: Vec<(&'a str, &'a Row)>,
-    /// Lines for the mean over models as well, when there are several, of rows that run on all.
+    /// Lines for the mean over models as well, when there are several; of a row that runs on some, the paper's
+    /// numbers alone.
     pub(super) with_mean: bool,
     pub(super) columns: Vec<Column>,
     /// The caption after profile, seeds and counts.
@@ -161,13 +167,19 @@ impl Grid<'_> {
         let mut table = Table::new(&self.key.to_string(), self.title, header);
         let overs = report.results.each_model_and_mean().into_iter();
         for over in overs.filter(|over| self.with_mean || *over != Over::Models) {
+            let models = report.results.models();
+            let on_all = |row: &Row| models.iter().all(|model| row.runs_on(model));
             let is_of = |row: &Row| match over {
                 Over::Model(model) => row.runs_on(model),
-                Over::Models => row.models.is_empty(),
+                Over::Models => on_all(row) || row.paper.is_some(),
             };
             for &(key, row) in self.rows.iter().filter(|(_, row)| is_of(row)) {
                 let line = Line { report, key, row, over };
-                let cells = self.columns.iter().map(|column| column.cell(&line));
+                let of_paper_alone = over == Over::Models && !on_all(row);
+                let cells = self.columns.iter().map(|column| match column {
+                    column if of_paper_alone && column.is_ours() => Cell::NotApplicable,
+                    column => column.cell(&line),
+                });
                 table.rows.push(std::iter::once(Cell::text(over.to_string())).chain(cells).collect());
             }
         }

@@ -80,15 +80,19 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
     Some(table)
 }
 
-/// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience. None where all did,
-/// or where no run says why it stopped.
+/// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience, or stopped with texts
+/// that fail the guard. None otherwise, or where no run says why it stopped.
 fn unsettled(report: &Report, methods: [&str; 2]) -> Option<String> {
     let by_patience = |stopped: Stopped| matches!(stopped, Stopped::Patience | Stopped::Front);
     let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| !by_patience(stopped));
     let of = |method: &str| {
         let runs = report.results.rows().iter().filter(|run| run.method() == method);
-        let stopped = runs.filter(early).find_map(|run| run.stopped)?;
         let title = report.title(method);
+        let mut kept = runs.clone().filter(|run| run.stopped.is_some());
+        if runs.clone().all(|run| !early(&run)) && kept.any(|run| report.is_degenerate(run)) {
+            return Some(format!("no verdict: {title}'s texts fail the degeneration guard where it stopped"));
+        }
+        let stopped = runs.clone().filter(early).find_map(|run| run.stopped)?;
         Some(match stopped {
             Stopped::Diverged => format!("no verdict: {title} diverged"),
             _ => format!("no verdict: {title} stopped at the cap"),
@@ -164,6 +168,8 @@ fn resampled(value: Option<f64>, cells: Option<Cells>, formula: impl Fn(&CellMea
 
 #[cfg(test)]
 mod tests {
+    use irepair_core::metric::Metric;
+
     use super::*;
 
     #[test]
@@ -187,6 +193,21 @@ mod tests {
         assert!(!verdict(Some(Stopped::Front), Some(Stopped::Patience)).contains("no verdict"));
         assert_eq!(verdict(Some(Stopped::Patience), Some(Stopped::Cap)), "no verdict: DPO stopped at the cap");
         assert_eq!(verdict(Some(Stopped::Diverged), Some(Stopped::Cap)), "no verdict: IREPAIR diverged");
+    }
+
+    #[test]
+    fn h2_has_no_verdict_on_degenerate_texts() {
+        let mut report = crate::tests::report();
+        let mut rows = report.results.rows().to_vec();
+        for run in &mut rows {
+            run.stopped = Some(Stopped::Front).filter(|_| run.method() != VANILLA);
+            let length = if run.method() == "dpo" { 9.0 } else { 20.0 };
+            run.metrics.insert(metric::MEAN_LENGTH, Metric::new(metric::MEAN_LENGTH, length, 4, 0, "tokens"));
+        }
+        report.results = Results::new(rows).unwrap();
+        let rows = headlines(&report).unwrap().rows;
+        let verdict = rows.iter().find(|row| row[0] == Cell::text("H2")).unwrap()[4].to_string();
+        assert_eq!(verdict, "no verdict: DPO's texts fail the degeneration guard where it stopped");
     }
 
     #[test]

@@ -146,7 +146,9 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
     for (model, title, _, runs) in &rows {
         let seeds = Cell::number(Some(runs.len() as f64), 0);
         let names = [*model, *title, &devices(runs)].map(Cell::text);
-        let mut cells: Vec<Cell> = names.into_iter().chain([seeds, Cell::text(stops(runs))]).collect();
+        let guard = if runs.iter().any(|run| report.is_degenerate(run)) { "; fails the guard" } else { "" };
+        let stopped = Cell::text(stops(runs) + guard);
+        let mut cells: Vec<Cell> = names.into_iter().chain([seeds, stopped]).collect();
         for (purpose, _) in comparisons {
             cells.push(metric_of(runs, purpose, metric::TOX, 2));
             cells.push(metric_of(runs, purpose, metric::KL_HELDOUT, 4));
@@ -163,7 +165,8 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
         "All numbers are of test data; a run that stopped by its cap might have reached other numbers.",
         vec![
             "Each comparison is about the weights that were best on the method's own validation loss until then. Where it \
-             stopped: no gain for as many validations as patience has, or the cap on updates, the same for every row. Equal \
+             stopped: no gain for as many validations as patience has, or as many points in a row that did not advance the \
+             front, or the cap on updates, the same for every row. Weights that fail the guard on test prompts say so. Equal \
              updates and equal compute: as if every run had ended after the same updates, or at the update that reaches the \
              same counted FLOPs; a run that stopped before stands there with what it gave."
                 .to_owned(),
