@@ -45,7 +45,7 @@ pub(crate) fn search<'a>(
             alive: profile.grid.lr.clone(),
             tried: profile.grid.lr.iter().map(|lr| (*lr, Vec::new())).collect(),
         };
-        profile.models.iter().filter(move |model| row.runs_on(&model.name)).map(of_model)
+        profile.models_of(row).map(of_model)
     };
     let mut searches: Vec<Search<'a>> = rows.iter().flat_map(of_row).collect();
     let (mut n_steps, mut failures) = (protocol.halving_start, Vec::new());
@@ -77,7 +77,7 @@ pub(crate) fn kept(prepared: &Prepared) -> Result<Vec<RowResult>> {
     }
     let (mut found, mut measured_on) = (Vec::new(), None);
     for (key, row) in rows.iter().filter(|(_, row)| row.repair.method().has_rate() && row.rates_of.is_none()) {
-        for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
+        for model in profile.models_of(row) {
             let search = Search { key, model: &model.name, row, alive: Vec::new(), tried: Vec::new() };
             for (lr, seed) in profile.grid.lr.iter().flat_map(|lr| (0..profile.grid.seeds).map(move |seed| (lr, seed)))
             {

@@ -134,14 +134,11 @@ impl Prepared {
         let every = row.and_then(|row| row.every);
         let watch = watch.map(|t| Watch { every: every.unwrap_or(t.every), eval: self.brief_eval(), kept: None });
         let protocol = profile.protocol.as_ref().filter(|_| repair.method().trains());
-        let points = protocol.map(|protocol| self.points(protocol, tested, in_table(TableKey::Compare)));
-        // Its steps are strengths, of which the last ones may be the best: it goes through all.
-        let points = points.map(|mut points| {
-            let kept = points.kept.as_mut().filter(|_| repair.method().ablates());
-            kept.into_iter().for_each(|kept| kept.front_patience = None);
-            points
+        let points = protocol.map(|protocol| Watch {
+            every: every.unwrap_or(protocol.every),
+            ..self.points(protocol, &repair, tested, in_table(TableKey::Compare))
         });
-        let watch = points.map(|points| Watch { every: every.unwrap_or(points.every), ..points }).or(watch);
+        let watch = points.or(watch);
         let job = Job {
             profile: self.name.clone(),
             method: name.method.to_owned(),
@@ -203,11 +200,12 @@ impl Prepared {
 
     /// Settings for the points of a run under METHOD §20, which stands in the table of comparisons or not. One that
     /// chooses settings keeps no weights for a test.
-    fn points(&self, protocol: &Protocol, tested: bool, compared: bool) -> Watch {
+    fn points(&self, protocol: &Protocol, repair: &RepairOptions, tested: bool, compared: bool) -> Watch {
         let kept = Kept {
             equal_updates: Some(protocol.equal_updates).filter(|_| tested && compared),
             equal_compute_flops: Some(protocol.equal_compute_flops).filter(|_| tested && compared),
-            front_patience: protocol.front_patience,
+            // The steps of an ablation are strengths, of which the last ones may be the best.
+            front_patience: protocol.front_patience.filter(|_| !repair.method().ablates()),
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
         };
@@ -225,7 +223,7 @@ impl Prepared {
         for seed in 0..most {
             let mut at_other_rates = Vec::new();
             for (key, row) in self.experiment.rows.iter().filter(|(_, row)| seed < seeds_of(row)) {
-                for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
+                for model in profile.models_of(row) {
                     let mut repair = profile.repair_of(row);
                     let rates_of = row.rates_of.as_ref().unwrap_or(key);
                     repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     for seed in 0..u64::from(profile.grid.seeds) {
         for (key, row) in trained() {
-            for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
+            for model in profile.models_of(row) {
                 for lr in &profile.grid.lr {
                     let repair = RepairOptions { lr: Some(*lr), ..profile.repair_of(row) };
                     let method = format!("{key}@{lr:e}");
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     failures.retain(|failure| failure.exit != ExitKind::Outcome);
     let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds) + &old;
     for (key, row) in trained() {
-        for model in profile.models.iter().filter(|model| row.runs_on(&model.name)) {
+        for model in profile.models_of(row) {
             let trials: Vec<Trial> = profile.grid.lr.iter().map(|lr| judge(&results, key, &model.name, *lr)).collect();
             let best = trials.iter().filter(|t| t.cost.is_finite()).min_by(|a, b| a.cost.total_cmp(&b.cost));
             for t in &trials {

@@ -200,13 +200,10 @@ impl Experiment {
             names.named("profile.toml: quick.rows", Some(row), &rows);
         }
         let Comparison { subject, baseline } = &self.profile.compare;
-        let compared = [subject, baseline].into_iter().flatten();
-        for row in compared.filter(|row| self.rows.get(*row).is_some_and(|row| !row.models.is_empty())) {
-            names.clash(
-                true,
-                &format!("{row}.toml: models"),
-                "is not for a row of `compare`, which means over all models",
-            );
+        for row in [subject, baseline].into_iter().flatten() {
+            let is_of_some = self.rows.get(row).is_some_and(|row| !row.models.is_empty());
+            let what = "is not for a row of `compare`, which means over all models";
+            names.clash(is_of_some, &format!("{row}.toml: models"), what);
         }
         names.named("profile.toml: compare.subject", subject.as_ref(), &rows);
         names.named("profile.toml: compare.baseline", baseline.as_ref(), &rows);

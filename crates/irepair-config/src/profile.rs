@@ -303,6 +303,11 @@ impl Profile {
         self.density_batches.unwrap_or(500)
     }
 
+    /// The base models that a row runs on.
+    pub fn models_of<'a>(&'a self, row: &'a crate::Row) -> impl Iterator<Item = &'a BaseModel> {
+        self.models.iter().filter(move |model| row.runs_on(&model.name))
+    }
+
     /// A row's settings laid over those all rows share. A protocol's cap holds for every row; one that ablates may take
     /// fewer steps, which are shares of its strength and no time of training.
     pub fn repair_of(&self, row: &crate::Row) -> RepairOptions {

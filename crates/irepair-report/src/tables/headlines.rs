@@ -10,7 +10,7 @@ use irepair_stats::{
 use super::{PAPER, density, methods};
 use crate::definition::{definitions, provenance};
 use crate::report::Report;
-use crate::result::{RowResult, Stopped, VANILLA};
+use crate::result::{Stopped, VANILLA};
 use crate::results::{BOOTSTRAP_SEED, Over, Results};
 use crate::table::{Cell, Table};
 
@@ -83,20 +83,18 @@ pub(crate) fn headlines(report: &Report) -> Option<Table> {
 /// Why two rows give no verdict on H2 under METHOD §20: a run of theirs did not stop by patience, or stopped with texts
 /// that fail the guard. None otherwise, or where no run says why it stopped.
 fn unsettled(report: &Report, methods: [&str; 2]) -> Option<String> {
-    let by_patience = |stopped: Stopped| matches!(stopped, Stopped::Patience | Stopped::Front);
-    let early = |run: &&RowResult| run.stopped.is_some_and(|stopped| !by_patience(stopped));
     let of = |method: &str| {
-        let runs = report.results.rows().iter().filter(|run| run.method() == method);
+        let runs = || report.results.rows().iter().filter(|run| run.method() == method && run.stopped.is_some());
+        let mut reasons = runs().filter_map(|run| run.stopped);
         let title = report.title(method);
-        let mut kept = runs.clone().filter(|run| run.stopped.is_some());
-        if runs.clone().all(|run| !early(&run)) && kept.any(|run| report.is_degenerate(run)) {
-            return Some(format!("no verdict: {title}'s texts fail the degeneration guard where it stopped"));
+        match reasons.find(|reason| !matches!(reason, Stopped::Patience | Stopped::Front)) {
+            Some(Stopped::Diverged) => Some(format!("no verdict: {title} diverged")),
+            Some(_) => Some(format!("no verdict: {title} stopped at the cap")),
+            None if runs().any(|run| report.is_degenerate(run)) => {
+                Some(format!("no verdict: {title}'s texts fail the degeneration guard where it stopped"))
+            }
+            None => None,
         }
-        let stopped = runs.clone().filter(early).find_map(|run| run.stopped)?;
-        Some(match stopped {
-            Stopped::Diverged => format!("no verdict: {title} diverged"),
-            _ => format!("no verdict: {title} stopped at the cap"),
-        })
     };
     methods.into_iter().find_map(of)
 }
