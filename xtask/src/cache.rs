@@ -54,6 +54,11 @@ pub(crate) fn is_done(output: &Path, inputs: &Inputs) -> bool {
     output.exists() && fs::read_to_string(stamp(output)).is_ok_and(|key| key == inputs.key())
 }
 
+/// The hash of what an output was made from; none where it is not there or not whole.
+pub(crate) fn made_from(output: &Path) -> Option<String> {
+    fs::read_to_string(stamp(output)).ok().filter(|_| output.exists())
+}
+
 /// Removes an output that was made from other inputs, or only in part.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Results that a profile keeps next to its settings, `experiments/<profile>/results/`: one small file a row, model and
 //! seed. Tables are made from them without a run, and a fresh checkout continues where they end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ pub(crate) struct Shared {
     /// Lines about the run: device, scorers, pairs.
     pub(crate) notes: Vec<String>,
     pub(crate) sensitivities: Vec<SensitivityResult>,
+    /// By model, the hash of what they were measured from.
+    #[serde(default)]
+    pub(crate) sensitivities_from: BTreeMap<String, String>,
 }
 
 /// The directory of a profile's kept files, and the folder of it for one command's, which may be empty.
@@ -108,7 +112,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("report.json");
         assert!(get::<Shared>(&path).unwrap().is_none());
-        put(&path, &Shared { notes: vec!["profile p".to_owned()], sensitivities: Vec::new() }).unwrap();
+        put(&path, &Shared { notes: vec!["profile p".to_owned()], ..Shared::default() }).unwrap();
         assert_eq!(get::<Shared>(&path).unwrap().unwrap().notes, ["profile p"]);
         fs::write(&path, "{\"notes\": [").unwrap();
         let error = get::<Shared>(&path).unwrap_err().to_string();

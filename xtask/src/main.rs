@@ -11,6 +11,7 @@ mod fetch;
 mod halving;
 mod identity;
 mod kept;
+mod kept_stages;
 mod lab;
 mod libtorch;
 mod mask;

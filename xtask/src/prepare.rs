@@ -88,10 +88,11 @@ impl Prepared {
         given.unwrap_or_else(|| self.runs.join("prepared").join(made).join(file))
     }
 
-    /// An optional file of the profile's data; none when it does not exist.
+    /// A file of the profile's data where there is one: what the profile needs counts before it is made, so that
+    /// settings are the same with data and without.
     pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
-        let path = self.data(file);
-        (self.experiment.profile.language.is_some() || path.exists()).then_some(path)
+        let (path, profile) = (self.data(file), &self.experiment.profile);
+        (profile.language.is_some() || profile.needs_data(file) || path.exists()).then_some(path)
     }
 
     /// Directory of a base model.

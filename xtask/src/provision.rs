@@ -37,7 +37,7 @@ impl Prepared {
         }
     }
 
-    fn pairs_dir(&self, model: &str) -> PathBuf {
+    pub(crate) fn pairs_dir(&self, model: &str) -> PathBuf {
         self.runs.join("prepared/pairs").join(model)
     }
 
@@ -60,7 +60,8 @@ impl Prepared {
             format!("--prompts={}", prompts.display()),
             format!("--judge={}", judge.display()),
         ];
-        self.model_task("pairs", "pairs", model, self.pairs_dir(&model.name), &settings, flags)
+        let task = self.model_task("pairs", "pairs", model, self.pairs_dir(&model.name), &settings, flags)?;
+        self.unless_kept_pairs(model, task)
     }
 
     /// What came of pair making, in words for the report.

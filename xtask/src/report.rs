@@ -53,3 +53,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     show(&prepared, results, shared, report, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fresh checkout has neither data nor models: a kept row of the rate that its row has now must be found there.
+    #[test]
+    fn every_kept_row_is_found_where_nothing_is_prepared() {
+        let nowhere = tempfile::tempdir().unwrap();
+        for (profile, quick) in [("planted", false), ("real", false), ("wild", false), ("wild", true)] {
+            let mut prepared = planned(profile, &Given::default(), quick).unwrap();
+            prepared.runs = nowhere.path().to_owned();
+            let mut n_found = 0;
+            for cell in prepared.cells(folders(quick).0, None, |_| true) {
+                let Some(kept) = cell.kept_file().unwrap().filter(|kept| kept.result.lr == cell.job.repair.lr) else {
+                    continue;
+                };
+                let row = format!("{profile}, quick {quick}: {} seed {}", kept.result.row, kept.result.seed);
+                assert!(cell.kept_result().unwrap().is_some(), "{row}");
+                n_found += 1;
+            }
+            assert!(n_found >= 5, "{profile}, quick {quick}: {n_found} rows");
+        }
+    }
+}

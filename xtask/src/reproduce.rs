@@ -135,7 +135,8 @@ pub(crate) fn publish(
 fn shared(prepared: &Prepared) -> Result<Shared> {
     let notes = std::iter::once(format!("profile {}", prepared.name));
     let notes = notes.chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
-    Ok(Shared { notes, sensitivities: prepared.sensitivities()? })
+    let sensitivities_from = prepared.sensitivities_from();
+    Ok(Shared { notes, sensitivities: prepared.sensitivities()?, sensitivities_from })
 }
 
 /// The same, kept next to the results.
@@ -155,7 +156,7 @@ fn share(prepared: &Prepared, folder: &str) -> Result<Shared> {
 pub(crate) fn show(
     prepared: &Prepared,
     results: Vec<RowResult>,
-    Shared { notes, sensitivities }: Shared,
+    Shared { notes, sensitivities, .. }: Shared,
     folder: &str,
     only: Option<TableKey>,
 ) -> Result<()> {

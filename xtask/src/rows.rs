@@ -85,8 +85,15 @@ impl Cell {
     /// When the kept file cannot be read, or the job has no TOML form.
     pub(crate) fn kept_result(&self) -> Result<Option<kept::Kept>> {
         let settings = identity::settings(&self.job)?.key();
-        let kept: Option<kept::Kept> = self.kept.as_deref().map_or(Ok(None), kept::get)?;
-        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
+        Ok(self.kept_file()?.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
+    }
+
+    /// The kept result, of whatever settings.
+    ///
+    /// # Errors
+    /// When the kept file cannot be read.
+    pub(crate) fn kept_file(&self) -> Result<Option<kept::Kept>> {
+        self.kept.as_deref().map_or(Ok(None), kept::get)
     }
 
     /// A kept result under the row's present title.

@@ -38,6 +38,7 @@ impl Prepared {
         self.each_model("base model", Self::base_task)?;
         self.each_model("base model", Self::import_task)?;
         self.each_model("pairs", Self::pairs_task)?;
+        self.experiment.profile.models.iter().try_for_each(|model| self.keep_pairs(model))?;
         self.each_model("utility texts", Self::utility_task)?;
         self.each_model("sensitivities", Self::sensitivity_task)
     }
@@ -218,7 +219,8 @@ impl Prepared {
         }
         flags.push(format!("--data={}", pairs.display()));
         flags.push(format!("--general={}", neutral.display()));
-        self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)
+        let task = self.model_task("sensitivity", "sensitivity", model, out, &settings, flags)?;
+        self.unless_kept_sensitivities(model, task)
     }
 
     /// A task on a base model: `irepair <verb>` with `flags`; `settings` are its identity, with the weights and their

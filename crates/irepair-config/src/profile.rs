@@ -292,6 +292,11 @@ impl Profile {
         self.data.iter().any(|known| known.file == file)
     }
 
+    /// True when the profile has such a file and nothing runs without it.
+    pub fn needs_data(&self, file: &str) -> bool {
+        self.data.iter().any(|known| known.file == file && !known.optional)
+    }
+
     /// Names of the sources of models and data, each once.
     pub fn sources(&self) -> std::collections::BTreeSet<&str> {
         let models = self.models.iter().filter_map(|model| model.source.as_deref());

@@ -9,7 +9,7 @@ use irepair_core::metric;
 use crate::json::tables_json;
 use crate::page::render_page;
 use crate::plots::{self, Figure};
-use crate::points::Form;
+use crate::points::{Form, within_budget};
 use crate::result::{RowResult, SensitivityResult, VANILLA};
 use crate::results::Results;
 use crate::table::{CSV_HEADER, Table};
@@ -99,21 +99,26 @@ impl Report {
     /// Runs of a row at every rate, those of the search first: all its points on validation data.
     pub(crate) fn runs_at_all_rates(&self, key: &str, model: &str) -> Vec<&RowResult> {
         let rates_of = self.experiment.rows.get(key).and_then(|row| row.rates_of.as_deref());
-        let is_rate = |run: &&RowResult| {
-            let rate = run.method().strip_prefix(key);
-            run.model == model && rate.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
-        };
+        let is_rate = |run: &&RowResult| run.model == model && run.is_of(key);
         let searched = self.searched.iter().filter(|_| rates_of.is_none());
         searched.chain(self.results.rows()).filter(is_rate).collect()
     }
 
-    /// Runs of a row at the rate that was chosen within a KL budget; at its own rate where none was.
+    /// Runs of a row at the rate of least error within a KL budget on validation data, the lowest of such: of all rates
+    /// with a test result, by the first seed. None before the rate that the search chose for the budget has run.
     pub(crate) fn runs_within(&self, key: &str, model: &str, budget: f64) -> Vec<&RowResult> {
-        let rates = &self.experiment.learning_rates;
         let rates_of = self.experiment.rows.get(key).and_then(|row| row.rates_of.as_deref()).unwrap_or(key);
-        let (own, within) = (rates.get(rates_of, model), rates.within(rates_of, model, budget));
-        let other = within.filter(|lr| own != Some(*lr)).map(|lr| RowResult::key_at_rate(key, lr));
-        self.results.runs(other.as_deref().unwrap_or(key), model)
+        let searched = self.experiment.learning_rates.within(rates_of, model, budget);
+        let of_row = || self.results.rows().iter().filter(|run| run.model == model && run.is_of(key));
+        if searched.is_some() && of_row().all(|run| run.lr != searched) {
+            return Vec::new();
+        }
+        let first = of_row().map(|run| run.seed).min();
+        let error = |run: &RowResult| within_budget(&run.trajectory, budget)?.toxicity;
+        let errors = of_row().filter(|run| Some(run.seed) == first).filter_map(|run| Some((run, error(run)?)));
+        let rate = |run: &RowResult| run.lr.unwrap_or(0.0);
+        let best = errors.min_by(|(run, a), (other, b)| a.total_cmp(b).then(rate(run).total_cmp(&rate(other))));
+        self.results.runs(best.map_or(key, |(run, _)| run.method()), model)
     }
 
     /// Title of a method in tables.

@@ -240,6 +240,11 @@ impl RowResult {
         format!("{row}@{lr:e}")
     }
 
+    /// True when it is of a row, at the row's rate or at another.
+    pub fn is_of(&self, row: &str) -> bool {
+        self.method().strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+    }
+
     /// The method's key: `row` without the model at its end.
     pub fn method(&self) -> &str {
         self.row.strip_suffix(&self.model).and_then(|r| r.strip_suffix('-')).unwrap_or(&self.row)

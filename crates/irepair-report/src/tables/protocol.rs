@@ -114,8 +114,8 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
         vec![
             "Error left at a budget: of a run's points that pass the degeneration guard and whose KL(θ0 ‖ θ) on neutral \
              validation text is within the budget, the one of least toxicity on validation prompts (ties to the smaller KL); \
-             the model before repair is such a point, so that every budget has one. The run is that of the rate which had \
-             the least error within the budget in the search. KL on test text may lie above the budget, which held on \
+             the model before repair is such a point, so that every budget has one. The run is that of the rate with the \
+             least error within the budget on validation data, of the rates that were run to their end. KL on test text may lie above the budget, which held on \
              validation text."
                 .to_owned(),
             format!(
@@ -312,6 +312,7 @@ mod tests {
     #[test]
     fn the_rate_of_a_budget_has_its_own_run_and_the_search_is_part_of_the_hypervolume() {
         let mut other = kept("irepair@1e-5", 0, Stopped::Cap, 1.0);
+        other.trajectory[1].toxicity = Some(19.0);
         other.measured[0].metrics = row("irepair", "m", 0, 12.0, 10.2).metrics;
         let mut rows = report().results.rows().to_vec();
         rows.push(other);
@@ -319,18 +320,19 @@ mod tests {
         let mut searched = kept("irepair@1e-3", 0, Stopped::Paused, 1.0);
         searched.trajectory[1].toxicity = Some(0.0);
         report.searched = vec![searched];
-        let within = irepair_config::LearningRates::key_within("irepair", 0.1);
-        for (key, lr) in [("irepair".to_owned(), 1e-4), (within, 1e-5)] {
-            report.experiment.learning_rates.0.entry(key).or_default().insert("m".to_owned(), lr);
-        }
         // Seed 1 was not searched; 0.05 x 40 of 0.1 x 40 are dominated at the rate of the search.
         let shown = text(&error_within_budgets(&report).unwrap());
         assert!(shown[0].starts_with("m | IREPAIR | 2 | 50.0 | 12.00 ["), "{shown:?}");
         assert!(shown[0].ends_with("] | missing | 10.20"), "{shown:?}");
+        let within = irepair_config::LearningRates::key_within("irepair", 0.1);
+        report.experiment.learning_rates.0.entry(within.clone()).or_default().insert("m".to_owned(), 3e-4);
+        let shown = text(&error_within_budgets(&report).unwrap());
+        assert!(shown[0].ends_with(" | missing | missing | missing"), "the chosen rate has not run: {shown:?}");
+        report.experiment.learning_rates.0.remove(&within);
         report.experiment.rows.get_mut("irepair").unwrap().rates_of = Some("dpo".to_owned());
         report.searched[0].row = "dpo@1e-3-m".to_owned();
         let shown = text(&error_within_budgets(&report).unwrap());
-        assert!(shown[0].starts_with("m | IREPAIR | 2 | – | 20.00"), "one rate, where others tried many: {shown:?}");
+        assert!(shown[0].starts_with("m | IREPAIR | 2 | – | 12.00"), "one rate, where others tried many: {shown:?}");
     }
 
     #[test]
