@@ -44,8 +44,9 @@ impl Hashes {
     pub(crate) fn add(&mut self, inputs: Inputs, job: &Job) -> Result<Inputs> {
         let mut files = Vec::new();
         let watched = job.watch.iter().map(|watch| toml::Value::try_from(&watch.eval));
+        let relearn = job.relearn.iter().map(toml::Value::try_from);
         let options = [toml::Value::try_from(&job.repair), toml::Value::try_from(&job.eval)];
-        for options in options.into_iter().chain(watched) {
+        for options in options.into_iter().chain(watched).chain(relearn) {
             let options = options?;
             let keys = options.as_table().into_iter().flatten();
             for (_, value) in keys.filter(|(key, _)| !["model", "reference", "out", "patch"].contains(&key.as_str())) {
@@ -62,7 +63,10 @@ impl Hashes {
     /// When a file cannot be read.
     pub(crate) fn measured(&mut self, job: &Job) -> Result<Inputs> {
         let eval = EvalOptions { judge: None, ..job.eval.clone() };
-        self.add(Inputs::default(), &Job { repair: RepairOptions::default(), watch: None, eval, ..job.clone() })
+        self.add(
+            Inputs::default(),
+            &Job { repair: RepairOptions::default(), watch: None, relearn: None, eval, ..job.clone() },
+        )
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use irepair_config::{EvalOptions, FigureKey, Job, Kept, Protocol, RepairOptions, Row, TableKey, Watch};
+use irepair_config::{
+    EvalOptions, FigureKey, Job, Kept, Protocol, RelearnOptions, RepairOptions, Row, TableKey, Watch,
+};
 use irepair_core::Diagnostic;
 use irepair_core::fs::{list, remove, write_atomic};
 use irepair_report::{RowResult, Stopped, read_result, write_result};
@@ -161,6 +163,15 @@ impl Prepared {
                 ..self.eval(name.split)
             },
             watch,
+            // As sampling, of the first seed alone.
+            relearn: profile
+                .relearn
+                .clone()
+                .filter(|_| tested && in_table(TableKey::Relearning) && name.seed == 0)
+                .map(|relearn| {
+                    let file = relearn.texts.iter().filter_map(|texts| texts.to_str()).next().unwrap_or_default();
+                    RelearnOptions { texts: Some(self.data(file)), ..relearn }
+                }),
         };
         let dir = self.runs.join(name.under).join(job.row()).join(name.seed.to_string());
         let kept = kept::dir(&self.name, name.under).join(format!("{}.{}.json", job.row(), name.seed));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use irepair_config::{
-    EvalOptions, EvalPlan, Job, Options, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml,
+    EvalOptions, EvalPlan, Job, Options, RelearnOptions, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml,
 };
 use irepair_core::DirLock;
 use irepair_core::fs::write_atomic;
@@ -18,6 +18,7 @@ use crate::kept::{KeptWeights, remove_kept};
 use crate::measure::{Measured, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
+use crate::relearn::curve;
 use crate::repair::{Repaired, run, selection};
 use crate::run_dir::remove_state;
 use crate::watch::Watcher;
@@ -83,6 +84,10 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     };
     let mut metrics = measured.metrics;
     metrics.extend(watched.metrics);
+    let relearned = match &job.relearn {
+        Some(relearn) => curve(&opened, &resolve(&relearning(relearn, &job.eval, &plan), &place)?, false)?,
+        None => Vec::new(),
+    };
     let result = RowResult {
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
         compared,
@@ -92,6 +97,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         decoding: measured.decoding,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
+        relearned,
         ..result
     };
     let environment = Environment::of(&plan.device, &base, Some(&plan.pairs))?;
@@ -102,6 +108,23 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     write_result(&out.join("result.json"), &result)?;
     remove_kept(out)?;
     Ok(remove_state(out)?)
+}
+
+/// Settings of a relearning curve that is measured as the row is.
+fn relearning(relearn: &RelearnOptions, eval: &EvalOptions, plan: &RepairPlan) -> RelearnOptions {
+    RelearnOptions {
+        model: Some(plan.model.clone()),
+        prompts: eval.prompts.clone(),
+        lexicon: eval.lexicon.clone(),
+        scorer: eval.scorer.clone(),
+        max_new_tokens: eval.max_new_tokens,
+        prompt_tokens: eval.prompt_tokens,
+        seed: Some(plan.seed),
+        device: Some(plan.device.clone()),
+        dtype: Some(plan.dtype),
+        threads: plan.threads,
+        ..relearn.clone()
+    }
 }
 
 /// The device that a run was on, as the caller calls it; none for a CPU.

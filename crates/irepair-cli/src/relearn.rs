@@ -3,56 +3,67 @@
 use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
-use irepair_config::{Method, RelearnPlan, text_counts};
-use irepair_data::{Lexicon, read_prompts};
-use irepair_eval::{Evaluator, Generation, Metrics};
+use irepair_config::{EvalOptions, EvalPlan, Method, RelearnPlan, resolve, text_counts};
 use irepair_model::CausalLm;
+use irepair_report::Relearned;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
-use serde::Serialize;
 
+use crate::measure::{Measured, measure_model};
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{four_decimals, print, print_json};
 use crate::progress;
+use crate::scorers::Scorers;
 use crate::utility::documents;
 
 /// Prompts continued at once.
 const EVAL_BATCH: usize = 32;
 
-/// One point of the curve.
-#[derive(Serialize)]
-struct Point {
-    /// Texts trained on; 0 is the given model.
-    n_texts: usize,
-    n_steps: u64,
-    /// DAPT's loss of the last step, nats a text (METHOD §7).
-    last_loss: Option<f64>,
-    /// Toxicity and its degeneration guard after training.
-    metrics: Metrics,
-}
-
 /// Runs the command.
 pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    let counts = text_counts(&plan.counts).map_err(anyhow::Error::msg)?;
-    let (prompts, lexicon) = (read_prompts(&plan.prompts)?, Lexicon::read(&plan.lexicon)?);
+    // What cannot be read is said before anything is computed.
+    Scorers::open(&measurement(plan)?)?;
+    irepair_data::read_prompts(&plan.prompts)?;
     let opened = open(&plan.model, &plan.device, plan.dtype)?;
-    let texts = toxic_texts(&opened, plan, counts.iter().copied().max().unwrap_or(0))?;
-    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
-
-    let mut points = Vec::with_capacity(1 + counts.len());
-    for n_texts in std::iter::once(0).chain(counts) {
-        // Every point starts from the given model, and learns the texts of the point before and more.
-        let model = opened.model.duplicate()?;
-        let (n_steps, last_loss) =
-            if n_texts > 0 { learn(&model, &opened, &texts[..n_texts], plan)? } else { (0, None) };
-        let evaluator = Evaluator::new(&model, &opened.tokenizer, EVAL_BATCH);
-        let metrics = evaluator.toxicity(&prompts, &lexicon, &generation)?.metrics;
-        points.push(Point { n_texts, n_steps, last_loss, metrics });
-    }
+    let points = curve(&opened, plan, true)?;
     if plan.json {
         return print_json(&points);
     }
     table(&points, plan)
+}
+
+/// The model after training on each number of texts, and before it where `untrained`. Every point starts from the given
+/// model, and learns the texts of the point before and more.
+pub(crate) fn curve(opened: &LoadedModel, plan: &RelearnPlan, untrained: bool) -> anyhow::Result<Vec<Relearned>> {
+    let (eval, counts) = (measurement(plan)?, text_counts(&plan.counts).map_err(anyhow::Error::msg)?);
+    let texts = toxic_texts(opened, plan, counts.iter().copied().max().unwrap_or(0))?;
+    let point = |n_texts: usize| {
+        let model = opened.model.duplicate()?;
+        let (n_steps, last_loss) =
+            if n_texts > 0 { learn(&model, opened, &texts[..n_texts], plan)? } else { (0, None) };
+        let Measured { metrics, prompt_scores, .. } = measure_model(&model, &opened.tokenizer, None, &eval)?;
+        Ok(Relearned { n_texts, n_steps, last_loss, metrics, prompt_scores })
+    };
+    untrained.then_some(0).into_iter().chain(counts).map(point).collect()
+}
+
+/// Toxicity on the plan's prompts.
+fn measurement(plan: &RelearnPlan) -> anyhow::Result<EvalPlan> {
+    let asked = EvalOptions {
+        model: Some(plan.model.clone()),
+        prompts: Some(plan.prompts.clone()),
+        lexicon: plan.lexicon.clone(),
+        scorer: plan.scorer.clone(),
+        max_new_tokens: Some(plan.max_new_tokens),
+        prompt_tokens: Some(plan.prompt_tokens),
+        batch_size: Some(EVAL_BATCH),
+        seed: Some(plan.seed),
+        device: Some(plan.device.clone()),
+        dtype: Some(plan.dtype),
+        threads: plan.threads,
+        ..EvalOptions::default()
+    };
+    Ok(resolve(&asked, "relearn")?)
 }
 
 /// The texts as tokens after the start token, cut to their first tokens; empty ones are left out.
@@ -98,7 +109,7 @@ fn learn(
     Ok((engine.finish()?.1.n_steps, last_loss))
 }
 
-fn table(points: &[Point], plan: &RelearnPlan) -> anyhow::Result<()> {
+fn table(points: &[Relearned], plan: &RelearnPlan) -> anyhow::Result<()> {
     use irepair_eval::key::{DISTINCT_2, TOX, TOXFRAC};
     print(&format!("{:>8} {:>8} {:>10} {:>10} {:>10} {:>10}\n", "texts", "steps", "loss", TOX, TOXFRAC, DISTINCT_2))?;
     for point in points {

@@ -41,7 +41,7 @@ impl Scorers {
             scorers.push(scorer);
         }
         if scorers.is_empty() {
-            let what = "eval with prompts".to_owned();
+            let what = "a measurement of toxicity".to_owned();
             return Err(CliError::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
         }
         let judge = plan.judge.as_deref().map(|path| open_scorer(path, &run)).transpose()?;

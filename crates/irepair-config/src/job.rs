@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Checks, EvalOptions, RepairOptions, Validate};
+use crate::{Checks, EvalOptions, RelearnOptions, RepairOptions, Validate};
 
 /// Everything one job needs; written by the runner, kept with its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Job {
     pub eval: EvalOptions,
     /// Measurements during training; without it, none.
     pub watch: Option<Watch>,
+    /// How the repaired model is trained on texts with the error, and measured again; without it, it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relearn: Option<RelearnOptions>,
 }
 
 /// A measurement that is repeated during training.

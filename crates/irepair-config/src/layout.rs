@@ -13,6 +13,8 @@ names! {
         Compare,
         /// Where trajectories end, and how much of the plane they dominate (METHOD §16).
         Trajectory,
+        /// How fast the error returns with training on it (METHOD §10).
+        Relearning,
         /// Toxicity by every scorer and prompt set.
         Scorers,
         /// Every measure of general ability.

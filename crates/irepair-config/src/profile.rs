@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BaseModel, Checks, DataFile, EvalOptions, Options, PairsOptions, Precondition, Problem, Protocol, RepairOptions,
-    ScorerTrainOptions, Validate,
+    BaseModel, Checks, DataFile, EvalOptions, Options, PairsOptions, Precondition, Problem, Protocol, RelearnOptions,
+    RepairOptions, ScorerTrainOptions, Validate,
 };
 
 /// What all rows of a profile share.
@@ -50,6 +50,9 @@ pub struct Profile {
     pub trajectory: Option<Trajectory>,
     /// How long rows run and where they are compared (METHOD §20); without it, they take `repair.steps` updates.
     pub protocol: Option<Protocol>,
+    /// How rows of the table `relearning` are trained on texts with the error, by the first seed alone; without it,
+    /// they are not. `texts` is a name among `data`.
+    pub relearn: Option<RelearnOptions>,
     /// Rows that others are compared with.
     pub compare: Comparison,
     /// The learning-rate search.
@@ -252,6 +255,16 @@ impl Validate for Profile {
             let instead = "clashes with `protocol`, whose `cap` and `every` hold for every row";
             checks.clash(self.repair.steps.is_some(), "repair.steps", instead);
             checks.clash(self.trajectory.is_some(), "trajectory", instead);
+        }
+        if let Some(relearn) = &self.relearn {
+            let mut asked = Checks::of(relearn);
+            let keys = ["model", "prompts", "lexicon", "scorer", "seed", "device", "dtype", "threads", "json"];
+            asked.refuse(&keys, RUNNERS_KEYS);
+            relearn.clashes(&mut asked);
+            let texts =
+                relearn.texts.as_ref().is_some_and(|texts| self.data.iter().any(|d| texts.as_os_str() == &*d.file));
+            asked.clash(!texts, "texts", "is missing: name a file of `data`");
+            checks.inside("relearn", asked.0);
         }
         let (made, given) = (self.language.is_some(), !self.data.is_empty());
         checks.clash(made && given, "data", "clashes with `language`: data are generated, or given");

@@ -15,7 +15,10 @@ options! {
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE" [required],
         /// Word list of the exact toxicity scorer.
-        lexicon: PathBuf as "FILE" [required],
+        lexicon: PathBuf as "FILE",
+        /// Toxicity scorer, may be given several times, as for `irepair eval`. The first (`lexicon`, where it is given)
+        /// fills `tox`.
+        scorer: Vec<PathBuf> as "PATH",
         /// Numbers of texts to train on, with commas between them, each from the given model (METHOD §10 [O]). Default
         /// 10,100,1000.
         counts: String as "N,N,..." = "10,100,1000".to_owned(),

@@ -45,8 +45,8 @@ pub use plots::{Figure, GrowthLine, growth};
 pub use points::{Form, candidate, front, front_percent, points_since_advance, within_budget};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
-    Compared, Cost, MeasuredStep, PointDetails, Purpose, RowResult, SCHEMA, Sample, SensitivityResult, Stopped,
-    TrajectoryPoint, VANILLA, read_result, write_result,
+    Compared, Cost, MeasuredStep, PointDetails, Purpose, Relearned, RowResult, SCHEMA, Sample, SensitivityResult,
+    Stopped, TrajectoryPoint, VANILLA, read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};

@@ -139,6 +139,7 @@ impl Report {
             TableKey::Budgets => tables::error_within_budgets(self),
             TableKey::Compare => tables::three_comparisons(self),
             TableKey::Trajectory => tables::trajectory(self),
+            TableKey::Relearning => tables::relearning(self),
             TableKey::Scorers => tables::scorers(self),
             TableKey::General => tables::general(self),
             TableKey::Guard => tables::guard(self),

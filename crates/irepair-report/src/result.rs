@@ -69,8 +69,27 @@ pub struct RowResult {
     /// Test results of compared weights, by their step; those of the final weights are `metrics`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measured: Vec<MeasuredStep>,
+    /// Test results after training on texts with the error, by their number; left out of the file when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relearned: Vec<Relearned>,
     /// Continuations before and after, for people to look at.
     pub samples: Vec<Sample>,
+}
+
+/// What a row's model is like after training on texts with the error (METHOD §10).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relearned {
+    /// Texts trained on.
+    pub n_texts: usize,
+    /// Steps taken.
+    pub n_steps: u64,
+    /// The loss of the last step, nats a text (METHOD §7: DAPT).
+    pub last_loss: Option<f64>,
+    /// Toxicity on the error prompts, and the degeneration guard.
+    pub metrics: Metrics,
+    /// Toxicity of each error prompt's continuation; none where scoring failed.
+    pub prompt_scores: Vec<Option<f64>>,
 }
 
 /// Why a run ended.

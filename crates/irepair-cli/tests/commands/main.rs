@@ -212,6 +212,13 @@ fn relearning_brings_the_error_back_with_more_texts() {
     assert!(before == fs::read(dir.join("base/model.safetensors")).unwrap(), "the model given is not written to");
     let table = succeed(&irepair(dir, &format!("{relearn} --counts 1")));
     assert_eq!(table.lines().count(), 6, "{table}");
+    put("rude.txt", "grubnik\n");
+    let by_list = format!("{relearn} --counts 40 --scorer rude.txt --json");
+    let points: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, &by_list))).unwrap();
+    let other = points[1]["metrics"].as_object().unwrap().iter().find(|(key, _)| key.starts_with("tox@lexicon-"));
+    assert_eq!(other.unwrap().1["value"], 100.0);
+    let (code, error) = refuse(&irepair(dir, &relearn.replace("--lexicon lexicon.txt", "")));
+    assert!(code == 2 && error.contains("--lexicon FILE or --scorer PATH"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
     assert!(code == 4 && error.contains("want: at least 41    got: 40"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));

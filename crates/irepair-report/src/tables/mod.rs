@@ -7,6 +7,7 @@ mod headlines;
 mod pairwise;
 mod protocol;
 mod quality;
+mod relearning;
 mod scorers;
 mod trajectory;
 
@@ -16,6 +17,7 @@ pub(crate) use headlines::headlines;
 pub(crate) use pairwise::pairwise;
 pub(crate) use protocol::{budgets, error_within_budgets, three_comparisons};
 pub(crate) use quality::{ablation, general, guard, rq1, rq3};
+pub(crate) use relearning::relearning;
 pub(crate) use scorers::scorers;
 pub(crate) use trajectory::trajectory;
 

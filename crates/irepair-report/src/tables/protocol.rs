@@ -175,7 +175,7 @@ pub(crate) fn three_comparisons(report: &Report) -> Option<Table> {
 }
 
 /// Toxicity on the error prompts by the scorers after the first.
-fn other_scorers(report: &Report) -> Vec<MetricKey> {
+pub(super) fn other_scorers(report: &Report) -> Vec<MetricKey> {
     let keys = report.results.rows().iter().flat_map(|row| row.metrics.iter()).map(|(key, _)| key);
     let is_other = |key: &&MetricKey| key.metric == metric::TOX && key.prompts.is_none() && key.scorer.is_some();
     keys.filter(is_other).cloned().collect::<BTreeSet<_>>().into_iter().collect()
@@ -215,7 +215,7 @@ fn metric_of(runs: &[&RowResult], purpose: Purpose, metric: MetricId, digits: us
 
 /// A mean over runs, with the interval of its seeds, or of the prompts of a single run; runs without the number are
 /// counted in a remark.
-fn over_runs(
+pub(super) fn over_runs(
     runs: &[&RowResult],
     of: impl Fn(&RowResult) -> Option<f64>,
     scores: Option<&[Option<f64>]>,
