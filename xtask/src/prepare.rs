@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind};
+use irepair_config::{BaseModel, CORPUS, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind};
 use irepair_core::fs::list;
 use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -15,7 +15,7 @@ use crate::error::diagnostic;
 use crate::identity::Hashes;
 use crate::sources::{Given, Sources};
 use crate::work::Workers;
-use crate::{libtorch, paths};
+use crate::{kept, libtorch, paths};
 
 /// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
@@ -93,6 +93,14 @@ impl Prepared {
     pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
         let (path, profile) = (self.data(file), &self.experiment.profile);
         (profile.language.is_some() || profile.needs_data(file) || path.exists()).then_some(path)
+    }
+
+    /// The directory of kept results, and the folder of it for one command's, which may be empty. What is measured on
+    /// more data than the profile needs is kept apart, because it stands in other tables.
+    pub(crate) fn kept_dir(&self, under: &str) -> PathBuf {
+        let mut optional = self.experiment.profile.data.iter().filter(|data| data.optional && data.file != CORPUS);
+        let has_more = optional.any(|data| self.data(&data.file).exists());
+        kept::dir(&self.name, if has_more { "more-data" } else { "" }).join(under)
     }
 
     /// Directory of a base model.

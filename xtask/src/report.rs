@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             None => missing.push(format!("{} seed {}", cell.job.row(), cell.job.repair.seed())),
         }
     }
-    let place = kept::dir(&args.profile, "");
+    let place = prepared.kept_dir("");
     let shared = kept::get(&place.join(format!("{report}.json")))?;
     let Some(shared) = shared.filter(|_| !results.is_empty()) else {
         let what = Diagnostic::new(ExitKind::Data, "no result of these settings is kept");

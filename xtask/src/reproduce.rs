@@ -143,7 +143,7 @@ fn shared(prepared: &Prepared) -> Result<Shared> {
 fn share(prepared: &Prepared, folder: &str) -> Result<Shared> {
     let shared = shared(prepared)?;
     if prepared.warning.is_none() {
-        kept::put(&kept::dir(&prepared.name, "").join(format!("{folder}.json")), &shared)?;
+        kept::put(&prepared.kept_dir("").join(format!("{folder}.json")), &shared)?;
     }
     Ok(shared)
 }

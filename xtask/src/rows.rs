@@ -164,18 +164,17 @@ impl Prepared {
             },
             watch,
             // As sampling, of the first seed alone.
-            relearn: profile
-                .relearn
-                .clone()
-                .filter(|_| tested && in_table(TableKey::Relearning) && name.seed == 0)
-                .map(|relearn| {
-                    let file = relearn.texts.iter().filter_map(|texts| texts.to_str()).next().unwrap_or_default();
-                    RelearnOptions { texts: Some(self.data(file)), ..relearn }
-                }),
+            relearn: self.relearn().filter(|_| tested && in_table(TableKey::Relearning) && name.seed == 0),
         };
         let dir = self.runs.join(name.under).join(job.row()).join(name.seed.to_string());
-        let kept = kept::dir(&self.name, name.under).join(format!("{}.{}.json", job.row(), name.seed));
+        let kept = self.kept_dir(name.under).join(format!("{}.{}.json", job.row(), name.seed));
         Cell { job, dir, kept: Some(kept).filter(|_| self.warning.is_none()) }
+    }
+
+    /// The profile's relearning, with the place of its texts.
+    fn relearn(&self) -> Option<RelearnOptions> {
+        let relearn = self.experiment.profile.relearn.clone()?;
+        Some(RelearnOptions { texts: Some(self.data(relearn.texts.as_ref()?.to_str()?)), ..relearn })
     }
 
     /// Settings for measuring a row.

@@ -15,7 +15,7 @@ use irepair_report::{Compared, Cost, MeasuredStep, RowResult, SCHEMA, Sample, St
 
 use crate::environment::Environment;
 use crate::kept::{KeptWeights, remove_kept};
-use crate::measure::{Measured, measure, measure_model};
+use crate::measure::{Extent, Measured, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
 use crate::relearn::curve;
@@ -154,7 +154,7 @@ fn measure_kept(
             model.round_to_stored(eval.seed)?;
         }
         let Measured { metrics, prompt_scores, prompt_scores_by_scorer, .. } =
-            measure_model(model, &opened.tokenizer, Some(base), &brief)?;
+            measure_model(model, &opened.tokenizer, Some(base), &brief, Extent::Brief)?;
         Ok(MeasuredStep { step, metrics, prompt_scores, prompt_scores_by_scorer })
     };
     steps.into_iter().map(measure).collect()

@@ -51,6 +51,15 @@ struct Subject<'a> {
     generation: Generation,
     /// Tokens of a perplexity window.
     window: usize,
+    extent: Extent,
+}
+
+/// How much is measured of what a plan asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// What choices and comparisons of weights need: without the perplexity by words, which reads the text once more.
+    Brief,
 }
 
 /// A family of metrics.
@@ -72,7 +81,7 @@ const FAMILIES: [Family; 11] = [
 
 /// Measures what the given files allow.
 pub(crate) fn measure(loaded: &LoadedModel, reference: Option<&CausalLm>, plan: &EvalPlan) -> anyhow::Result<Measured> {
-    measure_model(&loaded.model, &loaded.tokenizer, reference, plan)
+    measure_model(&loaded.model, &loaded.tokenizer, reference, plan, Extent::Whole)
 }
 
 /// [`measure`] of a model that has the tokenizer of another.
@@ -81,11 +90,12 @@ pub(crate) fn measure_model(
     tokenizer: &Tokenizer,
     reference: Option<&CausalLm>,
     plan: &EvalPlan,
+    extent: Extent,
 ) -> anyhow::Result<Measured> {
     let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
     let window = plan.window.unwrap_or(model.n_positions());
     let evaluator = Evaluator::new(model, tokenizer, plan.batch_size);
-    let subject = Subject { evaluator, reference, plan, generation, window };
+    let subject = Subject { evaluator, reference, plan, generation, window, extent };
     let mut measured = Measured::default();
     FAMILIES.iter().try_for_each(|family| family(&subject, &mut measured))?;
     Ok(measured)
@@ -206,7 +216,7 @@ fn perplexities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Resul
         measured.metrics.insert(key::STRIDED_PERPLEXITY, perplexity(stride)?);
     }
     let pages = text.pages();
-    if !pages.is_empty() {
+    if subject.extent == Extent::Whole && !pages.is_empty() {
         measured.metrics.insert(key::WORD_PERPLEXITY, subject.evaluator.word_perplexity(&pages)?);
     }
     Ok(())

@@ -8,7 +8,7 @@ use irepair_model::CausalLm;
 use irepair_report::Relearned;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 
-use crate::measure::{Measured, measure_model};
+use crate::measure::{Extent, Measured, measure_model};
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{four_decimals, print, print_json};
 use crate::progress;
@@ -41,7 +41,8 @@ pub(crate) fn curve(opened: &LoadedModel, plan: &RelearnPlan, untrained: bool) -
         let model = opened.model.duplicate()?;
         let (n_steps, last_loss) =
             if n_texts > 0 { learn(&model, opened, &texts[..n_texts], plan)? } else { (0, None) };
-        let Measured { metrics, prompt_scores, .. } = measure_model(&model, &opened.tokenizer, None, &eval)?;
+        let Measured { metrics, prompt_scores, .. } =
+            measure_model(&model, &opened.tokenizer, None, &eval, Extent::Whole)?;
         Ok(Relearned { n_texts, n_steps, last_loss, metrics, prompt_scores })
     };
     untrained.then_some(0).into_iter().chain(counts).map(point).collect()

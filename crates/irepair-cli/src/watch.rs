@@ -13,7 +13,7 @@ use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
 use crate::kept::KeptWeights;
-use crate::measure::measure_model;
+use crate::measure::{Extent, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::LoadedModel;
 
@@ -125,7 +125,7 @@ impl Watcher {
         // What is in front of texts takes of their context: every point has the windows of the later ones.
         let eval = EvalPlan { window: self.eval.window.or(Some(loaded.model.n_positions())), ..self.eval.clone() };
         let base = reference.as_ref().map(|(reference, _)| reference);
-        let metrics = measure_model(model, &loaded.tokenizer, base, &eval)?.metrics;
+        let metrics = measure_model(model, &loaded.tokenizer, base, &eval, Extent::Brief)?.metrics;
         drop((reference, before));
         let more = match &self.protocol {
             // The loss is that of the prefix.
