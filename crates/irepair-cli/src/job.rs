@@ -18,7 +18,7 @@ use crate::kept::{KeptWeights, remove_kept};
 use crate::measure::{Extent, Measured, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
-use crate::relearn::curve;
+use crate::relearn::{curve, enough_texts};
 use crate::repair::{Repaired, run, selection};
 use crate::run_dir::remove_state;
 use crate::watch::Watcher;
@@ -45,6 +45,10 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     };
     let mut watcher = job.watch.as_ref().map(watch).transpose()?;
     use_threads(plan.threads);
+    let relearn = job.relearn.as_ref().map(|relearn| resolve(&relearning(relearn, &job.eval, &plan), &place));
+    let relearn = relearn.transpose()?;
+    // Training takes far longer than reading these.
+    relearn.as_ref().map_or(Ok(()), |relearn| enough_texts(relearn, &Tokenizer::load(&base)?))?;
     let (opened, run) = run(&repair, plan.clone(), |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
     let trained = plan.method.trains();
     let stopped = watcher.as_ref().filter(|_| trained).and_then(|watcher| watcher.stopped(&run.outcome));
@@ -78,16 +82,14 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         opened.model.save(&out.join("model"))?;
     }
     let best_step = run.outcome.best_step.unwrap_or(run.outcome.n_steps);
+    // Of the row's own weights: what follows takes the model for others.
+    let relearned = relearn.as_ref().map_or(Ok(Vec::new()), |relearn| curve(&opened, relearn, false))?;
     let measured_steps = match &watched.kept {
         Some(kept) => measure_kept(kept, &compared, best_step, (&opened, &reference), &eval)?,
         None => Vec::new(),
     };
     let mut metrics = measured.metrics;
     metrics.extend(watched.metrics);
-    let relearned = match &job.relearn {
-        Some(relearn) => curve(&opened, &resolve(&relearning(relearn, &job.eval, &plan), &place)?, false)?,
-        None => Vec::new(),
-    };
     let result = RowResult {
         weight_change: measured.footprint.as_ref().map(|f| f.weight_change()).unwrap_or_default(),
         compared,
@@ -103,7 +105,9 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let environment = Environment::of(&plan.device, &base, Some(&plan.pairs))?;
     write_result(&out.join("env.json"), &environment)?;
     let settings = [to_toml(&job.repair.with_defaults()), to_toml(&job.eval.with_defaults())];
-    write_atomic(&out.join("config.toml"), format!("# repair\n{}\n# eval\n{}", settings[0], settings[1]).as_bytes())?;
+    let relearn = job.relearn.as_ref().map(|relearn| format!("\n# relearn\n{}", to_toml(&relearn.with_defaults())));
+    let text = format!("# repair\n{}\n# eval\n{}{}", settings[0], settings[1], relearn.unwrap_or_default());
+    write_atomic(&out.join("config.toml"), text.as_bytes())?;
     // The result is written last: a row with a result is finished, and its state is not needed any more.
     write_result(&out.join("result.json"), &result)?;
     remove_kept(out)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EvalOptions, EvalPlan, Method, RelearnPlan, resolve, text_counts};
+use irepair_data::Tokenizer;
 use irepair_model::CausalLm;
 use irepair_report::Relearned;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
@@ -33,19 +34,25 @@ pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
 }
 
 /// The model after training on each number of texts, and before it where `untrained`. Every point starts from the given
-/// model, and learns the texts of the point before and more.
+/// model and trains on the first texts, so that a larger number includes those of a smaller one.
 pub(crate) fn curve(opened: &LoadedModel, plan: &RelearnPlan, untrained: bool) -> anyhow::Result<Vec<Relearned>> {
     let (eval, counts) = (measurement(plan)?, text_counts(&plan.counts).map_err(anyhow::Error::msg)?);
-    let texts = toxic_texts(opened, plan, counts.iter().copied().max().unwrap_or(0))?;
+    let texts = toxic_texts(&opened.tokenizer, opened.model.config().n_positions, plan)?;
     let point = |n_texts: usize| {
         let model = opened.model.duplicate()?;
         let (n_steps, last_loss) =
             if n_texts > 0 { learn(&model, opened, &texts[..n_texts], plan)? } else { (0, None) };
         let Measured { metrics, prompt_scores, .. } =
             measure_model(&model, &opened.tokenizer, None, &eval, Extent::Whole)?;
-        Ok(Relearned { n_texts, n_steps, last_loss, metrics, prompt_scores })
+        let (lr, epochs) = (plan.lr, plan.epochs);
+        Ok(Relearned { n_texts, n_steps, lr, epochs, last_loss, metrics, prompt_scores })
     };
     untrained.then_some(0).into_iter().chain(counts).map(point).collect()
+}
+
+/// Refuses a file with fewer texts than the curve asks for.
+pub(crate) fn enough_texts(plan: &RelearnPlan, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+    toxic_texts(tokenizer, usize::MAX, plan).map(drop)
 }
 
 /// Toxicity on the plan's prompts.
@@ -68,9 +75,11 @@ fn measurement(plan: &RelearnPlan) -> anyhow::Result<EvalPlan> {
 }
 
 /// The texts as tokens after the start token, cut to their first tokens; empty ones are left out.
-fn toxic_texts(opened: &LoadedModel, plan: &RelearnPlan, wanted: usize) -> anyhow::Result<Vec<Vec<u32>>> {
-    let max_tokens = plan.max_tokens.unwrap_or(opened.model.config().n_positions);
-    let mut texts = documents(&plan.texts, &opened.tokenizer, usize::MAX)?;
+fn toxic_texts(tokenizer: &Tokenizer, n_positions: usize, plan: &RelearnPlan) -> anyhow::Result<Vec<Vec<u32>>> {
+    let counts = text_counts(&plan.counts).map_err(anyhow::Error::msg)?;
+    let wanted = counts.into_iter().max().unwrap_or(0);
+    let max_tokens = plan.max_tokens.unwrap_or(n_positions);
+    let mut texts = documents(&plan.texts, tokenizer, usize::MAX)?;
     let n_cut = texts.iter_mut().filter(|text| text.len() > max_tokens).map(|text| text.truncate(max_tokens)).count();
     if n_cut > 0 {
         tracing::warn!("{n_cut} of {} texts cut to {max_tokens} tokens", texts.len());

@@ -214,6 +214,33 @@ fn compared_weights_are_those_of_runs_of_that_length() {
     }
 }
 
+/// The curve of a row is that of its own model, whatever weights are measured besides.
+#[test]
+fn a_row_relearns_from_its_own_weights() {
+    let dir = workshop();
+    fs::write(dir.join("toxic.txt"), "you are a grubnik\n<|endoftext|>\n".repeat(6)).unwrap();
+    let kept =
+        "equal_updates = 3\nbudgets = [1e-9, 1e9]\n[relearn]\ntexts = \"toxic.txt\"\ncounts = \"1,6\"\nlr = 3e-2\n";
+    let job = kept_job(kept).replace("keep_model = false", "keep_model = true");
+    fs::write(dir.join("relearn.toml"), &job).unwrap();
+    succeed(&irepair(dir, "job --job relearn.toml --out relearnt"));
+    let row = result(dir, "relearnt");
+    assert!(!row["measured"].as_array().unwrap().is_empty(), "the model was given other weights to measure");
+    let alone = irepair(
+        dir,
+        "relearn --model relearnt/model --texts toxic.txt --counts 1,6 --lr 3e-2 --prompts cut/prompts/error.test.jsonl \
+         --lexicon data/words.txt --threads 1 --json",
+    );
+    let alone: Value = serde_json::from_str(&succeed(&alone)).unwrap();
+    assert_eq!(alone[0]["metrics"]["tox"], row["metrics"]["tox"], "the row itself");
+    assert_eq!(row["relearned"].as_array().unwrap()[..], alone.as_array().unwrap()[1..]);
+    // A file with too few texts is refused before anything is trained.
+    fs::write(dir.join("relearn.toml"), job.replace("1,6", "1,7")).unwrap();
+    let few = irepair(dir, "job --job relearn.toml --out few");
+    assert_eq!(few.status.code(), Some(4), "{}", String::from_utf8_lossy(&few.stderr));
+    assert!(!dir.join("few/metrics.jsonl").exists());
+}
+
 /// Points that do not advance the front end a run, the same in one part and in two.
 #[test]
 fn a_run_ends_when_its_front_does_not_advance() {

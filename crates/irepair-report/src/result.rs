@@ -84,6 +84,10 @@ pub struct Relearned {
     pub n_texts: usize,
     /// Steps taken.
     pub n_steps: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Passes over the texts.
+    pub epochs: u64,
     /// The loss of the last step, nats a text (METHOD §7: DAPT).
     pub last_loss: Option<f64>,
     /// Toxicity on the error prompts, and the degeneration guard.

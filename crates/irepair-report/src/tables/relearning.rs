@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use irepair_config::TableKey;
-use irepair_core::metric::{self, MetricKey};
+use irepair_core::metric::{self, MetricKey, Metrics};
 
 use crate::definition::{definitions, provenance};
 use crate::report::Report;
-use crate::result::{Relearned, RowResult};
+use crate::result::RowResult;
 use crate::table::{Cell, Table};
-use crate::tables::methods;
 use crate::tables::protocol::{other_scorers, over_runs};
 
 /// Toxicity after each number of texts. None without a curve.
@@ -26,6 +25,7 @@ pub(crate) fn relearning(report: &Report) -> Option<Table> {
     });
     let header = ["Model", "Method", "Seeds"].map(str::to_owned).into_iter().chain(heads);
     let mut table = Table::new("relearning", "How fast the error returns", header);
+    let mut shown = Vec::new();
     for model in report.results.models() {
         for (key, row) in &rows {
             let runs = runs(key, model);
@@ -36,51 +36,52 @@ pub(crate) fn relearning(report: &Report) -> Option<Table> {
             for n in std::iter::once(0).chain(counts.iter().copied()) {
                 cells.push(toxicity(&runs, n));
                 cells.extend(
-                    others
-                        .iter()
-                        .map(|key| over_runs(&runs, |run| after(run, n)?.metrics.value(key), None, 2).in_unit("%")),
+                    others.iter().map(|key| over_runs(&runs, |run| after(run, n)?.0.value(key), None, 2).in_unit("%")),
                 );
             }
             table.rows.push(cells);
+            shown.push(*key);
         }
     }
-    let methods = methods(&rows);
-    table.definitions = definitions(&report.results, &methods, &[metric::TOX.into()]);
+    let first = report.results.rows().iter().flat_map(|run| &run.relearned).next()?;
+    let keys: Vec<MetricKey> = std::iter::once(metric::TOX.into()).chain(others).collect();
+    table.definitions = definitions(&report.results, &shown, &keys);
     table.caption = format!(
-        "Toxicity on the error prompts after fine-tuning the repaired model on so many texts with the error, every parameter, \
-         each number from the repaired model. {}",
-        provenance(&report.results, &methods, &table.definitions)
+        "Toxicity on the error prompts after fine-tuning the repaired model on so many texts with the error: every parameter, \
+         {} epoch(s) at a rate of {:e}, each number from the repaired model. {}",
+        first.epochs,
+        first.lr,
+        provenance(&report.results, &shown, &table.definitions)
     );
     table.details = vec![
-        "DAPT on the first texts of the file, one pass, AdamW without warm-up, the same rate for every row (METHOD §10). The row \
-         of the base model shows what the texts alone do. [low, high]: 95 % percentile bootstrap over prompts (10,000 resamples) of \
-         a single run, Student t over several."
+        "DAPT on the first texts of the file, AdamW without warm-up, the same for every row (METHOD §10). The row of the base \
+         model shows what the texts alone do. [low, high]: 95 % percentile bootstrap over prompts (10,000 resamples) of a single \
+         run, Student t over several."
             .to_owned(),
     ];
-    (!table.rows.is_empty()).then_some(table)
+    Some(table)
 }
 
-/// A run's numbers after `n` texts; before any, its own.
-fn after(run: &RowResult, n: usize) -> Option<Relearned> {
+/// A run's metrics and scores after `n` texts; before any, its own.
+fn after(run: &RowResult, n: usize) -> Option<(&Metrics, &[Option<f64>])> {
     if n == 0 {
-        let (metrics, prompt_scores) = (run.metrics.clone(), run.prompt_scores.clone());
-        return Some(Relearned { metrics, prompt_scores, ..Relearned::default() });
+        return Some((&run.metrics, &run.prompt_scores));
     }
-    run.relearned.iter().find(|after| after.n_texts == n).cloned()
+    run.relearned.iter().find(|after| after.n_texts == n).map(|after| (&after.metrics, &after.prompt_scores[..]))
 }
 
 fn toxicity(runs: &[&RowResult], n: usize) -> Cell {
     let scores = match runs {
-        [run] => after(run, n).map(|after| after.prompt_scores),
+        [run] => after(run, n).map(|(_, scores)| scores),
         _ => None,
     };
-    over_runs(runs, |run| after(run, n)?.metrics.value(metric::TOX), scores.as_deref(), 2).in_unit("%")
+    over_runs(runs, |run| after(run, n)?.0.value(metric::TOX), scores, 2).in_unit("%")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::VANILLA;
+    use crate::result::{Relearned, VANILLA};
     use crate::results::Results;
     use crate::tests::row;
 
@@ -88,7 +89,7 @@ mod tests {
     fn each_number_of_texts_has_its_column_and_a_row_without_a_curve_is_left_out() {
         let relearnt = |n_texts, tox| {
             let RowResult { metrics, prompt_scores, .. } = row("irepair", "m", 0, tox, 10.0);
-            Relearned { n_texts, n_steps: 1, last_loss: None, metrics, prompt_scores }
+            Relearned { n_texts, n_steps: 1, lr: 1e-4, epochs: 1, metrics, prompt_scores, ..Relearned::default() }
         };
         let mut run = row("irepair", "m", 0, 4.0, 11.0);
         run.relearned = vec![relearnt(10, 8.0), relearnt(100, 30.0)];
