@@ -24,6 +24,9 @@ pub(crate) struct Kept {
     pub(crate) settings: String,
     /// Hash of the files that it was measured on: rows that differ in it cannot stand in one table.
     pub(crate) measured_on: String,
+    /// Hash of the pairs that it was trained on; empty in files of versions that did not write it.
+    #[serde(default)]
+    pub(crate) trained_on: String,
     /// Hash of settings, data, weights and the version of the numbers: work of the same identity is not run again.
     pub(crate) identity: String,
     pub(crate) result: RowResult,
@@ -53,6 +56,8 @@ pub(crate) struct Place {
     pub(crate) settings: Inputs,
     /// The files it is measured on.
     pub(crate) measured_on: Inputs,
+    /// The pairs it is trained on.
+    pub(crate) trained_on: Inputs,
     pub(crate) mask: Arc<Mask>,
 }
 
@@ -63,13 +68,15 @@ impl Place {
     /// When a file cannot be read or written.
     pub(crate) fn keep(&self, result: &RowResult, inputs: &Inputs) -> Result<()> {
         let result = self.mask.of(result);
-        let [settings, measured_on, identity] = [&self.settings, &self.measured_on, inputs].map(Inputs::key);
-        put(&self.path, &Kept { settings, measured_on, identity, result })
+        let Self { settings, measured_on, trained_on, .. } = self;
+        let [settings, measured_on, trained_on, identity] =
+            [settings, measured_on, trained_on, inputs].map(Inputs::key);
+        put(&self.path, &Kept { settings, measured_on, trained_on, identity, result })
     }
 }
 
-/// A kept row; none when there is none, or one that this version cannot read: it is run again.
-pub(crate) fn find(path: &Path) -> Option<Kept> {
+/// A kept file; none when there is none, or one that this version cannot read: its work is repeated.
+pub(crate) fn find<T: DeserializeOwned>(path: &Path) -> Option<T> {
     get(path).ok().flatten()
 }
 
@@ -117,7 +124,7 @@ mod tests {
         fs::write(&path, "{\"notes\": [").unwrap();
         let error = get::<Shared>(&path).unwrap_err().to_string();
         assert!(error.contains("no kept result") && error.contains("report.json"), "{error}");
-        assert!(find(&path).is_none(), "its row is run again");
+        assert!(find::<Kept>(&path).is_none(), "its row is run again");
     }
 
     /// A change of the guard would leave kept rows with choices that it no longer makes.
@@ -126,7 +133,7 @@ mod tests {
         let mut n_points = 0;
         for folder in ["", "tune"] {
             for path in irepair_core::fs::list(&super::dir("wild", folder)).unwrap() {
-                let Some(Kept { result, .. }) = find(&path) else { continue };
+                let Some(Kept { result, .. }) = find::<Kept>(&path) else { continue };
                 let details: Vec<_> = result.trajectory.iter().filter_map(|point| point.more).collect();
                 for point in &details {
                     assert_eq!(point.passes, point.form.passes(&details[0].form), "{}", path.display());

@@ -4,28 +4,33 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use irepair_config::BaseModel;
 use irepair_core::fs::{sha256_hex, write_atomic};
+use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::write_result;
 use serde::{Deserialize, Serialize};
 
-use crate::cache;
+use crate::cache::{self, Inputs};
 use crate::error::diagnostic;
 use crate::kept::{self, Shared};
 use crate::prepare::Prepared;
+use crate::reproduce::folders;
 use crate::work::Task;
+use crate::{identity, paths, process};
 
-/// A set of pairs. It names prompts, which are fetched, by their hash, and holds texts in a form that is not
-/// read by accident.
+/// The pairs in the directory of a set.
+const PAIRS: &str = "pairs.jsonl";
+
+/// A set of pairs: prompts by their hash, because they are fetched; texts as base64, because half of them are toxic.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeptPairs {
-    /// Hash of settings, prompts, judge and weights.
+    /// Hash of settings, prompts, judge, weights and the version of the numbers.
     identity: String,
     /// What came of pair making, as `irepair pairs` wrote it.
     report: serde_json::Value,
@@ -58,32 +63,50 @@ impl Prepared {
     /// When files cannot be read or written.
     pub(crate) fn unless_kept_pairs(&self, model: &BaseModel, task: Option<Task>) -> Result<Option<Task>> {
         let Some(task) = task else { return Ok(None) };
-        let (Some(place), Some(own)) = (self.kept_pairs(model), &self.experiment.profile.pairs) else {
-            return Ok(Some(task));
-        };
-        let kept: Option<KeptPairs> = kept::get(&place)?;
-        let Some(kept) = kept.filter(|kept| kept.identity == task.inputs.key()) else { return Ok(Some(task)) };
-        let prompts = fs::read_to_string(self.data(&own.prompts))?;
-        let Some(lines) = kept.lines(&prompts)? else { return Ok(Some(task)) };
-        fs::create_dir_all(&task.output)?;
-        write_atomic(&task.output.join("pairs.jsonl"), lines.as_bytes()).map_err(diagnostic)?;
-        write_result(&task.output.join("report.json"), &kept.report).map_err(diagnostic)?;
-        cache::mark_done(&task.output, &task.inputs)?;
-        Ok(None)
+        if self.take_pairs(model, &task.output, &task.inputs.key())? {
+            cache::mark_done(&task.output, &task.inputs)?;
+            return Ok(None);
+        }
+        Ok(Some(task))
     }
 
-    /// Keeps the pairs of a model, unless they are kept already.
+    /// Keeps the pairs of a model. Where other ones of the same identity are kept, which another machine made, takes
+    /// those: rows of both would be of different work.
     ///
     /// # Errors
     /// When files cannot be read or written.
     pub(crate) fn keep_pairs(&self, model: &BaseModel) -> Result<()> {
         let dir = self.pairs_dir(&model.name);
-        let (Some(place), Some(identity)) = (self.kept_pairs(model), cache::made_from(&dir)) else { return Ok(()) };
-        if kept::get::<KeptPairs>(&place).is_ok_and(|kept| kept.is_some_and(|kept| kept.identity == identity)) {
+        let (Some(place), Some(made_from)) = (self.kept_pairs(model), cache::made_from(&dir)) else { return Ok(()) };
+        if self.take_pairs(model, &dir, &made_from)? {
             return Ok(());
         }
         let report = serde_json::from_str(&fs::read_to_string(dir.join("report.json"))?)?;
-        kept::put(&place, &KeptPairs::of(identity, report, &fs::read_to_string(dir.join("pairs.jsonl"))?)?)
+        let identity = identity_of(&made_from)?.key();
+        kept::put(&place, &KeptPairs::of(identity, report, &fs::read_to_string(dir.join(PAIRS))?)?)
+    }
+
+    /// Writes the kept pairs to a directory, unless they are there; false where none are kept of what these are made
+    /// from.
+    fn take_pairs(&self, model: &BaseModel, out: &Path, made_from: &str) -> Result<bool> {
+        let (Some(place), Some(own)) = (self.kept_pairs(model), &self.experiment.profile.pairs) else {
+            return Ok(false);
+        };
+        let kept: Option<KeptPairs> = kept::get(&place)?;
+        let identity = identity_of(made_from)?.key();
+        let Some(kept) = kept.filter(|kept| kept.identity == identity) else { return Ok(false) };
+        let lines = kept.lines(&fs::read_to_string(self.data(&own.prompts))?);
+        let help = "take the file back from version control, or remove it: its pairs are made again";
+        let broken = |error| Diagnostic::new(ExitKind::Data, format!("no kept pairs: {error}")).at(place.display());
+        let lines = lines.map_err(|error| broken(error).help(help))?;
+        if fs::read_to_string(out.join(PAIRS)).is_ok_and(|made| made == lines) {
+            return Ok(true);
+        }
+        process::say(format!("pairs of {}: those kept in {}", model.name, place.display()));
+        fs::create_dir_all(out)?;
+        write_atomic(&out.join(PAIRS), lines.as_bytes()).map_err(diagnostic)?;
+        write_result(&out.join("report.json"), &kept.report).map_err(diagnostic)?;
+        Ok(true)
     }
 
     /// Where a model's pairs are kept; nowhere in a rehearsal, or where the profile is given its pairs.
@@ -98,27 +121,44 @@ impl Prepared {
     /// When files cannot be read or written.
     pub(crate) fn unless_kept_sensitivities(&self, model: &BaseModel, task: Option<Task>) -> Result<Option<Task>> {
         let Some(task) = task else { return Ok(None) };
-        for file in ["report.json", "report-quick.json"] {
-            let kept: Option<Shared> = kept::get(&kept::dir(&self.name, "").join(file))?;
-            let Some(kept) = kept.filter(|_| self.warning.is_none()) else { continue };
-            if kept.sensitivities_from.get(&model.name) != Some(&task.inputs.key()) {
-                continue;
-            }
-            fs::create_dir_all(&task.output)?;
-            for result in kept.sensitivities.iter().filter(|result| result.model == model.name) {
-                write_result(&task.output.join(format!("{}.json", result.text)), result).map_err(diagnostic)?;
-            }
-            cache::mark_done(&task.output, &task.inputs)?;
-            return Ok(None);
+        let files = [false, true].map(|quick| self.kept_dir("").join(format!("{}.json", folders(quick).1)));
+        let kept = files.iter().filter(|_| self.warning.is_none()).filter_map(|file| kept::find::<Shared>(file));
+        let identity = self.sensitivity_identity(model, &task.inputs.key())?;
+        let Some(kept) = kept.into_iter().find(|kept| kept.sensitivities_from.get(&model.name) == Some(&identity))
+        else {
+            return Ok(Some(task));
+        };
+        fs::create_dir_all(&task.output)?;
+        for result in kept.sensitivities.iter().filter(|result| result.model == model.name) {
+            write_result(&task.output.join(format!("{}.json", result.text)), result).map_err(diagnostic)?;
         }
-        Ok(Some(task))
+        cache::mark_done(&task.output, &task.inputs)?;
+        Ok(None)
     }
 
     /// By model, the hash of what its sensitivities were measured from.
-    pub(crate) fn sensitivities_from(&self) -> BTreeMap<String, String> {
-        let models = self.experiment.profile.models.iter();
-        models.filter_map(|m| Some((m.name.clone(), cache::made_from(&self.sensitivity_dir(&m.name))?))).collect()
+    ///
+    /// # Errors
+    /// When files cannot be read.
+    pub(crate) fn sensitivities_from(&self) -> Result<BTreeMap<String, String>> {
+        let made = |model: &BaseModel| {
+            let made_from = cache::made_from(&self.sensitivity_dir(&model.name))?;
+            Some(self.sensitivity_identity(model, &made_from).map(|identity| (model.name.clone(), identity)))
+        };
+        self.experiment.profile.models.iter().filter_map(made).collect()
     }
+
+    /// What sensitivities follow from: settings and weights, the version of the numbers, and the texts.
+    fn sensitivity_identity(&self, model: &BaseModel, made_from: &str) -> Result<String> {
+        let texts = [self.pairs(&model.name), self.data("general/valid.txt")];
+        Ok(texts.iter().try_fold(identity_of(made_from)?, |inputs, file| inputs.file(file))?.key())
+    }
+}
+
+/// The hash of what a stage was made from, with the version of the numbers, which machines that made it before do not
+/// ask for.
+fn identity_of(made_from: &str) -> Result<Inputs> {
+    Ok(identity::numbers(&paths::irepair())?.text(made_from))
 }
 
 impl KeptPairs {
@@ -131,8 +171,8 @@ impl KeptPairs {
         Ok(Self { identity, report, pairs: lines.lines().map(pair).collect::<Result<_>>()? })
     }
 
-    /// The lines of `pairs.jsonl`, with the prompts of a file of them; none where a prompt is not there.
-    fn lines(&self, prompts: &str) -> Result<Option<String>> {
+    /// The lines of `pairs.jsonl`, with the prompts of a file of them.
+    fn lines(&self, prompts: &str) -> Result<String> {
         #[derive(Deserialize)]
         struct Prompt {
             prompt: String,
@@ -143,12 +183,12 @@ impl KeptPairs {
         });
         let (prompts, mut lines) = (prompts.collect::<Result<BTreeMap<String, String>>>()?, String::new());
         for pair in &self.pairs {
-            let Some(prompt) = prompts.get(&pair.prompt).cloned() else { return Ok(None) };
+            let prompt = prompts.get(&pair.prompt).cloned().context("a prompt is not there")?;
             let text = |text: &str| anyhow::Ok(String::from_utf8(STANDARD.decode(text)?)?);
             let line = Line { prompt, chosen: text(&pair.chosen)?, rejected: text(&pair.rejected)? };
             lines += &(serde_json::to_string(&line)? + "\n");
         }
-        Ok(Some(lines))
+        Ok(lines)
     }
 }
 
@@ -167,7 +207,7 @@ mod tests {
         }
         let read: KeptPairs = serde_json::from_str(&json).unwrap();
         let prompts = "{\"prompt\":\"f\"}\n{\"prompt\":\"no pair\"}\n{\"prompt\":\"A »b\\\" c\"}\n";
-        assert_eq!(read.lines(prompts).unwrap().unwrap(), lines);
-        assert_eq!(read.lines("{\"prompt\":\"f\"}\n").unwrap(), None);
+        assert_eq!(read.lines(prompts).unwrap(), lines);
+        assert!(read.lines("{\"prompt\":\"f\"}\n").unwrap_err().to_string().contains("a prompt is not there"));
     }
 }

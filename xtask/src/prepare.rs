@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, CORPUS, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind};
+use irepair_config::{BaseModel, CORPUS, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind, stored};
 use irepair_core::fs::list;
 use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -99,7 +99,8 @@ impl Prepared {
     /// more data than the profile needs is kept apart, because it stands in other tables.
     pub(crate) fn kept_dir(&self, under: &str) -> PathBuf {
         let mut optional = self.experiment.profile.data.iter().filter(|data| data.optional && data.file != CORPUS);
-        let has_more = optional.any(|data| self.data(&data.file).exists());
+        let dirs = &self.sources.data_dirs;
+        let has_more = optional.any(|data| data.sources().iter().all(|source| stored(dirs, source).is_file()));
         kept::dir(&self.name, if has_more { "more-data" } else { "" }).join(under)
     }
 

@@ -1,8 +1,12 @@
 //! `cargo xtask report`: tables and report from kept results, without a run.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use irepair_core::{Diagnostic, ExitKind};
+use irepair_report::RowResult;
 
+use crate::kept::Kept;
 use crate::reproduce::{folders, planned, show};
 use crate::sources::Given;
 use crate::{kept, process};
@@ -29,16 +33,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (under, report) = folders(args.quick);
     let mut cells = prepared.cells(under, None, |_| true);
     cells.sort_by_key(|cell| cell.job.repair.method().trains());
-    let (mut results, mut missing, mut measured_on) = (Vec::new(), Vec::new(), None);
+    let (mut found, mut missing, mut measured_on) = (Vec::new(), Vec::new(), None);
     for cell in &cells {
         // Rows are compared with the first, which is measured without training.
         let kept = cell.kept_result()?;
         let kept = kept.filter(|kept| *measured_on.get_or_insert_with(|| kept.measured_on.clone()) == kept.measured_on);
         match kept {
-            Some(kept) => results.push(kept.result),
+            Some(kept) => found.push(kept),
             None => missing.push(format!("{} seed {}", cell.job.row(), cell.job.repair.seed())),
         }
     }
+    let results = of_the_same_pairs(found);
     let place = prepared.kept_dir("");
     let shared = kept::get(&place.join(format!("{report}.json")))?;
     let Some(shared) = shared.filter(|_| !results.is_empty()) else {
@@ -54,27 +59,69 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     show(&prepared, results, shared, report, None)
 }
 
+/// The results of the rows that were trained on the pairs that most were trained on; says which others there are.
+fn of_the_same_pairs(found: Vec<Kept>) -> Vec<RowResult> {
+    let mut n_rows = BTreeMap::<&str, usize>::new();
+    found.iter().for_each(|kept| *n_rows.entry(&kept.trained_on).or_default() += 1);
+    let most = n_rows.into_iter().max_by_key(|(_, n)| *n).map(|(pairs, _)| pairs.to_owned()).unwrap_or_default();
+    let (same, others): (Vec<Kept>, Vec<Kept>) = found.into_iter().partition(|kept| kept.trained_on == most);
+    if !others.is_empty() {
+        let names = others.iter().map(|kept| format!("{} seed {}", kept.result.row, kept.result.seed));
+        process::say(format!(
+            "{} rows are left out, because they were trained on other pairs than most: {}",
+            others.len(),
+            names.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    same.into_iter().map(|kept| kept.result).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::path::Path;
 
-    /// A fresh checkout has neither data nor models: a kept row of the rate that its row has now must be found there.
+    use super::*;
+    use crate::identity;
+
+    /// A fresh checkout has neither data nor models: the settings of a row, and where it is kept, must be the same
+    /// there.
     #[test]
-    fn every_kept_row_is_found_where_nothing_is_prepared() {
-        let nowhere = tempfile::tempdir().unwrap();
+    fn a_row_has_the_same_settings_and_place_where_nothing_is_prepared() {
         for (profile, quick) in [("planted", false), ("real", false), ("wild", false), ("wild", true)] {
+            let (empty, full) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let mut prepared = planned(profile, &Given::default(), quick).unwrap();
-            prepared.runs = nowhere.path().to_owned();
-            let mut n_found = 0;
-            for cell in prepared.cells(folders(quick).0, None, |_| true) {
-                let Some(kept) = cell.kept_file().unwrap().filter(|kept| kept.result.lr == cell.job.repair.lr) else {
-                    continue;
-                };
-                let row = format!("{profile}, quick {quick}: {} seed {}", kept.result.row, kept.result.seed);
-                assert!(cell.kept_result().unwrap().is_some(), "{row}");
-                n_found += 1;
+            prepared.sources.data_dirs.clear();
+            let data = prepared.experiment.profile.data.clone();
+            for file in data.iter().filter(|data| !data.optional) {
+                let path = full.path().join("prepared/data").join(&file.file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
             }
-            assert!(n_found >= 5, "{profile}, quick {quick}: {n_found} rows");
+            let mut rows = |runs: &Path| {
+                prepared.runs = runs.to_owned();
+                let cells = prepared.cells(folders(quick).0, None, |_| true);
+                let of = |cell: &crate::rows::Cell| {
+                    (identity::settings(&cell.job).unwrap().key(), cell.place().map(Path::to_path_buf))
+                };
+                cells.iter().map(of).collect::<Vec<_>>()
+            };
+            assert_eq!(rows(empty.path()), rows(full.path()), "{profile}, quick {quick}");
+            assert_eq!(prepared.kept_dir(""), kept::dir(profile, ""));
         }
+    }
+
+    #[test]
+    fn rows_of_other_pairs_than_most_are_left_out() {
+        let kept = |row: &str, trained_on: &str| Kept {
+            settings: String::new(),
+            measured_on: String::new(),
+            trained_on: trained_on.to_owned(),
+            identity: String::new(),
+            result: RowResult { row: row.to_owned(), ..RowResult::default() },
+        };
+        let found = vec![kept("a", "old"), kept("b", "new"), kept("c", "old")];
+        assert_eq!(of_the_same_pairs(found).iter().map(|r| &*r.row).collect::<Vec<_>>(), ["a", "c"]);
+        assert!(of_the_same_pairs(Vec::new()).is_empty());
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn publish(
 fn shared(prepared: &Prepared) -> Result<Shared> {
     let notes = std::iter::once(format!("profile {}", prepared.name));
     let notes = notes.chain(prepared.scorer_notes()?).chain(prepared.pair_notes()?).collect();
-    let sensitivities_from = prepared.sensitivities_from();
+    let sensitivities_from = prepared.sensitivities_from()?;
     Ok(Shared { notes, sensitivities: prepared.sensitivities()?, sensitivities_from })
 }
 

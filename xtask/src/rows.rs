@@ -87,15 +87,14 @@ impl Cell {
     /// When the kept file cannot be read, or the job has no TOML form.
     pub(crate) fn kept_result(&self) -> Result<Option<kept::Kept>> {
         let settings = identity::settings(&self.job)?.key();
-        Ok(self.kept_file()?.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
+        let kept: Option<kept::Kept> = self.kept.as_deref().map_or(Ok(None), kept::get)?;
+        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
     }
 
-    /// The kept result, of whatever settings.
-    ///
-    /// # Errors
-    /// When the kept file cannot be read.
-    pub(crate) fn kept_file(&self) -> Result<Option<kept::Kept>> {
-        self.kept.as_deref().map_or(Ok(None), kept::get)
+    /// Where its result is kept.
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> Option<&std::path::Path> {
+        self.kept.as_deref()
     }
 
     /// A kept result under the row's present title.
@@ -106,7 +105,7 @@ impl Cell {
 
     /// Takes the kept result of the same work, which went far enough, for one of this checkout.
     fn take_kept(&self, inputs: &Inputs) -> Result<bool> {
-        let kept = self.kept.as_deref().and_then(kept::find);
+        let kept = self.kept.as_deref().and_then(kept::find::<kept::Kept>);
         // A kept file holds no model.
         let kept = kept.filter(|_| self.job.keep_model == Some(false));
         let Some(kept) = kept.filter(|kept| kept.identity == inputs.key() && self.is_reached_by(&kept.result)) else {
@@ -316,7 +315,10 @@ impl Prepared {
             let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let measured_on = self.hashes.borrow_mut().measured(&cell.job)?;
-            let kept = cell.kept.clone().map(|path| Place { path, settings, measured_on, mask: mask.clone() });
+            let pairs = cell.job.repair.pairs.clone().map(|pairs| Inputs::default().file(&pairs)).transpose()?;
+            let trained_on = pairs.unwrap_or_default();
+            let kept =
+                cell.kept.clone().map(|path| Place { path, settings, measured_on, trained_on, mask: mask.clone() });
             let output = cell.dir.join("result.json");
             let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
             if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
@@ -378,7 +380,8 @@ mod tests {
             ..Default::default()
         };
         let (settings, identity) = (identity::settings(&cell.job).unwrap().key(), inputs.key());
-        let kept = kept::Kept { settings, measured_on: "data".into(), identity, result };
+        let (measured_on, trained_on) = ("data".into(), "pairs".into());
+        let kept = kept::Kept { settings, measured_on, trained_on, identity, result };
         kept::put(cell.kept.as_ref().unwrap(), &kept).unwrap();
         kept.result
     }

@@ -258,7 +258,19 @@ impl Validate for Profile {
         }
         if let Some(relearn) = &self.relearn {
             let mut asked = Checks::of(relearn);
-            let keys = ["model", "prompts", "lexicon", "scorer", "seed", "device", "dtype", "threads", "json"];
+            let keys = [
+                "model",
+                "prompts",
+                "lexicon",
+                "scorer",
+                "max_new_tokens",
+                "prompt_tokens",
+                "seed",
+                "device",
+                "dtype",
+                "threads",
+                "json",
+            ];
             asked.refuse(&keys, RUNNERS_KEYS);
             relearn.clashes(&mut asked);
             let texts =

@@ -105,10 +105,10 @@ impl Report {
     }
 
     /// Runs of a row at the rate of least error within a KL budget on validation data, the lowest of such: of all rates
-    /// with a test result, by the first seed. None before the rate that the search chose for the budget has run.
+    /// with a test result, by the first seed. None before the rate that the row's own search chose for the budget has
+    /// run.
     pub(crate) fn runs_within(&self, key: &str, model: &str, budget: f64) -> Vec<&RowResult> {
-        let rates_of = self.experiment.rows.get(key).and_then(|row| row.rates_of.as_deref()).unwrap_or(key);
-        let searched = self.experiment.learning_rates.within(rates_of, model, budget);
+        let searched = self.experiment.learning_rates.within(key, model, budget);
         let of_row = || self.results.rows().iter().filter(|run| run.model == model && run.is_of(key));
         if searched.is_some() && of_row().all(|run| run.lr != searched) {
             return Vec::new();

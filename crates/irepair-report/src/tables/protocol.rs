@@ -115,7 +115,9 @@ pub(crate) fn error_within_budgets(report: &Report) -> Option<Table> {
             "Error left at a budget: of a run's points that pass the degeneration guard and whose KL(θ0 ‖ θ) on neutral \
              validation text is within the budget, the one of least toxicity on validation prompts (ties to the smaller KL); \
              the model before repair is such a point, so that every budget has one. The run is that of the rate with the \
-             least error within the budget on validation data, of the rates that were run to their end. KL on test text may lie above the budget, which held on \
+             least error within the budget on validation data by the first seed, the lower one where several have it, of the \
+             rates that were run to their end; missing before the rate that the search chose for the budget has run. A row that \
+             takes the rate of another has one rate. KL on test text may lie above the budget, which held on \
              validation text."
                 .to_owned(),
             format!(
