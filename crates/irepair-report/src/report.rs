@@ -153,8 +153,9 @@ impl Report {
 
     /// The tables with content, in reading order.
     pub fn tables(&self) -> Vec<Table> {
-        let density = tables::error_density(self).map(|table| self.warned(table));
-        TableKey::ALL.iter().filter_map(|key| self.table(*key)).chain(density).collect()
+        let more = [tables::against_baseline(self), tables::error_density(self)].into_iter().flatten();
+        let more = more.map(|table| self.warned(table));
+        TableKey::ALL.iter().filter_map(|key| self.table(*key)).chain(more).collect()
     }
 
     /// Adds the warning to a table's title and key, because a table may be quoted alone.

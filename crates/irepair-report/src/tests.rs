@@ -10,7 +10,10 @@ use irepair_core::SliceSize;
 use irepair_core::metric::{self, Metric, Metrics};
 
 use crate::report::Report;
-use crate::result::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
+use crate::result::{
+    Compared, Cost, MeasuredStep, PointDetails, Purpose, RowResult, SCHEMA, Sample, SensitivityResult, Stopped,
+    TrajectoryPoint, VANILLA,
+};
 use crate::results::Results;
 
 /// A metric of four things, one of them failed.
@@ -151,6 +154,34 @@ models.gpt-neo = { tox = 4.94, token_perplexity = 16.52 }
 name = 'reverse'
 mean = { tox = 43.40, token_perplexity = 19.26 }
 ";
+
+/// A run that had the given error and KL at steps 0, 10 and 20 on validation data, and stopped at 20.
+pub(crate) fn kept(method: &str, seed: u64, stopped: Stopped, test_tox: f64) -> RowResult {
+    let mut run = row(method, "m", seed, test_tox, 11.0);
+    let point = |step: u64, kl: f64, error: f64| TrajectoryPoint {
+        step,
+        toxicity: Some(error),
+        perplexity: Some(10.0),
+        more: Some(PointDetails { kl: Some(kl), passes: true, ..PointDetails::default() }),
+    };
+    run.trajectory = vec![point(0, 0.0, 40.0), point(10, 0.05, 20.0), point(20, 0.2, 2.0)];
+    run.stopped = Some(stopped);
+    let of = |purpose, step: u64| Compared { purpose, n_steps: step, flops: 1e12 * step as f64, step };
+    run.compared = vec![
+        of(Purpose::Stopped, 20),
+        of(Purpose::EqualUpdates, 10),
+        of(Purpose::EqualCompute, 20),
+        of(Purpose::Budget(0.1), 10),
+    ];
+    let at_10 = row(method, "m", seed, test_tox + 15.0, 10.5);
+    run.measured = vec![MeasuredStep {
+        step: 10,
+        metrics: at_10.metrics,
+        prompt_scores: at_10.prompt_scores,
+        ..Default::default()
+    }];
+    run
+}
 
 /// Rows of every kind: run and not, of the paper and not, of the main tables, of RQ3 and of an ablation.
 pub(crate) fn experiment() -> Experiment {

@@ -1,5 +1,6 @@
 //! The tables of a report, and sentences that their captions share.
 
+mod against;
 mod cost;
 mod density;
 mod grid;
@@ -11,6 +12,7 @@ mod relearning;
 mod scorers;
 mod trajectory;
 
+pub(crate) use against::against_baseline;
 pub(crate) use cost::{cost_ratio, flops_per_step, rq2, step_ms};
 pub(crate) use density::{controls, error_density, find as find_density, models};
 pub(crate) use headlines::headlines;

@@ -59,7 +59,7 @@ fn devices(runs: &[&RowResult]) -> String {
 }
 
 /// Rows of a table with runs under METHOD §20, for each model: model, title, key and runs.
-fn kept_runs(report: &Report, table: TableKey) -> Vec<(&str, &str, &str, Vec<&RowResult>)> {
+pub(super) fn kept_runs(report: &Report, table: TableKey) -> Vec<(&str, &str, &str, Vec<&RowResult>)> {
     let rows = report.rows_in(table);
     let of_model = |model| {
         rows.iter().map(move |(key, row)| {
@@ -254,37 +254,9 @@ fn finish(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::{MeasuredStep, PointDetails, TrajectoryPoint, VANILLA};
+    use crate::result::VANILLA;
     use crate::results::Results;
-    use crate::tests::row;
-
-    /// A run that had the given error and KL at steps 0, 10 and 20 on validation data, and stopped at 20.
-    fn kept(method: &str, seed: u64, stopped: Stopped, test_tox: f64) -> RowResult {
-        let mut run = row(method, "m", seed, test_tox, 11.0);
-        let point = |step: u64, kl: f64, error: f64| TrajectoryPoint {
-            step,
-            toxicity: Some(error),
-            perplexity: Some(10.0),
-            more: Some(PointDetails { kl: Some(kl), passes: true, ..PointDetails::default() }),
-        };
-        run.trajectory = vec![point(0, 0.0, 40.0), point(10, 0.05, 20.0), point(20, 0.2, 2.0)];
-        run.stopped = Some(stopped);
-        let of = |purpose, step: u64| Compared { purpose, n_steps: step, flops: 1e12 * step as f64, step };
-        run.compared = vec![
-            of(Purpose::Stopped, 20),
-            of(Purpose::EqualUpdates, 10),
-            of(Purpose::EqualCompute, 20),
-            of(Purpose::Budget(0.1), 10),
-        ];
-        let at_10 = row(method, "m", seed, test_tox + 15.0, 10.5);
-        run.measured = vec![MeasuredStep {
-            step: 10,
-            metrics: at_10.metrics,
-            prompt_scores: at_10.prompt_scores,
-            ..Default::default()
-        }];
-        run
-    }
+    use crate::tests::{kept, row};
 
     fn text(table: &Table) -> Vec<String> {
         table.rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")).collect()
