@@ -23,7 +23,8 @@ pub(crate) struct Args {
     /// Seeds per row instead of the profile's number
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
-    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*'; several with commas between them
+    /// Only rows whose `<row>-<model>` matches, such as 'irepair-*', with their rates of KL budgets, or one such rate,
+    /// 'dpo@1e-5-*'; several with commas between them
     #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
     only: Vec<String>,
     /// Repeat finished rows

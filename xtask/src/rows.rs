@@ -230,6 +230,7 @@ impl Prepared {
     }
 
     /// Cells of the rows of the experiment for every model and seed, in an order that finishes whole seeds first.
+    /// `keep` is asked for `<row>-<model>`, with which the row's other rates come, and for `<row>@<rate>-<model>`.
     /// `n_seeds` wins over the rows and the profile; results go to the folder `under`, which may be empty.
     pub(crate) fn cells(&self, under: &str, n_seeds: Option<u32>, keep: impl Fn(&str) -> bool) -> Vec<Cell> {
         let mut cells = Vec::new();
@@ -244,9 +245,10 @@ impl Prepared {
                     let rates_of = row.rates_of.as_ref().unwrap_or(key);
                     repair.lr = repair.lr.or(self.experiment.learning_rates.get(rates_of, &model.name));
                     // Vanilla trains nothing, so that seeds make no difference.
-                    if !keep(&format!("{key}-{}", model.name)) || (!repair.method().trains() && seed > 0) {
+                    if !repair.method().trains() && seed > 0 {
                         continue;
                     }
+                    let is_wanted = keep(&format!("{key}-{}", model.name));
                     let (title, model, split) = (&row.title, &model.name, Split::Test);
                     let own = Name { method: key, title, model, seed, split, under };
                     // What the row asks for beyond KL budgets is measured at its own rate, by every seed.
@@ -256,9 +258,14 @@ impl Prepared {
                     for lr in rates.into_iter().filter(|lr| repair.lr != Some(*lr)) {
                         let repair = RepairOptions { lr: Some(lr), ..repair.clone() };
                         let method = &*RowResult::key_at_rate(key, lr);
+                        if !is_wanted && !keep(&format!("{method}-{model}")) {
+                            continue;
+                        }
                         at_other_rates.push(self.cell(&Name { method, ..own }, Some(&brief), repair));
                     }
-                    cells.push(self.cell(&own, Some(row), repair));
+                    if is_wanted {
+                        cells.push(self.cell(&own, Some(row), repair));
+                    }
                 }
             }
             cells.append(&mut at_other_rates);
@@ -358,6 +365,8 @@ mod tests {
     use irepair_report::SCHEMA;
 
     use super::*;
+    use crate::reproduce::matches;
+    use crate::sources::Given;
 
     fn cell(home: &Path, lr: &str) -> Cell {
         let job = format!(
@@ -384,6 +393,19 @@ mod tests {
         let kept = kept::Kept { settings, measured_on, trained_on, identity, result };
         kept::put(cell.kept.as_ref().unwrap(), &kept).unwrap();
         kept.result
+    }
+
+    #[test]
+    fn a_rate_of_a_budget_comes_with_its_row_or_alone() {
+        let prepared = Prepared::plan("wild", &Given::default()).unwrap();
+        let names = |glob: &str| {
+            let cells = prepared.cells("", Some(1), |name| matches(glob, name));
+            cells.iter().map(|cell| cell.job.row()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("dpo@1e-5-*"), ["dpo@1e-5-smollm2-135m"]);
+        let with_row = names("dpo-smollm2-135m");
+        assert_eq!(with_row[0], "dpo-smollm2-135m");
+        assert!(with_row.len() > 1 && with_row[1..].iter().all(|name| name.starts_with("dpo@")), "{with_row:?}");
     }
 
     #[test]
