@@ -36,20 +36,23 @@ impl Hashes {
         Ok(inputs.hash(hash))
     }
 
-    /// Adds every file that a row's settings name, and of a directory every file in it. Outputs are left out, and so is
-    /// the base model, whose weights are hashed by `Prepared::with_weights`.
+    /// Adds every file that a row's settings name, and of a directory every file in it. Outputs are left out, the base
+    /// model, whose weights are hashed by `Prepared::with_weights`, and what a row without training does not read.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub(crate) fn add(&mut self, inputs: Inputs, job: &Job) -> Result<Inputs> {
-        let mut files = Vec::new();
+        let (mut files, mut skipped) = (Vec::new(), vec!["model", "reference", "out", "patch"]);
+        if job.repair.method.is_some_and(|method| !method.trains()) {
+            skipped.extend(["pairs", "utility", "general"]);
+        }
         let watched = job.watch.iter().map(|watch| toml::Value::try_from(&watch.eval));
         let relearn = job.relearn.iter().map(toml::Value::try_from);
         let options = [toml::Value::try_from(&job.repair), toml::Value::try_from(&job.eval)];
         for options in options.into_iter().chain(watched).chain(relearn) {
             let options = options?;
             let keys = options.as_table().into_iter().flatten();
-            for (_, value) in keys.filter(|(key, _)| !["model", "reference", "out", "patch"].contains(&key.as_str())) {
+            for (_, value) in keys.filter(|(key, _)| !skipped.contains(&key.as_str())) {
                 named_files(value, &mut files)?;
             }
         }
@@ -130,7 +133,7 @@ pub(crate) fn numbers(program: &Path) -> Result<Inputs> {
 mod tests {
     use std::fs;
 
-    use irepair_config::Watch;
+    use irepair_config::{Method, Watch};
 
     use super::*;
 
@@ -206,5 +209,9 @@ mod tests {
         fs::write(dir.path().join("clean"), "clean").unwrap();
         job.repair.model = Some(dir.path().join("scorer"));
         assert_eq!(inputs(&job), before, "weights are hashed elsewhere");
+        job.repair.method = Some(Method::Vanilla);
+        let before = inputs(&job);
+        fs::write(dir.path().join("pairs"), "changed").unwrap();
+        assert_eq!(inputs(&job), before, "nothing is trained on them");
     }
 }

@@ -59,12 +59,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     show(&prepared, results, shared, report, None)
 }
 
-/// The results of the rows that were trained on the pairs that most were trained on; says which others there are.
+/// The results of the rows that were trained on the pairs that most were trained on, and of those without training;
+/// says which others there are.
 fn of_the_same_pairs(found: Vec<Kept>) -> Vec<RowResult> {
     let mut n_rows = BTreeMap::<&str, usize>::new();
-    found.iter().for_each(|kept| *n_rows.entry(&kept.trained_on).or_default() += 1);
+    let trains = |kept: &&Kept| kept.result.cost.is_some();
+    found.iter().filter(trains).for_each(|kept| *n_rows.entry(&kept.trained_on).or_default() += 1);
     let most = n_rows.into_iter().max_by_key(|(_, n)| *n).map(|(pairs, _)| pairs.to_owned()).unwrap_or_default();
-    let (same, others): (Vec<Kept>, Vec<Kept>) = found.into_iter().partition(|kept| kept.trained_on == most);
+    let (same, others): (Vec<Kept>, Vec<Kept>) =
+        found.into_iter().partition(|kept| !trains(&kept) || kept.trained_on == most);
     if !others.is_empty() {
         let names = others.iter().map(|kept| format!("{} seed {}", kept.result.row, kept.result.seed));
         process::say(format!(
@@ -80,6 +83,8 @@ fn of_the_same_pairs(found: Vec<Kept>) -> Vec<RowResult> {
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use irepair_report::Cost;
 
     use super::*;
     use crate::identity;
@@ -113,15 +118,27 @@ mod tests {
 
     #[test]
     fn rows_of_other_pairs_than_most_are_left_out() {
+        let cost = Cost {
+            train_s: 1.0,
+            median_step_s: 1.0,
+            tokens: 1,
+            tokens_per_s: 1.0,
+            peak_rss_bytes: 1,
+            flops: 1.0,
+            n_steps: 1,
+            best_step: 1,
+        };
         let kept = |row: &str, trained_on: &str| Kept {
             settings: String::new(),
             measured_on: String::new(),
             trained_on: trained_on.to_owned(),
             identity: String::new(),
-            result: RowResult { row: row.to_owned(), ..RowResult::default() },
+            result: RowResult { row: row.to_owned(), cost: Some(cost), ..RowResult::default() },
         };
-        let found = vec![kept("a", "old"), kept("b", "new"), kept("c", "old")];
-        assert_eq!(of_the_same_pairs(found).iter().map(|r| &*r.row).collect::<Vec<_>>(), ["a", "c"]);
+        let mut untrained = kept("vanilla", "new");
+        untrained.result.cost = None;
+        let found = vec![untrained, kept("a", "old"), kept("b", "new"), kept("c", "old")];
+        assert_eq!(of_the_same_pairs(found).iter().map(|r| &*r.row).collect::<Vec<_>>(), ["vanilla", "a", "c"]);
         assert!(of_the_same_pairs(Vec::new()).is_empty());
     }
 }
