@@ -1,10 +1,12 @@
 //! A report: its tables and figures, and its files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use irepair_config::{Comparison, Experiment, FigureKey, Method, RepairOptions, Row, TableKey};
 use irepair_core::fs::write_atomic;
 use irepair_core::metric;
+use irepair_stats::mean;
 
 use crate::json::tables_json;
 use crate::page::render_page;
@@ -104,21 +106,27 @@ impl Report {
         searched.chain(self.results.rows()).filter(is_rate).collect()
     }
 
-    /// Runs of a row at the rate of least error within a KL budget on validation data, the lowest of such: of all rates
-    /// with a test result, by the first seed. None before the rate that the row's own search chose for the budget has
-    /// run.
+    /// Runs of a row at the rate of least error within a KL budget on validation data, mean over its seeds; the lowest
+    /// of such rates. Of all rates with a test result; none before the rate that the row's own search chose for the
+    /// budget has run.
     pub(crate) fn runs_within(&self, key: &str, model: &str, budget: f64) -> Vec<&RowResult> {
         let searched = self.experiment.learning_rates.within(key, model, budget);
         let of_row = || self.results.rows().iter().filter(|run| run.model == model && run.is_of(key));
         if searched.is_some() && of_row().all(|run| run.lr != searched) {
             return Vec::new();
         }
-        let first = of_row().map(|run| run.seed).min();
-        let error = |run: &RowResult| within_budget(&run.trajectory, budget)?.toxicity;
-        let errors = of_row().filter(|run| Some(run.seed) == first).filter_map(|run| Some((run, error(run)?)));
-        let rate = |run: &RowResult| run.lr.unwrap_or(0.0);
-        let best = errors.min_by(|(run, a), (other, b)| a.total_cmp(b).then(rate(run).total_cmp(&rate(other))));
-        self.results.runs(best.map_or(key, |(run, _)| run.method()), model)
+        let error = |run: &&RowResult| within_budget(&run.trajectory, budget)?.toxicity;
+        let rates: BTreeSet<&str> = of_row().map(RowResult::method).collect();
+        let at_rate = |method| {
+            let runs = self.results.runs(method, model);
+            let errors: Vec<f64> = runs.iter().map(error).collect::<Option<_>>()?;
+            Some((mean(&errors)?, runs.first()?.lr.unwrap_or(0.0), runs))
+        };
+        let best = rates
+            .into_iter()
+            .filter_map(at_rate)
+            .min_by(|(error, lr, _), (other, other_lr, _)| error.total_cmp(other).then(lr.total_cmp(other_lr)));
+        best.map_or_else(|| self.results.runs(key, model), |(.., runs)| runs)
     }
 
     /// Title of a method in tables.
