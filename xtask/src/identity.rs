@@ -59,6 +59,15 @@ impl Hashes {
         files.into_iter().try_fold(inputs, |inputs, file| self.add_file(inputs, file))
     }
 
+    /// The bytes of the pairs that a row is trained on; nothing where it trains nothing.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn trained(&mut self, job: &Job) -> Result<Inputs> {
+        let pairs = job.repair.pairs.clone().filter(|_| job.repair.method().trains());
+        pairs.map_or_else(|| Ok(Inputs::default()), |pairs| self.add_file(Inputs::default(), pairs))
+    }
+
     /// The bytes of every file that a row is measured on, but not of the scorer that chooses among samples: the same
     /// for all rows that can stand in one table.
     ///

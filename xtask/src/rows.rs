@@ -322,8 +322,7 @@ impl Prepared {
             let inputs = self.hashes.borrow_mut().add(numbers.clone().text(&settings.key()), &cell.job)?;
             let inputs = self.with_weights(inputs, &cell.job.model)?;
             let measured_on = self.hashes.borrow_mut().measured(&cell.job)?;
-            let pairs = cell.job.repair.pairs.as_deref().filter(|_| cell.job.repair.method().trains());
-            let trained_on = pairs.map(|pairs| Inputs::default().file(pairs)).transpose()?.unwrap_or_default();
+            let trained_on = self.hashes.borrow_mut().trained(&cell.job)?;
             let kept =
                 cell.kept.clone().map(|path| Place { path, settings, measured_on, trained_on, mask: mask.clone() });
             let output = cell.dir.join("result.json");
