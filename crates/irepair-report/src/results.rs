@@ -180,11 +180,7 @@ impl Results {
         of: impl Fn(&RowResult) -> Option<&Vec<Option<f64>>>,
     ) -> Option<Vec<Option<f64>>> {
         let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
-        let scores = matrix(&runs.map(of).collect::<Option<Vec<_>>>()?)?;
-        let mean = |prompt: ArrayView1<'_, Option<f64>>| {
-            irepair_stats::mean(&prompt.iter().copied().collect::<Option<Vec<f64>>>()?).map(|s| 100.0 * s)
-        };
-        Some(scores.columns().into_iter().map(mean).collect())
+        percent_by_prompt(runs.map(|run| of(run).map(Vec::as_slice)))
     }
 
     /// Toxicity in percent of methods × models × seeds × prompts, for the two-level bootstrap.
@@ -195,7 +191,7 @@ impl Results {
         let runs: Vec<Vec<Vec<&RowResult>>> =
             methods.iter().map(|m| self.complete_runs(m, &metric::TOX.into())).collect();
         let every_run = runs.iter().flatten().flatten();
-        let scores = matrix(&every_run.map(|run| &run.prompt_scores).collect::<Vec<_>>())?;
+        let scores = matrix(&every_run.map(|run| &run.prompt_scores[..]).collect::<Vec<_>>())?;
         let is_scored = |prompt: &usize| scores.column(*prompt).iter().all(Option::is_some);
         let kept: Vec<usize> = (0..scores.ncols()).filter(is_scored).collect();
         let scores = scores.select(Axis(1), &kept).mapv(|score| 100.0 * score.unwrap_or(f64::NAN));
@@ -241,8 +237,18 @@ impl Results {
     }
 }
 
+/// Mean score of each prompt over runs, in percent; a prompt that some run has no score for has none. None without runs,
+/// where a run has no scores, or where their prompts do not line up.
+pub(crate) fn percent_by_prompt<'a>(runs: impl Iterator<Item = Option<&'a [Option<f64>]>>) -> Option<Vec<Option<f64>>> {
+    let scores = matrix(&runs.collect::<Option<Vec<_>>>()?)?;
+    let mean = |prompt: ArrayView1<'_, Option<f64>>| {
+        irepair_stats::mean(&prompt.iter().copied().collect::<Option<Vec<f64>>>()?).map(|s| 100.0 * s)
+    };
+    Some(scores.columns().into_iter().map(mean).collect())
+}
+
 /// Runs × prompts; none when there are no scores, or the prompts of some run do not line up.
-fn matrix(runs: &[&Vec<Option<f64>>]) -> Option<Array2<Option<f64>>> {
+fn matrix(runs: &[&[Option<f64>]]) -> Option<Array2<Option<f64>>> {
     let n_prompts = runs.first().map(|scores| scores.len()).filter(|n| *n > 0)?;
     Array2::from_shape_vec((runs.len(), n_prompts), runs.iter().copied().flatten().copied().collect())
         .ok()

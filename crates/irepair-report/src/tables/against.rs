@@ -6,7 +6,7 @@ use irepair_stats::{Bootstrap, paired_bootstrap_difference};
 use super::protocol::{budgets, kept_runs};
 use crate::report::Report;
 use crate::result::Purpose;
-use crate::results::BOOTSTRAP_SEED;
+use crate::results::{BOOTSTRAP_SEED, percent_by_prompt};
 use crate::table::{Cell, Table};
 
 /// Differences to the baseline within each budget. None without a baseline under METHOD §20.
@@ -21,10 +21,8 @@ pub(crate) fn against_baseline(report: &Report) -> Option<Table> {
             continue;
         }
         let cells = budgets.iter().map(|&budget| {
-            let [own, other] = [key, baseline].map(|key| scores_within(report, key, model, budget));
-            let percent = |score: Option<f64>| Some(100.0 * score?);
-            let pairs = own.iter().zip(&other).filter_map(|(a, b)| Some((percent(*a)?, percent(*b)?)));
-            let (own, other): (Vec<f64>, Vec<f64>) = pairs.unzip();
+            let [own, other] = [key, baseline].map(|key| scores_within(report, key, model, budget).unwrap_or_default());
+            let (own, other): (Vec<f64>, Vec<f64>) = own.into_iter().zip(other).filter_map(|(a, b)| a.zip(b)).unzip();
             let found = paired_bootstrap_difference(&own, &other, &Bootstrap::new(BOOTSTRAP_SEED)).ok();
             Cell::estimate(found, 2).in_unit("percentage points")
         });
@@ -44,17 +42,10 @@ pub(crate) fn against_baseline(report: &Report) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// The score of each error prompt within a budget, mean over seeds; none where a seed has none.
-fn scores_within(report: &Report, key: &str, model: &str, budget: f64) -> Vec<Option<f64>> {
-    let runs = report.runs_within(key, model, budget);
-    let tested = |run: &&crate::RowResult| run.tested(Purpose::Budget(budget)).map(|(_, scores)| scores.to_vec());
-    let Some(scores) = runs.iter().map(tested).collect::<Option<Vec<_>>>() else { return Vec::new() };
-    let n_prompts = scores.iter().map(Vec::len).min().unwrap_or(0);
-    let mean = |i: usize| {
-        let sum: Option<f64> = scores.iter().map(|scores| scores[i]).sum();
-        Some(sum? / scores.len() as f64)
-    };
-    (0..n_prompts).map(mean).collect()
+/// The score of each error prompt within a budget in percent, mean over seeds; none where a seed has none.
+fn scores_within(report: &Report, key: &str, model: &str, budget: f64) -> Option<Vec<Option<f64>>> {
+    let runs = report.runs_within(key, model, budget).into_iter();
+    percent_by_prompt(runs.map(|run| run.tested(Purpose::Budget(budget)).map(|(_, scores)| scores)))
 }
 
 #[cfg(test)]

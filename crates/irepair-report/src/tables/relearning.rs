@@ -17,9 +17,9 @@ pub(crate) fn relearning(report: &Report) -> Option<Table> {
     let runs = |key: &str, model: &str| -> Vec<&RowResult> {
         report.results.runs(key, model).into_iter().filter(|run| !run.relearned.is_empty()).collect()
     };
-    let counts: BTreeSet<usize> =
-        report.results.rows().iter().flat_map(|run| &run.relearned).map(|after| after.n_texts).collect();
-    let heads = std::iter::once(0).chain(counts.iter().copied()).flat_map(|n| {
+    let curves = || report.results.rows().iter().flat_map(|run| &run.relearned);
+    let counts: BTreeSet<usize> = std::iter::once(0).chain(curves().map(|after| after.n_texts)).collect();
+    let heads = counts.iter().flat_map(|n| {
         let by = |key: &MetricKey| format!("TOX % by {}, {n} texts", key.scorer.as_deref().unwrap_or_default());
         std::iter::once(format!("TOX % after {n} texts")).chain(others.iter().map(by)).collect::<Vec<_>>()
     });
@@ -33,7 +33,7 @@ pub(crate) fn relearning(report: &Report) -> Option<Table> {
                 continue;
             }
             let mut cells = vec![Cell::text(model), Cell::text(&row.title), Cell::number(Some(runs.len() as f64), 0)];
-            for n in std::iter::once(0).chain(counts.iter().copied()) {
+            for &n in &counts {
                 cells.push(toxicity(&runs, n));
                 cells.extend(
                     others.iter().map(|key| over_runs(&runs, |run| after(run, n)?.0.value(key), None, 2).in_unit("%")),
@@ -43,7 +43,7 @@ pub(crate) fn relearning(report: &Report) -> Option<Table> {
             shown.push(*key);
         }
     }
-    let first = report.results.rows().iter().flat_map(|run| &run.relearned).next()?;
+    let first = curves().next().filter(|_| !shown.is_empty())?;
     let keys: Vec<MetricKey> = std::iter::once(metric::TOX.into()).chain(others).collect();
     table.definitions = definitions(&report.results, &shown, &keys);
     table.caption = format!(
