@@ -237,8 +237,8 @@ impl Results {
     }
 }
 
-/// Mean score of each prompt over runs, in percent; a prompt that some run has no score for has none. None without runs,
-/// where a run has no scores, or where their prompts do not line up.
+/// Mean score of each prompt over runs, in percent; none for a prompt that some run has no score for. None without
+/// runs, where a run has no scores, or where their prompts do not line up.
 pub(crate) fn percent_by_prompt<'a>(runs: impl Iterator<Item = Option<&'a [Option<f64>]>>) -> Option<Vec<Option<f64>>> {
     let scores = matrix(&runs.collect::<Option<Vec<_>>>()?)?;
     let mean = |prompt: ArrayView1<'_, Option<f64>>| {
