@@ -105,18 +105,19 @@ def model_hash(path):
 
 def block_of(name):
     """The block a parameter belongs to, `None` for embeddings, final norm and output head (METHOD §1)."""
-    found = re.search(r"(?:^|\.)(?:h|layers)\.(\d+)\.", name)
+    found = None if "vision" in name else re.search(r"(?:^|\.)(?:h|layers)\.(\d+)\.", name)
     return int(found.group(1)) if found else None
 
 
 def blocks_of(model):
     """The blocks as modules."""
-    return model.transformer.h if hasattr(model, "transformer") else model.model.layers
+    body = getattr(model, "gpt_neox", None) or getattr(model, "model", None)
+    return model.transformer.h if body is None else getattr(body, "language_model", body).layers
 
 
 def parameters_by_block(model):
     """`[L]` lists of `(name, parameter)`, and the list of those in no block. Tied weights appear once."""
-    blocks = [[] for _ in range(model.config.num_hidden_layers)]
+    blocks = [[] for _ in range(model.config.get_text_config().num_hidden_layers)]
     rest = []
     for name, p in model.named_parameters():
         (rest if block_of(name) is None else blocks[block_of(name)]).append((name, p))
@@ -158,9 +159,21 @@ def counted(real):
     return real[:, 1:] & real[:, :-1]
 
 
+def uses_long_rope(model):
+    return (getattr(model.config, "rope_parameters", None) or {}).get("rope_type") == "longrope"
+
+
 def forward(model, batch):
-    """Logits `[B,T,V]` of a padded batch."""
+    """Logits `[B,T,V]` of a padded batch.
+
+    Where rotary positions depend on the length of the text, transformers takes the longest of the batch: there every
+    text runs on its own.
+    """
     ids, real = batch
+    if uses_long_rope(model) and len(ids) > 1:
+        rows = [model(input_ids=i[r][None], use_cache=False).logits[0] for i, r in zip(ids, real, strict=True)]
+        logits = torch.zeros(*ids.shape, rows[0].shape[-1], dtype=rows[0].dtype)
+        return logits.masked_scatter(real[..., None].expand_as(logits), torch.cat(rows))
     return model(input_ids=ids, attention_mask=real.long(), position_ids=positions(real), use_cache=False).logits
 
 

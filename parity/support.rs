@@ -9,7 +9,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 /// The checkpoints under `parity/models/`.
-pub(crate) const MODELS: [&str; 23] = [
+pub(crate) const MODELS: [&str; 50] = [
     "gpt2",
     "gpt2-inner",
     "gpt2-untied",
@@ -33,6 +33,33 @@ pub(crate) const MODELS: [&str; 23] = [
     "qwen2-by-4",
     "qwen2",
     "qwen2-window",
+    "qwen3",
+    "qwen3-window",
+    "qwen3-by-4",
+    "mistral",
+    "mistral-full",
+    "mistral-by-4",
+    "gpt-neox",
+    "gpt-neox-serial",
+    "gpt-neox-hub",
+    "gpt-neox-by-4",
+    "olmo2",
+    "olmo2-odd",
+    "olmo2-by-4",
+    "gemma2",
+    "gemma2-odd",
+    "gemma2-by-4",
+    "gemma3",
+    "gemma3-linear",
+    "gemma3-by-4",
+    "gemma3-part",
+    "phi3",
+    "phi3-short",
+    "phi3-long",
+    "phi3-by-4",
+    "smollm3",
+    "smollm3-odd",
+    "smollm3-by-4",
 ];
 
 /// A path below `parity/`.

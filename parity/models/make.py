@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
+import families  # noqa: E402
 
 SEED = 20250601
 ALTERNATING = [[["global", "local"], 2]]
@@ -71,12 +72,13 @@ def cases():
         # Saved by transformers 4 itself (run with TRANSFORMERS_4=DIR, where 4.57.1 is installed).
         "llama-by-4": (
             llama(SEED + 12, tie_word_embeddings=True, rope=LLAMA3), save_by_transformers_4(
-                "llama", rope_scaling=LLAMA3, eos_token_id=[EOS, 7]), None),
-        "qwen2-by-4": (qwen2(SEED + 32), save_by_transformers_4("qwen2", eos_token_id=EOS), None),
+                "llama", rope_theta=10000.0, rope_scaling=LLAMA3, eos_token_id=[EOS, 7]), None),
+        "qwen2-by-4": (qwen2(SEED + 32), save_by_transformers_4("qwen2", rope_theta=10000.0), None),
         # Qwen2: biases where no key says so; a window shorter than the texts from the second block on.
         "qwen2": (qwen2(SEED + 30), save_plain, None),
         "qwen2-window": (
             qwen2(SEED + 31, use_sliding_window=True, sliding_window=3, max_window_layers=1), save_plain, None),
+        **families.cases(save_plain, save_sharded, rewrite, save_by_transformers_4),
     }
 
 
@@ -144,10 +146,12 @@ def save_as_transformers_4(model, path):
 def save_by_transformers_4(model_type, **more):
     """Saves through transformers 4, in a process of its own, and checks that 4 and 5 compute the same."""
     def save(model, path):
-        config = {k: getattr(model.config, k) for k in (
-            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-            "vocab_size", "max_position_embeddings", "bos_token_id", "tie_word_embeddings")}
-        config |= {"model_type": model_type, "rope_theta": 10000.0, **more}
+        sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                 "vocab_size", "max_position_embeddings", "bos_token_id", "tie_word_embeddings", "head_dim",
+                 "sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping",
+                 "final_logit_softcapping", "no_rope_layers")
+        config = {k: getattr(model.config, k) for k in sizes if hasattr(model.config, k)}
+        config |= {"model_type": model_type, "pad_token_id": None, "eos_token_id": EOS, **more}
         with tempfile.TemporaryDirectory() as place:
             model.save_pretrained(Path(place) / "five")
             (Path(place) / "config.json").write_text(json.dumps(config))
@@ -231,6 +235,8 @@ def greedy(model, batch):
         ids = torch.cat([ids, last.argmax(-1, keepdim=True)], 1)
         real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
     assert gap > 1e-3, f"a near tie ({gap:.1e}) would make the continuation depend on rounding: change the seed"
+    if uses_long_rope(model):
+        return {**batch_json(batch), "new_tokens": ids[:, width:], "smallest_logit_gap": gap}
     out = model.generate(
         batch[0], attention_mask=batch[1].long(), max_new_tokens=N_NEW_TOKENS, do_sample=False,
         eos_token_id=VOCAB + 1, pad_token_id=EOS)
@@ -246,7 +252,7 @@ def rounding(model, batches):
     """
     if getattr(model.config, "reorder_and_upcast_attn", False):
         return None
-    if getattr(model.config, "use_sliding_window", False):
+    if getattr(model.config.get_text_config(), "sliding_window", None):
         # In f64 the eager mask's smallest number overflows in rows that see padding alone, and NaN follows from it.
         return None
     f32 = {k: forward(model, b) for k, b in batches.items()}

@@ -19,6 +19,8 @@ config = AutoConfig.for_model(**json.loads(config.read_text()))
 config._attn_implementation = "eager"
 model = AutoModelForCausalLM.from_config(config).eval()
 weights = safetensors.torch.load_file(source / "model.safetensors")
+if hasattr(model, "embed_out"):
+    weights = {name.replace("lm_head.", "embed_out."): tensor for name, tensor in weights.items()}
 missing, unexpected = model.load_state_dict(weights, strict=False)
 assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
 model.tie_weights()

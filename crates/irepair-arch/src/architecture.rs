@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::setting::{Act, Flag, Ids, NotNegative, Size, refuse_changed_models, settings, unsupported};
-use crate::{FAMILIES, Family, Parameter, Result, Rope, Slot};
+use crate::{FAMILIES, Family, Parameter, Result, Rope, Slot, wrapper};
 
 /// The non-linearity of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,17 @@ pub enum NormKind {
     RmsNorm,
 }
 
+/// How the weight of an RMS norm multiplies its normalised input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeight {
+    /// `w * x`, where `x` was rounded to the model's type before.
+    AfterRounding,
+    /// `w * x` in float32, then rounded (OLMo 2).
+    BeforeRounding,
+    /// `(1 + w) * x` in float32, then rounded (Gemma).
+    OnePlus,
+}
+
 /// The normalisation of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
@@ -50,15 +61,36 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the variance or the mean square.
     pub eps: f64,
+    /// What its weight does; layer norms know one way.
+    pub weight: NormWeight,
+}
+
+/// What the norms of queries and keys normalise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryKeyNorm {
+    /// Each head by itself, all with one weight (Qwen3, Gemma 3).
+    Head,
+    /// The whole projection, before it is split into heads (OLMo 2).
+    Projection,
 }
 
 /// How a model encodes the order of its tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Positions {
     /// A learned embedding for each position.
     Learned,
-    /// Rotated queries and keys.
-    Rotary(Rope),
+    /// Rotated queries and keys, per block; none in a block that does not rotate them (SmolLM3).
+    Rotary(Vec<Option<Rope>>),
+}
+
+impl Positions {
+    /// The rotation of a block, if it has one.
+    pub fn rope(&self, block: usize) -> Option<&Rope> {
+        match self {
+            Self::Learned => None,
+            Self::Rotary(ropes) => ropes.get(block)?.as_ref(),
+        }
+    }
 }
 
 /// Which projections have a bias.
@@ -95,6 +127,13 @@ pub struct Architecture {
     pub n_vocab: usize,
     /// Normalisation.
     pub norm: Norm,
+    /// Norms of queries and keys, where there are any.
+    pub query_key_norm: Option<QueryKeyNorm>,
+    /// True when attention and MLP both read a block's input; otherwise the MLP reads what attention left.
+    pub parallel: bool,
+    /// True when the rows of a joint projection are query, key and value of the first head, then of the second, and so
+    /// on; otherwise all queries, all keys, all values.
+    pub interleaved_qkv: bool,
     /// MLP non-linearity.
     pub activation: Activation,
     /// True when the MLP multiplies an activated gate with a second projection.
@@ -109,6 +148,12 @@ pub struct Architecture {
     pub spans: Vec<AttentionSpan>,
     /// Per block: factor on query-key products.
     pub attention_scales: Vec<f64>,
+    /// Scaled query-key products `s` become `c tanh(s / c)`, where this is `c`.
+    pub attention_softcap: Option<f64>,
+    /// Logits `z` become `c tanh(z / c)`, where this is `c`.
+    pub logit_softcap: Option<f64>,
+    /// Factor on token embeddings.
+    pub embedding_scale: Option<f64>,
     /// Tokens that end a text, as `config.json` lists them.
     pub eos_ids: Vec<u32>,
     pub(crate) raw: Map<String, Value>,
@@ -136,13 +181,15 @@ impl Architecture {
     }
 
     fn from_object(raw: Map<String, Value>, path: &Path) -> Result<Self> {
-        let model_type = raw.get("model_type").and_then(Value::as_str);
-        let family = FAMILIES.iter().find(|family| Some(family.model_type) == model_type).ok_or_else(|| {
-            let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
-            unsupported(&raw, path, "model_type", &format!("one of {}", known.join(", ")))
-        })?;
+        let model_type = raw.get("model_type").and_then(Value::as_str).unwrap_or("");
         refuse_changed_models(&raw, path)?;
-        (family.read)(raw, path)
+        if let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) {
+            return (family.read)(raw, path);
+        }
+        if let Some(family) = FAMILIES.iter().find(|family| family.wrapper == Some(model_type)) {
+            return wrapper::read(family, raw, path);
+        }
+        Err(unsupported(&raw, path, "model_type", &wrapper::known(model_type)))
     }
 
     /// An architecture of `[blocks, width, heads, positions]` with what most families share: layer norms, learned
@@ -191,7 +238,14 @@ impl Architecture {
             n_inner: 4 * n_embd,
             n_positions,
             n_vocab: shared.vocab_size.0,
-            norm: Norm { kind: NormKind::LayerNorm, eps: shared.layer_norm_epsilon.map_or(1e-5, |eps| eps.0) },
+            norm: Norm {
+                kind: NormKind::LayerNorm,
+                eps: shared.layer_norm_epsilon.map_or(1e-5, |eps| eps.0),
+                weight: NormWeight::AfterRounding,
+            },
+            query_key_norm: None,
+            parallel: false,
+            interleaved_qkv: false,
             activation: shared.activation_function.map_or(Activation::GeluTanh, |act| act.0),
             gated_mlp: false,
             biases: Biases { qkv: true, attention_out: true, mlp: true },
@@ -199,6 +253,9 @@ impl Architecture {
             tied_head,
             spans: vec![AttentionSpan::Global; n_block],
             attention_scales: vec![(head_dim as f64).powf(-0.5); n_block],
+            attention_softcap: None,
+            logit_softcap: None,
+            embedding_scale: None,
             eos_ids: shared.eos_token_id.unwrap_or_default().0,
             raw,
         })
@@ -217,9 +274,13 @@ impl Architecture {
 
     /// The parameters that write to the residual stream and to nothing else: index in [`Architecture::parameters`], and
     /// the dimension of the stored tensor that runs along the stream. A token embedding that is the head as well is
-    /// left out: changing it would change the head.
+    /// left out: changing it would change the head. None where a norm stands between projections and the stream.
     pub fn residual_writers(&self) -> Vec<(usize, usize)> {
-        let parameters = self.parameters().into_iter().enumerate();
+        let parameters = self.parameters();
+        if parameters.iter().any(|p| matches!(p.slot, Slot::AttentionOutNorm | Slot::MlpOutNorm)) {
+            return Vec::new();
+        }
+        let parameters = parameters.into_iter().enumerate();
         let alone = parameters.filter(|(_, p)| !(self.tied_head && p.slot == Slot::TokenEmbedding));
         alone.filter_map(|(index, p)| Some((index, p.residual_dim(self.family.layout)?))).collect()
     }

@@ -2,7 +2,7 @@
 
 use irepair_core::BlockId;
 
-use crate::{Architecture, NormKind, Parameter, Positions};
+use crate::{Architecture, NormKind, Parameter, Positions, Slot};
 
 /// Values that one block holds of each token on the way through a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +75,25 @@ impl Architecture {
         let to_learn = 2 * width + inner + normalised;
         // Query and key as their projections leave them, next to those that the attention keeps.
         let unrotated = if matches!(self.positions, Positions::Rotary(_)) { queries + keys } else { 0 };
+        // Norms of the width beyond two, and those of queries and keys.
+        let more_norms = (self.n_width_norms() - 2) * width;
+        let more_norms = more_norms + if self.query_key_norm.is_some() { queries + keys } else { 0 };
         Kept {
-            backward: 2 * width + qkv + queries + mlp,
-            to_learn,
-            to_measure: 2 * width + inner + 2 * width + 2 * width + unrotated,
-            outputs: 2 * width + qkv + width + mlp_outputs + width,
-            norm_inputs: 2 * width,
-            passing: 4 * width + 2 * mlp_outputs,
+            backward: 2 * width + qkv + queries + mlp + more_norms,
+            to_learn: to_learn + more_norms,
+            to_measure: 2 * width + inner + 2 * width + 2 * width + unrotated + 2 * more_norms,
+            outputs: 2 * width + qkv + width + mlp_outputs + width + more_norms,
+            norm_inputs: 2 * width + more_norms,
+            passing: 4 * width + 2 * mlp_outputs + more_norms,
         }
+    }
+
+    /// Norms of a block that are as wide as the model: two, or four.
+    fn n_width_norms(&self) -> u64 {
+        let slots = [Slot::AttentionNorm, Slot::AttentionOutNorm, Slot::MlpNorm, Slot::MlpOutNorm];
+        let list = self.parameters();
+        let there = |slot: &Slot| list.iter().any(|p| p.block == Some(BlockId(0)) && p.slot == *slot);
+        slots.iter().filter(|slot| there(slot)).count() as u64
     }
 }
 

@@ -12,8 +12,12 @@ pub struct Family {
     pub name: &'static str,
     /// `model_type` of its `config.json`.
     pub model_type: &'static str,
+    /// `model_type` of models of several parts whose text model, described by `text_config`, is of this family.
+    pub wrapper: Option<&'static str>,
     /// Prefix of tensor names in whole models; bare models lack it. The head has none.
     pub prefix: &'static str,
+    /// The head's name.
+    pub head: &'static str,
     /// What the names of a block's tensors begin with, before the block's number.
     pub block_prefix: &'static str,
     /// How the matrices of its projections are stored.
@@ -29,8 +33,11 @@ pub struct Family {
 }
 
 impl Family {
-    /// A parameter's name without the prefix that whole models have and bare ones lack.
+    /// A parameter's name without the prefix that whole models have and bare ones lack, nor those of models that have a
+    /// language model as one of their parts.
     pub fn plain<'a>(&self, stored: &'a str) -> &'a str {
+        let inner = ["model.language_model.", "language_model."].iter().find_map(|part| stored.strip_prefix(part));
+        let stored = inner.unwrap_or(stored);
         stored.strip_prefix(self.prefix).unwrap_or(stored)
     }
 

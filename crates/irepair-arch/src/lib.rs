@@ -30,8 +30,11 @@ mod parameter;
 mod rope;
 pub mod setting;
 mod shape;
+mod wrapper;
 
-pub use architecture::{Activation, Architecture, AttentionSpan, Biases, Norm, NormKind, Positions};
+pub use architecture::{
+    Activation, Architecture, AttentionSpan, Biases, Norm, NormKind, NormWeight, Positions, QueryKeyNorm,
+};
 pub use counts::Kept;
 pub use error::{Error, Result};
 pub use families::*;

@@ -2,7 +2,7 @@
 
 use irepair_core::BlockId;
 
-use crate::{Architecture, NormKind, Positions};
+use crate::{Architecture, NormKind, NormWeight, Positions, QueryKeyNorm};
 
 /// The place of a tensor in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,16 +21,26 @@ pub enum Slot {
     Key,
     /// Value projection.
     Value,
+    /// The norm of queries.
+    QueryNorm,
+    /// The norm of keys.
+    KeyNorm,
     /// The attention's output projection.
     AttentionOut,
+    /// The norm of the attention's output, before it is added to the residual stream.
+    AttentionOutNorm,
     /// The norm whose output the MLP reads.
     MlpNorm,
     /// The projection of a gated MLP that goes through the activation.
     Gate,
     /// The projection into the MLP; in a plain MLP it goes through the activation.
     Up,
+    /// Gate and projection into a gated MLP in one, side by side.
+    GateUp,
     /// The projection out of the MLP.
     Down,
+    /// The norm of the MLP's output, before it is added to the residual stream.
+    MlpOutNorm,
     /// The norm before the head.
     FinalNorm,
     /// The output projection, where it is not the token embedding.
@@ -127,7 +137,7 @@ pub(crate) fn decoder(
     (list.block, list.prefix) = (None, String::new());
     list.norm(Slot::FinalNorm, norm);
     if !architecture.tied_head {
-        list.table(Slot::Head, "lm_head", n_vocab, sd);
+        list.table(Slot::Head, architecture.family.head, n_vocab, sd);
     }
     list.list
 }
@@ -147,12 +157,28 @@ impl ParameterList<'_> {
         self.push(slot, Part::Weight, format!("{name}.weight"), shape, Init::Normal(sd));
     }
 
-    /// A norm: a weight, and a bias where the model's norms have one.
+    /// A norm: a weight, and a bias where the model's norms have one. Those of queries and keys are as wide as what they
+    /// normalise, all others as wide as the model.
     pub(crate) fn norm(&mut self, slot: Slot, name: &str) {
-        let shape = vec![self.architecture.n_embd];
-        self.push(slot, Part::Weight, format!("{name}.weight"), shape.clone(), Init::Ones);
-        if self.architecture.norm.kind == NormKind::LayerNorm {
+        let a = self.architecture;
+        let n_heads = |n| if a.query_key_norm == Some(QueryKeyNorm::Projection) { n } else { 1 };
+        let shape = vec![match slot {
+            Slot::QueryNorm => n_heads(a.n_head) * a.head_dim,
+            Slot::KeyNorm => n_heads(a.n_kv_head) * a.head_dim,
+            _ => a.n_embd,
+        }];
+        let one = if a.norm.weight == NormWeight::OnePlus { Init::Zeros } else { Init::Ones };
+        self.push(slot, Part::Weight, format!("{name}.weight"), shape.clone(), one);
+        if a.norm.kind == NormKind::LayerNorm {
             self.push(slot, Part::Bias, format!("{name}.bias"), shape, Init::Zeros);
+        }
+    }
+
+    /// The norms of queries and keys, where the model has them.
+    pub(crate) fn query_key_norms(&mut self, [query, key]: [&str; 2]) {
+        if self.architecture.query_key_norm.is_some() {
+            self.norm(Slot::QueryNorm, query);
+            self.norm(Slot::KeyNorm, key);
         }
     }
 
@@ -166,6 +192,7 @@ impl ParameterList<'_> {
             Slot::Key | Slot::Value => (d, keys, a.biases.qkv),
             Slot::AttentionOut => (queries, d, a.biases.attention_out),
             Slot::Gate | Slot::Up => (d, a.n_inner, a.biases.mlp),
+            Slot::GateUp => (d, 2 * a.n_inner, a.biases.mlp),
             Slot::Down => (a.n_inner, d, a.biases.mlp),
             _ => unreachable!("not a projection inside a block"),
         };

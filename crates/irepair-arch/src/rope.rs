@@ -10,7 +10,7 @@ use crate::setting::{Flag, Positive, settings, unsupported};
 
 /// Rotary position embedding over the first `n_rotated` values of a head: value `i` is paired with value `i + n_rotated
 /// / 2`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// Values of a head that are rotated; even.
     pub n_rotated: usize,
@@ -21,9 +21,9 @@ pub struct Rope {
 }
 
 /// How wavelengths are stretched for texts longer than the model was pre-trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// Not at all. `dynamic` scaling too, which begins beyond the context.
     None,
     /// All by one factor.
     Linear {
@@ -56,6 +56,44 @@ pub enum RopeScaling {
         /// Whether the ends of the ramp are whole dimensions.
         truncate: bool,
     },
+    /// Each by a factor of its own, and a factor on the cosines and sines (arXiv 2402.13753).
+    LongRope {
+        /// Factors for texts of at most `original` tokens.
+        short: Vec<f64>,
+        /// Factors for longer texts.
+        long: Vec<f64>,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// Context of the pre-training, in tokens.
+        original: f64,
+    },
+}
+
+/// What families have otherwise about rotary positions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RopeForm<'a> {
+    /// Width of a head.
+    pub(crate) head_dim: usize,
+    /// The model's context.
+    pub(crate) n_positions: usize,
+    /// The older key of the base.
+    pub(crate) theta: &'a str,
+    /// The older key of the share of a head that is rotated; none where heads are rotated whole.
+    pub(crate) share: Option<&'a str>,
+    /// The types of scaling that the family knows.
+    pub(crate) kinds: &'a [&'a str],
+    /// The kind of block, where `rope_parameters` has a table for each.
+    pub(crate) layer_type: Option<&'a str>,
+}
+
+/// The types of scaling that most families know.
+const KINDS: &[&str] = &["default", "linear", "dynamic", "llama3", "yarn"];
+
+impl RopeForm<'_> {
+    /// Llama's, of these heads and this context.
+    pub(crate) fn llama(head_dim: usize, n_positions: usize) -> Self {
+        Self { head_dim, n_positions, theta: "rope_theta", share: None, kinds: KINDS, layer_type: None }
+    }
 }
 
 /// The keys of `rope_parameters` and of the older `rope_scaling`.
@@ -73,105 +111,189 @@ struct Config {
     mscale_all_dim: Option<Positive>,
     truncate: Option<Flag>,
     partial_rotary_factor: Option<Positive>,
+    short_factor: Option<Vec<Positive>>,
+    long_factor: Option<Vec<Positive>>,
 }
 
-impl Rope {
-    /// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before), for heads that are rotated
-    /// whole.
-    ///
-    /// The base comes from the nearest of the two places that names it, and has no default: a wrong one gives fluent
-    /// wrong text. Types are those of `modeling_rope_utils.py` in transformers 5.
-    pub(crate) fn read(raw: &Map<String, Value>, path: &Path, head_dim: usize, n_positions: usize) -> Result<Self> {
-        let wrong = |key: &str, want: &str| unsupported(raw, path, key, want);
+/// Where a table of settings stands, for messages, and the table.
+struct Table<'a> {
+    raw: &'a Map<String, Value>,
+    path: &'a Path,
+    place: String,
+    table: Map<String, Value>,
+}
+
+impl<'a> Table<'a> {
+    /// `rope_parameters` (transformers 5) or `rope_scaling` (before), which agree where both are given. Of tables by
+    /// kind of block, that of `layer_type`; an older `rope_scaling` is of blocks with full attention.
+    fn find(raw: &'a Map<String, Value>, path: &'a Path, layer_type: Option<&str>) -> Result<Self> {
         let given = |key: &'static str| raw.get(key).filter(|value| !value.is_null()).map(|value| (key, value));
         let (new, old) = (given("rope_parameters"), given("rope_scaling"));
         if let (Some((_, new)), Some((key, old))) = (new, old)
             && new != old
         {
-            return Err(wrong(key, &format!("the same as `rope_parameters`, {new}")));
+            return Err(unsupported(raw, path, key, &format!("the same as `rope_parameters`, {new}")));
         }
-        let (place, table) = match new.or(old) {
-            None => ("rope_parameters", Map::new()),
-            Some((place, Value::Object(table))) => (place, table.clone()),
-            Some((place, _)) => return Err(wrong(place, "an object")),
+        let (place, table) = match (new.or(old), layer_type) {
+            (None, _) => ("rope_parameters", Map::new()),
+            (Some(("rope_scaling", _)), Some(kind)) if kind != "full_attention" => ("rope_scaling", Map::new()),
+            (Some((place, Value::Object(table))), _) => (place, table.clone()),
+            (Some((place, _)), _) => return Err(unsupported(raw, path, place, "an object")),
         };
-        let inside = |key: &str| format!("{place}.{key}");
-        if let Some((key, _)) = table.iter().find(|(_, value)| value.is_object()) {
-            return Err(wrong(&inside(key), "one setting for all blocks"));
-        }
-        let config: Config = settings(&table, path, &[]).map_err(|error| error.below(place))?;
-        let theta = match (config.rope_theta, given("rope_theta")) {
-            (Some(theta), None) => theta.0,
-            (inner, Some((key, outer))) => {
-                let outer = outer.as_f64().filter(|x| *x > 0.0 && x.is_finite());
-                let outer = outer.ok_or_else(|| wrong(key, "a number over 0"))?;
-                if inner.is_some_and(|inner| inner.0 != outer) {
-                    return Err(wrong(&inside("rope_theta"), &format!("the value of `rope_theta`, {outer}")));
+        let nested = table.iter().find(|(_, value)| value.is_object()).map(|(key, _)| key.clone());
+        let found = Self { raw, path, place: place.to_owned(), table };
+        match (nested, layer_type) {
+            (None, _) => Ok(found),
+            (Some(key), None) => Err(found.wrong(&key, "one setting for all blocks")),
+            (Some(_), Some(kind)) => match found.table.get(kind) {
+                None | Some(Value::Null) => Ok(Self { place: format!("{place}.{kind}"), table: Map::new(), ..found }),
+                Some(Value::Object(inner)) => {
+                    Ok(Self { place: format!("{place}.{kind}"), table: inner.clone(), ..found })
                 }
-                outer
-            }
-            (None, None) => return Err(wrong("rope_theta", "the base of the rotary positions")),
-        };
-        let partial = given("partial_rotary_factor").is_some_and(|(_, share)| share.as_f64() != Some(1.0));
-        if partial || config.partial_rotary_factor.is_some_and(|share| share.0 != 1.0) {
-            return Err(wrong("partial_rotary_factor", "1: heads that are rotated whole"));
+                Some(_) => Err(found.wrong(kind, "an object")),
+            },
         }
-        if !head_dim.is_multiple_of(2) {
-            return Err(wrong("head_dim", "an even number"));
-        }
-        let need = |key: &str, value: Option<Positive>| {
-            value.map(|v| v.0).ok_or_else(|| wrong(&inside(key), "a number over 0"))
-        };
-        let factor = || need("factor", config.factor);
-        let kind = ["rope_type", "type"].into_iter().find_map(|key| Some((key, table.get(key)?)));
-        if table.get("type").is_some_and(|older| kind.is_some_and(|(_, kind)| kind != older)) {
-            return Err(wrong(&inside("type"), &format!("the value of `{}`", inside("rope_type"))));
-        }
-        let inner = config.original_max_position_embeddings.map(|n| n.0);
-        // transformers 5 takes the outer one, transformers 4 the inner one.
-        if let Some((key, outer)) = given("original_max_position_embeddings")
-            && kind.is_some_and(|(_, kind)| kind == "llama3" || kind == "yarn")
-            && outer.as_f64() != inner
-        {
-            return Err(wrong(key, &format!("the value of `{}`", inside(key))));
-        }
-        let original = inner.unwrap_or(n_positions as f64);
-        let scaling = match kind.map(|(key, kind)| (key, kind.as_str())) {
-            None | Some((_, Some("default"))) if config.factor.is_some_and(|factor| factor.0 != 1.0) => {
-                return Err(wrong(&inside("rope_type"), "the kind of scaling that `factor` is of"));
-            }
-            None | Some((_, Some("default"))) => RopeScaling::None,
-            Some((_, Some("linear"))) => RopeScaling::Linear { factor: factor()? },
-            Some((_, Some("llama3"))) => {
-                let low_freq_factor = need("low_freq_factor", config.low_freq_factor)?;
-                let high_freq_factor = need("high_freq_factor", config.high_freq_factor)?;
-                if high_freq_factor <= low_freq_factor {
-                    let want = format!("over low_freq_factor, {low_freq_factor}");
-                    return Err(wrong(&inside("high_freq_factor"), &want));
-                }
-                let original = need("original_max_position_embeddings", config.original_max_position_embeddings)?;
-                RopeScaling::Llama3 { factor: factor()?, low_freq_factor, high_freq_factor, original }
-            }
-            Some((_, Some("yarn"))) => {
-                let factor = factor()?;
-                let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-                RopeScaling::Yarn {
-                    factor,
-                    attention_factor: match (config.attention_factor, config.mscale, config.mscale_all_dim) {
-                        (Some(given), _, _) => given.0,
-                        (None, Some(m), Some(all)) => scale(m.0) / scale(all.0),
-                        (None, _, _) => scale(1.0),
-                    },
-                    beta_fast: config.beta_fast.map_or(32.0, |b| b.0),
-                    beta_slow: config.beta_slow.map_or(1.0, |b| b.0),
-                    original,
-                    truncate: config.truncate.is_none_or(|t| t.0),
-                }
-            }
-            Some((key, _)) => return Err(wrong(&inside(key), "one of default, linear, llama3, yarn")),
-        };
-        Ok(Self { n_rotated: head_dim, theta, scaling })
     }
+
+    /// The error of a key inside the table.
+    fn wrong(&self, key: &str, want: &str) -> crate::Error {
+        unsupported(self.raw, self.path, &format!("{}.{key}", self.place), want)
+    }
+
+    /// A number inside the table, or else outside of it, and the same where both are given.
+    fn number(&self, key: &str, inner: Option<Positive>, outer: &str) -> Result<Option<f64>> {
+        let Some(value) = self.raw.get(outer).filter(|value| !value.is_null()) else { return Ok(inner.map(|n| n.0)) };
+        let value = value.as_f64().filter(|x| *x > 0.0 && x.is_finite());
+        let value = value.ok_or_else(|| unsupported(self.raw, self.path, outer, "a number over 0"))?;
+        if inner.is_some_and(|inner| inner.0 != value) {
+            return Err(self.wrong(key, &format!("the value of `{outer}`, {value}")));
+        }
+        Ok(Some(value))
+    }
+}
+
+impl Rope {
+    /// Reads `rope_parameters` (transformers 5) or the older keys with `rope_scaling` (before).
+    ///
+    /// The base comes from the nearest of the two places that names it, and has no default: a wrong one gives fluent
+    /// wrong text. Types are those of `modeling_rope_utils.py` in transformers 5.
+    pub(crate) fn read(raw: &Map<String, Value>, path: &Path, form: RopeForm<'_>) -> Result<Self> {
+        let found = Table::find(raw, path, form.layer_type)?;
+        let wrong = |key: &str, want: &str| unsupported(raw, path, key, want);
+        let config: Config = settings(&found.table, path, &[]).map_err(|error| error.below(&found.place))?;
+        let theta = found.number("rope_theta", config.rope_theta, form.theta)?;
+        let theta = theta.ok_or_else(|| wrong(form.theta, "the base of the rotary positions"))?;
+        let key = form.share.unwrap_or("partial_rotary_factor");
+        let share = found.number("partial_rotary_factor", config.partial_rotary_factor, key)?.unwrap_or(1.0);
+        if share != 1.0 && form.share.is_none() {
+            return Err(wrong(key, "1: heads that are rotated whole"));
+        }
+        // As transformers rounds it.
+        let n_rotated = (form.head_dim as f64 * share) as usize;
+        if share > 1.0 || !n_rotated.is_multiple_of(2) || n_rotated == 0 {
+            let (key, want) =
+                if share == 1.0 { ("head_dim", "an even number") } else { (key, "an even share of a head") };
+            return Err(wrong(key, want));
+        }
+        Ok(Self { n_rotated, theta, scaling: scaling(&found, &config, form, n_rotated)? })
+    }
+}
+
+/// The kind of scaling, by its name under either key.
+fn kind<'t>(found: &'t Table<'_>) -> Result<(&'static str, Option<&'t str>)> {
+    let kind = ["rope_type", "type"].into_iter().find_map(|key| Some((key, found.table.get(key)?)));
+    if found.table.get("type").is_some_and(|older| kind.is_some_and(|(_, kind)| kind != older)) {
+        return Err(found.wrong("type", &format!("the value of `{}.rope_type`", found.place)));
+    }
+    match kind {
+        None => Ok(("rope_type", Some("default"))),
+        Some((key, name)) => Ok((key, name.as_str())),
+    }
+}
+
+fn scaling(found: &Table<'_>, config: &Config, form: RopeForm<'_>, n_rotated: usize) -> Result<RopeScaling> {
+    let (key, name) = kind(found)?;
+    let name = match name {
+        // What Phi-3's older files call it.
+        Some("su" | "yarn") if form.kinds.contains(&"longrope") => "longrope",
+        Some(name) if form.kinds.contains(&name) => name,
+        _ => return Err(found.wrong(key, &format!("one of {}", form.kinds.join(", ")))),
+    };
+    let need =
+        |key: &str, value: Option<Positive>| value.map(|v| v.0).ok_or_else(|| found.wrong(key, "a number over 0"));
+    let factor = || need("factor", config.factor);
+    let key = "original_max_position_embeddings";
+    let inner = config.original_max_position_embeddings;
+    if name == "longrope" {
+        return long_rope(found, config, form.n_positions, n_rotated);
+    }
+    // transformers 5 takes the outer one, transformers 4 the inner one.
+    if let Some(outer) = found.raw.get(key).filter(|outer| !outer.is_null())
+        && ["llama3", "yarn"].contains(&name)
+        && outer.as_f64() != inner.map(|n| n.0)
+    {
+        return Err(unsupported(found.raw, found.path, key, &format!("the value of `{}.{key}`", found.place)));
+    }
+    match name {
+        "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
+        "dynamic" => factor().map(|_| RopeScaling::None),
+        "llama3" => {
+            let low_freq_factor = need("low_freq_factor", config.low_freq_factor)?;
+            let high_freq_factor = need("high_freq_factor", config.high_freq_factor)?;
+            if high_freq_factor <= low_freq_factor {
+                return Err(found.wrong("high_freq_factor", &format!("over low_freq_factor, {low_freq_factor}")));
+            }
+            let original = need(key, inner)?;
+            Ok(RopeScaling::Llama3 { factor: factor()?, low_freq_factor, high_freq_factor, original })
+        }
+        "yarn" => {
+            let factor = factor()?;
+            let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+            Ok(RopeScaling::Yarn {
+                factor,
+                attention_factor: match (config.attention_factor, config.mscale, config.mscale_all_dim) {
+                    (Some(given), _, _) => given.0,
+                    (None, Some(m), Some(all)) => scale(m.0) / scale(all.0),
+                    (None, _, _) => scale(1.0),
+                },
+                beta_fast: config.beta_fast.map_or(32.0, |b| b.0),
+                beta_slow: config.beta_slow.map_or(1.0, |b| b.0),
+                original: inner.map_or(form.n_positions as f64, |n| n.0),
+                truncate: config.truncate.is_none_or(|t| t.0),
+            })
+        }
+        _ if config.factor.is_some_and(|factor| factor.0 != 1.0) => {
+            Err(found.wrong("rope_type", "the kind of scaling that `factor` is of"))
+        }
+        _ => Ok(RopeScaling::None),
+    }
+}
+
+/// The context of the pre-training stands outside of the table (Phi-3) or in it; `factor` follows from it.
+fn long_rope(found: &Table<'_>, config: &Config, n_positions: usize, n_rotated: usize) -> Result<RopeScaling> {
+    let key = "original_max_position_embeddings";
+    let original = found.number(key, config.original_max_position_embeddings, key)?;
+    let original =
+        original.ok_or_else(|| unsupported(found.raw, found.path, key, "the context of the pre-training"))?;
+    let ratio = n_positions as f64 / original;
+    if config.factor.is_some_and(|factor| factor.0 != ratio) {
+        return Err(found.wrong("factor", &format!("max_position_embeddings / {key}, {ratio}")));
+    }
+    let factors = |key: &str, given: &Option<Vec<Positive>>| {
+        let list = given.as_ref().map(|list| list.iter().map(|factor| factor.0).collect::<Vec<_>>());
+        list.filter(|list| list.len() == n_rotated / 2)
+            .ok_or_else(|| found.wrong(key, &format!("{} numbers over 0", n_rotated / 2)))
+    };
+    Ok(RopeScaling::LongRope {
+        short: factors("short_factor", &config.short_factor)?,
+        long: factors("long_factor", &config.long_factor)?,
+        attention_factor: match config.attention_factor {
+            Some(given) => given.0,
+            None if ratio <= 1.0 => 1.0,
+            None => (1.0 + ratio.ln() / original.ln()).sqrt(),
+        },
+        original,
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +303,7 @@ mod tests {
 
     fn read(config: Value) -> Result<Rope> {
         let Value::Object(raw) = config else { unreachable!() };
-        Rope::read(&raw, Path::new("config.json"), 8, 64)
+        Rope::read(&raw, Path::new("config.json"), RopeForm::llama(8, 64))
     }
 
     fn refused_key(config: Value) -> String {

@@ -72,11 +72,22 @@ pub fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()
         }
     }
     // transformers takes a null for itself and not for the default.
-    let no_null = "activation activation_function hidden_act layer_norm_eps layer_norm_epsilon rms_norm_eps \
-                   scale_attn_weights";
+    let no_null = "activation activation_function hidden_act hidden_activation layer_norm_eps layer_norm_epsilon \
+                   rms_norm_eps scale_attn_weights";
     match no_null.split(' ').find(|key| raw.get(*key).is_some_and(Value::is_null)) {
         Some(key) => Err(unsupported(raw, path, key, "a value")),
         None => Ok(()),
+    }
+}
+
+/// Refuses a flag that is on.
+///
+/// # Errors
+/// [`Error::Unsupported`], naming the key.
+pub fn refuse_on(raw: &Map<String, Value>, path: &Path, key: &str, want: &str) -> Result<()> {
+    match raw.get(key) {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(()),
+        Some(_) => Err(unsupported(raw, path, key, want)),
     }
 }
 

@@ -73,7 +73,7 @@ fn an_outer_original_context_must_agree_with_the_inner_one() {
     assert_eq!(refused_key(llama(), &[scaling(Some(64)), outer.clone()]), outer.0);
     assert_eq!(refused_key(llama(), &[scaling(None), outer.clone()]), outer.0);
     let agreed = read(llama(), &[scaling(Some(32)), outer.clone()]).unwrap();
-    let irepair_arch::Positions::Rotary(rope) = agreed.positions else { panic!("rotary positions") };
+    let rope = agreed.positions.rope(0).unwrap();
     assert!(matches!(rope.scaling, RopeScaling::Yarn { original: 32.0, .. }), "{rope:?}");
     // Without a scaling that reads it, the key has no effect.
     assert!(read(llama(), &[outer]).is_ok());

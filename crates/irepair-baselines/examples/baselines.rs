@@ -18,7 +18,12 @@ use tch::{Device, Kind, no_grad};
 fn nll(model: &CausalLm, text: Option<&TextBatch>) -> Result<f64, Box<dyn Error>> {
     let text = text.ok_or("no such side")?;
     let hidden = no_grad(|| model.hidden_states(text));
-    let scores = head_log_probs(&states_at(&hidden, &text.target_positions), &model.head(), &text.target_ids);
+    let scores = head_log_probs(
+        &states_at(&hidden, &text.target_positions),
+        &model.head(),
+        model.logit_softcap(),
+        &text.target_ids,
+    );
     Ok(-scores.values.mean(Kind::Float).double_value(&[]))
 }
 

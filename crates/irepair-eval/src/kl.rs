@@ -50,7 +50,14 @@ pub fn kl_heldout(
         let text = TextBatch::new(PaddedTokens::right_padded(&rows, 0)?, model.device());
         let by_token = no_grad(|| {
             let states = |model: &dyn BlockModel| states_at(&model.hidden_states(&text), &text.real_positions);
-            head_divergences(&states(reference), &reference.head(), &states(model), &model.head()).values
+            head_divergences(
+                &states(reference),
+                &reference.head(),
+                &states(model),
+                &model.head(),
+                model.logit_softcap(),
+            )
+            .values
         });
         let by_token = Vec::<f64>::try_from(by_token.to_kind(Kind::Double)).map_err(irepair_model::Error::from)?;
         let mut rest = by_token.as_slice();

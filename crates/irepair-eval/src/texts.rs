@@ -143,8 +143,11 @@ pub(crate) fn likelihoods(
         let text = TextBatch::new(PaddedTokens::with_targets_from(&rows, n_positions, 0)?, model.device());
         let (log_probs, greedy) = no_grad(|| {
             let hidden = states_at(&model.hidden_states(&text), &text.target_positions);
-            let log_probs = head_log_probs(&hidden, &model.head(), &text.target_ids).values;
-            (log_probs, reading.greedy.then(|| head_greedy(&hidden, &model.head(), &text.target_ids)))
+            let log_probs = head_log_probs(&hidden, &model.head(), model.logit_softcap(), &text.target_ids).values;
+            (
+                log_probs,
+                reading.greedy.then(|| head_greedy(&hidden, &model.head(), model.logit_softcap(), &text.target_ids)),
+            )
         });
         let torch = irepair_model::Error::from;
         let log_probs = Vec::<f64>::try_from(log_probs.to_kind(Kind::Double)).map_err(torch)?;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use irepair_arch::{Architecture, AttentionSpan, Slot};
+use irepair_arch::{Architecture, AttentionSpan, QueryKeyNorm, Slot};
 use irepair_core::BlockId;
 use tch::{Kind, Tensor};
 
-use crate::layers::Linear;
+use crate::layers::{Linear, Norm};
 use crate::params::Params;
 use crate::probe::Probe;
 use crate::rotation::Rotation;
@@ -24,7 +24,7 @@ impl AttentionContext {
     pub(crate) fn new(of: &Architecture, attention_mask: &Tensor, positions: &Tensor, full: bool, kind: Kind) -> Self {
         Self {
             mask: AttentionMask::new(of, attention_mask, positions.size()[1], full, kind),
-            rotation: Rotation::new(of, positions, kind),
+            rotation: Rotation::new(of, attention_mask, positions, kind),
         }
     }
 }
@@ -32,7 +32,10 @@ impl AttentionContext {
 /// Query, key and value from one projection or from three.
 #[derive(Debug)]
 enum Qkv {
+    /// All queries, all keys, all values.
     Joint(Linear),
+    /// Query, key and value of the first head, of the second, and so on.
+    Interleaved(Linear),
     Separate([Linear; 3]),
 }
 
@@ -40,29 +43,39 @@ enum Qkv {
 #[derive(Debug)]
 pub(crate) struct Attention {
     qkv: Qkv,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    norms: Option<QueryKeyNorm>,
     out: Linear,
     n_head: i64,
     n_kv_head: i64,
     head_dim: i64,
     span: AttentionSpan,
     scale: f64,
+    softcap: Option<f64>,
 }
 
 impl Attention {
     pub(crate) fn new(params: &Params, block: BlockId, of: &Architecture) -> Option<Self> {
         let linear = |slot| Linear::new(params, block, slot, of);
         let qkv = match linear(Slot::Qkv) {
+            Some(joint) if of.interleaved_qkv => Qkv::Interleaved(joint),
             Some(joint) => Qkv::Joint(joint),
             None => Qkv::Separate([linear(Slot::Query)?, linear(Slot::Key)?, linear(Slot::Value)?]),
         };
+        let norm = |slot| Norm::new(params, Some(block), slot, of);
         Some(Self {
             qkv,
+            query_norm: norm(Slot::QueryNorm),
+            key_norm: norm(Slot::KeyNorm),
+            norms: of.query_key_norm,
             out: linear(Slot::AttentionOut)?,
             n_head: of.n_head as i64,
             n_kv_head: of.n_kv_head as i64,
             head_dim: of.head_dim as i64,
             span: of.spans[block.0],
             scale: of.attention_scales[block.0],
+            softcap: of.attention_softcap,
         })
     }
 
@@ -76,20 +89,9 @@ impl Attention {
         probe: &mut dyn Probe,
     ) -> Tensor {
         let (n_rows, n_new) = (x.size()[0], x.size()[1]);
-        let heads = |t: &Tensor, n: i64| t.view([n_rows, n_new, n, self.head_dim]).transpose(1, 2);
-        let widths = [self.n_head, self.n_kv_head, self.n_kv_head];
-        let [q, k, v] = match &self.qkv {
-            Qkv::Joint(linear) => {
-                let joint = linear.apply(x, block, probe);
-                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor
-                // of zeros.
-                let parts = joint.split_with_sizes(widths.map(|n| n * self.head_dim), -1);
-                [0, 1, 2].map(|i| heads(&parts[i], widths[i]))
-            }
-            Qkv::Separate(parts) => [0, 1, 2].map(|i| heads(&parts[i].apply(x, block, probe), widths[i])),
-        };
-        let (q, k) = match &context.rotation {
-            Some(rotation) => (rotation.apply(&q), rotation.apply(&k)),
+        let [q, k, v] = self.projected(x, block, probe).map(|t| t.transpose(1, 2));
+        let (q, k) = match context.rotation.as_ref().and_then(|rotation| rotation.of(block)) {
+            Some(angles) => (angles.apply(&q), angles.apply(&k)),
             None => (q, k),
         };
         let (k, v) = match cache {
@@ -97,10 +99,60 @@ impl Attention {
             None => (k, v),
         };
         let mask = context.mask.of(self.span);
-        let is_causal = mask.is_none() && n_new > 1;
-        let grouped = self.n_kv_head != self.n_head;
-        let y = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, self.scale, grouped);
+        let y = match self.softcap {
+            Some(cap) => self.capped(&q, &k, &v, mask, cap),
+            None => {
+                let is_causal = mask.is_none() && n_new > 1;
+                let grouped = self.n_kv_head != self.n_head;
+                Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, self.scale, grouped)
+            }
+        };
         self.out.apply(&y.transpose(1, 2).reshape([n_rows, n_new, self.n_head * self.head_dim]), block, probe)
+    }
+
+    /// Queries, keys and values before they are rotated, `[batch, seq, heads, head_dim]` each.
+    fn projected(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> [Tensor; 3] {
+        let (n_rows, n_new) = (x.size()[0], x.size()[1]);
+        let heads = |t: &Tensor, n: i64| t.view([n_rows, n_new, n, self.head_dim]);
+        let widths = [self.n_head, self.n_kv_head, self.n_kv_head];
+        let projections = match &self.qkv {
+            Qkv::Joint(linear) => {
+                let joint = linear.apply(x, block, probe);
+                // One split: its gradient is written side by side once, where three narrowings would each fill a tensor
+                // of zeros.
+                let parts = joint.split_with_sizes(widths.map(|n| n * self.head_dim), -1);
+                return [0, 1, 2].map(|i| heads(&parts[i], widths[i]));
+            }
+            Qkv::Interleaved(linear) => {
+                let by_head = linear.apply(x, block, probe).view([n_rows, n_new, self.n_head, 3 * self.head_dim]);
+                let parts = by_head.chunk(3, -1);
+                return [0, 1, 2].map(|i| parts[i].shallow_clone());
+            }
+            Qkv::Separate(parts) => [0, 1, 2].map(|i| parts[i].apply(x, block, probe)),
+        };
+        let norms = [&self.query_norm, &self.key_norm, &None];
+        [0, 1, 2].map(|i| match (norms[i], self.norms) {
+            (Some(norm), Some(QueryKeyNorm::Projection)) => {
+                heads(&norm.probed(&projections[i], block, probe), widths[i])
+            }
+            (Some(norm), _) => norm.probed(&heads(&projections[i], widths[i]), block, probe),
+            (None, _) => heads(&projections[i], widths[i]),
+        })
+    }
+
+    /// Attention whose scores are capped, which the fused kernels do not know: as transformers' eager route computes
+    /// it.
+    fn capped(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, cap: f64) -> Tensor {
+        let n_each = self.n_head / self.n_kv_head;
+        let each = |t: &Tensor| {
+            if n_each == 1 { t.shallow_clone() } else { t.repeat_interleave_self_int(n_each, 1, None::<i64>) }
+        };
+        let scores = (q.matmul(&each(k).transpose(2, 3)) * self.scale / cap).tanh() * cap;
+        let scores = match mask {
+            Some(mask) => scores + mask,
+            None => scores,
+        };
+        scores.softmax(-1, Kind::Float).to_kind(q.kind()).matmul(&each(v))
     }
 }
 
@@ -176,8 +228,10 @@ impl AttentionMask {
                 local.entry(window).or_insert_with(masked);
             }
         }
-        // With one new column and no padding everything is visible; with all columns new, `is_causal` is enough.
-        let global = (!full || (n_new != n_cols && n_new != 1)).then(|| additive(causal));
+        // With one new column and no padding everything is visible; with all columns new, `is_causal` is enough, but for
+        // attention that is written out.
+        let written_out = of.attention_softcap.is_some() || n_new != n_cols;
+        let global = (!full || (written_out && n_new != 1)).then(|| additive(causal));
         Self { global, local }
     }
 

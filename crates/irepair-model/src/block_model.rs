@@ -3,7 +3,7 @@
 use irepair_core::{BlockId, BlockSlice, Scope};
 use tch::{Device, Tensor, no_grad};
 
-use crate::generate::{Decoding, Nucleus, without_cache};
+use crate::generate::{Decoding, Nucleus, sample_one_by_one, without_cache};
 use crate::probe::NoProbe;
 use crate::{Error, Gradients, Parameter, PrefixStates, Probe, Result, Rounded, TextBatch};
 
@@ -33,6 +33,11 @@ pub trait BlockModel {
 
     /// The head, `[vocab, width]`: `logits = hidden states * head^T`. A parameter, or computed from parameters.
     fn head(&self) -> Tensor;
+
+    /// The `c` of logits that the model caps, `c tanh(logits / c)`; none where it does not.
+    fn logit_softcap(&self) -> Option<f64> {
+        None
+    }
 
     /// The same model over other tensors, one for each of [`BlockModel::parameters`] in their order and shapes.
     ///
@@ -130,7 +135,12 @@ pub trait BlockModel {
 
     /// Applies the head to hidden states, `[.., width] -> [.., vocab]`.
     fn project(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head(), None::<&Tensor>)
+        self.cap(hidden.linear(&self.head(), None::<&Tensor>))
+    }
+
+    /// Logits as the model caps them ([`BlockModel::logit_softcap`]).
+    fn cap(&self, logits: Tensor) -> Tensor {
+        self.logit_softcap().map_or(logits.shallow_clone(), |cap| (logits / cap).tanh() * cap)
     }
 
     /// The model as it is now, frozen, without a copy: every weight is shared until [`BlockModel::copy_on_write`] is
@@ -187,15 +197,10 @@ pub trait BlockModel {
         prompts: &[(Vec<u32>, u64)],
         n_samples: usize,
         n_new: usize,
-        Nucleus { top_p, temperature }: Nucleus,
+        nucleus: Nucleus,
         ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
-        let mut samples = Vec::new();
-        for (prompt, seed) in prompts {
-            let decoding = Decoding::Nucleus { top_p, temperature, seed: *seed };
-            samples.extend(self.generate(&vec![prompt.clone(); n_samples], n_new, decoding, ends)?);
-        }
-        Ok(samples)
+        sample_one_by_one(self, prompts, n_samples, n_new, nucleus, ends)
     }
 
     /// Rounds weights whose file stores a narrower type than they are trained in, so that what is measured on this

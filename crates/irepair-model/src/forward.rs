@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::attention::{AttentionContext, KeyValues};
 use crate::block::Block;
 use crate::checkpoint::Source;
-use crate::generate::Chooser;
+use crate::generate::{Chooser, sample_one_by_one, without_cache};
 use crate::kernels::settle_kernels;
 use crate::layers::Norm;
 use crate::params::{Params, normal, start};
@@ -165,6 +165,10 @@ impl CausalLm {
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
         let mut tokens = embed(&self.token_embedding, ids);
+        if let Some(scale) = self.architecture.embedding_scale {
+            // Rounded to the model's type first, as the published models are run.
+            tokens = tokens * Tensor::full([1], scale, (self.kind(), ids.device()));
+        }
         if positions.size()[1] > ids.size()[1] {
             tokens = self.behind_soft_prefix(tokens);
         }
@@ -216,6 +220,10 @@ impl BlockModel for CausalLm {
         self.head.shallow_clone()
     }
 
+    fn logit_softcap(&self) -> Option<f64> {
+        self.architecture.logit_softcap
+    }
+
     fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Box<dyn BlockModel + Send>> {
         Ok(Box::new(self.over(tensors)?))
     }
@@ -262,6 +270,9 @@ impl BlockModel for CausalLm {
     }
 
     fn generate(&self, prompts: &[Vec<u32>], n_new: usize, decoding: Decoding, ends: &[u32]) -> Result<Vec<Vec<u32>>> {
+        if self.changes_on_the_way(prompts.iter(), n_new) {
+            return without_cache(self, prompts, n_new, decoding, ends);
+        }
         no_grad(|| self.continue_prompts(prompts, 1, n_new, Chooser::new(decoding), ends))
     }
 
@@ -274,6 +285,9 @@ impl BlockModel for CausalLm {
         nucleus: Nucleus,
         ends: &[u32],
     ) -> Result<Vec<Vec<u32>>> {
+        if self.changes_on_the_way(prompts.iter().map(|(prompt, _)| prompt), n_new) {
+            return sample_one_by_one(self, prompts, n_samples, n_new, nucleus, ends);
+        }
         let (prompts, seeds): (Vec<_>, Vec<_>) = prompts.iter().cloned().unzip();
         no_grad(|| self.continue_prompts(&prompts, n_samples, n_new, Chooser::nucleus(nucleus, &seeds), ends))
     }

@@ -4,6 +4,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use irepair_arch::RopeScaling;
 use irepair_core::PaddedTokens;
 
 use crate::attention::{AttentionContext, KeyValues};
@@ -75,6 +76,23 @@ pub(crate) fn without_cache(
         padded = PaddedTokens::left_padded(&texts, 0)?;
     }
     Ok(written.rows)
+}
+
+/// [`BlockModel::sample`] for any model: a prompt after the other.
+pub(crate) fn sample_one_by_one(
+    model: &(impl BlockModel + ?Sized),
+    prompts: &[(Vec<u32>, u64)],
+    n_samples: usize,
+    n_new: usize,
+    Nucleus { top_p, temperature }: Nucleus,
+    ends: &[u32],
+) -> Result<Vec<Vec<u32>>> {
+    let mut samples = Vec::new();
+    for (prompt, seed) in prompts {
+        let decoding = Decoding::Nucleus { top_p, temperature, seed: *seed };
+        samples.extend(model.generate(&vec![prompt.clone(); n_samples], n_new, decoding, ends)?);
+    }
+    Ok(samples)
 }
 
 /// What was written after each prompt so far.
@@ -149,13 +167,24 @@ impl CausalLm {
         Ok(written.rows)
     }
 
+    /// Whether keys of earlier tokens would be other ones once a text is longer: no cache can hold them.
+    pub(crate) fn changes_on_the_way<'a>(&self, prompts: impl Iterator<Item = &'a Vec<u32>>, n_new: usize) -> bool {
+        let originals = (0..self.n_blocks()).filter_map(|block| match self.config().positions.rope(block)?.scaling {
+            RopeScaling::LongRope { original, .. } => Some(original as usize),
+            _ => None,
+        });
+        let Some(original) = originals.min() else { return false };
+        let prefix = self.n_soft_prefix();
+        prompts.map(|prompt| prompt.len() + prefix).any(|n| n <= original && n + n_new > original)
+    }
+
     /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout;
     /// its transpose copies the rows.
     fn project_rows(&self, hidden: &Tensor) -> Tensor {
         if hidden.size()[0] > FEW_ROWS || self.device() != Device::Cpu {
             return self.project(hidden);
         }
-        self.head().matmul(&hidden.tr()).tr().contiguous()
+        self.cap(self.head().matmul(&hidden.tr()).tr().contiguous())
     }
 }
 

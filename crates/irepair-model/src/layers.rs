@@ -1,6 +1,6 @@
 //! The layers a block is made of: norms and projections.
 
-use irepair_arch::{Architecture, Layout, Norm as NormSpec, NormKind, Part, Slot};
+use irepair_arch::{Architecture, Layout, Norm as NormSpec, NormKind, NormWeight, Part, Slot};
 use irepair_core::BlockId;
 use tch::{Kind, Tensor};
 
@@ -27,7 +27,11 @@ impl Norm {
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
         match self.spec.kind {
             NormKind::LayerNorm => self.layer_norm(x, Some(&self.weight), self.bias.as_ref()),
-            NormKind::RmsNorm => self.normalise(x) * &self.weight,
+            NormKind::RmsNorm => match self.spec.weight {
+                NormWeight::AfterRounding => self.normalise(x) * &self.weight,
+                NormWeight::BeforeRounding => (self.in_float(x) * &self.weight).to_kind(x.kind()),
+                NormWeight::OnePlus => (self.in_float(x) * (self.weight.to_kind(Kind::Float) + 1.0)).to_kind(x.kind()),
+            },
         }
     }
 
@@ -36,12 +40,15 @@ impl Norm {
     fn normalise(&self, x: &Tensor) -> Tensor {
         match self.spec.kind {
             NormKind::LayerNorm => self.layer_norm(x, None, None),
-            NormKind::RmsNorm => {
-                let wide = x.to_kind(Kind::Float);
-                let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
-                (wide * (mean_square + self.spec.eps).rsqrt()).to_kind(x.kind())
-            }
+            NormKind::RmsNorm => self.in_float(x).to_kind(x.kind()),
         }
+    }
+
+    /// The input over its root mean square, in float32.
+    fn in_float(&self, x: &Tensor) -> Tensor {
+        let wide = x.to_kind(Kind::Float);
+        let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
+        wide * (mean_square + self.spec.eps).rsqrt()
     }
 
     fn layer_norm(&self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Tensor {

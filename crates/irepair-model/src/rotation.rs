@@ -1,46 +1,83 @@
 //! Rotary positions: frequencies, and the rotation of queries and keys.
 
 use irepair_arch::{Architecture, Positions, Rope, RopeScaling};
-use tch::{Device, Kind, Tensor};
+use irepair_core::BlockId;
+use tch::{Kind, Tensor};
+
+/// The rotations of one pass: one set of angles for all blocks that share it.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    angles: Vec<Angles>,
+    /// The index of each block's angles; none for one that does not rotate.
+    by_block: Vec<Option<usize>>,
+}
 
 /// Cosines and sines of the angles of one pass, `[batch, 1, seq, n_rotated / 2]` each.
 #[derive(Debug)]
-pub(crate) struct Rotation {
+pub(crate) struct Angles {
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Rotation {
-    /// Of tokens at `positions`, `[batch, seq]` int64; none for models with learned positions. Angles are taken in
-    /// float32 and rounded to `kind` as cosine and sine, as transformers does.
-    pub(crate) fn new(of: &Architecture, positions: &Tensor, kind: Kind) -> Option<Self> {
-        let Positions::Rotary(rope) = of.positions else { return None };
-        let (frequencies, factor) = frequencies(&rope, positions.device());
-        let angles = (positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies).unsqueeze(1);
-        let scaled = |t: Tensor| if factor == 1.0 { t } else { t * factor };
-        Some(Self { cos: scaled(angles.cos()).to_kind(kind), sin: scaled(angles.sin()).to_kind(kind) })
+    /// Of tokens at `positions`, `[batch, seq]` int64, the last columns of `attention_mask`; none for models with learned
+    /// positions.
+    pub(crate) fn new(of: &Architecture, attention_mask: &Tensor, positions: &Tensor, kind: Kind) -> Option<Self> {
+        let Positions::Rotary(ropes) = &of.positions else { return None };
+        let mut distinct: Vec<&Rope> = Vec::new();
+        let mut index = |rope| {
+            let known = distinct.iter().position(|other| *other == rope);
+            known.unwrap_or_else(|| {
+                distinct.push(rope);
+                distinct.len() - 1
+            })
+        };
+        let by_block = ropes.iter().map(|rope| rope.as_ref().map(&mut index)).collect();
+        let angles = distinct.iter().map(|rope| Angles::new(rope, attention_mask, positions, kind)).collect();
+        Some(Self { angles, by_block })
     }
 
-    /// `(a, b) -> (a cos - b sin, b cos + a sin)` on the halves of the last axis of `x`, `[batch, head, seq,
-    /// head_dim]`.
-    pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
-        let halves = x.chunk(2, -1);
-        let (a, b) = (&halves[0], &halves[1]);
-        Tensor::cat(&[a * &self.cos - b * &self.sin, b * &self.cos + a * &self.sin], -1)
+    /// The angles of a block, if it rotates.
+    pub(crate) fn of(&self, block: BlockId) -> Option<&Angles> {
+        self.angles.get((*self.by_block.get(block.0)?)?)
     }
 }
 
-/// Radians per position, `[n_rotated / 2]` float32, and the factor on cosines and sines.
+impl Angles {
+    /// Angles are taken in float32 and rounded to `kind` as cosine and sine, as transformers does.
+    fn new(rope: &Rope, attention_mask: &Tensor, positions: &Tensor, kind: Kind) -> Self {
+        let (frequencies, factor) = frequencies(rope, attention_mask);
+        let angles = (positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies).unsqueeze(1);
+        let scaled = |t: Tensor| if factor == 1.0 { t } else { t * factor };
+        Self { cos: scaled(angles.cos()).to_kind(kind), sin: scaled(angles.sin()).to_kind(kind) }
+    }
+
+    /// `(a, b) -> (a cos - b sin, b cos + a sin)` on the halves of the rotated values, which are the first of the last
+    /// axis of `x`, `[batch, head, seq, head_dim]`.
+    pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
+        let (n_half, head_dim) = (self.cos.size()[3], x.size()[3]);
+        let parts = x.split_with_sizes([n_half, n_half, head_dim - 2 * n_half], -1);
+        let (a, b) = (&parts[0], &parts[1]);
+        let mut turned = vec![a * &self.cos - b * &self.sin, b * &self.cos + a * &self.sin];
+        if head_dim > 2 * n_half {
+            turned.push(parts[2].shallow_clone());
+        }
+        Tensor::cat(&turned, -1)
+    }
+}
+
+/// Radians per position, `[n_rotated / 2]` float32 (`[batch, 1, n_rotated / 2]` where they depend on the length of the
+/// text), and the factor on cosines and sines.
 ///
 /// # Source
 /// `modeling_rope_utils.py` of transformers 5, operation by operation in float32.
-fn frequencies(rope: &Rope, device: Device) -> (Tensor, f64) {
-    let float = (Kind::Float, device);
+fn frequencies(rope: &Rope, attention_mask: &Tensor) -> (Tensor, f64) {
+    let float = (Kind::Float, attention_mask.device());
     let n = rope.n_rotated as f64;
     let wavelengths =
         Tensor::pow_scalar(rope.theta, &(Tensor::arange_start_step(0, rope.n_rotated as i64, 2, float) / n));
     let plain = wavelengths.reciprocal();
-    match rope.scaling {
+    match rope.scaling.clone() {
         RopeScaling::None => (plain, 1.0),
         RopeScaling::Linear { factor } => (plain / factor, 1.0),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
@@ -65,6 +102,15 @@ fn frequencies(rope: &Rope, device: Device) -> (Tensor, f64) {
             let kept: Tensor = 1.0 - ramp;
             let stretched = (wavelengths * factor).reciprocal();
             (stretched * (1.0 - &kept) + plain * &kept, attention_factor)
+        }
+        // transformers chooses one table for a whole batch, by its longest text; here each text has its own, so that
+        // its numbers do not depend on others.
+        RopeScaling::LongRope { short, long, attention_factor, original } => {
+            let by = |factors: Vec<f64>| {
+                (Tensor::from_slice(&factors).to_kind(Kind::Float).to_device(float.1) * &wavelengths).reciprocal()
+            };
+            let n_tokens = attention_mask.sum_dim_intlist([1].as_slice(), true, Kind::Int64).unsqueeze(-1);
+            (by(long).where_self(&n_tokens.gt(original), &by(short)), attention_factor)
         }
     }
 }

@@ -41,16 +41,16 @@ pub struct HeadScores {
     dscore_dlogits: Vec<Tensor>,
 }
 
-/// Log-probability of a token after every hidden state.
+/// Log-probability of a token after every hidden state. Logits are capped where the model caps them: `c tanh(z / c)`.
 ///
 /// # Shapes
 /// `hidden`: `[n, width]`; `head`: `[vocab, width]`; `targets`: `[n]` int64
 ///
 /// # Source
 /// METHOD §2 [D]: `log softmax(z)[x]` in float32.
-pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadScores {
+pub fn head_log_probs(hidden: &Tensor, head: &Tensor, cap: Option<f64>, targets: &Tensor) -> HeadScores {
     HeadScores::collect(hidden, head, |at, n, learns| {
-        let logits = logits(hidden, head, at, n);
+        let logits = logits(hidden, head, cap, at, n);
         let targets = targets.narrow(0, at, n).unsqueeze(-1);
         let values = by_tiles(&logits, |from, len| {
             let (mut logits, targets) = (logits.narrow(0, from, len), targets.narrow(0, from, len));
@@ -60,7 +60,8 @@ pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadS
                 // Softmax less one at the target, while it is float32: in half precision the difference is lost where
                 // the model is sure.
                 let minus_one = values.full_like(-1.0).unsqueeze(-1);
-                logits.copy_(&log_probs.exp_().scatter_add_(-1, &targets, &minus_one));
+                let slope = slope(&logits, cap);
+                logits.copy_(&times(log_probs.exp_().scatter_add_(-1, &targets, &minus_one), slope));
             }
             values
         });
@@ -75,9 +76,15 @@ pub fn head_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> HeadS
 ///
 /// # Source
 /// METHOD §2 [D], in float32.
-pub fn head_divergences(ref_hidden: &Tensor, ref_head: &Tensor, hidden: &Tensor, head: &Tensor) -> HeadScores {
+pub fn head_divergences(
+    ref_hidden: &Tensor,
+    ref_head: &Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    cap: Option<f64>,
+) -> HeadScores {
     HeadScores::collect(hidden, head, |at, n, learns| {
-        let (by_reference, logits) = (logits(ref_hidden, ref_head, at, n), logits(hidden, head, at, n));
+        let (by_reference, logits) = (logits(ref_hidden, ref_head, cap, at, n), logits(hidden, head, cap, at, n));
         let values = by_tiles(&logits, |from, len| {
             let mut reference = by_reference.narrow(0, from, len).log_softmax(-1, Kind::Float);
             let mut logits = logits.narrow(0, from, len);
@@ -85,7 +92,8 @@ pub fn head_divergences(ref_hidden: &Tensor, ref_head: &Tensor, hidden: &Tensor,
             let mut p_reference = reference.exp();
             let values = reference.g_sub_(&log_probs).g_mul_(&p_reference).sum_dim_intlist(-1, false, Kind::Float);
             if learns {
-                logits.copy_(&p_reference.g_sub_(&log_probs.exp_()));
+                let slope = slope(&logits, cap);
+                logits.copy_(&times(p_reference.g_sub_(&log_probs.exp_()), slope));
             }
             values
         });
@@ -94,9 +102,9 @@ pub fn head_divergences(ref_hidden: &Tensor, ref_head: &Tensor, hidden: &Tensor,
 }
 
 /// Whether each target is the most probable token after its hidden state; shapes as in [`head_log_probs`], `[n]` bool.
-pub fn head_greedy(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Tensor {
+pub fn head_greedy(hidden: &Tensor, head: &Tensor, cap: Option<f64>, targets: &Tensor) -> Tensor {
     let best: Vec<Tensor> =
-        chunks(hidden, head).map(|(at, n)| no_grad(|| logits(hidden, head, at, n).argmax(-1, false))).collect();
+        chunks(hidden, head).map(|(at, n)| no_grad(|| logits(hidden, head, cap, at, n).argmax(-1, false))).collect();
     joined(&best, Kind::Int64, hidden).eq_tensor(targets)
 }
 
@@ -170,8 +178,18 @@ fn joined(chunks: &[Tensor], kind: Kind, like: &Tensor) -> Tensor {
     if chunks.is_empty() { Tensor::zeros([0], (kind, like.device())) } else { Tensor::cat(chunks, 0) }
 }
 
-fn logits(hidden: &Tensor, head: &Tensor, at: i64, n: i64) -> Tensor {
-    hidden.narrow(0, at, n).detach().matmul(&head.detach().tr())
+fn logits(hidden: &Tensor, head: &Tensor, cap: Option<f64>, at: i64, n: i64) -> Tensor {
+    let logits = hidden.narrow(0, at, n).detach().matmul(&head.detach().tr());
+    cap.map_or(logits.shallow_clone(), |cap| (logits / cap).tanh() * cap)
+}
+
+/// The derivative of capped logits by those that were not capped, `1 - (z / c)^2`, float32.
+fn slope(logits: &Tensor, cap: Option<f64>) -> Option<Tensor> {
+    cap.map(|cap| 1.0 - (logits.to_kind(Kind::Float) / cap).square())
+}
+
+fn times(gradient: Tensor, slope: Option<Tensor>) -> Tensor {
+    slope.map_or_else(|| gradient.shallow_clone(), |slope| &gradient * slope)
 }
 
 /// `scores(start, length)` of the tiles of a chunk's rows, joined.
@@ -219,6 +237,10 @@ mod tests {
         (learning([n, width], 0.3), learning([vocab, width], 1.1), targets)
     }
 
+    fn capped(logits: Tensor, cap: Option<f64>) -> Tensor {
+        cap.map_or(logits.shallow_clone(), |cap| (logits / cap).tanh() * cap)
+    }
+
     fn gradients(loss: &Tensor, hidden: &Tensor, head: &Tensor) -> Vec<Tensor> {
         Tensor::f_run_backward(&[loss], &[hidden, head], false, false).unwrap()
     }
@@ -237,17 +259,18 @@ mod tests {
 
     #[test]
     fn log_probabilities_and_their_gradients_are_those_of_whole_logits() {
-        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 2e-2)] {
+        let caps = [(Kind::Float, 1e-5, None), (Kind::BFloat16, 2e-2, None), (Kind::Float, 1e-5, Some(1.5))];
+        for (kind, tolerance, cap) in caps {
             let (hidden, head, targets) = given(kind);
             assert_eq!(chunks(&hidden, &head).count(), 3);
             // One text of 41 tokens: the last one is only a target.
             let ids = Tensor::cat(&[&targets.narrow(0, 0, 1), &targets], 0).unsqueeze(0);
-            let logits = hidden.matmul(&head.tr());
+            let logits = capped(hidden.matmul(&head.tr()), cap);
             let logits = Tensor::cat(&[&logits, &logits.narrow(0, 0, 1)], 0).unsqueeze(0);
             let plain = target_log_probs(&logits, &ids).squeeze_dim(0);
-            assert_same(&head_log_probs(&hidden, &head, &targets), &plain, (&hidden, &head), tolerance);
+            assert_same(&head_log_probs(&hidden, &head, cap, &targets), &plain, (&hidden, &head), tolerance);
             let greedy = logits.squeeze_dim(0).narrow(0, 0, SHAPE.0).argmax(-1, false).eq_tensor(&targets);
-            assert_eq!(head_greedy(&hidden, &head, &targets), greedy);
+            assert_eq!(head_greedy(&hidden, &head, cap, &targets), greedy);
         }
     }
 
@@ -259,7 +282,7 @@ mod tests {
         let sure = &head * 0.5;
         let gradient = |kind: Kind| {
             let (hidden, head) = (sure.to_kind(kind).copy().set_requires_grad(true), head.to_kind(kind));
-            let scores = head_log_probs(&hidden, &head, &targets);
+            let scores = head_log_probs(&hidden, &head, None, &targets);
             let vjp = scores.vjp(&scores.values.ones_like()).unwrap();
             let gradient = Tensor::f_run_backward(&[&vjp], &[&hidden], false, false).unwrap().remove(0);
             gradient.to_kind(Kind::Float).square().sum_dim_intlist([1].as_slice(), false, Kind::Float).sqrt()
@@ -272,14 +295,15 @@ mod tests {
 
     #[test]
     fn divergences_and_their_gradients_are_those_of_whole_logits() {
-        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 3e-2)] {
+        let caps = [(Kind::Float, 1e-5, None), (Kind::BFloat16, 3e-2, None), (Kind::Float, 1e-5, Some(1.5))];
+        for (kind, tolerance, cap) in caps {
             let (hidden, head, _) = given(kind);
             let (ref_hidden, ref_head) = (hidden.detach() * 0.9, head.detach() * 1.2);
-            let reference = ref_hidden.matmul(&ref_head.tr()).log_softmax(-1, Kind::Float);
-            let log_probs = hidden.matmul(&head.tr()).log_softmax(-1, Kind::Float);
+            let reference = capped(ref_hidden.matmul(&ref_head.tr()), cap).log_softmax(-1, Kind::Float);
+            let log_probs = capped(hidden.matmul(&head.tr()), cap).log_softmax(-1, Kind::Float);
             let by_token = reference.exp() * (&reference - log_probs);
             let plain = by_token.sum_dim_intlist(-1, false, Kind::Float);
-            let scores = head_divergences(&ref_hidden, &ref_head, &hidden, &head);
+            let scores = head_divergences(&ref_hidden, &ref_head, &hidden, &head, cap);
             assert_same(&scores, &plain, (&hidden, &head), tolerance);
         }
     }
@@ -287,20 +311,20 @@ mod tests {
     #[test]
     fn what_does_not_learn_is_not_prepared_for() {
         let (hidden, head, targets) = given(Kind::Float);
-        let frozen = head_log_probs(&hidden.detach(), &head.detach(), &targets);
+        let frozen = head_log_probs(&hidden.detach(), &head.detach(), None, &targets);
         assert!(frozen.dscore_dhidden.is_none() && frozen.dscore_dlogits.is_empty());
         assert!(frozen.vjp(&frozen.values).is_none());
-        let sliced = head_log_probs(&hidden, &head.detach(), &targets);
+        let sliced = head_log_probs(&hidden, &head.detach(), None, &targets);
         assert!(sliced.dscore_dhidden.is_some() && sliced.dscore_dlogits.is_empty());
         // A validation: the parameters want gradients, and nothing is recorded.
-        let watched = no_grad(|| head_log_probs(&(&hidden * 1.0), &head, &targets));
+        let watched = no_grad(|| head_log_probs(&(&hidden * 1.0), &head, None, &targets));
         assert!(watched.dscore_dhidden.is_none() && watched.dscore_dlogits.is_empty());
     }
 
     #[test]
     fn no_rows_give_no_scores() {
         let (hidden, head, targets) = given(Kind::Float);
-        let none = head_log_probs(&hidden.narrow(0, 0, 0), &head, &targets.narrow(0, 0, 0));
+        let none = head_log_probs(&hidden.narrow(0, 0, 0), &head, None, &targets.narrow(0, 0, 0));
         assert_eq!(none.values.size(), [0]);
     }
 }

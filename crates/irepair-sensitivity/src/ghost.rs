@@ -78,7 +78,7 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
         return Ok(None);
     }
     let hidden = states_at(&hidden, &text.target_positions);
-    let scores = head_log_probs(&hidden, &model.head(), &text.target_ids);
+    let scores = head_log_probs(&hidden, &model.head(), model.logit_softcap(), &text.target_ids);
     let nll = scores.vjp(&scores.values.full_like(-1.0 / text.counts.targets));
     let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;
     let output_gradients =

@@ -101,7 +101,8 @@ fn token_scores(
     let (chosen, rejected) = (of_targets(&micro.chosen, chosen), of_targets(&micro.rejected, rejected));
     let under_both = micro.utility.as_ref().zip(utility).zip(pass.utility.zip(reference));
     let utility = under_both.map(|((text, states), (ref_states, reference))| {
-        let divergences = head_divergences(&ref_states, &reference.head(), &states, &model.head());
+        let divergences =
+            head_divergences(&ref_states, &reference.head(), &states, &model.head(), model.logit_softcap());
         gradients.track(text, &text.real_positions, divergences)
     });
     Scores { chosen, rejected, ref_chosen: pass.chosen, ref_rejected: pass.rejected, utility }
@@ -109,7 +110,7 @@ fn token_scores(
 
 /// Log-probabilities of the targets of `text`, `[n_targets]`, from the states `[n_targets, width]` that predict them.
 fn log_probs(model: &dyn BlockModel, text: &TextBatch, states: &Tensor) -> HeadScores {
-    head_log_probs(states, &model.head(), &text.target_ids)
+    head_log_probs(states, &model.head(), model.logit_softcap(), &text.target_ids)
 }
 
 /// Scores `[n]` at `positions` `[n]` of a text, as `[batch, seq]`, 0 elsewhere.

@@ -13,7 +13,9 @@ use crate::{Architecture, Family, Layout, Parameter, Result, Shape, Slot};
 pub static GPT2: Family = Family {
     name: "gpt2",
     model_type: "gpt2",
+    wrapper: None,
     prefix: "transformer.",
+    head: "lm_head",
     block_prefix: "h",
     layout: Layout::InOut,
     buffers: &["attn.bias", "attn.masked_bias", "attn.attention.bias", "attn.attention.masked_bias"],

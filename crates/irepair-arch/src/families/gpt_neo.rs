@@ -13,7 +13,9 @@ use crate::{Architecture, AttentionSpan, Biases, Family, Layout, Parameter, Resu
 pub static GPT_NEO: Family = Family {
     name: "gpt-neo",
     model_type: "gpt_neo",
+    wrapper: None,
     prefix: "transformer.",
+    head: "lm_head",
     block_prefix: "h",
     layout: Layout::OutIn,
     buffers: crate::GPT2.buffers,

@@ -20,4 +20,12 @@ families! {
     gpt_neo::GPT_NEO,
     llama::LLAMA,
     qwen2::QWEN2,
+    qwen3::QWEN3,
+    mistral::MISTRAL,
+    gpt_neox::GPT_NEOX,
+    olmo2::OLMO2,
+    gemma2::GEMMA2,
+    gemma3::GEMMA3,
+    phi3::PHI3,
+    smollm3::SMOLLM3,
 }

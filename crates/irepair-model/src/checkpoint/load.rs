@@ -1,5 +1,6 @@
 //! A checkpoint directory in: every tensor applied, ignored, unused or missing, by name.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,22 @@ use super::{LoadReport, Shard, Source, Stored};
 use crate::params::Params;
 use crate::{CausalLm, Error, Result};
 
-/// The stored name of the head, in every family.
-pub(super) const HEAD: &str = "lm_head.weight";
+/// The name of the head in most families. transformers writes it for every family in memory, so that it is read in
+/// place of a family's own.
+const HEAD: &str = "lm_head.weight";
+
+/// The plain name of a stored tensor; the head has its family's name.
+fn plain<'a>(family: &Family, stored: &'a str) -> Cow<'a, str> {
+    match family.plain(stored) {
+        HEAD => Cow::Owned(head(family)),
+        plain => Cow::Borrowed(plain),
+    }
+}
+
+/// The stored name of a family's head.
+pub(super) fn head(family: &Family) -> String {
+    format!("{}.weight", family.head)
+}
 
 impl CausalLm {
     /// Reads a checkpoint directory: `config.json` and `model.safetensors`, or shards with their index.
@@ -118,13 +133,13 @@ enum StoredHead {
 
 /// As transformers decides it: equal values are tied, different ones are not, and one stands for both.
 fn stored_head(of: &Architecture, files: &[File<'_>]) -> Result<StoredHead> {
-    let find = |plain: &str| {
+    let find = |wanted: &str| {
         files.iter().find_map(|file| {
-            let name = file.parsed.names.iter().find(|name| of.family.plain(name) == plain)?;
+            let name = file.parsed.names.iter().find(|name| self::plain(of.family, name) == wanted)?;
             Some(file.parsed.tensor(name, Device::Cpu, Some(Kind::Float)))
         })
     };
-    let Some(head) = find(HEAD).transpose()? else { return Ok(StoredHead::Own) };
+    let Some(head) = find(&head(of.family)).transpose()? else { return Ok(StoredHead::Own) };
     Ok(match find(embedding(&of.parameters())).transpose()? {
         None => StoredHead::Instead,
         Some(embedding) => {
@@ -153,9 +168,9 @@ impl Loader<'_> {
         let mut tensors = Vec::new();
         for name in &file.parsed.names {
             let view = file.parsed.view(name)?;
-            let plain = self.family.plain(name);
-            let is_alias = matches!(self.head, StoredHead::Copy | StoredHead::Instead) && plain == HEAD;
-            let parameter = by_name.get(if is_alias { embedding(self.specs) } else { plain }).copied();
+            let plain = plain(self.family, name);
+            let is_alias = matches!(self.head, StoredHead::Copy | StoredHead::Instead) && plain == head(self.family);
+            let parameter = by_name.get(if is_alias { embedding(self.specs) } else { &*plain }).copied();
             tensors.push(Stored { name: name.clone(), dtype: view.dtype(), parameter });
             match parameter {
                 Some(index) if !(is_alias && self.head == StoredHead::Copy) => {
@@ -173,7 +188,7 @@ impl Loader<'_> {
                 }
                 // A copy of what is applied under the embedding's name.
                 Some(_) => {}
-                None if self.family.is_buffer(plain) => self.report.ignored_buffers.push(name.clone()),
+                None if self.family.is_buffer(&plain) => self.report.ignored_buffers.push(name.clone()),
                 None => self.report.unused.push(name.clone()),
             }
         }

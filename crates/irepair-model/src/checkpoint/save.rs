@@ -47,7 +47,8 @@ impl CausalLm {
             .parameters()
             .iter()
             .map(|p| {
-                let prefix = if p.name == super::load::HEAD { "" } else { self.config().family.prefix };
+                let family = self.config().family;
+                let prefix = if p.name == super::load::head(family) { "" } else { family.prefix };
                 (format!("{prefix}{}", p.name), &p.tensor)
             })
             .collect();
