@@ -6,7 +6,7 @@ use irepair_arch::{Architecture, AttentionSpan, QueryKeyNorm, Slot};
 use irepair_core::BlockId;
 use tch::{Kind, Tensor};
 
-use crate::layers::{Linear, Norm};
+use crate::layers::{Linear, Norm, wide};
 use crate::params::Params;
 use crate::probe::Probe;
 use crate::rotation::Rotation;
@@ -152,7 +152,7 @@ impl Attention {
             Some(mask) => scores + mask,
             None => scores,
         };
-        scores.softmax(-1, Kind::Float).to_kind(q.kind()).matmul(&each(v))
+        scores.softmax(-1, wide(q.kind())).to_kind(q.kind()).matmul(&each(v))
     }
 }
 

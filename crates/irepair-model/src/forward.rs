@@ -164,16 +164,20 @@ impl CausalLm {
 
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let embed = |table: &Tensor, ids: &Tensor| Tensor::embedding(table, ids, -1, false, false);
-        let mut tokens = embed(&self.token_embedding, ids);
-        if let Some(scale) = self.architecture.embedding_scale {
-            // Rounded to the model's type first, as the published models are run.
-            tokens = tokens * Tensor::full([1], scale, (self.kind(), ids.device()));
-        }
+        let mut tokens = self.scaled(embed(&self.token_embedding, ids));
         if positions.size()[1] > ids.size()[1] {
             tokens = self.behind_soft_prefix(tokens);
         }
         match &self.position_embedding {
             Some(table) => tokens + embed(table, positions),
+            None => tokens,
+        }
+    }
+
+    /// Token embeddings times the family's factor, rounded to the model's type as the published models are run.
+    pub(crate) fn scaled(&self, tokens: Tensor) -> Tensor {
+        match self.architecture.embedding_scale {
+            Some(scale) => tokens * Tensor::full([1], scale, (self.kind(), self.device())),
             None => tokens,
         }
     }

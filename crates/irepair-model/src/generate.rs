@@ -237,15 +237,25 @@ mod tests {
     use super::*;
     use crate::{Architecture, Shape};
 
-    fn models() -> [CausalLm; 3] {
-        let llama = Shape { n_kv_head: Some(2), ..Shape::new("llama", [3, 16, 4], 32, 29) };
-        let llama = llama.architecture().unwrap();
-        [Architecture::gpt2(3, 16, 2, 32, 29), Architecture::gpt_neo(3, 16, 2, 32, 29, 4), llama].map(|config| {
+    /// A model of every family, and one whose rotation depends on the length of the text.
+    fn models() -> Vec<CausalLm> {
+        let shape =
+            |family: &str| Shape { n_kv_head: Some(2), window_size: Some(4), ..Shape::new(family, [3, 16, 4], 32, 29) };
+        let mut configs: Vec<_> =
+            irepair_arch::FAMILIES.iter().map(|f| shape(f.name).architecture().unwrap()).collect();
+        let mut phi3: serde_json::Value =
+            serde_json::from_str(&shape("phi3").architecture().unwrap().to_json()).unwrap();
+        phi3["original_max_position_embeddings"] = 7.into();
+        phi3["rope_scaling"] =
+            serde_json::json!({"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [3.0, 5.0]});
+        configs.push(Architecture::from_json(phi3, "config.json".as_ref()).unwrap());
+        let made = |config| {
             let model = CausalLm::random(config, 1, Device::Cpu, Kind::Float).unwrap();
             // Larger weights than a fresh model's, so that the next token depends on the text.
             no_grad(|| model.parameters().iter().for_each(|p| drop(p.tensor.shallow_clone().g_mul_scalar_(2.0))));
             model
-        })
+        };
+        configs.into_iter().map(made).collect()
     }
 
     #[test]
@@ -262,7 +272,7 @@ mod tests {
 
     #[test]
     fn sampling_is_a_function_of_the_seed_and_stays_in_the_nucleus() {
-        let [model, ..] = models();
+        let model = models().swap_remove(0);
         let sample = |top_p, seed| {
             let decoding = Decoding::Nucleus { top_p, temperature: 1.0, seed };
             model.generate(&[vec![3, 5], vec![9]], 10, decoding, &[]).unwrap()
@@ -289,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_row_ends_at_the_end_token() {
-        let [model, ..] = models();
+        let model = models().swap_remove(0);
         let free = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, &[]).unwrap();
         let (eos, other) = (free[0][2], free[0][4]);
         for ends in [&[eos][..], &[other], &[other, eos]] {
@@ -301,7 +311,7 @@ mod tests {
 
     #[test]
     fn too_long_is_refused() {
-        let [model, ..] = models();
+        let model = models().swap_remove(0);
         assert!(model.generate(&[vec![1; 30]], 3, Decoding::Greedy, &[]).is_err());
         assert!(model.generate(&[], 3, Decoding::Greedy, &[]).is_err());
         assert!(model.generate(&[vec![], vec![1]], 3, Decoding::Greedy, &[]).is_err());

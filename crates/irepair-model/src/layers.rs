@@ -30,7 +30,9 @@ impl Norm {
             NormKind::RmsNorm => match self.spec.weight {
                 NormWeight::AfterRounding => self.normalise(x) * &self.weight,
                 NormWeight::BeforeRounding => (self.in_float(x) * &self.weight).to_kind(x.kind()),
-                NormWeight::OnePlus => (self.in_float(x) * (self.weight.to_kind(Kind::Float) + 1.0)).to_kind(x.kind()),
+                NormWeight::OnePlus => {
+                    (self.in_float(x) * (self.weight.to_kind(wide(x.kind())) + 1.0)).to_kind(x.kind())
+                }
             },
         }
     }
@@ -44,10 +46,10 @@ impl Norm {
         }
     }
 
-    /// The input over its root mean square, in float32.
+    /// The input over its root mean square, in float32 at least.
     fn in_float(&self, x: &Tensor) -> Tensor {
-        let wide = x.to_kind(Kind::Float);
-        let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
+        let wide = x.to_kind(wide(x.kind()));
+        let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, wide.kind());
         wide * (mean_square + self.spec.eps).rsqrt()
     }
 
@@ -63,6 +65,11 @@ impl Norm {
         let normalised = self.normalise(&x.detach());
         probe.layer(Layer { block, has_bias: self.bias.is_some(), normalised: Some(&normalised) }, x, y)
     }
+}
+
+/// The type of what is computed more precisely than a model's own: float32, and float64 where the model is.
+pub(crate) fn wide(kind: Kind) -> Kind {
+    if kind == Kind::Double { kind } else { Kind::Float }
 }
 
 /// A projection; `weight` is used as `[out, in]` whatever the file's layout (a view, not a copy).

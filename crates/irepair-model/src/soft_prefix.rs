@@ -31,7 +31,7 @@ impl CausalLm {
         let mut rng = ChaCha8Rng::seed_from_u64(seed_of(&[DOMAIN, seed]));
         let ids: Vec<i64> = (0..n).map(|_| rng.random_range(0..self.config().n_vocab as i64)).collect();
         let ids = Tensor::from_slice(&ids).to_device(self.device());
-        let prefix = no_grad(|| self.token_embedding.detach().index_select(0, &ids));
+        let prefix = no_grad(|| self.scaled(self.token_embedding.detach().index_select(0, &ids)));
         let mut model = self.without_soft_prefix()?;
         if n > 0 {
             model.put_soft_prefix(prefix);

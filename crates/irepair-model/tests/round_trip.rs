@@ -199,24 +199,25 @@ fn a_tied_head_is_tied_to_what_is_stored() {
         let (dir, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let made = model(family);
         let embedding = &format!("{}{}", made.config().family.prefix, made.parameters()[0].name);
+        let head = &format!("{}.weight", made.config().family.head);
         made.save(dir.path()).unwrap();
         // A stored copy changes nothing.
         let (loaded, report) = reload(dir.path(), |tensors| {
             let copy = tensors[embedding].copy();
-            tensors.insert("lm_head.weight".to_owned(), copy);
+            tensors.insert(head.clone(), copy);
         });
         assert!(bits(&loaded) == bits(&made) && !report.head_differs && report.unused.is_empty());
         // The head alone stands for both.
         let (loaded, report) = reload(dir.path(), |tensors| drop(tensors.remove(embedding)));
-        assert!(bits(&loaded) == bits(&made) && report.applied.contains(&"lm_head.weight".to_owned()));
+        assert!(bits(&loaded) == bits(&made) && report.applied.contains(head));
         loaded.save(saved.path()).unwrap();
         assert!(files(saved.path()) == files(dir.path()));
         // Other values are a head of their own, as transformers has it, and are written back as such.
         let (loaded, report) = reload(dir.path(), |tensors| {
-            let head = tensors["lm_head.weight"].copy();
-            tensors.insert(embedding.clone(), &head * 2.0);
+            let stored = tensors[head].copy();
+            tensors.insert(embedding.clone(), &stored * 2.0);
         });
-        assert!(report.head_differs && loaded.parameters().iter().any(|p| p.name == "lm_head.weight"));
+        assert!(report.head_differs && loaded.parameters().iter().any(|p| p.name == *head));
         assert!(report.to_string().ends_with("the stored head is not the token embedding, so they are not tied"));
         loaded.save(saved.path()).unwrap();
         assert!(files(saved.path()) == files(dir.path()));

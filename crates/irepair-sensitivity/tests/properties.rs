@@ -8,7 +8,21 @@ use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, block_squ
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
-const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+/// Every family.
+const FAMILIES: [&str; 12] = [
+    "gpt2",
+    "gpt-neo",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt-neox",
+    "olmo2",
+    "gemma2",
+    "gemma3-text",
+    "phi3",
+    "smollm3",
+];
 
 /// Three blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
 fn model(family: &str) -> CausalLm {
@@ -17,7 +31,10 @@ fn model(family: &str) -> CausalLm {
     let config = match family {
         "gpt2" => Architecture::gpt2(3, 16, 2, 48, 19),
         "gpt-neo" => Architecture::gpt_neo(3, 16, 2, 48, 19, 4),
-        other => Shape { n_kv_head: Some(2), ..Shape::new(other, [3, 16, 4], 48, 19) }.architecture().unwrap(),
+        other => {
+            let shape = Shape::new(other, [3, 16, 4], 48, 19);
+            Shape { n_kv_head: Some(2), window_size: Some(4), ..shape }.architecture().unwrap()
+        }
     };
     let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
     no_grad(|| {
@@ -151,7 +168,11 @@ fn pad_columns_change_no_sensitivity() {
                         .values()
                         .to_vec()
                 };
-                assert_near(&format!("{metric}"), &of(&padded, true), &of(&plain, false), 1e-5);
+                let (got, want) = (of(&padded, true), of(&plain, false));
+                // A product of two differences: what rounding leaves of a small one is measured by the largest.
+                let least = if metric == Metric::Atp { want.iter().copied().fold(0.0, f64::max) } else { 0.0 };
+                let far = got.iter().zip(&want).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(least));
+                assert!(!far, "{family}, {metric}: {got:?} against {want:?}");
             }
         }
     }

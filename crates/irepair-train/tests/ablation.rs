@@ -8,13 +8,15 @@ use irepair_data::TokenPair;
 use irepair_model::{Architecture, BlockModel, CausalLm, Parameter, Probe, Shape, TextBatch};
 use irepair_train::{Engine, Error, OptimizerKind, RepairData, Settings};
 use support::{
-    Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, data, distance, model, plain_data,
-    settings, take,
+    Always, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, data, distance, model, plain_data, settings,
+    take,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
 mod support;
 
+/// Families whose projections write to the residual stream themselves.
+const FAMILIES: [&str; 4] = ["gpt2", "gpt-neo", "llama", "gpt-neox"];
 const METHOD: Method = Method::DifferenceOfMeans;
 
 fn ablation(n_steps: u64) -> Settings {
@@ -43,6 +45,12 @@ fn writers(family: &str) -> Vec<(&'static str, usize)> {
             ("attn.attention.out_proj.bias", 0),
             ("mlp.c_proj.weight", 0),
             ("mlp.c_proj.bias", 0),
+        ],
+        "gpt-neox" => vec![
+            ("attention.dense.weight", 0),
+            ("attention.dense.bias", 0),
+            ("mlp.dense_4h_to_h.weight", 0),
+            ("mlp.dense_4h_to_h.bias", 0),
         ],
         _ => vec![("self_attn.o_proj.weight", 0), ("mlp.down_proj.weight", 0)],
     }
@@ -135,7 +143,7 @@ fn full_strength_leaves_no_component_and_half_of_it_one_half() {
                 n_writers += 1;
             }
             let of_blocks = writers(family).iter().filter(|(name, _)| *name != "wpe.weight").count();
-            assert_eq!(n_writers, N_BLOCKS * of_blocks + usize::from(family != "llama"));
+            assert_eq!(n_writers, N_BLOCKS * of_blocks + usize::from(["gpt2", "gpt-neo"].contains(&family)));
         }
     }
 }
@@ -153,6 +161,14 @@ fn what_does_not_write_to_the_stream_keeps_its_bits() {
             assert_eq!(before != after, dim(family, parameter).is_some(), "{family} {name}");
         }
     }
+}
+
+#[test]
+fn a_model_whose_outputs_pass_a_norm_first_is_refused() {
+    let (model, data) = (model("gemma2"), data());
+    let error =
+        Engine::new(&model, METHOD, &mut Always(Scope::Everything), &data, ablation(1)).and_then(|mut e| e.step());
+    assert!(matches!(error, Err(Error::NoResidualStream { .. })), "{error:?}");
 }
 
 #[test]

@@ -81,12 +81,14 @@ fn parameters(a: &Architecture) -> Vec<Parameter> {
 }
 
 fn fresh(shape: &Shape) -> Value {
+    // A quarter of a head, as in Pythia; half of one so narrow that a quarter is no pair.
+    let share = if (shape.n_embd / shape.n_head.max(1)).is_multiple_of(8) { 0.25 } else { 0.5 };
     json!({
         "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_act": "gelu",
         "num_hidden_layers": shape.n_layer, "hidden_size": shape.n_embd, "num_attention_heads": shape.n_head,
         "intermediate_size": shape.n_inner.unwrap_or(4 * shape.n_embd), "vocab_size": shape.vocab_size,
         "max_position_embeddings": shape.n_positions, "layer_norm_eps": 1e-5, "rotary_emb_base": 10000,
-        "rotary_pct": 0.25, "use_parallel_residual": true, "attention_bias": true, "tie_word_embeddings": false,
+        "rotary_pct": share, "use_parallel_residual": true, "attention_bias": true, "tie_word_embeddings": true,
         "initializer_range": 0.02, "attention_dropout": 0.0, "hidden_dropout": 0.0, "bos_token_id": 0,
         "eos_token_id": 0, "dtype": "float32",
     })

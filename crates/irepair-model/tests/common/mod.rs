@@ -7,7 +7,21 @@ use std::path::Path;
 use irepair_model::{Architecture, BlockModel, CausalLm, Shape};
 use tch::{Device, Kind, Tensor, no_grad};
 
-pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+/// Every family.
+pub(crate) const FAMILIES: [&str; 12] = [
+    "gpt2",
+    "gpt-neo",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt-neox",
+    "olmo2",
+    "gemma2",
+    "gemma3-text",
+    "phi3",
+    "smollm3",
+];
 pub(crate) const N_VOCAB: u32 = 19;
 
 pub(crate) fn config(family: &str) -> Architecture {
@@ -17,7 +31,7 @@ pub(crate) fn config(family: &str) -> Architecture {
         // Two query heads share one head of keys and values.
         other => {
             let shape = Shape::new(other, [2, 16, 4], 32, N_VOCAB as usize);
-            Shape { n_kv_head: Some(2), n_inner: Some(24), ..shape }.architecture().unwrap()
+            Shape { n_kv_head: Some(2), n_inner: Some(24), window_size: Some(4), ..shape }.architecture().unwrap()
         }
     }
 }

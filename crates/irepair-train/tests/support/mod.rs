@@ -12,7 +12,9 @@ use irepair_model::{Architecture, BlockModel, CausalLm, Shape};
 use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
-pub(crate) const FAMILIES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+/// Families that differ most: learned and rotary positions, windows, attention and MLP side by side, norms on both sides,
+/// caps.
+pub(crate) const FAMILIES: [&str; 5] = ["gpt2", "gpt-neo", "llama", "gpt-neox", "gemma2"];
 pub(crate) const N_BLOCKS: usize = 4;
 const N_VOCAB: usize = 23;
 
@@ -24,7 +26,8 @@ pub(crate) fn model(family: &str) -> CausalLm {
         "gpt2" => Architecture::gpt2(N_BLOCKS, 16, 2, 24, N_VOCAB),
         "gpt-neo" => Architecture::gpt_neo(N_BLOCKS, 16, 2, 24, N_VOCAB, 4),
         other => {
-            Shape { n_kv_head: Some(2), ..Shape::new(other, [N_BLOCKS, 16, 4], 24, N_VOCAB) }.architecture().unwrap()
+            let shape = Shape::new(other, [N_BLOCKS, 16, 4], 24, N_VOCAB);
+            Shape { n_kv_head: Some(2), window_size: Some(4), ..shape }.architecture().unwrap()
         }
     };
     let model = CausalLm::random(config, 11, Device::Cpu, Kind::Float).unwrap();
