@@ -1,7 +1,7 @@
 """Tiny checkpoints written by transformers, each with a tokenizer, and the texts to repair them on.
 
 run:    python make.py OUT_DIR     (`cargo xtask interop` does; nothing here is kept in the repository)
-writes: OUT_DIR/<case>/            gpt2 and gpt-neo, each in f32, in bf16, and in f16 shards
+writes: OUT_DIR/<case>/            gpt2, gpt-neo and three later families, each in f32, in bf16, and in f16 shards
         OUT_DIR/corpus.txt, pairs.jsonl, texts.json
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 PARITY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PARITY))
 from common import *  # noqa: E402,F403
+from transformers import Gemma2Config, GPTNeoXConfig, Qwen3Config  # noqa: E402
 
 SEED = 20251122
 N_VOCAB = 311  # more than any of the tokenizers has: published models pad their embeddings, too
@@ -21,12 +22,19 @@ TEXTS = ["the mill by the river", " Anna went\r\nto the mill ", "naïve 🙂 ש�
 
 
 def configs():
+    sizes = {"num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
+             "intermediate_size": 40, "max_position_embeddings": 64, "pad_token_id": None}
     shared = {"vocab_size": N_VOCAB, "bos_token_id": 299, "eos_token_id": 299}
     return {
         "gpt2": GPT2Config(n_layer=3, n_embd=16, n_head=2, n_positions=64, **shared),
         "gpt-neo": GPTNeoConfig(
             num_layers=4, hidden_size=16, num_heads=2, max_position_embeddings=64, window_size=6,
             attention_types=[[["global", "local"], 2]], **shared),
+        "gpt-neox": GPTNeoXConfig(
+            num_hidden_layers=3, hidden_size=32, num_attention_heads=4, intermediate_size=40, max_position_embeddings=64,
+            **shared),
+        "qwen3": Qwen3Config(**sizes, **shared),
+        "gemma2": Gemma2Config(**sizes, sliding_window=6, **shared),
     }
 
 

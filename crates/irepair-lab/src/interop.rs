@@ -12,6 +12,9 @@ const METHODS: [&str; 2] = ["irepair-no-kl", "dapt"];
 const FAMILIES: [&str; 2] = ["gpt2", "gpt-neo"];
 const FORMS: [&str; 3] = ["f32", "bf16", "sharded"];
 
+/// Later families, in one form each.
+const LATER: [&str; 3] = ["gpt-neox-f32", "qwen3-sharded", "gemma2-bf16"];
+
 /// Repairs tiny checkpoints of every family and form, trains one of each family from scratch, and compares them with
 /// transformers in a Python environment under `target/`.
 ///
@@ -44,16 +47,17 @@ fn cases(work: &Path) -> Result<Vec<String>> {
     let irepair = |args: &str| {
         process::run(process::command(paths::built("debug", "irepair")).current_dir(work).args(args.split(' ')))
     };
-    for family in FAMILIES {
-        for form in FORMS {
-            for method in METHODS {
-                let (base, out) = (format!("{family}-{form}"), format!("{family}-{form}-{method}"));
-                let data = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24";
-                let steps = "--steps 3 --lr 1e-2 --warmup-steps 1 --batch-size 4 --threads 1";
-                irepair(&format!("repair --model {base} --method {method} --out {out} {data} {steps}"))?;
-                cases.push(out);
-            }
+    let all = FAMILIES.iter().flat_map(|family| FORMS.map(|form| format!("{family}-{form}")));
+    for base in all.chain(LATER.map(str::to_owned)) {
+        for method in METHODS {
+            let out = format!("{base}-{method}");
+            let data = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24";
+            let steps = "--steps 3 --lr 1e-2 --warmup-steps 1 --batch-size 4 --threads 1";
+            irepair(&format!("repair --model {base} --method {method} --out {out} {data} {steps}"))?;
+            cases.push(out);
         }
+    }
+    for family in FAMILIES {
         let out = format!("{family}-pretrained");
         let shape = "--n-layer 2 --n-embd 16 --n-head 2 --n-positions 64 --window 32 --vocab-size 300";
         let steps = "--steps 3 --batch-size 4 --lr 1e-2 --threads 1";

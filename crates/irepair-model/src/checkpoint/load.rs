@@ -38,7 +38,9 @@ impl CausalLm {
     /// # Errors
     /// Missing or broken files, unsupported settings, missing or misshapen tensors: each by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
-        let mut architecture = Architecture::read(&dir.join("config.json"))?;
+        let settings = dir.join("config.json");
+        let mut architecture = Architecture::read(&settings)?;
+        let config = std::fs::read(&settings).map_err(irepair_core::Error::io("read", &settings))?;
         let family = architecture.family;
         let paths = weight_files(dir)?.into_keys().map(|name| (dir.join(&name), name));
         let maps = paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect::<Result<Vec<_>>>()?;
@@ -64,7 +66,7 @@ impl CausalLm {
         let lacking = || Error::MissingTensors { path: dir.to_owned(), tensors: missing.clone() };
         let mut values = values.into_iter();
         let params = Params::collect(&specs, |_| values.next().flatten().ok_or_else(lacking))?;
-        let source = Source::Directory { dir: dir.to_owned(), shards };
+        let source = Source::Directory { dir: dir.to_owned(), config, shards };
         Ok((Self::assemble(architecture, params, source)?, report))
     }
 }

@@ -68,8 +68,8 @@ pub(crate) fn some_of(names: &[String], n: usize) -> String {
 pub(crate) enum Source {
     /// Made here; written as one file with the family's names.
     None,
-    /// A checkpoint directory.
-    Directory { dir: PathBuf, shards: Vec<Shard> },
+    /// A checkpoint directory, and its `config.json` as it was.
+    Directory { dir: PathBuf, config: Vec<u8>, shards: Vec<Shard> },
 }
 
 /// One weights file as it was read.

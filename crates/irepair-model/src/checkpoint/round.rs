@@ -33,7 +33,7 @@ impl CausalLm {
     /// [`irepair_core::Error::MissingFile`] when the file that the model was loaded from is gone or another one by now.
     pub(crate) fn round_shards(&self, seed: u64) -> Result<Rounded> {
         let mut rounded = Rounded::default();
-        let Source::Directory { dir, shards } = &self.source else { return Ok(rounded) };
+        let Source::Directory { dir, shards, .. } = &self.source else { return Ok(rounded) };
         let mut seen = vec![false; self.parameters().len()];
         for shard in shards {
             self.round_shard(dir, shard, seed, &mut seen, &mut rounded)?;

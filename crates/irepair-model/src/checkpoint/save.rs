@@ -17,7 +17,7 @@ impl CausalLm {
     /// Writes the model as a checkpoint directory that `transformers` loads unchanged.
     ///
     /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and
-    /// brings its tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
+    /// brings its `config.json`, tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
     /// type the model computed in. Each file is written to a temporary one and renamed; weights come before
     /// `config.json`, so a directory with a config is whole.
     ///
@@ -30,16 +30,20 @@ impl CausalLm {
         if let Some(prefix) = self.soft_prefix() {
             return self.save_soft_prefix(prefix, dir);
         }
-        match &self.source {
-            Source::None => self.save_fresh(dir)?,
-            Source::Directory { dir: from, shards } => {
+        let config = match &self.source {
+            Source::None => {
+                self.save_fresh(dir)?;
+                self.config().to_json().into_bytes()
+            }
+            Source::Directory { dir: from, config, shards } => {
                 for shard in shards {
                     self.save_shard(from, shard, &dir.join(&shard.file))?;
                 }
                 copy_companions(from, dir)?;
+                config.clone()
             }
-        }
-        Ok(write_atomic(&dir.join("config.json"), self.config().to_json().as_bytes())?)
+        };
+        Ok(write_atomic(&dir.join("config.json"), &config)?)
     }
 
     fn save_fresh(&self, dir: &Path) -> Result<()> {
