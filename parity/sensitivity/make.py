@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 from common import *  # noqa: E402,F403
 
 SEED = 20250602
-CASES = ["gpt2", "gpt-neo", "llama"]
+CASES = ["gpt2", "gpt-neo", "llama", "gpt-neox", "olmo2", "gemma2", "phi3"]
 EPS = 1e-12
 LENGTHS = [  # prompts, chosen, rejected, utility; four pairs a batch
     ([5, 3, 1, 4], [4, 7, 2, 3], [7, 2, 5, 3], [12, 7, 4, 9]),

@@ -18,7 +18,8 @@ mod support;
 const VALUE: f64 = 1e-5;
 const GRADIENT: f64 = 1e-6;
 const BATCHES: [&str; 3] = ["right", "chosen", "rejected"];
-const WITH_REFERENCE: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+const WITH_REFERENCE: [&str; 11] =
+    ["gpt2", "gpt-neo", "llama", "qwen3", "mistral", "gpt-neox", "olmo2", "gemma2", "gemma3", "phi3", "smollm3"];
 
 struct Golden {
     case: &'static str,

@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 mod support;
 
 const TOLERANCE: f64 = 2e-5;
-const CASES: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+const CASES: [&str; 7] = ["gpt2", "gpt-neo", "llama", "gpt-neox", "olmo2", "gemma2", "phi3"];
 
 struct Case {
     name: &'static str,
