@@ -17,6 +17,7 @@
 
 mod block;
 mod block_list;
+mod checkpoint;
 mod diagnostic;
 mod error;
 mod errors;
@@ -32,6 +33,7 @@ mod sensitivities;
 mod size;
 pub mod spec;
 mod temporary;
+pub mod tensor_file;
 mod tokens;
 mod unfinished;
 pub mod weights;
@@ -42,6 +44,7 @@ pub const NUMBERS_VERSION: u32 = 14;
 
 pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
 pub use block_list::BlockList;
+pub use checkpoint::Checkpoint;
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{Error, Result, fs, printable};
 
+/// The file that says what a model is.
+pub const CONFIG: &str = "config.json";
 /// The file of a model that is not sharded.
 pub const WEIGHTS: &str = "model.safetensors";
 /// The file that says which shard holds which tensor.

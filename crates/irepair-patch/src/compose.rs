@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use irepair_core::Checkpoint;
 use irepair_core::fs::hex;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Checkpoint;
 use crate::manifest::Record;
 use crate::patch::Sink;
 use crate::verify::{expect, sha256};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::checkpoint::Checkpoint;
+use irepair_core::Checkpoint;
+use irepair_core::tensor_file::Stored;
+
 use crate::manifest::Record;
 use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 
@@ -49,7 +51,7 @@ pub fn model_id(dir: &Path) -> Result<String> {
 
 /// Every tensor of a model, hashed and unchanged.
 fn records(model: &Checkpoint) -> Result<BTreeMap<String, Record>> {
-    let record = |(name, stored): (&String, &crate::tensors::Stored)| {
+    let record = |(name, stored): (&String, &Stored)| {
         let base = model.bytes(name)?.sha256()?;
         Ok((name.clone(), Record { dtype: stored.dtype, shape: stored.shape.clone(), base, result: None }))
     };

@@ -18,7 +18,7 @@
 
 #![forbid(unsafe_code)]
 
-mod checkpoint;
+mod companions;
 mod compose;
 mod create;
 mod error;
@@ -28,7 +28,6 @@ mod manifest;
 mod output;
 mod patch;
 mod rewrite;
-mod tensors;
 mod verify;
 
 pub use compose::compose;

@@ -6,11 +6,11 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use irepair_core::fs::{open, remove, replace};
+use irepair_core::tensor_file::TensorFile;
+use irepair_core::weights::CONFIG;
 use irepair_core::{DirLock, Error, mark_finished, mark_unfinished, refuse_used};
 
 use crate::Result;
-use crate::checkpoint::CONFIG;
-use crate::tensors::TensorFile;
 
 /// A step of writing a model directory, reported when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

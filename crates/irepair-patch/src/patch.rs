@@ -5,12 +5,12 @@ use std::path::Path;
 
 use irepair_core::fs::{replace, sha256_file};
 use irepair_core::printable;
+use irepair_core::tensor_file::{Bytes, TensorFile, layout};
 use irepair_core::weights::write_header;
 use safetensors::Dtype;
 use serde_json::json;
 
 use crate::manifest::FORMAT;
-use crate::tensors::{Bytes, TensorFile, layout};
 use crate::{Error, Manifest, Result};
 
 /// An opened patch: its header only.
@@ -78,7 +78,7 @@ impl Patch {
     /// What is stored for a changed tensor.
     pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
         let missing = || irepair_core::Error::unreadable(&self.file.path, format!("no tensor `{}`", printable(name)));
-        self.file.bytes(self.file.tensors.get(name).ok_or_else(missing)?)
+        Ok(self.file.bytes(self.file.tensors.get(name).ok_or_else(missing)?)?)
     }
 }
 

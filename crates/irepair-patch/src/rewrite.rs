@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use irepair_core::fs::hex;
-use irepair_core::refuse_used;
+use irepair_core::{Checkpoint, refuse_used};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Checkpoint;
+use crate::companions::companions;
 use crate::kind::Op;
 use crate::manifest::Record;
 use crate::output::Output;
@@ -117,7 +117,7 @@ impl Rewrite<'_> {
                 Ok(())
             })?;
         }
-        let companions = self.model.companions()?;
+        let companions = companions(self.model)?;
         for name in &companions.files {
             output.copy(&self.model.dir.join(name), name)?;
         }

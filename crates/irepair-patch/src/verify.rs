@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use irepair_core::Checkpoint;
+use irepair_core::tensor_file::layout;
 use serde::Serialize;
 
-use crate::checkpoint::Checkpoint;
-use crate::tensors::layout;
 use crate::{Error, Manifest, Patch, Result, Side};
 
 /// What [`verify`] found.
