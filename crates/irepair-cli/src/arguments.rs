@@ -74,6 +74,8 @@ pub(crate) enum Command {
     },
     /// Write the model of a GGUF file as a Hugging Face directory, dequantised, with its tokenizer.
     Import(crate::import::ImportArgs),
+    /// Write the repair of an imported model as a GGUF file again.
+    Export(crate::export::ExportArgs),
     /// Make, apply, revert and inspect patch files: a repair as its changed tensors alone.
     Patch {
         #[command(subcommand)]

@@ -12,7 +12,7 @@ use crate::progress;
 
 #[derive(Args)]
 pub(crate) struct ImportArgs {
-    /// The GGUF file: architecture llama with a byte-level BPE tokenizer.
+    /// The GGUF file: docs/FILES.md has the architectures and tokenizers.
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
     /// Directory to write to: new or empty.

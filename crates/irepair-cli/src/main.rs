@@ -6,6 +6,7 @@ mod diagnose;
 mod environment;
 mod error;
 mod evaluate;
+mod export;
 mod generate;
 mod import;
 mod interrupt;
@@ -75,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Data { profile, data, out, skip } => data::command(&profile, &data, &out, &skip),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Import(args) => import::command(&args),
+        Command::Export(args) => export::command(&args),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),
     }

@@ -7,26 +7,23 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use irepair_core::fs::{remove, replace, write_atomic};
-use irepair_core::weights::{WEIGHTS, write_header};
+use irepair_core::weights::{CONFIG, WEIGHTS, write_header};
 use irepair_core::{DirLock, Error, mark_finished, mark_unfinished, refuse_used};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::Result;
+use crate::architectures::{Model, Target};
+use crate::compare::Original;
 use crate::file::GgufFile;
-use crate::llama::{Llama, Target};
 use crate::tokenizer::Tokenizer;
-
-const CONFIG: &str = "config.json";
-/// Values that are dequantised at once: whole blocks of every type.
-const CHUNK: usize = 1 << 16;
 
 /// A GGUF file that can be written as a Hugging Face directory.
 #[derive(Debug)]
 pub struct Conversion<'a> {
-    file: &'a GgufFile,
-    model: Llama,
-    tokenizer: Tokenizer<'a>,
+    pub(crate) file: &'a GgufFile,
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer<'a>,
 }
 
 /// What a conversion makes of its file.
@@ -64,7 +61,7 @@ impl<'a> Conversion<'a> {
     /// # Errors
     /// `Metadata` and `Tensor`, naming what is missing, contradictory or not supported.
     pub fn plan(file: &'a GgufFile) -> Result<Self> {
-        let model = Llama::of(file)?;
+        let model = Model::of(file)?;
         let tokenizer = Tokenizer::of(file, model.n_vocab, model.n_positions)?;
         Ok(Self { file, model, tokenizer })
     }
@@ -77,7 +74,7 @@ impl<'a> Conversion<'a> {
             *types.entry(self.file.tensors()[&target.source].kind.to_string()).or_default() += 1;
         }
         Summary {
-            architecture: "llama",
+            architecture: self.model.architecture.name,
             name: text("general.name"),
             license: text("general.license"),
             n_block: self.model.n_block,
@@ -135,49 +132,13 @@ impl<'a> Conversion<'a> {
     }
 
     fn write_tensor(&self, target: &Target, out: &mut impl Write, path: &Path) -> Result<()> {
-        let info = &self.file.tensors()[&target.source];
-        let (n, io) = (info.n_values() as usize, Error::io("write", path));
-        let mut values = self.file.values()?;
-        // Rows that change places are read one by one.
-        let n_row = if target.n_head.is_some() { n / info.shape[0] } else { CHUNK.min(n) };
-        let mut row = vec![0.0; n_row];
-        let mut bytes = Vec::with_capacity(n_row * 4);
-        for i in 0..n.div_ceil(n_row) {
-            let start = match target.n_head {
-                Some(n_head) => interleaved(i, info.shape[0] / n_head) * n_row,
-                None => i * n_row,
-            };
-            let row = &mut row[..n_row.min(n - i * n_row)];
-            values.read(info, start, row)?;
-            if !row.iter().all(|value| value.is_finite()) {
-                return Err(crate::Error::NotFinite {
-                    path: self.file.path().to_owned(),
-                    tensor: target.source.clone(),
-                });
-            }
+        let mut values = Original::open(self.file, target)?;
+        let mut bytes = Vec::new();
+        while let Some(values) = values.next()? {
             bytes.clear();
-            bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-            out.write_all(&bytes).map_err(io)?;
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            out.write_all(&bytes).map_err(Error::io("write", path))?;
         }
         Ok(())
-    }
-}
-
-/// The row of a GGUF file that holds row `row` of a query or key projection: rotation pairs value `i` of a head with
-/// value `head_dim / 2 + i`, and the file has the two rows of a pair next to each other.
-fn interleaved(row: usize, head_dim: usize) -> usize {
-    let (head, row) = (row / head_dim, row % head_dim);
-    let half = head_dim / 2;
-    head * head_dim + row % half * 2 + row / half
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_of_rows_move_to_the_halves_of_their_head() {
-        let rows: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
-        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

@@ -35,6 +35,11 @@ irepair_core::errors! {
             "tensors do not fit the model that the metadata describe" =>
             Data.at_part(path, "tensor", tensor).want_got(want, got)
                 .help("the file is of another architecture, or was changed after it was converted");
+        /// A directory that is no repair of an import of the file: `part` says what differs.
+        Mismatch { path: PathBuf, part: &'static str, name: String, want: String, got: String } =
+            "directory does not hold the model of the GGUF file" =>
+            Data.at_part(path, part, name).want_got(want, got)
+                .help("give the directory that `irepair import` made of the file, or a repair of it");
         /// Weights that are NaN or infinite.
         NotFinite { path: PathBuf, tensor: String } = "weights are not finite" =>
             Data.at_part(path, "tensor", tensor)
@@ -76,6 +81,22 @@ mod tests {
                 metadata("llama.rope.freq_base", "a number", "nothing"),
             ],
             Tensor: [tensor("shape [576, 576]", "shape [192, 576]"), tensor("shape [576, 576]", "nothing")],
+            Mismatch: [
+                Error::Mismatch {
+                    path: PathBuf::from("repaired"),
+                    part: "tensor",
+                    name: "lm_head.weight".into(),
+                    want: "no such tensor".into(),
+                    got: "F32 [8, 4]".into(),
+                },
+                Error::Mismatch {
+                    path: PathBuf::from("repaired"),
+                    part: "config.json",
+                    name: "rope_theta".into(),
+                    want: "100000.0".into(),
+                    got: "10000.0".into(),
+                },
+            ],
             NotFinite: [Error::NotFinite { path: path(), tensor: "output.weight".into() }],
         }));
     }

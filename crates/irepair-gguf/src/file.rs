@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use irepair_core::printable;
@@ -13,7 +14,7 @@ use crate::read::Reader;
 use crate::value::Value;
 use crate::{Error, Result};
 
-const MAGIC: &[u8; 4] = b"GGUF";
+pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Tensor data and tensors begin at multiples of this when the file gives no alignment.
 const ALIGNMENT: u64 = 32;
 /// Most dimensions of a tensor.
@@ -24,8 +25,16 @@ const MAX_DIMENSIONS: u32 = 4;
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
+    /// Version of the format.
+    pub(crate) version: u32,
     metadata: BTreeMap<String, Value>,
+    /// Keys in the order of the file, each with its bytes: those of key, type and value.
+    pub(crate) keys: Vec<(String, Range<u64>)>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Names of tensors in the order of the file.
+    pub(crate) order: Vec<String>,
+    /// Tensors begin at multiples of this.
+    pub(crate) alignment: u64,
 }
 
 /// The place of a tensor, and its type and shape.
@@ -55,30 +64,33 @@ impl GgufFile {
     /// `NotGguf`, `Version`, `TensorType`; `Broken` for everything a well-formed file does not have; `File`.
     pub fn open(path: &Path) -> Result<Self> {
         let mut reader = Reader::open(path)?;
-        check_start(&mut reader, path)?;
+        let version = check_start(&mut reader, path)?;
         let n_tensors = reader.u64("number of tensors")?;
         let n_keys = reader.u64("number of metadata keys")?;
         // A key takes 13 bytes at least, a tensor 32.
         reader.wants(n_keys, 13, "number of metadata keys")?;
         reader.wants(n_tensors, 32, "number of tensors")?;
-        let mut metadata = BTreeMap::new();
+        let (mut metadata, mut keys) = (BTreeMap::new(), Vec::new());
         for _ in 0..n_keys {
+            let start = reader.position();
             let key = reader.text("metadata key")?;
             let value = Value::read(&mut reader, &key)?;
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(reader.broken(key, "the key occurs twice"));
             }
+            keys.push((key, start..reader.position()));
         }
         let alignment = alignment(&reader, metadata.get("general.alignment"))?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
         for _ in 0..n_tensors {
             let (name, info) = tensor(&mut reader, path, alignment)?;
             if tensors.insert(name.clone(), info).is_some() {
                 return Err(reader.broken(name, "the tensor occurs twice"));
             }
+            order.push(name);
         }
         place(&reader, &mut tensors, alignment)?;
-        Ok(Self { path: path.to_owned(), metadata, tensors })
+        Ok(Self { path: path.to_owned(), version, metadata, keys, tensors, order, alignment })
     }
 
     /// The file.
@@ -134,8 +146,8 @@ impl TensorValues {
     }
 }
 
-/// Magic and version.
-fn check_start(reader: &mut Reader, path: &Path) -> Result<()> {
+/// Reads the magic and returns the version.
+fn check_start(reader: &mut Reader, path: &Path) -> Result<u32> {
     let start = reader.start()?;
     if !start.starts_with(MAGIC) {
         let got = disguise(start).unwrap_or("other bytes at its start").to_owned();
@@ -143,7 +155,7 @@ fn check_start(reader: &mut Reader, path: &Path) -> Result<()> {
     }
     reader.u32("magic")?;
     match reader.u32("version")? {
-        2 | 3 => Ok(()),
+        version @ (2 | 3) => Ok(version),
         version if version.swap_bytes() < 16 => {
             Err(Error::Version { path: path.to_owned(), got: format!("big-endian version {}", version.swap_bytes()) })
         }

@@ -12,29 +12,30 @@ use half::{bf16, f16};
 pub struct Kind(usize);
 
 /// Names of all types by their number in a file; types without a name were removed from the format.
-const NAMES: [&str; 40] = [
+const NAMES: [&str; 42] = [
     "F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
     "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32",
-    "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "", "", "TQ1_0", "TQ2_0", "", "", "", "MXFP4",
+    "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "", "", "TQ1_0", "TQ2_0", "", "", "", "MXFP4", "NVFP4", "Q1_0",
 ];
 
-/// A type that is read: its number in a file, values and bytes of a block, and how a block becomes floats.
-struct Row(usize, usize, usize, fn(&[u8], &mut [f32]));
+/// A type that is read: its number in a file, values and bytes of a block, how a block becomes floats, and the file
+/// type that llama.cpp takes for a file of it (`llama_model_loader`, by the type of most tensors).
+struct Row(usize, usize, usize, fn(&[u8], &mut [f32]), u32);
 
 const KINDS: [Row; 13] = [
-    Row(0, 1, 4, |block, out| out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-    Row(1, 1, 2, |block, out| out[0] = half_at(block, 0)),
-    Row(30, 1, 2, |block, out| out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32()),
-    Row(2, 32, 18, q_32::<false, false>),
-    Row(3, 32, 20, q_32::<false, true>),
-    Row(6, 32, 22, q_32::<true, false>),
-    Row(7, 32, 24, q_32::<true, true>),
-    Row(8, 32, 34, q8_0),
-    Row(10, 256, 84, q2_k),
-    Row(11, 256, 110, q3_k),
-    Row(12, 256, 144, q45_k::<false>),
-    Row(13, 256, 176, q45_k::<true>),
-    Row(14, 256, 210, q6_k),
+    Row(0, 1, 4, |block, out| out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]), 0),
+    Row(1, 1, 2, |block, out| out[0] = half_at(block, 0), 1),
+    Row(30, 1, 2, |block, out| out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(), 32),
+    Row(2, 32, 18, q_32::<false, false>, 2),
+    Row(3, 32, 20, q_32::<false, true>, 3),
+    Row(6, 32, 22, q_32::<true, false>, 8),
+    Row(7, 32, 24, q_32::<true, true>, 9),
+    Row(8, 32, 34, q8_0, 7),
+    Row(10, 256, 84, q2_k, 10),
+    Row(11, 256, 110, q3_k, 12),
+    Row(12, 256, 144, q45_k::<false>, 15),
+    Row(13, 256, 176, q45_k::<true>, 17),
+    Row(14, 256, 210, q6_k, 18),
 ];
 
 impl Kind {
@@ -45,6 +46,21 @@ impl Kind {
             None | Some(&"") => format!("type number {number}"),
             Some(name) => (*name).to_owned(),
         })
+    }
+
+    /// 32-bit floats.
+    pub const F32: Self = Self(0);
+    /// 16-bit floats with 5 bits of exponent.
+    pub const F16: Self = Self(1);
+
+    /// Its number in a file.
+    pub(crate) fn number(self) -> u32 {
+        KINDS[self.0].0 as u32
+    }
+
+    /// The number that `general.file_type` has for a file of which most tensors are of this type.
+    pub(crate) fn file_type(self) -> u32 {
+        KINDS[self.0].4
     }
 
     /// Values in a block.
@@ -62,7 +78,7 @@ impl Kind {
     /// # Panics
     /// When `values` has not [`Self::n_values`] places for each [`Self::n_bytes`] bytes of `blocks`.
     pub fn dequantise(self, blocks: &[u8], values: &mut [f32]) {
-        let Row(_, n_values, n_bytes, read) = KINDS[self.0];
+        let Row(_, n_values, n_bytes, read, _) = KINDS[self.0];
         assert!(blocks.len() / n_bytes * n_values == values.len() && blocks.len().is_multiple_of(n_bytes));
         for (block, out) in blocks.chunks_exact(n_bytes).zip(values.chunks_exact_mut(n_values)) {
             read(block, out);

@@ -1,15 +1,21 @@
-//! Rotary position settings of a llama file, as Hugging Face writes them.
+//! Rotary position settings, as Hugging Face writes them.
 
 use serde_json::{Value as Json, json};
 
 use crate::Result;
+use crate::architectures::Sizes;
 use crate::file::GgufFile;
 
-const TYPE: &str = "llama.rope.scaling.type";
-const FACTOR: &str = "llama.rope.scaling.factor";
-const ORIGINAL: &str = "llama.rope.scaling.original_context_length";
+const TYPE: &str = "rope.scaling.type";
+const FACTOR: &str = "rope.scaling.factor";
+const ORIGINAL: &str = "rope.scaling.original_context_length";
 /// The tensor that holds Llama 3's scaling: the divisors of the frequencies of the rotated pairs.
-pub(crate) const FACTORS: &str = "rope_freqs.weight";
+const FACTORS: &str = "rope_freqs.weight";
+/// The tensors that hold Phi-3's: the divisors for texts longer than the original context, and for others.
+const LONG: &str = "rope_factors_long.weight";
+const SHORT: &str = "rope_factors_short.weight";
+/// Every tensor that is no weight.
+pub(crate) const TENSORS: [&str; 3] = [FACTORS, LONG, SHORT];
 /// Llama 3's band limits, which no file states: every published model has these.
 const LOW: f64 = 1.0;
 const HIGH: f64 = 4.0;
@@ -21,28 +27,78 @@ const TOLERANCE: f64 = 1e-5;
 ///
 /// # Errors
 /// `Metadata` for scalings of another kind, `Tensor` for factors that are not Llama 3's.
-pub(crate) fn scaling(file: &GgufFile, theta: f64, head_dim: usize) -> Result<Json> {
-    let kind = file.optional_text(TYPE)?.filter(|kind| *kind != "none");
-    if kind.is_none() && file.optional_positive(FACTOR)?.is_some_and(|factor| factor != 1.0) {
-        return Err(file.refuse(TYPE, "a type, because there is a factor"));
+pub(crate) fn scaling(file: &GgufFile, sizes: &Sizes) -> Result<Json> {
+    if let Some(name) = [LONG, SHORT].into_iter().find(|name| file.tensors().contains_key(*name)) {
+        return Err(file.misfit(name, "no such tensor"));
+    }
+    let (type_key, factor_key) = (sizes.key(TYPE), sizes.key(FACTOR));
+    let kind = file.optional_text(&type_key)?.filter(|kind| *kind != "none");
+    if kind.is_none() && file.optional_positive(&factor_key)?.is_some_and(|factor| factor != 1.0) {
+        return Err(file.refuse(&type_key, "a type, because there is a factor"));
     }
     if file.tensors().contains_key(FACTORS) {
         return match kind {
-            Some(_) => Err(file.refuse(TYPE, format!("none, because there is the tensor `{FACTORS}`"))),
-            None => llama3(file, theta, head_dim),
+            Some(_) => Err(file.refuse(&type_key, format!("none, because there is the tensor `{FACTORS}`"))),
+            None => llama3(file, sizes.theta(), sizes.head_dim()),
         };
     }
     match kind {
         None => Ok(Json::Null),
-        Some("linear") => Ok(json!({"rope_type": "linear", "type": "linear", "factor": file.positive(FACTOR)?})),
+        Some("linear") => Ok(json!({"rope_type": "linear", "type": "linear", "factor": file.positive(&factor_key)?})),
         Some("yarn") => {
-            let (factor, original) = (file.positive(FACTOR)?, file.count(ORIGINAL)?);
+            let (factor, original) = (file.positive(&factor_key)?, file.count(&sizes.key(ORIGINAL))?);
             Ok(json!({
                 "rope_type": "yarn", "type": "yarn", "factor": factor, "original_max_position_embeddings": original
             }))
         }
-        Some(_) => Err(file.refuse(TYPE, "`none`, `linear` or `yarn`")),
+        Some(_) => Err(file.refuse(&type_key, "`none`, `linear` or `yarn`")),
     }
+}
+
+/// `rope_scaling` of Phi-3, of which `rotated` dimensions of a head are rotated and `original` is the context before
+/// it was extended; null where there are no factors.
+///
+/// # Errors
+/// `Metadata` and `Tensor` for another scaling, and for a factor of attention that is not the one transformers takes.
+pub(crate) fn long(file: &GgufFile, sizes: &Sizes, rotated: usize, original: usize) -> Result<Json> {
+    if file.tensors().contains_key(FACTORS) {
+        return Err(file.misfit(FACTORS, "no such tensor"));
+    }
+    let (type_key, attention) = (sizes.key(TYPE), sizes.key("rope.scaling.attn_factor"));
+    let factors = [LONG, SHORT].map(|name| file.tensors().contains_key(name));
+    let kind = file.optional_text(&type_key)?.filter(|kind| *kind != "none");
+    let stated = file.optional_positive(&attention)?;
+    if file.optional_positive(&sizes.key(FACTOR))?.is_some_and(|factor| factor != 1.0) {
+        return Err(file.refuse(&sizes.key(FACTOR), "none: every dimension has a factor of its own"));
+    }
+    if factors == [false; 2] {
+        return match (kind, stated) {
+            (Some(_), _) => Err(file.refuse(&type_key, format!("none, because there is no tensor `{LONG}`"))),
+            (_, Some(x)) if x != 1.0 => Err(file.refuse(&attention, format!("none, because there is no `{LONG}`"))),
+            _ => Ok(Json::Null),
+        };
+    }
+    if kind.is_some_and(|kind| kind != "longrope") {
+        return Err(file.refuse(&type_key, "`longrope`"));
+    }
+    // transformers' rule; the file has it rounded to 32 bits.
+    let ratio = sizes.n_positions() as f64 / original as f64;
+    let want = if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / (original as f64).ln()).sqrt() };
+    if stated.is_none_or(|stated| (stated - want).abs() > 1e-6) {
+        return Err(file.refuse(&attention, format!("{want:.6}, by the lengths of the contexts")));
+    }
+    let read = |name: &str| -> Result<Vec<f64>> {
+        let info = file.tensors().get(name).filter(|info| info.shape == [rotated / 2] && info.kind.n_values() == 1);
+        let info = info.ok_or_else(|| file.misfit(name, format!("shape [{}] of floats", rotated / 2)))?;
+        let mut values = vec![0.0; rotated / 2];
+        file.values()?.read(info, 0, &mut values)?;
+        match values.iter().all(|value| value.is_finite() && *value > 0.0) {
+            // A float of 32 bits is one of 64 bits too.
+            true => Ok(values.into_iter().map(f64::from).collect()),
+            false => Err(file.misfit(name, "positive numbers")),
+        }
+    };
+    Ok(json!({"rope_type": "longrope", "type": "longrope", "long_factor": read(LONG)?, "short_factor": read(SHORT)?}))
 }
 
 /// Finds the factor of Llama 3's scaling and checks all of [`FACTORS`] against it.

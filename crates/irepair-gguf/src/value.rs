@@ -18,8 +18,10 @@ pub enum Value {
     Texts(Vec<String>),
     /// A list of integers.
     Integers(Vec<i64>),
-    /// So many floats or truth values in a list; no setting of a model is one.
-    Others(usize),
+    /// A list of floats.
+    Floats(Vec<f32>),
+    /// A list of truth values.
+    Bools(Vec<bool>),
 }
 
 const TEXT: u32 = 8;
@@ -72,14 +74,22 @@ impl Value {
             return Ok(Self::Texts((0..n).map(|_| reader.text(key)).collect::<Result<_>>()?));
         }
         reader.wants(n, n_bytes(reader, kind, key)? as u64, key)?;
-        let mut integers = Vec::new();
+        let (mut integers, mut floats, mut bools) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..n {
-            if let Self::Integer(n) = Self::number(reader, kind, key)? {
+            match Self::number(reader, kind, key)? {
                 // An integer over i64 is cut to the largest: no list has ids or counts of that size.
-                integers.push(i64::try_from(n).unwrap_or(i64::MAX));
+                Self::Integer(n) => integers.push(i64::try_from(n).unwrap_or(i64::MAX)),
+                // Shortest decimals lead back to the float of 32 bits.
+                Self::Float(x) => floats.push(x as f32),
+                Self::Bool(on) => bools.push(on),
+                _ => {}
             }
         }
-        Ok(if matches!(kind, 6 | 7 | 12) { Self::Others(n as usize) } else { Self::Integers(integers) })
+        Ok(match kind {
+            6 | 12 => Self::Floats(floats),
+            7 => Self::Bools(bools),
+            _ => Self::Integers(integers),
+        })
     }
 
     /// The value in a few words, for a message.
@@ -91,7 +101,8 @@ impl Value {
             Self::Text(text) => format!("`{}`", irepair_core::printable(text)),
             Self::Texts(list) => format!("a list of {} strings", list.len()),
             Self::Integers(list) => format!("a list of {} integers", list.len()),
-            Self::Others(n) => format!("a list of {n} floats or truth values"),
+            Self::Floats(list) => format!("a list of {} floats", list.len()),
+            Self::Bools(list) => format!("a list of {} truth values", list.len()),
         }
     }
 }

@@ -87,8 +87,33 @@ fn tensors_lie_in_the_file_apart_and_aligned() {
     refused(&with(&whole, at + 4, &(1u64 << 63).to_le_bytes()), "impossible shape");
     refused(&with(&whole, at + 4, &33u64.to_le_bytes()), "rows of 33 values");
     refused(&with(&whole, at + 12, &(1u64 << 40).to_le_bytes()), "the file ends before the tensor does");
-    refused(&with(&whole, at + 20, &20u32.to_le_bytes()), "got: IQ4_NL");
-    refused(&with(&whole, at + 20, &99u32.to_le_bytes()), "got: type number 99");
+    // Every type of the Python package `gguf` that is not read.
+    for (number, name) in [
+        (9u32, "Q8_1"),
+        (15, "Q8_K"),
+        (16, "IQ2_XXS"),
+        (17, "IQ2_XS"),
+        (18, "IQ3_XXS"),
+        (19, "IQ1_S"),
+        (20, "IQ4_NL"),
+        (21, "IQ3_S"),
+        (22, "IQ2_S"),
+        (23, "IQ4_XS"),
+        (24, "I8"),
+        (25, "I16"),
+        (26, "I32"),
+        (27, "I64"),
+        (28, "F64"),
+        (29, "IQ1_M"),
+        (34, "TQ1_0"),
+        (35, "TQ2_0"),
+        (39, "MXFP4"),
+        (40, "NVFP4"),
+        (41, "Q1_0"),
+        (99, "type number 99"),
+    ] {
+        refused(&with(&whole, at + 20, &number.to_le_bytes()), &format!("got: {name}"));
+    }
     refused(&with(&whole, at + 24, &33u64.to_le_bytes()), "not at a multiple of 32");
     refused(&with(&whole, at + 24, &0u64.to_le_bytes()), "overlaps the tensor");
     refused(&with(&whole, at + 24, &(u64::MAX - 31).to_le_bytes()), "the file ends before the tensor does");
@@ -117,7 +142,10 @@ fn what_would_change_the_model_is_refused_by_key() {
     refused(&number("tokenizer.ggml.eos_token_id", 340), "want: an id below 340");
     refused(&over("tokenizer.ggml.model", "tokenizer.ggml.madel"), "metadata `tokenizer.ggml.model`");
     let text = |key: &str, new: &str| with(&whole, after(&whole, key) + 12, new.as_bytes());
-    refused(&text("general.architecture", "gemma"), "want: `llama`    got: `gemma`");
+    refused(
+        &text("general.architecture", "gemma"),
+        "want: one of `llama`, `qwen2`, `qwen3`, `gemma2`, `gemma3`, `phi3`    got: `gemma`",
+    );
     refused(&text("tokenizer.ggml.model", "bert"), "want: `gpt2`");
     refused(
         &text("tokenizer.ggml.pre", "smolly"),
@@ -153,6 +181,66 @@ fn settings_that_would_change_the_model_are_not_ignored() {
     let factor = |x: f32| with_key(&scaled, "llama.rope.scaling.factor", 6, &x.to_le_bytes());
     assert_eq!(said(&factor(1.0)), None);
     refused(&factor(2.0), "metadata `llama.rope.scaling.type`");
+}
+
+#[test]
+fn other_architectures_and_their_settings_are_refused_by_key() {
+    let number = |bytes: &[u8], key: &str, n: u32| with(bytes, after(bytes, key) + 4, &n.to_le_bytes());
+    let (gemma2, gemma3, phi3, qwen2) =
+        (golden("gemma2.gguf"), golden("gemma3.gguf"), golden("phi3.gguf"), golden("qwen2-arch.gguf"));
+    for whole in [&gemma2, &gemma3, &phi3, &qwen2] {
+        assert_eq!(said(whole), None);
+    }
+    // A key of one architecture is none of another's.
+    let window =
+        |bytes: &[u8], arch: &str| with_key(bytes, &format!("{arch}.attention.sliding_window"), 4, &[9, 0, 0, 0]);
+    refused(&window(&qwen2, "qwen2"), "metadata `qwen2.attention.sliding_window`");
+    let pattern = |n: u32| with_key(&gemma3, "gemma3.attention.sliding_window_pattern", 4, &n.to_le_bytes());
+    assert_eq!(said(&pattern(6)), None);
+    refused(&pattern(4), "want: 6: one of so many blocks has no window");
+    let list = [&7u32.to_le_bytes()[..], &7u64.to_le_bytes(), &[1, 1, 1, 1, 1, 0, 1]].concat();
+    assert_eq!(said(&with_key(&gemma3, "gemma3.attention.sliding_window_pattern", 9, &list)), None);
+    refused(&number(&gemma2, "gemma2.attn_logit_softcapping", 0), "metadata `gemma2.attn_logit_softcapping`");
+    refused(&with_key(&gemma2, "gemma2.rope.scaling.factor", 6, &2f32.to_le_bytes()), "`gemma2.rope.scaling.type`");
+    refused(&with_key(&gemma3, "gemma3.expert_count", 4, &[8, 0, 0, 0]), "metadata `gemma3.expert_count`");
+    refused(&number(&phi3, "phi3.rope.dimension_count", 10), "want: an even number up to 8");
+    refused(&number(&phi3, "phi3.rope.dimension_count", 6), "tensor `rope_factors_long.weight`");
+    refused(&number(&phi3, "phi3.rope.scaling.attn_factor", 1f32.to_bits()), "`phi3.rope.scaling.attn_factor`");
+    refused(&number(&phi3, "phi3.rope.scaling.original_context_length", 1), "`phi3.rope.scaling.attn_factor`");
+    refused(&with_key(&phi3, "phi3.rope.scaling.type", 8, &text_value("yarn")), "want: `longrope`");
+    let infinite = |name: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &phi3).unwrap();
+        let at = GgufFile::open(file.path()).unwrap().tensors()[name].offset as usize;
+        with(&phi3, at, &f32::INFINITY.to_le_bytes())
+    };
+    refused(&infinite("rope_factors_short.weight"), "want: positive numbers");
+    // A norm's value that no weight and 1 add up to.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &gemma2).unwrap();
+    let at = GgufFile::open(file.path()).unwrap().tensors()["output_norm.weight"].offset as usize;
+    refused(&with(&gemma2, at, &1e-20f32.to_le_bytes()), "want: weights to which 1 was added");
+}
+
+#[test]
+fn sentencepiece_that_would_give_other_ids_is_refused() {
+    let whole = golden("llama-spm.gguf");
+    let bool_key = |key: &str| with_key(&whole, key, 7, &[1]);
+    refused(&bool_key("tokenizer.ggml.remove_extra_whitespaces"), "want: none: texts are not normalised");
+    refused(&bool_key("tokenizer.ggml.escapes"), "metadata `tokenizer.ggml.escapes`");
+    let map = [&0u32.to_le_bytes()[..], &1u64.to_le_bytes(), &[7]].concat();
+    refused(&with_key(&whole, "tokenizer.ggml.precompiled_charsmap", 9, &map), "precompiled_charsmap");
+    let over = |key: &str, new: &str| with(&whole, after(&whole, key) - key.len(), new.as_bytes());
+    refused(&over("tokenizer.ggml.scores", "tokenizer.ggml.merges"), "metadata `tokenizer.ggml.scores`");
+    refused(&over("<0x41>", "<0x4_>"), "want: a token for every byte    got: `no <0x41>`");
+    let scores = after(&whole, "tokenizer.ggml.scores") + 16;
+    refused(&with(&whole, scores + 4 * 300, &f32::NAN.to_le_bytes()), "metadata `tokenizer.ggml.scores`");
+    // Two merged tokens with the score of the first.
+    let first = whole[scores + 4 * 259..][..4].to_vec();
+    refused(&with(&whole, scores + 4 * 260, &first), "want: different scores for tokens that merges make");
+    // A token of two characters, the first of which is no token.
+    let bell = with(&whole, after(&whole, "\u{2}\0\0\0\0\0\0\0er") - 2, b"\x07");
+    refused(&bell, "want: a token for every character of a token");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use irepair_data::Tokenizer;
-use irepair_gguf::{Conversion, GgufFile};
+use irepair_gguf::{Conversion, Export, GgufFile};
 
 use super::shared::{put, said};
 
@@ -12,7 +12,8 @@ use super::shared::{put, said};
 const N_VALUES: usize = 1 << 12;
 
 /// Every tensor of an accepted file can be read; the written directory has all weights and a tokenizer that loads or
-/// returns a named error; a refusal leaves no `config.json`.
+/// returns a named error; a refusal leaves no `config.json`. An export of the directory changes no tensor, and is read
+/// again.
 ///
 /// # Panics
 /// If that does not hold.
@@ -38,6 +39,14 @@ pub fn run(dir: &Path, data: &[u8]) {
             if let Err(error) = Tokenizer::load(&out) {
                 said(&error);
             }
+            let export = Export::plan(&conversion, &out, &mut |_| {}).expect("just written");
+            assert!(export.summary().changed.is_empty());
+            let again = dir.join("again.gguf");
+            export.write(&again, &mut |_| {}).expect("a new file");
+            let written = GgufFile::open(&again).expect("just written");
+            assert!(written.tensors().keys().eq(file.tensors().keys()));
+            Conversion::plan(&written).expect("the same model");
+            fs::remove_file(&again).expect("just written");
         }
         Err(error) => {
             assert!(!out.join("config.json").exists(), "a directory that is not whole looks whole");

@@ -28,7 +28,7 @@ pub(crate) fn all() -> Vec<Seed> {
     let mut add = |target, name: &str, bytes: Vec<u8>| seeds.push((target, name.to_owned(), bytes));
     let dir = tempfile::tempdir().unwrap();
 
-    for name in ["smollm", "blocks"] {
+    for name in ["smollm", "blocks", "gemma2", "phi3"] {
         let path = format!("{}/../../parity/gguf/{name}.gguf", env!("CARGO_MANIFEST_DIR"));
         add("gguf", name, fs::read(path).unwrap());
     }

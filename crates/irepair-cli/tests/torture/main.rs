@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use outcome::Outcome;
-use scene::{Scene, Victim, apply, import, pretrain, repair, scene};
+use scene::{Scene, Victim, apply, export, import, pretrain, repair, scene};
 use strike::{Calm, Strike, calm, finish, strike};
 
 /// What came of cutting one command short.
@@ -126,8 +126,8 @@ fn refuse_wrong(tallies: &[Tally]) {
 
 #[test]
 fn whatever_is_killed_or_failed_goes_on_to_the_same_bytes() {
-    let tallies = [(pretrain(4, 2), 9, 1), (repair(4, 2), 19, 1), (apply(), 5, 2), (import(), 5, 1)]
-        .map(|(victim, stride, n_kills)| torture(scene(), &victim, stride, n_kills));
+    let victims = [(pretrain(4, 2), 9, 1), (repair(4, 2), 19, 1), (apply(), 5, 2), (import(), 5, 1), (export(), 1, 1)];
+    let tallies = victims.map(|(victim, stride, n_kills)| torture(scene(), &victim, stride, n_kills));
     refuse_wrong(&tallies);
     for tally in &tallies {
         assert!(tally.n_point_kills >= 4 && tally.n_failed >= 2 && tally.n_kills >= 1, "{}", tally.line());
@@ -164,6 +164,12 @@ fn every_point_of_patch_apply() {
 #[ignore = "minutes: cargo xtask torture"]
 fn every_point_of_import() {
     every_point(&import(), 20);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask torture"]
+fn every_point_of_export() {
+    every_point(&export(), 20);
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub(crate) fn import() -> Victim {
     Victim { name: "irepair import", args: "import ../inputs/model.gguf --out out".to_owned() }
 }
 
+/// A directory that was imported, exported again.
+pub(crate) fn export() -> Victim {
+    let args = "export ../inputs/imported --like ../inputs/model.gguf --out out/new.gguf".to_owned();
+    Victim { name: "irepair export", args }
+}
+
 /// The one scene of all tests.
 pub(crate) fn scene() -> &'static Scene {
     static SCENE: OnceLock<Scene> = OnceLock::new();
@@ -72,6 +78,7 @@ impl Scene {
             let output = command(&inputs, &args).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
+        made("import model.gguf --out imported".to_owned());
         made(format!("{PRETRAIN} --steps 4 --out base"));
         made(format!("{REPAIR} --steps 2 --out repaired --patch fix"));
         for rest in ["repaired", "cache"] {
@@ -102,7 +109,7 @@ impl Victim {
 fn command(dir: &Path, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(args.split_whitespace()).stdin(Stdio::null()).env("IREPAIR_CACHE", dir.join("cache"));
-    if !["patch", "import"].iter().any(|command| args.starts_with(command)) {
+    if !["patch", "import", "export"].iter().any(|command| args.starts_with(command)) {
         command.args(["--threads", "1"]);
     }
     command

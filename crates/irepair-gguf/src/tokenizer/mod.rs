@@ -1,20 +1,22 @@
-//! The tokenizer of a GGUF file as `tokenizer.json` and `tokenizer_config.json`: byte-level BPE.
+//! The tokenizer of a GGUF file as `tokenizer.json` and `tokenizer_config.json`: byte-level BPE or SentencePiece.
+
+mod byte_level;
+mod sentencepiece;
 
 use std::collections::HashMap;
 
-use irepair_core::printable;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
+use self::byte_level::Pre;
+use self::sentencepiece::SentencePiece;
+use crate::Result;
 use crate::file::GgufFile;
 use crate::value::Value;
-use crate::{Error, Result};
 
 const MODEL: &str = "tokenizer.ggml.model";
-const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
-const MERGES: &str = "tokenizer.ggml.merges";
 const TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Token types of the format.
@@ -23,46 +25,19 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
 
-/// How a text is cut into words before merging, by the name that the file gives.
+/// How texts become words and words become tokens.
 #[derive(Debug)]
-struct Pre {
-    name: &'static str,
-    /// Numbers are split off first, digit by digit.
-    digits: bool,
-    /// Pattern of a word; none for GPT-2's own.
-    words: Option<&'static str>,
-    /// A word that is a token is taken whole, even if the merges do not lead to it.
-    ignore_merges: bool,
-    /// Texts are first normalised to Unicode's composed form.
-    composes: bool,
-    /// Whether a begin-of-text token is added when the file has no such setting.
-    adds_bos: bool,
+enum Rules {
+    ByteLevel(&'static Pre),
+    SentencePiece(SentencePiece),
 }
 
-/// The patterns are those that the models' publishers ship.
-const GPT2: Pre =
-    Pre { name: "gpt-2", digits: false, words: None, ignore_merges: false, composes: false, adds_bos: false };
-const PRES: [Pre; 4] = [
-    GPT2,
-    Pre { name: "smollm", digits: true, ..GPT2 },
-    Pre {
-        name: "llama-bpe",
-        words: Some(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        ignore_merges: true,
-        adds_bos: true,
-        ..GPT2
-    },
-    Pre {
-        name: "qwen2",
-        words: Some(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        composes: true,
-        ..GPT2
-    },
-];
+/// The parts of `tokenizer.json` that depend on the rules alone.
+struct Parts {
+    normalizer: Json,
+    pre_tokenizer: Json,
+    decoder: Json,
+}
 
 /// A token that is found in texts before they are cut into words.
 #[derive(Debug, Serialize)]
@@ -71,6 +46,7 @@ struct AddedToken<'a> {
     content: &'a str,
     single_word: bool,
     lstrip: bool,
+    /// White space after it belongs to it.
     rstrip: bool,
     normalized: bool,
     special: bool,
@@ -79,10 +55,10 @@ struct AddedToken<'a> {
 /// The tokenizer of a file, checked.
 #[derive(Debug)]
 pub(crate) struct Tokenizer<'a> {
-    pre: &'static Pre,
+    rules: Rules,
     /// Tokens in use: text and id.
     vocab: Vec<(&'a str, usize)>,
-    merges: Vec<[&'a str; 2]>,
+    merges: Vec<(&'a str, &'a str)>,
     added: Vec<AddedToken<'a>>,
     /// Token ids by the name of their role.
     roles: Vec<(&'static str, usize, &'a str)>,
@@ -98,15 +74,12 @@ impl<'a> Tokenizer<'a> {
     /// Reads the tokenizer of a model with `n_vocab` embedding rows and `n_positions` positions.
     ///
     /// # Errors
-    /// `Metadata` when it is no byte-level BPE of a known kind, or does not fit together.
+    /// `Metadata` when it is of no known kind, or does not fit together.
     pub(crate) fn of(file: &'a GgufFile, n_vocab: usize, n_positions: usize) -> Result<Self> {
-        if file.optional_text(MODEL)? != Some("gpt2") {
-            return Err(file.refuse(MODEL, "`gpt2`, a byte-level BPE: SentencePiece and others are not supported"));
-        }
-        let pre = file.optional_text(PRE)?;
-        let Some(pre) = PRES.iter().find(|known| Some(known.name) == pre) else {
-            let names: Vec<String> = PRES.iter().map(|known| format!("`{}`", known.name)).collect();
-            return Err(file.refuse(PRE, format!("one of {}", names.join(", "))));
+        let rules = match file.optional_text(MODEL)? {
+            Some("gpt2") => Rules::ByteLevel(byte_level::pre(file)?),
+            Some("llama") => Rules::SentencePiece(SentencePiece::of(file)?),
+            _ => return Err(file.refuse(MODEL, "`gpt2` (byte-level BPE) or `llama` (SentencePiece)")),
         };
         let tokens = file.texts(TOKENS)?;
         if tokens.is_empty() || tokens.len() > n_vocab {
@@ -116,8 +89,9 @@ impl<'a> Tokenizer<'a> {
             Some(Value::Integers(types)) if types.len() == tokens.len() => types,
             _ => return Err(file.refuse(TYPES, format!("a list of {} integers", tokens.len()))),
         };
-        // Rows of the embedding without a token are listed as unused.
-        let used = || tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| **kind != UNUSED);
+        // Rows of the embedding without a token are listed as unused. Of SentencePiece's, merges can lead to one.
+        let keeps_unused = matches!(rules, Rules::SentencePiece(_));
+        let used = || tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| keeps_unused || **kind != UNUSED);
         let vocab: Vec<(&str, usize)> = used().map(|(id, (text, _))| (text.as_str(), id)).collect();
         let mut ids = HashMap::with_capacity(vocab.len());
         for (text, id) in &vocab {
@@ -132,17 +106,22 @@ impl<'a> Tokenizer<'a> {
             .filter(|(_, (_, kind))| [UNKNOWN, CONTROL, USER_DEFINED].contains(kind))
             .map(|(id, (content, kind))| {
                 let special = *kind != USER_DEFINED;
-                AddedToken { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }
+                let rstrip = matches!(rules, Rules::SentencePiece(_)) && sentencepiece::strips(file, content);
+                AddedToken { id, content, single_word: false, lstrip: false, rstrip, normalized: false, special }
             })
             .collect();
+        let (merges, adds_bos) = match &rules {
+            Rules::ByteLevel(pre) => (byte_level::merges(file, &ids)?, pre.adds_bos),
+            Rules::SentencePiece(_) => (sentencepiece::merges(file, tokens, types, &ids)?, true),
+        };
         let mut tokenizer = Self {
-            pre,
-            merges: merges(file, &ids)?,
+            rules,
+            merges,
             vocab,
             added,
             roles: Vec::new(),
             ends: Vec::new(),
-            adds_bos: file.optional_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.adds_bos),
+            adds_bos: file.optional_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos),
             adds_eos: file.optional_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             template: file.optional_text(TEMPLATE)?,
             n_positions,
@@ -186,7 +165,10 @@ impl<'a> Tokenizer<'a> {
 
     /// Name of the rule that cuts texts into words.
     pub(crate) fn pre_name(&self) -> &'static str {
-        self.pre.name
+        match &self.rules {
+            Rules::ByteLevel(pre) => pre.name,
+            Rules::SentencePiece(_) => "sentencepiece",
+        }
     }
 
     /// Special token ids, as `config.json` and `generation_config.json` have them.
@@ -199,36 +181,32 @@ impl<'a> Tokenizer<'a> {
 
     /// `tokenizer.json`, as the tokenizers library reads it.
     pub(crate) fn json(&self) -> Json {
-        let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-        let words = byte_level(self.pre.words.is_none());
-        let after = |cut: Json| json!({"type": "Sequence", "pretokenizers": [cut, words]});
-        let pre_tokenizer = match (self.pre.digits, self.pre.words) {
-            (true, _) => after(json!({"type": "Digits", "individual_digits": true})),
-            (false, Some(pattern)) => after(json!({
-                "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
-            })),
-            (false, None) => words.clone(),
-        };
         let vocab: Map<String, Json> = self.vocab.iter().map(|(text, id)| ((*text).to_owned(), json!(id))).collect();
+        let (parts, sentencepiece) = match &self.rules {
+            Rules::ByteLevel(pre) => (byte_level::parts(pre), false),
+            Rules::SentencePiece(rules) => (rules.parts(), true),
+        };
+        let ignore_merges = matches!(&self.rules, Rules::ByteLevel(pre) if pre.ignore_merges);
+        let unknown = self.role("unk").filter(|_| sentencepiece).map(|(_, text)| text);
         // In the order in which the library writes it.
         json!({
             "version": "1.0",
             "truncation": null,
             "padding": null,
             "added_tokens": self.added,
-            "normalizer": self.pre.composes.then(|| json!({"type": "NFC"})),
-            "pre_tokenizer": pre_tokenizer,
+            "normalizer": parts.normalizer,
+            "pre_tokenizer": parts.pre_tokenizer,
             "post_processor": self.template_of_ends(),
-            "decoder": byte_level(true),
+            "decoder": parts.decoder,
             "model": {
                 "type": "BPE",
                 "dropout": null,
-                "unk_token": null,
+                "unk_token": unknown,
                 "continuing_subword_prefix": null,
                 "end_of_word_suffix": null,
-                "fuse_unk": false,
-                "byte_fallback": false,
-                "ignore_merges": self.pre.ignore_merges,
+                "fuse_unk": sentencepiece,
+                "byte_fallback": sentencepiece,
+                "ignore_merges": ignore_merges,
                 "vocab": vocab,
                 "merges": self.merges,
             },
@@ -268,12 +246,14 @@ impl<'a> Tokenizer<'a> {
         let mut config = json!({
             "add_bos_token": self.adds_bos,
             "add_eos_token": self.adds_eos,
-            "add_prefix_space": false,
             "added_tokens_decoder": added.collect::<Map<String, Json>>(),
             "clean_up_tokenization_spaces": false,
             "model_max_length": self.n_positions,
             "tokenizer_class": "PreTrainedTokenizerFast",
         });
+        if matches!(self.rules, Rules::ByteLevel(_)) {
+            config["add_prefix_space"] = json!(false);
+        }
         for (name, _, text) in &self.roles {
             config[format!("{name}_token")] = json!(text);
         }
@@ -282,27 +262,6 @@ impl<'a> Tokenizer<'a> {
         }
         config
     }
-}
-
-/// Merges as pairs of tokens that joined are a token too.
-fn merges<'a>(file: &'a GgufFile, ids: &HashMap<&str, usize>) -> Result<Vec<[&'a str; 2]>> {
-    let mut whole = String::new();
-    let pair = |(i, merge): (usize, &'a String)| {
-        // The space between the two is the first that does not begin the merge: tokens themselves have none.
-        let parts = merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty());
-        let known = parts.filter(|(left, right)| {
-            whole.clear();
-            whole.extend([*left, *right]);
-            [*left, *right, whole.as_str()].iter().all(|token| ids.contains_key(token))
-        });
-        known.map(|(left, right)| [left, right]).ok_or_else(|| Error::Metadata {
-            path: file.path().to_owned(),
-            key: MERGES.to_owned(),
-            want: "two tokens that make a third".into(),
-            got: format!("`{}` as merge {i}", printable(merge)),
-        })
-    };
-    file.texts(MERGES)?.iter().enumerate().map(pair).collect()
 }
 
 /// Id and text of the token that `key` names, if it is given.
