@@ -2,6 +2,7 @@
 
 run:    python check.py MODEL_DIR GOLDEN.json [MODEL_DIR GOLDEN.json ...]
 GOLDEN: what `cargo run -p irepair-cli --example logits -- MODEL_DIR TEXTS.json` printed
+Of an adapter, peft loads MODEL_DIR on the base that it names; GOLDEN is of the repaired model.
 
 Wants: no missing, unexpected or misshapen tensor, not one warning, the same token ids and decoded texts, logits within
 2e-5 (absolute below 1, relative above), the same greedy text. Exit code 1 on any difference.
@@ -35,9 +36,18 @@ class Warnings(logging.Handler):
 def check(path, golden, warnings):
     """Yields what is wrong."""
     warnings.said.clear()
+    adapter = os.path.join(path, "adapter_config.json")
+    base = path
+    if os.path.exists(adapter):
+        with open(adapter, encoding="utf-8") as file:
+            base = os.path.join(os.path.dirname(path), json.load(file)["base_model_name_or_path"])
     model, info = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+        base, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if base != path:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, path)
     yield from (f"{key}: {value}" for key, value in info.items() if value)
     yield from (f"warning: {said}" for said in warnings.said)
     if tokenizer.eos_token_id != golden["eos_id"]:

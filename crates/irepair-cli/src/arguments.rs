@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Import(crate::import::ImportArgs),
     /// Write the repair of an imported model as a GGUF file again.
     Export(crate::export::ExportArgs),
+    /// Write a repair of low rank as an adapter for the Python package peft.
+    Adapter(crate::adapter::AdapterArgs),
     /// Make, apply, revert and inspect patch files: a repair as its changed tensors alone.
     Patch {
         #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! The `irepair` command: one subcommand per file; stdout is results, stderr is everything else.
 
+mod adapter;
 mod arguments;
 mod data;
 mod diagnose;
@@ -77,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Import(args) => import::command(&args),
         Command::Export(args) => export::command(&args),
+        Command::Adapter(args) => adapter::command(&args),
         Command::Patch { action } => patch::command(action),
         Command::Job { job, out } => job::command(&job, &out),
     }

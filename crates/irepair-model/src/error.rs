@@ -31,6 +31,10 @@ irepair_core::errors! {
         ContextOverflow { n_positions: usize, got: usize } = "text is longer than the model's context" =>
             Data.want_got(format!("at most {n_positions} positions"), got)
                 .help("shorten the text, or ask for fewer tokens of the prompt or the continuation");
+        /// Two models whose difference is no adapter.
+        NotLowRank { tensor: String, why: String } = "the repair is no adapter of projections: {why}" =>
+            Data.at(format!("tensor `{tensor}`"))
+                .help("give the base and a repair with `--lora-rank`, and its rank; any other is a patch: `irepair patch create`");
         /// Next-token logits that no token can be chosen by.
         NotFinite = "logits are not finite" =>
             Outcome.help("weights of this size overflow: the training that made them diverged, or the file is damaged");
@@ -90,6 +94,10 @@ mod tests {
             }],
             WrongDtype: [Error::WrongDtype { path: weights(), tensor: "wpe.weight".into(), got: "I64".into() }],
             ContextOverflow: [Error::ContextOverflow { n_positions: 1024, got: 1025 }],
+            NotLowRank: [Error::NotLowRank {
+                tensor: "h.3.attn.c_attn.weight".into(),
+                why: "its change is not of rank 2: 1.3e-3 of up to 4.0e-3 are left over".into()
+            }],
             NotFinite: [Error::NotFinite],
             UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
             NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],

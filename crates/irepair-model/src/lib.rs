@@ -49,7 +49,9 @@ mod sys;
 pub use batch::TextBatch;
 pub use block::activate;
 pub use block_model::{BlockMap, BlockModel, GradFlags, first_block_apart, states_at};
-pub use checkpoint::{LoadReport, Rounded, StoredTensors, read_checkpoint, read_tensors, write_tensors};
+pub use checkpoint::{
+    LoadReport, LowRank, Rounded, StoredTensors, read_checkpoint, read_tensors, save_low_rank, write_tensors,
+};
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};
 pub use fisher::Fisher;

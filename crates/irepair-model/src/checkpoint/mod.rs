@@ -1,7 +1,7 @@
 //! Hugging Face checkpoints: read through a memory map, written back with the same names, order, types and metadata.
 //!
 //! `file` knows one safetensors file, `load`, `round` and `save` a directory of them,
-//! `adapter` one of a soft prefix alone.
+//! `adapter` one of a soft prefix alone, `low_rank` one of a change of projections.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,12 +11,14 @@ use safetensors::Dtype;
 mod adapter;
 mod file;
 mod load;
+mod low_rank;
 mod round;
 mod save;
 
 pub(crate) use file::{bytes_of, chunks, dtype_of, kind_of};
 pub use file::{read_tensors, write_tensors};
 pub use load::{StoredTensors, read_checkpoint};
+pub use low_rank::{LowRank, save_low_rank};
 pub use round::Rounded;
 
 /// What loading did with the tensors in the files, by their stored names. Missing tensors are an error, so there are

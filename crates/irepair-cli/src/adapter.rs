@@ -1,0 +1,66 @@
+//! `irepair adapter`: a repair of low rank as an adapter that the Python package `peft` loads.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use irepair_config::Dtype;
+use irepair_core::{DirLock, mark_finished, mark_unfinished, refuse_used};
+use irepair_model::{LowRank, save_low_rank};
+use serde::Serialize;
+
+use crate::model_dir::open;
+use crate::output::{print, print_json};
+
+#[derive(Args)]
+pub(crate) struct AdapterArgs {
+    /// The model before its repair.
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+    /// Its repair with `--lora-rank`.
+    #[arg(long, value_name = "DIR")]
+    repaired: PathBuf,
+    /// The rank of the repair.
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u16).range(1..))]
+    rank: u16,
+    /// Directory to write to: new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The output of `--json`.
+#[derive(Serialize)]
+struct Written<'a> {
+    adapter: &'a Path,
+    rank: u16,
+    #[serde(flatten)]
+    found: LowRank,
+}
+
+/// Runs the command.
+pub(crate) fn command(args: &AdapterArgs) -> anyhow::Result<()> {
+    refuse_used(&args.out)?;
+    let [base, repaired] = [&args.base, &args.repaired].map(|dir| open(dir, "cpu", Dtype::F32));
+    let (base, repaired) = (base?, repaired?);
+    let _lock = DirLock::take(&args.out)?;
+    // Another process may have filled it in the meantime.
+    refuse_used(&args.out)?;
+    mark_unfinished(&args.out)?;
+    let found = save_low_rank(&base.model, &repaired.model, args.rank.into(), &args.out);
+    mark_finished(&args.out)?;
+    let found = found?;
+    if args.json {
+        return print_json(&Written { adapter: &args.out, rank: args.rank, found });
+    }
+    print(&format!(
+        "adapter of rank {} of {} projections, {} weights\nlargest difference of a weight from the repaired model: {:.1e}\n\
+         written to: {}\n",
+        args.rank,
+        found.n_modules,
+        found.n_weights,
+        found.largest_difference,
+        args.out.display()
+    ))
+}
