@@ -35,8 +35,9 @@ pub(crate) struct AdapterArgs {
 struct Written<'a> {
     adapter: &'a Path,
     rank: u16,
-    #[serde(flatten)]
-    found: LowRank,
+    n_modules: usize,
+    n_weights: usize,
+    largest_difference: f64,
 }
 
 /// Runs the command.
@@ -50,17 +51,15 @@ pub(crate) fn command(args: &AdapterArgs) -> anyhow::Result<()> {
     mark_unfinished(&args.out)?;
     let found = save_low_rank(&base.model, &repaired.model, args.rank.into(), &args.out);
     mark_finished(&args.out)?;
-    let found = found?;
+    let LowRank { n_modules, n_weights, largest_difference } = found?;
     if args.json {
-        return print_json(&Written { adapter: &args.out, rank: args.rank, found });
+        let adapter = &args.out;
+        return print_json(&Written { adapter, rank: args.rank, n_modules, n_weights, largest_difference });
     }
     print(&format!(
-        "adapter of rank {} of {} projections, {} weights\nlargest difference of a weight from the repaired model: {:.1e}\n\
-         written to: {}\n",
+        "adapter of rank {} of {n_modules} projections, {n_weights} weights\nlargest difference of a weight from the \
+         repaired model: {largest_difference:.1e}\nwritten to: {}\n",
         args.rank,
-        found.n_modules,
-        found.n_weights,
-        found.largest_difference,
         args.out.display()
     ))
 }

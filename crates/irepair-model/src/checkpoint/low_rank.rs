@@ -7,7 +7,6 @@ use irepair_core::fs::write_atomic;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use safetensors::Dtype;
-use serde::Serialize;
 use serde_json::json;
 use tch::{Kind, Tensor, no_grad};
 
@@ -19,7 +18,7 @@ const MORE: i64 = 8;
 const SEED: u64 = 0x6164_6170;
 
 /// What an adapter holds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
     /// Projections that it changes.
     pub n_modules: usize,
@@ -128,11 +127,11 @@ fn split(change: &Tensor, rank: i64) -> Result<[Tensor; 2]> {
     // One more pass through the matrix takes away what random columns have of its smaller directions.
     let rough = space(&change.matmul(&drawn.to_device(change.device())))?;
     let space = space(&change.matmul(&change.tr().matmul(&rough)))?;
-    let (u, s, v) = Tensor::f_linalg_svd(&space.tr().matmul(change), false, "")?;
+    let (u, s, v) = space.tr().matmul(change).f_svd(true, true)?;
     let kept = rank.min(n);
     let root = s.narrow(0, 0, kept).sqrt();
     let left = space.matmul(&u.narrow(1, 0, kept)) * &root;
-    let right = v.narrow(0, 0, kept) * root.unsqueeze(1);
+    let right = (v.narrow(1, 0, kept) * &root).tr();
     Ok([left.constant_pad_nd([0, rank - kept]), right.constant_pad_nd([0, 0, 0, rank - kept])])
 }
 
