@@ -15,8 +15,11 @@ const FORMS: [&str; 3] = ["f32", "bf16", "sharded"];
 /// Later families, in one form each.
 const LATER: [&str; 3] = ["gpt-neox-f32", "qwen3-sharded", "gemma2-bf16"];
 
-/// Repairs tiny checkpoints of every family and form, trains one of each family from scratch, and compares them with
-/// transformers in a Python environment under `target/`.
+/// GGUF files of other architectures and tokenizers than Llama's byte-level BPE. transformers warns about every `phi3`.
+const GGUF: [&str; 5] = ["qwen2-arch", "qwen3", "gemma2", "gemma3", "llama-spm"];
+
+/// Repairs tiny checkpoints of every family and form, trains one of each family from scratch, imports GGUF files, and
+/// compares them with transformers in a Python environment under `target/`.
 ///
 /// # Errors
 /// A step that fails, and a difference.
@@ -73,6 +76,12 @@ fn cases(work: &Path) -> Result<Vec<String>> {
         let shape = "--n-layer 2 --n-embd 16 --n-head 2 --n-positions 64 --window 32 --vocab-size 300";
         let steps = "--steps 3 --batch-size 4 --lr 1e-2 --threads 1";
         irepair(&format!("pretrain --data corpus.txt --family {family} --out {out} {shape} {steps}"))?;
+        cases.push(out);
+    }
+    for name in GGUF {
+        let (file, out) = (paths::root().join(format!("parity/gguf/{name}.gguf")), format!("{name}-imported"));
+        let import = ["import".as_ref(), file.as_os_str(), "--out".as_ref(), out.as_ref()];
+        process::run(process::command(paths::built("debug", "irepair")).current_dir(work).args(import))?;
         cases.push(out);
     }
     Ok(cases)
