@@ -28,6 +28,7 @@ mod families;
 mod family;
 mod parameter;
 mod rope;
+mod rope_table;
 pub mod setting;
 mod shape;
 mod wrapper;

@@ -11,22 +11,17 @@ use crate::parameter::decoder;
 use crate::rope::RopeForm;
 use crate::setting::{Act, Positive, Size, refuse_on, settings, unsupported};
 use crate::{
-    Activation, Architecture, Biases, Family, Layout, Norm, NormWeight, Parameter, Positions, Result, Rope, Shape, Slot,
+    Activation, Architecture, Biases, Family, Norm, NormWeight, Parameter, Positions, Result, Rope, Shape, Slot,
 };
 
 /// Gemma 2.
 pub static GEMMA2: Family = Family {
     name: "gemma2",
     model_type: "gemma2",
-    wrapper: None,
-    prefix: "model.",
-    head: "lm_head",
-    block_prefix: "layers",
-    layout: Layout::OutIn,
-    buffers: &["self_attn.rotary_emb.inv_freq"],
     read,
     parameters,
     fresh: |shape| fresh(shape, "Gemma2ForCausalLM", "gemma2", json!({})),
+    ..llama::FORM
 };
 
 /// The keys of both families that [`llama::read_form`] does not read.

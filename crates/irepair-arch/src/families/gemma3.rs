@@ -7,21 +7,16 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::gemma2;
-use super::llama::{FULL, SLIDING};
+use super::llama::{self, FULL, SLIDING};
 use crate::rope::RopeForm;
 use crate::setting::{Size, settings, unsupported};
-use crate::{Architecture, AttentionSpan, Family, Layout, Positions, QueryKeyNorm, Result, Rope};
+use crate::{Architecture, AttentionSpan, Family, Positions, QueryKeyNorm, Result, Rope};
 
 /// The text model of Gemma 3.
 pub static GEMMA3: Family = Family {
     name: "gemma3-text",
     model_type: "gemma3_text",
     wrapper: Some("gemma3"),
-    prefix: "model.",
-    head: "lm_head",
-    block_prefix: "layers",
-    layout: Layout::OutIn,
-    buffers: &["self_attn.rotary_emb.inv_freq"],
     read,
     parameters: gemma2::parameters,
     fresh: |shape| {
@@ -31,6 +26,7 @@ pub static GEMMA3: Family = Family {
         });
         gemma2::fresh(shape, "Gemma3ForCausalLM", "gemma3_text", no_caps)
     },
+    ..llama::FORM
 };
 
 /// What a file without these keys means: those that the project publishes lack most of them.

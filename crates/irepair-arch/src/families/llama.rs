@@ -14,8 +14,8 @@ use crate::{
     Result, Rope, Shape, Slot,
 };
 
-/// Llama.
-pub static LLAMA: Family = Family {
+/// What families of Llama's form share.
+pub(super) const FORM: Family = Family {
     name: "llama",
     model_type: "llama",
     wrapper: None,
@@ -28,6 +28,9 @@ pub static LLAMA: Family = Family {
     parameters,
     fresh: |shape| fresh(shape, "LlamaForCausalLM", "llama", json!({})),
 };
+
+/// Llama.
+pub static LLAMA: Family = FORM;
 
 /// The keys of its `config.json` that [`Architecture::base`] and [`Rope`] do not read.
 #[derive(Deserialize)]
@@ -57,7 +60,12 @@ pub(super) struct Form {
 }
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
-    let a = read_form(raw, path, &Form { family: &LLAMA, tied: false, eps: 1e-6, head_dim: None })?;
+    read_rotating(raw, path, &Form { family: &LLAMA, tied: false, eps: 1e-6, head_dim: None })
+}
+
+/// [`read_form`], and rotary positions that are the same in every block.
+pub(super) fn read_rotating(raw: Map<String, Value>, path: &Path, form: &Form) -> Result<Architecture> {
+    let a = read_form(raw, path, form)?;
     let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
     Ok(Architecture { positions: Positions::Rotary(vec![Some(rope); a.n_block]), ..a })
 }
@@ -91,6 +99,16 @@ pub(super) fn read_form(raw: Map<String, Value>, path: &Path, form: &Form) -> Re
         biases: Biases { qkv: attention_bias, attention_out: attention_bias, mlp: on(config.mlp_bias) },
         ..base
     })
+}
+
+/// Refuses a file without the number of key and value heads: the class's default is one number, whatever the number of
+/// heads.
+pub(super) fn need_kv_heads(raw: &Map<String, Value>, path: &Path) -> Result<()> {
+    if raw.contains_key("num_key_value_heads") {
+        return Ok(());
+    }
+    let want = "the number of key and value heads, or null for one each";
+    Err(unsupported(raw, path, "num_key_value_heads", want))
 }
 
 /// The blocks' spans by the keys of Qwen2 and others: `layer_types`, or else a window in every block from

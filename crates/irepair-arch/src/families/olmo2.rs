@@ -7,34 +7,26 @@ use serde_json::{Map, Value, json};
 
 use super::llama::{self, Form};
 use crate::parameter::decoder;
-use crate::rope::RopeForm;
 use crate::{
-    Architecture, Biases, Family, Layout, Norm, NormWeight, Parameter, Positions, QueryKeyNorm, Result, Rope, Slot,
+    Architecture, Biases, Family, Norm, NormWeight, Parameter, QueryKeyNorm, Result, Slot,
 };
 
 /// OLMo 2.
 pub static OLMO2: Family = Family {
     name: "olmo2",
     model_type: "olmo2",
-    wrapper: None,
-    prefix: "model.",
-    head: "lm_head",
-    block_prefix: "layers",
-    layout: Layout::OutIn,
-    buffers: &["self_attn.rotary_emb.inv_freq"],
     read,
     parameters,
     fresh: |shape| llama::fresh(shape, "Olmo2ForCausalLM", "olmo2", json!({})),
+    ..llama::FORM
 };
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
-    let a = llama::read_form(raw, path, &Form { family: &OLMO2, tied: false, eps: 1e-5, head_dim: None })?;
-    let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
+    let a = llama::read_rotating(raw, path, &Form { family: &OLMO2, tied: false, eps: 1e-5, head_dim: None })?;
     Ok(Architecture {
         norm: Norm { weight: NormWeight::BeforeRounding, ..a.norm },
         query_key_norm: Some(QueryKeyNorm::Projection),
         biases: Biases { mlp: false, ..a.biases },
-        positions: Positions::Rotary(vec![Some(rope); a.n_block]),
         ..a
     })
 }

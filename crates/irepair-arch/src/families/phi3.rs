@@ -9,18 +9,12 @@ use super::llama::{self, Form};
 use crate::parameter::decoder;
 use crate::rope::RopeForm;
 use crate::setting::{Size, settings};
-use crate::{Architecture, AttentionSpan, Biases, Family, Layout, Parameter, Positions, Result, Rope, Slot};
+use crate::{Architecture, AttentionSpan, Biases, Family, Parameter, Positions, Result, Rope, Slot};
 
 /// Phi-3 and Phi-4.
 pub static PHI3: Family = Family {
     name: "phi3",
     model_type: "phi3",
-    wrapper: None,
-    prefix: "model.",
-    head: "lm_head",
-    block_prefix: "layers",
-    layout: Layout::OutIn,
-    buffers: &["self_attn.rotary_emb.inv_freq"],
     read,
     parameters,
     fresh: |shape| {
@@ -28,6 +22,7 @@ pub static PHI3: Family = Family {
         let more = json!({"sliding_window": window, "original_max_position_embeddings": shape.n_positions});
         llama::fresh(shape, "Phi3ForCausalLM", "phi3", more)
     },
+    ..llama::FORM
 };
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {

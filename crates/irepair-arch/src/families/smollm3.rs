@@ -8,21 +8,15 @@ use serde_json::{Map, Value, json};
 use super::llama::{self, FULL, Form, SLIDING};
 use crate::rope::RopeForm;
 use crate::setting::{Flag, Size, settings, unsupported};
-use crate::{Architecture, Family, Layout, Positions, Result, Rope};
+use crate::{Architecture, Family, Positions, Result, Rope};
 
 /// SmolLM3.
 pub static SMOLLM3: Family = Family {
     name: "smollm3",
     model_type: "smollm3",
-    wrapper: None,
-    prefix: "model.",
-    head: "lm_head",
-    block_prefix: "layers",
-    layout: Layout::OutIn,
-    buffers: &["self_attn.rotary_emb.inv_freq"],
     read,
-    parameters: llama::parameters,
     fresh: |shape| llama::fresh(shape, "SmolLM3ForCausalLM", "smollm3", json!({"use_sliding_window": false})),
+    ..llama::FORM
 };
 
 #[derive(Deserialize)]
