@@ -1,6 +1,7 @@
 //! Everything that decides the mathematics of a decoder, and how it is read from a `config.json`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use irepair_core::weights::read_object;
 use irepair_core::{Error, MAX_BLOCKS};
@@ -80,15 +81,20 @@ pub enum Positions {
     /// A learned embedding for each position.
     Learned,
     /// Rotated queries and keys, per block; none in a block that does not rotate them (SmolLM3).
-    Rotary(Vec<Option<Rope>>),
+    Rotary(Vec<Option<Arc<Rope>>>),
 }
 
 impl Positions {
+    /// The same rotation in every block.
+    pub(crate) fn rotary(rope: Rope, n_block: usize) -> Self {
+        Self::Rotary(vec![Some(Arc::new(rope)); n_block])
+    }
+
     /// The rotation of a block, if it has one.
     pub fn rope(&self, block: usize) -> Option<&Rope> {
         match self {
             Self::Learned => None,
-            Self::Rotary(ropes) => ropes.get(block)?.as_ref(),
+            Self::Rotary(ropes) => ropes.get(block)?.as_deref(),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Rotation {
                 distinct.len() - 1
             })
         };
-        let by_block = ropes.iter().map(|rope| rope.as_ref().map(&mut index)).collect();
+        let by_block = ropes.iter().map(|rope| rope.as_deref().map(&mut index)).collect();
         let angles = distinct.iter().map(|rope| Angles::new(rope, attention_mask, positions, kind)).collect();
         Some(Self { angles, by_block })
     }

@@ -47,7 +47,7 @@ const DEFAULTS: &[(&str, f64)] = &[
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     let a = read_form(&GEMMA2, raw, path, DEFAULTS, 2)?;
     let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
-    Ok(Architecture { positions: Positions::Rotary(vec![Some(rope); a.n_block]), ..a })
+    Ok(Architecture { positions: Positions::rotary(rope, a.n_block), ..a })
 }
 
 /// What Gemma 2 and 3 share. Blocks have windows but for every `pattern`-th, where `layer_types` is not given.

@@ -2,6 +2,7 @@
 //! a window, and no caps.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -61,7 +62,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
         if inside.is_none() {
             whole.entry(theta).or_insert(json!(default));
         }
-        Rope::read(&whole, path, form)
+        Rope::read(&whole, path, form).map(Arc::new)
     };
     let (full, sliding) = (rope(FULL, BASES[0])?, rope(SLIDING, BASES[1])?);
     let of = |span: &AttentionSpan| Some(if *span == AttentionSpan::Global { full.clone() } else { sliding.clone() });

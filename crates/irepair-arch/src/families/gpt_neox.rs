@@ -64,7 +64,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
         biases: Biases { qkv: attention_bias, attention_out: attention_bias, mlp: true },
         parallel: config.use_parallel_residual.is_none_or(|on| on.0),
         interleaved_qkv: true,
-        positions: Positions::Rotary(vec![Some(rope); base.n_block]),
+        positions: Positions::rotary(rope, base.n_block),
         ..base
     })
 }

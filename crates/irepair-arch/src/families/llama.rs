@@ -67,7 +67,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
 pub(super) fn read_rotating(raw: Map<String, Value>, path: &Path, form: &Form) -> Result<Architecture> {
     let a = read_form(raw, path, form)?;
     let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
-    Ok(Architecture { positions: Positions::Rotary(vec![Some(rope); a.n_block]), ..a })
+    Ok(Architecture { positions: Positions::rotary(rope, a.n_block), ..a })
 }
 
 /// Reads a `config.json` with Llama's keys but for the rotary positions; other families of this form start from it.

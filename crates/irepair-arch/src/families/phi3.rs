@@ -42,7 +42,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     Ok(Architecture {
         biases: Biases::default(),
         spans: vec![span; a.n_block],
-        positions: Positions::Rotary(vec![Some(rope); a.n_block]),
+        positions: Positions::rotary(rope, a.n_block),
         ..a
     })
 }

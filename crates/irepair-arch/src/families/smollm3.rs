@@ -1,6 +1,7 @@
 //! SmolLM3: Llama's form, with blocks that do not rotate queries and keys.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -47,7 +48,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     let Some(spans) = llama::spans(&kinds, window, a.n_block) else {
         return wrong("layer_types", "full_attention or sliding_attention per block");
     };
-    let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
+    let rope = Arc::new(Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?);
     let ropes = rotates.into_iter().take(a.n_block).map(|on| on.then(|| rope.clone())).collect();
     Ok(Architecture { spans, positions: Positions::Rotary(ropes), ..a })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use irepair_core::metric::{Metric, Metrics, TOKEN_PERPLEXITY, TOX};
 use irepair_core::spec::Method;
 use irepair_data::{Labeled, Tokenizer};
-use irepair_model::{Architecture, CausalLm};
+use irepair_model::{Architecture, CausalLm, Shape};
 use irepair_patch::{Kind, Provenance};
 use irepair_repair::SliceLocaliser;
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
@@ -86,6 +86,16 @@ pub(crate) fn all() -> Vec<Seed> {
     for (name, config) in [("gpt2", checkpoint::config()), ("neo", Architecture::gpt_neo(2, 4, 2, 8, 9, 4))] {
         add("config", name, [b"\0", config.to_json().as_bytes()].concat());
     }
+    for family in irepair_model::FAMILIES {
+        let shape = Shape { window_size: Some(4), ..Shape::new(family.name, [2, 16, 2], 8, 9) };
+        let config = shape.architecture().unwrap().to_json();
+        add("config", family.name, [b"\0", config.as_bytes()].concat());
+    }
+    let long = json!({"type": "su", "short_factor": [1.0, 2.0], "long_factor": [3.0, 4.0]});
+    let phi3 = json!({"model_type": "phi3", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2,
+                      "num_attention_heads": 2, "vocab_size": 9, "max_position_embeddings": 16, "rope_theta": 1e4,
+                      "rope_scaling": long, "original_max_position_embeddings": 4});
+    add("config", "longrope", format!("\0{phi3}").into_bytes());
     let bert = json!({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "hidden_size": 8,
                       "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9,
                       "max_position_embeddings": 16, "type_vocab_size": 2, "id2label": {"0": "ok", "1": "toxic"}});
