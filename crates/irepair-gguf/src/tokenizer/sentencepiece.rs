@@ -6,7 +6,7 @@
 //! leftmost would come first. Files in which ranks could not be those of llama.cpp are refused.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use irepair_core::printable;
 use serde_json::{Value as Json, json};
@@ -106,8 +106,7 @@ pub(super) fn merges<'a>(
         return Err(refuse("a token for every byte", &format!("no <0x{byte:02X}>")));
     }
     let alone = |text: &str| text.chars().nth(1).is_none();
-    let mut made = Vec::new();
-    let mut ranks: HashMap<u32, &str> = HashMap::new();
+    let mut made: Vec<Merge<'_>> = Vec::new();
     for ((token, score), kind) in tokens.iter().zip(scores).zip(types) {
         if token.len() > MAX_TOKEN {
             return Err(refuse("tokens of up to 256 bytes", token));
@@ -116,32 +115,102 @@ pub(super) fn merges<'a>(
         if [UNKNOWN, CONTROL, USER_DEFINED].contains(kind) && !token.contains(SPACE) {
             continue;
         }
-        let before = made.len();
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
-            match (ids.contains_key(left), ids.contains_key(right)) {
-                (true, true) => made.push((*score, left, right)),
+            let known = |part: &str| ids.contains_key(part);
+            if known(left) && known(right) {
+                made.push(Merge { score: score + 0.0, token, left, right });
+            } else if (known(left) || alone(left)) && (known(right) || alone(right)) {
                 // llama.cpp would merge a character that is no token.
-                (true, false) if alone(right) => return Err(refuse("a token for every character of a token", token)),
-                (false, true) if alone(left) => return Err(refuse("a token for every character of a token", token)),
-                (false, false) if alone(left) && alone(right) => {
-                    return Err(refuse("a token for every character of a token", token));
-                }
-                _ => {}
+                return Err(refuse("a token for every character of a token", token));
             }
         }
-        if made.len() > before
-            && let Some(other) = ranks.insert((score + 0.0).to_bits(), token)
-        {
-            let both = format!("{other}` and `{token}");
-            return Err(refuse("different scores for tokens that merges make", &both));
-        }
+    }
+    if let Some([one, other]) = tied(&made) {
+        return Err(refuse("different scores for tokens that merges make", &format!("{one}` and `{other}")));
     }
     let n_chars = |text: &str| text.chars().count();
-    made.sort_by(|(a, a_left, a_right), (b, b_left, b_right)| {
-        b.total_cmp(a).then_with(|| {
-            Reverse((n_chars(a_left), n_chars(a_right))).cmp(&Reverse((n_chars(b_left), n_chars(b_right))))
-        })
+    made.sort_by(|a, b| {
+        let parts = |merge: &Merge<'_>| Reverse((n_chars(merge.left), n_chars(merge.right)));
+        b.score.total_cmp(&a.score).then_with(|| parts(a).cmp(&parts(b)))
     });
-    Ok(made.into_iter().map(|(_, left, right)| (left, right)).collect())
+    Ok(made.into_iter().map(|merge| (merge.left, merge.right)).collect())
+}
+
+/// Two tokens that make a third.
+struct Merge<'a> {
+    score: f32,
+    token: &'a str,
+    left: &'a str,
+    right: &'a str,
+}
+
+/// Two tokens with one score, of which llama.cpp would make the leftmost first and a BPE another one.
+///
+/// Llama's runs of spaces have one score, the lowest, and are parts of one another alone. They are made last, of runs of
+/// single spaces, where both orders lead to the same tokens.
+fn tied<'a>(made: &[Merge<'a>]) -> Option<[&'a str; 2]> {
+    let mut tokens: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+    for merge in made {
+        let of_score = tokens.entry(merge.score.to_bits()).or_default();
+        if of_score.last() != Some(&merge.token) {
+            of_score.push(merge.token);
+        }
+    }
+    let lowest = made.iter().map(|merge| merge.score).min_by(f32::total_cmp)?;
+    tokens.into_iter().filter(|(_, tokens)| tokens.len() > 1).find_map(|(score, tokens)| {
+        let is_run = |token: &&str| token.chars().all(|c| Some(c) == tokens[0].chars().next());
+        let outside = |merge: &Merge<'_>| {
+            merge.score.to_bits() != score && [merge.left, merge.right].iter().any(|part| tokens.contains(part))
+        };
+        let lengths: BTreeSet<usize> = tokens.iter().map(|token| token.chars().count()).collect();
+        let same = score == lowest.to_bits()
+            && tokens.iter().all(is_run)
+            && !made.iter().any(outside)
+            && (2..=3 * MAX_TOKEN / 4).all(|n| run(n, &lengths, false) == run(n, &lengths, true));
+        (!same).then(|| [tokens[0], tokens[1]])
+    })
+}
+
+/// Lengths of the tokens of a run of `n` equal characters, where runs of `lengths` are tokens with one score: the
+/// leftmost is made first, or the one with the longest left part.
+fn run(n: usize, lengths: &BTreeSet<usize>, longest_first: bool) -> Vec<usize> {
+    let mut parts = vec![1; n];
+    loop {
+        let pairs = parts.windows(2).enumerate().filter(|(_, pair)| lengths.contains(&(pair[0] + pair[1])));
+        let first =
+            pairs.min_by_key(|(at, pair)| (Reverse(if longest_first { (pair[0], pair[1]) } else { (0, 0) }), *at));
+        let Some((at, _)) = first else { return parts };
+        parts[at] += parts.remove(at + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merges(tokens: &[(&'static str, f32)]) -> Vec<Merge<'static>> {
+        let split = |(token, score): &(&'static str, f32)| {
+            let at = token.chars().next().unwrap().len_utf8();
+            Merge { score: *score, token, left: &token[..at], right: &token[at..] }
+        };
+        tokens.iter().map(split).collect()
+    }
+
+    #[test]
+    fn runs_of_one_score_are_accepted_where_both_orders_agree() {
+        let lengths = |all: &[usize]| all.iter().copied().collect::<BTreeSet<usize>>();
+        let all = lengths(&(2..=16).collect::<Vec<_>>());
+        for longest_first in [false, true] {
+            assert_eq!(run(37, &all, longest_first), [16, 16, 5]);
+        }
+        // Twos and threes: the leftmost pair makes a two, which becomes a three.
+        assert_eq!(run(7, &lengths(&[2, 4]), false), [4, 2, 1]);
+        assert_eq!(tied(&merges(&[("aa", -9.0), ("aaa", -9.0), ("ab", -1.0)])), None);
+        assert_eq!(tied(&merges(&[("aa", -9.0), ("aaa", -8.0), ("ab", -1.0)])), None);
+        // Not the lowest score; a part of another token; other characters.
+        assert_eq!(tied(&merges(&[("aa", -9.0), ("aaa", -9.0), ("ab", -10.0)])), Some(["aa", "aaa"]));
+        assert_eq!(tied(&merges(&[("aa", -9.0), ("aaa", -9.0), ("baa", -1.0)])), Some(["aa", "aaa"]));
+        assert_eq!(tied(&merges(&[("ab", -9.0), ("ac", -9.0)])), Some(["ab", "ac"]));
+    }
 }
