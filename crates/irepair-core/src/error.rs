@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::{BlockId, Diagnostic};
+use crate::{BlockId, Diagnostic, printable};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,6 +48,25 @@ crate::errors! {
             "give a Hugging Face model directory: config.json, model.safetensors (or shards with \
              model.safetensors.index.json) and tokenizer.json"
         );
+        /// Shards that an index names and that are not there; `is_stale` when other files hold all of its tensors.
+        MissingShards { path: PathBuf, n_shards: usize, missing: Vec<String>, is_stale: bool } =
+            "{} of {n_shards} shards are missing", missing.len() =>
+            Data.at(format!("{}, {}", path.display(), some_of(missing, 8))).help(if *is_stale {
+                "the safetensors files that are there hold every tensor that the index names: it is left over from another \
+                 save, or files were renamed; correct the names in it"
+            } else {
+                "the download or copy was cut short: fetch the missing files"
+            });
+        /// A directory with one file of weights and with shards.
+        TwoCheckpoints { path: PathBuf, shard: String } = "directory holds two sets of weights" =>
+            Data.at(path.display()).want_got("model.safetensors, or shards with their index", format!("both, such as {}", printable(shard)))
+                .help("one of them is left over from an earlier save, and programs differ in which they read: remove it");
+        /// Weights in the form of PyTorch's own `save` alone.
+        Pickle { path: PathBuf } = "pickle checkpoints can run code when opened and are not read" =>
+            Data.at(path.display()).help(
+                "where you trust the file, write it as safetensors with transformers: \
+                 AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR); then copy the tokenizer's files"
+            );
         /// A file of another kind than its name, or a broken one.
         Unreadable { path: PathBuf, reason: String } = "file cannot be read: {reason}" =>
             Data.at(path.display()).help("get the file again, then compare its size");
@@ -55,6 +74,12 @@ crate::errors! {
         Io { action: &'static str, path: PathBuf, source: std::io::Error } = "{action} failed" =>
             Data.at(path.display()).because(action, source);
     }
+}
+
+/// The first `n` names, and how many more there are.
+fn some_of(names: &[String], n: usize) -> String {
+    let shown = names.iter().take(n).map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+    if names.len() > n { format!("{shown} and {} more", names.len() - n) } else { shown }
 }
 
 impl Error {
@@ -113,6 +138,25 @@ mod tests {
             Removed: [Error::Removed { path: "runs/a".into() }],
             OutExists: [Error::OutExists { path: "model".into() }],
             MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
+            MissingShards: [
+                Error::MissingShards {
+                    path: "gpt2/model.safetensors.index.json".into(),
+                    n_shards: 30,
+                    missing: (1..=15).map(|i| format!("model-{i:05}-of-00030.safetensors")).collect(),
+                    is_stale: false
+                },
+                Error::MissingShards {
+                    path: "gpt2/model.safetensors.index.json".into(),
+                    n_shards: 2,
+                    missing: vec!["model-00002-of-00002.safetensors".into()],
+                    is_stale: true
+                },
+            ],
+            TwoCheckpoints: [Error::TwoCheckpoints {
+                path: "gpt2".into(),
+                shard: "model-00001-of-00002.safetensors".into()
+            }],
+            Pickle: [Error::Pickle { path: "gpt2/pytorch_model.bin".into() }],
             Unreadable: [Error::unreadable("gpt2/model.safetensors".as_ref(), "its header is cut short")],
             Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],
         }));

@@ -22,6 +22,11 @@ use crate::Diagnostic;
 ///     Removed: [Error::Removed { path: "a".into() }],
 ///     OutExists: [Error::OutExists { path: "a".into() }],
 ///     MissingFile: [Error::MissingFile { path: "a".into() }],
+///     MissingShards: [
+///         Error::MissingShards { path: "a".into(), n_shards: 2, missing: vec!["b".into()], is_stale: false }
+///     ],
+///     TwoCheckpoints: [Error::TwoCheckpoints { path: "a".into(), shard: "b".into() }],
+///     Pickle: [Error::Pickle { path: "a".into() }],
 ///     Unreadable: [Error::unreadable("a".as_ref(), "the file is empty")],
 ///     Io: [Error::Io { action: "write", path: "a".into(), source: std::io::Error::other("disk full") }],
 /// });

@@ -48,6 +48,21 @@ fn flush_directory(dir: &Path) {
     let _ = fault::point("flush directory", dir).and_then(|()| File::open(dir)?.sync_all());
 }
 
+/// Refuses a place where no file could be made, before the work whose result goes there. Nothing is written: the
+/// nearest directory that exists must take a file.
+///
+/// # Errors
+/// [`Error::Io`] with the place.
+pub fn check_place(path: &Path) -> Result<()> {
+    let io = Error::io("write", path);
+    let whole = std::path::absolute(path).map_err(io)?;
+    let Some(dir) = whole.ancestors().skip(1).find(|dir| dir.exists()) else { return Ok(()) };
+    if !dir.is_dir() {
+        return Err(io(std::io::Error::other(format!("{} is not a directory", dir.display()))));
+    }
+    tempfile::tempfile_in(dir).map(drop).map_err(io)
+}
+
 /// Removes a file; one that is not there is no error.
 ///
 /// # Errors
@@ -178,6 +193,18 @@ mod tests {
         assert_eq!(error.unwrap_err().to_string(), "write failed");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_is_looked_at_without_leaving_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        check_place(&dir.path().join("not/yet/there.json")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = check_place(&dir.path().join("file/result.json")).unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.to_string().ends_with("file is not a directory")));
+        #[cfg(target_os = "linux")]
+        assert!(check_place(Path::new("/proc/result.json")).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Where a model directory keeps its weights: one file, or the shards of an index; how files of another kind are
 //! recognised.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -22,24 +22,41 @@ pub const MAX_HEADER: u64 = 100_000_000;
 /// where there is no index.
 ///
 /// # Errors
-/// [`Error::MissingFile`] for weights, or a shard of the index; [`Error::Unreadable`] for a pickle file in their place,
+/// [`Error::MissingFile`] for weights; [`Error::MissingShards`] for shards of the index; [`Error::TwoCheckpoints`] where
+/// there are shards besides a whole file; [`Error::Pickle`] for a pickle file in their place; [`Error::Unreadable`] for
 /// a broken index, or one that reaches out of the directory.
 pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    if dir.join(WEIGHTS).exists() {
-        return Ok(BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]));
-    }
     let index = dir.join(INDEX);
+    if dir.join(WEIGHTS).exists() {
+        // Which of the two is the model depends on the program that reads the directory.
+        let shards = if index.is_file() { indexed(&index)? } else { BTreeMap::new() };
+        return match shards.into_keys().find(|name| name != WEIGHTS && dir.join(name).exists()) {
+            Some(shard) => Err(Error::TwoCheckpoints { path: dir.to_owned(), shard }),
+            None => Ok(BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())])),
+        };
+    }
     if !index.is_file() {
         return Err(match pickle(dir) {
-            Some(path) => Error::unreadable(&path, "pickle checkpoints can run code when opened and are not read"),
+            Some(path) => Error::Pickle { path },
             None => Error::MissingFile { path: dir.join(WEIGHTS) },
         });
     }
-    let broken = |reason: String| Error::unreadable(&index, reason);
-    if fs::n_bytes(&index)? > MAX_HEADER {
+    let files = indexed(&index)?;
+    let missing: Vec<String> = files.keys().filter(|name| !dir.join(name).exists()).cloned().collect();
+    if missing.is_empty() {
+        return Ok(files);
+    }
+    let is_stale = holds_all(dir, files.values().flatten().cloned().collect());
+    Err(Error::MissingShards { path: index, n_shards: files.len(), missing, is_stale })
+}
+
+/// The shards that an index names, each with its tensors.
+fn indexed(index: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let broken = |reason: String| Error::unreadable(index, reason);
+    if fs::n_bytes(index)? > MAX_HEADER {
         return Err(broken(format!("over {MAX_HEADER} bytes")));
     }
-    let text = fs::read_to_string(&index)?;
+    let text = fs::read_to_string(index)?;
     let json: Value = serde_json::from_str(&text).map_err(|e| broken(not_json(&text, e)))?;
     let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| broken("no `weight_map`".into()))?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -52,11 +69,27 @@ pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
         }
         files.entry(name.to_owned()).or_default().push(tensor.clone());
     }
-    match files.keys().map(|name| dir.join(name)).find(|path| !path.exists()) {
-        Some(path) => Err(Error::MissingFile { path }),
-        None if files.is_empty() => Err(broken("`weight_map` is empty".into())),
-        None => Ok(files),
+    if files.is_empty() { Err(broken("`weight_map` is empty".into())) } else { Ok(files) }
+}
+
+/// True when the safetensors files of a directory hold all of these tensors.
+fn holds_all(dir: &Path, mut tensors: BTreeSet<String>) -> bool {
+    let files = fs::list(dir).unwrap_or_default();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "safetensors")) {
+        tensors.retain(|name| !stored_names(path).is_some_and(|names| names.contains_key(name)));
     }
+    tensors.is_empty()
+}
+
+/// The tensors of a safetensors file, where it is one.
+fn stored_names(path: &Path) -> Option<Map<String, Value>> {
+    let mut file = fs::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let length = u64::from_le_bytes(length);
+    let mut header = Vec::new();
+    file.take(length.min(MAX_HEADER)).read_to_end(&mut header).ok()?;
+    serde_json::from_slice(&header).ok()
 }
 
 /// The first file, by name, that holds weights in the form of PyTorch's own `save`.
@@ -143,7 +176,7 @@ mod tests {
         let said = |index: &str| {
             std::fs::write(dir.path().join(INDEX), index).unwrap();
             weight_files(dir.path()).map_err(|error| match error {
-                Error::MissingFile { path } => format!("no {}", path.file_name().unwrap().display()),
+                Error::MissingShards { missing, .. } => format!("no {}", missing.join(" ")),
                 other => other.to_string().replace("file cannot be read: ", ""),
             })
         };
@@ -155,10 +188,49 @@ mod tests {
         assert_eq!(said(r#"{"weight_map": {}}"#).unwrap_err(), "`weight_map` is empty");
         assert_eq!(said("{}").unwrap_err(), "no `weight_map`");
         let two = r#"{"weight_map": {"b": "2.safetensors", "a": "1.safetensors", "c": "2.safetensors"}}"#;
-        assert_eq!(said(two).unwrap_err(), "no 1.safetensors");
+        assert_eq!(said(two).unwrap_err(), "no 1.safetensors 2.safetensors");
         std::fs::write(dir.path().join("1.safetensors"), "").unwrap();
         std::fs::write(dir.path().join("2.safetensors"), "").unwrap();
         assert_eq!(said(two).unwrap()["2.safetensors"], ["b", "c"]);
+    }
+
+    /// A safetensors file of empty tensors.
+    fn shard(path: PathBuf, tensors: &[&str]) {
+        let mut file = std::fs::File::create(path).unwrap();
+        write_header(&mut file, json!({}), tensors.iter().map(|name| (*name, "F32".into(), &[0_usize][..], 0)))
+            .unwrap();
+    }
+
+    #[test]
+    fn an_index_that_names_shards_of_another_save_is_called_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let index =
+            r#"{"weight_map": {"a": "1-of-3.safetensors", "b": "2-of-3.safetensors", "c": "3-of-3.safetensors"}}"#;
+        std::fs::write(at(INDEX), index).unwrap();
+        let found = || match weight_files(dir.path()).unwrap_err() {
+            Error::MissingShards { missing, is_stale, n_shards: 3, .. } => (missing.join(" "), is_stale),
+            other => panic!("{other}"),
+        };
+        shard(at("1-of-3.safetensors"), &["a"]);
+        assert_eq!(found(), ("2-of-3.safetensors 3-of-3.safetensors".into(), false));
+        shard(at("renamed.safetensors"), &["b", "c"]);
+        assert_eq!(found(), ("2-of-3.safetensors 3-of-3.safetensors".into(), true));
+    }
+
+    #[test]
+    fn a_whole_file_and_shards_are_two_models() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        shard(at(WEIGHTS), &["a"]);
+        std::fs::write(at(INDEX), r#"{"weight_map": {"a": "model-00001-of-00001.safetensors"}}"#).unwrap();
+        // An index without its shards is left over: no program could read anything else than the file.
+        assert_eq!(weight_files(dir.path()).unwrap().len(), 1);
+        shard(at("model-00001-of-00001.safetensors"), &["a"]);
+        let Err(Error::TwoCheckpoints { shard, .. }) = weight_files(dir.path()) else { panic!("one of them was read") };
+        assert_eq!(shard, "model-00001-of-00001.safetensors");
+        std::fs::write(at(INDEX), r#"{"weight_map": {"a": "model.safetensors"}}"#).unwrap();
+        assert_eq!(weight_files(dir.path()).unwrap().len(), 1, "the index of one file");
     }
 
     #[test]
@@ -170,9 +242,8 @@ mod tests {
             std::fs::write(dir.path().join("training_args.bin"), "no weights").unwrap();
             assert!(matches!(weight_files(dir.path()), Err(Error::MissingFile { .. })));
             std::fs::write(dir.path().join(name), "").unwrap();
-            let Err(Error::Unreadable { path, reason }) = weight_files(dir.path()) else { panic!("{name} was read") };
+            let Err(Error::Pickle { path }) = weight_files(dir.path()) else { panic!("{name} was read") };
             assert!(path.ends_with(name), "{path:?}");
-            assert_eq!(reason, "pickle checkpoints can run code when opened and are not read");
         }
     }
 

@@ -132,10 +132,9 @@ fn a_pickle_alone_is_not_opened() {
     fs::rename(dir.path().join("model.safetensors"), dir.path().join("pytorch_model.bin")).unwrap();
     assert_eq!(
         complaint(dir.path()),
-        format!(
-            "error: file cannot be read: pickle checkpoints can run code when opened and are not read\n   at: \
-             pytorch_model.bin{FETCH}"
-        )
+        "error: pickle checkpoints can run code when opened and are not read\n   at: pytorch_model.bin\n help: where you \
+         trust the file, write it as safetensors with transformers: \
+         AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR); then copy the tokenizer's files"
     );
 }
 

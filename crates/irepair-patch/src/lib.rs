@@ -37,5 +37,5 @@ pub use kind::Kind;
 pub use manifest::{Manifest, Provenance, Record, Side};
 pub use output::Step;
 pub use patch::{Patch, refuse_existing};
-pub use rewrite::{Lossy, Rewritten, apply, revert};
+pub use rewrite::{Lossy, Rewritten, apply, check_apply, revert};
 pub use verify::{Difference, Verdict, verify};

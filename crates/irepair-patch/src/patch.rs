@@ -85,13 +85,13 @@ impl Patch {
 /// Takes the bytes of a tensor, a chunk at a time.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
-/// Refuses to overwrite a file.
+/// Refuses to overwrite a file, and a place where none could be written.
 ///
 /// # Errors
-/// `OutExists`.
+/// `OutExists`; a file error.
 pub fn refuse_existing(path: &Path) -> Result<()> {
     let used = || irepair_core::Error::OutExists { path: path.to_owned() }.into();
-    if path.symlink_metadata().is_ok() { Err(used()) } else { Ok(()) }
+    if path.symlink_metadata().is_ok() { Err(used()) } else { Ok(irepair_core::fs::check_place(path)?) }
 }
 
 /// Writes a patch; `fill` gives each changed tensor's stored bytes, in the order of the file.

@@ -59,6 +59,16 @@ pub fn apply(
     Rewrite { model: &model, patch, from: Side::Base, op, origin: None }.run(out, lossy, on_step)
 }
 
+/// Refuses a patch that does not lead from the model in `base` to the bits that it promises; nothing is written.
+///
+/// # Errors
+/// Those of [`apply`].
+pub fn check_apply(base: &Path, patch: &Patch) -> Result<()> {
+    let model = Checkpoint::open(base)?;
+    let op = patch.manifest().kind.forward();
+    Rewrite { model: &model, patch, from: Side::Base, op, origin: None }.check(Lossy::Refuse).map(drop)
+}
+
 /// Writes the base of `patch`, restored from its result in `model`, to the directory `out`.
 ///
 /// With `base`, the changed tensors come from there: a patch of kind `replace` needs that, and one of kind `delta` is

@@ -153,6 +153,28 @@ fn a_patch_does_not_care_how_tensors_are_spread_over_files() {
 }
 
 #[test]
+fn a_block_whose_number_begins_anothers_is_another_block() {
+    let dir = temporary();
+    let at = |name: &str| dir.path().join(name);
+    let model = |one: f32, ten: f32| [f32s("h.1.mlp", &[one]), f32s("h.10.mlp", &[ten]), f32s("h.100.mlp", &[7.0])];
+    let write = |name: &str, one, ten| write_model(&at(name), &model(one, ten), 1);
+    let [base, first, tenth, both] =
+        [write("base", 1.0, 2.0), write("first", 1.5, 2.0), write("tenth", 1.0, 2.5), write("both", 1.5, 2.5)];
+    let of_first = create(&base, &first, Kind::Xor, &at("1.patch")).unwrap();
+    let of_tenth = create(&base, &tenth, Kind::Xor, &at("10.patch")).unwrap();
+    let changed =
+        |patch: &irepair_patch::Patch| patch.manifest().changed().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!((changed(&of_first), changed(&of_tenth)), (vec!["h.1.mlp".to_owned()], vec!["h.10.mlp".to_owned()]));
+    let composed = irepair_patch::compose(&of_first, &of_tenth, None, &at("both.patch")).unwrap();
+    apply(&base, &composed, &at("patched")).unwrap();
+    assert_eq!(files(&at("patched")), files(&both));
+    // The one is taken back and the other stays.
+    let rest = irepair_patch::create(&first, &both, Kind::Xor, Default::default(), &at("rest.patch")).unwrap();
+    revert(&both, &rest, None, &at("reverted")).unwrap();
+    assert_eq!(files(&at("reverted")), files(&first));
+}
+
+#[test]
 fn tensors_longer_than_a_piece_come_through() {
     let dir = temporary();
     let at = |name: &str| dir.path().join(name);
