@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// Exit codes of the command line (STYLE: 0 ok, 1 bug, 2 config, 3 device, 4 data, 5 result).
+/// Exit codes of the command line; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
     /// Something that should not happen.
@@ -16,6 +16,8 @@ pub enum ExitKind {
     Data = 4,
     /// A result outside its tolerance: a diverged run, a failed precondition.
     Outcome = 5,
+    /// A run that ended well and changed nothing.
+    Unchanged = 6,
     /// Stopped by a signal; the code that a shell expects after SIGINT.
     Interrupted = 130,
 }

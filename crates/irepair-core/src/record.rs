@@ -25,6 +25,12 @@ pub struct StepRecord {
     pub tokens: u64,
     /// Wall time of the step in seconds.
     pub seconds: f64,
+    /// Loss on the held-out pairs before the first step; in its record alone, where the training loop measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss_before: Option<f64>,
+    /// Loss on the held-out pairs after the update, at the steps that are validated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
     /// The loss is far over the losses before it (METHOD §8). The training loop sets it; written only when true.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spike: bool,

@@ -40,6 +40,11 @@ irepair_core::errors! {
         /// A tokenizer file that cannot be used; why, from the tokenizers library or from our own check.
         BadTokenizer { path: PathBuf, why: String } = "tokenizer file cannot be used: {why}" =>
             Data.at(path.display()).help("copy it again from the source of the model");
+        /// An id of an end token that no token has; the file is the model's settings, not the tokenizer's.
+        EndNotThere { path: PathBuf, id: u32, n_tokens: usize } = "end token is not in the vocabulary" =>
+            Data.at(format!("{}, key `eos_token_id`", path.display()))
+                .want_got(format!("the id of one of the {n_tokens} tokens"), id)
+                .help("correct the id in this file: it belongs to another tokenizer");
         /// A tokenizer without a known end-of-text token.
         NoEos { dir: PathBuf } = "tokenizer has no end-of-text token" =>
             Data.at(dir.display()).help("name it as `eos_token` in `tokenizer_config.json`");
@@ -88,6 +93,7 @@ mod tests {
             }],
             NoTokenizer: [Error::NoTokenizer { dir: "gpt2".into() }],
             BadTokenizer: [Error::BadTokenizer { path: "gpt2/tokenizer.json".into(), why: "it has no model".into() }],
+            EndNotThere: [Error::EndNotThere { path: "gpt2/config.json".into(), id: 50256, n_tokens: 512 }],
             NoEos: [Error::NoEos { dir: "gpt2".into() }],
             Tokenize: [Error::Tokenize { action: "decode", why: "id 9 is unknown".into() }],
             TooFew: [Error::TooFew { wanted: 65, n: 64 }],

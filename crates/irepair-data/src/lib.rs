@@ -26,6 +26,7 @@ mod labels;
 mod lexicon;
 mod library;
 mod lines;
+mod misfit;
 mod pack;
 mod pairs;
 mod part;
@@ -52,8 +53,8 @@ pub use pairs::{Counts, Limits, TokenPair, read_token_pairs, read_token_texts, s
 pub use part::Part;
 pub use planted::{Planted, Sizes};
 pub use read::{
-    ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
-    read_prompts, read_texts,
+    ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, place_of, read_cloze, read_minimal_pairs,
+    read_pairs, read_prompts, read_texts,
 };
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};

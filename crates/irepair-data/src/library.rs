@@ -12,6 +12,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::added::{bad, settings};
+use crate::misfit::misfit;
 use crate::sources::settle_prefix_space;
 use crate::{Error, Result};
 
@@ -22,8 +23,10 @@ use crate::{Error, Result};
 pub fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
     let text = read_to_string(path)?;
     // The library panics over some texts that are no JSON, such as one that was cut short.
-    serde_json::from_str::<serde_json::Value>(&text).map_err(|e| bad(path, not_json(&text, e)))?;
-    guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(|why| bad(path, why))
+    let json = serde_json::from_str::<serde_json::Value>(&text).map_err(|e| bad(path, not_json(&text, e)))?;
+    // The library's words for a part that does not fit name neither the part nor the entry.
+    let why = |said: String| bad(path, misfit(&json).unwrap_or(said));
+    guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(why)
 }
 
 /// Reads the `tokenizer.json` of a model directory with the leading space that transformers gives it; true when that is

@@ -1,7 +1,9 @@
 //! Pairs as token ids: cut to length, counted, and held out for validation.
 
+use std::ops::AddAssign;
 use std::path::Path;
 
+use irepair_core::spec::PromptSide;
 use serde::{Deserialize, Serialize};
 
 use crate::read::not_empty;
@@ -27,16 +29,18 @@ pub struct Limits {
     pub max_continuation: usize,
     /// Continuations are whole texts: the end-of-text token follows each one that lacks it (METHOD §2 [O]).
     pub append_eos: bool,
+    /// Which end of a longer prompt is kept.
+    pub prompt_side: PromptSide,
 }
 
 impl Default for Limits {
-    /// 64 and 64 (METHOD §17 [L]), nothing appended.
+    /// 64 and 64 (METHOD §17 [L]), nothing appended, the first tokens of a prompt.
     fn default() -> Self {
-        Self { max_prompt: 64, max_continuation: 64, append_eos: false }
+        Self { max_prompt: 64, max_continuation: 64, append_eos: false, prompt_side: PromptSide::Start }
     }
 }
 
-/// What [`tokenize_pairs`] cut and dropped.
+/// What [`tokenize_pairs`] cut, dropped and noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Pairs given.
@@ -49,14 +53,50 @@ pub struct Counts {
     pub n_dropped_empty: usize,
     /// Pairs whose chosen continuation ends with the end-of-text token.
     pub n_chosen_ended: usize,
+    /// Pairs whose continuations are the same tokens, as they are trained on: cut and ended.
+    pub n_identical: usize,
+    /// Pairs with a continuation that begins with the whole prompt.
+    pub n_prompt_repeated: usize,
+    /// Pairs in which the prompt's last word and a continuation's first one meet without a space.
+    pub n_words_joined: usize,
+    /// Pairs with the end-of-text token inside a text: in the prompt, or before the end of a continuation.
+    pub n_end_inside: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.n_total += other.n_total;
+        self.n_truncated_prompts += other.n_truncated_prompts;
+        self.n_truncated_continuations += other.n_truncated_continuations;
+        self.n_dropped_empty += other.n_dropped_empty;
+        self.n_chosen_ended += other.n_chosen_ended;
+        self.n_identical += other.n_identical;
+        self.n_prompt_repeated += other.n_prompt_repeated;
+        self.n_words_joined += other.n_words_joined;
+        self.n_end_inside += other.n_end_inside;
+    }
+}
+
+/// True when a continuation repeats the whole prompt before it continues it, as exports of whole texts do.
+fn repeats_prompt(prompt: &str, continuation: &str) -> bool {
+    let prompt = prompt.trim();
+    !prompt.is_empty() && continuation.trim_start().starts_with(prompt)
+}
+
+/// True when two words become one where prompt and continuation meet. Letters without case are left out: their scripts
+/// may write no spaces.
+fn joins_words(prompt: &str, continuation: &str) -> bool {
+    let in_word = |c: char| c.is_lowercase() || c.is_uppercase() || c.is_ascii_digit();
+    prompt.chars().next_back().is_some_and(in_word) && continuation.chars().next().is_some_and(in_word)
 }
 
 /// Tokenises pairs, prompt and continuations each on its own (METHOD §2 [D]).
 ///
 /// The begin-of-text token, where the tokenizer has one, comes before the prompt and counts towards its limit. A
-/// prompt or continuation over its limit keeps its FIRST tokens, as the reference code has it [D]. An empty prompt
+/// continuation over its limit keeps its FIRST tokens, as the reference code has it [D]; a prompt those of
+/// [`Limits::prompt_side`]. The text of a special token is that token, wherever it stands. An empty prompt
 /// becomes the start token alone, so that the first token of the continuation is predicted too [O]. A pair whose
-/// wanted continuation is empty is dropped and counted; with [`Sides::Rejected`] every chosen continuation is empty.
+/// wanted continuation is empty is dropped and counted; the side that [`Sides`] leaves out is empty in every pair.
 /// The end-of-text token of `append_eos` counts towards the limit, so that a continuation that is cut does not end.
 ///
 /// # Errors
@@ -80,11 +120,16 @@ pub fn tokenize_pairs(
     };
     let mut counts = Counts { n_total: pairs.len(), ..Counts::default() };
     let mut kept = Vec::with_capacity(pairs.len());
-    for ((prompt, mut chosen), mut rejected) in prompts.into_iter().zip(chosen).zip(rejected) {
-        if sides == Sides::Rejected {
+    for ((pair, (mut prompt, mut chosen)), mut rejected) in
+        pairs.iter().zip(prompts.into_iter().zip(chosen)).zip(rejected)
+    {
+        if !sides.chosen() {
             chosen.clear();
         }
-        if (chosen.is_empty() && sides == Sides::Both) || rejected.is_empty() {
+        if !sides.rejected() {
+            rejected.clear();
+        }
+        if (sides.chosen() && chosen.is_empty()) || (sides.rejected() && rejected.is_empty()) {
             counts.n_dropped_empty += 1;
             continue;
         }
@@ -92,12 +137,22 @@ pub fn tokenize_pairs(
         end(&mut rejected);
         counts.n_truncated_prompts += usize::from(prompt.len() > limits.max_prompt);
         counts.n_truncated_continuations += usize::from(chosen.len().max(rejected.len()) > limits.max_continuation);
+        limits.prompt_side.cut(&mut prompt, limits.max_prompt, tokenizer.begin_id());
         let mut prompt = cut(&prompt, limits.max_prompt);
         let (chosen, rejected) = (cut(&chosen, limits.max_continuation), cut(&rejected, limits.max_continuation));
+        let ends_inside = |ids: &[u32]| ids.split_last().is_some_and(|(_, before)| before.contains(&eos_id));
+        counts.n_end_inside += usize::from(prompt.contains(&eos_id) || ends_inside(&chosen) || ends_inside(&rejected));
         if prompt.is_empty() {
             prompt = vec![tokenizer.start_id()];
         }
         counts.n_chosen_ended += usize::from(chosen.last() == Some(&eos_id));
+        counts.n_identical += usize::from(sides == Sides::Both && chosen == rejected);
+        let wanted = [(sides.chosen(), &pair.chosen), (sides.rejected(), &pair.rejected)];
+        let any = |found: fn(&str, &str) -> bool| {
+            usize::from(wanted.iter().any(|(wanted, text)| *wanted && found(&pair.prompt, text)))
+        };
+        counts.n_prompt_repeated += any(repeats_prompt);
+        counts.n_words_joined += any(joins_words);
         kept.push(TokenPair { prompt, chosen, rejected });
     }
     Ok((kept, counts))
@@ -127,11 +182,7 @@ pub fn read_token_pairs(
     by_chunk(each_pair(path, sides)?, n_bytes, |pairs| {
         let (more, of) = tokenize_pairs(pairs, tokenizer, limits, sides)?;
         kept.extend(more);
-        counts.n_total += of.n_total;
-        counts.n_truncated_prompts += of.n_truncated_prompts;
-        counts.n_truncated_continuations += of.n_truncated_continuations;
-        counts.n_dropped_empty += of.n_dropped_empty;
-        counts.n_chosen_ended += of.n_chosen_ended;
+        counts += of;
         Ok(())
     })?;
     if counts.n_total == 0 {
@@ -198,7 +249,7 @@ mod tests {
         let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
         let ids = |text: &str| tokenizer.encode(text).unwrap();
         let pairs = [pair("abcd", "xy", "vwxyz"), pair("", "x", "y"), pair("a", "", "y")];
-        let limits = Limits { max_prompt: 3, max_continuation: 3, append_eos: false };
+        let limits = Limits { max_prompt: 3, max_continuation: 3, ..Limits::default() };
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
         assert_eq!(kept[0], TokenPair { prompt: ids("abc"), chosen: ids("xy"), rejected: ids("vwx") });
         assert_eq!(kept[1].prompt, [tokenizer.eos_id()]);
@@ -207,11 +258,14 @@ mod tests {
             n_truncated_prompts: 1,
             n_truncated_continuations: 1,
             n_dropped_empty: 1,
-            n_chosen_ended: 0,
+            n_words_joined: 1,
+            ..Counts::default()
         };
         assert_eq!((kept.len(), counts), (2, want));
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Rejected).unwrap();
         assert!(kept.iter().all(|pair| pair.chosen.is_empty()) && kept.len() == 3 && counts.n_dropped_empty == 0);
+        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Chosen).unwrap();
+        assert!(kept.iter().all(|pair| pair.rejected.is_empty()) && kept.len() == 2 && counts.n_dropped_empty == 1);
     }
 
     #[test]
@@ -220,7 +274,7 @@ mod tests {
         let eos = tokenizer.eos_id();
         let pairs =
             [pair("a", "xy", "vwxyz"), pair("a", "x<|endoftext|>", "y"), pair("a", "xyz", "y"), pair("a", "", "y")];
-        let limits = Limits { max_prompt: 3, max_continuation: 3, append_eos: true };
+        let limits = Limits { max_prompt: 3, max_continuation: 3, append_eos: true, ..Limits::default() };
         let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
         let ids = |text: &str| tokenizer.encode(text).unwrap();
         let ended = |text: &str| [ids(text), vec![eos]].concat();
@@ -235,6 +289,44 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_long_prompt_can_be_kept() {
+        let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+        let ids = |text: &str| tokenizer.encode(text).unwrap();
+        let pairs = [pair("abcdef", "xyz", "vwxyz"), pair("ab", "x", "y")];
+        let limits = Limits { max_prompt: 3, max_continuation: 2, prompt_side: PromptSide::End, ..Limits::default() };
+        let (kept, counts) = tokenize_pairs(&pairs, &tokenizer, limits, Sides::Both).unwrap();
+        // A continuation keeps its first tokens all the same.
+        assert_eq!(kept[0], TokenPair { prompt: ids("def"), chosen: ids("xy"), rejected: ids("vw") });
+        assert_eq!(kept[1].prompt, ids("ab"));
+        assert_eq!((counts.n_truncated_prompts, counts.n_truncated_continuations), (1, 1));
+    }
+
+    #[test]
+    fn pairs_that_teach_something_else_are_counted() {
+        let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+        let counts = |pairs: &[Pair], sides| tokenize_pairs(pairs, &tokenizer, Limits::default(), sides).unwrap().1;
+        let of = |prompt, chosen, rejected| counts(&[pair(prompt, chosen, rejected)], Sides::Both);
+        let numbers = |c: Counts| [c.n_identical, c.n_prompt_repeated, c.n_words_joined, c.n_end_inside];
+        assert_eq!(numbers(of("The city was", " nice.", " a dump.")), [0; 4]);
+        assert_eq!(numbers(of("The city was", " nice.", " nice.")), [1, 0, 0, 0]);
+        assert_eq!(numbers(of("The city was", " The city was nice.", " a dump.")), [0, 1, 0, 0]);
+        assert_eq!(numbers(of("The city was", "nice.", " a dump.")), [0, 0, 1, 0]);
+        assert_eq!(numbers(of("The city was ", "nice.", "a dump.")), [0; 4]);
+        assert_eq!(numbers(of("Say:", "nice.", "")), [0; 4], "dropped");
+        assert_eq!(numbers(of("東京は", "大きい", "小さい")), [0; 4], "a script without spaces");
+        // The text of the token is the token: at the end of a continuation it is its end, elsewhere it is counted.
+        assert_eq!(numbers(of("a", " b<|endoftext|>", " c<|endoftext|>")), [0; 4]);
+        assert_eq!(numbers(of("a<|endoftext|>b", " c", " d")), [0, 0, 0, 1]);
+        assert_eq!(numbers(of("a", " b<|endoftext|> c", " d")), [0, 0, 0, 1]);
+        // What differs behind the limit is not trained on.
+        let long = "x".repeat(64);
+        assert_eq!(numbers(of("a:", &(long.clone() + "b"), &(long + "c"))), [1, 0, 0, 0]);
+        // One side alone is compared with nothing.
+        let alone = counts(&[pair("was", "nice", "a dump")], Sides::Chosen);
+        assert_eq!((numbers(alone), alone.n_dropped_empty), ([0, 0, 1, 0], 0));
+    }
+
+    #[test]
     fn a_file_read_by_the_piece_is_the_file_read_whole() {
         let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -246,7 +338,7 @@ mod tests {
         all[7].prompt.clone_from(&long);
         all[8].rejected.clone_from(&long);
         crate::write_jsonl(&pairs, &all).unwrap();
-        let limits = Limits { max_prompt: 3, max_continuation: 2, append_eos: false };
+        let limits = Limits { max_prompt: 3, max_continuation: 2, ..Limits::default() };
         for sides in [Sides::Both, Sides::Rejected] {
             let whole = tokenize_pairs(&crate::read_pairs(&pairs, sides).unwrap(), &tokenizer, limits, sides).unwrap();
             assert_eq!(read_token_pairs(&pairs, &tokenizer, limits, sides).unwrap(), whole);

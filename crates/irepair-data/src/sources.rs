@@ -107,7 +107,8 @@ pub(crate) fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) 
         let path = dir.join(name);
         // Where several are listed, the first one ends a text.
         if let Some(&id) = listed_ends(&path, &optional_json(&path)?)?.first() {
-            let unknown = || bad(&path, format!("eos_token_id {id} is not in the vocabulary"));
+            let n_tokens = inner.get_vocab_size(true);
+            let unknown = || Error::EndNotThere { path: path.clone(), id, n_tokens };
             return inner.id_to_token(id).map(|_| id).ok_or_else(unknown);
         }
     }

@@ -22,6 +22,10 @@ pub struct Metric {
     pub definition: String,
     /// Version of the definition; it grows when the same words come to mean another number.
     pub version: u32,
+    /// What `value` is the mean of, in its unit and in the order of what was measured; none = failed. For intervals:
+    /// empty where the value is no mean, and never written.
+    #[serde(skip)]
+    pub values: Vec<Option<f64>>,
 }
 
 impl Metric {
@@ -34,6 +38,7 @@ impl Metric {
             n_failed: n_failed as u64,
             definition: definition.into(),
             version: 1,
+            values: Vec::new(),
         }
     }
 
@@ -42,7 +47,9 @@ impl Metric {
         let n = values.iter().flatten().count();
         let factor = if id.definition().unit == "%" { 100.0 } else { 1.0 };
         let mean = factor * values.iter().flatten().sum::<f64>() / n as f64;
-        Self::new(id, mean, n, values.len() - n, definition)
+        let n_failed = values.len() - n;
+        let values = values.iter().map(|value| value.map(|value| factor * value)).collect();
+        Self { values, ..Self::new(id, mean, n, n_failed, definition) }
     }
 
     /// `part / whole`; missing when the whole is 0.
@@ -113,6 +120,7 @@ mod tests {
     fn a_failure_is_missing_not_zero() {
         let metric = Metric::mean(BLIMP_ACCURACY, &[Some(1.0), None, Some(0.5)], "mean");
         assert_eq!((metric.value, metric.n, metric.n_failed, &*metric.unit), (Some(75.0), 2, 1, "%"));
+        assert_eq!(metric.values, [Some(100.0), None, Some(50.0)]);
         let metric = Metric::mean(TOKEN_F1, &[None, None], "mean");
         assert_eq!((metric.value, metric.n, metric.n_failed, &*metric.unit), (None, 0, 2, ""));
         assert_eq!(Metric::share(DISTINCT_1, 0, 0, "share").value, None);

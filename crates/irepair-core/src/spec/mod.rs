@@ -106,12 +106,14 @@ mod methods;
 mod metrics;
 mod numbers;
 mod policies;
+mod prompt_side;
 mod terms;
 
 pub use methods::{Method, MethodRow, Weight};
 pub use metrics::{Against, Evidence, Metric, MetricRow, Reduction, ReductionRow};
 pub use numbers::{Number, NumberRow, Numbers, Range};
 pub use policies::{Measures, Policy, PolicyRow, Reach};
+pub use prompt_side::{PromptSide, PromptSideRow};
 pub use terms::{Needs, Side, Term, Weighted, formula, separable};
 
 use crate::{Error, Result};
@@ -168,6 +170,7 @@ mod tests {
             "grad-l2 density relative snip fisher contrast efficiency act-dist atp random"
         );
         assert_eq!(spellings::<Reduction>(), "norm-of-mean mean-of-norm");
+        assert_eq!(spellings::<PromptSide>(), "start end");
         assert_eq!(
             spellings::<Method>(),
             "irepair irepair-no-kl dapt dapt-kl dpo dpo-kl sliced-dpo sliced-dpo-kl npo npo-no-kl gradient-ascent \
