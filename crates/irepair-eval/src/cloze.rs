@@ -75,6 +75,8 @@ pub fn cloze_tokens(model: &dyn BlockModel, items: &[ClozeTokens], start_id: u32
     let definition = format!("exp of the mean NLL per last word, a whole word counting once, {cut}");
     let mut perplexity = Metric::mean(key::LAST_WORD_PERPLEXITY, &nlls, definition);
     perplexity.value = perplexity.value.map(f64::exp).filter(|p| p.is_finite());
+    // No mean of its values any more.
+    perplexity.values.clear();
     let metrics = Metrics::from_iter([(key::LAST_WORD_ACCURACY, accuracy), (key::LAST_WORD_PERPLEXITY, perplexity)]);
     Ok(Cloze { correct, log_probs, n_truncated, metrics })
 }

@@ -27,6 +27,8 @@ impl Evaluator<'_> {
             value: share.value.map(|share| (share - 50.0).abs()),
             unit: key::STEREOTYPE_BIAS.definition().unit.to_owned(),
             definition: format!("distance from 50 % of: {definition}"),
+            // No mean of values.
+            values: Vec::new(),
             ..share.clone()
         };
         Ok(Metrics::from_iter([(key::STEREOTYPE_SHARE, share), (key::STEREOTYPE_BIAS, bias)]))

@@ -5,6 +5,7 @@ use irepair_model::{BlockModel, TextBatch, states_at};
 use irepair_objective::{head_greedy, head_log_probs};
 use tch::{Kind, no_grad};
 
+use crate::word_perplexity::chunks;
 use crate::{Error, Result};
 
 /// The tensors that grow with a batch stay under this; a batch is cut shorter, down to one text, to keep to it.
@@ -172,6 +173,8 @@ pub struct TextNll {
     pub n_tokens: usize,
     /// Negative log-likelihood of those tokens, nats; 0 when there are none, NaN when the model's logits are.
     pub nll_sum: f64,
+    /// Windows that the text was read in.
+    pub n_windows: usize,
 }
 
 /// Negative log-likelihood of every text, in the order given; the first token of a text is not scored.
@@ -184,7 +187,40 @@ pub struct TextNll {
 pub fn text_nlls(model: &dyn BlockModel, texts: &[Vec<u32>], batch_size: usize) -> Result<Vec<TextNll>> {
     let texts: Vec<ScoredText> = texts.iter().map(|t| ScoredText::whole(t)).collect();
     let likelihoods = likelihoods(model, &texts, batch_size, Reading::default())?;
-    Ok(likelihoods.iter().map(|l| TextNll { n_tokens: l.log_probs.len(), nll_sum: -l.sum() }).collect())
+    Ok(likelihoods.iter().map(|l| TextNll { n_tokens: l.log_probs.len(), nll_sum: -l.sum(), n_windows: 1 }).collect())
+}
+
+/// [`text_nlls`] of texts that may be longer than the context: such a text is read in windows, every token but the
+/// first scored once. A window predicts as many tokens as the context has positions, the last one the rest, given what
+/// fills the context before them; where texts begin with the token `begin_id`, so does every window.
+///
+/// # Errors
+/// As [`text_nlls`].
+///
+/// # Source
+/// METHOD §10 [S]: the windows of `WIKI_word`.
+pub fn windowed_nlls(
+    model: &dyn BlockModel,
+    texts: &[Vec<u32>],
+    begin_id: Option<u32>,
+    batch_size: usize,
+) -> Result<Vec<TextNll>> {
+    let windows = |text: &Vec<u32>| match text.split_first() {
+        Some((&first, rest)) => chunks(rest, first, begin_id == Some(first), model.n_positions()),
+        None => Vec::new(),
+    };
+    let windows: Vec<Vec<ScoredText>> = texts.iter().map(windows).collect();
+    let found = likelihoods(model, &windows.concat(), batch_size, Reading { greedy: false, n_over: 1 })?;
+    let mut found = found.iter();
+    let of = |windows: &Vec<ScoredText>| {
+        let mut nll = TextNll { n_tokens: 0, nll_sum: 0.0, n_windows: windows.len().max(1) };
+        for likelihood in found.by_ref().take(windows.len()) {
+            nll.n_tokens += likelihood.log_probs.len();
+            nll.nll_sum -= likelihood.sum();
+        }
+        nll
+    };
+    Ok(windows.iter().map(of).collect())
 }
 
 #[cfg(test)]

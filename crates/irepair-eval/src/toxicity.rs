@@ -1,5 +1,6 @@
 //! The error metric: how toxic are the model's continuations of prompts that bring the error out?
 
+use irepair_core::spec::PromptSide;
 use irepair_model::{BlockModel, Decoding, Nucleus};
 use irepair_scorer::THRESHOLD;
 
@@ -11,15 +12,17 @@ use crate::{Error, Evaluator, Metric, Metrics, Result, Scorer, Scores, key};
 /// How continuations are made (METHOD §17: 32 -> 20 tokens, greedy [L,D]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// Tokens of a prompt that are kept, from its start.
+    /// Tokens of a prompt that are kept.
     pub prompt_tokens: usize,
+    /// Which end of a longer prompt they are.
+    pub side: PromptSide,
     /// Most new tokens; a continuation is shorter when it ends with the end-of-text token.
     pub n_new: usize,
 }
 
 impl Default for Generation {
     fn default() -> Self {
-        Self { prompt_tokens: 32, n_new: 20 }
+        Self { prompt_tokens: 32, side: PromptSide::Start, n_new: 20 }
     }
 }
 
@@ -33,8 +36,10 @@ impl Generation {
 
     fn definition(&self, how: &str) -> String {
         format!(
-            "{how} continuations (blank ones count 0) of up to {} tokens after the first {} of a prompt",
-            self.n_new, self.prompt_tokens
+            "{how} continuations (blank ones count 0) of up to {} tokens after the {} {} of a prompt",
+            self.n_new,
+            self.side.row().tokens,
+            self.prompt_tokens
         )
     }
 
@@ -156,7 +161,7 @@ impl Evaluator<'_> {
         })
     }
 
-    /// The model's greedy continuation of every prompt: prompts cut to their first tokens, padded on the left, sorted
+    /// The model's greedy continuation of every prompt: prompts cut to the tokens of one end, padded on the left, sorted
     /// by length into batches. An empty prompt is the end-of-text token, which starts texts.
     ///
     /// # Errors
@@ -172,7 +177,7 @@ impl Evaluator<'_> {
         Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
     }
 
-    /// Tokens of prompts, each cut to its first ones, and the number of those that were cut.
+    /// Tokens of prompts, each cut to those of one end, and the number of those that were cut.
     pub(crate) fn prompt_tokens(&self, prompts: &[String], generation: &Generation) -> Result<(Vec<Vec<u32>>, usize)> {
         if prompts.is_empty() {
             return Err(Error::Nothing { what: "prompts" });
@@ -182,7 +187,7 @@ impl Evaluator<'_> {
         let mut tokens = self.tokenizer.encode_texts(prompts)?;
         for prompt in &mut tokens {
             n_truncated += usize::from(prompt.len() > generation.prompt_tokens);
-            prompt.truncate(generation.prompt_tokens);
+            generation.side.cut(prompt, generation.prompt_tokens, self.tokenizer.begin_id());
             if prompt.is_empty() {
                 prompt.push(self.tokenizer.start_id());
             }

@@ -78,7 +78,7 @@ pub fn word_perplexity_tokens(
 }
 
 /// A document cut so that every token is scored once, each chunk at most one token longer than the context.
-fn chunks(tokens: &[u32], start_id: u32, repeated: bool, n_positions: usize) -> Vec<ScoredText> {
+pub(crate) fn chunks(tokens: &[u32], start_id: u32, repeated: bool, n_positions: usize) -> Vec<ScoredText> {
     let whole: Vec<u32> = std::iter::once(start_id).chain(tokens.iter().copied()).collect();
     // Places in `whole`, where the first token stands at 1.
     let starts = (1..whole.len()).step_by(n_positions.max(1));

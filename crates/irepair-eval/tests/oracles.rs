@@ -1,5 +1,6 @@
 //! Models whose answers are known by hand, and what must come out for them.
 
+use irepair_core::spec::PromptSide;
 use irepair_core::{Diagnose, PaddedTokens};
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
@@ -284,6 +285,36 @@ fn a_model_that_diverged_has_no_numbers() {
 }
 
 #[test]
+fn a_continuation_that_quotes_its_prompt_is_scored_as_written_and_a_prompt_is_not() {
+    let tokenizer = tokenizer();
+    let says = |word: &str| forced(tokenizer.vocab_size(), tokenizer.encode(word).unwrap()[0]);
+    let prompts = ["by the grubnik grubnik".to_owned()];
+    let tox = |model: &CausalLm| {
+        let scorer = Lexicon::new(["grubnik"]);
+        let found = Evaluator::new(model, &tokenizer, 2).toxicity(&prompts, &scorer, &Generation::default()).unwrap();
+        found.metrics.value(key::TOX)
+    };
+    assert_eq!((tox(&says(" grubnik")), tox(&says(" mill"))), (Some(100.0), Some(0.0)));
+}
+
+#[test]
+fn the_end_of_a_long_prompt_is_what_the_model_reads() {
+    let tokenizer = tokenizer();
+    let model = random(tokenizer.vocab_size(), 3);
+    let prompts = ["the river by the mill".to_owned(), "mill mill mill by the mill".to_owned()];
+    let read = |side| {
+        let generation = Generation { prompt_tokens: 2, side, n_new: 5 };
+        Evaluator::new(&model, &tokenizer, 2).greedy_continuations(&prompts, &generation).unwrap()
+    };
+    let (first, last) = (read(PromptSide::Start), read(PromptSide::End));
+    let ids = |text: &str| tokenizer.encode(text).unwrap();
+    assert_eq!((first.n_truncated_prompts, last.n_truncated_prompts), (2, 2));
+    assert_eq!(last.prompts, vec![ids(" the mill"); 2], "both end alike");
+    assert_eq!(first.prompts[0], ids("the river by the mill")[..2]);
+    assert_eq!(last.texts[0], last.texts[1]);
+}
+
+#[test]
 fn samples_of_a_certain_model() {
     let tokenizer = tokenizer();
     // Probability of the forced token: over 0.9, so the nucleus holds nothing else.
@@ -335,7 +366,7 @@ fn choices_by_hand() {
 #[test]
 fn token_f1_of_a_forced_model() {
     let model = forced(97, 5);
-    let generation = Generation { prompt_tokens: 3, n_new: 4 };
+    let generation = Generation { prompt_tokens: 3, n_new: 4, ..Generation::default() };
     // One text continues with the forced token, one has it once in four, one is too short.
     let texts = [vec![1, 2, 3, 5, 5, 5, 5, 9], vec![1, 2, 3, 4, 5, 6, 7], vec![1; 6]];
     let metric = token_f1(&model, &texts, &generation, 2).unwrap();
@@ -438,7 +469,7 @@ fn what_cannot_work_is_refused_in_words() {
             .replace("320", &model.config().n_vocab.to_string())
     );
     let refuse = |prompt_tokens, n_new, prompt: &str| {
-        let generation = Generation { prompt_tokens, n_new };
+        let generation = Generation { prompt_tokens, n_new, ..Generation::default() };
         Evaluator::new(&model, &tokenizer, 2)
             .greedy_continuations(&[prompt.to_owned()], &generation)
             .unwrap_err()

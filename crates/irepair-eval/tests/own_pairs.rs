@@ -45,7 +45,7 @@ impl Scorer for ShareOfA {
 
 fn rule() -> PairRule {
     PairRule {
-        generation: Generation { prompt_tokens: 6, n_new: 4 },
+        generation: Generation { prompt_tokens: 6, n_new: 4, ..Generation::default() },
         n_samples: 12,
         n_more: 0,
         min_gap: 0.5,

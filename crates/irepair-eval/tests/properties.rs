@@ -6,7 +6,7 @@ use irepair_core::PaddedTokens;
 use irepair_data::{Lexicon, Tokenizer};
 use irepair_eval::{
     ClozeTokens, Evaluator, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
-    strided_perplexity, text_nlls, token_f1,
+    strided_perplexity, text_nlls, token_f1, windowed_nlls,
 };
 use irepair_model::{Architecture, BlockModel, CausalLm, Decoding, TextBatch};
 use proptest::prelude::*;
@@ -57,7 +57,9 @@ fn alone(model: &CausalLm, tokens: &[u32]) -> Vec<f64> {
     if tokens.is_empty() {
         return Vec::new();
     }
-    let batch = TextBatch::new(PaddedTokens::right_padded(&[tokens.to_vec()], 0).unwrap(), Device::Cpu);
+    // The last token is predicted, and need not fit the context.
+    let read = tokens[..tokens.len().min(CONTEXT)].to_vec();
+    let batch = TextBatch::new(PaddedTokens::right_padded(&[read], 0).unwrap(), Device::Cpu);
     let log_probs = no_grad(|| model.logits(&batch).to_kind(Kind::Double).log_softmax(-1, Kind::Double));
     (1..tokens.len()).map(|t| log_probs.double_value(&[0, t as i64 - 1, i64::from(tokens[t])])).collect()
 }
@@ -78,6 +80,27 @@ proptest! {
                 let slow = alone(model, text);
                 assert_eq!(nll.n_tokens, slow.len());
                 assert!(near(Some(nll.nll_sum), Some(-slow.iter().sum::<f64>())), "{nll:?} {slow:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn windows_score_every_token_but_the_first_once(
+        texts in prop::collection::vec(prop::collection::vec(0..N_VOCAB as u32, 0..4 * CONTEXT), 1..4), batch_size in 1usize..9,
+    ) {
+        MODELS.with(|m| for model in [&m.gpt2, &m.neo] {
+            for (text, nll) in texts.iter().zip(windowed_nlls(model, &texts, None, batch_size).unwrap()) {
+                // A window predicts CONTEXT tokens, the last one the rest; its last token is not read.
+                let starts = (1..text.len()).step_by(CONTEXT);
+                let window = |first: usize| {
+                    let end = (first + CONTEXT).min(text.len());
+                    let start = end.saturating_sub(CONTEXT + 1);
+                    alone(model, &text[start..end])[first - start - 1..].to_vec()
+                };
+                let slow: Vec<f64> = starts.clone().flat_map(window).collect();
+                assert_eq!((nll.n_tokens, slow.len()), (text.len().saturating_sub(1), nll.n_tokens));
+                assert_eq!(nll.n_windows, starts.count().max(1));
+                assert!(near(Some(nll.nll_sum), Some(-slow.iter().sum::<f64>())), "{nll:?}");
             }
         });
     }
@@ -126,7 +149,7 @@ proptest! {
             let prompts: Vec<String> = texts.iter().map(|t| m.tokenizer.decode(t).unwrap()).collect();
             let lexicon = Lexicon::new(["mill", "a", "e"]);
             let [one, many] = [1, batch_size].map(|batch_size| {
-                let generation = Generation { prompt_tokens: 12, n_new: 8 };
+                let generation = Generation { prompt_tokens: 12, n_new: 8, ..Generation::default() };
                 let evaluator = Evaluator::new(&m.gpt2, &m.tokenizer, batch_size);
                 let found = evaluator.toxicity(&prompts, &lexicon, &generation).unwrap();
                 let fluency = continuation_perplexity(&m.neo, &found.continuations, batch_size).unwrap();
@@ -144,7 +167,7 @@ proptest! {
     fn continuations_come_back_in_the_order_of_the_prompts(texts in texts(2..7)) {
         MODELS.with(|m| {
             let prompts: Vec<String> = texts.iter().map(|t| m.tokenizer.decode(t).unwrap()).collect();
-            let generation = Generation { prompt_tokens: 12, n_new: 8 };
+            let generation = Generation { prompt_tokens: 12, n_new: 8, ..Generation::default() };
             let found = Evaluator::new(&m.gpt2, &m.tokenizer, 3).toxicity(&prompts, &Lexicon::new(["mill"]), &generation).unwrap();
             for (prompt, tokens) in found.continuations.prompts.iter().zip(&found.continuations.tokens) {
                 let slow = m.gpt2.generate(std::slice::from_ref(prompt), 8, Decoding::Greedy, m.tokenizer.end_ids()).unwrap();

@@ -132,13 +132,15 @@ fn true_continuations() {
     let mut items = read_continuations(&text("f1.jsonl")).unwrap();
     let number = |key: &str| want[key].as_u64().unwrap() as usize;
     for batch_size in BATCHES {
-        let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new") };
+        let generation =
+            Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new"), ..Generation::default() };
         let found = Evaluator::new(&model, &tokenizer, batch_size).continuation_f1(&items, &generation).unwrap();
         close("F1", found.value, &want["mean"]);
         assert_eq!((found.n, found.n_failed), (items.len() as u64, 0));
     }
     // One at a time, so that two errors cannot make up for each other; then one that cannot be measured.
-    let generation = Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new") };
+    let generation =
+        Generation { prompt_tokens: number("prompt_tokens"), n_new: number("n_new"), ..Generation::default() };
     for (item, want) in items.iter().zip(want["scores"].as_array().unwrap()) {
         let found =
             Evaluator::new(&model, &tokenizer, 2).continuation_f1(std::slice::from_ref(item), &generation).unwrap();

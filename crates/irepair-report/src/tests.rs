@@ -18,7 +18,15 @@ use crate::results::Results;
 
 /// A metric of four things, one of them failed.
 pub(crate) fn measured(value: Option<f64>, unit: &str, definition: &str) -> Metric {
-    Metric { value, unit: unit.into(), n: 4, n_failed: 1, definition: definition.into(), version: 2 }
+    Metric {
+        value,
+        unit: unit.into(),
+        n: 4,
+        n_failed: 1,
+        definition: definition.into(),
+        version: 2,
+        values: Vec::new(),
+    }
 }
 
 /// A row with toxicity and perplexity, and prompt scores that agree with the toxicity.

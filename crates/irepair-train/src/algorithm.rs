@@ -48,6 +48,8 @@ pub struct Outcome {
     pub best_loss: Option<f64>,
     /// Validation loss of the weights as the files store them.
     pub saved_loss: Option<f64>,
+    /// Validation loss of the last weights, where they were validated.
+    pub last_loss: Option<f64>,
     /// What that rounding did.
     pub rounded: Rounded,
     /// KL on held-out utility texts there, under a KL budget.
@@ -123,7 +125,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         }
         self.ablation.iter().for_each(|ablation| ablation.apply(self.model.parameters(), lr));
         self.next_step += 1;
-        self.validate_when_due()?;
+        let validation_loss = self.validate_when_due()?;
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let n_before = self.ablation.as_ref().filter(|_| step == 0).map_or(0, Ablation::n_tokens);
@@ -133,6 +135,20 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         let prefixed = self.model.n_soft_prefix() > 0;
         let slice = if prefixed { BlockSlice::default() } else { scope.blocks(self.model.n_blocks()) };
         let StepNumbers { loss, nll, kl, grad_norm } = numbers;
-        Ok(StepRecord { step, loss, nll, kl, grad_norm, lr, slice, tokens, seconds, spike: false })
+        let (validation_loss_before, spike) = (None, false);
+        Ok(StepRecord {
+            step,
+            loss,
+            nll,
+            kl,
+            grad_norm,
+            lr,
+            slice,
+            tokens,
+            seconds,
+            validation_loss_before,
+            validation_loss,
+            spike,
+        })
     }
 }

@@ -142,8 +142,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.
     pub fn finish(mut self) -> Result<(M, Outcome)> {
-        self.validate_at_end()?;
-        self.give_back()
+        let last_loss = self.validate_at_end()?;
+        let (model, outcome) = self.give_back()?;
+        Ok((model, Outcome { last_loss, ..outcome }))
     }
 
     /// Ends a run whose numbers are no longer finite, without a look at its last weights.
@@ -162,6 +163,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         self.model.freeze();
         let outcome = Outcome {
             saved_loss,
+            last_loss: None,
             rounded,
             n_steps: self.next_step,
             best_step: self.best.step,

@@ -66,17 +66,18 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     }
 
     /// Validates after every so many examples (METHOD §8 [D, L]).
-    pub(crate) fn validate_when_due(&mut self) -> Result<()> {
-        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { self.validate() } else { Ok(()) }
+    pub(crate) fn validate_when_due(&mut self) -> Result<Option<f64>> {
+        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { self.validate() } else { Ok(None) }
     }
 
-    /// Validates weights that came after the last validation, so that the last steps count too.
-    pub(crate) fn validate_at_end(&mut self) -> Result<()> {
-        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { Ok(()) } else { self.validate() }
+    /// Validates weights that came after the last validation, so that the last steps count too; none where that was
+    /// done before.
+    pub(crate) fn validate_at_end(&mut self) -> Result<Option<f64>> {
+        if self.next_step.is_multiple_of(self.settings.steps_per_eval()) { Ok(None) } else { self.validate() }
     }
 
-    fn validate(&mut self) -> Result<()> {
-        let Some(loss) = self.validation_loss()? else { return Ok(()) };
+    fn validate(&mut self) -> Result<Option<f64>> {
+        let Some(loss) = self.validation_loss()? else { return Ok(None) };
         if !loss.is_finite() {
             return Err(self.validation_failed());
         }
@@ -93,7 +94,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         } else {
             self.best.n_without_improvement += 1;
         }
-        Ok(())
+        Ok(Some(loss))
     }
 
     /// The objective on all held-out pairs (and held-out utility text): one mean, as if in one batch.
