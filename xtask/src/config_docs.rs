@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
     EvalOptions, FigureKey, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions,
-    ScoreOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
+    ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
 
@@ -57,6 +57,7 @@ fn page() -> String {
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");
     section::<ScorerEvalOptions>(&mut page, "scorer eval");
+    section::<ScorerApplyOptions>(&mut page, "scorer apply");
     tables(&mut page);
     page.push_str("\n## Files under experiments/\n");
     for (file, source) in FILES {

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::{Checks, Dtype, Validate};
+use crate::names::entry;
+use crate::{Checks, Dtype, Long, PromptSide, Validate};
 
 options! {
     /// Settings of an evaluation: each file given adds its metrics (METHOD §9, §10).
     pub struct EvalOptions => EvalPlan(this) {
         /// Directory of the model to measure.
         model: PathBuf as "DIR" [required],
-        /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations.
+        /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations, and
+        /// measures it too, so that every metric stands before and after, with the interval of the difference.
         reference: PathBuf as "DIR",
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE",
@@ -61,8 +63,11 @@ options! {
         judge: PathBuf as "PATH",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,
-        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
+        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
+        prompt_side: PromptSide,
         /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
         window: usize as "TOKENS",
         /// Tokens from one window to the next, for a second perplexity in which windows overlap (METHOD §10 [S]); needs
@@ -99,8 +104,14 @@ options! {
         out: PathBuf as "FILE",
         /// Most tokens generated per text (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,
-        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
+        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
+        prompt_side: PromptSide,
+        /// A prompt that leaves no room for `max_new_tokens` in the model's context: `refuse` stops and names its line,
+        /// `cut` keeps the end of it that `prompt_side` names. Default refuse.
+        long: Long = Long::Refuse,
         /// Sample from the likeliest tokens that hold this share of the probability. Without it, greedy.
         top_p: f64 as "SHARE",
         /// Divisor of the logits before sampling; needs `top_p`. Default 1.
@@ -113,6 +124,8 @@ options! {
 
 impl Validate for GenerateOptions {
     fn clashes(&self, checks: &mut Checks) {
+        let windows = self.long == Some(Long::Window);
+        checks.clash(windows, "long", "must be refuse or cut: a prompt is not read in windows");
         checks.clash(self.n.is_some() && self.prompts.is_some(), "n", "clashes with `prompts`: give one of the two");
         checks.needs("n", "top_p", "greedy texts without a prompt would all be the same");
         let unread = self.top_p.is_none() && self.temperature.is_some_and(|t| t != 1.0);

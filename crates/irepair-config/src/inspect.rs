@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Metric, Reduction, Validate};
+use crate::{Checks, Dtype, Long, Metric, PromptSide, Reduction, Validate};
 
 options! {
     /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
@@ -30,6 +30,9 @@ options! {
         batch_size: usize as "N" = 4,
         /// Longest prompt in tokens (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
+        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
+        prompt_side: PromptSide,
         /// Longest continuation in tokens (METHOD §17 [O]). Default 64.
         max_continuation: usize as "TOKENS" = 64,
         /// Leave prompt tokens out of the loss (METHOD §2 [D]). Default false.
@@ -61,6 +64,9 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Texts, JSONL with `text`.
         input: PathBuf as "FILE" [required],
+        /// A text longer than the model's context: `refuse` stops and names its line, `window` scores it in windows,
+        /// every token but the first once, `cut` scores its first tokens (docs/FILES.md). Default refuse.
+        long: Long = Long::Refuse,
         /// Texts computed at once; changes the speed, not the result. Default 8.
         batch_size: usize as "N" = 8,
     }

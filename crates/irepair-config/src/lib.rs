@@ -53,21 +53,23 @@ pub use experiment::{Experiment, LearningRates, Row};
 pub use family::Family;
 pub use inspect::{ScoreOptions, ScorePlan, SensitivityOptions, SensitivityPlan};
 pub use irepair_arch::{Architecture, Shape};
-pub use irepair_core::spec::{Method, Metric, Policy, Reduction};
+pub use irepair_core::spec::{Method, Metric, Policy, PromptSide, Reduction};
 pub use job::{Job, Kept, Watch};
 pub use layout::{FigureKey, TableKey};
 pub use load::{from_str, from_toml};
-pub use names::{Dtype, Optimizer, OptimizerState, Preset, ScorerKind};
+pub use names::{Dtype, Long, Optimizer, OptimizerState, Preset, ScorerKind};
 pub use options::{Options, Validate, resolve, to_toml};
 pub use pairs::{PairsOptions, PairsPlan};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};
 pub use pretrain::{PretrainOptions, PretrainPlan};
-pub use problem::{Checks, Problem};
+pub use problem::{Checks, Problem, number_out_of_range};
 pub use profile::{
     CORPUS, Comparison, Grid, Language, OwnPairs, Profile, ProfileScorer, Quick, SCORER_LABELS, Trajectory, Utility,
 };
 pub use protocol::Protocol;
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
 pub use repair::{RepairOptions, RepairPlan, slice_size};
-pub use scorer::{ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan};
+pub use scorer::{
+    ScorerApplyOptions, ScorerApplyPlan, ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan,
+};
 pub use source::{Convert, Source, Take, Wheel};

@@ -69,6 +69,16 @@ names! {
         Debias,
     }
 
+    /// What happens to a text that is longer than the model's context.
+    Long {
+        /// The command stops, naming the file and the line of the text.
+        Refuse,
+        /// It is scored in windows, every token but the first once.
+        Window,
+        /// It is cut to what fits.
+        Cut,
+    }
+
     /// Number type of the weights.
     Dtype {
         /// 32-bit floats.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Checks, Error, Problem, Result};
+use crate::{Checks, Error, Problem, Result, number_out_of_range};
 
 /// Settings that can be checked.
 pub trait Validate: Serialize + Sized {
@@ -50,7 +50,7 @@ pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
             let what = "a path is not UTF-8, which settings cannot hold";
             problems.push(Problem::new("", what).help("rename the file, or make a link with another name"));
         }
-        Err(_) => problems.push(Problem::new("", format!("a number is larger than {}", i64::MAX))),
+        Err(_) => problems.push(too_large(options)),
     }
     let missing =
         |key: &str| Problem::new(key, "is missing").help(format!("give --{} or the key", key.replace('_', "-")));
@@ -60,6 +60,18 @@ pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
         Some(plan) if problems.is_empty() => Ok(plan),
         _ => Err(Error::Problems { place: place.to_owned(), problems }),
     }
+}
+
+/// The number that TOML cannot hold, by its key.
+fn too_large<T: Serialize>(options: &T) -> Problem {
+    let values = serde_json::to_value(options).unwrap_or_default();
+    let mut values = values.as_object().into_iter().flatten();
+    let found = values.find_map(|(key, value)| Some((key, value.as_u64().filter(|n| i64::try_from(*n).is_err())?)));
+    match found {
+        Some((key, n)) => number_out_of_range(key, &n.to_string()),
+        None => None,
+    }
+    .unwrap_or_else(|| Problem::new("", format!("a number is larger than {}", i64::MAX)))
 }
 
 /// The settings as a TOML file, without absent keys.
@@ -111,7 +123,8 @@ macro_rules! options {
     };
     (@add $head:tt $name:ident $plan:ident $this:ident { $($fields:tt)* } threads $($rest:ident)*) => {
         options!(@add $head $name $plan $this { $($fields)*
-            /// CPU threads. Without it, one per core.
+            /// CPU threads. Without it, one per core, and one alone for a model so small that threads wait more than
+            /// they compute.
             threads: u32 as "N",
         } $($rest)*);
     };
@@ -141,7 +154,7 @@ macro_rules! options {
         pub struct $name {
             $(
                 $(#[doc = $doc])*
-                #[arg(long, $(value_name = $value,)? $($($arg)*)?)]
+                #[arg(long, allow_negative_numbers = true, $(value_name = $value,)? $($($arg)*)?)]
                 $(#[serde($($serde)*)])?
                 pub $field: Option<$type>,
             )*

@@ -84,6 +84,18 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
     })
 }
 
+/// The problem of a number that a key cannot hold, such as a negative count; none when `text` is no number.
+pub fn number_out_of_range(key: &str, text: &str) -> Option<Problem> {
+    text.parse::<f64>().ok().filter(|number| number.is_finite())?;
+    let (least, most) = bounds(key).unwrap_or((0, i64::MAX as u64));
+    let range = if text.starts_with('-') || text.contains(['.', 'e', 'E']) {
+        format!("a whole number of at least {least}")
+    } else {
+        format!("at most {most}")
+    };
+    Some(Problem::new(key, format!("must be {range}, is {text}")))
+}
+
 /// The range of a number that is not a count; none where it may be any.
 fn range(key: &str) -> Option<Range> {
     Some(match key {
@@ -198,5 +210,21 @@ impl Checks {
         if when {
             self.0.push(Problem::new(key, what));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_does_not_fit_is_called_with_its_range() {
+        let of = |key, text| number_out_of_range(key, text).map(|problem| problem.to_string());
+        assert_eq!(of("steps", "-1").unwrap(), "`steps`: must be a whole number of at least 1, is -1");
+        assert_eq!(of("seed", "-1").unwrap(), "`seed`: must be a whole number of at least 0, is -1");
+        assert_eq!(of("steps", "1.5").unwrap(), "`steps`: must be a whole number of at least 1, is 1.5");
+        let most = "`seed`: must be at most 9223372036854775807, is 9223372036854775808";
+        assert_eq!(of("seed", "9223372036854775808").unwrap(), most);
+        assert_eq!(of("steps", "many"), None);
     }
 }

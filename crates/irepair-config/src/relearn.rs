@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::{Checks, Dtype, Validate};
+use crate::names::entry;
+use crate::{Checks, Dtype, PromptSide, Validate};
 
 options! {
     /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
@@ -33,8 +34,11 @@ options! {
         max_tokens: usize as "TOKENS",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,
-        /// Tokens of each prompt that are kept, from its start (METHOD §17 [L,D]). Default 32.
+        /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
+        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
+        prompt_side: PromptSide,
     }
     common: seed device dtype threads json;
 }

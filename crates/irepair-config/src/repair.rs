@@ -6,7 +6,7 @@ use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, Weighted};
 use irepair_core::{BlockList, SliceSize};
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, Validate};
+use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, PromptSide, Validate};
 
 /// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md), and how often the budget is
 /// looked at: at that rate a hundred examples may take half of it.
@@ -115,6 +115,9 @@ options! {
         accumulation: usize as "N" = 1,
         /// Longest prompt in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
+        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
+        prompt_side: PromptSide,
         /// Longest continuation in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_continuation: usize as "TOKENS" = 64,
         /// Append the end-of-text token to continuations without it, so that the model learns to stop there: for pairs
@@ -213,12 +216,12 @@ impl RepairOptions {
 
     /// Blocks of a model of `n_blocks` that may be chosen. Lists that do not fit the model leave it whole here: they
     /// are refused where the model is known.
-    pub(crate) fn n_eligible(&self, n_blocks: usize) -> usize {
+    pub fn n_eligible(&self, n_blocks: usize) -> usize {
         BlockList::eligible(self.only.as_ref(), self.exclude.as_ref(), n_blocks).map_or(n_blocks, |blocks| blocks.len())
     }
 
     /// Blocks that a step may change.
-    pub(crate) fn n_updated(&self, n_blocks: usize) -> usize {
+    pub fn n_updated(&self, n_blocks: usize) -> usize {
         match self.policy().row().reach {
             Reach::Everything => n_blocks,
             Reach::EveryBlock => self.n_eligible(n_blocks),

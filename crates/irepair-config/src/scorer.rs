@@ -1,4 +1,4 @@
-//! Settings of `irepair scorer train` and `irepair scorer eval`.
+//! Settings of `irepair scorer train`, `irepair scorer eval` and `irepair scorer apply`.
 
 use std::path::PathBuf;
 
@@ -67,3 +67,23 @@ options! {
 }
 
 impl Validate for ScorerEvalOptions {}
+
+options! {
+    /// Settings of a scorer's application to texts without labels (METHOD §9).
+    pub struct ScorerApplyOptions => ScorerApplyPlan(this) {
+        /// The scorer: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging Face directory.
+        scorer: PathBuf as "PATH" [required],
+        /// Texts, JSONL with `text`, or documents split by `<|endoftext|>`.
+        input: PathBuf as "FILE" [required],
+        /// File the scores are written to, JSONL. Without it they are printed.
+        out: PathBuf as "FILE",
+        /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it,
+        /// those that are called so; a classifier with none is refused.
+        toxic_labels: String as "LABELS",
+        /// Texts a classifier reads at once; changes the speed, not the result. Default 32.
+        batch_size: usize as "N" = 32,
+    }
+    common: device threads;
+}
+
+impl Validate for ScorerApplyOptions {}
