@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    EvalOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions,
-    ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, from_toml, resolve,
+    Error, EvalOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
+    RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
+    from_toml, number_out_of_range, resolve,
 };
-use irepair_core::NUMBERS_VERSION;
+use irepair_core::{ExitKind, NUMBERS_VERSION};
 
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
 #[derive(Parser)]
@@ -23,6 +25,27 @@ fn version() -> &'static str {
     static VERSION: LazyLock<String> =
         LazyLock::new(|| format!("{} (numbers {NUMBERS_VERSION})", env!("CARGO_PKG_VERSION")));
     &VERSION
+}
+
+/// The command line; a wrong one ends the program with its message.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let Some(problem) = out_of_range(&error) else { error.exit() };
+        let error = Error::Problems { place: "the command line".to_owned(), problems: vec![problem] };
+        let _ = crate::diagnose::report(&error.into());
+        std::process::exit(ExitKind::Usage as i32)
+    })
+}
+
+/// The problem of a flag that was given a number it cannot hold: clap's words do not say which numbers it can.
+fn out_of_range(error: &clap::Error) -> Option<Problem> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    // `--steps <STEPS>`
+    let flag = text(ContextKind::InvalidArg)?.split([' ', '=']).next()?.strip_prefix("--")?;
+    number_out_of_range(&flag.replace('-', "_"), text(ContextKind::InvalidValue)?)
 }
 
 #[derive(Subcommand)]
@@ -101,6 +124,8 @@ pub(crate) enum ScorerAction {
     Train(Box<Given<ScorerTrainOptions>>),
     /// Measure a scorer on labelled texts: ranking, decisions, calibration, false positives on identity terms.
     Eval(Box<Given<ScorerEvalOptions>>),
+    /// Score texts, one JSON line per text.
+    Apply(Box<Given<ScorerApplyOptions>>),
 }
 
 /// Flags, and a file whose settings they replace.

@@ -26,6 +26,25 @@ irepair_core::errors! {
             Usage.at(path.join(found).display())
                 .want_got("a new or empty directory, or that of this run when it was stopped", "a finished run, or files of something else")
                 .help("give another --out: existing files are never overwritten");
+        /// Pairs in which no loss that compares the two sides finds a difference.
+        AllSame { path: PathBuf, n: usize } = "chosen and rejected are the same tokens in every pair" =>
+            Data.at(path.display())
+                .want_got("pairs whose two sides differ", format!("{n} pairs of twice the same"))
+                .help("a loss that compares the two sides learns nothing of them; sides that differ only behind \
+                       --max-continuation are the same too");
+        /// A repair after which the model is what it was.
+        Unchanged { out: PathBuf, why: &'static str } = "nothing is repaired: the weights are those before" =>
+            Unchanged.at(out.display()).help(why);
+        /// A text of a file that does not fit the model.
+        TooLong { place: String, n_positions: usize, got: usize, help: &'static str } =
+            "text is longer than the model's context" =>
+            Data.at(place).want_got(format!("at most {n_positions} positions"), got).help(help);
+        /// The weights of an adapter alone.
+        Adapter { path: PathBuf } = "directory holds an adapter, not a model" =>
+            Data.at(path.display()).help(
+                "merge it into its base model and save that: in Python, \
+                 PeftModel.from_pretrained(base, DIR).merge_and_unload().save_pretrained(NEW_DIR)"
+            );
         /// A measurement of nothing.
         NothingToMeasure = "nothing is to be measured" =>
             Usage.help("name what the model is measured on, such as --prompts, --wikitext or --pairs, or a --reference to compare with");
@@ -95,6 +114,15 @@ mod tests {
             Missing: [CliError::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [CliError::OutExists { path: "repaired".into() }],
             OutNotEmpty: [CliError::OutNotEmpty { path: "repaired".into(), found: "metrics.jsonl".into() }],
+            AllSame: [CliError::AllSame { path: "pairs.jsonl".into(), n: 20 }],
+            Unchanged: [CliError::Unchanged { out: "repaired".into(), why: "give a larger --lr" }],
+            TooLong: [CliError::TooLong {
+                place: "texts.jsonl, line 3".into(),
+                n_positions: 48,
+                got: 121,
+                help: "give --long window"
+            }],
+            Adapter: [CliError::Adapter { path: "adapter/adapter_config.json".into() }],
             NothingToMeasure: [CliError::NothingToMeasure],
             NoNumber: [CliError::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [CliError::PatchInside { path: "repaired/fix.patch".into() }],

@@ -1,11 +1,40 @@
-//! `irepair eval`: every number with its definition, how many texts it is over and how many failed.
+//! `irepair eval`: every number with its definition, its interval, how many texts it is over and how many failed; beside
+//! those of a reference, where one is given.
+
+use std::collections::BTreeMap;
 
 use irepair_config::EvalPlan;
+use irepair_core::metric::MetricKey;
+use irepair_eval::Metrics;
+use irepair_model::{BlockModel, weights_sha256};
+use serde::Serialize;
 
+use crate::compare::{self, Change, changes, interval};
 use crate::error::CliError;
 use crate::measure::{Measured, measure};
 use crate::model_dir::{open, use_threads};
 use crate::output::{four_decimals, print, print_json};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    /// SHA-256 of the model's weights: numbers of equal weights are numbers of one model.
+    weights_sha256: String,
+    #[serde(flatten)]
+    measured: &'a Measured,
+    /// 95 % intervals of the metrics that are means.
+    intervals: BTreeMap<&'a MetricKey, [f64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<Reference<'a>>,
+}
+
+/// The model that the measured one is compared with.
+#[derive(Serialize)]
+struct Reference<'a> {
+    weights_sha256: String,
+    metrics: &'a Metrics,
+    changes: &'a BTreeMap<MetricKey, Change>,
+}
 
 /// Runs the command.
 pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
@@ -14,11 +43,39 @@ pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
     let loaded = open(&plan.model)?;
     let reference = plan.reference.as_deref().map(open).transpose()?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
+    let hashes = [Some(&loaded), reference.as_ref()].map(|loaded| loaded.map(|l| weights_sha256(l.model.parameters())));
+    let is_same = hashes[0] == hashes[1];
+    if is_same {
+        tracing::warn!("--model and --reference have the same weights: every difference is 0");
+    }
     let measured = measure(&loaded, reference.as_ref().map(|reference| &reference.model), plan)?;
     if measured.metrics.iter().len() == 0 && measured.footprint.is_none() {
         return Err(CliError::NothingToMeasure.into());
     }
-    if plan.json { print_json(&measured) } else { print(&table(&measured)) }
+    let before = match &reference {
+        // What the reference says of itself is known.
+        Some(_) if is_same => Some(measured.metrics.clone()),
+        Some(reference) => {
+            let alone = EvalPlan { reference: None, kl_texts: None, ..plan.clone() };
+            Some(measure(reference, None, &alone)?.metrics)
+        }
+        None => None,
+    };
+    let changes = before.as_ref().map(|before| changes(before, &measured.metrics)).unwrap_or_default();
+    if !plan.json {
+        return print(&(table(&measured) + &compare::table(&changes)));
+    }
+    let [own, other] = hashes;
+    print_json(&Evaluation {
+        weights_sha256: own.unwrap_or_default(),
+        intervals: measured.metrics.iter().filter_map(|(key, metric)| Some((key, interval(metric)?))).collect(),
+        measured: &measured,
+        reference: before.as_ref().zip(other).map(|(metrics, weights_sha256)| Reference {
+            weights_sha256,
+            metrics,
+            changes: &changes,
+        }),
+    })
 }
 
 fn table(measured: &Measured) -> String {
@@ -28,6 +85,9 @@ fn table(measured: &Measured) -> String {
         let value = four_decimals(metric.value);
         text +=
             &format!("{key:<24} {value:>12} {:<18} n = {}{failed}\n    {}\n", metric.unit, metric.n, metric.definition);
+        if let Some([low, high]) = interval(metric) {
+            text += &format!("    95 % interval [{low:.4}, {high:.4}], by resampling the {} values\n", metric.n);
+        }
     }
     match &measured.footprint {
         Some(found) if found.n_changed() == 0 => text += "changed: nothing\n",

@@ -1,13 +1,14 @@
 //! `irepair generate`: continue prompts, or sample texts from the start token.
 
-use irepair_config::GeneratePlan;
-use irepair_data::{read_prompts, write_jsonl};
+use irepair_config::{GeneratePlan, Long};
+use irepair_data::{place_of, read_prompts, write_jsonl};
 use irepair_model::{BlockModel, Decoding};
 use serde::Serialize;
 
+use crate::error::CliError;
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json_line};
-use crate::{progress, utility};
+use crate::{notes, progress, utility};
 
 #[derive(Serialize)]
 struct Generated {
@@ -55,12 +56,30 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
 /// Continuations in the order of the prompts; batches are sorted by length so that little is padded.
 fn continuations(loaded: &LoadedModel, prompts: &[String], plan: &GeneratePlan) -> anyhow::Result<Vec<Vec<u32>>> {
     let mut tokens = loaded.tokenizer.encode_texts(prompts)?;
-    for row in &mut tokens {
-        row.truncate(plan.prompt_tokens);
+    let (n_positions, side) = (loaded.model.n_positions(), plan.prompt_side.unwrap_or_default());
+    let begin_id = loaded.tokenizer.begin_id();
+    let n_cut = tokens.iter().filter(|row| row.len() > plan.prompt_tokens).count();
+    let room = n_positions.saturating_sub(plan.max_new_tokens).max(1);
+    let mut n_long = 0;
+    for (index, row) in tokens.iter_mut().enumerate() {
+        side.cut(row, plan.prompt_tokens, begin_id);
         if row.is_empty() {
             row.push(loaded.tokenizer.start_id());
         }
+        if row.len() <= room {
+            continue;
+        }
+        if plan.long == Long::Refuse {
+            let place = plan.prompts.as_deref().map_or_else(String::new, |path| place_of(path, index));
+            let help = "a prompt and --max-new-tokens must fit: give a smaller one of the two, fewer --prompt-tokens, or --long cut";
+            return Err(CliError::TooLong { place, n_positions, got: row.len() + plan.max_new_tokens, help }.into());
+        }
+        side.cut(row, room, begin_id);
+        n_long += 1;
     }
+    let cuts = [(n_cut, plan.prompt_tokens), (n_long, room)];
+    let said = cuts.iter().filter_map(|&(n, length)| notes::of_cut_prompts(n, prompts.len(), length, side));
+    said.for_each(|note| tracing::info!("{note}"));
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by_key(|&i| tokens[i].len());
     let bar = progress::bar("generate", tokens.len() as u64);

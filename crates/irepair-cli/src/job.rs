@@ -15,7 +15,7 @@ use irepair_report::{Compared, Cost, MeasuredStep, RowResult, SCHEMA, Sample, St
 
 use crate::environment::Environment;
 use crate::kept::{KeptWeights, remove_kept};
-use crate::measure::{Extent, Measured, measure, measure_model};
+use crate::measure::{Extent, Measured, generation, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
 use crate::relearn::{curve, enough_texts};
@@ -76,7 +76,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     }
     let (reference, _) = CausalLm::load(&base, opened.model.device(), opened.model.kind())?;
     let measured = measure(&opened, Some(&reference), &eval)?;
-    let generation = Generation { prompt_tokens: eval.prompt_tokens, n_new: eval.max_new_tokens };
+    let generation = generation(&eval);
     let samples = samples(&measured, &base, &reference, &generation)?;
     if trained && job.keep_model.unwrap_or(true) {
         opened.model.save(&out.join("model"))?;
@@ -123,6 +123,7 @@ fn relearning(relearn: &RelearnOptions, eval: &EvalOptions, plan: &RepairPlan) -
         scorer: eval.scorer.clone(),
         max_new_tokens: eval.max_new_tokens,
         prompt_tokens: eval.prompt_tokens,
+        prompt_side: eval.prompt_side,
         seed: Some(plan.seed),
         device: Some(plan.device.clone()),
         dtype: Some(plan.dtype),

@@ -1,7 +1,10 @@
 //! The `irepair` command: one subcommand per file; stdout is results, stderr is everything else.
 
 mod adapter;
+mod apply;
 mod arguments;
+mod compare;
+mod conclusion;
 mod data;
 mod diagnose;
 mod environment;
@@ -19,6 +22,7 @@ mod memory;
 mod method;
 mod model_dir;
 mod not_finite;
+mod notes;
 mod output;
 mod pairs;
 mod patch;
@@ -40,13 +44,12 @@ mod watch;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use irepair_config::RepairOptions;
 
-use crate::arguments::{Cli, Command, ScorerAction};
+use crate::arguments::{Command, ScorerAction};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = arguments::parse();
     irepair_model::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
@@ -74,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Relearn(given) => relearn::command(&given.plan()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(&given.plan()?),
+        Command::Scorer { action: ScorerAction::Apply(given) } => apply::command(&given.plan()?),
         Command::Data { profile, data, out, skip } => data::command(&profile, &data, &out, &skip),
         Command::Language { profile, out } => language::command(&profile, &out),
         Command::Import(args) => import::command(&args),

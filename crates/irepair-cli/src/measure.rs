@@ -17,6 +17,7 @@ use irepair_model::{BlockModel, CausalLm};
 use serde::Serialize;
 
 use crate::model_dir::LoadedModel;
+use crate::notes;
 use crate::scorers::Scorers;
 use crate::utility::documents;
 
@@ -92,13 +93,19 @@ pub(crate) fn measure_model(
     plan: &EvalPlan,
     extent: Extent,
 ) -> anyhow::Result<Measured> {
-    let generation = Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens };
+    let generation = generation(plan);
     let window = plan.window.unwrap_or(model.n_positions());
     let evaluator = Evaluator::new(model, tokenizer, plan.batch_size);
     let subject = Subject { evaluator, reference, plan, generation, window, extent };
     let mut measured = Measured::default();
     FAMILIES.iter().try_for_each(|family| family(&subject, &mut measured))?;
     Ok(measured)
+}
+
+/// How the continuations that a plan asks for are made.
+pub(crate) fn generation(plan: &EvalPlan) -> Generation {
+    let side = plan.prompt_side.unwrap_or_default();
+    Generation { prompt_tokens: plan.prompt_tokens, side, n_new: plan.max_new_tokens }
 }
 
 /// A file of prompts, continued greedily and scored by every scorer.
@@ -116,6 +123,9 @@ fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> an
         Some(n) => evaluator.best_of(&prompts, scorers.judge()?, generation, n, plan.seed)?,
         None => evaluator.greedy_continuations(&prompts, generation)?,
     };
+    let (n, n_cut) = (prompts.len(), continuations.n_truncated_prompts);
+    let cut = notes::of_cut_prompts(n_cut, n, generation.prompt_tokens, generation.side);
+    cut.iter().for_each(|note| tracing::info!("{}: {note}", path.display()));
     let mut found = Toxicity::of(continuations, scorers.first(), generation);
     if plan.best_of.is_some() {
         found.metrics.insert(key::DECODING_COST, decoding_cost(&found.continuations));

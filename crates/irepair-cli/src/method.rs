@@ -18,6 +18,12 @@ pub(crate) fn objective(plan: &RepairPlan) -> Option<Objective> {
     plan.method.trains().then(|| Objective::of_method(plan.method, &plan.numbers()))
 }
 
+/// True when the loss is of the difference between both sides alone: of two equal ones it learns nothing.
+pub(crate) fn compares(plan: &RepairPlan) -> bool {
+    let needs = objective(plan).map(|objective| objective.needs());
+    needs.is_some_and(|needs| needs.chosen && needs.rejected)
+}
+
 /// The blocks of a model of `n_blocks` that may be chosen, where the settings name some.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Model directories: first `config.json` and the tokenizer, the weights when everything else is known to fit.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
@@ -22,11 +23,41 @@ pub(crate) struct LoadedModel {
     pub(crate) tokenizer: Tokenizer,
 }
 
-/// Sets the number of CPU threads of libtorch; one per core when not given.
+/// True once the user has given a number of threads.
+static THREADS_GIVEN: AtomicBool = AtomicBool::new(false);
+
+/// Weights under which one thread alone computes, where the user gives no number: the work of a step is then so small
+/// that several threads mostly wait for each other, and on a busy machine for their turn.
+const FEW_WEIGHTS: u64 = 2_000_000;
+
+/// Sets the number of CPU threads of libtorch; when not given, one per core, or one for a small model.
 pub(crate) fn use_threads(threads: Option<u32>) {
+    THREADS_GIVEN.store(threads.is_some(), Ordering::Relaxed);
     if let Some(n) = threads {
         tch::set_num_threads(n as i32);
     }
+}
+
+/// Settles the number of threads for a model, where the user left it open, and says so where the machine is busy.
+fn settle_threads(n_weights: u64, device: &str) {
+    if THREADS_GIVEN.load(Ordering::Relaxed) || device != "cpu" {
+        return;
+    }
+    if n_weights < FEW_WEIGHTS {
+        tch::set_num_threads(1);
+    } else if let Some(load) = load_of_others()
+        && load > 0.5 * f64::from(tch::get_num_threads())
+    {
+        tracing::info!(
+            "threads: {}, one per core, but the machine is busy (load {load:.1}): --threads with a smaller number may be faster",
+            tch::get_num_threads()
+        );
+    }
+}
+
+/// Mean number of processes that wanted a processor in the last minute, where the system reports it.
+fn load_of_others() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// Loads a model and its tokenizer and says on stderr what was loaded.
@@ -37,6 +68,10 @@ pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Loa
 impl ModelDir {
     /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let adapter = dir.join("adapter_config.json");
+        if adapter.exists() && !dir.join("config.json").exists() {
+            return Err(CliError::Adapter { path: adapter }.into());
+        }
         let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
         let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size());
@@ -57,6 +92,7 @@ impl ModelDir {
 
     /// Reads the weights too.
     pub(crate) fn open(self, device: &str, dtype: Dtype) -> anyhow::Result<LoadedModel> {
+        settle_threads(self.config.n_weights(), device);
         let kind = match dtype {
             Dtype::F32 => Kind::Float,
             Dtype::Bf16 => Kind::BFloat16,

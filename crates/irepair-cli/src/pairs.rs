@@ -51,7 +51,11 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     let loaded = model.open(&plan.device, plan.dtype)?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let rule = PairRule {
-        generation: Generation { prompt_tokens: plan.prompt_tokens, n_new: plan.max_new_tokens },
+        generation: Generation {
+            prompt_tokens: plan.prompt_tokens,
+            n_new: plan.max_new_tokens,
+            ..Generation::default()
+        },
         n_samples: plan.samples,
         n_more: plan.more_samples,
         min_gap: plan.min_gap,

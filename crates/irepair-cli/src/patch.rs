@@ -116,6 +116,9 @@ pub(crate) struct CreateArgs {
     /// The patch that led to the base.
     #[arg(long, value_name = "FILE")]
     parent: Option<PathBuf>,
+    /// Write a patch of kind delta that does not give the bits of the repaired model back, but rounded ones.
+    #[arg(long)]
+    allow_lossy: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -142,6 +145,14 @@ pub(crate) fn command(action: Action) -> anyhow::Result<()> {
     match action {
         Action::Create(args) => {
             let patch = irepair_patch::create(&args.base, &args.repaired, args.kind, provenance(&args)?, &args.out)?;
+            // What its own `apply` would refuse is not kept.
+            if args.kind == Kind::Delta
+                && !args.allow_lossy
+                && let Err(error) = irepair_patch::check_apply(&args.base, &patch)
+            {
+                irepair_core::fs::remove(&args.out)?;
+                return Err(error.into());
+            }
             print_patch(&patch, args.json)
         }
         Action::Apply { base, rewrite } => {

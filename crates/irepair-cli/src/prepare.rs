@@ -1,15 +1,16 @@
 //! The preparation of a repair, before any weight is read: pairs, steps, batches, memory.
 
 use irepair_config::{Memory, Preset, RepairOptions, RepairPlan, Texts};
+use irepair_core::SliceSize;
 use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
 use irepair_model::Architecture;
 use irepair_train::Settings;
 
 use crate::error::CliError;
 use crate::memory::{self, gib};
-use crate::method;
 use crate::model_dir::ModelDir;
 use crate::utility::{documents, max_utility, room};
+use crate::{method, notes};
 
 /// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
 const MOST_VALIDATION: usize = 64;
@@ -69,12 +70,11 @@ impl Prepared {
             counts.n_truncated_continuations,
             counts.n_dropped_empty
         );
-        if sides == Sides::Both && counts.n_chosen_ended == 0 {
-            tracing::warn!(
-                "no chosen text ends with the end-of-text token, so the model may learn not to stop: give --append-eos if they \
-                 are whole texts"
-            );
-        }
+        let Limits { max_prompt, prompt_side, .. } = limits(&plan);
+        let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
+        cut.iter().for_each(|note| tracing::info!("{note}"));
+        let compares = method::compares(&plan);
+        notes::of_pairs(&path, &counts, sides, compares)?.iter().for_each(|note| tracing::warn!("{note}"));
         let path = plan.utility.as_deref().filter(|_| plan.reads_utility());
         let read = |path| documents(path, &dir.tokenizer, max_utility(&plan, &dir.config));
         let utility = path.map(read).transpose()?;
@@ -94,9 +94,10 @@ impl Prepared {
         }
         let settings = method::settings(&self.plan, self.pairs.len());
         tracing::info!(
-            "plan: {}, policy {}, {} steps of {} x {} pairs, learning rate {:e}",
+            "plan: {}, policy {}{}, {} steps of {} x {} pairs, learning rate {:e}",
             self.plan.method,
             self.plan.policy,
+            self.slice(config.n_block),
             settings.n_steps,
             settings.accumulation,
             settings.batch_size,
@@ -117,6 +118,25 @@ impl Prepared {
         );
         memory::fit(memory.total(), free, instead)?;
         Ok(self)
+    }
+
+    /// The number of blocks that a step may change, where it is a choice; a size that is no number of them is rounded.
+    fn slice(&self, n_blocks: usize) -> String {
+        let options = RepairOptions::from(self.plan.clone());
+        if !self.plan.policy.is_sliced() {
+            return String::new();
+        }
+        let (n, n_eligible) = (options.n_updated(n_blocks), options.n_eligible(n_blocks));
+        if let SliceSize::Blocks(asked) = self.plan.top_k
+            && asked > n_eligible
+        {
+            tracing::warn!(
+                "--top-k {}: only {n_eligible} blocks may be chosen, and each step changes all of them",
+                self.plan.top_k
+            );
+        }
+        let of = if n_eligible < n_blocks { format!("{n_eligible} that may be chosen") } else { n_blocks.to_string() };
+        format!(" ({n} of {of} blocks a step)")
     }
 
     fn memory(&self, config: &Architecture) -> Memory {
@@ -178,14 +198,24 @@ fn padded(pairs: &[&TokenPair]) -> usize {
     pairs.len() * (longest(|p| p.prompt.len()) + longest(|p| p.chosen.len().max(p.rejected.len())))
 }
 
-/// The sides of pairs that a run reads: chosen texts for its loss, or for a sensitivity that compares.
+/// The sides of pairs that a run reads: those of its loss, and those of a sensitivity, which measures rejected text.
 pub(crate) fn sides(plan: &RepairPlan) -> Sides {
-    let reads_chosen = method::objective(plan).is_none_or(|objective| objective.needs().chosen)
-        || (plan.policy.is_sliced() && plan.sensitivity.reads_chosen());
-    if reads_chosen { Sides::Both } else { Sides::Rejected }
+    let needs = method::objective(plan).map(|objective| objective.needs());
+    let (chosen, rejected) = needs.map_or((true, true), |needs| (needs.chosen, needs.rejected));
+    let measures = plan.policy.is_sliced();
+    match (chosen || (measures && plan.sensitivity.reads_chosen()), rejected || measures) {
+        (true, false) => Sides::Chosen,
+        (false, true) => Sides::Rejected,
+        _ => Sides::Both,
+    }
 }
 
 /// The lengths that pairs are cut to, and whether they end.
 pub(crate) fn limits(plan: &RepairPlan) -> Limits {
-    Limits { max_prompt: plan.max_prompt, max_continuation: plan.max_continuation, append_eos: plan.append_eos }
+    Limits {
+        max_prompt: plan.max_prompt,
+        max_continuation: plan.max_continuation,
+        append_eos: plan.append_eos,
+        prompt_side: plan.prompt_side.unwrap_or_default(),
+    }
 }

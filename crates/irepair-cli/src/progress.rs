@@ -1,9 +1,11 @@
-//! Progress bars with time left on a terminal; nothing where stderr is a file.
+//! Progress with time left: bars on a terminal, a line at intervals where stderr is a file.
 
+use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
@@ -11,13 +13,92 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
     MultiProgress::with_draw_target(target)
 });
 
-/// A bar of `n` steps called `what`; it is gone when it is dropped.
-pub(crate) fn bar(what: &'static str, n: u64) -> ProgressBar {
+/// Time between two lines where there is no terminal.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// The progress of some work.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
+
+/// Progress of `n` steps called `what`; a bar is gone when it is dropped.
+pub(crate) fn bar(what: &'static str, n: u64) -> Progress {
     let bar = BARS.add(ProgressBar::new(n).with_finish(ProgressFinish::AndClear));
     let template = "{prefix:>10} {wide_bar:.cyan/dim} {pos}/{len} {msg} {elapsed} elapsed, {eta} left";
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(what);
-    bar
+    Progress { bar, lines: (!stderr().is_terminal()).then(|| Lines::new(what, n, INTERVAL)) }
+}
+
+impl Progress {
+    /// `n` steps more are done.
+    pub(crate) fn inc(&self, n: u64) {
+        self.bar.inc(n);
+        self.say();
+    }
+
+    /// The first `n` steps are done.
+    pub(crate) fn set_position(&self, n: u64) {
+        self.bar.set_position(n);
+        self.say();
+    }
+
+    /// What stands next to the number of steps.
+    pub(crate) fn set_message(&self, message: String) {
+        if let Some(lines) = &self.lines {
+            lines.message.replace(message.clone());
+        }
+        self.bar.set_message(message);
+    }
+
+    /// The number of steps, where it was not known before.
+    pub(crate) fn set_length(&self, n: u64) {
+        self.bar.set_length(n);
+        self.lines.iter().for_each(|lines| lines.n.set(n));
+    }
+
+    /// Removes a bar.
+    pub(crate) fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self) {
+        let line = self.lines.as_ref().and_then(|lines| lines.due(self.bar.position(), Instant::now()));
+        line.iter().for_each(|line| tracing::info!("{line}"));
+    }
+}
+
+/// Progress as lines.
+struct Lines {
+    what: &'static str,
+    n: Cell<u64>,
+    message: RefCell<String>,
+    every: Duration,
+    started: Instant,
+    last: Cell<Instant>,
+}
+
+impl Lines {
+    fn new(what: &'static str, n: u64, every: Duration) -> Self {
+        let now = Instant::now();
+        Self { what, n: Cell::new(n), message: RefCell::default(), every, started: now, last: Cell::new(now) }
+    }
+
+    /// The line that is due after `done` steps, if one is.
+    fn due(&self, done: u64, now: Instant) -> Option<String> {
+        let n = self.n.get();
+        if now.duration_since(self.last.get()) < self.every || done >= n {
+            return None;
+        }
+        self.last.set(now);
+        let passed = now.duration_since(self.started);
+        let left = passed.mul_f64((n - done) as f64 / done.max(1) as f64);
+        let (passed, left) = (HumanDuration(passed), HumanDuration(left));
+        let message = self.message.borrow();
+        let message = if message.is_empty() { String::new() } else { format!(", {message}") };
+        Some(format!("{}: {done} of {n}{message}; {passed} passed, about {left} left", self.what))
+    }
 }
 
 /// Writes log lines above the bars instead of through them.
@@ -40,5 +121,23 @@ impl<'a> MakeWriter<'a> for StderrAboveBars {
 
     fn make_writer(&'a self) -> Self {
         Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_at_intervals_with_the_time_that_is_left() {
+        let lines = Lines::new("repair", 100, Duration::from_secs(30));
+        let at = |seconds| lines.started + Duration::from_secs(seconds);
+        lines.message.replace("loss 0.693, block 0".to_owned());
+        assert_eq!(lines.due(5, at(29)), None);
+        let want = "repair: 25 of 100, loss 0.693, block 0; 60 seconds passed, about 3 minutes left";
+        assert_eq!(lines.due(25, at(60)).as_deref(), Some(want));
+        assert_eq!(lines.due(26, at(61)), None, "one was just said");
+        assert!(lines.due(27, at(91)).is_some());
+        assert_eq!(lines.due(100, at(900)), None, "the end has words of its own");
     }
 }

@@ -64,6 +64,7 @@ fn measurement(plan: &RelearnPlan) -> anyhow::Result<EvalPlan> {
         scorer: plan.scorer.clone(),
         max_new_tokens: Some(plan.max_new_tokens),
         prompt_tokens: Some(plan.prompt_tokens),
+        prompt_side: plan.prompt_side,
         batch_size: Some(EVAL_BATCH),
         seed: Some(plan.seed),
         device: Some(plan.device.clone()),

@@ -1,14 +1,16 @@
 //! `irepair repair`: repairs the user's own model.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::f64::consts::LN_2;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use irepair_config::{RepairOptions, RepairPlan, to_toml};
+use irepair_config::{Method, RepairOptions, RepairPlan, to_toml};
 use irepair_core::fs::{remove, sha256_file, write_atomic};
 use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
-use irepair_model::{BlockModel, Rounded};
+use irepair_model::{BlockModel, CausalLm, Rounded, weights_sha256};
 use irepair_patch::{Kind, Patch, Provenance, Side, model_id};
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
@@ -36,6 +38,8 @@ pub(crate) struct Repaired {
     plan: RepairPlan,
     /// Largest resident memory of the process when training ended.
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// Hash of the weights that the run started from.
+    weights_before: String,
     /// Keeps other processes out of the output directory.
     _held: DirLock,
 }
@@ -48,8 +52,14 @@ struct Summary<'a> {
     lr: f64,
     n_steps: u64,
     best_step: Option<u64>,
+    /// Before the first step.
+    first_validation_loss: Option<f64>,
     /// Of the weights as they are saved.
     best_validation_loss: Option<f64>,
+    /// Of the weights after the last step.
+    last_validation_loss: Option<f64>,
+    /// SHA-256 of the weights as they are saved.
+    weights_sha256: String,
     /// Given where the files store narrower numbers than were trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Rounding>,
@@ -101,13 +111,27 @@ pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Res
     write_patch(&model, &out, &run)?;
     remove_state(&out)?;
     mark_finished(&out)?;
-    let summary = Summary::of(&run, &out, opened.model.n_blocks());
-    if json { print_json(&summary) } else { print(&summary.table()) }
+    let summary = Summary::of(&run, &out, &opened.model);
+    if json {
+        print_json(&summary)?
+    } else {
+        print(&summary.table())?
+    }
+    if run.plan.method.trains() && summary.weights_sha256 == run.weights_before {
+        let why = if summary.over_budget && summary.best_step == Some(0) {
+            "the first validation was over the KL budget: give a lower --lr, a smaller --eval-every or a larger --budget-kl"
+        } else {
+            "no update changed a bit of them: give a larger --lr, more steps or --dtype f32, and look at the pairs"
+        };
+        return Err(CliError::Unchanged { out, why }.into());
+    }
+    Ok(())
 }
 
 impl<'a> Summary<'a> {
-    fn of(run: &Repaired, out: &'a Path, n_blocks: usize) -> Self {
+    fn of(run: &Repaired, out: &'a Path, model: &CausalLm) -> Self {
         let (outcome, records) = (&run.outcome, &run.records);
+        let validated = records.iter().rev().find_map(|record| record.validation_loss);
         Self {
             out,
             method: run.plan.method.to_string(),
@@ -115,7 +139,10 @@ impl<'a> Summary<'a> {
             lr: run.plan.lr,
             n_steps: outcome.n_steps,
             best_step: outcome.best_step,
+            first_validation_loss: records.first().and_then(|record| record.validation_loss_before),
             best_validation_loss: outcome.saved_loss,
+            last_validation_loss: outcome.last_loss.or(validated),
+            weights_sha256: weights_sha256(model.parameters()),
             rounding: Rounding::of(outcome),
             stopped_early: outcome.stopped_early,
             kl: outcome.best_kl,
@@ -123,8 +150,22 @@ impl<'a> Summary<'a> {
             first_loss: records.first().map(|r| r.loss),
             last_loss: records.last().map(|r| r.loss),
             train_seconds: records.iter().map(|r| r.seconds).fold(0.0, |sum, s| sum + s),
-            selection: selection(records, n_blocks),
+            selection: selection(records, model.n_blocks()),
         }
+    }
+
+    /// Whether the held-out pairs say that it got better; empty where there are none.
+    fn verdict(&self) -> String {
+        let (Some(first), Some(best)) = (self.first_validation_loss, self.best_validation_loss) else {
+            return String::new();
+        };
+        let last = self.last_validation_loss.map_or(String::new(), |last| format!(", {last:.4} at the end"));
+        let verdict = match best.partial_cmp(&first) {
+            Some(Ordering::Less) => "better",
+            Some(Ordering::Equal) => "no better than before",
+            _ => "WORSE than before: give a lower --lr, or more pairs that agree with each other",
+        };
+        format!("held-out pairs, loss: {first:.4} before, {best:.4} saved{last}: {verdict}\n")
     }
 
     fn table(&self) -> String {
@@ -139,19 +180,17 @@ impl<'a> Summary<'a> {
             )
         });
         let disturbance = match (self.kl, self.over_budget) {
-            (Some(_), true) if self.best_step == Some(0) => {
-                "nothing is repaired: the first validation was over the KL budget, and the weights are those before; give a \
-                 lower --lr, a smaller --eval-every or a larger --budget-kl\n"
-                    .to_owned()
-            }
+            (Some(_), true) if self.best_step == Some(0) => String::new(),
             (Some(kl), true) => {
-                format!("KL to the model before: {kl:.4} nats a token; the run ended where more steps passed the budget\n")
+                format!(
+                    "KL to the model before: {kl:.4} nats a token; the run ended where more steps passed the budget\n"
+                )
             }
             (Some(kl), false) => format!("KL to the model before: {kl:.4} nats a token, within the budget\n"),
             (None, _) => String::new(),
         };
         format!(
-            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{rounding}{disturbance}\
+            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{}{rounding}{disturbance}\
              model: {}\n",
             self.method,
             self.policy,
@@ -159,6 +198,7 @@ impl<'a> Summary<'a> {
             self.train_seconds,
             self.best_step.map_or("the last step".to_owned(), |s| format!("step {s}")),
             self.selection.iter().enumerate().map(|(b, n)| format!("{b}: {n}")).collect::<Vec<_>>().join("  "),
+            self.verdict(),
             self.out.display()
         )
     }
@@ -219,6 +259,7 @@ pub(crate) fn run(
     let dir = ModelDir::read(&plan.model)?;
     let mut prepared = Prepared::new(&dir, given, plan)?;
     let mut opened = dir.open(&prepared.plan.device, prepared.plan.dtype)?;
+    let weights_before = weights_sha256(opened.model.parameters());
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
     if let Some(objective) = method::objective(&prepared.plan) {
         let data = Arc::new(repair_data(&opened, &mut prepared, objective.needs().utility)?);
@@ -258,7 +299,20 @@ pub(crate) fn run(
     }
     let _held = held.map_or_else(|| hold(&plan.out), Ok)?;
     let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
-    Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, _held }))
+    warn_of_ln_2(&plan, &records);
+    Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, weights_before, _held }))
+}
+
+/// Says that DPO's loss has never left its start, ln 2, once the warm-up was over.
+fn warn_of_ln_2(plan: &RepairPlan, records: &[StepRecord]) {
+    let after: Vec<&StepRecord> = records.iter().filter(|record| record.step > plan.warmup_steps).collect();
+    let is_start = |record: &&StepRecord| (record.loss - LN_2).abs() < 1e-7;
+    if plan.method == Method::Dpo && after.len() > 1 && after.iter().all(is_start) {
+        tracing::warn!(
+            "the loss stayed at ln 2, its value before training: the two sides of the pairs are the same, or the updates are \
+             too small for the number type (--lr, --dtype)"
+        );
+    }
 }
 
 /// The prepared pairs, taken out, and utility texts where the objective or a Fisher matrix reads them; some are held

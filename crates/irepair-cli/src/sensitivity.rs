@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use irepair_config::SensitivityPlan;
 use irepair_core::Sensitivities;
-use irepair_data::{Limits, Sides, TokenPair, read_token_pairs};
+use irepair_data::{Counts, Limits, Sides, TokenPair, read_token_pairs};
 use irepair_model::{BlockModel, Fisher};
 use irepair_repair::measure_batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
@@ -13,10 +13,11 @@ use irepair_sensitivity::Measure;
 use irepair_stats::error_density;
 use irepair_train::{BatchSampler, RepairData, Settings};
 
+use crate::conclusion::{OnText, conclusion};
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json_line};
-use crate::progress;
 use crate::utility::documents;
+use crate::{notes, progress};
 
 /// Share of the blocks called "top" in the paper's error density (METHOD §4).
 const TOP_SHARE: f64 = 0.2;
@@ -29,9 +30,15 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     }
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
     let SensitivityPlan { max_prompt, max_continuation, .. } = *plan;
-    let limits = Limits { max_prompt, max_continuation, ..Limits::default() };
+    let prompt_side = plan.prompt_side.unwrap_or_default();
+    let limits = Limits { max_prompt, max_continuation, prompt_side, ..Limits::default() };
     let sides = if plan.metric.reads_chosen() || plan.chosen { Sides::Both } else { Sides::Rejected };
-    let (pairs, _) = read_token_pairs(&plan.data, &loaded.tokenizer, limits, sides)?;
+    let (pairs, counts) = read_token_pairs(&plan.data, &loaded.tokenizer, limits, sides)?;
+    let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
+    cut.iter().for_each(|note| tracing::info!("{note}"));
+    // No text is learned here: whether chosen ones end does not matter.
+    let ended = Counts { n_chosen_ended: 1, ..counts };
+    notes::of_pairs(&plan.data, &ended, sides, false)?.iter().for_each(|note| tracing::warn!("{note}"));
     let max_tokens = (max_prompt + max_continuation).min(loaded.model.config().n_positions);
     let read = |path| documents(path, &loaded.tokenizer, max_tokens);
     let neutral = plan.neutral.as_deref().map(read).transpose()?.unwrap_or_default();
@@ -63,6 +70,19 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
         } else {
             print(&table(&result, sensitivities)?)?;
         }
+    }
+    let values: Vec<OnText<'_>> = results.iter().map(|(text, (found, _))| (*text, found.values())).collect();
+    let Some(((_, error), others)) = values.split_first() else { return Ok(()) };
+    match conclusion(error, others) {
+        // Lines of JSON are results of one text each.
+        Some(text) if plan.json => tracing::info!("{}", text.trim_end()),
+        Some(text) => print(&text)?,
+        None if others.is_empty() => {
+            tracing::info!(
+                "--chosen and --neutral FILE measure text without the error too: is the ranking the error's own?"
+            );
+        }
+        None => {}
     }
     Ok(())
 }

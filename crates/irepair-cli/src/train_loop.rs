@@ -59,8 +59,11 @@ impl TrainLoop {
                 self.save(engine, &watcher)?;
                 break;
             }
+            // Rows of tables are watched on validation data of their own.
+            let is_first = engine.next_step() == 0 && watcher.is_none();
+            let validation_loss_before = if is_first { engine.validation_loss()? } else { None };
             let mut record = match engine.step() {
-                Ok(record) => record,
+                Ok(record) => StepRecord { validation_loss_before, ..record },
                 Err(error) if watcher.as_mut().is_some_and(|(watcher, _)| watcher.ends_with(&error)) => {
                     tracing::warn!("{error}: the run ends with the best weights it had before");
                     log = self.settle(log)?;

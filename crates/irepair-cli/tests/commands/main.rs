@@ -322,7 +322,7 @@ fn all_pairs_can_be_trained_on() {
     assert!(stderr.contains("24 pairs to train on, none held out"), "{stderr}");
     assert!(!stderr.contains('\u{1b}'), "colour codes in a file: {stderr}");
     let eval = "eval --model base --reference base --pairs pairs.jsonl";
-    assert!(succeed(&irepair(dir, eval)).ends_with("changed: nothing\n"));
+    assert!(succeed(&irepair(dir, eval)).contains("changed: nothing\n"));
 }
 
 #[test]

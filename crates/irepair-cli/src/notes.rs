@@ -1,0 +1,89 @@
+//! What a user should know of the pairs that were read: cut, dropped, or such that they teach something else.
+
+use std::path::Path;
+
+use irepair_config::PromptSide;
+use irepair_data::{Counts, Sides};
+
+use crate::error::CliError;
+
+/// What the counts of a file of pairs say, as lines for users. `compares` is true of a loss of which nothing is left
+/// where both sides are the same.
+///
+/// # Errors
+/// Pairs that are all the same on both sides, under such a loss.
+pub(crate) fn of_pairs(path: &Path, counts: &Counts, sides: Sides, compares: bool) -> Result<Vec<String>, CliError> {
+    let n = counts.n_total - counts.n_dropped_empty;
+    if compares && n > 0 && counts.n_identical == n {
+        return Err(CliError::AllSame { path: path.to_owned(), n });
+    }
+    let mut notes = Vec::new();
+    let mut note = |count: usize, what: &str| {
+        if count > 0 {
+            notes.push(format!("{count} of {n} pairs {what}"));
+        }
+    };
+    note(counts.n_identical, "have the same tokens on both sides, of which a loss that compares them learns nothing");
+    note(
+        counts.n_prompt_repeated,
+        "have a continuation that begins with the whole prompt: it is read after the prompt, so that the prompt stands \
+         twice; give what follows it alone",
+    );
+    note(
+        counts.n_words_joined,
+        "have no space where prompt and continuation meet, so that two words become one: begin the continuation with it",
+    );
+    note(
+        counts.n_end_inside,
+        "hold the end-of-text token inside a text: its text is read as that token, as transformers reads it",
+    );
+    if sides.chosen() && counts.n_chosen_ended == 0 {
+        notes.push(
+            "no chosen text ends with the end-of-text token, so the model may learn not to stop: give --append-eos if they \
+             are whole texts"
+                .to_owned(),
+        );
+    }
+    Ok(notes)
+}
+
+/// How many of `n` prompts were cut to `length` tokens, and which end was kept; none where none was.
+pub(crate) fn of_cut_prompts(n_cut: usize, n: usize, length: usize, side: PromptSide) -> Option<String> {
+    let other = match side {
+        PromptSide::Start => "; --prompt-side end keeps the last",
+        PromptSide::End => "",
+    };
+    let kept = side.row().tokens;
+    (n_cut > 0).then(|| format!("{n_cut} of {n} prompts are cut to their {kept} {length} tokens{other}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_its_words_and_none_without_it() {
+        let fine = Counts { n_total: 9, n_chosen_ended: 9, ..Counts::default() };
+        let of = |counts: &Counts, compares| of_pairs("p.jsonl".as_ref(), counts, Sides::Both, compares);
+        assert_eq!(of(&fine, true).unwrap(), [""; 0]);
+        let odd = Counts {
+            n_dropped_empty: 1,
+            n_identical: 4,
+            n_prompt_repeated: 3,
+            n_words_joined: 2,
+            n_end_inside: 1,
+            n_chosen_ended: 0,
+            ..fine
+        };
+        let notes = of(&odd, true).unwrap();
+        assert_eq!(notes.len(), 5);
+        assert!(notes[0].starts_with("4 of 8 pairs have the same tokens on both sides"), "{notes:?}");
+        let same = Counts { n_identical: 8, ..odd };
+        assert!(matches!(of(&same, true), Err(CliError::AllSame { n: 8, .. })));
+        assert!(of(&same, false).is_ok(), "a loss of one side learns of such pairs");
+        assert_eq!(of_cut_prompts(0, 9, 4, PromptSide::Start), None);
+        let said = of_cut_prompts(2, 9, 4, PromptSide::Start).unwrap();
+        assert_eq!(said, "2 of 9 prompts are cut to their first 4 tokens; --prompt-side end keeps the last");
+        assert_eq!(of_cut_prompts(2, 9, 4, PromptSide::End).unwrap(), "2 of 9 prompts are cut to their last 4 tokens");
+    }
+}

@@ -1,0 +1,148 @@
+//! Model directories that are not quite what they seem.
+
+use super::*;
+
+/// A copy of the base model without its weights.
+fn copy(name: &str) -> PathBuf {
+    let (from, to) = (workshop().join("base"), workshop().join(name));
+    fs::create_dir_all(&to).unwrap();
+    for file in fs::read_dir(&from).unwrap().map(|file| file.unwrap().path()) {
+        if file.extension().is_some_and(|end| end == "json") {
+            fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    to
+}
+
+/// Header and data of the base model's weights.
+fn weights() -> (serde_json::Map<String, Value>, Vec<u8>) {
+    let bytes = fs::read(workshop().join("base/model.safetensors")).unwrap();
+    let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + n]).unwrap();
+    header.remove("__metadata__");
+    (header, bytes[8 + n..].to_vec())
+}
+
+/// Writes these tensors of the base model as one file, under the names that `named` gives.
+fn write(path: &Path, keep: impl Fn(usize) -> bool, named: impl Fn(&str) -> String) {
+    let (header, data) = weights();
+    let (mut out, mut bytes) = (serde_json::Map::new(), Vec::new());
+    for (_, (name, tensor)) in header.iter().enumerate().filter(|(i, _)| keep(*i)) {
+        let [from, to] = [0, 1].map(|i| tensor["data_offsets"][i].as_u64().unwrap() as usize);
+        let start = bytes.len();
+        bytes.extend(&data[from..to]);
+        let mut tensor = tensor.clone();
+        tensor["data_offsets"] = json!([start, bytes.len()]);
+        out.insert(named(name), tensor);
+    }
+    let header = serde_json::to_vec(&out).unwrap();
+    fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &bytes].concat()).unwrap();
+}
+
+fn index(dir: &Path, shard: impl Fn(usize) -> String) {
+    let map: serde_json::Map<String, Value> =
+        weights().0.keys().enumerate().map(|(i, name)| (name.clone(), shard(i).into())).collect();
+    fs::write(dir.join("model.safetensors.index.json"), json!({"weight_map": map}).to_string()).unwrap();
+}
+
+fn score(model: &str) -> Output {
+    put(workshop(), "short.jsonl", [json!({"text": "Anna met Tom."})]);
+    irepair(workshop(), &format!("score --model {model} --input short.jsonl"))
+}
+
+fn unchanged(name: &str) -> String {
+    name.to_owned()
+}
+
+#[test]
+fn an_index_that_names_missing_shards_lists_them_all_and_says_when_it_is_stale() {
+    let dir = copy("cut-short");
+    index(&dir, |i| format!("model-0000{}-of-00004.safetensors", 1 + i % 4));
+    write(&dir.join("model-00001-of-00004.safetensors"), |i| i % 4 == 0, unchanged);
+    write(&dir.join("model-00002-of-00004.safetensors"), |i| i % 4 == 1, unchanged);
+    let error = refused(&score("cut-short"), 4);
+    assert_says(
+        &error,
+        &[
+            "2 of 4 shards are missing",
+            "model-00003-of-00004.safetensors, model-00004-of-00004.safetensors",
+            "fetch the missing files",
+        ],
+    );
+    write(&dir.join("rest.safetensors"), |i| i % 4 > 1, unchanged);
+    assert_says(&refused(&score("cut-short"), 4), &["hold every tensor that the index names"]);
+}
+
+#[test]
+fn one_file_and_shards_are_refused_and_shards_alone_are_the_model() {
+    let want = succeed(&score("base"));
+    let dir = copy("sharded");
+    let shard = |i: usize| format!("model-0000{}-of-00002.safetensors", 1 + i % 2);
+    index(&dir, shard);
+    (0..2).for_each(|n| write(&dir.join(shard(n)), |i| i % 2 == n, unchanged));
+    assert_eq!(succeed(&score("sharded")), want);
+    fs::copy(workshop().join("base/model.safetensors"), dir.join("model.safetensors")).unwrap();
+    let error = refused(&score("sharded"), 4);
+    assert_says(&error, &["directory holds two sets of weights", "model-00001-of-00002.safetensors", "remove it"]);
+    // Nor does a repair or a patch make such a directory.
+    let repair = "repair --model base --pairs pairs.jsonl --method dpo --steps 1 --out sharded";
+    assert_says(&refused(&irepair(workshop(), repair), 2), &["output directory is not empty"]);
+}
+
+#[test]
+fn older_names_without_a_prefix_load_as_the_same_model() {
+    let dir = copy("bare");
+    write(&dir.join("model.safetensors"), |_| true, |name| name.replace("transformer.", ""));
+    assert_eq!(succeed(&score("bare")), succeed(&score("base")));
+}
+
+#[test]
+fn weights_in_another_form_say_how_to_convert_them() {
+    let dir = copy("pickled");
+    fs::write(dir.join("pytorch_model.bin"), "PK").unwrap();
+    assert_says(&refused(&score("pickled"), 4), &["pickle checkpoints can run code", "save_pretrained(NEW_DIR)"]);
+    let adapter = workshop().join("adapter");
+    fs::create_dir_all(&adapter).unwrap();
+    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LORA\"}").unwrap();
+    fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
+    assert_says(&refused(&score("adapter"), 4), &["directory holds an adapter, not a model", "merge_and_unload()"]);
+}
+
+#[test]
+fn an_end_token_past_the_vocabulary_blames_the_settings_that_name_it() {
+    let dir = copy("far-end");
+    fs::copy(workshop().join("base/model.safetensors"), dir.join("model.safetensors")).unwrap();
+    let edit = |file: &str, change: &dyn Fn(&mut Value)| {
+        let path = dir.join(file);
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut json);
+        fs::write(path, json.to_string()).unwrap();
+    };
+    fs::remove_file(dir.join("generation_config.json")).unwrap_or_default();
+    edit("config.json", &|config| config["eos_token_id"] = 50256.into());
+    edit("tokenizer_config.json", &|config| drop(config.as_object_mut().unwrap().remove("eos_token")));
+    let error = refused(&score("far-end"), 4);
+    assert_says(
+        &error,
+        &["end token is not in the vocabulary", "far-end/config.json, key `eos_token_id`", "got: 50256"],
+    );
+    assert!(!error.contains("tokenizer file"), "{error}");
+}
+
+#[test]
+fn a_bad_merge_is_named_by_its_entry() {
+    let dir = copy("merges");
+    let path = dir.join("tokenizer.json");
+    let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    json["model"]["merges"][3] = json!("a b c");
+    json["model"]["merges"].as_array_mut().unwrap().iter_mut().for_each(|merge| {
+        if let Some([left, right]) = merge.as_array().map(Vec::as_slice) {
+            *merge = format!("{} {}", left.as_str().unwrap(), right.as_str().unwrap()).into();
+        }
+    });
+    fs::write(path, json.to_string()).unwrap();
+    assert_says(
+        &refused(&score("merges"), 4),
+        &["entry 4 of `model.merges`, \"a b c\", is no pair of tokens", "merges/tokenizer.json"],
+    );
+}
