@@ -17,8 +17,8 @@ pub(crate) struct Change {
     pub(crate) after: f64,
     /// `after - before`.
     pub(crate) difference: f64,
-    /// 95 % interval of the difference, over what was measured on both models, resampled in pairs; none where the metric
-    /// is no mean of such values.
+    /// 95 % interval of the difference, over what was measured on both models, resampled in pairs; none where the
+    /// metric is no mean of such values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interval: Option<[f64; 2]>,
     /// Pairs of values that the interval is over.

@@ -1,4 +1,4 @@
-//! `irepair eval`: every number with its definition, its interval, how many texts it is over and how many failed; beside
+//! `irepair eval`: every number with its definition, its interval, how many texts it is over and how many failed; with
 //! those of a reference, where one is given.
 
 use std::collections::BTreeMap;

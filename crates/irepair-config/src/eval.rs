@@ -10,8 +10,8 @@ options! {
     pub struct EvalOptions => EvalPlan(this) {
         /// Directory of the model to measure.
         model: PathBuf as "DIR" [required],
-        /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations, and
-        /// measures it too, so that every metric stands before and after, with the interval of the difference.
+        /// Directory of the model as it was before: adds held-out KL, footprint and perplexity of the continuations.
+        /// It is measured too: every metric is given before and after, with the interval of the difference.
         reference: PathBuf as "DIR",
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE",
@@ -65,7 +65,7 @@ options! {
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
-        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
@@ -106,7 +106,7 @@ options! {
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
-        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// A prompt that leaves no room for `max_new_tokens` in the model's context: `refuse` stops and names its line,

@@ -115,7 +115,7 @@ options! {
         accumulation: usize as "N" = 1,
         /// Longest prompt in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
-        /// Which end of a longer prompt is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// Longest continuation in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.

@@ -22,9 +22,9 @@ pub const MAX_HEADER: u64 = 100_000_000;
 /// where there is no index.
 ///
 /// # Errors
-/// [`Error::MissingFile`] for weights; [`Error::MissingShards`] for shards of the index; [`Error::TwoCheckpoints`] where
-/// there are shards besides a whole file; [`Error::Pickle`] for a pickle file in their place; [`Error::Unreadable`] for
-/// a broken index, or one that reaches out of the directory.
+/// [`Error::MissingFile`] for weights; [`Error::MissingShards`] for shards of the index; [`Error::TwoCheckpoints`]
+/// where there are shards and a whole file; [`Error::Pickle`] for a pickle file in their place; [`Error::Unreadable`]
+/// for a broken index, or one that reaches out of the directory.
 pub fn weight_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let index = dir.join(INDEX);
     if dir.join(WEIGHTS).exists() {

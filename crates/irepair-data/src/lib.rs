@@ -19,6 +19,7 @@
 
 mod added;
 mod benchmark;
+mod counts;
 mod cut;
 mod draw;
 mod error;
@@ -30,6 +31,7 @@ mod misfit;
 mod pack;
 mod pairs;
 mod part;
+mod place;
 mod planted;
 mod read;
 mod sources;
@@ -41,6 +43,7 @@ pub use benchmark::{
     Acceptability, MultipleEndings, RunningText, TrueContinuation, read_acceptability, read_continuations,
     read_multiple_endings, read_running_text,
 };
+pub use counts::Counts;
 pub use cut::{Selection, cut};
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Result};
@@ -49,12 +52,13 @@ pub use lexicon::Lexicon;
 pub use library::{byte_level, guarded, read_settled_tokenizer, read_tokenizer, train_byte_level};
 pub use lines::{Lines, MAX_LINE_BYTES};
 pub use pack::pack;
-pub use pairs::{Counts, Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};
+pub use pairs::{Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};
 pub use part::Part;
+pub use place::place_of;
 pub use planted::{Planted, Sizes};
 pub use read::{
-    ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, place_of, read_cloze, read_minimal_pairs,
-    read_pairs, read_prompts, read_texts,
+    ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
+    read_prompts, read_texts,
 };
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};

@@ -161,8 +161,8 @@ impl Evaluator<'_> {
         })
     }
 
-    /// The model's greedy continuation of every prompt: prompts cut to the tokens of one end, padded on the left, sorted
-    /// by length into batches. An empty prompt is the end-of-text token, which starts texts.
+    /// The model's greedy continuation of every prompt: prompts cut to one of their ends, padded on the left, sorted by
+    /// length into batches. An empty prompt is the end-of-text token, which starts texts.
     ///
     /// # Errors
     /// [`Error::Nothing`] without prompts; [`Error::BadSetting`]; [`Error::UnknownToken`]; a prompt that leaves no room

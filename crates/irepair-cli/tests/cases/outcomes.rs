@@ -54,7 +54,7 @@ fn a_repair_that_changed_nothing_ends_with_a_code_of_its_own() {
     assert!(weights("nothing") == weights("base"), "what it says is true");
     // The first validation is over the budget: the weights before are kept.
     let budget = "--steps 40 --lr 1e-1 --budget-kl 1e-6";
-    let output = irepair(dir, &format!("{REPAIR} {budget} --out over-budget-budget"));
+    let output = irepair(dir, &format!("{REPAIR} {budget} --out over-budget"));
     assert_says(&refused(&output, 6), &["the first validation was over the KL budget", "a larger --budget-kl"]);
     assert!(weights("over-budget") == weights("base"));
     succeed(&irepair(dir, "repair --model base --pairs pairs.jsonl --method vanilla --out vanilla"));
