@@ -151,7 +151,8 @@ fn a_missing_file_is_named_with_what_a_model_directory_holds() {
     let dir = victim();
     shard(dir.path());
     fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
-    let want = format!("error: file is missing\n   at: model-00002-of-00002.safetensors{help}");
+    let want = "error: 1 of 2 shards are missing\n   at: model.safetensors.index.json, model-00002-of-00002.safetensors\n help: \
+                the download or copy was cut short: fetch the missing files";
     assert_eq!(complaint(dir.path()), want);
 }
 

@@ -223,7 +223,8 @@ fn hostile_model_directories_are_one_clear_error_each() {
     );
     refused(r#"{"weight_map":{"a":"/etc/passwd"}}"#, "is not a safetensors file of this directory");
     refused(r#"{"weight_map":{"a":3}}"#, "is not a safetensors file of this directory");
-    refused(r#"{"weight_map":{"a":"none.safetensors"}}"#, "file is missing\n   at: shards/none.safetensors");
+    let gone = "1 of 1 shards are missing\n   at: shards/model.safetensors.index.json, none.safetensors";
+    refused(r#"{"weight_map":{"a":"none.safetensors"}}"#, gone);
     refused(r#"{"weight_map":{"a":"model-1-of-2.safetensors"}}"#, "the index says it holds tensor `a`");
     fs::copy(shards.join("model-1-of-2.safetensors"), shards.join("copy.safetensors")).unwrap();
     refused(
