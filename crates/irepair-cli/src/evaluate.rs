@@ -68,7 +68,7 @@ pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
     let [own, other] = hashes;
     print_json(&Evaluation {
         weights_sha256: own.unwrap_or_default(),
-        intervals: measured.metrics.iter().filter_map(|(key, metric)| Some((key, interval(metric)?))).collect(),
+        intervals: measured.metrics.iter().filter_map(|(key, metric)| Some((key, interval(metric)?.0))).collect(),
         measured: &measured,
         reference: before.as_ref().zip(other).map(|(metrics, weights_sha256)| Reference {
             weights_sha256,
@@ -85,8 +85,8 @@ fn table(measured: &Measured) -> String {
         let value = four_decimals(metric.value);
         text +=
             &format!("{key:<24} {value:>12} {:<18} n = {}{failed}\n    {}\n", metric.unit, metric.n, metric.definition);
-        if let Some([low, high]) = interval(metric) {
-            text += &format!("    95 % interval [{low:.4}, {high:.4}], by resampling the {} values\n", metric.n);
+        if let Some(([low, high], how)) = interval(metric) {
+            text += &format!("    95 % interval [{low:.4}, {high:.4}], {how}\n");
         }
     }
     match &measured.footprint {

@@ -17,13 +17,18 @@ pub(crate) fn of_pairs(path: &Path, counts: &Counts, sides: Sides, compares: boo
     if compares && n > 0 && counts.n_identical == n {
         return Err(CliError::AllSame { path: path.to_owned(), n });
     }
+    if !compares && counts.n_identical > 0 {
+        // Such pairs may be meant: a loss of one side learns of them.
+        tracing::info!("{} of {n} pairs have the same tokens on both sides", counts.n_identical);
+    }
     let mut notes = Vec::new();
     let mut note = |count: usize, what: &str| {
         if count > 0 {
             notes.push(format!("{count} of {n} pairs {what}"));
         }
     };
-    note(counts.n_identical, "have the same tokens on both sides, of which a loss that compares them learns nothing");
+    let same = if compares { counts.n_identical } else { 0 };
+    note(same, "have the same tokens on both sides, of which a loss that compares them learns nothing");
     note(
         counts.n_prompt_repeated,
         "have a continuation that begins with the whole prompt: it is read after the prompt, so that the prompt stands \

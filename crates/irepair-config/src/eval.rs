@@ -65,7 +65,8 @@ options! {
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
-        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Without it,
+        /// start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// Tokens per perplexity window (METHOD §10). Without it, the model's context.
@@ -106,7 +107,8 @@ options! {
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
-        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Without it,
+        /// start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// A prompt that leaves no room for `max_new_tokens` in the model's context: `refuse` stops and names its line,

@@ -30,7 +30,8 @@ options! {
         batch_size: usize as "N" = 4,
         /// Longest prompt in tokens (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
-        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Without it,
+        /// start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// Longest continuation in tokens (METHOD §17 [O]). Default 64.

@@ -36,7 +36,8 @@ options! {
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.
         prompt_tokens: usize as "TOKENS" = 32,
-        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Without it,
+        /// start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
     }

@@ -115,7 +115,8 @@ options! {
         accumulation: usize as "N" = 1,
         /// Longest prompt in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.
         max_prompt: usize as "TOKENS" = 64,
-        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Default start.
+        /// End of a longer prompt that is kept: `start`, or `end`, next to the continuation (METHOD §2). Without it,
+        /// start.
         #[arg(value_name = "SIDE", value_parser = entry::<PromptSide>())]
         prompt_side: PromptSide,
         /// Longest continuation in tokens; longer ones are cut and counted (METHOD §17 [O]). Default 64.

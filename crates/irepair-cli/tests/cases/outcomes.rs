@@ -84,7 +84,7 @@ fn a_reference_gives_both_columns_and_the_interval_of_each_difference() {
         let change = &json["reference"]["changes"][key];
         let number = |key: &str| change[key].as_f64().unwrap();
         assert!((number("after") - number("before") - number("difference")).abs() < 1e-12, "{change}");
-        assert_eq!(change.get("interval").is_some(), key != "token_perplexity", "{key}: {change}");
+        assert_eq!(change.get("n_paired").is_some(), key != "token_perplexity", "{key}: {change}");
     }
     assert_eq!(json["reference"]["changes"]["wrong_preference"]["n_paired"], 20);
     assert_eq!(json["reference"]["weights_sha256"], alone["weights_sha256"]);
