@@ -37,8 +37,13 @@ pub(crate) fn parse() -> Cli {
     })
 }
 
+/// What clap says of a number that its type cannot hold, whatever the range of the flag.
+const OF_TYPES: [&str; 5] = ["invalid digit", "invalid float", " is not in ", "number too large", "number too small"];
+
 /// The problem of a flag that was given a number it cannot hold: clap's words do not say which numbers it can.
 fn out_of_range(error: &clap::Error) -> Option<Problem> {
+    let said = error.to_string();
+    OF_TYPES.iter().find(|words| said.contains(**words))?;
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
