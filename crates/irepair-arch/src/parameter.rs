@@ -157,8 +157,8 @@ impl ParameterList<'_> {
         self.push(slot, Part::Weight, format!("{name}.weight"), shape, Init::Normal(sd));
     }
 
-    /// A norm: a weight, and a bias where the model's norms have one. Those of queries and keys are as wide as what they
-    /// normalise, all others as wide as the model.
+    /// A norm: a weight, and a bias where the model's norms have one. Those of queries and keys are as wide as what
+    /// they normalise, all others as wide as the model.
     pub(crate) fn norm(&mut self, slot: Slot, name: &str) {
         let a = self.architecture;
         let n_heads = |n| if a.query_key_norm == Some(QueryKeyNorm::Projection) { n } else { 1 };

@@ -44,8 +44,8 @@ fn change(before: &Metric, after: &Metric) -> Option<Change> {
     Some(Change { before: was, after: is, difference: is - was, interval, n_paired })
 }
 
-/// 95 % interval of a metric that is a mean, and how it was made: by resampling its values; where these are all 0 or all
-/// 100 percent, the exact bound of Clopper and Pearson; none where they are all another number.
+/// 95 % interval of a metric that is a mean, and how it was made: by resampling its values; where these are all 0 or
+/// all 100 percent, the exact bound of Clopper and Pearson; none where they are all another number.
 pub(crate) fn interval(metric: &Metric) -> Option<([f64; 2], &'static str)> {
     let values: Vec<f64> = metric.values.iter().flatten().copied().collect();
     if are_equal(&values) {

@@ -228,8 +228,8 @@ impl AttentionMask {
                 local.entry(window).or_insert_with(masked);
             }
         }
-        // With one new column and no padding everything is visible; with all columns new, `is_causal` is enough, but for
-        // attention that is written out.
+        // With one new column and no padding everything is visible; with all columns new, `is_causal` is enough, but
+        // for attention that is written out.
         let written_out = of.attention_softcap.is_some() || n_new != n_cols;
         let global = (!full || (written_out && n_new != 1)).then(|| additive(causal));
         Self { global, local }

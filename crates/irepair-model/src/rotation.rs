@@ -20,8 +20,8 @@ pub(crate) struct Angles {
 }
 
 impl Rotation {
-    /// Of tokens at `positions`, `[batch, seq]` int64, the last columns of `attention_mask`; none for models with learned
-    /// positions.
+    /// Of tokens at `positions`, `[batch, seq]` int64, the last columns of `attention_mask`; none for models with
+    /// learned positions.
     pub(crate) fn new(of: &Architecture, attention_mask: &Tensor, positions: &Tensor, kind: Kind) -> Option<Self> {
         let Positions::Rotary(ropes) = &of.positions else { return None };
         let mut distinct: Vec<&Rope> = Vec::new();

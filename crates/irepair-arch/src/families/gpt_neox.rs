@@ -1,5 +1,5 @@
-//! GPT-NeoX (Pythia): layer norms, attention and MLP side by side, heads that are rotated in part, and a joint projection
-//! whose rows are grouped by head.
+//! GPT-NeoX (Pythia): layer norms, attention and MLP side by side, heads that are rotated in part, and a joint
+//! projection whose rows are grouped by head.
 
 use std::path::Path;
 

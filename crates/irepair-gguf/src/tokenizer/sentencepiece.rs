@@ -147,8 +147,8 @@ struct Merge<'a> {
 
 /// Two tokens with one score, of which llama.cpp would make the leftmost first and a BPE another one.
 ///
-/// Llama's runs of spaces have one score, the lowest, and are parts of one another alone. They are made last, of runs of
-/// single spaces, where both orders lead to the same tokens.
+/// Llama's runs of spaces have one score, the lowest, and are parts of one another alone. They are made last, of runs
+/// of single spaces, where both orders lead to the same tokens.
 fn tied<'a>(made: &[Merge<'a>]) -> Option<[&'a str; 2]> {
     let mut tokens: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for merge in made {
@@ -159,7 +159,7 @@ fn tied<'a>(made: &[Merge<'a>]) -> Option<[&'a str; 2]> {
     }
     let lowest = made.iter().map(|merge| merge.score).min_by(f32::total_cmp)?;
     tokens.into_iter().filter(|(_, tokens)| tokens.len() > 1).find_map(|(score, tokens)| {
-        let is_run = |token: &&str| token.chars().all(|c| Some(c) == tokens[0].chars().next());
+        let is_run = |token: &&str| token.chars().all(|c| tokens[0].starts_with(c));
         let outside = |merge: &Merge<'_>| {
             merge.score.to_bits() != score && [merge.left, merge.right].iter().any(|part| tokens.contains(part))
         };

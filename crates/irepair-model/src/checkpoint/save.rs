@@ -17,9 +17,9 @@ impl CausalLm {
     /// Writes the model as a checkpoint directory that `transformers` loads unchanged.
     ///
     /// A model that was loaded keeps its files' names and headers, so tensor names, order, types and metadata, and
-    /// brings its `config.json`, tokenizer and other small files along. A tensor that was not changed keeps its stored bytes, whatever
-    /// type the model computed in. Each file is written to a temporary one and renamed; weights come before
-    /// `config.json`, so a directory with a config is whole.
+    /// brings its `config.json`, tokenizer and other small files along. A tensor that was not changed keeps its stored
+    /// bytes, whatever type the model computed in. Each file is written to a temporary one and renamed; weights come
+    /// before `config.json`, so a directory with a config is whole.
     ///
     /// Of a model with a soft prefix the prefix alone is written, in the layout of `peft`: the rest is unchanged.
     ///

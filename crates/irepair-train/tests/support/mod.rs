@@ -12,8 +12,8 @@ use irepair_model::{Architecture, BlockModel, CausalLm, Shape};
 use irepair_train::{Engine, Identity, Localise, OptimizerKind, RepairData, Result, Settings, StepBatch};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Families that differ most: learned and rotary positions, windows, attention and MLP side by side, norms on both sides,
-/// caps.
+/// Families that differ most: learned and rotary positions, windows, attention and MLP side by side, norms on both
+/// sides, caps.
 pub(crate) const FAMILIES: [&str; 5] = ["gpt2", "gpt-neo", "llama", "gpt-neox", "gemma2"];
 pub(crate) const N_BLOCKS: usize = 4;
 const N_VOCAB: usize = 23;
