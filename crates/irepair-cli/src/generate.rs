@@ -37,7 +37,7 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
         }
     };
     let text = |(prompt, row): (Option<String>, Vec<u32>)| {
-        Ok(Generated { prompt, text: loaded.tokenizer.decode(&row)?, n_tokens: row.len() })
+        Ok(Generated { prompt, text: loaded.tokenizer.decode_continuation(&row)?, n_tokens: row.len() })
     };
     let generated: Vec<Generated> = prompts.into_iter().zip(rows).map(text).collect::<anyhow::Result<_>>()?;
     match &plan.out {

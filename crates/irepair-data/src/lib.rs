@@ -33,6 +33,7 @@ mod pairs;
 mod part;
 mod place;
 mod planted;
+mod prefix_space;
 mod read;
 mod sources;
 mod tokenizer;

@@ -57,7 +57,7 @@ pub fn tokenize_pairs(
     limits: Limits,
     sides: Sides,
 ) -> Result<(Vec<TokenPair>, Counts)> {
-    let encode = |part: fn(&Pair) -> &str| tokenizer.encode_batch(&pairs.iter().map(part).collect::<Vec<_>>());
+    let encode = |part: fn(&Pair) -> &str| tokenizer.encode_continuations(&pairs.iter().map(part).collect::<Vec<_>>());
     let prompts = tokenizer.encode_texts(&pairs.iter().map(|pair| &pair.prompt).collect::<Vec<_>>())?;
     let chosen = encode(|pair| &pair.chosen)?;
     let rejected = encode(|pair| &pair.rejected)?;

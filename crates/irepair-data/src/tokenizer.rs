@@ -9,6 +9,7 @@ use tokenizers::models::bpe::BPE;
 
 use crate::added::{self, bad};
 use crate::library::{byte_level, guarded, read_tokenizer, train_byte_level};
+use crate::prefix_space::of_continuations;
 use crate::read::END_OF_TEXT;
 use crate::sources::{begin_of, eos_of, generation_ends, settle_prefix_space};
 use crate::{Error, Result};
@@ -18,6 +19,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The tokenizer of continuations, where `inner` puts a space before every text.
+    continuations: Option<Box<tokenizers::Tokenizer>>,
     eos_id: u32,
     /// The token that begins texts, by the rules of `tokenizer.json`.
     begin_id: Option<u32>,
@@ -53,7 +56,8 @@ impl Tokenizer {
         settle_prefix_space(&mut inner, dir, &config)?;
         let eos_id = eos_of(dir, &inner, &config)?;
         let begin_id = begin_of(&inner, dir, &config)?;
-        Ok(Self { end_ids: generation_ends(dir, eos_id)?, inner, eos_id, begin_id })
+        let continuations = of_continuations(&inner).map_err(|why| bad(&whole, why))?.map(Box::new);
+        Ok(Self { continuations, end_ids: generation_ends(dir, eos_id)?, inner, eos_id, begin_id })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -64,7 +68,7 @@ impl Tokenizer {
     pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
         let mut inner = byte_level(BPE::default(), false);
         train_byte_level(&mut inner, texts, vocab_size, &[END_OF_TEXT])?;
-        Ok(Self { inner, eos_id: 0, begin_id: None, end_ids: vec![0] })
+        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids: vec![0] })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -100,7 +104,8 @@ impl Tokenizer {
         Ok(sha256_hex(format!("{} {whole}", self.eos_id).as_bytes()))
     }
 
-    /// Token ids of a piece of text, such as a continuation: no begin-of-text or end-of-text token is added.
+    /// Token ids of a text: no begin-of-text or end-of-text token is added. A tokenizer that puts a space before every
+    /// text does so; what follows another text is for [`Self::encode_continuations`].
     ///
     /// # Errors
     /// `Tokenize` when the library refuses the text.
@@ -153,18 +158,42 @@ impl Tokenizer {
         }
     }
 
+    /// Token ids of texts that follow another, on all cores: [`Self::encode`] without the space that SentencePiece puts
+    /// before every text.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses a text.
+    pub fn encode_continuations<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        self.encode_with(self.of_continuations(), texts)
+    }
+
+    fn of_continuations(&self) -> &tokenizers::Tokenizer {
+        self.continuations.as_deref().unwrap_or(&self.inner)
+    }
+
     /// [`Self::encode`] of every text, on all cores.
     ///
     /// # Errors
     /// `Tokenize` when the library refuses a text.
     pub fn encode_batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        self.encode_with(&self.inner, texts)
+    }
+
+    fn encode_with<S: AsRef<str>>(&self, inner: &tokenizers::Tokenizer, texts: &[S]) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings =
-            guarded(|| self.inner.encode_batch_fast(inputs, false)).map_err(|why| refused("encode", why))?;
+        let encodings = guarded(|| inner.encode_batch_fast(inputs, false)).map_err(|why| refused("encode", why))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
-    /// Text of token ids; special tokens are skipped.
+    /// Text of the token ids of a continuation: special tokens are skipped, and a space at the start is kept.
+    ///
+    /// # Errors
+    /// `Tokenize` when the library refuses.
+    pub fn decode_continuation(&self, ids: &[u32]) -> Result<String> {
+        guarded(|| self.of_continuations().decode(ids, true)).map_err(|why| refused("decode", why))
+    }
+
+    /// Text of token ids from the beginning of a text; special tokens are skipped.
     ///
     /// # Errors
     /// `Tokenize` when the library refuses.

@@ -83,7 +83,8 @@ impl Evaluator<'_> {
             }
         }
         let contexts = self.tokenizer.encode_texts(&questions.iter().map(|q| &q.context).collect::<Vec<_>>())?;
-        let endings = self.tokenizer.encode_batch(&questions.iter().flat_map(|q| &q.endings).collect::<Vec<_>>())?;
+        let endings =
+            self.tokenizer.encode_continuations(&questions.iter().flat_map(|q| &q.endings).collect::<Vec<_>>())?;
         let context_of = questions.iter().zip(&contexts).flat_map(|(q, c)| q.endings.iter().map(move |_| &c[..]));
         let texts = context_of.zip(endings.iter().map(|e| &e[..]));
         let (found, cut) = self.conditional(texts)?;

@@ -36,7 +36,7 @@ impl Evaluator<'_> {
     /// As [`cloze_tokens`]; the tokenizer's.
     pub fn cloze(&self, items: &[ClozeItem]) -> Result<Cloze> {
         let contexts = self.tokenizer.encode_texts(&items.iter().map(|i| &i.context).collect::<Vec<_>>())?;
-        let targets = self.tokenizer.encode_batch(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
+        let targets = self.tokenizer.encode_continuations(&items.iter().map(|i| &i.target).collect::<Vec<_>>())?;
         let tokens: Vec<_> =
             contexts.into_iter().zip(targets).map(|(context, target)| ClozeTokens { context, target }).collect();
         cloze_tokens(self.model, &tokens, self.tokenizer.start_id(), self.batch_size)

@@ -45,7 +45,8 @@ impl Evaluator<'_> {
         if pairs.is_empty() {
             return Err(Error::Nothing { what: "pairs" });
         }
-        let encode = |part: fn(&Pair) -> &str| self.tokenizer.encode_batch(&pairs.iter().map(part).collect::<Vec<_>>());
+        let encode =
+            |part: fn(&Pair) -> &str| self.tokenizer.encode_continuations(&pairs.iter().map(part).collect::<Vec<_>>());
         let prompts = self.tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
         let (chosen, rejected) = (encode(|p| &p.chosen)?, encode(|p| &p.rejected)?);
         let texts =
@@ -74,7 +75,7 @@ impl Evaluator<'_> {
             return Err(Error::Nothing { what: "pairs" });
         }
         let prompts = self.tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
-        let secrets = self.tokenizer.encode_batch(&pairs.iter().map(|p| &p.rejected).collect::<Vec<_>>())?;
+        let secrets = self.tokenizer.encode_continuations(&pairs.iter().map(|p| &p.rejected).collect::<Vec<_>>())?;
         let mut texts = Vec::with_capacity(pairs.len());
         for (mut prompt, mut secret) in prompts.into_iter().zip(secrets) {
             secret.truncate(n_tokens);

@@ -75,7 +75,7 @@ impl Evaluator<'_> {
         let Generation { prompt_tokens, n_new, .. } = *generation;
         generation.check(self.model)?;
         let prompts = self.tokenizer.encode_texts(&items.iter().map(|i| &i.prompt).collect::<Vec<_>>())?;
-        let rest = self.tokenizer.encode_batch(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
+        let rest = self.tokenizer.encode_continuations(&items.iter().map(|i| &i.continuation).collect::<Vec<_>>())?;
         let parts = |(mut prompt, rest): (Vec<u32>, Vec<u32>)| {
             let mut truth = prompt.split_off(prompt.len().min(prompt_tokens));
             let usable = !prompt.is_empty() && !rest.is_empty();

@@ -174,7 +174,8 @@ impl Evaluator<'_> {
             check(self.model, rows.iter().map(|(row, _)| row), n)?;
             let drawn = self.samples(&rows, n, rule.generation.n_new, &mut sampled)?;
             let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
-            let texts = drawn.iter().map(|tokens| self.tokenizer.decode(tokens)).collect::<Result<Vec<_>, _>>()?;
+            let texts =
+                drawn.iter().map(|tokens| self.tokenizer.decode_continuation(tokens)).collect::<Result<Vec<_>, _>>()?;
             let scores = Scores::of_continuations(&texts, judge);
             counts.n_samples += texts.len();
             counts.n_unscored += scores.n_failed();

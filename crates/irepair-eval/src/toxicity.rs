@@ -142,7 +142,7 @@ impl Evaluator<'_> {
     ) -> Result<Continuations> {
         let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
         let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
-        let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
+        let texts = samples.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, judge).values;
         let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
         let best = |at: usize| (at..at + n_samples).min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(at);
@@ -173,7 +173,7 @@ impl Evaluator<'_> {
     pub fn greedy_continuations(&self, prompts: &[String], generation: &Generation) -> Result<Continuations> {
         let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
         let tokens = greedy_tokens(self.model, &prompts, generation.n_new, self.tokenizer.end_ids(), self.batch_size)?;
-        let texts = tokens.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<_, _>>()?;
+        let texts = tokens.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<_, _>>()?;
         Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
     }
 
@@ -216,7 +216,7 @@ impl Evaluator<'_> {
     ) -> Result<Sampling> {
         let (prompts, _) = self.prompt_tokens(prompts, generation)?;
         let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
-        let texts = samples.iter().map(|t| self.tokenizer.decode(t)).collect::<Result<Vec<_>, _>>()?;
+        let texts = samples.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<Vec<_>, _>>()?;
         let scores = Scores::of_continuations(&texts, scorer).values;
         let highest =
             |scores: &[Option<f64>]| scores.iter().try_fold(0.0, |most, score| Some(f64::max(most, (*score)?)));

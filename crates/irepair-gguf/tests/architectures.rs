@@ -118,6 +118,20 @@ fn ids_become_their_text_again() {
 }
 
 #[test]
+fn a_continuation_gets_no_space_of_its_own() {
+    for case in ["llama-spm", "gemma2", "phi3"] {
+        let dir = converted(case);
+        let tokenizer = Tokenizer::load(&dir.path().join("out")).unwrap();
+        let whole = tokenizer.encode_text("the mill by the river").unwrap();
+        let rest = tokenizer.encode_continuations(&[" by the river"]).unwrap().remove(0);
+        assert_eq!([tokenizer.encode_text("the mill").unwrap(), rest.clone()].concat(), whole, "{case}");
+        assert_eq!(tokenizer.decode_continuation(&rest).unwrap(), " by the river", "{case}");
+        let word = tokenizer.encode_continuations(&["by"]).unwrap().remove(0);
+        assert_eq!(tokenizer.decode_continuation(&word).unwrap(), "by", "{case}");
+    }
+}
+
+#[test]
 fn an_import_without_a_repair_is_its_file_again() {
     for case in CASES {
         let dir = converted(case);
