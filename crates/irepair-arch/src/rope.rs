@@ -87,6 +87,9 @@ pub(crate) struct RopeForm<'a> {
     pub(crate) layer_type: Option<&'a str>,
 }
 
+/// What a missing base asks for.
+const BASE: &str = "the base of the rotary positions (files of Llama 1 and 2 without the key mean 10000)";
+
 /// The types of scaling that most families know.
 const KINDS: &[&str] = &["default", "linear", "dynamic", "llama3", "yarn"];
 
@@ -126,7 +129,7 @@ impl Rope {
         let wrong = |key: &str, want: &str| unsupported(raw, path, key, want);
         let config: Config = settings(&found.table, path, &[]).map_err(|error| error.below(&found.place))?;
         let theta = found.number("rope_theta", config.rope_theta, form.theta)?;
-        let theta = theta.ok_or_else(|| wrong(form.theta, "the base of the rotary positions"))?;
+        let theta = theta.ok_or_else(|| wrong(form.theta, BASE))?;
         let key = form.share.unwrap_or("partial_rotary_factor");
         let share = found.number("partial_rotary_factor", config.partial_rotary_factor, key)?.unwrap_or(1.0);
         if share != 1.0 && form.share.is_none() {
@@ -190,6 +193,10 @@ fn scaling(found: &Table<'_>, config: &Config, form: RopeForm<'_>, n_rotated: us
             let original = need(key, inner)?;
             Ok(RopeScaling::Llama3 { factor: factor()?, low_freq_factor, high_freq_factor, original })
         }
+        // transformers looks for the key where tables by kind of block stand, and does not find it.
+        "yarn" if form.layer_type.is_some() && config.truncate.is_some_and(|on| !on.0) => {
+            Err(found.wrong("truncate", "true"))
+        }
         "yarn" => {
             let factor = factor()?;
             let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
@@ -216,7 +223,9 @@ fn scaling(found: &Table<'_>, config: &Config, form: RopeForm<'_>, n_rotated: us
 /// The context of the pre-training stands outside of the table (Phi-3) or in it; `factor` follows from it.
 fn long_rope(found: &Table<'_>, config: &Config, n_positions: usize, n_rotated: usize) -> Result<RopeScaling> {
     let key = "original_max_position_embeddings";
-    let original = found.number(key, config.original_max_position_embeddings, key)?;
+    // The class of transformers has a default for the outer key, which wins over the inner one.
+    let outer = found.raw.get(key).is_some_and(|value| !value.is_null());
+    let original = found.number(key, config.original_max_position_embeddings, key)?.filter(|_| outer);
     let original =
         original.ok_or_else(|| unsupported(found.raw, found.path, key, "the context of the pre-training"))?;
     let ratio = n_positions as f64 / original;

@@ -35,6 +35,11 @@ impl<'a> Table<'a> {
         let nested = table.iter().find(|(_, value)| value.is_object()).map(|(key, _)| key.clone());
         let found = Self { raw, path, place: place.to_owned(), table };
         match (nested, layer_type) {
+            // transformers takes nothing from a table of the other form.
+            (None, Some(_)) if place == "rope_parameters" && !found.table.is_empty() => {
+                Err(unsupported(raw, path, place, "a table for each kind of block"))
+            }
+            (Some(key), Some(_)) if place == "rope_scaling" => Err(found.wrong(&key, "one setting for all blocks")),
             (None, _) => Ok(found),
             (Some(key), None) => Err(found.wrong(&key, "one setting for all blocks")),
             (Some(_), Some(kind)) => match found.table.get(kind) {

@@ -65,11 +65,17 @@ pub fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()
         ("quantization_config", "weights that are not quantised"),
         ("pruned_heads", "no pruned attention heads"),
         ("per_layer_config", "the same settings for every block"),
-        ("auto_map", "a model without code of its own"),
     ] {
         if raw.get(key).is_some_and(|value| !empty(value)) {
             return Err(unsupported(raw, path, key, want));
         }
+    }
+    if raw.get("auto_map").is_some_and(|value| !empty(value) && !is_its_own_class(raw, value)) {
+        return Err(unsupported(raw, path, "auto_map", "a model without code of its own"));
+    }
+    // transformers takes every other value for attention to later tokens too.
+    if raw.get("is_causal").is_some_and(|value| value != &Value::Bool(true)) {
+        return Err(unsupported(raw, path, "is_causal", "true: attention to earlier tokens only"));
     }
     // transformers takes a null for itself and not for the default.
     let no_null = "activation activation_function hidden_act hidden_activation layer_norm_eps layer_norm_epsilon \
@@ -78,6 +84,18 @@ pub fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()
         Some(key) => Err(unsupported(raw, path, key, "a value")),
         None => Ok(()),
     }
+}
+
+/// Whether the code that a file names is the one that transformers has for its `model_type`, as in files that are older
+/// than the class there: the published Phi-3 name `modeling_phi3.Phi3ForCausalLM`.
+fn is_its_own_class(raw: &Map<String, Value>, auto_map: &Value) -> bool {
+    let Some(model_type) = raw.get("model_type").and_then(Value::as_str) else { return false };
+    let own = [format!("configuration_{model_type}."), format!("modeling_{model_type}.")];
+    let is_own = |class: &Value| {
+        let class = class.as_str().map(|class| class.rsplit("--").next().unwrap_or(class));
+        class.is_some_and(|class| own.iter().any(|own| class.starts_with(own.as_str())))
+    };
+    auto_map.as_object().is_some_and(|map| map.values().all(is_own))
 }
 
 /// Refuses a flag that is on.

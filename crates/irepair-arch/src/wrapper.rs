@@ -19,15 +19,19 @@ pub(crate) fn read(family: &'static Family, raw: Map<String, Value>, path: &Path
     }
     refuse_changed_models(text, path).map_err(|error| error.below("text_config"))?;
     let mut text = text.clone();
-    if let Some(tied) = raw.get("tie_word_embeddings") {
-        text.entry("tie_word_embeddings").or_insert_with(|| tied.clone());
-    }
+    // The whole model's key counts, and the text model's does not.
+    let tied = raw.get("tie_word_embeddings").cloned().unwrap_or(Value::Bool(true));
+    text.insert("tie_word_embeddings".to_owned(), tied);
     #[derive(serde::Deserialize)]
     struct Outer {
         eos_token_id: Option<Ids>,
     }
     let outer: Outer = settings(&raw, path, &[])?;
     let a = (family.read)(text, path).map_err(|error| error.below("text_config"))?;
+    if a.logit_softcap.is_some() {
+        let key = "text_config.final_logit_softcapping";
+        return Err(unsupported(&raw, path, key, "null: transformers does not compute it in such a model"));
+    }
     let eos_ids = outer.eos_token_id.map_or(a.eos_ids.clone(), |ids| ids.0);
     Ok(Architecture { eos_ids, raw, ..a })
 }

@@ -154,6 +154,62 @@ fn phi3s_scaling_has_three_names_and_a_factor_that_follows() {
 }
 
 #[test]
+fn what_transformers_reads_otherwise_is_refused_by_key() {
+    let window = json!({"layer_types": ["full_attention", "full_attention", "sliding_attention", "full_attention"],
+                        "sliding_window": 3});
+    let flat = json!({"rope_parameters": {"rope_type": "linear", "factor": 8.0}});
+    let by_kind = json!({"rope_scaling": {"full_attention": {"rope_type": "linear", "factor": 8.0}}});
+    let yarn = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "truncate": false});
+    let inner = json!({"rope_scaling": {"type": "longrope", "short_factor": vec![1.5; 8], "long_factor": vec![4.0; 8],
+                       "original_max_position_embeddings": 32}});
+    let neox = |key: &str, value: Value| {
+        let mut config = json!({"rotary_emb_base": 500, "rotary_pct": 0.25});
+        config[key] = value;
+        config
+    };
+    for (family, more, key) in [
+        ("llama", json!({"is_causal": false}), "is_causal"),
+        ("smollm3", window, "layer_types"),
+        ("gemma3_text", flat, "rope_parameters"),
+        ("gemma3_text", by_kind, "rope_scaling.full_attention"),
+        (
+            "gemma3_text",
+            json!({"rope_parameters": {"full_attention": yarn}}),
+            "rope_parameters.full_attention.truncate",
+        ),
+        ("phi3", inner, "original_max_position_embeddings"),
+        ("gpt_neox", neox("head_dim", json!(32)), "head_dim"),
+        ("gpt_neox", neox("rotary_pct", Value::Null), "rotary_pct"),
+        ("qwen2", json!({"auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}}), "auto_map"),
+    ] {
+        assert_eq!(refused(of(family, more)).0, key, "{family}");
+    }
+    let part = |more: Value| {
+        let mut text = of("gemma3_text", json!({"head_dim": 16}));
+        text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"model_type": "gemma3", "text_config": text})
+    };
+    let capped = part(json!({"final_logit_softcapping": 3.0}));
+    assert_eq!(refused(capped).0, "text_config.final_logit_softcapping");
+    assert!(read(part(json!({"tie_word_embeddings": false}))).unwrap().tied_head, "the whole model's key counts");
+}
+
+#[test]
+fn what_transformers_reads_and_others_write_loads() {
+    // The published Phi-3 names the code that it had before transformers did.
+    let phi3 = json!({"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config",
+                                   "AutoModelForCausalLM": "microsoft/Phi-3--modeling_phi3.Phi3ForCausalLM"}});
+    assert!(read(of("phi3", phi3)).is_ok());
+    // A pattern under the name that transformers 5 writes is not read by it.
+    let pattern = json!({"_sliding_window_pattern": 2, "head_dim": 16});
+    assert_eq!(read(of("gemma3_text", pattern)).unwrap().spans, [Local(4096); 4]);
+    let mut base = of("gemma3_text", json!({"head_dim": 16, "sliding_window_pattern": 1}));
+    base.as_object_mut().unwrap().remove("rope_theta");
+    base["rope_scaling"] = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5});
+    assert_eq!(thetas(&read(base).unwrap()), [Some(5e5); 4]);
+}
+
+#[test]
 fn models_that_are_no_plain_decoder_are_refused_with_the_reason() {
     for (model_type, reason) in [
         ("qwen3_moe", "a mixture of experts"),

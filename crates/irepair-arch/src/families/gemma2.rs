@@ -45,6 +45,7 @@ const DEFAULTS: &[(&str, f64)] = &[
 ];
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
+    llama::need_kv_heads(&raw, path)?;
     let a = read_form(&GEMMA2, raw, path, DEFAULTS, 2)?;
     let rope = Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?;
     Ok(Architecture { positions: Positions::rotary(rope, a.n_block), ..a })

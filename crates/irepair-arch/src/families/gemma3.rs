@@ -49,7 +49,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     struct Config {
         sliding_window_pattern: Option<Size>,
     }
-    let config: Config = settings(&raw, path, &[("_sliding_window_pattern", "sliding_window_pattern")])?;
+    let config: Config = settings(&raw, path, &[])?;
     let pattern = config.sliding_window_pattern.map_or(6, |n| n.0);
     let a = gemma2::read_form(&GEMMA3, raw, path, DEFAULTS, pattern)?;
     if a.attention_softcap.is_some() {
@@ -58,6 +58,8 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     let rope = |layer_type, (theta, default): (&str, f64)| {
         let form = RopeForm { theta, layer_type: Some(layer_type), ..RopeForm::llama(a.head_dim, a.n_positions) };
         let inside = a.raw.get("rope_parameters").and_then(|table| table.get(layer_type)?.get("rope_theta"));
+        let older = a.raw.get("rope_scaling").filter(|_| layer_type == FULL);
+        let inside = inside.or(older.and_then(|table| table.get("rope_theta")));
         let mut whole = a.raw.clone();
         if inside.is_none() {
             whole.entry(theta).or_insert(json!(default));

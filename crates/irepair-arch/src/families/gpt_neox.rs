@@ -51,8 +51,12 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
         share: Some("rotary_pct"),
         ..RopeForm::llama(base.head_dim, base.n_positions)
     };
-    let inside = base.raw.get("rope_parameters").is_some_and(|table| table.get("partial_rotary_factor").is_some());
-    if !inside && !base.raw.contains_key("rotary_pct") {
+    let given = |value: Option<&Value>| value.is_some_and(|value| !value.is_null());
+    if given(base.raw.get("head_dim")) && base.raw["head_dim"].as_u64() != Some(base.head_dim as u64) {
+        return Err(unsupported(&base.raw, path, "head_dim", &format!("{}, width over heads", base.head_dim)));
+    }
+    let inside = base.raw.get("rope_parameters").and_then(|table| table.get("partial_rotary_factor"));
+    if !given(inside) && !given(base.raw.get("rotary_pct")) {
         return Err(unsupported(&base.raw, path, "rotary_pct", "the share of a head that is rotated"));
     }
     let rope = Rope::read(&base.raw, path, form)?;

@@ -21,6 +21,7 @@ pub static QWEN3: Family = Family {
 };
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
+    llama::need_kv_heads(&raw, path)?;
     let a = llama::read_rotating(raw, path, &Form { family: &QWEN3, tied: false, eps: 1e-6, head_dim: Some(128) })?;
     Ok(Architecture {
         query_key_norm: Some(QueryKeyNorm::Head),

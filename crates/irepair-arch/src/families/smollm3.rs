@@ -30,6 +30,7 @@ struct Config {
 }
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
+    llama::need_kv_heads(&raw, path)?;
     let config: Config = settings(&raw, path, &[])?;
     let a = llama::read_form(raw, path, &Form { family: &SMOLLM3, tied: true, eps: 1e-6, head_dim: None })?;
     let wrong = |key: &str, want: &str| Err(unsupported(&a.raw, path, key, want));
@@ -42,11 +43,10 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
     }
     let window = config.sliding_window.filter(|_| config.use_sliding_window.is_some_and(|on| on.0)).map(|n| n.0);
     let kind = |b: usize| if window.is_some() && !rotates[b] { SLIDING } else { FULL }.to_owned();
-    // Without a window a block of whatever kind sees the whole text.
-    let kinds = config.layer_types.filter(|_| window.is_some());
-    let kinds = kinds.unwrap_or_else(|| (0..a.n_block).map(kind).collect());
+    let kinds = config.layer_types.unwrap_or_else(|| (0..a.n_block).map(kind).collect());
     let Some(spans) = llama::spans(&kinds, window, a.n_block) else {
-        return wrong("layer_types", "full_attention or sliding_attention per block");
+        let want = "full_attention or, where `use_sliding_window` is true, sliding_attention per block";
+        return wrong("layer_types", want);
     };
     let rope = Arc::new(Rope::read(&a.raw, path, RopeForm::llama(a.head_dim, a.n_positions))?);
     let ropes = rotates.into_iter().take(a.n_block).map(|on| on.then(|| rope.clone())).collect();
