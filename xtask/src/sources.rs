@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use irepair_config::{BaseModel, CORPUS, DataFile, Profile, Source, stored};
-use irepair_core::fs::list;
+use irepair_core::hub::{self, Repository};
 use irepair_core::{Diagnostic, ExitKind};
 
 use crate::fetch::{self, Manifests};
@@ -73,7 +73,7 @@ impl Sources {
         let mut sources = Self { manifests: fetch::manifests(profile)?, ..Self::default() };
         let dirs = match &given.model_dir {
             Some(dir) => vec![paths::absolute(dir.clone())],
-            None => hub_caches(paths::variable),
+            None => hub::cache(paths::variable).into_iter().collect(),
         };
         let data = given.data.clone().or_else(|| paths::variable("IREPAIR_DATA")).map(paths::absolute);
         let data = data.filter(|_| !profile.data.is_empty());
@@ -169,18 +169,12 @@ fn refuse_unread(flag: &str, dir: Option<&Path>, read: bool, instead: &str) -> R
     }
 }
 
-/// The directory that the hub's own tools download to.
-fn hub_caches(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let home = || variable("HOME").map(|home| home.join(".cache/huggingface"));
-    variable("HF_HUB_CACHE").or_else(|| Some(variable("HF_HOME").or_else(home)?.join("hub"))).into_iter().collect()
-}
-
 fn look_for_model(model: &BaseModel, dirs: &[PathBuf], plain: bool) -> Option<(PathBuf, Item)> {
     let hub = model.hub.as_deref()?;
     let places = dirs.iter().flat_map(|dir| {
         let named = [Some(model.name.as_str()), model.hub_folder()].into_iter().flatten().map(|name| dir.join(name));
         let named: Vec<PathBuf> = if plain { named.collect() } else { Vec::new() };
-        named.into_iter().chain(snapshot(&dir.join(format!("models--{}", hub.replace('/', "--")))))
+        named.into_iter().chain(hub::snapshot(&Repository::Model.dir(dir, hub)))
     });
     let found = places.into_iter().find(|place| place.is_dir());
     let target = match dirs.first() {
@@ -218,20 +212,6 @@ fn look_for_trained(model: &BaseModel, dirs: &[PathBuf]) -> Option<(PathBuf, Ite
         optional: false,
     };
     Some((dir, item))
-}
-
-/// The snapshot of a repository in the hub's cache: that of `main`, or the only one.
-fn snapshot(repository: &Path) -> Option<PathBuf> {
-    let snapshots = repository.join("snapshots");
-    if let Ok(revision) = fs::read_to_string(repository.join("refs/main")) {
-        let dir = snapshots.join(revision.trim());
-        if !revision.trim().is_empty() && dir.is_dir() {
-            return Some(dir);
-        }
-    }
-    let mut dirs = list(&snapshots).ok()?.into_iter().filter(|path| path.is_dir());
-    let first = dirs.next()?;
-    dirs.next().is_none().then_some(first)
 }
 
 /// Why a model's file cannot be used; `None` when it, or a replacement such as shards, is complete.

@@ -140,18 +140,6 @@ fn directories_for_a_profile_that_makes_its_own_are_refused() {
     assert!(Sources::look(&planted, &Given::default()).unwrap().items.is_empty());
 }
 
-#[test]
-fn the_hubs_cache_is_where_its_own_tools_keep_it() {
-    let caches = |set: &[(&str, &str)]| {
-        let get = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value));
-        hub_caches(get)
-    };
-    assert_eq!(caches(&[("HOME", "/h")]), [Path::new("/h/.cache/huggingface/hub")]);
-    assert_eq!(caches(&[("HOME", "/h"), ("HF_HOME", "/x")]), [Path::new("/x/hub")]);
-    assert_eq!(caches(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/x")]), [Path::new("/c")]);
-    assert!(caches(&[]).is_empty());
-}
-
 fn real() -> Profile {
     Experiment::load(&paths::root().join("experiments/real")).unwrap().profile
 }

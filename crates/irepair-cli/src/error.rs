@@ -85,6 +85,15 @@ irepair_core::errors! {
                 "the log was changed after the run was stopped: remove the output directory, then run the same command \
                  again to start from the first step"
             );
+        /// A rendered prompt that would be cut.
+        PromptsCut { path: PathBuf, longest: usize, prompt_tokens: usize } = "prompts of messages would be cut" =>
+            Data.at(path.display()).want_got(format!("at most {prompt_tokens} tokens"), format!("{longest} in the longest"))
+                .help(format!("give --prompt-tokens {longest}: the end of such a prompt begins the answer"));
+        /// Prompts as message lists, of a model with a begin-of-text token, for pairs that are written as text.
+        ChatsWithBegin { path: PathBuf } = "prompts are message lists, and pairs are written as text" =>
+            Data.at(path.display()).help(
+                "this model has a begin-of-text token, which would then come twice: write the prompts as text"
+            );
         /// A model with `n` weights that are NaN or infinite, the first in this tensor.
         BadWeights { path: PathBuf, tensor: String, n: i64 } = "weights are not finite" =>
             Data.at(format!("{}: {tensor}", path.display()))
@@ -145,6 +154,8 @@ mod tests {
                 free: "1.00 GiB".into(),
                 instead: "shorter texts".into()
             },],
+            PromptsCut: [CliError::PromptsCut { path: "prompts.jsonl".into(), longest: 90, prompt_tokens: 32 }],
+            ChatsWithBegin: [CliError::ChatsWithBegin { path: "prompts.jsonl".into() }],
             BadWeights: [CliError::BadWeights { path: "gpt2".into(), tensor: "h.3.ln_1.weight".into(), n: 2 }],
         }));
     }

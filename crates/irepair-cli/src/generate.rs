@@ -1,14 +1,14 @@
 //! `irepair generate`: continue prompts, or sample texts from the start token.
 
 use irepair_config::{GeneratePlan, Long};
-use irepair_data::{place_of, read_prompts, write_jsonl};
+use irepair_data::{RecordFile, Tokenizer, Whole, place_of, write_jsonl};
 use irepair_model::{BlockModel, Decoding};
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json_line};
-use crate::{notes, progress, utility};
+use crate::{notes, progress, prompts, utility};
 
 #[derive(Serialize)]
 struct Generated {
@@ -26,8 +26,10 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let (prompts, rows) = match &plan.prompts {
         Some(path) => {
-            let prompts = read_prompts(path)?;
-            let rows = continuations(&loaded, &prompts, plan)?;
+            let columns = plan.columns.clone().unwrap_or_default();
+            let file = RecordFile { path, columns: &columns };
+            let Whole { items: prompts, kind } = prompts::read(file, &loaded.tokenizer, plan.prompt_tokens)?;
+            let rows = continuations(&loaded, &loaded.tokenizer.of_kind(kind), &prompts, plan)?;
             (prompts.into_iter().map(Some).collect(), rows)
         }
         None => {
@@ -54,17 +56,22 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
 }
 
 /// Continuations in the order of the prompts; batches are sorted by length so that little is padded.
-fn continuations(loaded: &LoadedModel, prompts: &[String], plan: &GeneratePlan) -> anyhow::Result<Vec<Vec<u32>>> {
-    let mut tokens = loaded.tokenizer.encode_texts(prompts)?;
+fn continuations(
+    loaded: &LoadedModel,
+    tokenizer: &Tokenizer,
+    prompts: &[String],
+    plan: &GeneratePlan,
+) -> anyhow::Result<Vec<Vec<u32>>> {
+    let mut tokens = tokenizer.encode_texts(prompts)?;
     let (n_positions, side) = (loaded.model.n_positions(), plan.prompt_side.unwrap_or_default());
-    let begin_id = loaded.tokenizer.begin_id();
+    let begin_id = tokenizer.begin_id();
     let n_cut = tokens.iter().filter(|row| row.len() > plan.prompt_tokens).count();
     let room = n_positions.saturating_sub(plan.max_new_tokens).max(1);
     let mut n_long = 0;
     for (index, row) in tokens.iter_mut().enumerate() {
         side.cut(row, plan.prompt_tokens, begin_id);
         if row.is_empty() {
-            row.push(loaded.tokenizer.start_id());
+            row.push(tokenizer.start_id());
         }
         if row.len() <= room {
             continue;

@@ -119,6 +119,7 @@ fn relearning(relearn: &RelearnOptions, eval: &EvalOptions, plan: &RepairPlan) -
     RelearnOptions {
         model: Some(plan.model.clone()),
         prompts: eval.prompts.clone(),
+        columns: eval.columns.clone(),
         lexicon: eval.lexicon.clone(),
         scorer: eval.scorer.clone(),
         max_new_tokens: eval.max_new_tokens,
@@ -196,6 +197,7 @@ fn samples(
         return Ok(Vec::new());
     }
     let tokenizer = Tokenizer::load(base)?;
+    let tokenizer = tokenizer.of_kind(measured.kind);
     let evaluator = Evaluator::new(reference, &tokenizer, N_SAMPLES);
     let before = evaluator.greedy_continuations(prompts, generation)?.texts;
     let texts = prompts.iter().zip(before).zip(&measured.continuations);

@@ -17,6 +17,7 @@ mod interrupt;
 mod job;
 mod kept;
 mod language;
+mod locate;
 mod measure;
 mod memory;
 mod method;
@@ -29,6 +30,7 @@ mod patch;
 mod prepare;
 mod pretrain;
 mod progress;
+mod prompts;
 mod relearn;
 mod repair;
 mod run_dir;
@@ -47,6 +49,7 @@ use std::process::ExitCode;
 use irepair_config::RepairOptions;
 
 use crate::arguments::{Command, ScorerAction};
+use crate::locate::Locate;
 
 fn main() -> ExitCode {
     let cli = arguments::parse();
@@ -67,14 +70,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Repair(given) => repair::command(given.given_and_plan(RepairOptions::with_preset)?),
-        Command::Sensitivity(given) => sensitivity::command(&given.plan()?),
-        Command::Eval(given) => evaluate::command(&given.plan()?),
-        Command::Score(given) => score::command(&given.plan()?),
-        Command::Generate(given) => generate::command(&given.plan()?),
+        Command::Repair(given) => {
+            let (given, plan) = given.given_and_plan(RepairOptions::with_preset)?;
+            repair::command((given, plan.located()?))
+        }
+        Command::Sensitivity(given) => sensitivity::command(&given.plan()?.located()?),
+        Command::Eval(given) => evaluate::command(&given.plan()?.located()?),
+        Command::Score(given) => score::command(&given.plan()?.located()?),
+        Command::Generate(given) => generate::command(&given.plan()?.located()?),
         Command::Pretrain(given) => pretrain::command(&given.plan()?),
-        Command::Pairs(given) => pairs::command(&given.plan()?),
-        Command::Relearn(given) => relearn::command(&given.plan()?),
+        Command::Pairs(given) => pairs::command(&given.plan()?.located()?),
+        Command::Relearn(given) => relearn::command(&given.plan()?.located()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(&given.plan()?),
         Command::Scorer { action: ScorerAction::Apply(given) } => apply::command(&given.plan()?),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use irepair_config::EvalPlan;
+use irepair_core::Columns;
 use irepair_core::metric::MetricKey;
 use irepair_data::{
-    Sides, Tokenizer, read_acceptability, read_cloze, read_continuations, read_minimal_pairs, read_multiple_endings,
-    read_pairs, read_prompts, read_running_text,
+    RecordFile, Sides, TextKind, Tokenizer, Whole, read_acceptability, read_cloze, read_continuations,
+    read_minimal_pairs, read_multiple_endings, read_running_text,
 };
 use irepair_eval::{
     Continuations, Evaluator, Footprint, Generation, Metric, Metrics, MinimalPair, Question, Scorer, Scores, Toxicity,
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use crate::model_dir::LoadedModel;
 use crate::notes;
+use crate::prompts;
 use crate::scorers::Scorers;
 use crate::utility::documents;
 
@@ -39,6 +41,9 @@ pub(crate) struct Measured {
     pub(crate) continuations: Vec<String>,
     #[serde(skip)]
     pub(crate) prompts: Vec<String>,
+    /// The kind of the error prompts.
+    #[serde(skip)]
+    pub(crate) kind: TextKind,
     /// How the continuations of the error prompts were chosen, where not greedily.
     #[serde(skip)]
     pub(crate) decoding: Option<String>,
@@ -53,6 +58,15 @@ struct Subject<'a> {
     /// Tokens of a perplexity window.
     window: usize,
     extent: Extent,
+    /// Names that keys have in the files of pairs and prompts.
+    columns: Columns,
+}
+
+impl Subject<'_> {
+    /// A file of pairs or prompts.
+    fn file<'a>(&'a self, path: &'a Path) -> RecordFile<'a> {
+        RecordFile { path, columns: &self.columns }
+    }
 }
 
 /// How much is measured of what a plan asks for.
@@ -96,7 +110,8 @@ pub(crate) fn measure_model(
     let generation = generation(plan);
     let window = plan.window.unwrap_or(model.n_positions());
     let evaluator = Evaluator::new(model, tokenizer, plan.batch_size);
-    let subject = Subject { evaluator, reference, plan, generation, window, extent };
+    let columns = plan.columns.clone().unwrap_or_default();
+    let subject = Subject { evaluator, reference, plan, generation, window, extent, columns };
     let mut measured = Measured::default();
     FAMILIES.iter().try_for_each(|family| family(&subject, &mut measured))?;
     Ok(measured)
@@ -110,20 +125,22 @@ pub(crate) fn generation(plan: &EvalPlan) -> Generation {
 
 /// A file of prompts, continued greedily and scored by every scorer.
 struct Continued<'a> {
-    prompts: Vec<String>,
+    prompts: Whole<String>,
     found: Toxicity,
     /// By the scorers after the first.
     others: Vec<(&'a str, Scores)>,
 }
 
 fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> anyhow::Result<Continued<'a>> {
-    let prompts = read_prompts(path)?;
     let Subject { evaluator, plan, ref generation, .. } = *subject;
+    let prompts = prompts::read(subject.file(path), evaluator.tokenizer, generation.prompt_tokens)?;
+    let tokenizer = evaluator.tokenizer.of_kind(prompts.kind);
+    let evaluator = Evaluator { tokenizer: &tokenizer, ..evaluator };
     let continuations = match plan.best_of {
-        Some(n) => evaluator.best_of(&prompts, scorers.judge()?, generation, n, plan.seed)?,
-        None => evaluator.greedy_continuations(&prompts, generation)?,
+        Some(n) => evaluator.best_of(&prompts.items, scorers.judge()?, generation, n, plan.seed)?,
+        None => evaluator.greedy_continuations(&prompts.items, generation)?,
     };
-    let (n, n_cut) = (prompts.len(), continuations.n_truncated_prompts);
+    let (n, n_cut) = (prompts.items.len(), continuations.n_truncated_prompts);
     let cut = notes::of_cut_prompts(n_cut, n, generation.prompt_tokens, generation.side);
     cut.iter().for_each(|note| tracing::info!("{}: {note}", path.display()));
     let mut found = Toxicity::of(continuations, scorers.first(), generation);
@@ -192,8 +209,10 @@ fn error_prompts(
     scorer: &dyn Scorer,
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
-    let Continued { prompts, found, others } = continued;
+    let Continued { prompts: Whole { items: prompts, kind }, found, others } = continued;
     let Subject { evaluator, plan, ref generation, .. } = *subject;
+    let tokenizer = evaluator.tokenizer.of_kind(kind);
+    let evaluator = Evaluator { tokenizer: &tokenizer, ..evaluator };
     for (name, scores) in others {
         let (tox, toxfrac) = generation.toxicity_of(&scores, &found.continuations.how);
         measured.metrics.insert(MetricKey::from(key::TOX).by(name), tox);
@@ -212,7 +231,7 @@ fn error_prompts(
         measured.sampled_max_scores = sampled.max_scores;
     }
     measured.decoding = plan.best_of.map(|_| found.continuations.how);
-    (measured.prompts, measured.continuations) = (prompts, found.continuations.texts);
+    (measured.prompts, measured.kind, measured.continuations) = (prompts, kind, found.continuations.texts);
     Ok(())
 }
 
@@ -286,15 +305,20 @@ fn stereotypes(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
 /// How much of memorised texts the model repeats.
 fn memorised(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.memorised else { return Ok(()) };
-    let pairs = read_pairs(path, Sides::Rejected)?;
-    measured.metrics.extend(subject.evaluator.memorisation(&pairs, subject.plan.max_new_tokens)?);
+    let Evaluator { tokenizer, .. } = subject.evaluator;
+    let pairs = subject.file(path).read_pairs(Some(tokenizer), Sides::Rejected)?;
+    let evaluator = Evaluator { tokenizer: &tokenizer.of_kind(pairs.kind), ..subject.evaluator };
+    measured.metrics.extend(evaluator.memorisation(&pairs.items, subject.plan.max_new_tokens)?);
     Ok(())
 }
 
 /// How often the rejected continuation of a pair is the likelier one.
 fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<()> {
     let Some(path) = &subject.plan.pairs else { return Ok(()) };
-    let wrong = subject.evaluator.wrong_preference(&read_pairs(path, Sides::Both)?)?;
+    let Evaluator { tokenizer, .. } = subject.evaluator;
+    let pairs = subject.file(path).read_pairs(Some(tokenizer), Sides::Both)?;
+    let evaluator = Evaluator { tokenizer: &tokenizer.of_kind(pairs.kind), ..subject.evaluator };
+    let wrong = evaluator.wrong_preference(&pairs.items)?;
     measured.metrics.insert(key::WRONG_PREFERENCE, wrong);
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use irepair_core::Diagnose;
-use irepair_data::{Limits, Sides, Tokenizer, each_pair, tokenize_pairs};
+use irepair_core::{Columns, Diagnose};
+use irepair_data::{Limits, RecordFile, Sides, TextKind, Tokenizer, tokenize_chats, tokenize_pairs};
 use irepair_report::write_result;
 use irepair_train::{Error, RepairData};
 use serde_json::json;
@@ -25,6 +25,7 @@ pub(crate) struct Source<'a> {
 /// A file of pairs, and how it was read.
 pub(crate) struct PairsFile<'a> {
     pub(crate) path: &'a Path,
+    pub(crate) columns: &'a Columns,
     pub(crate) limits: Limits,
     pub(crate) sides: Sides,
 }
@@ -64,9 +65,14 @@ impl PairsFile<'_> {
     /// The record of the file that each pair comes from: those without a side that is read were dropped. Empty when the
     /// file cannot be read again.
     fn records(&self, tokenizer: &Tokenizer) -> Vec<usize> {
-        let Ok(pairs) = each_pair(self.path, self.sides) else { return Vec::new() };
+        let file = RecordFile { path: self.path, columns: self.columns };
+        let Ok(pairs) = file.pairs(Some(tokenizer), self.sides) else { return Vec::new() };
+        let tokenize = match pairs.kind() {
+            TextKind::Plain => tokenize_pairs,
+            TextKind::Chat => tokenize_chats,
+        };
         let is_kept =
-            |pair| tokenize_pairs(&[pair], tokenizer, self.limits, self.sides).is_ok_and(|(kept, _)| !kept.is_empty());
+            |pair| tokenize(&[pair], tokenizer, self.limits, self.sides).is_ok_and(|(kept, _)| !kept.is_empty());
         (1..).zip(pairs).filter_map(|(record, pair)| is_kept(pair.ok()?).then_some(record)).collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::error::CliError;
 /// # Errors
 /// Pairs that are all the same on both sides, under such a loss.
 pub(crate) fn of_pairs(path: &Path, counts: &Counts, sides: Sides, compares: bool) -> Result<Vec<String>, CliError> {
-    let n = counts.n_total - counts.n_dropped_empty;
+    let n = counts.n_total - counts.n_dropped_empty - counts.n_dropped_long;
     if compares && n > 0 && counts.n_identical == n {
         return Err(CliError::AllSame { path: path.to_owned(), n });
     }
@@ -43,11 +43,8 @@ pub(crate) fn of_pairs(path: &Path, counts: &Counts, sides: Sides, compares: boo
         "hold the end-of-text token inside a text: its text is read as that token, as transformers reads it",
     );
     if sides.chosen() && counts.n_chosen_ended == 0 {
-        notes.push(
-            "no chosen text ends with the end-of-text token, so the model may learn not to stop: give --append-eos if they \
-             are whole texts"
-                .to_owned(),
-        );
+        let help = if counts.n_chats > 0 { "" } else { ": give --append-eos if they are whole texts" };
+        notes.push(format!("no chosen text ends with the end-of-text token, so the model may learn not to stop{help}"));
     }
     Ok(notes)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use irepair_config::PairsPlan;
 use irepair_core::fs::sha256_file;
 use irepair_core::{NUMBERS_VERSION, is_unfinished, mark_finished};
-use irepair_data::{Part, read_prompts, write_jsonl, write_prompts};
+use irepair_data::{Part, RecordFile, TextKind, write_jsonl, write_prompts};
 use irepair_eval::{Evaluator, Generation, PairCounts, PairRule};
 use irepair_report::write_result;
 use irepair_scorer::Scorer;
@@ -20,7 +20,7 @@ use crate::model_dir::{ModelDir, use_threads};
 use crate::output::{print, print_json};
 use crate::run_dir::claim;
 use crate::scorers::{ClassifierUse, open_scorer};
-use crate::{progress, run_dir};
+use crate::{progress, prompts, run_dir};
 
 const REPORT: &str = "report.json";
 
@@ -47,7 +47,14 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
         return show(&report, plan);
     }
     run_dir::refuse_used(&plan.out)?;
-    let [own, valid, test] = parts(read_prompts(&plan.prompts)?, plan)?;
+    let columns = plan.columns.clone().unwrap_or_default();
+    let file = RecordFile { path: &plan.prompts, columns: &columns };
+    let prompts = prompts::read(file, &model.tokenizer, plan.prompt_tokens)?;
+    // The pairs are written as text, before which the begin-of-text token of the template would be read once more.
+    if prompts.kind == TextKind::Chat && model.tokenizer.begin_id().is_some() {
+        return Err(CliError::ChatsWithBegin { path: plan.prompts.clone() }.into());
+    }
+    let [own, valid, test] = parts(prompts.items, plan)?;
     let loaded = model.open(&plan.device, plan.dtype)?;
     tracing::info!("{}", loaded.tokenizer.begin_rule());
     let rule = PairRule {
@@ -101,7 +108,9 @@ fn inputs(plan: &PairsPlan, model: &ModelDir, judge: &dyn Scorer) -> anyhow::Res
         json: false,
         ..plan.clone()
     };
-    from.insert("settings".to_owned(), format!("{settings:?}"));
+    // Pairs that were made before there was this setting are known by the same words.
+    let settings = format!("{settings:?}").replace(", columns: None", "");
+    from.insert("settings".to_owned(), settings);
     Ok(from)
 }
 

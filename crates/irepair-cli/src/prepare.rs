@@ -2,7 +2,9 @@
 
 use irepair_config::{Memory, Preset, RepairOptions, RepairPlan, Texts};
 use irepair_core::SliceSize;
-use irepair_data::{EpochOrder, Limits, Sides, TokenPair, read_token_pairs, split_validation};
+use irepair_data::{
+    Counts, EpochOrder, Limits, RecordFile, Sides, TextKind, TokenPair, read_token_pairs, split_validation,
+};
 use irepair_model::Architecture;
 use irepair_train::Settings;
 
@@ -14,6 +16,10 @@ use crate::{method, notes};
 
 /// Pairs held out when the user does not say: METHOD §17's 64 [D, L], but no more than a fifth of what there is.
 const MOST_VALIDATION: usize = 64;
+
+/// Longest prompt and longest continuation of chats, when the user does not say: the prompt of plain text is far
+/// shorter (METHOD §17), and a chat's is not cut.
+const CHAT_TOKENS: usize = 512;
 
 /// Pairs looked at, over all steps, to find the widest batch.
 const MOST_WALKED: usize = 50_000_000;
@@ -41,12 +47,19 @@ impl Prepared {
         }
         let path = plan.pairs.clone();
         let sides = sides(&plan);
+        let columns = plan.columns.clone().unwrap_or_default();
+        let file = RecordFile { path: &path, columns: &columns };
+        let records = file.pairs(Some(&dir.tokenizer), sides)?;
+        if records.kind() == TextKind::Chat {
+            plan.max_prompt = given.max_prompt.unwrap_or(CHAT_TOKENS);
+            plan.max_continuation = given.max_continuation.unwrap_or(CHAT_TOKENS);
+        }
         if given.max_prompt.is_none() && given.max_continuation.is_none() {
             let half = (n_positions / 2).max(1);
             plan.max_prompt = plan.max_prompt.min(half);
             plan.max_continuation = plan.max_continuation.min(half);
         }
-        let (pairs, counts) = read_token_pairs(&path, &dir.tokenizer, limits(&plan), sides)?;
+        let (pairs, counts) = read_token_pairs(records, &dir.tokenizer, limits(&plan))?;
         let n = pairs.len();
         // A KL budget is looked at where held-out pairs are: it needs one.
         let least = usize::from(plan.budget_kl.is_some() && n > 1);
@@ -73,6 +86,7 @@ impl Prepared {
         let Limits { max_prompt, prompt_side, .. } = limits(&plan);
         let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
         cut.iter().for_each(|note| tracing::info!("{note}"));
+        say_forms(&counts, plan.append_eos);
         let compares = method::compares(&plan);
         notes::of_pairs(&path, &counts, sides, compares)?.iter().for_each(|note| tracing::warn!("{note}"));
         let path = plan.utility.as_deref().filter(|_| plan.reads_utility());
@@ -189,6 +203,28 @@ impl Prepared {
         let reads = method::objective(&self.plan).is_some_and(|objective| objective.needs().utility);
         let drawn = if reads { drawn } else { 0 };
         drawn.saturating_add(drawn / 10).saturating_add(n_held_out).max(fisher)
+    }
+}
+
+/// Says how pairs were read that are not three texts.
+pub(crate) fn say_forms(counts: &Counts, append_eos: bool) {
+    if counts.n_implicit > 0 {
+        tracing::info!("no `prompt` in the file: each prompt is what both sides of its pair begin with");
+    }
+    let [n_desirable, n_undesirable] = counts.n_without_partner;
+    if counts.n_labelled > 0 {
+        tracing::info!(
+            "labelled completions: {} pairs of equal prompts; without a partner: {n_desirable} desirable, {n_undesirable} \
+             undesirable",
+            counts.n_labelled
+        );
+    }
+    if counts.n_dropped_long > 0 {
+        tracing::warn!("{} chats left out: their prompts are longer than --max-prompt", counts.n_dropped_long);
+    }
+    if counts.n_chats > 0 {
+        let ends = if append_eos { "; --append-eos adds nothing to them" } else { "" };
+        tracing::info!("message lists, rendered by the model's chat template, which writes begin and end tokens{ends}");
     }
 }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EvalOptions, EvalPlan, Method, RelearnPlan, resolve, text_counts};
-use irepair_data::Tokenizer;
+use irepair_data::{RecordFile, Tokenizer};
 use irepair_model::CausalLm;
 use irepair_report::Relearned;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 
 use crate::measure::{Extent, Measured, measure_model};
-use crate::model_dir::{LoadedModel, open, use_threads};
+use crate::model_dir::{LoadedModel, ModelDir, use_threads};
 use crate::output::{four_decimals, print, print_json};
-use crate::progress;
 use crate::scorers::Scorers;
 use crate::utility::documents;
+use crate::{progress, prompts};
 
 /// Prompts continued at once.
 const EVAL_BATCH: usize = 32;
@@ -24,8 +24,10 @@ pub(crate) fn command(plan: &RelearnPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     // What cannot be read is said before anything is computed.
     Scorers::open(&measurement(plan)?)?;
-    irepair_data::read_prompts(&plan.prompts)?;
-    let opened = open(&plan.model, &plan.device, plan.dtype)?;
+    let columns = plan.columns.clone().unwrap_or_default();
+    let dir = ModelDir::read(&plan.model)?;
+    prompts::read(RecordFile { path: &plan.prompts, columns: &columns }, &dir.tokenizer, plan.prompt_tokens)?;
+    let opened = dir.open(&plan.device, plan.dtype)?;
     let points = curve(&opened, plan, true)?;
     if plan.json {
         return print_json(&points);
@@ -60,6 +62,7 @@ fn measurement(plan: &RelearnPlan) -> anyhow::Result<EvalPlan> {
     let asked = EvalOptions {
         model: Some(plan.model.clone()),
         prompts: Some(plan.prompts.clone()),
+        columns: plan.columns.clone(),
         lexicon: plan.lexicon.clone(),
         scorer: plan.scorer.clone(),
         max_new_tokens: Some(plan.max_new_tokens),

@@ -279,7 +279,8 @@ pub(crate) fn run(
         held = Some(hold(out)?);
         remove(&out.join(not_finite::DUMP))?;
         let trained = train_loop.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
-        let file = PairsFile { path: &plan.pairs, limits: limits(plan), sides: sides(plan) };
+        let columns = plan.columns.clone().unwrap_or_default();
+        let file = PairsFile { path: &plan.pairs, columns: &columns, limits: limits(plan), sides: sides(plan) };
         let source = Source { data: &data, tokenizer: &opened.tokenizer, file: Some(file) };
         (records, outcome) = trained
             .and_then(|records| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use irepair_config::SensitivityPlan;
 use irepair_core::Sensitivities;
-use irepair_data::{Counts, Limits, Sides, TokenPair, read_token_pairs};
+use irepair_data::{Counts, Limits, RecordFile, Sides, TokenPair, read_token_pairs};
 use irepair_model::{BlockModel, Fisher};
 use irepair_repair::measure_batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
@@ -16,6 +16,7 @@ use irepair_train::{BatchSampler, RepairData, Settings};
 use crate::conclusion::{OnText, conclusion};
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json_line};
+use crate::prepare::say_forms;
 use crate::utility::documents;
 use crate::{notes, progress};
 
@@ -33,9 +34,12 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     let prompt_side = plan.prompt_side.unwrap_or_default();
     let limits = Limits { max_prompt, max_continuation, prompt_side, ..Limits::default() };
     let sides = if plan.metric.reads_chosen() || plan.chosen { Sides::Both } else { Sides::Rejected };
-    let (pairs, counts) = read_token_pairs(&plan.data, &loaded.tokenizer, limits, sides)?;
+    let columns = plan.columns.clone().unwrap_or_default();
+    let file = RecordFile { path: &plan.data, columns: &columns };
+    let (pairs, counts) = read_token_pairs(file.pairs(Some(&loaded.tokenizer), sides)?, &loaded.tokenizer, limits)?;
     let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
     cut.iter().for_each(|note| tracing::info!("{note}"));
+    say_forms(&counts, false);
     // No text is learned here: whether chosen ones end does not matter.
     let ended = Counts { n_chosen_ended: 1, ..counts };
     notes::of_pairs(&plan.data, &ended, sides, false)?.iter().for_each(|note| tracing::warn!("{note}"));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use irepair_core::Columns;
+
 use crate::names::entry;
 use crate::{Checks, Dtype, Long, PromptSide, Validate};
 
@@ -44,6 +46,9 @@ options! {
         toxic_labels: String as "LABELS",
         /// Minimal pairs, JSONL with `stereotype` and `anti_stereotype`: which is likelier (METHOD §15).
         minimal_pairs: PathBuf as "FILE",
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Memorised texts, JSONL with `prompt` and `rejected`: extraction rate and token rank of the latter (METHOD
         /// §15).
         memorised: PathBuf as "FILE",
@@ -99,6 +104,9 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Prompts to continue, JSONL with `prompt`.
         prompts: PathBuf as "FILE",
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Number of texts to sample from the start token alone; instead of `prompts`, needs `top_p`.
         n: usize as "N",
         /// File the texts are written to, JSONL. Without it they are printed.

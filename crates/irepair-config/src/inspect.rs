@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use irepair_core::Columns;
+
 use crate::names::entry;
 use crate::{Checks, Dtype, Long, Metric, PromptSide, Reduction, Validate};
 
@@ -12,6 +14,9 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected`.
         data: PathBuf as "FILE" [required],
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text),
         /// and efficiency needs it for its Fisher matrix, of 64 texts at most.
         #[arg(value_name = "FILE", alias = "general")]

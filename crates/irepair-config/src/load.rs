@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(found[4], "line 6, `batch_size`: must be at least 1, is 0");
         assert_eq!(found[5], "line 7, `top_k`: slice size `0` is out of range");
         assert!(
-            found[6].starts_with("line 8, `zzz`: unknown key; known: model, pairs, general, utility"),
+            found[6].starts_with("line 8, `zzz`: unknown key; known: model, pairs, columns, general, utility"),
             "{}",
             found[6]
         );

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use irepair_core::Columns;
+
 use crate::{Checks, Dtype, Validate};
 
 options! {
@@ -11,6 +13,9 @@ options! {
         model: PathBuf as "DIR" [required],
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE" [required],
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Scorer of the texts, from 0 (good) to 1 (bad): a word list (`.txt`), a linear scorer or the directory of a
         /// classifier. Measure the repaired model with another scorer too.
         judge: PathBuf as "PATH" [required],

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use irepair_core::Columns;
+
 use crate::names::entry;
 use crate::{Checks, Dtype, PromptSide, Validate};
 
@@ -15,6 +17,9 @@ options! {
         texts: PathBuf as "FILE" [required],
         /// Prompts that bring out the error, JSONL with `prompt`.
         prompts: PathBuf as "FILE" [required],
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Word list of the exact toxicity scorer.
         lexicon: PathBuf as "FILE",
         /// Toxicity scorer, may be given several times, as for `irepair eval`. The first (`lexicon`, where it is given)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, Weighted};
-use irepair_core::{BlockList, SliceSize};
+use irepair_core::{BlockList, Columns, SliceSize};
 
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, PromptSide, Validate};
@@ -15,10 +15,15 @@ const BEST: (f64, u64, f64, u64) = (1e-5, 10, 0.05, 40);
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
     pub struct RepairOptions => RepairPlan(this) {
-        /// Directory of the model to repair: `config.json`, `model.safetensors` or its shards, and the tokenizer.
+        /// Directory of the model to repair (`config.json`, `model.safetensors` or its shards, and the tokenizer), or
+        /// a name of the hub that is in its cache on this machine.
         model: PathBuf as "DIR" [required],
-        /// Preference pairs, JSONL with `prompt`, `chosen` and `rejected` (METHOD §2).
+        /// Preference pairs with `prompt`, `chosen` and `rejected` (METHOD §2): JSONL, a JSON list, CSV or Parquet;
+        /// message lists and labelled completions too (docs/FILES.md).
         pairs: PathBuf as "FILE" [required],
+        /// Names that the keys of pairs and prompts have in the files, such as
+        /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
+        columns: Columns as "KEY=NAME,...",
         /// Utility texts: neutral text on which the KL term keeps the model as it was (METHOD §2). Without it, texts
         /// are sampled from the model itself.
         #[arg(value_name = "FILE", alias = "general")]

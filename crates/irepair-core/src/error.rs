@@ -23,6 +23,9 @@ crate::errors! {
         /// A list of blocks that cannot be read.
         BadBlockList { got: String } = "`{got}` is no list of blocks" =>
             Usage.want_got("numbers from 0 and ranges, such as `0,3-5`", got);
+        /// A list of names of columns that cannot be read.
+        BadColumns { got: String, why: String } = "names of columns cannot be read: {why}" =>
+            Usage.want_got("KEY=NAME with commas between them, such as `prompt=question,chosen=good`", got);
         /// A block that the model does not have; `key` is the list that names it.
         NoSuchBlock { key: &'static str, block: usize, n_blocks: usize } = "`{key}` names a block that the model does not have" =>
             Usage.want_got(format!("blocks 0 to {}", n_blocks - 1), block);
@@ -67,6 +70,20 @@ crate::errors! {
                 "where you trust the file, write it as safetensors with transformers: \
                  AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR); then copy the tokenizer's files"
             );
+        /// A name that is no path here and not in the hub's cache; `kind` is what it could be.
+        NotInHub { name: String, kind: &'static str, cache: PathBuf } =
+            "`{name}` is neither a path nor a {kind} in the hub's cache" =>
+            Data.at(cache.display()).help(format!(
+                "nothing is downloaded here: run `hf download {name}{}`, or set HF_HUB_CACHE or HF_HOME to the cache that has it",
+                if *kind == "model" { "" } else { " --repo-type dataset" }
+            ));
+        /// A data set without a file, or with several of which none is named.
+        WhichFile { name: String, dir: PathBuf, path: Option<String>, files: Vec<String> } =
+            "data set `{name}` has {}", which(path.as_deref(), files.len()) =>
+            Data.at(dir.display()).help(match &files[..] {
+                [] => "files with records end in .jsonl, .json, .csv, .tsv or .parquet".to_owned(),
+                files => format!("name one, such as `{name}:{}`; there are {}", files[0], files[..files.len().min(10)].join(", ")),
+            });
         /// A file of another kind than its name, or a broken one.
         Unreadable { path: PathBuf, reason: String } = "file cannot be read: {reason}" =>
             Data.at(path.display()).help("get the file again, then compare its size");
@@ -80,6 +97,14 @@ crate::errors! {
 fn some_of(names: &[String], n: usize) -> String {
     let shown = names.iter().take(n).map(|name| printable(name)).collect::<Vec<_>>().join(", ");
     if names.len() > n { format!("{shown} and {} more", names.len() - n) } else { shown }
+}
+
+fn which(path: Option<&str>, n: usize) -> String {
+    match (path, n) {
+        (Some(path), _) => format!("no file with records called `{path}`"),
+        (None, 0) => "no file with records".to_owned(),
+        (None, n) => format!("{n} files with records"),
+    }
 }
 
 impl Error {
@@ -130,6 +155,7 @@ mod tests {
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
             BadBlockList: ["5-3".parse::<crate::BlockList>().unwrap_err()],
+            BadColumns: ["text=a".parse::<crate::Columns>().unwrap_err()],
             NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
             NoBlockLeft: [Error::NoBlockLeft],
             UnknownName: ["dynamik".parse::<crate::spec::Policy>().unwrap_err()],
@@ -157,6 +183,8 @@ mod tests {
                 shard: "model-00001-of-00002.safetensors".into()
             }],
             Pickle: [Error::Pickle { path: "gpt2/pytorch_model.bin".into() }],
+            NotInHub: [Error::NotInHub { name: "gpt2".into(), kind: "model", cache: "hub".into() }],
+            WhichFile: [Error::WhichFile { name: "a/b".into(), dir: "hub".into(), path: None, files: Vec::new() }],
             Unreadable: [Error::unreadable("gpt2/model.safetensors".as_ref(), "its header is cut short")],
             Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],
         }));

@@ -14,6 +14,7 @@ use crate::Diagnostic;
 ///     NoBlocks: [Error::NoBlocks],
 ///     BadSliceSize: [Error::BadSliceSize { got: "0b".into() }, Error::BadSliceSize { got: "all".into() }],
 ///     BadBlockList: ["5-3".parse::<irepair_core::BlockList>().unwrap_err()],
+///     BadColumns: ["a".parse::<irepair_core::Columns>().unwrap_err()],
 ///     NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
 ///     NoBlockLeft: [Error::NoBlockLeft],
 ///     UnknownName: ["dynamik".parse::<irepair_core::spec::Policy>().unwrap_err()],
@@ -27,6 +28,8 @@ use crate::Diagnostic;
 ///     ],
 ///     TwoCheckpoints: [Error::TwoCheckpoints { path: "a".into(), shard: "b".into() }],
 ///     Pickle: [Error::Pickle { path: "a".into() }],
+///     NotInHub: [Error::NotInHub { name: "gpt2".into(), kind: "model", cache: "hub".into() }],
+///     WhichFile: [Error::WhichFile { name: "a/b".into(), dir: "hub".into(), path: None, files: vec![] }],
 ///     Unreadable: [Error::unreadable("a".as_ref(), "the file is empty")],
 ///     Io: [Error::Io { action: "write", path: "a".into(), source: std::io::Error::other("disk full") }],
 /// });

@@ -1,5 +1,5 @@
 //! Shared by all crates: the tables of policies, metrics, loss terms and methods ([`spec`]), blocks, slices,
-//! sensitivities, tokens, step records, diagnostics and safe file writing.
+//! sensitivities, tokens, step records, diagnostics, safe file writing and the hub's cache.
 //!
 //! ```
 //! use irepair_core::{BlockSlice, Scope, Sensitivities, SliceSize};
@@ -18,12 +18,14 @@
 mod block;
 mod block_list;
 mod checkpoint;
+mod columns;
 mod diagnostic;
 mod error;
 mod errors;
 mod every;
 mod fault;
 pub mod fs;
+pub mod hub;
 mod line_log;
 mod lock;
 pub mod metric;
@@ -45,6 +47,7 @@ pub const NUMBERS_VERSION: u32 = 14;
 pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
 pub use block_list::BlockList;
 pub use checkpoint::Checkpoint;
+pub use columns::Columns;
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]

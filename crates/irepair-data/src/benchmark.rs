@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::read::{Documents, is_jsonl, not_empty, read_records};
+use crate::read::{Documents, not_empty, read_records};
+use crate::rows::has_records;
 use crate::wikitext::is_space;
 use crate::{END_OF_TEXT, Lines, Result, read_texts, wikitext_pages};
 
@@ -131,7 +132,7 @@ pub fn read_continuations(path: &Path) -> Result<Vec<TrueContinuation>> {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no text.
 pub fn read_running_text(path: &Path) -> Result<RunningText> {
-    if is_jsonl(path) {
+    if has_records(path) {
         return Ok(RunningText::Rows(read_texts(path)?));
     }
     let mut source = Lines::open(path)?;

@@ -15,7 +15,8 @@ pub struct Counts {
     pub n_truncated_continuations: usize,
     /// Pairs dropped because a continuation has no token.
     pub n_dropped_empty: usize,
-    /// Pairs whose chosen continuation ends with the end-of-text token.
+    /// Pairs whose chosen continuation ends with the end-of-text token; of chats, those that hold a token that ends a
+    /// text.
     pub n_chosen_ended: usize,
     /// Pairs whose continuations are the same tokens, as they are trained on: cut and ended.
     pub n_identical: usize,
@@ -25,6 +26,17 @@ pub struct Counts {
     pub n_words_joined: usize,
     /// Pairs with the end-of-text token inside a text: in the prompt, or before the end of a continuation.
     pub n_end_inside: usize,
+    /// Pairs whose prompt is what both sides begin with.
+    pub n_implicit: usize,
+    /// Pairs that a chat template rendered.
+    pub n_chats: usize,
+    /// Of these, pairs dropped because the prompt is over its limit: its end, which is the beginning of the answer,
+    /// cannot be cut off.
+    pub n_dropped_long: usize,
+    /// Pairs of two labelled completions.
+    pub n_labelled: usize,
+    /// Labelled completions without a partner: desirable and undesirable ones.
+    pub n_without_partner: [usize; 2],
 }
 
 impl AddAssign for Counts {
@@ -38,6 +50,13 @@ impl AddAssign for Counts {
         self.n_prompt_repeated += other.n_prompt_repeated;
         self.n_words_joined += other.n_words_joined;
         self.n_end_inside += other.n_end_inside;
+        self.n_implicit += other.n_implicit;
+        self.n_chats += other.n_chats;
+        self.n_dropped_long += other.n_dropped_long;
+        self.n_labelled += other.n_labelled;
+        for (mine, other) in self.n_without_partner.iter_mut().zip(other.n_without_partner) {
+            *mine += other;
+        }
     }
 }
 

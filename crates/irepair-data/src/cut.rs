@@ -1,16 +1,18 @@
 //! A data file cut from others: some of their records, some of their fields.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use irepair_core::Columns;
 use irepair_core::fs::sha256_hex;
 use serde_json::{Map, Value};
 
 use crate::draw::without_replacement;
-use crate::read::{Documents, END_OF_TEXT, Record, is_jsonl, not_empty, read_records};
+use crate::read::{Documents, END_OF_TEXT, not_empty, read_records};
+use crate::record::Record;
+use crate::rows::{has_records, is_jsonl};
 use crate::write::{write_jsonl, write_lines};
-use crate::{Error, Lines, Part, Result, write_texts};
+use crate::{Lines, Part, Place, Result, write_texts};
 
 /// Which records, in the order it is applied.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,14 +53,10 @@ const TEXT: &str = "text";
 pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usize> {
     let (mut records, mut lines): (Vec<Fields>, Vec<String>) = (Vec::new(), Vec::new());
     for source in sources {
-        if is_jsonl(source) || (is_jsonl(out) && !is_text(source)) {
+        if has_records(source) || (is_jsonl(out) && !is_text(source)) {
             // A filter that leaves nothing of one source may leave something of the next.
             let kept = read_records(source, "records", |record| keep(record, selection))?;
             records.extend(kept.into_iter().flatten());
-        } else if source.extension().is_some_and(|end| end == "csv") {
-            for row in rows(source)? {
-                records.extend(keep(&row, selection)?);
-            }
         } else {
             lines.extend(Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>()?);
         }
@@ -73,7 +71,7 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
     }
     for line in lines {
         let value = Value::from(Fields::from_iter([(TEXT.to_owned(), Value::from(line))]));
-        records.extend(keep(&Record { path: out, line: 0, value }, selection)?);
+        records.extend(keep(&Record { path: out, place: Place::Line(0), value, columns: &Columns::SAME }, selection)?);
     }
     let records = not_empty(selection.slice(selection.parted(records)), out, "records")?;
     let texts = || records.iter().map(|record| text_of(record).unwrap_or_default());
@@ -88,26 +86,7 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
 fn is_text(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.ends_with(".txt") || name.ends_with(".csv")
-}
-
-/// The rows of a CSV file, their fields under the names of its first row.
-fn rows(path: &Path) -> Result<Vec<Record<'_>>> {
-    let mut text = Vec::new();
-    irepair_core::fs::open(path)?.read_to_end(&mut text).map_err(irepair_core::Error::io("read", path))?;
-    let bad = |e: csv::Error| {
-        let line = e.position().map_or(1, |at| at.line() as usize);
-        Error::BadRow { path: path.to_owned(), line, why: e.to_string() }
-    };
-    let mut reader = csv::Reader::from_reader(text.as_slice());
-    let names = reader.headers().map_err(bad)?.clone();
-    let row = |row: csv::Result<csv::StringRecord>| {
-        let row = row.map_err(bad)?;
-        let line = row.position().map_or(1, |at| at.line() as usize);
-        let fields = names.iter().zip(&row).map(|(name, value)| (name.to_owned(), Value::from(value)));
-        Ok(Record { path, line, value: Value::Object(fields.collect()) })
-    };
-    reader.records().map(row).collect()
+    name.ends_with(".txt")
 }
 
 /// The text of a record: its field `text`, or `prompt`, or its only one.
@@ -292,7 +271,10 @@ mod tests {
     fn what_is_not_there_is_named() {
         let renamed = Selection { fields: vec![("rejected".into(), "rejected_matched".into())], ..selection() };
         let error = cut_text(&["{\"rejected\":\"x\"}\n"], "o.jsonl", &renamed).unwrap_err();
-        assert!(matches!(&error, Error::BadKey { key, line: 1, .. } if key == "rejected_matched"), "{error:?}");
+        assert!(
+            matches!(&error, Error::BadKey { key, place: Place::Line(1), .. } if key == "rejected_matched"),
+            "{error:?}"
+        );
         let none = Selection { only: vec![("t".into(), Value::from(2))], ..selection() };
         assert!(matches!(cut_text(&["{\"t\":1}\n"], "o.jsonl", &none), Err(Error::NoRecords { .. })));
     }

@@ -1,6 +1,25 @@
 //! The crate's error type.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// The place of a record in its file, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line that it begins at.
+    Line(usize),
+    /// The row, of a file without lines.
+    Row(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(n) => write!(f, "line {n}"),
+            Self::Row(n) => write!(f, "row {n}"),
+        }
+    }
+}
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,15 +43,60 @@ irepair_core::errors! {
             Data.at(line_of(path, *line)).help("convert the file to UTF-8");
         /// A line that is not JSON.
         NotJson { path: PathBuf, line: usize, source: serde_json::Error } = "line is not JSON" =>
-            // Each record is one line to the parser: its "line 1" is not the file's.
-            Data.at(line_of(path, *line))
-                .want_got("one JSON object", source.to_string().replace(" at line 1 column", " at column"));
+            // The parser counts lines within the record, not within the file.
+            Data.at(line_of(path, *line)).want_got(
+                "one JSON object",
+                source.to_string().replace(&format!(" at line {} column", source.line()), " at column")
+            );
         /// A row of CSV that cannot be read; why, from the csv library.
         BadRow { path: PathBuf, line: usize, why: String } = "row cannot be read: {why}" => Data.at(line_of(path, *line));
+        /// A Parquet file, or a row of it, that cannot be read; why, from the parquet library.
+        BadTable { path: PathBuf, row: Option<usize>, why: String } = "parquet file cannot be read: {why}" =>
+            Data.at(match row {
+                Some(row) => format!("{}, row {row}", path.display()),
+                None => path.display().to_string(),
+            }).help("write it again, compressed with snappy, zstd or gzip or not at all");
+        /// Labelled completions of which no prompt has one of each label.
+        NoPartners { path: PathBuf, n_desirable: usize, n_undesirable: usize } =
+            "no prompt has both a desirable and an undesirable completion" =>
+            Data.at(path.display())
+                .want_got("rows that repeat a prompt with both labels", format!("{n_desirable} desirable and {n_undesirable} undesirable completions"));
+        /// Chats of which every prompt is over the limit.
+        PromptsTooLong { path: PathBuf, n: usize, max_prompt: usize } = "prompts of all {n} chats are too long" =>
+            Data.at(path.display()).want_got(format!("{max_prompt} tokens at most"), "more")
+                .help("give a larger --max-prompt: a chat's prompt is not cut, because its end begins the answer");
         /// A record whose value is missing or of the wrong type; a nested key has dots.
-        BadKey { path: PathBuf, line: usize, key: String, want: &'static str, got: String } =
+        BadKey { path: PathBuf, place: Place, key: String, want: &'static str, got: String } =
             "record has a wrong `{key}`" =>
-            Data.at(format!("{}, key `{key}`", line_of(path, *line))).want_got(want, got);
+            Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, got);
+        /// A pair without a prompt whose two sides do not begin with the same text.
+        NoCommonPrompt { path: PathBuf, place: Place } =
+            "pair has no `prompt`, and `chosen` and `rejected` do not begin with the same text" =>
+            Data.at(format!("{}, {place}", path.display()))
+                .help("name the column of the prompt with `--columns prompt=NAME`, or give an empty `prompt`");
+        /// A chat that the model's template does not render; why, from the template or its engine.
+        NotRendered { path: PathBuf, place: Place, key: String, template: PathBuf, why: String } =
+            "messages cannot be rendered: {why}" =>
+            Data.at(format!("{}, {place}, key `{key}`", path.display()))
+                .help(format!("the template is {}", template.display()));
+        /// A chat whose text does not begin with that of its prompt: an excerpt of each, from where they differ.
+        NotContinued { path: PathBuf, place: Place, key: String, template: PathBuf, prompt: String, whole: String } =
+            "text of the whole chat does not begin with the text of its prompt" =>
+            Data.at(format!("{}, {place}, key `{key}`", path.display()))
+                .want_got(format!("{prompt:?}"), format!("{whole:?}"))
+                .help(format!(
+                    "the template {} writes a prompt otherwise when its answer follows: take what its generation prompt \
+                     adds into the answer, or write the pairs as text",
+                    template.display()
+                ));
+        /// A model directory without a chat template, which message lists need.
+        NoTemplate { dir: PathBuf } = "model has no chat template" =>
+            Data.at(dir.display()).help(
+                "message lists need one: copy `chat_template.jinja` or the `chat_template` of `tokenizer_config.json` from the \
+                 model's chat version, or write prompts and pairs as text"
+            );
+        /// A chat template that the engine refuses; why, from the engine.
+        BadTemplate { path: PathBuf, why: String } = "chat template cannot be used: {why}" => Data.at(path.display());
         /// No tokenizer files in a directory.
         NoTokenizer { dir: PathBuf } = "directory has no tokenizer" =>
             Data.at(dir.display())
@@ -84,13 +148,37 @@ mod tests {
             NotUtf8: [Error::NotUtf8 { path: path(), line: 3 }],
             NotJson: [Error::NotJson { path: path(), line: 3, source: not_json }],
             BadRow: [Error::BadRow { path: path(), line: 3, why: "2 fields, not 3".into() }],
+            BadTable: [
+                Error::BadTable { path: path(), row: None, why: "corrupt footer".into() },
+                Error::BadTable { path: path(), row: Some(3), why: "the file is damaged".into() },
+            ],
+            NoPartners: [Error::NoPartners { path: path(), n_desirable: 3, n_undesirable: 0 }],
+            PromptsTooLong: [Error::PromptsTooLong { path: path(), n: 3, max_prompt: 64 }],
             BadKey: [Error::BadKey {
                 path: path(),
-                line: 3,
+                place: Place::Line(3),
                 key: "prompt.text".into(),
                 want: "text",
                 got: "a number".into()
             }],
+            NoCommonPrompt: [Error::NoCommonPrompt { path: path(), place: Place::Row(3) }],
+            NotRendered: [Error::NotRendered {
+                path: path(),
+                place: Place::Line(3),
+                key: "chosen".into(),
+                template: "smollm/chat_template.jinja".into(),
+                why: "the template says: no system role".into(),
+            }],
+            NotContinued: [Error::NotContinued {
+                path: path(),
+                place: Place::Line(3),
+                key: "chosen".into(),
+                template: "r1/chat_template.jinja".into(),
+                prompt: "<think>\n".into(),
+                whole: "Hi.".into(),
+            }],
+            NoTemplate: [Error::NoTemplate { dir: "gpt2".into() }],
+            BadTemplate: [Error::BadTemplate { path: "gpt2/chat_template.jinja".into(), why: "syntax error".into() }],
             NoTokenizer: [Error::NoTokenizer { dir: "gpt2".into() }],
             BadTokenizer: [Error::BadTokenizer { path: "gpt2/tokenizer.json".into(), why: "it has no model".into() }],
             EndNotThere: [Error::EndNotThere { path: "gpt2/config.json".into(), id: 50256, n_tokens: 512 }],

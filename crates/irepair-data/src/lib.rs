@@ -19,6 +19,7 @@
 
 mod added;
 mod benchmark;
+mod chat;
 mod counts;
 mod cut;
 mod draw;
@@ -31,10 +32,15 @@ mod misfit;
 mod pack;
 mod pairs;
 mod part;
+mod partners;
 mod place;
 mod planted;
+mod preference;
 mod prefix_space;
 mod read;
+mod record;
+mod rendering;
+mod rows;
 mod sources;
 mod tokenizer;
 mod wikitext;
@@ -44,19 +50,23 @@ pub use benchmark::{
     Acceptability, MultipleEndings, RunningText, TrueContinuation, read_acceptability, read_continuations,
     read_multiple_endings, read_running_text,
 };
+pub use chat::{Chat, ChatTemplate};
 pub use counts::Counts;
 pub use cut::{Selection, cut};
 pub use draw::{EpochOrder, without_replacement};
-pub use error::{Error, Result};
+pub use error::{Error, Place, Result};
 pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
 pub use library::{byte_level, guarded, read_settled_tokenizer, read_tokenizer, train_byte_level};
 pub use lines::{Lines, MAX_LINE_BYTES};
 pub use pack::pack;
-pub use pairs::{Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_pairs};
+pub use pairs::{
+    Limits, TokenPair, read_token_pairs, read_token_texts, split_validation, tokenize_chats, tokenize_pairs,
+};
 pub use part::Part;
 pub use place::place_of;
 pub use planted::{Planted, Sizes};
+pub use preference::{Pairs, RecordFile, TextKind, Whole, common_beginning};
 pub use read::{
     ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
     read_prompts, read_texts,

@@ -26,19 +26,12 @@ impl Lines {
     /// # Errors
     /// `File` when it cannot be opened or read, `NotData` when it is empty, a git-LFS pointer or a web page.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = irepair_core::Error::io("read", path);
-        let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
-        let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
-        let mut reader: Box<dyn BufRead> =
-            if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
-        let head = reader.fill_buf().map_err(io)?;
-        if let Some((found, help)) = other_kind(head) {
-            return Err(Error::NotData { path: path.to_owned(), found, help });
-        }
-        if head.starts_with(b"\xef\xbb\xbf") {
-            reader.consume(3);
-        }
-        Ok(Self { path: path.to_owned(), reader, line: 0, failed: false, ended: false })
+        Ok(Self::of(path, unpacked(path)?))
+    }
+
+    /// Lines of what is read already.
+    pub(crate) fn of(path: &Path, reader: Box<dyn BufRead>) -> Self {
+        Self { path: path.to_owned(), reader, line: 0, failed: false, ended: false }
     }
 
     /// Whether the line read last had a line end; only the last line of a file may have none.
@@ -83,6 +76,26 @@ impl Iterator for Lines {
         self.failed = next.is_err();
         next.transpose()
     }
+}
+
+/// A data file's bytes, unpacked where they are gzip, without byte-order mark; at least one is in the buffer.
+///
+/// # Errors
+/// Those of [`Lines::open`].
+pub(crate) fn unpacked(path: &Path) -> Result<Box<dyn BufRead>> {
+    let io = irepair_core::Error::io("read", path);
+    let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
+    let packed = raw.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
+    let mut reader: Box<dyn BufRead> =
+        if packed { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+    let head = reader.fill_buf().map_err(io)?;
+    if let Some((found, help)) = other_kind(head) {
+        return Err(Error::NotData { path: path.to_owned(), found, help });
+    }
+    if head.starts_with(b"\xef\xbb\xbf") {
+        reader.consume(3);
+    }
+    Ok(reader)
 }
 
 /// What a file is when it is not data, and what to do about it.

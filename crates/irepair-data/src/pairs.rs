@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::{Counts, joins_words, repeats_prompt};
 use crate::read::not_empty;
-use crate::{Error, Pair, Result, Sides, Tokenizer, each_pair, each_text};
+use crate::{Error, Pair, Pairs, Result, Sides, TextKind, Tokenizer, each_text};
 
 /// A pair in token ids. `prompt` is never empty; neither are the continuations that [`Sides`] selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,40 @@ pub fn tokenize_pairs(
     limits: Limits,
     sides: Sides,
 ) -> Result<(Vec<TokenPair>, Counts)> {
+    let eos_id = tokenizer.eos_id();
+    tokenize(pairs, tokenizer, limits, sides, |chosen| chosen.last() == Some(&eos_id))
+}
+
+/// [`tokenize_pairs`] of pairs that a chat template rendered: no begin-of-text token is added, and no end-of-text
+/// token, because the template writes both; a pair whose prompt is over its limit is dropped and counted, never cut.
+///
+/// # Errors
+/// `Tokenize` when the tokenizer refuses a text.
+pub fn tokenize_chats(
+    pairs: &[Pair],
+    tokenizer: &Tokenizer,
+    limits: Limits,
+    sides: Sides,
+) -> Result<(Vec<TokenPair>, Counts)> {
+    let tokenizer = tokenizer.of_kind(TextKind::Chat);
+    let ends = |id: &u32| *id == tokenizer.eos_id() || tokenizer.end_ids().contains(id);
+    let whole = Limits { max_prompt: usize::MAX, append_eos: false, ..limits };
+    let (mut kept, mut counts) = tokenize(pairs, &tokenizer, whole, sides, |chosen| chosen.iter().any(ends))?;
+    let n = kept.len();
+    kept.retain(|pair| pair.prompt.len() <= limits.max_prompt);
+    (counts.n_chats, counts.n_dropped_long) = (counts.n_total, n - kept.len());
+    // A template writes them there.
+    counts.n_end_inside = 0;
+    Ok((kept, counts))
+}
+
+fn tokenize(
+    pairs: &[Pair],
+    tokenizer: &Tokenizer,
+    limits: Limits,
+    sides: Sides,
+    has_ended: impl Fn(&[u32]) -> bool,
+) -> Result<(Vec<TokenPair>, Counts)> {
     let encode = |part: fn(&Pair) -> &str| tokenizer.encode_continuations(&pairs.iter().map(part).collect::<Vec<_>>());
     let prompts = tokenizer.encode_texts(&pairs.iter().map(|pair| &pair.prompt).collect::<Vec<_>>())?;
     let chosen = encode(|pair| &pair.chosen)?;
@@ -95,7 +129,7 @@ pub fn tokenize_pairs(
         if prompt.is_empty() {
             prompt = vec![tokenizer.start_id()];
         }
-        counts.n_chosen_ended += usize::from(chosen.last() == Some(&eos_id));
+        counts.n_chosen_ended += usize::from(has_ended(&chosen));
         counts.n_identical += usize::from(sides == Sides::Both && chosen == rejected);
         let wanted = [(sides.chosen(), &pair.chosen), (sides.rejected(), &pair.rejected)];
         let any = |found: fn(&str, &str) -> bool| {
@@ -117,26 +151,36 @@ fn cut(ids: &[u32], n: usize) -> Vec<u32> {
 /// Text in memory at a time while a file becomes token ids, in bytes, and records.
 const CHUNK: (usize, usize) = (4 << 20, 1024);
 
-/// [`tokenize_pairs`] of a file ([`each_pair`]), of which no more than a chunk of a few MiB is in memory as text.
+/// [`tokenize_pairs`] or [`tokenize_chats`] of a file that [`RecordFile::pairs`](crate::RecordFile::pairs) opened, of
+/// which no more than a chunk of a few MiB is in memory as text.
 ///
-/// # Errors
-/// Any of this crate's file and line errors, `NoRecords` when there is no pair, `Tokenize`.
+/// # Errors Any of this crate's file and line errors, `NoRecords` when there is no pair, `NoTemplate`, `BadTemplate`,
+/// `Tokenize`.
 pub fn read_token_pairs(
-    path: &Path,
+    mut pairs: Pairs<'_>,
     tokenizer: &Tokenizer,
     limits: Limits,
-    sides: Sides,
 ) -> Result<(Vec<TokenPair>, Counts)> {
     let (mut kept, mut counts) = (Vec::new(), Counts::default());
     let n_bytes = |pair: &Pair| pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
-    by_chunk(each_pair(path, sides)?, n_bytes, |pairs| {
-        let (more, of) = tokenize_pairs(pairs, tokenizer, limits, sides)?;
+    let sides = pairs.sides();
+    let tokenizer = &*tokenizer.of_kind(pairs.kind());
+    let tokenize = match pairs.kind() {
+        TextKind::Plain => tokenize_pairs,
+        TextKind::Chat => tokenize_chats,
+    };
+    by_chunk(&mut pairs, n_bytes, |pairs| {
+        let (more, of) = tokenize(pairs, tokenizer, limits, sides)?;
         kept.extend(more);
         counts += of;
         Ok(())
     })?;
-    if counts.n_total == 0 {
-        return Err(Error::NoRecords { path: path.to_owned(), wanted: "pairs" });
+    counts.n_implicit = pairs.n_implicit();
+    (counts.n_labelled, counts.n_without_partner) = (pairs.n_labelled(), pairs.n_without_partner());
+    pairs.refuse_none(counts.n_total)?;
+    if kept.is_empty() && counts.n_dropped_long > 0 {
+        let (n, max_prompt) = (counts.n_dropped_long, limits.max_prompt);
+        return Err(Error::PromptsTooLong { path: pairs.path().to_owned(), n, max_prompt });
     }
     Ok((kept, counts))
 }
@@ -238,6 +282,10 @@ mod tests {
         assert_eq!(bare.n_chosen_ended, 1);
     }
 
+    fn open(path: &Path, sides: Sides) -> Pairs<'_> {
+        crate::RecordFile::plain(path).pairs(None, sides).unwrap()
+    }
+
     #[test]
     fn the_end_of_a_long_prompt_can_be_kept() {
         let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
@@ -266,7 +314,7 @@ mod tests {
         let limits = Limits { max_prompt: 3, max_continuation: 2, ..Limits::default() };
         for sides in [Sides::Both, Sides::Rejected] {
             let whole = tokenize_pairs(&crate::read_pairs(&pairs, sides).unwrap(), &tokenizer, limits, sides).unwrap();
-            assert_eq!(read_token_pairs(&pairs, &tokenizer, limits, sides).unwrap(), whole);
+            assert_eq!(read_token_pairs(open(&pairs, sides), &tokenizer, limits).unwrap(), whole);
             assert!(whole.1.n_total == all.len() && whole.1.n_truncated_prompts > 1);
             assert!(whole.0.iter().all(|pair| pair.prompt.capacity() <= 3 && pair.rejected.capacity() <= 2));
         }
@@ -275,7 +323,7 @@ mod tests {
         assert_eq!(read_token_texts(&texts, &tokenizer).unwrap(), tokenizer.encode_batch(&all).unwrap());
         std::fs::write(&blank, " \n\n").unwrap();
         let none = [
-            read_token_pairs(&blank, &tokenizer, limits, Sides::Both).unwrap_err(),
+            read_token_pairs(open(&blank, Sides::Both), &tokenizer, limits).unwrap_err(),
             read_token_texts(&blank, &tokenizer).unwrap_err(),
         ];
         assert!(none.iter().all(|error| matches!(error, Error::NoRecords { .. })), "{none:?}");

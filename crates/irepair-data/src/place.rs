@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::Lines;
-use crate::read::{Documents, END_OF_TEXT, is_jsonl};
+use crate::read::{Documents, END_OF_TEXT};
+use crate::rows::{has_records, is_jsonl};
 
 /// Where the record `index`, counted from 0, of a file of texts or prompts stands, for messages: `texts.jsonl, line 3`;
 /// its number from 1 where the file has no lines of records, or cannot be read twice.
@@ -14,6 +15,9 @@ pub fn place_of(path: &Path, index: usize) -> String {
 }
 
 fn line_of_record(path: &Path, index: usize) -> Option<usize> {
+    if has_records(path) && !is_jsonl(path) {
+        return None;
+    }
     let mut lines = Lines::open(path).ok()?.map_while(Result::ok).peekable();
     if is_jsonl(path) {
         let is_object = lines.peek().is_some_and(|(_, line)| !line.trim_start().starts_with('['));

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use irepair_core::Columns;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::{Error, Lines, Result};
+use crate::record::Record;
+use crate::rows::{Rows, has_records};
+use crate::{Error, Lines, RecordFile, Result};
 
 /// The line that ends a document in a text file, and the text of the end-of-text token [S].
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -75,19 +77,13 @@ impl ClozeItem {
     }
 }
 
-/// Pairs of JSONL `{"prompt", "chosen", "rejected"}`, one after the other; other keys are ignored, `.gz` is unpacked.
-/// A side that is not wanted may be absent and is empty.
+/// Pairs, one after the other, as [`RecordFile::pairs`] reads them; message lists are refused, because no template is
+/// known.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, at once or as an item.
-pub fn each_pair(path: &Path, sides: Sides) -> Result<impl Iterator<Item = Result<Pair>> + use<>> {
-    each_record(path, move |record| {
-        Ok(Pair {
-            prompt: record.string("prompt")?,
-            chosen: if sides.chosen() { record.string("chosen")? } else { String::new() },
-            rejected: if sides.rejected() { record.string("rejected")? } else { String::new() },
-        })
-    })
+pub fn each_pair(path: &Path, sides: Sides) -> Result<impl Iterator<Item = Result<Pair>>> {
+    RecordFile::plain(path).pairs(None, sides)
 }
 
 /// All of [`each_pair`].
@@ -95,16 +91,16 @@ pub fn each_pair(path: &Path, sides: Sides) -> Result<impl Iterator<Item = Resul
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
 pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
-    not_empty(each_pair(path, sides)?.collect::<Result<_>>()?, path, "pairs")
+    Ok(RecordFile::plain(path).read_pairs(None, sides)?.items)
 }
 
-/// Texts, one after the other: of JSONL `{"text"}` when the name ends in `.jsonl` or `.json` (before `.gz`), otherwise
+/// Texts, one after the other: `text` of the records of a file whose name ends as [`has_records`] says, otherwise
 /// documents of plain text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, at once or as an item.
 pub fn each_text(path: &Path) -> Result<Box<dyn Iterator<Item = Result<String>>>> {
-    if is_jsonl(path) {
+    if has_records(path) {
         return Ok(Box::new(each_record(path, |record| record.string("text"))?));
     }
     let (mut lines, mut documents) = (Lines::open(path)?, Documents::default());
@@ -159,12 +155,12 @@ impl Documents {
     }
 }
 
-/// Reads prompts from JSONL whose `prompt` is a string, or an object with a string `text` (RealToxicityPrompts).
+/// Reads prompts as [`RecordFile::read_prompts`] does; message lists are refused, because no template is known.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no prompt.
 pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    read_records(path, "prompts", |record| record.text("prompt", "prompt.text"))
+    Ok(RecordFile::plain(path).read_prompts(None)?.items)
 }
 
 /// Reads last-word items from JSONL `{"text"}` (LAMBADA).
@@ -176,7 +172,7 @@ pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
         let text = record.string("text")?;
         ClozeItem::split(&text).ok_or_else(|| Error::BadKey {
             path: record.path.to_owned(),
-            line: record.line,
+            place: record.place,
             key: "text".to_owned(),
             want: "at least two words",
             got: format!("{} words", text.split_whitespace().count()),
@@ -194,39 +190,6 @@ pub fn read_minimal_pairs(path: &Path) -> Result<Vec<Stereotype>> {
     })
 }
 
-pub(crate) struct Record<'a> {
-    pub(crate) path: &'a Path,
-    pub(crate) line: usize,
-    pub(crate) value: Value,
-}
-
-impl Record<'_> {
-    pub(crate) fn string(&self, key: &'static str) -> Result<String> {
-        match self.value.get(key) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            other => Err(self.bad(key, "a string", other)),
-        }
-    }
-
-    /// A string, or the string `text` of an object; `dotted` is the name of the latter.
-    pub(crate) fn text(&self, key: &'static str, dotted: &'static str) -> Result<String> {
-        match self.value.get(key) {
-            Some(Value::Object(object)) => match object.get("text") {
-                Some(Value::String(text)) => Ok(text.clone()),
-                other => Err(self.bad(dotted, "a string", other)),
-            },
-            Some(Value::String(text)) => Ok(text.clone()),
-            other => Err(self.bad(key, "a string, or an object with `text`", other)),
-        }
-    }
-
-    pub(crate) fn bad(&self, key: &str, want: &'static str, got: Option<&Value>) -> Error {
-        let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
-        let want = if self.value.is_object() { want } else { "an object with this key" };
-        Error::BadKey { path: self.path.to_owned(), line: self.line, key: key.to_owned(), want, got: got.to_owned() }
-    }
-}
-
 pub(crate) fn read_records<T>(
     path: &Path,
     wanted: &'static str,
@@ -235,20 +198,16 @@ pub(crate) fn read_records<T>(
     not_empty(each_record(path, parse)?.collect::<Result<_>>()?, path, wanted)
 }
 
-/// What `parse` makes of every line of JSONL that is not blank.
+/// What `parse` makes of every record.
 fn each_record<T, P>(path: &Path, parse: P) -> Result<impl Iterator<Item = Result<T>> + use<T, P>>
 where
     P: Fn(&Record) -> Result<T>,
 {
-    let (lines, path) = (Lines::open(path)?, path.to_owned());
-    let record = move |line: Result<(usize, String)>| {
-        let (line, text) = line?;
-        let value =
-            serde_json::from_str(&text).map_err(|source| Error::NotJson { path: path.clone(), line, source })?;
-        parse(&Record { path: &path, line, value })
-    };
-    let is_blank = |line: &Result<(usize, String)>| line.as_ref().is_ok_and(|(_, text)| text.trim().is_empty());
-    Ok(lines.filter(move |line| !is_blank(line)).map(record))
+    let (rows, path) = (Rows::open(path, None)?, path.to_owned());
+    Ok(rows.map(move |row| {
+        let (place, value) = row?;
+        parse(&Record { path: &path, place, value, columns: &Columns::SAME })
+    }))
 }
 
 pub(crate) fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -> Result<Vec<T>> {
@@ -256,23 +215,6 @@ pub(crate) fn not_empty<T>(records: Vec<T>, path: &Path, wanted: &'static str) -
         return Err(Error::NoRecords { path: path.to_owned(), wanted });
     }
     Ok(records)
-}
-
-pub(crate) fn is_jsonl(path: &Path) -> bool {
-    let name = path.to_string_lossy().to_ascii_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.ends_with(".jsonl") || name.ends_with(".json")
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path,
 
 /// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type
 /// says it.
-fn class_of(config: &Value) -> &str {
+pub(crate) fn class_of(config: &Value) -> &str {
     config["tokenizer_class"].as_str().unwrap_or_default().trim_end_matches("Fast")
 }
 

@@ -1,6 +1,7 @@
 //! Text to token ids and back, through the tokenizers library: load, train, save.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{read_to_string, sha256_hex, write_atomic};
 use irepair_core::weights::disguise;
@@ -12,7 +13,7 @@ use crate::library::{byte_level, guarded, read_tokenizer, train_byte_level};
 use crate::prefix_space::of_continuations;
 use crate::read::END_OF_TEXT;
 use crate::sources::{begin_of, eos_of, generation_ends, settle_prefix_space};
-use crate::{Error, Result};
+use crate::{ChatTemplate, Error, Result, TextKind};
 
 /// A tokenizer with its begin-of-text token, if it has one, and its end-of-text token, which pads texts and, without a
 /// begin-of-text token, starts them (METHOD §2 [D]).
@@ -25,6 +26,8 @@ pub struct Tokenizer {
     /// The token that begins texts, by the rules of `tokenizer.json`.
     begin_id: Option<u32>,
     end_ids: Vec<u32>,
+    /// The directory it was loaded from.
+    dir: Option<PathBuf>,
 }
 
 impl Tokenizer {
@@ -57,7 +60,8 @@ impl Tokenizer {
         let eos_id = eos_of(dir, &inner, &config)?;
         let begin_id = begin_of(&inner, dir, &config)?;
         let continuations = of_continuations(&inner).map_err(|why| bad(&whole, why))?.map(Box::new);
-        Ok(Self { continuations, end_ids: generation_ends(dir, eos_id)?, inner, eos_id, begin_id })
+        let (end_ids, dir) = (generation_ends(dir, eos_id)?, Some(dir.to_owned()));
+        Ok(Self { continuations, end_ids, inner, eos_id, begin_id, dir })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -68,7 +72,7 @@ impl Tokenizer {
     pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
         let mut inner = byte_level(BPE::default(), false);
         train_byte_level(&mut inner, texts, vocab_size, &[END_OF_TEXT])?;
-        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids: vec![0] })
+        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids: vec![0], dir: None })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -169,6 +173,23 @@ impl Tokenizer {
 
     fn of_continuations(&self) -> &tokenizers::Tokenizer {
         self.continuations.as_deref().unwrap_or(&self.inner)
+    }
+
+    /// The chat template of the directory that the tokenizer was loaded from.
+    ///
+    /// # Errors
+    /// Those of [`ChatTemplate::load`]; `NoTemplate` for a tokenizer that was not loaded.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        ChatTemplate::load(self.dir.as_deref().ok_or_else(|| Error::NoTemplate { dir: PathBuf::new() })?)
+    }
+
+    /// The tokenizer for texts of a kind. The text of a chat holds its special tokens, which become their ids wherever
+    /// they stand, and no begin-of-text token is added to it: where a model has one, the template writes it.
+    pub fn of_kind(&self, kind: TextKind) -> Cow<'_, Self> {
+        match (kind, self.begin_id) {
+            (TextKind::Chat, Some(_)) => Cow::Owned(Self { begin_id: None, ..self.clone() }),
+            _ => Cow::Borrowed(self),
+        }
     }
 
     /// [`Self::encode`] of every text, on all cores.

@@ -1,5 +1,6 @@
 //! The HTML page, one file: tables with their figures, samples hidden until opened. No network, no script.
 
+use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 
@@ -26,12 +27,12 @@ const TEMPLATE: &str = include_str!("report.html");
 pub(crate) fn render_page(report: &Report, tables: &[Table], figures: &[Figure]) -> Result<String> {
     let alone = figures.iter().filter(|f| !tables.iter().any(|t| belongs(f, t)));
     let values = context! {
-        title => report.title,
-        warning => report.warning,
-        notes => report.notes,
-        tables => tables.iter().map(|t| page_table(t, figures)).collect::<Vec<_>>(),
-        figures => alone.collect::<Vec<_>>(),
-        samples => samples(report),
+        title => Serde(&report.title),
+        warning => Serde(&report.warning),
+        notes => Serde(&report.notes),
+        tables => Serde(tables.iter().map(|t| page_table(t, figures)).collect::<Vec<_>>()),
+        figures => Serde(alone.collect::<Vec<_>>()),
+        samples => Serde(samples(report)),
     };
     let page = Environment::new().render_named_str(TEMPLATE_NAME, TEMPLATE, values);
     page.map_err(|error| Error::Page { why: error.to_string() })

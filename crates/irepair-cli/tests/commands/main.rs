@@ -1,5 +1,6 @@
 //! The command line as a user meets it: a tiny model end to end, and one clear error for each kind of bad input.
 
+mod formats;
 mod rows;
 
 use std::fs;
@@ -371,7 +372,7 @@ fn each_kind_of_bad_input_is_one_clear_error() {
     expect(
         "repair --model nowhere --pairs pairs.jsonl --out x",
         4,
-        &["file is missing", "nowhere/config.json", "help:"],
+        &["`nowhere` is neither a path nor a model in the hub's cache", "hf download nowhere", "help:"],
     );
 
     fs::write(dir.join("broken.jsonl"), "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"a\",\n")

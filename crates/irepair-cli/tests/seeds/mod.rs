@@ -64,6 +64,21 @@ pub(crate) fn all() -> Vec<Seed> {
         let line = format!("{}\u{feff}{line}\r\n\n{line}", char::from(reader as u8));
         add("records", &reader.to_string(), line.into_bytes());
     }
+    for (reader, line) in [
+        (0, r#"[{"chosen":"a b","rejected":"a c"},{"chosen":"d e","rejected":"d f"}]"#),
+        (0, r#"{"prompt":"a","completion":"b","label":true}"#),
+        (253, "prompt,chosen,rejected\np,\"c\n\"\"\",r"),
+        (
+            254,
+            "{% for m in messages %}{{ m.role | upper }}{{ m['content'].strip().split('a')[0] | tojson(indent=1) }}{% endfor %}",
+        ),
+        (
+            254,
+            "{{ bos_token }}{% set ns = namespace(x=1) %}{% generation %}{{ raise_exception('no') }}{% endgeneration %}",
+        ),
+    ] {
+        add("records", &format!("{reader}-{}", line.len()), [&[reader], line.as_bytes()].concat());
+    }
     add(
         "texts",
         "documents",

@@ -1,0 +1,226 @@
+//! Names of models and data sets on the Hugging Face hub, found in the hub's cache on this machine. Nothing is fetched.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::fs::list;
+use crate::{Error, Result};
+
+/// Names without an owner that the hub has given one since.
+const RENAMED: [(&str, &str); 5] = [
+    ("gpt2", "openai-community/gpt2"),
+    ("gpt2-medium", "openai-community/gpt2-medium"),
+    ("gpt2-large", "openai-community/gpt2-large"),
+    ("gpt2-xl", "openai-community/gpt2-xl"),
+    ("distilgpt2", "distilbert/distilgpt2"),
+];
+
+/// Endings of files that hold records; `.gz` may follow all but the last.
+const RECORDS: [&str; 5] = [".jsonl", ".json", ".csv", ".tsv", ".parquet"];
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repository {
+    /// A model.
+    Model,
+    /// A data set.
+    Dataset,
+}
+
+impl Repository {
+    /// Its directory in a cache: `models--org--name`.
+    pub fn dir(self, cache: &Path, name: &str) -> PathBuf {
+        let kind = if self == Self::Model { "models" } else { "datasets" };
+        cache.join(format!("{kind}--{}", name.replace('/', "--")))
+    }
+
+    fn noun(self) -> &'static str {
+        if self == Self::Model { "model" } else { "data set" }
+    }
+}
+
+/// The cache that the hub's own tools download to, by the environment variables that they read; `variable` gives their
+/// values.
+pub fn cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let home = || {
+        let xdg = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+        variable("HF_HOME").or_else(|| Some(xdg?.join("huggingface")))
+    };
+    variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(home()?.join("hub")))
+}
+
+/// The snapshot of a repository in a cache: that of `main`, or the only one.
+pub fn snapshot(repository: &Path) -> Option<PathBuf> {
+    let snapshots = repository.join("snapshots");
+    if let Ok(revision) = fs::read_to_string(repository.join("refs/main")) {
+        let dir = snapshots.join(revision.trim());
+        if !revision.trim().is_empty() && is_inside(Path::new(revision.trim())) && dir.is_dir() {
+            return Some(dir);
+        }
+    }
+    let mut dirs = list(&snapshots).ok()?.into_iter().filter(|path| path.is_dir());
+    let first = dirs.next()?;
+    dirs.next().is_none().then_some(first)
+}
+
+/// The directory of a model: `given` where that exists or is no name of the hub (`gpt2`, `org/name`), otherwise its
+/// snapshot in the cache.
+///
+/// # Errors
+/// `NotInHub` with the place that was looked at.
+pub fn model_dir(given: &Path) -> Result<PathBuf> {
+    model_dir_in(given, environment)
+}
+
+/// The file of a data set: `given` where that exists or is no name of the hub, otherwise the one file with records in
+/// its snapshot, or that of `org/name:path`.
+///
+/// # Errors
+/// `NotInHub` with the place that was looked at, `WhichFile` where there is not exactly one.
+pub fn data_file(given: &Path) -> Result<PathBuf> {
+    data_file_in(given, environment)
+}
+
+fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn model_dir_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+    match name_of(given.to_str().unwrap_or_default()) {
+        Some(name) if !given.exists() => found(Repository::Model, name, variable),
+        _ => Ok(given.to_owned()),
+    }
+}
+
+fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+    let text = given.to_str().unwrap_or_default();
+    let (name, path) = text.split_once(':').map_or((text, None), |(name, path)| (name, Some(path)));
+    // A data set has an owner; one word is the name of a file.
+    let Some(name) = name_of(name).filter(|name| name.contains('/') && !given.exists()) else {
+        return Ok(given.to_owned());
+    };
+    if path.is_none() && has_records(name) {
+        return Ok(given.to_owned());
+    }
+    let dir = found(Repository::Dataset, name, variable)?;
+    let mut files = Vec::new();
+    below(&dir, Path::new(""), 0, &mut files);
+    let which = match path {
+        Some(path) => files.iter().find(|file| *file == path),
+        None => files.first().filter(|_| files.len() == 1),
+    };
+    match which {
+        Some(file) => Ok(dir.join(file)),
+        None => Err(Error::WhichFile { name: name.to_owned(), dir, path: path.map(str::to_owned), files }),
+    }
+}
+
+fn found(kind: Repository, name: &str, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+    let cache = cache(variable).unwrap_or_default();
+    let renamed = RENAMED.iter().filter(|(old, _)| kind == Repository::Model && *old == name).map(|(_, new)| *new);
+    let mut places = std::iter::once(name).chain(renamed).map(|name| kind.dir(&cache, name));
+    let missing = || Error::NotInHub { name: name.to_owned(), kind: kind.noun(), cache: cache.clone() };
+    places.find_map(|place| snapshot(&place)).ok_or_else(missing)
+}
+
+/// `NAME` or `OWNER/NAME`, of letters, digits, `-`, `_` and `.`.
+fn name_of(text: &str) -> Option<&str> {
+    let is_part = |part: &str| {
+        let is_plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        is_plain && part.bytes().any(|b| b.is_ascii_alphanumeric()) && !part.starts_with('.') && !part.contains("--")
+    };
+    let fits = text.split('/').count() <= 2 && text.split('/').all(is_part);
+    fits.then_some(text)
+}
+
+fn is_inside(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn has_records(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    RECORDS.iter().any(|end| plain.ends_with(end))
+}
+
+/// Files with records below a directory, in order, as paths from `root`; a snapshot is not deep.
+fn below(dir: &Path, from: &Path, depth: usize, files: &mut Vec<String>) {
+    for path in list(dir).unwrap_or_default() {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let at = from.join(name);
+        if path.is_dir() && depth < 8 {
+            below(&path, &at, depth + 1, files);
+        } else if path.is_file() && has_records(name) && name != "dataset_infos.json" {
+            files.push(at.to_string_lossy().into_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Diagnose;
+
+    fn put(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn the_cache_is_where_the_hubs_own_tools_keep_it() {
+        let of = |set: &[(&str, &str)]| {
+            cache(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value)))
+        };
+        let home = ("HOME", "/h");
+        assert_eq!(of(&[home]).unwrap(), Path::new("/h/.cache/huggingface/hub"));
+        assert_eq!(of(&[home, ("XDG_CACHE_HOME", "/x")]).unwrap(), Path::new("/x/huggingface/hub"));
+        assert_eq!(of(&[home, ("HF_HOME", "/f")]).unwrap(), Path::new("/f/hub"));
+        assert_eq!(of(&[home, ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]).unwrap(), Path::new("/c"));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_name_is_its_snapshot_and_a_path_is_itself() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join(".cache/huggingface/hub");
+        let variable = |name: &str| (name == "HOME").then(|| home.path().to_owned());
+        let model = |name: &str| model_dir_in(Path::new(name), variable);
+        let at = |repository: &str| cache.join(repository).join("snapshots/abc");
+        put(&at("models--openai-community--gpt2").join("config.json"), "{}");
+        put(&at("models--org--two").join("config.json"), "{}");
+        put(&cache.join("models--org--two/snapshots/def/config.json"), "{}");
+        assert_eq!(model("gpt2").unwrap(), at("models--openai-community--gpt2"));
+        assert_eq!(model("openai-community/gpt2").unwrap(), at("models--openai-community--gpt2"));
+        assert!(model("org/two").is_err(), "two snapshots, and no main");
+        put(&cache.join("models--org--two/refs/main"), "def\n");
+        assert_eq!(model("org/two").unwrap(), cache.join("models--org--two/snapshots/def"));
+        put(&cache.join("models--org--two/refs/main"), "../../../..");
+        assert!(model("org/two").is_err(), "a revision is a name");
+        for path in [home.path().to_str().unwrap(), "./gpt2", "/gpt2", "a/b/c", "../gpt2", "gpt2/", ".", "-", ""] {
+            assert_eq!(model(path).unwrap(), Path::new(path), "{path}");
+        }
+        let said = model("org/none").unwrap_err().diagnostic().to_string().replace(cache.to_str().unwrap(), "CACHE");
+        insta::assert_snapshot!(said);
+    }
+
+    #[test]
+    fn a_data_set_is_its_only_file_or_the_one_that_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let variable = |name: &str| (name == "HF_HUB_CACHE").then(|| home.path().to_owned());
+        let file = |name: &str| data_file_in(Path::new(name), variable);
+        let snapshot = home.path().join("datasets--org--pairs/snapshots/abc");
+        put(&snapshot.join("README.md"), "");
+        put(&snapshot.join("dataset_infos.json"), "{}");
+        put(&snapshot.join("data/train.jsonl.gz"), "");
+        assert_eq!(file("org/pairs").unwrap(), snapshot.join("data/train.jsonl.gz"));
+        put(&snapshot.join("data/test.parquet"), "");
+        assert_eq!(file("org/pairs:data/test.parquet").unwrap(), snapshot.join("data/test.parquet"));
+        for path in ["pairs.jsonl", "dir/pairs.jsonl", "pairs", "/org/pairs"] {
+            assert_eq!(file(path).unwrap(), Path::new(path), "{path}");
+        }
+        let said = |name: &str| {
+            file(name).unwrap_err().diagnostic().to_string().replace(home.path().to_str().unwrap(), "CACHE")
+        };
+        insta::assert_snapshot!([said("org/pairs"), said("org/pairs:../x"), said("org/none")].join("\n\n"));
+    }
+}

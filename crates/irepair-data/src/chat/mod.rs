@@ -1,0 +1,249 @@
+//! Chats: message lists, and the template of a model that renders them as transformers does (docs/FILES.md).
+
+mod engine;
+mod python;
+
+use std::path::{Path, PathBuf};
+
+use irepair_core::fs::{list, read_to_string};
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde_json::{Map, Value};
+
+use crate::added::{content, settings};
+use crate::sources::class_of;
+use crate::{Error, Result};
+
+const CONFIG: &str = "tokenizer_config.json";
+const FILE: &str = "chat_template.jinja";
+/// Further templates, one a file.
+const FOLDER: &str = "chat_templates";
+const DEFAULT: &str = "default";
+const TOOL_USE: &str = "tool_use";
+/// Variables of a template that hold the text of a token.
+const TOKENS: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Names that a message's reasoning is given under; templates read the first.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// The chat template of a model directory, compiled.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    path: PathBuf,
+    engine: Environment<'static>,
+    tokens: Map<String, Value>,
+}
+
+/// A list of messages, and what else a template may read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chat<'a> {
+    /// The messages: objects, most with `role` and `content`.
+    pub messages: &'a [Value],
+    /// Descriptions of tools, a list.
+    pub tools: Option<&'a Value>,
+    /// Further variables of the template.
+    pub more: Option<&'a Map<String, Value>>,
+    /// Whether the beginning of the assistant's next message follows.
+    pub add_generation_prompt: bool,
+}
+
+impl ChatTemplate {
+    /// The template of a model directory: `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json`,
+    /// one or a list of named ones. Of named ones `default` is used, and `tool_use`, where there is one, for a chat
+    /// with tools.
+    ///
+    /// # Errors
+    /// `NoTemplate` naming the directory, `BadTemplate` for one that is no template, `BadTokenizer`, `File`.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let (config, file) = (settings(dir)?, dir.join(FILE));
+        let mut named = Vec::new();
+        let folder = dir.join(FOLDER);
+        let further = if folder.is_dir() { list(&folder)? } else { Vec::new() };
+        for path in further.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jinja")) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            named.push((name, read_to_string(&path)?));
+        }
+        let path = if file.exists() {
+            named.push((DEFAULT.to_owned(), read_to_string(&file)?));
+            file
+        } else {
+            let path = dir.join(CONFIG);
+            if named.is_empty() {
+                named = of_config(&config["chat_template"], &path)?;
+            }
+            path
+        };
+        if !named.iter().any(|(name, _)| name == DEFAULT) {
+            let names: Vec<&str> = named.iter().map(|(name, _)| &**name).collect();
+            let why = match names.is_empty() {
+                true => return Err(Error::NoTemplate { dir: dir.to_owned() }),
+                false => format!("of the named templates {} none is `{DEFAULT}`", names.join(", ")),
+            };
+            return Err(Error::BadTemplate { path, why });
+        }
+        Self::compile(path, named, special_tokens(&config))
+    }
+
+    fn compile(path: PathBuf, named: Vec<(String, String)>, tokens: Map<String, Value>) -> Result<Self> {
+        let mut engine = engine::new();
+        for (name, source) in named.into_iter().filter(|(name, _)| [DEFAULT, TOOL_USE].contains(&&**name)) {
+            let added = engine.add_template_owned(name, engine::settled(&source));
+            added.map_err(|error| Error::BadTemplate { path: path.clone(), why: engine::said(&error) })?;
+        }
+        Ok(Self { path, engine, tokens })
+    }
+
+    /// A template given as text, with the texts of special tokens by their names (`bos_token`).
+    ///
+    /// # Errors
+    /// `BadTemplate` when it is none.
+    pub fn new(source: &str, tokens: Map<String, Value>) -> Result<Self> {
+        Self::compile(PathBuf::from(FILE), vec![(DEFAULT.to_owned(), source.to_owned())], tokens)
+    }
+
+    /// The file that the template is from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text of a chat, as `apply_chat_template` of transformers gives it: keys of messages that are null are left
+    /// out, and a message's reasoning is found under each of its names.
+    ///
+    /// # Errors
+    /// What the template raised or the engine refused, in one line; also when there is no message.
+    pub fn render(&self, chat: Chat<'_>) -> Result<String, String> {
+        if chat.messages.is_empty() {
+            return Err("there is no message".to_owned());
+        }
+        let messages: Vec<Value> = chat.messages.iter().map(settled).collect();
+        let mut variables = self.tokens.clone();
+        variables.extend(chat.more.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+        variables.insert("messages".to_owned(), Value::Array(messages));
+        variables.insert("tools".to_owned(), chat.tools.cloned().unwrap_or_default());
+        variables.insert("documents".to_owned(), Value::Null);
+        variables.insert("add_generation_prompt".to_owned(), chat.add_generation_prompt.into());
+        let name = if chat.tools.is_some() { TOOL_USE } else { DEFAULT };
+        let template = self.engine.get_template(name).or_else(|_| self.engine.get_template(DEFAULT));
+        let rendered = template.and_then(|template| template.render(Serde(&variables)));
+        rendered.map_err(|error| engine::said(&error))
+    }
+}
+
+/// Templates of `chat_template`: one, or a list of objects with `name` and `template`.
+fn of_config(value: &Value, path: &Path) -> Result<Vec<(String, String)>> {
+    let bad = |why: &str| Error::BadTemplate { path: path.to_owned(), why: why.to_owned() };
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::String(source) => Ok(vec![(DEFAULT.to_owned(), source.clone())]),
+        Value::Array(list) => {
+            let named =
+                |entry: &Value| Some((entry["name"].as_str()?.to_owned(), entry["template"].as_str()?.to_owned()));
+            list.iter()
+                .map(|entry| named(entry).ok_or_else(|| bad("an entry of the list has no `name` or no `template`")))
+                .collect()
+        }
+        _ => Err(bad("chat_template is no text and no list")),
+    }
+}
+
+/// Texts of special tokens: those of the settings, and of the tokenizer's class where they say nothing.
+fn special_tokens(config: &Value) -> Map<String, Value> {
+    let of_class: &[(&str, &str)] = match class_of(config) {
+        "GPT2Tokenizer" => {
+            &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")]
+        }
+        "Qwen2Tokenizer" => {
+            &[("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")]
+        }
+        _ => &[],
+    };
+    let token = |key: &str| match config.get(key) {
+        Some(given) => content(given),
+        None => of_class.iter().find(|(name, _)| *name == key).map(|(_, text)| *text),
+    };
+    let named = TOKENS.iter().filter_map(|key| Some(((*key).to_owned(), token(key)?.into())));
+    let further = config["extra_special_tokens"].as_object().into_iter().flatten();
+    named.chain(further.filter_map(|(key, token)| Some((key.clone(), content(token)?.into())))).collect()
+}
+
+/// A message without keys that are null, its reasoning under the names that templates read.
+fn settled(message: &Value) -> Value {
+    let Value::Object(message) = message else { return message.clone() };
+    let mut kept: Map<String, Value> =
+        message.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())).collect();
+    if let Some(reasoning) = REASONING.iter().find_map(|key| kept.get(*key)).cloned() {
+        kept.entry("thinking").or_insert_with(|| reasoning.clone());
+        kept.insert("reasoning_content".to_owned(), reasoning);
+    }
+    Value::Object(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn dir(files: &[(&str, String)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn rendered(files: &[(&str, String)], tools: Option<&Value>) -> String {
+        let messages = [json!({"role": "user", "content": "a"})];
+        let template = ChatTemplate::load(dir(files).path()).unwrap();
+        template.render(Chat { messages: &messages, tools, ..Chat::default() }).unwrap()
+    }
+
+    #[test]
+    fn the_file_beside_the_settings_comes_first_and_named_ones_have_their_uses() {
+        let config = |template: Value| (CONFIG, json!({"chat_template": template, "bos_token": "<s>"}).to_string());
+        let (file, tools) = ((FILE, "file {{ bos_token }}".to_owned()), json!([{"name": "t"}]));
+        let list = json!([{"name": "tool_use", "template": "use"}, {"name": "default", "template": "plain"}]);
+        assert_eq!(rendered(&[config(json!("config"))], None), "config");
+        assert_eq!(rendered(&[config(json!("config")), file.clone()], None), "file <s>");
+        assert_eq!(rendered(&[config(list.clone())], None), "plain");
+        assert_eq!(rendered(&[config(list)], Some(&tools)), "use");
+        assert_eq!(rendered(&[config(json!("config"))], Some(&tools)), "config");
+        let further = ("chat_templates/tool_use.jinja", "further".to_owned());
+        assert_eq!(rendered(&[file.clone(), further.clone()], Some(&tools)), "further");
+        assert_eq!(rendered(&[file, further], None), "file ");
+    }
+
+    #[test]
+    fn a_directory_without_a_template_or_with_a_broken_one_is_named() {
+        let said = |files: &[(&str, String)]| ChatTemplate::load(dir(files).path()).unwrap_err().to_string();
+        assert_eq!(said(&[]), "model has no chat template");
+        assert_eq!(said(&[(CONFIG, "{}".to_owned())]), "model has no chat template");
+        let broken = said(&[(FILE, "{% for m in messages %}".to_owned())]);
+        assert!(broken.starts_with("chat template cannot be used: "), "{broken}");
+        let list = json!({"chat_template": [{"name": "rag", "template": "x"}]}).to_string();
+        assert_eq!(
+            said(&[(CONFIG, list)]),
+            "chat template cannot be used: of the named templates rag none is `default`"
+        );
+        let number = json!({"chat_template": 3}).to_string();
+        assert_eq!(said(&[(CONFIG, number)]), "chat template cannot be used: chat_template is no text and no list");
+    }
+
+    #[test]
+    fn a_template_that_does_not_end_is_stopped() {
+        let template = ChatTemplate::new(
+            "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}",
+            Map::new(),
+        );
+        let messages = [json!({"role": "user", "content": "a"})];
+        let chat = Chat { messages: &messages, ..Chat::default() };
+        assert!(template.unwrap().render(chat).unwrap_err().contains("takes too long"));
+        let source = "{% set ns = namespace(x='xxxxxxxxxxxxxxxx') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+        assert!(ChatTemplate::new(source, Map::new()).unwrap().render(chat).unwrap_err().contains("takes too long"));
+        let endless = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
+        assert!(ChatTemplate::new(endless, Map::new()).unwrap().render(chat).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! Python's text of values: `str`, `json.dumps`, numbers and white space.
+
+use std::fmt::Write as _;
+
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+use serde_json::Value as Json_;
+
+/// White space as `str.strip` has it: Unicode's, and four separators of ASCII.
+pub(super) fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// Text of a value that a template prints.
+///
+/// # Errors
+/// For lists and objects: a template that prints one was written for messages of another form.
+pub(super) fn text(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => {
+            Ok(f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float))
+        }
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain => {
+            let why = format!("the template prints a {} where text is wanted", value.kind());
+            Err(Error::new(ErrorKind::InvalidOperation, why))
+        }
+        _ => Ok(value.to_string()),
+    }
+}
+
+/// `json.dumps` with these options.
+pub(super) struct Json {
+    pub(super) ascii: bool,
+    pub(super) sorted: bool,
+    pub(super) indent: Option<String>,
+    /// Between entries, and after a key.
+    pub(super) separators: (String, String),
+}
+
+impl Json {
+    pub(super) fn of(&self, value: &Json_) -> String {
+        let mut out = String::new();
+        self.put(&mut out, value, 0);
+        out
+    }
+
+    fn put(&self, out: &mut String, value: &Json_, depth: usize) {
+        match value {
+            Json_::Null => *out += "null",
+            Json_::Bool(value) => *out += if *value { "true" } else { "false" },
+            Json_::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+                Some(value) => *out += &float(value),
+                None => *out += &number.to_string(),
+            },
+            Json_::String(text) => self.quote(out, text),
+            Json_::Array(list) => self.entries(out, ('[', ']'), depth, list.iter().map(|value| (None, value))),
+            Json_::Object(map) => {
+                let mut entries: Vec<_> = map.iter().map(|(key, value)| (Some(&**key), value)).collect();
+                if self.sorted {
+                    entries.sort_by_key(|(key, _)| *key);
+                }
+                self.entries(out, ('{', '}'), depth, entries.into_iter());
+            }
+        }
+    }
+
+    fn entries<'a>(
+        &self,
+        out: &mut String,
+        (open, close): (char, char),
+        depth: usize,
+        entries: impl ExactSizeIterator<Item = (Option<&'a str>, &'a Json_)>,
+    ) {
+        let is_empty = entries.len() == 0;
+        let line = |out: &mut String, depth: usize| {
+            if let Some(indent) = self.indent.as_ref().filter(|_| !is_empty) {
+                out.push('\n');
+                *out += &indent.repeat(depth);
+            }
+        };
+        out.push(open);
+        for (i, (key, value)) in entries.enumerate() {
+            if i > 0 {
+                *out += &self.separators.0;
+            }
+            line(out, depth + 1);
+            if let Some(key) = key {
+                self.quote(out, key);
+                *out += &self.separators.1;
+            }
+            self.put(out, value, depth + 1);
+        }
+        line(out, depth);
+        out.push(close);
+    }
+
+    fn quote(&self, out: &mut String, text: &str) {
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => *out += "\\\"",
+                '\\' => *out += "\\\\",
+                '\n' => *out += "\\n",
+                '\r' => *out += "\\r",
+                '\t' => *out += "\\t",
+                '\u{8}' => *out += "\\b",
+                '\u{c}' => *out += "\\f",
+                c if c < ' ' || self.ascii && !(' '..='~').contains(&c) => {
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                        let _ = write!(out, "\\u{unit:04x}");
+                    });
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
+
+/// `repr` of a float: the shortest digits, with an exponent below -4 and from 16 on.
+fn float(value: f64) -> String {
+    if !value.is_finite() {
+        return if value.is_nan() {
+            "nan"
+        } else if value > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
+    }
+    let shortest = format!("{value:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if value != 0.0 && !(-4..16).contains(&exponent) => {
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        _ => format!("{value:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn floats_are_those_of_python() {
+        for (value, want) in [
+            (0.5, "0.5"),
+            (2.0, "2.0"),
+            (-0.0, "-0.0"),
+            (1e-7, "1e-07"),
+            (0.0001, "0.0001"),
+            (0.00001234, "1.234e-05"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (123456.789, "123456.789"),
+        ] {
+            assert_eq!(float(value), want);
+        }
+    }
+
+    #[test]
+    fn json_is_that_of_python() {
+        let value = json!({"b": [1, null, true, {}], "a": "ü\u{1}\u{7f}\"/🙂", "c": []});
+        let style = |ascii, sorted, indent: Option<&str>| Json {
+            ascii,
+            sorted,
+            indent: indent.map(str::to_owned),
+            separators: (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        };
+        let plain = "{\"b\": [1, null, true, {}], \"a\": \"ü\\u0001\u{7f}\\\"/🙂\", \"c\": []}";
+        assert_eq!(style(false, false, None).of(&value), plain);
+        let ascii = r#"{"a": "\u00fc\u0001\u007f\"/\ud83d\ude42", "b": [1, null, true, {}], "c": []}"#;
+        assert_eq!(style(true, true, None).of(&value), ascii);
+        let lines =
+            "{\n \"b\": [\n  1,\n  null,\n  true,\n  {}\n ],\n \"a\": \"ü\\u0001\u{7f}\\\"/🙂\",\n \"c\": []\n}";
+        assert_eq!(style(false, false, Some(" ")).of(&value), lines);
+    }
+}

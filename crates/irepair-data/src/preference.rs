@@ -1,0 +1,380 @@
+//! Pairs and prompts in the forms that TRL has them: with a prompt of their own or one that both sides begin with, as
+//! text or as messages. docs/FILES.md has the rules.
+
+use std::path::Path;
+
+use irepair_core::Columns;
+use serde_json::Value;
+
+use crate::chat::ChatTemplate;
+use crate::partners::Partners;
+use crate::read::not_empty;
+use crate::record::Record;
+use crate::rendering::{Rendering, TOOLS, VARIABLES};
+use crate::rows::{Rows, is_table};
+use crate::{Error, Pair, Place, Result, Sides, Tokenizer};
+
+/// A file of pairs or prompts, and the names of its columns.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordFile<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// The names.
+    pub columns: &'a Columns,
+}
+
+/// Texts as they were written, or rendered by a chat template, which writes the special tokens itself. All of a file
+/// are of the kind of its first record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TextKind {
+    /// As they were written.
+    #[default]
+    Plain,
+    /// Rendered.
+    Chat,
+}
+
+/// All records of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole<T> {
+    /// In file order.
+    pub items: Vec<T>,
+    /// Their kind.
+    pub kind: TextKind,
+}
+
+/// Where a pair has its prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// In a key of its own.
+    Explicit,
+    /// At the beginning of both sides.
+    Implicit,
+    /// Next to one labelled completion.
+    Labelled,
+}
+
+impl<'a> RecordFile<'a> {
+    /// A file whose columns have the names that they have here.
+    pub fn plain(path: &'a Path) -> Self {
+        const SAME: &Columns = &Columns::SAME;
+        Self { path, columns: SAME }
+    }
+
+    /// Pairs, one after the other, from records `{"prompt", "chosen", "rejected"}`; other keys are ignored.
+    ///
+    /// Without `prompt`, it is what both sides begin with ([`common_beginning`]). Message lists are rendered by the
+    /// chat template of `tokenizer`'s directory; the text of prompt and continuation together is that of the whole
+    /// chat. Where only the rejected side is read, `chosen` is empty, and may be absent where there is a prompt.
+    ///
+    /// Records `{"prompt", "completion", "label"}` become pairs where a prompt has completions of both labels: its k-th
+    /// desirable completion with its k-th undesirable one, in file order; a pair comes where the later of the two is.
+    ///
+    /// # Errors
+    /// Any of this crate's file and line errors, at once or as an item; `NoTemplate` and `BadTemplate` where there are
+    /// message lists.
+    pub fn pairs(self, tokenizer: Option<&Tokenizer>, sides: Sides) -> Result<Pairs<'a>> {
+        let mut rows = self.rows()?;
+        let first = rows.next().transpose()?;
+        let (mut form, mut kind) = (Form::Explicit, TextKind::Plain);
+        if let Some((place, value)) = &first {
+            let record = self.record(*place, value.clone());
+            (form, kind) = form_of(&record)?;
+        }
+        let template = template_of(kind, tokenizer)?;
+        Ok(Pairs { file: self, rows, first, form, template, sides, n_read: 0, partners: Partners::default() })
+    }
+
+    /// All of [`Self::pairs`].
+    ///
+    /// # Errors
+    /// Those of [`Self::pairs`], and `NoRecords` when there is no pair.
+    pub fn read_pairs(self, tokenizer: Option<&Tokenizer>, sides: Sides) -> Result<Whole<Pair>> {
+        let mut pairs = self.pairs(tokenizer, sides)?;
+        let kind = pairs.kind();
+        let items: Vec<Pair> = pairs.by_ref().collect::<Result<_>>()?;
+        pairs.refuse_none(items.len())?;
+        Ok(Whole { items, kind })
+    }
+
+    /// Prompts from records whose `prompt` is a string, an object with a string `text` (RealToxicityPrompts), or a
+    /// list of messages, which the chat template of `tokenizer`'s directory renders with its generation prompt.
+    ///
+    /// # Errors
+    /// Any of this crate's file and line errors, `NoRecords` when there is no prompt, `NoTemplate` and `BadTemplate`
+    /// where there are message lists.
+    pub fn read_prompts(self, tokenizer: Option<&Tokenizer>) -> Result<Whole<String>> {
+        let (mut items, mut first) = (Vec::new(), None);
+        for row in self.rows()? {
+            let (place, value) = row?;
+            let record = self.record(place, value);
+            let (kind, template) = match &first {
+                Some(known) => known,
+                None => {
+                    let kind = kind_of(record.get("prompt"));
+                    first.insert((kind, template_of(kind, tokenizer)?))
+                }
+            };
+            items.push(match template {
+                None if *kind == TextKind::Plain => record.text("prompt", "prompt.text")?,
+                None => return Err(record.bad(self.columns.of("prompt"), "a string", record.get("prompt"))),
+                Some(template) => Rendering::of(template, &record)?.prompt(&record.messages("prompt")?)?,
+            });
+        }
+        let kind = first.map_or(TextKind::Plain, |(kind, _)| kind);
+        Ok(Whole { items: not_empty(items, self.path, "prompts")?, kind })
+    }
+
+    fn rows(self) -> Result<Rows> {
+        let columns: Vec<&str> = self.columns.names().chain([TOOLS, VARIABLES]).collect();
+        Rows::open(self.path, Some(&columns))
+    }
+
+    fn record(self, place: Place, value: Value) -> Record<'a> {
+        Record { path: self.path, place, value, columns: self.columns }
+    }
+}
+
+/// Pairs of a file ([`RecordFile::pairs`]).
+pub struct Pairs<'a> {
+    file: RecordFile<'a>,
+    rows: Rows,
+    first: Option<(Place, Value)>,
+    form: Form,
+    template: Option<ChatTemplate>,
+    sides: Sides,
+    n_read: usize,
+    partners: Partners,
+}
+
+impl Pairs<'_> {
+    /// The kind of all texts.
+    pub fn kind(&self) -> TextKind {
+        if self.template.is_some() { TextKind::Chat } else { TextKind::Plain }
+    }
+
+    /// The sides that are read.
+    pub fn sides(&self) -> Sides {
+        self.sides
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path
+    }
+
+    /// Pairs so far whose prompt was taken from the beginning of both sides.
+    pub fn n_implicit(&self) -> usize {
+        if self.form == Form::Implicit { self.n_read } else { 0 }
+    }
+
+    /// Pairs so far whose sides were two labelled completions.
+    pub fn n_labelled(&self) -> usize {
+        if self.form == Form::Labelled { self.n_read } else { 0 }
+    }
+
+    /// Labelled completions so far that have no partner: desirable and undesirable ones.
+    pub fn n_without_partner(&self) -> [usize; 2] {
+        self.partners.n_left()
+    }
+
+    /// Refuses a file of which nothing was left.
+    pub(crate) fn refuse_none(&self, n: usize) -> Result<()> {
+        let path = self.file.path.to_owned();
+        match self.n_without_partner() {
+            _ if n > 0 => Ok(()),
+            [0, 0] => Err(Error::NoRecords { path, wanted: "pairs" }),
+            [n_desirable, n_undesirable] => Err(Error::NoPartners { path, n_desirable, n_undesirable }),
+        }
+    }
+
+    /// The pair of a record; none of a labelled completion that waits for its partner.
+    fn pair(&mut self, record: &Record<'_>) -> Result<Option<Pair>> {
+        if self.form == Form::Labelled {
+            let is_desirable = record.label()?;
+            let (prompt, completion) = self.labelled(record)?;
+            let pair = self.partners.add(prompt, completion, is_desirable);
+            return Ok(pair.map(|pair| self.wanted(pair)));
+        }
+        Ok(Some(match &self.template {
+            None => self.of_texts(record)?,
+            Some(template) => self.of_messages(record, template)?,
+        }))
+    }
+
+    /// A pair without the side that is not read.
+    fn wanted(&self, mut pair: Pair) -> Pair {
+        if !self.sides.chosen() {
+            pair.chosen.clear();
+        }
+        if !self.sides.rejected() {
+            pair.rejected.clear();
+        }
+        pair
+    }
+
+    fn labelled(&self, record: &Record<'_>) -> Result<(String, String)> {
+        let Some(template) = &self.template else {
+            return Ok((record.string("prompt")?, record.string("completion")?));
+        };
+        let (prompt, completion) = (record.messages("prompt")?, record.messages("completion")?);
+        let rendering = Rendering::of(template, record)?;
+        let text = rendering.prompt(&prompt)?;
+        let end = rendering.continuation("completion", &text, &prompt, &completion)?;
+        Ok((text, end))
+    }
+
+    fn of_texts(&self, record: &Record<'_>) -> Result<Pair> {
+        if self.form == Form::Explicit {
+            return Ok(Pair {
+                prompt: record.string("prompt")?,
+                chosen: if self.sides.chosen() { record.string("chosen")? } else { String::new() },
+                rejected: if self.sides.rejected() { record.string("rejected")? } else { String::new() },
+            });
+        }
+        refuse_prompt(record)?;
+        let (chosen, rejected) = (record.string("chosen")?, record.string("rejected")?);
+        let prompt = common_beginning(&chosen, &rejected);
+        if prompt.is_empty() && !chosen.is_empty() && !rejected.is_empty() {
+            return Err(Error::NoCommonPrompt { path: record.path.to_owned(), place: record.place });
+        }
+        let end = |side: &str| side[prompt.len()..].to_owned();
+        Ok(self.wanted(Pair { prompt: prompt.to_owned(), chosen: end(&chosen), rejected: end(&rejected) }))
+    }
+
+    fn of_messages(&self, record: &Record<'_>, template: &ChatTemplate) -> Result<Pair> {
+        let is_implicit = self.form == Form::Implicit;
+        let read = |key, wanted| if wanted || is_implicit { record.messages(key) } else { Ok(Vec::new()) };
+        let mut chosen = read("chosen", self.sides.chosen())?;
+        let mut rejected = read("rejected", self.sides.rejected())?;
+        let prompt = if self.form == Form::Explicit {
+            record.messages("prompt")?
+        } else {
+            if record.get("prompt").is_some_and(Value::is_array) {
+                refuse_prompt(record)?;
+            }
+            let n = n_common(&chosen, &rejected);
+            let prompt = chosen[..n].to_vec();
+            (chosen, rejected) = (chosen.split_off(n), rejected.split_off(n));
+            prompt
+        };
+        if prompt.is_empty() {
+            return Err(Error::NoCommonPrompt { path: record.path.to_owned(), place: record.place });
+        }
+        let rendering = Rendering::of(template, record)?;
+        let text = rendering.prompt(&prompt)?;
+        let end = |key, messages: &[Value], wanted| {
+            if wanted { rendering.continuation(key, &text, &prompt, messages) } else { Ok(String::new()) }
+        };
+        let chosen = end("chosen", &chosen, self.sides.chosen())?;
+        let rejected = end("rejected", &rejected, self.sides.rejected())?;
+        Ok(Pair { prompt: text, chosen, rejected })
+    }
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = Result<Pair>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let row = self.first.take().map(Ok).or_else(|| self.rows.next())?;
+            let pair = row.and_then(|(place, value)| {
+                let file = self.file;
+                self.pair(&file.record(place, value))
+            });
+            if let Some(pair) = pair.transpose() {
+                self.n_read += usize::from(pair.is_ok());
+                return Some(pair);
+            }
+        }
+    }
+}
+
+/// The form of a pair, and the kind of its texts.
+fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
+    let has = |key| record.get(key).is_some();
+    if has("completion") && !has("chosen") && !has("rejected") {
+        refuse_written_list(record, "completion")?;
+        return Ok((Form::Labelled, kind_of(record.get("completion"))));
+    }
+    let side = if has("chosen") { "chosen" } else { "rejected" };
+    refuse_written_list(record, side)?;
+    let kind = kind_of(record.get(side));
+    // Data sets of messages may hold the prompt once more, as text.
+    let has_prompt = match kind {
+        TextKind::Plain => has("prompt"),
+        TextKind::Chat => record.get("prompt").is_some_and(|prompt| !prompt.is_string() && !prompt.is_null()),
+    };
+    let is_whole = has("chosen") && has("rejected");
+    Ok((if has_prompt || !is_whole { Form::Explicit } else { Form::Implicit }, kind))
+}
+
+/// Refuses a message list that a table holds as text: it would be trained on with its brackets.
+fn refuse_written_list(record: &Record<'_>, key: &'static str) -> Result<()> {
+    let Some(Value::String(text)) = record.get(key).filter(|_| is_table(record.path)) else { return Ok(()) };
+    let is_list = text.trim_start().starts_with("[{") && ["'role'", "\"role\""].iter().any(|word| text.contains(word));
+    if !is_list {
+        return Ok(());
+    }
+    let name = record.columns.of(key).to_owned();
+    let (want, got) = ("a list of messages, in JSON or Parquet", "a list of messages written as text".to_owned());
+    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key: name, want, got })
+}
+
+fn kind_of(value: Option<&Value>) -> TextKind {
+    if value.is_some_and(Value::is_array) { TextKind::Chat } else { TextKind::Plain }
+}
+
+/// The template that texts of this kind need; none where no tokenizer is given, whose readers refuse lists.
+fn template_of(kind: TextKind, tokenizer: Option<&Tokenizer>) -> Result<Option<ChatTemplate>> {
+    let tokenizer = tokenizer.filter(|_| kind == TextKind::Chat);
+    tokenizer.map(Tokenizer::chat_template).transpose()
+}
+
+/// Refuses a prompt where the first record had none: the file would have two meanings.
+fn refuse_prompt(record: &Record<'_>) -> Result<()> {
+    let key = record.columns.of("prompt");
+    match record.get("prompt") {
+        Some(prompt) => Err(record.bad(key, "no prompt, as in the first record", Some(prompt))),
+        None => Ok(()),
+    }
+}
+
+/// What two texts begin with, as TRL's `extract_prompt` takes the prompt out of a pair: up to the first character
+/// that differs, or, where a space is just before it, up to that space. Of equal texts, and where one is the
+/// beginning of the other, up to the last character of the shorter one.
+///
+/// One case differs from TRL: where the first characters differ, nothing is common. TRL looks at the character before
+/// the first, which is the last of `chosen`, and takes nearly all of it when that is a space.
+pub fn common_beginning<'a>(chosen: &'a str, rejected: &str) -> &'a str {
+    let mut end = 0;
+    for (c, other) in chosen.chars().zip(rejected.chars()) {
+        if c != other {
+            let before = &chosen[..end];
+            return before.strip_suffix(' ').unwrap_or(before);
+        }
+        end += c.len_utf8();
+    }
+    let last = chosen[..end].chars().next_back().map_or(0, char::len_utf8);
+    &chosen[..end - last]
+}
+
+/// The number of messages that two chats begin with; of chats of which one is the beginning of the other, without the
+/// last message of the shorter one.
+fn n_common(chosen: &[Value], rejected: &[Value]) -> usize {
+    let n = chosen.len().min(rejected.len());
+    (0..n).find(|&i| chosen[i] != rejected[i]).unwrap_or(n.saturating_sub(1))
+}
+
+impl Record<'_> {
+    /// Whether a completion is desirable.
+    fn label(&self) -> Result<bool> {
+        match self.get("label") {
+            Some(Value::Bool(label)) => Ok(*label),
+            Some(Value::Number(n)) if n.as_f64() == Some(1.0) => Ok(true),
+            Some(Value::Number(n)) if n.as_f64() == Some(0.0) => Ok(false),
+            Some(Value::String(text)) if ["true", "True", "1"].contains(&&**text) => Ok(true),
+            Some(Value::String(text)) if ["false", "False", "0"].contains(&&**text) => Ok(false),
+            other => Err(self.bad(self.columns.of("label"), "true, false, 1 or 0", other)),
+        }
+    }
+}

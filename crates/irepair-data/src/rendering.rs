@@ -1,0 +1,100 @@
+//! The message lists of a record, rendered: a prompt, and what follows it.
+
+use serde_json::{Map, Value};
+
+use crate::chat::{Chat, ChatTemplate};
+use crate::record::Record;
+use crate::{Error, Result};
+
+/// Variables of a chat template that a record may hold, by TRL's names.
+pub(crate) const TOOLS: &str = "tools";
+pub(crate) const VARIABLES: &str = "chat_template_kwargs";
+
+impl Record<'_> {
+    /// A list of at least one message.
+    pub(crate) fn messages(&self, key: &'static str) -> Result<Vec<Value>> {
+        let name = self.columns.of(key);
+        let messages = match self.get(key) {
+            Some(Value::Array(messages)) => messages,
+            other => return Err(self.bad(name, "a list of messages", other)),
+        };
+        if messages.is_empty() {
+            return Err(self.bad(name, "at least one message", self.get(key)));
+        }
+        match messages.iter().enumerate().find(|(_, message)| !message.is_object()) {
+            Some((i, other)) => Err(self.bad(&format!("{name}[{i}]"), "a message, an object", Some(other))),
+            None => Ok(messages.clone()),
+        }
+    }
+}
+
+/// A template, and the record whose chats it renders.
+pub(crate) struct Rendering<'a> {
+    template: &'a ChatTemplate,
+    record: &'a Record<'a>,
+    tools: Option<Value>,
+    more: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Rendering<'a> {
+    /// Takes the variables that TRL takes from a record: `tools`, a list or its JSON, and `chat_template_kwargs`.
+    pub(crate) fn of(template: &'a ChatTemplate, record: &'a Record<'a>) -> Result<Self> {
+        let found = |key| record.value.get(key).filter(|value| !value.is_null());
+        let tools = match found(TOOLS) {
+            None => None,
+            Some(Value::String(text)) => match serde_json::from_str(text) {
+                Ok(Value::Array(tools)) => Some(tools),
+                _ => return Err(record.bad(TOOLS, "a list, or its JSON", found(TOOLS))),
+            },
+            Some(Value::Array(tools)) => Some(tools.clone()),
+            other => return Err(record.bad(TOOLS, "a list, or its JSON", other)),
+        };
+        let tools = tools.filter(|tools| !tools.is_empty()).map(Value::Array);
+        let more = match found(VARIABLES) {
+            None => None,
+            Some(Value::Object(more)) => Some(more),
+            other => return Err(record.bad(VARIABLES, "an object", other)),
+        };
+        Ok(Self { template, record, tools, more })
+    }
+
+    fn text(&self, key: &'static str, messages: &[Value], add_generation_prompt: bool) -> Result<String> {
+        let chat = Chat { messages, tools: self.tools.as_ref(), more: self.more, add_generation_prompt };
+        self.template.render(chat).map_err(|why| Error::NotRendered {
+            path: self.record.path.to_owned(),
+            place: self.record.place,
+            key: self.record.columns.of(key).to_owned(),
+            template: self.template.path().to_owned(),
+            why,
+        })
+    }
+
+    /// The text of a prompt, to the beginning of its answer.
+    pub(crate) fn prompt(&self, messages: &[Value]) -> Result<String> {
+        self.text("prompt", messages, true)
+    }
+
+    /// The text that follows `text` when these messages follow the prompt.
+    pub(crate) fn continuation(
+        &self,
+        key: &'static str,
+        text: &str,
+        prompt: &[Value],
+        messages: &[Value],
+    ) -> Result<String> {
+        let whole = self.text(key, &[prompt, messages].concat(), false)?;
+        if let Some(end) = whole.strip_prefix(text) {
+            return Ok(end.to_owned());
+        }
+        let n = text.chars().zip(whole.chars()).take_while(|(a, b)| a == b).count();
+        let excerpt = |text: &str| text.chars().skip(n).take(40).collect();
+        Err(Error::NotContinued {
+            path: self.record.path.to_owned(),
+            place: self.record.place,
+            key: self.record.columns.of(key).to_owned(),
+            template: self.template.path().to_owned(),
+            prompt: excerpt(text),
+            whole: excerpt(&whole),
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Records of a file, one after the other, whatever its format: JSONL, a JSON list, CSV, Parquet.
+
+mod columnar;
+mod list;
+mod table;
+
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::columnar::Columnar;
+use self::list::List;
+use self::table::Table;
+use crate::lines::unpacked;
+use crate::{Error, Lines, Place, Result};
+
+/// The first bytes of a Parquet file, and the ending of its name.
+const PARQUET: (&[u8], &str) = (b"PAR1", ".parquet");
+/// Endings of the names of CSV files.
+const TABLES: [&str; 2] = [".csv", ".tsv"];
+
+/// Records with their places. Blank lines of JSONL are left out.
+pub(crate) enum Rows {
+    Lines(PathBuf, Lines),
+    List(List),
+    Table(Table),
+    Columnar(Columnar),
+}
+
+impl Rows {
+    /// Opens a file. Parquet is known by its first bytes; then a name that ends in `.csv` or `.tsv` (before `.gz`) is a
+    /// table; of the others, one that begins with `[` is a JSON list, and all else is JSONL. Of Parquet, no more than
+    /// `columns` is read, where they are given.
+    ///
+    /// # Errors
+    /// `File`, `NotData`, `BadRow` for the first row of a table, `BadTable` for Parquet.
+    pub(crate) fn open(path: &Path, columns: Option<&[&str]>) -> Result<Self> {
+        if let Some(file) = parquet(path)? {
+            return Ok(Self::Columnar(Columnar::new(path, file, columns)?));
+        }
+        let mut reader = unpacked(path)?;
+        if name_of(path).ends_with(PARQUET.1) {
+            let why = "it does not begin as Parquet does, or it is packed";
+            return Err(Error::BadTable { path: path.to_owned(), row: None, why: why.to_owned() });
+        }
+        if let Some(end) = table_of(path) {
+            return Ok(Self::Table(Table::new(path, reader, if end == ".tsv" { b'\t' } else { b',' })?));
+        }
+        let head = reader.fill_buf().map_err(irepair_core::Error::io("read", path))?;
+        if head.trim_ascii_start().starts_with(b"[") {
+            return Ok(Self::List(List::new(path, reader)));
+        }
+        Ok(Self::Lines(path.to_owned(), Lines::of(path, reader)))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Place, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Lines(path, lines) => loop {
+                let (line, text) = match lines.next()? {
+                    Ok(next) => next,
+                    Err(error) => return Some(Err(error)),
+                };
+                if !text.trim().is_empty() {
+                    let value = serde_json::from_str(&text);
+                    let not_json = |source| Error::NotJson { path: path.clone(), line, source };
+                    return Some(value.map(|value| (Place::Line(line), value)).map_err(not_json));
+                }
+            },
+            Self::List(list) => list.next(),
+            Self::Table(table) => table.next(),
+            Self::Columnar(rows) => rows.next(),
+        }
+    }
+}
+
+/// The file, where it is Parquet. A pipe is none: its rows are not in order.
+fn parquet(path: &Path) -> Result<Option<File>> {
+    let io = irepair_core::Error::io("read", path);
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Ok(None);
+    }
+    let (mut head, mut file) = ([0; 4], File::open(path).map_err(io)?);
+    Ok((file.read_exact(&mut head).is_ok() && head == PARQUET.0).then_some(file))
+}
+
+/// The name of a file in small letters, without `.gz`.
+fn name_of(path: &Path) -> String {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    name.strip_suffix(".gz").unwrap_or(&name).to_owned()
+}
+
+fn table_of(path: &Path) -> Option<&'static str> {
+    let name = name_of(path);
+    TABLES.into_iter().find(|end| name.ends_with(end))
+}
+
+/// True for names that end in `.csv` or `.tsv`, before `.gz`.
+pub(crate) fn is_table(path: &Path) -> bool {
+    table_of(path).is_some()
+}
+
+/// True for names that end in `.jsonl` or `.json`, before `.gz`.
+pub(crate) fn is_jsonl(path: &Path) -> bool {
+    let name = name_of(path);
+    name.ends_with(".jsonl") || name.ends_with(".json")
+}
+
+/// True for names that end in `.jsonl`, `.json`, `.csv` or `.tsv`, before `.gz`, or in `.parquet`: the file holds
+/// records, not plain text.
+pub(crate) fn has_records(path: &Path) -> bool {
+    is_jsonl(path) || is_table(path) || name_of(path).ends_with(PARQUET.1)
+}

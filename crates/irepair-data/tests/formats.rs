@@ -1,0 +1,252 @@
+//! The same records from every format that is read (`parity/formats/`, written by Python and pyarrow), and what is
+//! wrong in them named by line or row and column.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use irepair_core::{Columns, Diagnose};
+use irepair_data::{
+    Limits, MAX_LINE_BYTES, Pair, RecordFile, Sides, TextKind, Tokenizer, read_pairs, read_prompts, read_texts,
+    read_token_pairs,
+};
+use serde_json::{Value, json};
+
+fn parity(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/formats").join(path)
+}
+
+fn golden(name: &str) -> Value {
+    let text = std::fs::read_to_string(parity("golden.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()[name].clone()
+}
+
+fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (dir, path)
+}
+
+/// What is said of a file, without its directory.
+fn said(name: &str, bytes: &[u8]) -> String {
+    let (dir, path) = file(name, bytes);
+    let error = read_pairs(&path, Sides::Both).unwrap_err();
+    error.diagnostic().to_string().replace(&format!("{}/", dir.path().display()), "")
+}
+
+#[test]
+fn every_format_holds_the_same_pairs() {
+    let want: Vec<Pair> = serde_json::from_value(golden("plain")).unwrap();
+    assert_eq!(want.len(), 40);
+    for name in [
+        "plain.json",
+        "plain.json.gz",
+        "plain.csv",
+        "plain.tsv",
+        "plain.none.parquet",
+        "plain.snappy.parquet",
+        "plain.zstd.parquet",
+        "plain.gzip.parquet",
+        "plain.v2.parquet",
+    ] {
+        assert_eq!(read_pairs(&parity(name), Sides::Both).unwrap(), want, "{name}");
+        let prompts: Vec<String> = want.iter().map(|pair| pair.prompt.clone()).collect();
+        assert_eq!(read_prompts(&parity(name)).unwrap(), prompts, "{name}");
+    }
+    // Known by its first bytes, whatever its name is.
+    let (_dir, path) = file("data", &std::fs::read(parity("plain.snappy.parquet")).unwrap());
+    assert_eq!(read_pairs(&path, Sides::Both).unwrap(), want);
+}
+
+/// A tokenizer with a template that writes messages down as they are.
+fn chats() -> (tempfile::TempDir, Tokenizer) {
+    let dir = tempfile::tempdir().unwrap();
+    Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
+    let template = "{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::load(dir.path()).unwrap();
+    (dir, tokenizer)
+}
+
+#[test]
+fn messages_are_the_same_from_json_and_parquet() {
+    let (_dir, tokenizer) = chats();
+    let read = |name: &str| RecordFile::plain(&parity(name)).read_pairs(Some(&tokenizer), Sides::Both).unwrap();
+    assert_eq!(read("chats.json"), read("chats.parquet"));
+    let first = Pair {
+        prompt: "[system: Be brief.][user: City 0?]".into(),
+        chosen: "[assistant: Nice 0.]".into(),
+        rejected: "[assistant: Awful.]".into(),
+    };
+    assert_eq!((read("chats.json").kind, &read("chats.json").items[0]), (TextKind::Chat, &first));
+    // Without a template they are refused, never written down as text.
+    let error = read_pairs(&parity("chats.parquet"), Sides::Both).unwrap_err().diagnostic().to_string();
+    assert!(error.contains("chats.parquet, row 1, key `") && error.contains("got: a list"), "{error}");
+    let bare = Tokenizer::train_bpe(&[""], 257).unwrap();
+    let error = RecordFile::plain(&parity("chats.json")).read_pairs(Some(&bare), Sides::Both).unwrap_err();
+    assert_eq!(error.to_string(), "model has no chat template");
+}
+
+#[test]
+fn labelled_completions_are_paired_in_file_order() {
+    let pair = |prompt: &str, chosen: &str, rejected: &str| Pair {
+        prompt: prompt.into(),
+        chosen: chosen.into(),
+        rejected: rejected.into(),
+    };
+    let want = [pair("a", " good 1", " bad 2"), pair("b", " good 3", " bad 1"), pair("a", " good 2", " bad 3")];
+    assert_eq!(read_pairs(&parity("labelled.parquet"), Sides::Both).unwrap(), want);
+    let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+    let read = |sides| {
+        let path = parity("labelled.parquet");
+        let pairs = RecordFile::plain(&path).pairs(None, sides).unwrap();
+        read_token_pairs(pairs, &tokenizer, Limits::default()).unwrap()
+    };
+    let (pairs, counts) = read(Sides::Both);
+    assert_eq!((pairs.len(), counts.n_labelled, counts.n_without_partner), (3, 3, [1, 1]));
+    assert!(read(Sides::Rejected).0.iter().all(|pair| pair.chosen.is_empty()));
+
+    let row = |label: Value| json!({"prompt": "a", "completion": "b", "label": label}).to_string() + "\n";
+    let alone = [row(json!(true)), row(json!(1))].concat();
+    assert!(said("k.jsonl", alone.as_bytes()).contains("got: 2 desirable and 0 undesirable completions"));
+    assert!(said("k.jsonl", row(json!("maybe")).as_bytes()).contains("k.jsonl, line 1, key `label`"));
+    let (_dir, path) = file("k.csv", b"prompt,completion,label\na, b,True\na, c,False\n");
+    assert_eq!(read_pairs(&path, Sides::Both).unwrap(), [pair("a", " b", " c")]);
+}
+
+#[test]
+fn labelled_messages_are_paired_by_their_rendered_prompt() {
+    let (dir, tokenizer) = chats();
+    let path = dir.path().join("k.jsonl");
+    let row = |content: &str, label: bool| {
+        let message = |role: &str, content: &str| json!([{"role": role, "content": content}]);
+        json!({"prompt": message("user", "q"), "completion": message("assistant", content), "label": label}).to_string()
+    };
+    std::fs::write(&path, [row("x", false), row("y", true)].join("\n")).unwrap();
+    let pairs = RecordFile::plain(&path).read_pairs(Some(&tokenizer), Sides::Both).unwrap();
+    let want = Pair { prompt: "[user: q]".into(), chosen: "[assistant: y]".into(), rejected: "[assistant: x]".into() };
+    assert_eq!((pairs.items, pairs.kind), (vec![want], TextKind::Chat));
+}
+
+#[test]
+fn columns_have_the_names_that_are_given() {
+    let (_dir, path) = file("q.csv", b"question,good,bad,prompt\nq, g, b,other\n");
+    let columns: Columns = "prompt=question,chosen=good,rejected=bad".parse().unwrap();
+    let read = |columns: &Columns| RecordFile { path: &path, columns }.read_pairs(None, Sides::Both);
+    let want = Pair { prompt: "q".into(), chosen: " g".into(), rejected: " b".into() };
+    assert_eq!(read(&columns).unwrap().items, [want]);
+    let error = read(&"prompt=question,chosen=god,rejected=bad".parse().unwrap()).unwrap_err();
+    assert!(error.diagnostic().to_string().contains("q.csv, line 2, key `god`"), "{error:?}");
+    let prompts = RecordFile { path: &path, columns: &columns }.read_prompts(None).unwrap();
+    assert_eq!(prompts.items, ["q"]);
+    let (_dir, path) = file("q.jsonl", b"{\"question\":{\"text\":1}}\n");
+    let error = RecordFile { path: &path, columns: &columns }.read_prompts(None).unwrap_err();
+    assert!(error.diagnostic().to_string().contains("key `question.text`"), "{error:?}");
+}
+
+#[test]
+fn pairs_without_a_prompt_begin_with_it_or_are_refused() {
+    let (_dir, path) = file("p.jsonl", b"{\"chosen\":\"It is so nice\",\"rejected\":\"It is so bad\"}\n");
+    let want = Pair { prompt: "It is so".into(), chosen: " nice".into(), rejected: " bad".into() };
+    assert_eq!(read_pairs(&path, Sides::Both).unwrap(), [want.clone()]);
+    assert_eq!(read_pairs(&path, Sides::Rejected).unwrap(), [Pair { chosen: String::new(), ..want }]);
+    let strange = said("p.jsonl", b"{\"question\":\"q\",\"chosen\":\" a\",\"rejected\":\" b\"}\n");
+    assert!(
+        strange.contains("do not begin with the same text") && strange.contains("--columns prompt=NAME"),
+        "{strange}"
+    );
+    let mixed =
+        b"{\"chosen\":\"a b\",\"rejected\":\"a c\"}\n{\"prompt\":\"p\",\"chosen\":\"a b\",\"rejected\":\"a c\"}\n";
+    assert!(said("p.jsonl", mixed).contains("line 2, key `prompt`"));
+    let mixed =
+        b"{\"prompt\":\"p\",\"chosen\":\"a b\",\"rejected\":\"a c\"}\n{\"chosen\":\"a b\",\"rejected\":\"a c\"}\n";
+    assert!(said("p.jsonl", mixed).contains("line 2, key `prompt`"));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_named_by_its_place() {
+    for (name, bytes, what, at) in [
+        ("a.json", &b"[{\"prompt\":\"p\"}"[..], "record has a wrong `chosen`", "a.json, line 1, key `chosen`"),
+        ("a.json", b"[\n {\"prompt\":1}\n]", "record has a wrong `prompt`", "a.json, line 2, key `prompt`"),
+        ("a.json", b"[]", "file holds no pairs", "a.json"),
+        ("a.json", b"[ ", "row cannot be read: the list has no end", "a.json, line 1"),
+        ("a.json", b"[{\"a\":\n[1, 2}]", "line is not JSON", "a.json, line 2"),
+        ("a.json", b"[,]", "line is not JSON", "a.json, line 1"),
+        ("a.json", b"[{\"prompt\":\"\xff\"}]", "line is not UTF-8", "a.json, line 1"),
+        ("a.csv", b"prompt,chosen\n", "file holds no pairs", "a.csv"),
+        (
+            "a.csv",
+            b"prompt,chosen,rejected\na,b\n",
+            "row cannot be read: 2 fields, not the 3 of the first row",
+            "a.csv, line 2",
+        ),
+        ("a.csv", b"prompt,prompt\na,b\n", "row cannot be read: the column `prompt` occurs twice", "a.csv, line 1"),
+        ("a.csv", b"prompt,chosen,rejected\na,b,\xff\n", "line is not UTF-8", "a.csv, line 2"),
+        (
+            "a.csv",
+            b"prompt,chosen\n\"a\nb\",c\nd,e\n",
+            "record has a wrong `rejected`",
+            "a.csv, line 2, key `rejected`",
+        ),
+        (
+            "a.parquet",
+            b"{\"prompt\":1}",
+            "parquet file cannot be read: it does not begin as Parquet does, or it is packed",
+            "a.parquet",
+        ),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "data file is a git-LFS pointer", "a.parquet"),
+    ] {
+        let said = said(name, bytes);
+        assert!(
+            said.starts_with(&format!("error: {what}\n   at: {at}\n")) || said == format!("error: {what}\n   at: {at}"),
+            "{said}"
+        );
+    }
+    let records = "[{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}";
+    for (end, what) in [
+        ("", "the list has no end"),
+        (" {}]", "trailing characters"),
+        ("]\n[]", "text follows the end of the list"),
+        ("]x", "text follows the end of the list"),
+    ] {
+        assert!(said("a.json", format!("{records}{end}").as_bytes()).contains(what), "{end}");
+    }
+    let written = "prompt,chosen,rejected\nq,\"[{'role': 'assistant', 'content': 'a'}]\",b\n";
+    assert!(said("a.csv", written.as_bytes()).contains("got: a list of messages written as text"));
+    let brotli = read_pairs(&parity("plain.brotli.parquet"), Sides::Both).unwrap_err();
+    assert!(brotli.to_string().starts_with("parquet file cannot be read: "), "{brotli}");
+}
+
+#[test]
+fn a_quote_that_is_not_closed_does_not_take_the_memory() {
+    let mut text = b"prompt,chosen,rejected\n\"".to_vec();
+    text.resize(MAX_LINE_BYTES + (1 << 20), b'a');
+    assert!(said("a.csv", &text).starts_with("error: line is longer than 16777216 bytes"));
+}
+
+#[test]
+fn texts_are_read_from_tables_too() {
+    let (_dir, path) = file("t.csv", b"text\none\n\"two\nlines\"\n");
+    assert_eq!(read_texts(&path).unwrap(), ["one", "two\nlines"]);
+}
+
+/// Every byte of a Parquet file changed in turn, and every length: an error or other records, never a panic.
+#[test]
+fn a_damaged_table_is_refused_or_read() {
+    let (dir, whole) = (tempfile::tempdir().unwrap(), std::fs::read(parity("labelled.parquet")).unwrap());
+    let path = dir.path().join("a.parquet");
+    let mut n_refused = 0;
+    for i in 0..whole.len() {
+        for change in [0xff, 0x01] {
+            let mut bytes = whole.clone();
+            bytes[i] ^= change;
+            std::fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
+            n_refused += usize::from(read_pairs(&path, Sides::Both).is_err());
+        }
+    }
+    for n in (0..whole.len()).step_by(7) {
+        std::fs::write(&path, &whole[..n]).unwrap();
+        assert!(read_pairs(&path, Sides::Both).is_err(), "{n}");
+    }
+    assert!(n_refused > 100, "{n_refused}");
+}
