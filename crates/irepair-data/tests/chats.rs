@@ -172,7 +172,7 @@ fn a_chat_has_the_ids_of_transformers_and_no_second_begin_token() {
         let [prompt, chosen] = ["user", "assistant"].map(|role| json!([{"role": role, "content": "Hi."}]));
         std::fs::write(&path, json!({"prompt": prompt, "chosen": chosen, "rejected": chosen}).to_string()).unwrap();
         let open = || RecordFile::plain(&path).pairs(Some(&tokenizer), Sides::Both).unwrap();
-        let limits = Limits { max_prompt: 999, max_continuation: 999, append_eos: true };
+        let limits = Limits { max_prompt: 999, max_continuation: 999, append_eos: true, ..Limits::default() };
         let (pairs, counts) = read_token_pairs(open(), &tokenizer, limits).unwrap();
         assert_eq!((counts.n_chats, counts.n_chosen_ended), (1, 0));
         let chat = [prompt.as_array().unwrap().clone(), chosen.as_array().unwrap().clone()].concat();
