@@ -30,7 +30,7 @@ options! {
         n_head: usize as "N" = 4,
         /// Longest text in tokens. Default 128.
         n_positions: usize as "TOKENS" = 128,
-        /// Tokens a local-attention block of gpt-neo looks back; not read for other families. Default 256.
+        /// Tokens that a block with a window looks back, in families that have such blocks. Default 256.
         window_size: usize as "TOKENS" = 256,
         /// Optimizer steps. Default 2000.
         steps: u64 as "STEPS" = 2000,

@@ -80,10 +80,10 @@ irepair_core::errors! {
             Data.at(format!("{}, {place}, key `{key}`", path.display()))
                 .help(format!("the template is {}", template.display()));
         /// A chat whose text does not begin with that of its prompt: an excerpt of each, from where they differ.
-        NotContinued { path: PathBuf, place: Place, key: String, template: PathBuf, prompt: String, whole: String } =
+        NotContinued { path: PathBuf, place: Place, key: String, template: PathBuf, excerpts: Box<[String; 2]> } =
             "text of the whole chat does not begin with the text of its prompt" =>
             Data.at(format!("{}, {place}, key `{key}`", path.display()))
-                .want_got(format!("{prompt:?}"), format!("{whole:?}"))
+                .want_got(format!("{:?}", excerpts[0]), format!("{:?}", excerpts[1]))
                 .help(format!(
                     "the template {} writes a prompt otherwise when its answer follows: take what its generation prompt \
                      adds into the answer, or write the pairs as text",
@@ -174,8 +174,7 @@ mod tests {
                 place: Place::Line(3),
                 key: "chosen".into(),
                 template: "r1/chat_template.jinja".into(),
-                prompt: "<think>\n".into(),
-                whole: "Hi.".into(),
+                excerpts: Box::new(["<think>\n".into(), "Hi.".into()]),
             }],
             NoTemplate: [Error::NoTemplate { dir: "gpt2".into() }],
             BadTemplate: [Error::BadTemplate { path: "gpt2/chat_template.jinja".into(), why: "syntax error".into() }],

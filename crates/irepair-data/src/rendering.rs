@@ -93,8 +93,7 @@ impl<'a> Rendering<'a> {
             place: self.record.place,
             key: self.record.columns.of(key).to_owned(),
             template: self.template.path().to_owned(),
-            prompt: excerpt(text),
-            whole: excerpt(&whole),
+            excerpts: Box::new([excerpt(text), excerpt(&whole)]),
         })
     }
 }

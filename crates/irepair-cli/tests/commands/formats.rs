@@ -30,7 +30,7 @@ fn message_lists_are_rendered_or_refused() {
     let dir = workshop();
     chat_model("chat");
     let pair = r#"{"prompt":[{"role":"user","content":"Tom?"}],"chosen":[{"role":"assistant","content":"good day"}],"rejected":[{"role":"assistant","content":"you grubnik"}]}"#;
-    fs::write(dir.join("chats.json"), format!("[{}]", vec![pair; 12].join(",\n"))).unwrap();
+    fs::write(dir.join("chats.json"), format!("[{}]", [pair; 12].join(",\n"))).unwrap();
     let repair = "--method dpo --steps 2 --batch-size 2 --n-validation 2";
     let done = irepair(dir, &format!("repair --model chat --pairs chats.json --out chatted {repair}"));
     succeed(&done);
