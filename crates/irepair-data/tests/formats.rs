@@ -148,7 +148,7 @@ fn columns_have_the_names_that_are_given() {
 fn pairs_without_a_prompt_begin_with_it_or_are_refused() {
     let (_dir, path) = file("p.jsonl", b"{\"chosen\":\"It is so nice\",\"rejected\":\"It is so bad\"}\n");
     let want = Pair { prompt: "It is so".into(), chosen: " nice".into(), rejected: " bad".into() };
-    assert_eq!(read_pairs(&path, Sides::Both).unwrap(), [want.clone()]);
+    assert_eq!(read_pairs(&path, Sides::Both).unwrap(), std::slice::from_ref(&want));
     assert_eq!(read_pairs(&path, Sides::Rejected).unwrap(), [Pair { chosen: String::new(), ..want }]);
     let strange = said("p.jsonl", b"{\"question\":\"q\",\"chosen\":\" a\",\"rejected\":\" b\"}\n");
     assert!(
