@@ -8,9 +8,9 @@ irepair_core::errors! {
     /// An error of the command line itself.
     pub(crate) enum CliError {
         /// A tokenizer that gives ids the model has no embedding for.
-        Vocabulary { path: PathBuf, n_model: usize, n_tokenizer: usize } = "tokenizer and model do not fit together" =>
+        Vocabulary { path: PathBuf, n_model: usize, token: String, id: u32 } = "tokenizer and model do not fit together" =>
             Data.at(path.display())
-                .want_got(format!("token ids below {n_model}"), format!("a tokenizer with {n_tokenizer} tokens"))
+                .want_got(format!("token ids below {n_model}"), format!("token {token:?} with id {id}"))
                 .help("put the tokenizer of this checkpoint into its directory");
         /// An end token that the model has no embedding for.
         EndToken { path: PathBuf, id: u32, n_model: usize } = "end token is outside the model's vocabulary" =>
@@ -118,7 +118,7 @@ mod tests {
             irepair_train::Error::NotFinite { what: "the loss is not finite".into(), step: 7, scope: None, sampled };
         let found = || Box::new(error.diagnostic());
         insta::assert_snapshot!(irepair_core::every_diagnostic!(CliError {
-            Vocabulary: [CliError::Vocabulary { path: "gpt2".into(), n_model: 300, n_tokenizer: 301 }],
+            Vocabulary: [CliError::Vocabulary { path: "gpt2".into(), n_model: 300, token: "<pad>".into(), id: 300 }],
             EndToken: [CliError::EndToken { path: "gpt2".into(), id: 50256, n_model: 512 }],
             Missing: [CliError::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [CliError::OutExists { path: "repaired".into() }],

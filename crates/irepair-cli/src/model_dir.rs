@@ -74,9 +74,9 @@ impl ModelDir {
         }
         let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
-        let (n_model, n_tokenizer) = (config.n_vocab, tokenizer.vocab_size());
-        if n_tokenizer > n_model {
-            return Err(CliError::Vocabulary { path: dir.to_owned(), n_model, n_tokenizer }.into());
+        let (n_model, (token, id)) = (config.n_vocab, tokenizer.last_token());
+        if id as usize >= n_model {
+            return Err(CliError::Vocabulary { path: dir.to_owned(), n_model, token, id }.into());
         }
         if let Some(&id) = tokenizer.end_ids().iter().find(|&&id| id as usize >= n_model) {
             return Err(CliError::EndToken { path: dir.to_owned(), id, n_model }.into());
@@ -98,6 +98,7 @@ impl ModelDir {
             Dtype::Bf16 => Kind::BFloat16,
         };
         let (model, report) = CausalLm::load(&self.dir, parse_device(device)?, kind)?;
+        let model = model.never_writing(&self.tokenizer.ids_without_token(self.config.n_vocab));
         if report.unused.is_empty() && !report.head_differs {
             tracing::info!("{}: {report}", self.dir.display());
         } else {

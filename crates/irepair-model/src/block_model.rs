@@ -138,6 +138,11 @@ pub trait BlockModel {
         self.cap(hidden.linear(&self.head(), None::<&Tensor>))
     }
 
+    /// Logits of the next token where a text is written, with minus infinity for what the model never writes.
+    fn logits_to_write(&self, logits: Tensor) -> Tensor {
+        logits
+    }
+
     /// Logits as the model caps them ([`BlockModel::logit_softcap`]).
     fn cap(&self, logits: Tensor) -> Tensor {
         self.logit_softcap().map_or(logits.shallow_clone(), |cap| (logits / cap).tanh() * cap)

@@ -29,6 +29,8 @@ pub struct CausalLm {
     final_norm: Norm,
     head: Tensor,
     pub(crate) soft_prefix: Option<Tensor>,
+    /// `[vocab]`: minus infinity for ids that are never written, 0 for others.
+    unwritten: Option<Tensor>,
     pub(crate) source: Source,
 }
 
@@ -94,6 +96,7 @@ impl CausalLm {
             final_norm,
             head,
             soft_prefix,
+            unwritten: None,
             source,
         })
     }
@@ -113,10 +116,22 @@ impl CausalLm {
         let next = |spec: &Spec| tensors.next().ok_or_else(|| missing(spec));
         let params = Params::collect(&self.architecture.parameters(), next)?;
         let mut model = Self::assemble(self.architecture.clone(), params, self.source.clone())?;
+        model.unwritten = self.unwritten.as_ref().map(Tensor::shallow_clone);
         if let Some(prefix) = tensors.next() {
             model.put_soft_prefix(prefix);
         }
         Ok(model)
+    }
+
+    /// The model, whose texts never hold these ids: rows of the embedding without a token.
+    #[must_use]
+    pub fn never_writing(mut self, ids: &[u32]) -> Self {
+        let rows: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        self.unwritten = (!rows.is_empty()).then(|| {
+            let mask = Tensor::zeros([self.architecture.n_vocab as i64], (Kind::Float, self.device()));
+            mask.index_fill(0, &Tensor::from_slice(&rows).to_device(self.device()), f64::NEG_INFINITY)
+        });
+        self
     }
 
     /// The model's settings.
@@ -226,6 +241,13 @@ impl BlockModel for CausalLm {
 
     fn logit_softcap(&self) -> Option<f64> {
         self.architecture.logit_softcap
+    }
+
+    fn logits_to_write(&self, logits: Tensor) -> Tensor {
+        match &self.unwritten {
+            Some(mask) => logits + mask.to_kind(self.kind()),
+            None => logits,
+        }
     }
 
     fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Box<dyn BlockModel + Send>> {

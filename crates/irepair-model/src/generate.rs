@@ -68,7 +68,7 @@ pub(crate) fn without_cache(
     for _ in 0..n_new {
         let batch = TextBatch::new(padded, model.device());
         let logits = no_grad(|| model.project(&model.hidden_states(&batch).select(1, batch.dims().1 - 1)));
-        let tokens = Vec::<i64>::try_from(&chooser.choose(&logits)?)?;
+        let tokens = Vec::<i64>::try_from(&chooser.choose(&model.logits_to_write(logits))?)?;
         if !written.extend(&tokens, ends) {
             break;
         }
@@ -157,7 +157,7 @@ impl CausalLm {
                 attention_mask = each(&attention_mask);
                 caches.iter_mut().for_each(|cache| cache.repeat_rows(n_each));
             }
-            let next = chooser.choose(&logits)?;
+            let next = chooser.choose(&self.logits_to_write(logits))?;
             if !written.extend(&Vec::<i64>::try_from(&next)?, ends) {
                 break;
             }
@@ -306,6 +306,24 @@ mod tests {
             let stopped = model.generate(&[vec![3, 5]], 6, Decoding::Greedy, ends).unwrap();
             let first = free[0].iter().position(|t| ends.contains(t)).unwrap();
             assert_eq!(stopped[0], free[0][..first]);
+        }
+    }
+
+    #[test]
+    fn rows_without_a_token_are_never_written() {
+        let n_vocab = 29;
+        for model in models() {
+            let free = model.generate(&[vec![3, 5]], 8, Decoding::Greedy, &[]).unwrap();
+            let unwritten: Vec<u32> = free[0].iter().copied().take(3).collect();
+            let model = model.never_writing(&unwritten);
+            let prompts = [vec![3, 5], vec![7]];
+            let fast = model.generate(&prompts, 8, Decoding::Greedy, &[]).unwrap();
+            assert_eq!(fast, without_cache(&model, &prompts, 8, Decoding::Greedy, &[]).unwrap());
+            let nucleus = Nucleus { top_p: 1.0, temperature: 5.0 };
+            let drawn = model.duplicate().unwrap().sample(&[(vec![3, 5], 1)], 20, 20, nucleus, &[]).unwrap();
+            let written = || fast.iter().chain(&drawn).flatten();
+            assert!(written().all(|id| !unwritten.contains(id)));
+            assert!(drawn.iter().flatten().any(|&id| id + 1 == n_vocab || id == 0), "all others may be");
         }
     }
 
