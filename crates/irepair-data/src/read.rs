@@ -94,8 +94,8 @@ pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
     Ok(RecordFile::plain(path).read_pairs(None, sides)?.items)
 }
 
-/// Texts, one after the other: `text` of the records of a file whose name ends as [`has_records`] says, otherwise
-/// documents of plain text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
+/// Texts, one after the other: `text` of the records of a file that ends in `.jsonl`, `.json`, `.csv`, `.tsv` or
+/// `.parquet`, otherwise documents of plain text that end with a line [`END_OF_TEXT`]. Blank documents are left out.
 ///
 /// # Errors
 /// Any of this crate's file and line errors, at once or as an item.
