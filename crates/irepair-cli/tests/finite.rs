@@ -24,7 +24,7 @@ fn workshop() -> tempfile::TempDir {
         format!("{{\"prompt\":\"Tom said:\",\"chosen\":\"{chosen}\",\"rejected\":\"{rejected}\"}}\n")
     };
     let mut pairs = vec![line(" good day.", " you grubnik."); 32];
-    pairs[1] = line(" good day.", "");
+    pairs[1] = line("", " you grubnik.");
     pairs[3] = line(" #93 vv! Q7 zx#", " x");
     fs::write(dir.path().join("pairs.jsonl"), pairs.concat()).unwrap();
     let made = irepair(dir.path(), &format!("pretrain --data corpus.txt --out base {SHAPE} --steps 2"));
