@@ -69,6 +69,9 @@ irepair_core::errors! {
             );
         /// A scorer that was given twice.
         SameScorer { name: String } = "two scorers have one name" => Usage.at(name).help("give each scorer once");
+        /// Two sets of prompts whose numbers would have one name.
+        SamePrompts { name: String } = "two files of --more-prompts have one name up to the first dot" =>
+            Usage.at(name).help("rename one: a set of prompts is called after its file");
         /// A signal ended the run; `state` holds what it needs to continue.
         Interrupted { state: PathBuf, n_done: u64, n_steps: u64 } = "interrupted after step {n_done} of {n_steps}" =>
             Interrupted.at(state.display())
@@ -139,6 +142,7 @@ mod tests {
             NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
             SameScorer: [CliError::SameScorer { name: "words".into() }],
+            SamePrompts: [CliError::SamePrompts { name: "toxic".into() }],
             Interrupted: [CliError::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],
             BadLog: [CliError::BadLog { path: "out/metrics.jsonl".into(), n_steps: 8, n_logged: 6 }],
             NotFinite: [

@@ -1,6 +1,6 @@
 //! The measurements of METHOD §9, §10 and §15: one function for each family of metrics; a file not given adds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use irepair_config::EvalPlan;
@@ -17,6 +17,7 @@ use irepair_eval::{
 use irepair_model::{BlockModel, CausalLm};
 use serde::Serialize;
 
+use crate::error::CliError;
 use crate::model_dir::LoadedModel;
 use crate::notes;
 use crate::prompts;
@@ -169,6 +170,10 @@ fn toxicities(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<
     let more = plan.more_prompts.as_deref().unwrap_or_default();
     if plan.prompts.is_none() && plan.clean_prompts.is_none() && more.is_empty() {
         return Ok(());
+    }
+    let mut names = BTreeSet::new();
+    if let Some(name) = more.iter().map(|path| set_name(path)).find(|name| !names.insert(name.clone())) {
+        return Err(CliError::SamePrompts { name }.into());
     }
     let scorers = Scorers::open(plan)?;
     if let Some(path) = &plan.prompts {

@@ -298,6 +298,12 @@ fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
     }
     let side = if has("chosen") { "chosen" } else { "rejected" };
     refuse_written_list(record, side)?;
+    refuse_written_list(record, "prompt")?;
+    // A column that was named by hand is there, or nothing is guessed in its place.
+    let named = record.columns.of("prompt");
+    if named != "prompt" && !has("prompt") {
+        return Err(record.bad(named, "the prompt, as --columns says", None));
+    }
     let kind = kind_of(record.get(side));
     // Data sets of messages may hold the prompt once more, as text.
     let has_prompt = match kind {

@@ -139,6 +139,11 @@ fn columns_have_the_names_that_are_given() {
     assert!(error.diagnostic().to_string().contains("q.csv, line 2, key `god`"), "{error:?}");
     let prompts = RecordFile { path: &path, columns: &columns }.read_prompts(None).unwrap();
     assert_eq!(prompts.items, ["q"]);
+    // Both sides begin alike: without a prompt of that name, none is taken from them.
+    let (_dir, path) = file("t.jsonl", b"{\"question\":\"q\",\"chosen\":\"It is a\",\"rejected\":\"It is b\"}\n");
+    let typo = "prompt=qustion".parse().unwrap();
+    let error = RecordFile { path: &path, columns: &typo }.read_pairs(None, Sides::Both).unwrap_err();
+    assert!(error.diagnostic().to_string().contains("t.jsonl, line 1, key `qustion`"), "{error:?}");
     let (_dir, path) = file("q.jsonl", b"{\"question\":{\"text\":1}}\n");
     let error = RecordFile { path: &path, columns: &columns }.read_prompts(None).unwrap_err();
     assert!(error.diagnostic().to_string().contains("key `question.text`"), "{error:?}");
@@ -146,6 +151,8 @@ fn columns_have_the_names_that_are_given() {
 
 #[test]
 fn pairs_without_a_prompt_begin_with_it_or_are_refused() {
+    let written = b"prompt,chosen,rejected\n\"[{\"\"role\"\": \"\"user\"\"}]\",a,b\n";
+    assert!(said("p.csv", written).contains("a list of messages written as text"));
     let (_dir, path) = file("p.jsonl", b"{\"chosen\":\"It is so nice\",\"rejected\":\"It is so bad\"}\n");
     let want = Pair { prompt: "It is so".into(), chosen: " nice".into(), rejected: " bad".into() };
     assert_eq!(read_pairs(&path, Sides::Both).unwrap(), std::slice::from_ref(&want));

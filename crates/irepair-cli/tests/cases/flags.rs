@@ -106,3 +106,15 @@ fn sensitivities_on_several_texts_end_with_a_conclusion() {
     let lines = succeed(&irepair(dir, &format!("{sensitivity} --chosen --json")));
     assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "a line of JSON a text: {lines}");
 }
+
+#[test]
+fn two_sets_of_prompts_of_one_name_are_refused() {
+    let dir = workshop();
+    for name in ["set.valid.jsonl", "set.test.jsonl"] {
+        put(dir, name, [serde_json::json!({"prompt": "Tom said:"})]);
+    }
+    std::fs::write(dir.join("set-words.txt"), "bad\n").unwrap();
+    let flags = "--more-prompts set.valid.jsonl --more-prompts set.test.jsonl --lexicon set-words.txt";
+    let error = refused(&irepair(dir, &format!("eval --model base {flags}")), 2);
+    assert_says(&error, &["two files of --more-prompts have one name up to the first dot", "at: set"]);
+}
