@@ -56,3 +56,30 @@ fn without_prefix(part: &Value) -> Value {
         _ => part.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_continuation_has_no_space_before_it_and_those_after_special_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+        let normalizer =
+            json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, space]});
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": normalizer, "pre_tokenizer": null,
+            "post_processor": null, "decoder": null,
+            "added_tokens": [{"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false,
+                              "normalized": false, "special": true}],
+            "model": {"type": "BPE", "unk_token": "<unk>", "merges": [],
+                      "vocab": {"<unk>": 0, "</s>": 1, "\u{2581}": 2, "a": 3, "b": 4}},
+        });
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+        let tokenizer = crate::Tokenizer::load(dir.path()).unwrap();
+        assert_eq!(tokenizer.encode("a</s>b a").unwrap(), [2, 3, 1, 2, 4, 2, 3]);
+        let continued = tokenizer.encode_continuations(&["a</s>b a", " a", "</s>b", "ab"]).unwrap();
+        assert_eq!(continued, [vec![3, 1, 2, 4, 2, 3], vec![2, 3], vec![1, 2, 4], vec![3, 4]]);
+    }
+}

@@ -169,7 +169,19 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses a text.
     pub fn encode_continuations<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
-        self.encode_with(self.of_continuations(), texts)
+        let Some(continuations) = &self.continuations else { return self.encode_batch(texts) };
+        let (begun, whole) = (self.encode_with(continuations, texts)?, self.encode_batch(texts)?);
+        // Added tokens part a text, and what follows the first of them is encoded as in any other text.
+        let added = self.inner.get_added_tokens_decoder();
+        let after = |ids: &[u32]| ids.iter().position(|id| added.contains_key(id)).map(|at| at + 1);
+        let join = |(mut begun, whole): (Vec<u32>, Vec<u32>)| {
+            if let Some((at, rest)) = after(&begun).zip(after(&whole)) {
+                begun.truncate(at);
+                begun.extend_from_slice(&whole[rest..]);
+            }
+            begun
+        };
+        Ok(begun.into_iter().zip(whole).map(join).collect())
     }
 
     fn of_continuations(&self) -> &tokenizers::Tokenizer {
