@@ -36,12 +36,12 @@ struct Config {
 }
 
 /// What a file without these keys means, as in the published files and the class of transformers.
-const DEFAULTS: &[(&str, f64)] = &[
-    ("head_dim", 256.0),
-    ("query_pre_attn_scalar", 256.0),
-    ("sliding_window", 4096.0),
-    ("attn_logit_softcapping", 50.0),
-    ("final_logit_softcapping", 30.0),
+const DEFAULTS: &[(&str, u32)] = &[
+    ("head_dim", 256),
+    ("query_pre_attn_scalar", 256),
+    ("sliding_window", 4096),
+    ("attn_logit_softcapping", 50),
+    ("final_logit_softcapping", 30),
 ];
 
 fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
@@ -56,14 +56,13 @@ pub(super) fn read_form(
     family: &'static Family,
     raw: Map<String, Value>,
     path: &Path,
-    defaults: &[(&str, f64)],
+    defaults: &[(&str, u32)],
     pattern: usize,
 ) -> Result<Architecture> {
     refuse_on(&raw, path, "use_bidirectional_attention", "attention to earlier tokens only")?;
     let mut whole = raw.clone();
     for &(key, value) in defaults {
-        let number = if value.fract() == 0.0 { json!(value as u64) } else { json!(value) };
-        whole.entry(key).or_insert(number);
+        whole.entry(key).or_insert(json!(value));
     }
     let config: Config = settings(&whole, path, &[])?;
     let a = llama::read_form(whole, path, &Form { family, tied: true, eps: 1e-6, head_dim: None })?;

@@ -31,14 +31,14 @@ pub static GEMMA3: Family = Family {
 };
 
 /// What a file without these keys means: those that the project publishes lack most of them.
-const DEFAULTS: &[(&str, f64)] = &[
-    ("vocab_size", 262_208.0),
-    ("num_attention_heads", 8.0),
-    ("num_key_value_heads", 4.0),
-    ("head_dim", 256.0),
-    ("max_position_embeddings", 131_072.0),
-    ("query_pre_attn_scalar", 256.0),
-    ("sliding_window", 4096.0),
+const DEFAULTS: &[(&str, u32)] = &[
+    ("vocab_size", 262_208),
+    ("num_attention_heads", 8),
+    ("num_key_value_heads", 4),
+    ("head_dim", 256),
+    ("max_position_embeddings", 131_072),
+    ("query_pre_attn_scalar", 256),
+    ("sliding_window", 4096),
 ];
 
 /// Bases of rotary positions of blocks without and with a window, in files that name none.
