@@ -15,6 +15,8 @@ pub(crate) struct ModelDir {
     dir: PathBuf,
     pub(crate) config: Architecture,
     pub(crate) tokenizer: Tokenizer,
+    /// Rows of the embedding that no token has.
+    unwritten: Vec<u32>,
 }
 
 /// A model with its tokenizer.
@@ -74,8 +76,9 @@ impl ModelDir {
         }
         let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
-        let (n_model, (token, id)) = (config.n_vocab, tokenizer.last_token());
-        if id as usize >= n_model {
+        let (n_model, ids) = (config.n_vocab, tokenizer.ids());
+        if let Some(&id) = ids.last().filter(|&&id| id as usize >= n_model) {
+            let token = tokenizer.token(id).unwrap_or_default();
             return Err(CliError::Vocabulary { path: dir.to_owned(), n_model, token, id }.into());
         }
         if let Some(&id) = tokenizer.end_ids().iter().find(|&&id| id as usize >= n_model) {
@@ -87,7 +90,8 @@ impl ModelDir {
                 dir.display()
             );
         }
-        Ok(Self { dir: dir.to_owned(), config, tokenizer })
+        let unwritten = (0..n_model as u32).filter(|id| !ids.contains(id)).collect();
+        Ok(Self { dir: dir.to_owned(), config, tokenizer, unwritten })
     }
 
     /// Reads the weights too.
@@ -98,7 +102,7 @@ impl ModelDir {
             Dtype::Bf16 => Kind::BFloat16,
         };
         let (model, report) = CausalLm::load(&self.dir, parse_device(device)?, kind)?;
-        let model = model.never_writing(&self.tokenizer.ids_without_token(self.config.n_vocab));
+        let model = model.never_writing(&self.unwritten);
         if report.unused.is_empty() && !report.head_differs {
             tracing::info!("{}: {report}", self.dir.display());
         } else {

@@ -1,7 +1,7 @@
 //! Text to token ids and back, through the tokenizers library: load, train, save.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{read_to_string, sha256_hex, write_atomic};
@@ -240,15 +240,14 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The token with the highest id, and that id.
-    pub fn last_token(&self) -> (String, u32) {
-        self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id).unwrap_or_default()
+    /// The ids of all tokens, added ones included.
+    pub fn ids(&self) -> BTreeSet<u32> {
+        self.inner.get_vocab(true).into_values().collect()
     }
 
-    /// Ids below `n` that no token has: rows of an embedding that is longer than the vocabulary.
-    pub fn ids_without_token(&self, n: usize) -> Vec<u32> {
-        let known: HashSet<u32> = self.inner.get_vocab(true).into_values().collect();
-        (0..n as u32).filter(|id| !known.contains(id)).collect()
+    /// The token with an id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
     }
 
     /// The end-of-text token as text, which [`Self::encode`] reads as that token.
