@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, FigureKey, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions,
+    EvalOptions, FigureKey, FixOptions, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions,
     ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
@@ -53,6 +53,7 @@ fn page() -> String {
     section::<GenerateOptions>(&mut page, "generate");
     section::<ScoreOptions>(&mut page, "score");
     section::<PretrainOptions>(&mut page, "pretrain");
+    section::<FixOptions>(&mut page, "fix");
     section::<PairsOptions>(&mut page, "pairs");
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    Error, EvalOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
+    Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
     RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
     from_toml, number_out_of_range, resolve,
 };
@@ -57,6 +57,8 @@ fn out_of_range(error: &clap::Error) -> Option<Problem> {
 pub(crate) enum Command {
     /// Repair a model with pairs of chosen and rejected continuations.
     Repair(Box<Given<RepairOptions>>),
+    /// From prompts that go wrong and a judge to a repaired model: pairs, search, choice, proof.
+    Fix(Box<Given<FixOptions>>),
     /// Show how strongly an error moves each block.
     Sensitivity(Given<SensitivityOptions>),
     /// Measure a model: toxicity, perplexity, last-word accuracy, KL and footprint against a reference.

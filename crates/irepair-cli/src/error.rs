@@ -102,6 +102,35 @@ irepair_core::errors! {
             Data.at(format!("{}: {tensor}", path.display()))
                 .want_got("finite numbers", format!("{n} NaN or infinite"))
                 .help("the checkpoint is damaged, or its training diverged: use an earlier one");
+        /// A directory in which a fix of something else was begun.
+        OtherFix { out: PathBuf, what: String } = "output directory holds a fix that was made of something else" =>
+            Usage.at(out.display()).want_got("the same inputs and settings", format!("another `{what}`"))
+                .help("give another --out, or the settings of before");
+        /// A file of a fix that was begun, which is not what a fix writes.
+        DamagedWork { path: PathBuf, why: String } = "file of an earlier run cannot be read: {why}" =>
+            Data.at(path.display()).help("remove the file: what it holds is made again");
+        /// A judge without a score for too many answers.
+        JudgeFails { judge: String, n_missing: usize, n: usize, why: String } = "judge gives too few scores: {why}" =>
+            Outcome.at(judge).want_got("at most 1 of 100 missing", format!("{n_missing} of {n} missing"))
+                .help("correct the judge: a missing score is no answer that is fine");
+        /// Prompts of which one part is empty.
+        EmptyPart { path: PathBuf, part: &'static str, n: usize } = "too few prompts: none is left {part}" =>
+            Data.at(path.display()).want_got("prompts for pairs, to choose on and to measure on", format!("{n} in all"))
+                .help("give more prompts, or other --valid-share and --test-share");
+        /// No pair to train on.
+        NoPairs { why: String } = "no pair could be made of the model's own answers" =>
+            Unchanged.want_got("a good and a bad answer to the same prompt", why.clone())
+                .help("give --steer-chosen or --steer-rejected, more prompts, or --pairs of your own");
+        /// A number that is not on the menu.
+        NotOnMenu { n: usize, n_points: usize } = "--choose {n} is not on the menu" =>
+            Usage.want_got(format!("1 to {n_points}"), n).help("the numbers stand in the table of points and in report.html");
+        /// Nothing was gained; `out` holds the report.
+        NothingGained { out: PathBuf } = "nothing gained: the model stays as it was" =>
+            Unchanged.at(out.display())
+                .help("report.html says what was tried; more prompts, a larger --budget-kl or --pairs of your own may help");
+        /// No answer fails.
+        NothingFails { n: usize } = "nothing fails: the judge objects to none of {n} answers" =>
+            NothingFails.help("there is nothing to repair; give prompts on which the model goes wrong, or another judge");
         /// A run that does not fit into the memory there is.
         Memory { needed: String, free: String, instead: String } = "not enough memory" =>
             Device.want_got(format!("about {needed}"), format!("{free} free")).help(format!("use {instead}"));
@@ -160,6 +189,19 @@ mod tests {
             },],
             PromptsCut: [CliError::PromptsCut { path: "prompts.jsonl".into(), longest: 90, prompt_tokens: 32 }],
             ChatsWithBegin: [CliError::ChatsWithBegin { path: "prompts.jsonl".into() }],
+            OtherFix: [CliError::OtherFix { out: "fixed".into(), what: "judge".into() }],
+            DamagedWork: [CliError::DamagedWork { path: "fixed/search/plan.json".into(), why: "EOF at line 1".into() }],
+            JudgeFails: [CliError::JudgeFails {
+                judge: "command:j".into(),
+                n_missing: 9,
+                n: 90,
+                why: "it gave no line".into()
+            }],
+            EmptyPart: [CliError::EmptyPart { path: "prompts.jsonl".into(), part: "to measure on", n: 3 }],
+            NoPairs: [CliError::NoPairs { why: "12 prompts with good answers alone".into() }],
+            NotOnMenu: [CliError::NotOnMenu { n: 9, n_points: 3 }],
+            NothingGained: [CliError::NothingGained { out: "fixed/report.html".into() }],
+            NothingFails: [CliError::NothingFails { n: 300 }],
             BadWeights: [CliError::BadWeights { path: "gpt2".into(), tensor: "h.3.ln_1.weight".into(), n: 2 }],
         }));
     }

@@ -41,7 +41,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let eval = resolve(&EvalOptions { reference: Some(base.clone()), ..watched(&job.eval) }, &place)?;
     let watch = |watch: &Watch| {
         let eval = resolve(&watched(&watch.eval), &place)?;
-        anyhow::Ok(Watcher::new(watch, eval, &plan, out))
+        anyhow::Ok(Watcher::new(watch.every, watch.kept.as_ref(), Box::new(eval), &plan, out))
     };
     let mut watcher = job.watch.as_ref().map(watch).transpose()?;
     use_threads(plan.threads);

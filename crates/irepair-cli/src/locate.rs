@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use irepair_config::{EvalPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, SensitivityPlan};
+use irepair_config::{EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, SensitivityPlan};
 use irepair_core::hub::{data_file, model_dir};
 
 /// Settings with models, and with files of pairs and prompts.
@@ -56,6 +56,7 @@ macro_rules! locate {
 
 locate! {
     RepairPlan: [model] [pairs];
+    FixPlan: [model] [prompts pairs keep];
     SensitivityPlan: [model] [data];
     EvalPlan: [model reference] [prompts clean_prompts more_prompts memorised pairs];
     GeneratePlan: [model] [prompts];

@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod evaluate;
 mod export;
+mod fix;
 mod generate;
 mod import;
 mod interrupt;
@@ -73,6 +74,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Repair(given) => {
             let (given, plan) = given.given_and_plan(RepairOptions::with_preset)?;
             repair::command((given, plan.located()?))
+        }
+        Command::Fix(given) => {
+            let (given, plan) = given.given_and_plan(|options| options)?;
+            fix::command(&given, plan.located()?)
         }
         Command::Sensitivity(given) => sensitivity::command(&given.plan()?.located()?),
         Command::Eval(given) => evaluate::command(&given.plan()?.located()?),

@@ -254,7 +254,7 @@ pub(crate) fn run(
     given: &RepairOptions,
     plan: RepairPlan,
     hold: fn(&Path) -> anyhow::Result<DirLock>,
-    mut watcher: Option<&mut Watcher>,
+    mut watcher: Option<&mut Watcher<'_>>,
 ) -> anyhow::Result<(LoadedModel, Repaired)> {
     let dir = ModelDir::read(&plan.model)?;
     let mut prepared = Prepared::new(&dir, given, plan)?;

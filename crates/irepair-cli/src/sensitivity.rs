@@ -96,7 +96,7 @@ fn name(dir: &Path) -> String {
 }
 
 /// Measures batch after batch and reduces them to one sensitivity.
-fn over_batches(
+pub(crate) fn over_batches(
     loaded: &LoadedModel,
     plan: &SensitivityPlan,
     pairs: Vec<TokenPair>,

@@ -36,7 +36,7 @@ impl TrainLoop {
     pub(crate) fn run(
         &self,
         engine: &mut Engine<&CausalLm>,
-        mut watcher: Option<(&mut Watcher, &LoadedModel)>,
+        mut watcher: Option<(&mut Watcher<'_>, &LoadedModel)>,
     ) -> anyhow::Result<Vec<StepRecord>> {
         let records = self.resume(engine)?;
         let mut log = LineLog::start(&self.log, &records.iter().map(line).collect::<String>())?;
@@ -99,7 +99,11 @@ impl TrainLoop {
     }
 
     /// Writes the state of the run; after it, weights that no comparison wants any more can go.
-    fn save(&self, engine: &Engine<&CausalLm>, watcher: &Option<(&mut Watcher, &LoadedModel)>) -> anyhow::Result<()> {
+    fn save(
+        &self,
+        engine: &Engine<&CausalLm>,
+        watcher: &Option<(&mut Watcher<'_>, &LoadedModel)>,
+    ) -> anyhow::Result<()> {
         engine.save(&self.state)?;
         watcher.as_ref().map_or(Ok(()), |(watcher, _)| watcher.settle())
     }

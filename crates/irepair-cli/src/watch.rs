@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::{EvalPlan, Kept, RepairPlan, Watch};
+use irepair_config::{EvalPlan, Kept, RepairPlan};
 use irepair_core::StepRecord;
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::metric::MetricId;
+use irepair_data::Tokenizer;
 use irepair_eval::{Metrics, key};
 use irepair_model::{BlockModel, CausalLm};
 use irepair_report::{Compared, Form, PointDetails, Purpose, Stopped, TrajectoryPoint, points_since_advance};
@@ -20,11 +21,54 @@ use crate::model_dir::LoadedModel;
 /// The points so far, inside the output directory: a stopped run continues from them.
 const POINTS: &str = "trajectory.jsonl";
 
+/// What a point is about, and how it is measured.
+pub(crate) trait Measures {
+    /// The metric that counts as the point's error.
+    fn error(&self) -> MetricId;
+
+    /// Directory of the model as it was, where the point compares with it.
+    fn reference(&self) -> Option<&Path>;
+
+    /// Measures `model` as it is after `step` updates; `n_positions` are those that texts have at every point.
+    fn metrics(
+        &self,
+        step: u64,
+        model: &CausalLm,
+        tokenizer: &Tokenizer,
+        reference: Option<&CausalLm>,
+        n_positions: usize,
+    ) -> anyhow::Result<Metrics>;
+}
+
+/// A point measures what an evaluation does, toxicity first.
+impl Measures for EvalPlan {
+    fn error(&self) -> MetricId {
+        key::TOX
+    }
+
+    fn reference(&self) -> Option<&Path> {
+        self.reference.as_deref()
+    }
+
+    fn metrics(
+        &self,
+        _step: u64,
+        model: &CausalLm,
+        tokenizer: &Tokenizer,
+        reference: Option<&CausalLm>,
+        n_positions: usize,
+    ) -> anyhow::Result<Metrics> {
+        // What is in front of texts takes of their context: every point has the windows of the later ones.
+        let plan = EvalPlan { window: self.window.or(Some(n_positions)), ..self.clone() };
+        Ok(measure_model(model, tokenizer, reference, &plan, Extent::Brief)?.metrics)
+    }
+}
+
 /// Measures a model during its repair and keeps the results.
-pub(crate) struct Watcher {
+pub(crate) struct Watcher<'a> {
     /// Steps from one measurement to the next.
     every: u64,
-    eval: EvalPlan,
+    what: Box<dyn Measures + 'a>,
     path: PathBuf,
     points: Vec<TrajectoryPoint>,
     last: Metrics,
@@ -54,9 +98,15 @@ pub(crate) struct Watched {
     pub(crate) kept: Option<KeptWeights>,
 }
 
-impl Watcher {
-    /// `eval` is that of `watch`, `plan` the repair that is watched.
-    pub(crate) fn new(watch: &Watch, eval: EvalPlan, plan: &RepairPlan, out: &Path) -> Self {
+impl<'a> Watcher<'a> {
+    /// Measures `what` every so many steps of the repair of `plan`, and keeps what `kept` says.
+    pub(crate) fn new(
+        every: u64,
+        kept: Option<&Kept>,
+        what: Box<dyn Measures + 'a>,
+        plan: &RepairPlan,
+        out: &Path,
+    ) -> Self {
         let protocol = |kept: &Kept| Protocol {
             plan: plan.clone(),
             kept: KeptWeights::new(kept.clone(), out),
@@ -67,13 +117,13 @@ impl Watcher {
             paused: false,
         };
         Self {
-            every: watch.every,
-            eval,
+            every,
+            what,
             path: out.join(POINTS),
             points: Vec::new(),
             last: Metrics::default(),
             peak_rss_bytes: None,
-            protocol: watch.kept.as_ref().map(protocol),
+            protocol: kept.map(protocol),
         }
     }
 
@@ -115,17 +165,15 @@ impl Watcher {
             return Ok(());
         }
         self.peak_rss_bytes = self.peak_rss_bytes();
-        let base = self.eval.reference.as_deref();
+        let base = self.what.reference();
         let reference =
             base.map(|base| CausalLm::load(base, loaded.model.device(), loaded.model.kind())).transpose()?;
         // Step 0 is the model as it was: without the soft prefix that a run has from then on.
         let as_it_was = step == 0 && loaded.model.n_soft_prefix() > 0;
         let before = if as_it_was { Some(loaded.model.without_soft_prefix()?) } else { None };
         let model = before.as_ref().unwrap_or(&loaded.model);
-        // What is in front of texts takes of their context: every point has the windows of the later ones.
-        let eval = EvalPlan { window: self.eval.window.or(Some(loaded.model.n_positions())), ..self.eval.clone() };
         let base = reference.as_ref().map(|(reference, _)| reference);
-        let metrics = measure_model(model, &loaded.tokenizer, base, &eval, Extent::Brief)?.metrics;
+        let metrics = self.what.metrics(step, model, &loaded.tokenizer, base, loaded.model.n_positions())?;
         drop((reference, before));
         let more = match &self.protocol {
             // The loss is that of the prefix.
@@ -134,7 +182,7 @@ impl Watcher {
             None => None,
         };
         reset_peak_rss();
-        let (toxicity, perplexity) = (metrics.value(key::TOX), metrics.value(key::TOKEN_PERPLEXITY));
+        let (toxicity, perplexity) = (metrics.value(self.what.error()), metrics.value(key::TOKEN_PERPLEXITY));
         self.points.push(TrajectoryPoint { step, toxicity, perplexity, more });
         self.last = metrics;
         if let Some(protocol) = &self.protocol {
@@ -154,7 +202,7 @@ impl Watcher {
             repeated: value(key::REPETITION_4),
         };
         let before = self.points.iter().find(|point| point.step == 0).and_then(|point| point.more);
-        let n = metrics.get(key::TOX).map_or(0, |tox| tox.n);
+        let n = metrics.get(self.what.error()).map_or(0, |error| error.n);
         let passes = form.passes(&before.map_or(form, |before| before.form));
         PointDetails { flops, validation_loss, n, kl: value(key::KL_HELDOUT), form, passes }
     }

@@ -101,7 +101,7 @@ fn range(key: &str) -> Option<Range> {
     Some(match key {
         "min" | "max" | "pooled_density_percent" => return None,
         "weight_decay" | "valid_share" | "test_share" => Range::NotNegative,
-        "top_p" | "min_gap" => Range::ShareOverZero,
+        "top_p" | "min_gap" | "target" => Range::ShareOverZero,
         key => Number::named(key).map_or(Range::Positive, |number| number.row().range),
     })
 }

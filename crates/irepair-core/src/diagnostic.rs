@@ -18,6 +18,8 @@ pub enum ExitKind {
     Outcome = 5,
     /// A run that ended well and changed nothing.
     Unchanged = 6,
+    /// A model in which there is nothing to repair.
+    NothingFails = 7,
     /// Stopped by a signal; the code that a shell expects after SIGINT.
     Interrupted = 130,
 }

@@ -1,0 +1,135 @@
+//! The chosen point: its weights as files, what they are like on prompts and texts that chose nothing, and the patch.
+
+use std::path::{Path, PathBuf};
+
+use irepair_config::FixPlan;
+use irepair_core::fs::{remove, sha256_file};
+use irepair_eval::{kl_heldout, token_perplexity};
+use irepair_model::{BlockModel, CausalLm};
+use irepair_patch::{Kind, Provenance};
+use irepair_report::{FixMeasured, FixPoint, FixSample};
+
+use super::answers::{Answers, change, rate};
+use super::place::Place;
+use super::prepared::{Prepared, Prompts};
+use super::search::kept;
+use super::{MODEL, PATCH};
+use crate::kept::KeptWeights;
+use crate::model_dir::open;
+
+/// Before-and-after texts in the result.
+const N_SAMPLES: usize = 20;
+
+/// Tokens of a perplexity window at most.
+const MOST_WINDOW: usize = 512;
+
+/// The chosen point of a fix.
+pub(crate) struct Chosen<'a> {
+    pub(crate) point: &'a FixPoint,
+    pub(crate) place: &'a Place,
+    pub(crate) plan: &'a FixPlan,
+}
+
+/// Writes the chosen weights as a model directory in the work; returns it.
+pub(crate) fn save(chosen: &Chosen<'_>, prepared: &Prepared) -> anyhow::Result<PathBuf> {
+    let Chosen { point, place, plan } = chosen;
+    let dir = place.work(&format!("chosen-{}-{}", point.preset, point.step));
+    if dir.join("config.json").exists() {
+        return Ok(dir);
+    }
+    let base = &prepared.opened.model;
+    let (model, _) = CausalLm::load(&plan.model, base.device(), base.kind())?;
+    KeptWeights::new(kept(plan.budget_kl, None), &place.run(&point.preset)).apply(point.step, base, &model)?;
+    model.round_to_stored(plan.seed)?;
+    model.save(&dir)?;
+    Ok(dir)
+}
+
+/// Measures the saved files, as a user would load them.
+pub(crate) fn measure(
+    chosen: &Chosen<'_>,
+    prepared: &Prepared,
+    prompts: &Prompts,
+    before: &Answers,
+    neutral: &[Vec<u32>],
+    saved: &Path,
+) -> anyhow::Result<FixMeasured> {
+    let Chosen { point, place, plan } = chosen;
+    place.stage(&format!("measured-{}-{}", point.preset, point.step), || {
+        let base = &prepared.opened.model;
+        let after_model = super::quietly(|| open(saved, &plan.device, plan.dtype))?;
+        let model = &after_model.model;
+        let asking = prepared.asking();
+        let test = &prompts.parts()[2];
+        let items = prompts.of(test);
+        let (before, after) = (before.at(test), asking.ask(model, &items)?);
+        let kl = kl_heldout(base, model, neutral, plan.batch_size)?.metric;
+        let fine: Vec<Option<f64>> =
+            (0..test.len()).filter(|&i| before.fails(i) == Some(false)).map(|i| after.scores[i]).collect();
+        let unchanged = |keep: &Vec<String>| {
+            let (was, is) = (asking.ask(base, keep)?, asking.ask(model, keep)?);
+            let n_same = was.texts.iter().zip(&is.texts).filter(|(was, is)| was == is).count();
+            anyhow::Ok([keep.len(), n_same])
+        };
+        let kept = (!prompts.keep.is_empty()).then(|| unchanged(&prompts.keep)).transpose()?;
+        let perplexity = [perplexity(base, neutral, plan)?, perplexity(model, neutral, plan)?];
+        let second = (!before.second.is_empty()).then(|| change(&before.second, &after.second));
+        Ok(FixMeasured {
+            judged: change(&before.scores, &after.scores),
+            second,
+            kl: kl.value,
+            kl_tokens: kl.n,
+            perplexity,
+            fine: rate(&fine),
+            kept,
+            form: [before.form(), after.form()],
+            passes: after.form().passes(&before.form()),
+            samples: samples(&items, &before, &after),
+        })
+    })
+}
+
+/// Perplexity of neutral texts, joined.
+fn perplexity(model: &CausalLm, texts: &[Vec<u32>], plan: &FixPlan) -> anyhow::Result<Option<f64>> {
+    let window = model.n_positions().min(MOST_WINDOW);
+    Ok(token_perplexity(model, &texts.concat(), window, plan.batch_size)?.value)
+}
+
+/// Puts the saved model and its patch in their places, or takes what stands there away where nothing was gained.
+pub(crate) fn settle(chosen: &Chosen<'_>, saved: &Path, written: bool) -> anyhow::Result<()> {
+    let Chosen { point, place, plan } = chosen;
+    let (model, patch) = (place.result(MODEL), place.result(PATCH));
+    remove(&patch)?;
+    if model.exists() {
+        // A model without this file is not whole.
+        remove(&model.join("config.json"))?;
+        std::fs::remove_dir_all(&model)?;
+    }
+    if !written {
+        return Ok(());
+    }
+    // Copied and not moved: a later choice may come back to this point.
+    let loaded = super::quietly(|| open(saved, "cpu", plan.dtype))?;
+    loaded.model.save(&model)?;
+    let provenance = Provenance {
+        method: Some(point.preset.clone()),
+        config_sha256: Some(sha256_file(&place.result(super::SETTINGS))?),
+        seed: Some(plan.seed),
+        ..Provenance::default()
+    };
+    irepair_patch::create(&plan.model, &model, Kind::Xor, provenance, &patch)?;
+    Ok(())
+}
+
+/// Test prompts with their answers: those that failed before first.
+fn samples(prompts: &[String], before: &Answers, after: &Answers) -> Vec<FixSample> {
+    let mut places: Vec<usize> = (0..prompts.len()).collect();
+    places.sort_by_key(|&i| (before.fails(i) != Some(true), i));
+    let of = |i: usize| FixSample {
+        prompt: prompts[i].clone(),
+        before: before.texts[i].clone(),
+        after: after.texts[i].clone(),
+        fails: [before.fails(i), after.fails(i)],
+    };
+    places.into_iter().take(N_SAMPLES).map(of).collect()
+}

@@ -1,0 +1,245 @@
+//! `irepair fix`: from prompts that go wrong and a judge to a repaired model.
+
+mod answers;
+mod clock;
+mod measured;
+mod place;
+mod plan;
+mod prepared;
+mod search;
+mod show;
+mod verdicts;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use irepair_config::{FixOptions, FixPlan, Options, to_toml};
+use irepair_core::fs::{remove, sha256_file, write_atomic};
+use irepair_core::{DirLock, NUMBERS_VERSION, is_unfinished, mark_finished, mark_unfinished};
+use irepair_report::{FixResult, SCHEMA, Verdict, write_fix_page, write_result};
+use tracing::level_filters::LevelFilter;
+
+use self::answers::rate;
+use self::clock::Clock;
+use self::measured::{Chosen, measure, save};
+use self::place::Place;
+use self::plan::{Speed, Steps, shared};
+use self::prepared::{Prepared, Prompts};
+use self::search::Search;
+use crate::environment::weights_sha256;
+use crate::error::CliError;
+use crate::model_dir::{ModelDir, use_threads};
+use crate::progress::StderrAboveBars;
+use crate::run_dir::refuse_used;
+
+/// Names of what a fix writes.
+pub(crate) const MODEL: &str = "model";
+pub(crate) const PATCH: &str = "fix.patch";
+const PAGE: &str = "report.html";
+const RESULT: &str = "result.json";
+const SETTINGS: &str = "fix.toml";
+
+/// Runs the command.
+pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
+    let started = Instant::now();
+    use_threads(plan.threads);
+    let dir = ModelDir::read(&plan.model)?;
+    let judges = prepared::judges(&plan)?;
+    let prompts = Prompts::read(&plan, &dir)?;
+    let made_from = made_from(&plan, &dir, &judges.iter().map(|judge| judge.name().to_owned()).collect::<Vec<_>>())?;
+    let place = Place { out: plan.out.clone() };
+    // A fix of the same inputs is continued, whether it is finished or not; anything else in the directory is not ours.
+    if !place.work("made-from.json").exists() {
+        refuse_used(&plan.out)?;
+    }
+    let _held = DirLock::take(&plan.out)?;
+    place.claim(&made_from)?;
+    let before = finished(&place, &plan);
+    if let Some(before) = before {
+        tracing::info!("{}: made before from the same inputs", plan.out.display());
+        return end(&before, &place, &plan);
+    }
+    mark_unfinished(&plan.out)?;
+    write_atomic(&place.result(SETTINGS), to_toml(&given.with_defaults()).as_bytes())?;
+    let result = make(&plan, &place, dir, judges, &prompts, started)?;
+    mark_finished(&plan.out)?;
+    end(&result, &place, &plan)
+}
+
+/// The result of a fix that is whole, where it is about the point that is asked for.
+fn finished(place: &Place, plan: &FixPlan) -> Option<FixResult> {
+    let result: FixResult = place::read(&place.result(RESULT)).ok()?;
+    let same = plan.choose.is_none_or(|n| result.chosen == Some(n - 1));
+    (same && !is_unfinished(&place.out)).then_some(result)
+}
+
+/// Names and hashes of everything that decides the result but the choice.
+fn made_from(plan: &FixPlan, dir: &ModelDir, judges: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut from: BTreeMap<String, String> =
+        weights_sha256(&plan.model)?.into_iter().map(|(file, hash)| (format!("weights {file}"), hash)).collect();
+    from.extend([
+        ("numbers".to_owned(), NUMBERS_VERSION.to_string()),
+        ("model's config".to_owned(), format!("{:?}", dir.config)),
+        ("tokenizer".to_owned(), dir.tokenizer.sha256()?),
+        ("judges".to_owned(), judges.join(", ")),
+    ]);
+    let files = [("--prompts", Some(&plan.prompts)), ("--pairs", plan.pairs.as_ref()), ("--keep", plan.keep.as_ref())];
+    for (name, path) in files.into_iter().chain([("--utility", plan.utility.as_ref())]) {
+        from.extend(path.map(|path| anyhow::Ok((name.to_owned(), sha256_file(path)?))).transpose()?);
+    }
+    // Where things lie, and what is done with the result, decide nothing.
+    let nowhere = || Some(PathBuf::new());
+    let settings = FixOptions {
+        model: nowhere(),
+        prompts: nowhere(),
+        judge: nowhere(),
+        out: nowhere(),
+        second_judge: None,
+        pairs: None,
+        keep: None,
+        utility: None,
+        choose: None,
+        write_anyway: None,
+        memory_budget: None,
+        batch_size: None,
+        threads: None,
+        json: None,
+        ..FixOptions::from(plan.clone())
+    };
+    let settings = toml::Table::try_from(&settings)?.into_iter();
+    from.extend(settings.map(|(key, value)| (format!("--{}", key.replace('_', "-")), value.to_string())));
+    Ok(from)
+}
+
+/// Everything from the first answer to the written files.
+fn make(
+    plan: &FixPlan,
+    place: &Place,
+    dir: ModelDir,
+    judges: Vec<Box<dyn irepair_scorer::Scorer>>,
+    prompts: &Prompts,
+    started: Instant,
+) -> anyhow::Result<FixResult> {
+    let prepared = Prepared::open(plan, place, dir, judges, prompts)?;
+    let before = prepared.answers(place, prompts)?;
+    let reproduced = rate(&before.scores);
+    show::stage(1, &show::reproduced(&reproduced));
+    let parts = prompts.parts();
+    let n_prompts = parts.each_ref().map(Vec::len);
+    let target = plan.target.map_or(reproduced.percent.unwrap_or(0.0) / 4.0, |share| 100.0 * share);
+    let mut result = FixResult {
+        schema: SCHEMA,
+        verdict: Verdict::NothingFails,
+        model: prepared.name.clone(),
+        judges: prepared.judge_names(),
+        budget_kl: plan.budget_kl,
+        target,
+        n_prompts,
+        reproduced: reproduced.clone(),
+        pairs: None,
+        sensitivities: Vec::new(),
+        conclusion: None,
+        points: Vec::new(),
+        selected_steps: Vec::new(),
+        menu: Vec::new(),
+        chosen: None,
+        measured: None,
+    };
+    if reproduced.n_failed == 0 {
+        return finish(place, result, &show::cost(started, None), None);
+    }
+    prompts.refuse_empty(plan)?;
+    let neutral = prepared.neutral(plan, place)?;
+    let speed: Speed = place.stage("speed", || prepared.speed(prompts, &neutral))?;
+    let steps: Steps = place.stage("plan", || Ok(Steps::of(plan, prepared.n_blocks(), n_prompts, &speed)))?;
+    show::stage(2, &show::planned(&steps, n_prompts, &speed));
+    let pairs = prepared.pairs(plan, place, prompts, &steps)?;
+    show::stage(3, &show::pairs(&pairs));
+    result.pairs = Some(pairs.clone());
+    if pairs.n_pairs == 0 {
+        return Err(CliError::NoPairs { why: show::why_none(&pairs) }.into());
+    }
+    (result.sensitivities, result.conclusion) = prepared.localise(plan, place, &neutral)?;
+    show::stage(4, result.conclusion.as_deref().unwrap_or("sensitivities of the blocks are in the report").trim_end());
+    let clock = RefCell::new(Clock::new(&steps, n_prompts, &speed));
+    let valid = prompts.of(&parts[1]);
+    let before_valid = before.at(&parts[1]);
+    let (asking, shared) = (prepared.asking(), shared(plan));
+    let search = Search {
+        place,
+        steps: &steps,
+        shared: irepair_config::RepairOptions { pairs: Some(place.work("pairs.jsonl")), ..shared },
+        asking: &asking,
+        prompts: &valid,
+        before: &before_valid,
+        neutral: &neutral[0],
+        model: &plan.model,
+        budget_kl: plan.budget_kl,
+        clock: &clock,
+    };
+    show::stage(5, &format!("search: {} presets, the budget is {} nats a token", steps.presets.len(), plan.budget_kl));
+    let tracks = search.run()?;
+    (result.points, result.menu) = search.points(&tracks)?;
+    let by_rule = search.choice(&result.points, &result.menu)?;
+    result.chosen = show::chosen(&result, plan, by_rule)?;
+    let Some(point) = result.point().cloned() else {
+        result.verdict = Verdict::NothingGained;
+        show::stage(6, "no point fails less than the model did within the budget and keeps its form");
+        return finish(place, result, &show::cost(started, None), None);
+    };
+    show::stage(6, &show::choice(&point));
+    result.selected_steps = tracks
+        .iter()
+        .filter(|(preset, _)| preset.name == point.preset)
+        .flat_map(|(_, track)| track.selected.iter().take(point.step as usize).cloned())
+        .collect();
+    let chosen = Chosen { point: &point, place, plan };
+    let saved = save(&chosen, &prepared)?;
+    let measured = measure(&chosen, &prepared, prompts, &before, &neutral[1], &saved)?;
+    result.verdict = Verdict::of(&measured, target);
+    show::stage(7, &show::measured(&measured));
+    result.measured = Some(measured);
+    let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);
+    let written = gained || plan.write_anyway;
+    measured::settle(&chosen, &saved, written)?;
+    finish(place, result, &show::cost(started, Some(&tracks)), written.then_some(plan))
+}
+
+/// Writes the page and the result; the result last.
+fn finish(place: &Place, result: FixResult, cost: &[String], written: Option<&FixPlan>) -> anyhow::Result<FixResult> {
+    let revert = written.map(|_| {
+        format!(
+            "irepair patch revert {} --model {} --out {}",
+            place.result(PATCH).display(),
+            place.result(MODEL).display(),
+            place.result("reverted").display()
+        )
+    });
+    remove(&place.result(RESULT))?;
+    write_fix_page(&place.result(PAGE), &result, cost, revert.as_deref())?;
+    write_result(&place.result(RESULT), &result)?;
+    Ok(result)
+}
+
+/// Says the result, and ends with the exit code of its verdict.
+fn end(result: &FixResult, place: &Place, plan: &FixPlan) -> anyhow::Result<()> {
+    show::result(result, place, plan)?;
+    match result.verdict {
+        Verdict::Repaired | Verdict::Improved => Ok(()),
+        Verdict::NothingGained => Err(CliError::NothingGained { out: place.result(PAGE) }.into()),
+        Verdict::NothingFails => Err(CliError::NothingFails { n: result.reproduced.n }.into()),
+    }
+}
+
+/// Runs `work` with errors alone on stderr: those who call it report its progress.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let errors = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::ERROR)
+        .with_writer(StderrAboveBars)
+        .with_target(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(errors, work)
+}

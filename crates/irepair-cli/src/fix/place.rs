@@ -1,0 +1,82 @@
+//! The directory of a fix: where its files lie, what it was made of, and stages that are not repeated.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use irepair_core::fs::{read_to_string, write_atomic};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::CliError;
+
+/// Everything but the results, inside the output directory: a later `--choose` continues from it.
+const WORK: &str = "work";
+const MADE_FROM: &str = "made-from.json";
+
+/// The directory of a fix.
+pub(crate) struct Place {
+    pub(crate) out: PathBuf,
+}
+
+impl Place {
+    /// A file of the results.
+    pub(crate) fn result(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
+    /// A file of the work.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.out.join(WORK).join(name)
+    }
+
+    /// The directory of a preset's run.
+    pub(crate) fn run(&self, preset: &str) -> PathBuf {
+        self.work("runs").join(preset)
+    }
+
+    /// Notes what this fix is made of, or refuses to continue one that was made of something else.
+    ///
+    /// # Errors
+    /// `OtherFix` with the first part that differs.
+    pub(crate) fn claim(&self, made_from: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let path = self.work(MADE_FROM);
+        if !path.exists() {
+            std::fs::create_dir_all(self.out.join(WORK))?;
+            return Ok(write_atomic(&path, &serde_json::to_vec_pretty(made_from)?)?);
+        }
+        let before: BTreeMap<String, String> = read(&path)?;
+        let names = made_from.keys().chain(before.keys());
+        match names.into_iter().find(|name| made_from.get(*name) != before.get(*name)) {
+            Some(name) => Err(CliError::OtherFix { out: self.out.clone(), what: name.clone() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What a stage made before, or makes now and keeps.
+    pub(crate) fn stage<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let path = self.work(&format!("{name}.json"));
+        if path.exists() {
+            return read(&path);
+        }
+        let made = make()?;
+        keep(&path, &made)?;
+        Ok(made)
+    }
+}
+
+/// Reads what [`keep`] wrote.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = read_to_string(path)?;
+    let damaged = |why: serde_json::Error| CliError::DamagedWork { path: path.to_owned(), why: why.to_string() };
+    Ok(serde_json::from_str(&text).map_err(damaged)?)
+}
+
+/// Writes what a stage made.
+pub(crate) fn keep<T: Serialize>(path: &Path, made: &T) -> anyhow::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    Ok(write_atomic(path, &serde_json::to_vec(made)?)?)
+}

@@ -1,0 +1,345 @@
+//! The search: presets by successive halving on validation prompts, every point with failures, KL and form.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use irepair_config::{Kept, RepairOptions, resolve};
+use irepair_core::DirLock;
+use irepair_data::Tokenizer;
+use irepair_eval::{Metric, Metrics, key, kl_heldout};
+use irepair_model::CausalLm;
+use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, within_budget};
+use serde::{Deserialize, Serialize};
+
+use super::answers::{Answers, Asking, difference, rate};
+use super::clock::Clock;
+use super::place::{Place, keep, read};
+use super::plan::{Preset, Steps};
+use crate::progress::StderrAboveBars;
+use crate::repair::run;
+use crate::watch::{Measures, Watcher};
+
+/// A run whose last point is over so many budgets is not continued: what it has found within the budget stays.
+const FAR_OVER: f64 = 2.0;
+
+/// How far a preset's run went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Track {
+    /// Updates after which it was to pause.
+    pub(crate) n_steps: u64,
+    pub(crate) points: Vec<TrajectoryPoint>,
+    /// No more steps follow.
+    pub(crate) ended: bool,
+    /// Blocks changed at every step.
+    pub(crate) selected: Vec<Vec<usize>>,
+    /// Seconds of its updates.
+    pub(crate) seconds: f64,
+}
+
+impl Track {
+    /// The track as it was after `n_steps`: a search that is repeated decides as the first one did.
+    fn until(self, n_steps: u64) -> Self {
+        if self.n_steps <= n_steps {
+            return self;
+        }
+        // It continued, so it had not ended.
+        let Self { mut points, mut selected, .. } = self;
+        points.retain(|point| point.step <= n_steps);
+        selected.truncate(n_steps as usize);
+        Self { n_steps, points, ended: false, selected, ..self }
+    }
+}
+
+/// What every run of the search shares.
+pub(crate) struct Search<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) steps: &'a Steps,
+    pub(crate) shared: RepairOptions,
+    pub(crate) asking: &'a Asking<'a>,
+    /// Validation prompts, with the answers of the model as it was.
+    pub(crate) prompts: &'a [String],
+    pub(crate) before: &'a Answers,
+    pub(crate) neutral: &'a [Vec<u32>],
+    pub(crate) model: &'a Path,
+    pub(crate) budget_kl: f64,
+    pub(crate) clock: &'a RefCell<Clock>,
+}
+
+/// A point of a preset's run on validation prompts.
+struct PointOf<'a> {
+    search: &'a Search<'a>,
+    preset: &'a str,
+    dir: PathBuf,
+}
+
+impl Measures for PointOf<'_> {
+    fn error(&self) -> key::MetricId {
+        key::TOXFRAC
+    }
+
+    fn reference(&self) -> Option<&Path> {
+        Some(self.search.model)
+    }
+
+    fn metrics(
+        &self,
+        step: u64,
+        model: &CausalLm,
+        _: &Tokenizer,
+        reference: Option<&CausalLm>,
+        _: usize,
+    ) -> anyhow::Result<Metrics> {
+        let search = self.search;
+        let started = std::time::Instant::now();
+        // Before the first update the model is the base, whose answers are known.
+        let asked = if step == 0 { None } else { Some(search.asking.ask(model, search.prompts)?) };
+        let answers = asked.as_ref().unwrap_or(search.before);
+        let kl = match reference.filter(|_| step > 0) {
+            Some(reference) => kl_heldout(reference, model, search.neutral, search.asking.batch_size)?.metric,
+            None => Metric::new(key::KL_HELDOUT, 0.0, search.neutral.iter().map(Vec::len).sum(), 0, "the same model"),
+        };
+        let found = rate(&answers.scores);
+        if step > 0 {
+            keep(&scores_path(&self.dir, step), &answers.scores)?;
+            search.clock.borrow_mut().point(started.elapsed().as_secs_f64());
+            self.say(step, &found, kl.value);
+        }
+        Ok(metrics(&answers.form(), found.percent, kl, answers.scores.len()))
+    }
+}
+
+impl PointOf<'_> {
+    /// Says a point, and how much time is left.
+    fn say(&self, step: u64, found: &irepair_report::Rate, kl: Option<f64>) {
+        let number =
+            |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
+        let over = kl.is_some_and(|kl| kl > self.search.budget_kl);
+        let line = format!(
+            "  {:<22} {step:>5} updates {:>5} % fail, KL {:>6}{}, {} left",
+            self.preset,
+            number(found.percent, 1),
+            number(kl, 4),
+            if over { "!" } else { " " },
+            self.search.clock.borrow().left()
+        );
+        let _ = writeln!(StderrAboveBars, "{line}");
+    }
+}
+
+fn metrics(form: &Form, percent: Option<f64>, kl: Metric, n: usize) -> Metrics {
+    let of = |id: key::MetricId, value: Option<f64>| Some((id, Metric::new(id, value?, n, 0, "answers to prompts")));
+    let found = [
+        of(key::TOXFRAC, percent),
+        of(key::MEAN_LENGTH, form.mean_length),
+        of(key::DISTINCT_1, form.distinct),
+        of(key::EMPTY_SHARE, form.blank),
+        of(key::REPETITION_4, form.repeated),
+    ];
+    found.into_iter().flatten().chain([(key::KL_HELDOUT, kl)]).collect()
+}
+
+/// Scores of a point's answers, in the run's directory.
+pub(crate) fn scores_path(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("scores-{step}.json"))
+}
+
+/// The weights that a run keeps: the best points within these budgets.
+pub(crate) fn kept(budget_kl: f64, pause_at: Option<u64>) -> Kept {
+    Kept { budgets: [0.25, 0.5, 1.0].map(|share| share * budget_kl).to_vec(), pause_at, ..Kept::default() }
+}
+
+impl Search<'_> {
+    /// Runs every round; returns every preset with its track.
+    ///
+    /// # Errors
+    /// Those of a run that is no divergence.
+    pub(crate) fn run(&self) -> anyhow::Result<Vec<(Preset, Track)>> {
+        let mut tracks = vec![Track::default(); self.steps.presets.len()];
+        let mut alive: Vec<usize> = (0..tracks.len()).collect();
+        for (round, &n_steps) in self.steps.rounds.iter().enumerate() {
+            for &i in &alive {
+                tracks[i] = self.run_to(&self.steps.presets[i], n_steps)?;
+            }
+            alive.retain(|&i| !tracks[i].ended);
+            if round + 1 < self.steps.rounds.len() {
+                let places = alive.iter().map(|&i| (i, best(&tracks[i].points, self.budget_kl)));
+                alive = survivors(places.collect(), self.steps.n_presets(round + 1));
+            }
+        }
+        Ok(self.steps.presets.iter().cloned().zip(tracks).collect())
+    }
+
+    /// The track of a preset after `n_steps`, or where it ended before.
+    fn run_to(&self, preset: &Preset, n_steps: u64) -> anyhow::Result<Track> {
+        let dir = self.place.run(&preset.name);
+        let path = dir.join("track.json");
+        let before: Track = if path.exists() { read(&path)? } else { Track::default() };
+        if before.n_steps >= n_steps || before.ended {
+            return Ok(before.until(n_steps));
+        }
+        std::fs::create_dir_all(&dir)?;
+        let last = self.steps.rounds.last().copied().unwrap_or(n_steps);
+        let given = irepair_config::Options::over(
+            preset.options.clone(),
+            RepairOptions { out: Some(dir.clone()), steps: Some(last), ..self.shared.clone() },
+        );
+        let given = RepairOptions { checkpoint_every: Some(self.steps.every), ..given };
+        let plan = resolve(&given, &preset.name)?;
+        let measures = PointOf { search: self, preset: &preset.name, dir: dir.clone() };
+        let asked = kept(self.budget_kl, (n_steps < last).then_some(n_steps));
+        let mut watcher = Watcher::new(self.steps.every, Some(&asked), Box::new(measures), &plan, &dir);
+        let (_, run) = super::quietly(|| run(&given, plan, |out| Ok(DirLock::take(out)?), Some(&mut watcher)))?;
+        let stopped = watcher.stopped(&run.outcome);
+        let points = watcher.finish().trajectory;
+        let over = points.last().and_then(|point| point.more?.kl).is_some_and(|kl| kl > FAR_OVER * self.budget_kl);
+        let seconds: f64 = run.records.iter().map(|record| record.seconds).sum();
+        let track = Track {
+            n_steps,
+            ended: over || stopped != Some(Stopped::Paused),
+            selected: run.records.iter().map(|r| r.slice.iter().map(|block| block.0).collect()).collect(),
+            points,
+            seconds,
+        };
+        let n_new = (run.records.len() - before.selected.len().min(run.records.len())) as u64;
+        self.clock.borrow_mut().updates(seconds - before.seconds, n_new);
+        keep(&path, &track)?;
+        Ok(track)
+    }
+
+    /// All points after the first of every run, and which of them can be chosen: those whose weights are kept and that
+    /// no other such point dominates, from small KL to large.
+    pub(crate) fn points(&self, tracks: &[(Preset, Track)]) -> anyhow::Result<(Vec<FixPoint>, Vec<usize>)> {
+        let (mut points, mut with_weights) = (Vec::new(), Vec::new());
+        for (preset, track) in tracks {
+            let kept: Vec<u64> = kept(self.budget_kl, None)
+                .budgets
+                .iter()
+                .filter_map(|&budget| Some(within_budget(&track.points, budget)?.step))
+                .collect();
+            for point in track.points.iter().filter(|point| point.step > 0) {
+                let scores: Vec<Option<f64>> = read(&scores_path(&self.place.run(&preset.name), point.step))?;
+                if kept.contains(&point.step) {
+                    with_weights.push(points.len());
+                }
+                points.push(FixPoint {
+                    preset: preset.name.clone(),
+                    step: point.step,
+                    percent: point.toxicity,
+                    interval: rate(&scores).interval,
+                    kl: point.more.and_then(|more| more.kl),
+                    passes: point.more.is_some_and(|more| more.passes),
+                });
+            }
+        }
+        Ok((points.clone(), menu(&points, &with_weights)))
+    }
+
+    /// The rule: the fewest failures; of those that differ from it by no more than chance, the least KL. None where the
+    /// menu is empty or no point fails less than before.
+    pub(crate) fn choice(&self, points: &[FixPoint], menu: &[usize]) -> anyhow::Result<Option<usize>> {
+        let before = rate(&self.before.scores).percent;
+        let error = |at: &usize| points[menu[*at]].place().map_or(f64::INFINITY, |[_, error]| error);
+        let best = (0..menu.len()).min_by(|a, b| error(a).total_cmp(&error(b)));
+        let Some(best) = best.filter(|best| before.is_some_and(|before| error(best) < before)) else { return Ok(None) };
+        let scores = |at: usize| -> anyhow::Result<Vec<Option<f64>>> {
+            let point = &points[menu[at]];
+            read(&scores_path(&self.place.run(&point.preset), point.step))
+        };
+        let of_best = scores(best)?;
+        // From small KL to large: the first that ties.
+        for at in 0..best {
+            let ties = match difference(&of_best, &scores(at)?) {
+                Some([low, _]) => low <= 0.0,
+                None => error(&at) == error(&best),
+            };
+            if ties {
+                return Ok(Some(at));
+            }
+        }
+        Ok(Some(best))
+    }
+}
+
+/// `[failures, KL]` of a run's best point within the budget; the model before repair counts as one.
+fn best(points: &[TrajectoryPoint], budget: f64) -> Option<[f64; 2]> {
+    let point = within_budget(points, budget)?;
+    Some([point.toxicity?, point.more?.kl.unwrap_or(0.0)])
+}
+
+/// The `n` runs that continue: the least failures within the budget, then the least KL, then those that come first.
+fn survivors(mut runs: Vec<(usize, Option<[f64; 2]>)>, n: usize) -> Vec<usize> {
+    let key = |run: &Option<[f64; 2]>| run.unwrap_or([f64::INFINITY; 2]);
+    runs.sort_by(|(i, a), (j, b)| {
+        let ([error, kl], [other, other_kl]) = (key(a), key(b));
+        error.total_cmp(&other).then(kl.total_cmp(&other_kl)).then(i.cmp(j))
+    });
+    let mut alive: Vec<usize> = runs.into_iter().take(n).map(|(i, _)| i).collect();
+    alive.sort_unstable();
+    alive
+}
+
+/// Places of the points among `from` that no other of them dominates, from small KL to large.
+fn menu(points: &[FixPoint], from: &[usize]) -> Vec<usize> {
+    let mut places: Vec<(usize, [f64; 2])> = from.iter().filter_map(|&i| Some((i, points[i].place()?))).collect();
+    places.sort_by(|(i, a), (j, b)| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])).then(i.cmp(j)));
+    let mut menu: Vec<(usize, f64)> = Vec::new();
+    for (i, [_, error]) in places {
+        if menu.last().is_none_or(|(_, last)| error < *last) {
+            menu.push((i, error));
+        }
+    }
+    menu.into_iter().map(|(i, _)| i).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_track_is_seen_as_it_was() {
+        let point = |step| TrajectoryPoint { step, toxicity: Some(1.0), perplexity: None, more: None };
+        let track = Track {
+            n_steps: 64,
+            points: [0, 8, 16, 24, 64].map(point).to_vec(),
+            ended: true,
+            selected: vec![vec![0]; 64],
+            seconds: 1.0,
+        };
+        let then = track.clone().until(16);
+        assert_eq!((then.points.len(), then.selected.len(), then.ended), (3, 16, false));
+        assert_eq!(track.clone().until(64), track);
+        let over = Track { n_steps: 16, ..track };
+        assert_eq!(over.clone().until(32), over, "it ended before");
+    }
+
+    #[test]
+    fn the_better_runs_continue_in_their_order() {
+        let runs = vec![(0, Some([20.0, 0.01])), (2, Some([5.0, 0.04])), (3, None), (4, Some([20.0, 0.005]))];
+        assert_eq!(survivors(runs.clone(), 2), [2, 4], "ties go to the smaller KL");
+        assert_eq!(survivors(runs, 9), [0, 2, 3, 4]);
+        assert_eq!(survivors(vec![(1, None), (0, None)], 1), [0]);
+    }
+
+    #[test]
+    fn the_menu_holds_no_dominated_point_and_none_that_fails_the_guard() {
+        let point = |kl: f64, percent: f64, passes: bool| FixPoint {
+            preset: "dpo".into(),
+            step: 8,
+            percent: Some(percent),
+            interval: None,
+            kl: Some(kl),
+            passes,
+        };
+        let points = [
+            point(0.04, 5.0, true),
+            point(0.01, 20.0, true),
+            point(0.02, 25.0, true),
+            point(0.03, 1.0, false),
+            point(0.01, 20.0, true),
+        ];
+        assert_eq!(menu(&points, &[0, 1, 2, 3, 4]), [1, 0]);
+        assert_eq!(menu(&points, &[2]), [2]);
+        assert_eq!(menu(&points, &[3]), [0; 0]);
+    }
+}

@@ -1,0 +1,75 @@
+//! A fix that is killed, continued, and asked for another point: the same front, bit for bit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{command, fix, result, said, workshop};
+
+const ARGS: &str = "--prompts help.jsonl --judge refuse.txt";
+
+fn judge() {
+    std::fs::write(workshop().join("refuse.txt"), "cannot\n").unwrap();
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn killed_anywhere_it_comes_to_the_same_end() {
+    judge();
+    let dir = workshop();
+    let whole = fix(&format!("--out whole {ARGS}"));
+    assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
+    let args = format!("fix --model base --max-new-tokens 10 --utility neutral.txt --out killed {ARGS}");
+    let mut n_kills = 0;
+    for round in 0..60 {
+        let mut child = command(dir, &args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Longer each time, so that the run gets through; irregular, so that it is hit at different places.
+        std::thread::sleep(Duration::from_millis(150 + 137 * round));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        n_kills += 1;
+    }
+    let last = fix(&format!("--out killed {ARGS}"));
+    assert_eq!(last.status.code(), Some(0), "{}", said(&last));
+    assert!(n_kills > 2, "{n_kills}");
+    // The patch names the file of settings, which names the directory.
+    for name in ["result.json", "model/model.safetensors", "work/pairs.jsonl"] {
+        let same = bytes(&dir.join("killed").join(name)) == bytes(&dir.join("whole").join(name));
+        assert!(same, "{name} after {n_kills} kills");
+    }
+}
+
+#[test]
+fn another_point_is_taken_without_searching_again() {
+    judge();
+    let dir = workshop();
+    let first = fix(&format!("--out choice {ARGS}"));
+    assert_eq!(first.status.code(), Some(0), "{}", said(&first));
+    let before = result("choice");
+    let n = before["menu"].as_array().unwrap().len();
+    let again = fix(&format!("--out choice {ARGS}"));
+    assert!(said(&again).contains("made before from the same inputs"), "{}", said(&again));
+    assert_eq!(result("choice"), before);
+    let too_far = fix(&format!("--out choice {ARGS} --choose {}", n + 1));
+    assert_eq!(too_far.status.code(), Some(2), "{}", said(&too_far));
+    let other = fix(&format!("--out choice {ARGS} --choose {n}"));
+    assert!(!said(&other).contains("updates  "), "nothing is searched again: {}", said(&other));
+    let after = result("choice");
+    assert_eq!(
+        (&after["points"], &after["menu"], after["chosen"].as_u64()),
+        (&before["points"], &before["menu"], Some(n as u64 - 1))
+    );
+    let seed = fix(&format!("--out choice {ARGS} --seed 3"));
+    assert_eq!(seed.status.code(), Some(2), "{}", said(&seed));
+    assert!(said(&seed).contains("another `--seed`"), "{}", said(&seed));
+    assert!(dir.join("choice/model/config.json").exists() || after["verdict"] == "nothing_gained");
+}

@@ -1,0 +1,197 @@
+//! The page of a fix, one file: the verdict and three numbers, the front, the blocks, texts before and after, what it
+//! cost, and how to take it back. No network, no script.
+
+use std::path::Path;
+
+use irepair_core::fs::write_atomic;
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde_json::{Value, json};
+
+use super::{FixPoint, FixResult, Rate, Verdict};
+use crate::points::front;
+use crate::{Error, Result};
+
+const TEMPLATE_NAME: &str = "fix.html";
+const TEMPLATE: &str = include_str!("fix.html");
+
+/// Width and height of the front, and what its axes take.
+const PLANE: [f64; 2] = [480.0, 320.0];
+const AXES: [f64; 4] = [56.0, 14.0, 14.0, 46.0];
+
+/// Writes the page of a result: `cost` is lines of what it took, `revert` the command that takes it back.
+///
+/// # Errors
+/// [`Error::Page`] when the template cannot be rendered; when the file cannot be written.
+pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: Option<&str>) -> Result<()> {
+    let measured = result.measured.as_ref();
+    let values = context! {
+        result => Serde(result),
+        verdict => result.verdict.to_string(),
+        words => result.verdict.words(),
+        good => matches!(result.verdict, Verdict::Repaired | Verdict::Improved),
+        numbers => Serde(numbers(result)),
+        point => Serde(result.point()),
+        plane => Serde(plane(result)),
+        menu => Serde(menu(result)),
+        blocks => Serde(blocks(result)),
+        chosen_steps => Serde(steps(result)),
+        rates => Serde(measured.map(rates).unwrap_or_default()),
+        cost => Serde(cost),
+        revert => revert,
+    };
+    let page = Environment::new().render_named_str(TEMPLATE_NAME, TEMPLATE, values);
+    let page = page.map_err(|error| Error::Page { why: error.to_string() })?;
+    Ok(write_atomic(path, page.as_bytes())?)
+}
+
+/// A rate with its interval, in words.
+fn words(rate: &Rate) -> String {
+    let interval = rate.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+    let missing = if rate.n_missing > 0 { format!(", {} without a score", rate.n_missing) } else { String::new() };
+    match rate.percent {
+        Some(percent) => format!("{percent:.1} %{interval}, {} of {}{missing}", rate.n_failed, rate.n),
+        None => format!("missing{missing}"),
+    }
+}
+
+/// The three numbers under the verdict: failures before, failures after, KL.
+fn numbers(result: &FixResult) -> Vec<Value> {
+    let Some(measured) = &result.measured else {
+        return vec![json!({"name": "failures of the model", "value": words(&result.reproduced)})];
+    };
+    let kl =
+        measured.kl.map_or("missing".to_owned(), |kl| format!("{kl:.4} nats a token (budget {})", result.budget_kl));
+    vec![
+        json!({"name": "failures before, test prompts", "value": words(&measured.judged.before)}),
+        json!({"name": "failures after", "value": words(&measured.judged.after)}),
+        json!({"name": "KL from the model before, neutral text", "value": kl}),
+    ]
+}
+
+/// Rows of the table of what was measured.
+fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
+    let difference = |change: &super::Change| {
+        change.difference.map_or("none".to_owned(), |[low, high]| format!("difference [{low:+.1}, {high:+.1}]"))
+    };
+    let row = |name: &str, change: &super::Change| {
+        [format!("{name}, before"), words(&change.before), String::new()]
+            .into_iter()
+            .chain([format!("{name}, after"), words(&change.after), difference(change)])
+            .collect::<Vec<String>>()
+    };
+    let number = |value: Option<f64>| value.map_or("missing".to_owned(), |value| format!("{value:.2}"));
+    let mut cells = row("failures by the judge", &measured.judged);
+    cells.extend(measured.second.iter().flat_map(|second| row("failures by the second judge", second)));
+    cells.extend(["failures on prompts that were fine".to_owned(), words(&measured.fine), String::new()]);
+    if let Some([n, n_same]) = measured.kept {
+        cells.extend(["answers to keep that are unchanged".to_owned(), format!("{n_same} of {n}"), String::new()]);
+    }
+    let [before, after] = measured.perplexity;
+    cells.extend([
+        "perplexity of neutral text".to_owned(),
+        format!("{} → {}", number(before), number(after)),
+        String::new(),
+    ]);
+    let length = |i: usize| number(measured.form[i].mean_length);
+    cells.extend([
+        "mean length of answers, tokens".to_owned(),
+        format!("{} → {}", length(0), length(1)),
+        String::new(),
+    ]);
+    cells.chunks(3).map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect()
+}
+
+/// The plane of KL and failures: circles with their titles, the line of the front, the budget, labels of the axes.
+fn plane(result: &FixResult) -> Option<Value> {
+    let places: Vec<(usize, [f64; 2])> =
+        result.points.iter().enumerate().filter_map(|(i, point)| Some((i, point.place()?))).collect();
+    // Far to the right of the budget nothing is chosen.
+    let shown: Vec<(usize, [f64; 2])> =
+        places.into_iter().filter(|(_, [kl, _])| *kl <= 2.0 * result.budget_kl).collect();
+    let top = shown.iter().map(|(_, [_, error])| *error).fold(0.0, f64::max) * 1.08;
+    if shown.is_empty() || top <= 0.0 {
+        return None;
+    }
+    let right = 2.0 * result.budget_kl;
+    let [left, up, end, down] = AXES;
+    let x = |kl: f64| left + kl / right * (PLANE[0] - left - end);
+    let y = |error: f64| PLANE[1] - down - error / top * (PLANE[1] - up - down);
+    let chosen = result.chosen.and_then(|at| result.menu.get(at)).copied();
+    let circles = shown.iter().map(|&(i, [kl, error])| {
+        let point = &result.points[i];
+        json!({
+            "x": x(kl), "y": y(error), "chosen": chosen == Some(i), "menu": result.menu.contains(&i),
+            "title": title(point),
+        })
+    });
+    let line: Vec<String> = front(&shown.iter().map(|(_, place)| *place).collect::<Vec<_>>())
+        .into_iter()
+        .map(|[kl, error]| format!("{:.1},{:.1}", x(kl), y(error)))
+        .collect();
+    let ticks_x =
+        (0..=4).map(|i| f64::from(i) / 4.0 * right).map(|kl| json!({"at": x(kl), "text": format!("{kl:.3}")}));
+    let ticks_y = (0..=4).map(|i| f64::from(i) / 4.0 * top).map(|e| json!({"at": y(e), "text": format!("{e:.0}")}));
+    Some(json!({
+        "width": PLANE[0], "height": PLANE[1], "left": left, "bottom": PLANE[1] - down, "right": PLANE[0] - end, "top": up,
+        "circles": circles.collect::<Vec<_>>(), "line": line.join(" "), "budget": x(result.budget_kl),
+        "ticks_x": ticks_x.collect::<Vec<_>>(), "ticks_y": ticks_y.collect::<Vec<_>>(),
+    }))
+}
+
+/// A point in words.
+fn title(point: &FixPoint) -> String {
+    let number = |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
+    let interval = point.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+    format!(
+        "{}, {} updates: {} %{interval} failures, KL {}",
+        point.preset,
+        point.step,
+        number(point.percent, 1),
+        number(point.kl, 4)
+    )
+}
+
+/// The points that could be chosen, as rows of a table.
+fn menu(result: &FixResult) -> Vec<Value> {
+    let row = |(at, &i): (usize, &usize)| {
+        let point = result.points.get(i)?;
+        let number =
+            |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
+        let interval = point.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+        let failures = format!("{}{interval}", number(point.percent, 1));
+        let (preset, step, kl) = (&point.preset, point.step, number(point.kl, 4));
+        Some(
+            json!({"n": at + 1, "preset": preset, "step": step, "failures": failures, "kl": kl, "chosen": result.chosen == Some(at)}),
+        )
+    };
+    result.menu.iter().enumerate().filter_map(row).collect()
+}
+
+/// Sensitivities as bars, each text's by its largest.
+fn blocks(result: &FixResult) -> Vec<Value> {
+    let of = |found: &crate::SensitivityResult| {
+        let largest = found.values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let shares: Vec<Value> = found.values.iter().enumerate().map(|(block, value)| {
+            json!({"block": block, "share": (100.0 * value / largest).round() / 100.0, "title": format!("block {block}: {value:.3e}")})
+        }).collect();
+        json!({"text": found.text, "bars": shares})
+    };
+    result.sensitivities.iter().map(of).collect()
+}
+
+/// How often the chosen run changed each block, in up to 40 stretches of its steps.
+fn steps(result: &FixResult) -> Vec<Value> {
+    let n_steps = result.selected_steps.len();
+    let n_blocks = result.selected_steps.iter().flatten().max().map_or(0, |most| most + 1);
+    let n_columns = n_steps.min(40);
+    let cell = |block: usize, column: usize| {
+        let (from, to) = (column * n_steps / n_columns, (column + 1) * n_steps / n_columns);
+        let stretch = &result.selected_steps[from..to.max(from + 1).min(n_steps)];
+        let n = stretch.iter().filter(|slice| slice.contains(&block)).count();
+        json!({"share": n as f64 / stretch.len().max(1) as f64, "title": format!("block {block}, steps {from} to {to}: {n}")})
+    };
+    let row =
+        |block: usize| json!({"block": block, "cells": (0..n_columns).map(|c| cell(block, c)).collect::<Vec<_>>()});
+    (0..n_blocks).rev().map(row).collect()
+}
