@@ -27,7 +27,7 @@ fn prompt(word: &str, name: &str, place: &str) -> String {
     format!("{word} {name} at the {place}:")
 }
 
-/// A directory with a model of 2 blocks that learned a wrong answer three times in four, made once for all tests, and 72
+/// A directory with a model of 2 blocks that learned a wrong answer three times in four, made once for all, and 72
 /// prompts for each complaint.
 fn workshop() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();

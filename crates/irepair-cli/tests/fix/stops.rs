@@ -1,7 +1,9 @@
 //! A fix that is killed, continued, and asked for another point: the same front, bit for bit.
 
+#![cfg(unix)]
+
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::time::Duration;
 
 use super::{command, fix, result, said, workshop};
 
@@ -23,24 +25,18 @@ fn killed_anywhere_it_comes_to_the_same_end() {
     assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
     let args = format!("fix --model base --max-new-tokens 10 --utility neutral.txt --out killed {ARGS}");
     let mut n_kills = 0;
-    for round in 0..60 {
-        let mut child = command(dir, &args)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        // Longer each time, so that the run gets through; irregular, so that it is hit at different places.
-        std::thread::sleep(Duration::from_millis(150 + 137 * round));
-        if child.try_wait().unwrap().is_some() {
+    // Killed at one point of writing after the other; irregular, so that all kinds of them are hit.
+    for round in 0..120 {
+        let at = format!("kill@{}", 20 + 37 * round % 90);
+        let output = command(dir, &args).env("IREPAIR_FAULT", at).output().unwrap();
+        if output.status.signal() != Some(9) {
             break;
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
         n_kills += 1;
     }
     let last = fix(&format!("--out killed {ARGS}"));
     assert_eq!(last.status.code(), Some(0), "{}", said(&last));
-    assert!(n_kills > 2, "{n_kills}");
+    assert!((5..120).contains(&n_kills), "{n_kills}");
     // The patch names the file of settings, which names the directory.
     for name in ["result.json", "model/model.safetensors", "work/pairs.jsonl"] {
         let same = bytes(&dir.join("killed").join(name)) == bytes(&dir.join("whole").join(name));
