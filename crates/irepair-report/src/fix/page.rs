@@ -28,8 +28,8 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
     let values = context! {
         result => Serde(result),
         verdict => result.verdict.to_string(),
-        words => result.verdict.words(),
-        good => matches!(result.verdict, Verdict::Repaired | Verdict::Improved),
+        words => result.verdict.words().split_once(": ").map_or("", |(_, meaning)| meaning),
+        good => result.verdict != Verdict::NothingGained,
         numbers => Serde(numbers(result)),
         point => Serde(result.point()),
         plane => Serde(plane(result)),
@@ -129,8 +129,9 @@ fn plane(result: &FixResult) -> Option<Value> {
         .into_iter()
         .map(|[kl, error]| format!("{:.1},{:.1}", x(kl), y(error)))
         .collect();
-    let ticks_x =
-        (0..=4).map(|i| f64::from(i) / 4.0 * right).map(|kl| json!({"at": x(kl), "text": format!("{kl:.3}")}));
+    let ticks_x = (0..=4)
+        .map(|i| f64::from(i) / 4.0 * right)
+        .map(|kl| json!({"at": x(kl).min(PLANE[0] - 22.0), "text": format!("{kl:.3}")}));
     let ticks_y = (0..=4).map(|i| f64::from(i) / 4.0 * top).map(|e| json!({"at": y(e), "text": format!("{e:.0}")}));
     Some(json!({
         "width": PLANE[0], "height": PLANE[1], "left": left, "bottom": PLANE[1] - down, "right": PLANE[0] - end, "top": up,
@@ -183,7 +184,8 @@ fn blocks(result: &FixResult) -> Vec<Value> {
 /// How often the chosen run changed each block, in up to 40 stretches of its steps.
 fn steps(result: &FixResult) -> Vec<Value> {
     let n_steps = result.selected_steps.len();
-    let n_blocks = result.selected_steps.iter().flatten().max().map_or(0, |most| most + 1);
+    let changed = result.selected_steps.iter().flatten().max().map_or(0, |most| most + 1);
+    let n_blocks = result.sensitivities.first().map_or(changed, |found| found.values.len().max(changed));
     let n_columns = n_steps.min(40);
     let cell = |block: usize, column: usize| {
         let (from, to) = (column * n_steps / n_columns, (column + 1) * n_steps / n_columns);
@@ -194,4 +196,106 @@ fn steps(result: &FixResult) -> Vec<Value> {
     let row =
         |block: usize| json!({"block": block, "cells": (0..n_columns).map(|c| cell(block, c)).collect::<Vec<_>>()});
     (0..n_blocks).rev().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fix::{Change, FixMeasured, FixSample, PairYield};
+    use crate::points::Form;
+
+    fn result() -> FixResult {
+        let rate = |n_failed: usize| Rate {
+            n: 50,
+            n_failed,
+            n_missing: 0,
+            percent: Some(2.0 * n_failed as f64),
+            interval: Some([1.0, 60.0]),
+        };
+        let point = |step, percent, kl, passes| FixPoint {
+            preset: "dpo-1e-5".into(),
+            step,
+            percent: Some(percent),
+            interval: Some([percent - 1.0, percent + 1.0]),
+            kl: Some(kl),
+            passes,
+        };
+        let judged = Change { before: rate(20), after: rate(2), difference: Some([-48.0, -24.0]) };
+        let sample = FixSample {
+            prompt: "Say <b>it</b>".into(),
+            before: "a <script>bad</script> text".into(),
+            after: String::new(),
+            fails: [Some(true), Some(false)],
+        };
+        FixResult {
+            schema: crate::SCHEMA,
+            verdict: Verdict::Improved,
+            model: "a & b".into(),
+            judges: vec!["words".into()],
+            budget_kl: 0.05,
+            target: 10.0,
+            n_prompts: [50, 25, 50],
+            reproduced: rate(20),
+            pairs: Some(PairYield::default()),
+            sensitivities: Vec::new(),
+            conclusion: None,
+            points: vec![
+                point(8, 20.0, 0.01, true),
+                point(16, 4.0, 0.04, true),
+                point(24, 0.0, 0.09, false),
+                point(32, 0.0, 0.2, true),
+            ],
+            selected_steps: vec![vec![0], vec![1], vec![1]],
+            menu: vec![0, 1],
+            chosen: Some(1),
+            measured: Some(FixMeasured {
+                judged,
+                second: None,
+                kl: Some(0.03),
+                kl_tokens: 100,
+                perplexity: [Some(7.0), None],
+                fine: rate(0),
+                kept: Some([5, 4]),
+                form: [Form::default(); 2],
+                passes: true,
+                samples: vec![sample],
+            }),
+        }
+    }
+
+    fn page(result: &FixResult) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.html");
+        write_fix_page(&path, result, &["3 minutes".to_owned()], Some("irepair patch revert")).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_page_opens_with_the_verdict_and_hides_what_the_judge_objects_to() {
+        let page = page(&result());
+        assert!(page.contains("<h1 class=\"good\">improved</h1>") && page.contains("40.0 % [1.0, 60.0], 20 of 50"));
+        // One point fails the guard, one is far over the budget.
+        assert_eq!(page.matches("<circle").count(), 2);
+        assert!(page.contains("dpo-1e-5, 16 updates: 4.0 % [3.0, 5.0] failures, KL 0.0400"));
+        assert!(page.contains("a &amp; b") && !page.contains("<script>") && page.contains("(blank)"));
+        assert!(page.contains("4 of 5") && page.contains("7.00 → missing"));
+        let hidden = page.split("<details").nth(1).unwrap();
+        assert!(hidden.contains("bad&lt;&#x2f;script&gt;") || hidden.contains("bad&lt;/script&gt;"), "{hidden}");
+    }
+
+    #[test]
+    fn a_page_without_a_choice_says_what_was_reproduced() {
+        let none = FixResult {
+            verdict: Verdict::NothingFails,
+            points: Vec::new(),
+            menu: Vec::new(),
+            chosen: None,
+            measured: None,
+            selected_steps: Vec::new(),
+            ..result()
+        };
+        let page = page(&none);
+        assert!(page.contains("<h1 class=\"good\">nothing fails</h1>") && page.contains("failures of the model"));
+        assert!(!page.contains("<circle") && !page.contains("Texts before and after"));
+    }
 }
