@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    EvalOptions, FigureKey, FixOptions, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions, RepairOptions,
-    ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions, TableKey,
+    CheckOptions, EvalOptions, FigureKey, FixOptions, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions,
+    RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
+    TableKey,
 };
 use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
 
@@ -55,6 +56,7 @@ fn page() -> String {
     section::<PretrainOptions>(&mut page, "pretrain");
     section::<FixOptions>(&mut page, "fix");
     section::<PairsOptions>(&mut page, "pairs");
+    section::<CheckOptions>(&mut page, "check");
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");
     section::<ScorerEvalOptions>(&mut page, "scorer eval");

@@ -199,7 +199,7 @@ mod tests {
         job.eval.more_prompts = path("more").map(|path| vec![path]);
         fs::create_dir(dir.path().join("scorer")).unwrap();
         path("scorer/model.safetensors");
-        job.eval.scorer = Some(vec![dir.path().join("scorer")]);
+        job.eval.scorer = Some(vec![dir.path().join("scorer").into()]);
         let inputs = |job: &Job| Hashes::default().add(Inputs::default(), job).unwrap();
         let before = inputs(&job);
         assert_eq!(inputs(&job), before);

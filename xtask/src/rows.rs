@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use irepair_config::{
-    EvalOptions, FigureKey, Job, Kept, Protocol, RelearnOptions, RepairOptions, Row, TableKey, Watch,
+    EvalOptions, FigureKey, Job, Judge, Kept, Protocol, RelearnOptions, RepairOptions, Row, TableKey, Watch,
 };
 use irepair_core::Diagnostic;
 use irepair_core::fs::{list, remove, write_atomic};
@@ -158,7 +158,7 @@ impl Prepared {
             eval: EvalOptions {
                 samples: profile.samples.filter(|_| tested && in_table(TableKey::Rq1) && name.seed == 0),
                 best_of: row.and_then(|row| row.best_of),
-                judge: row.and_then(|row| Some(self.scorer(row.judge.as_ref()?).0)),
+                judge: row.and_then(|row| Some(self.scorer(row.judge.as_ref()?).0.into())),
                 ..self.eval(name.split)
             },
             watch,
@@ -186,7 +186,7 @@ impl Prepared {
             tested && set.is_some_and(|set| !["error", "clean"].contains(&set))
         });
         let more: Vec<PathBuf> = more.filter_map(|file| self.optional_data(file)).collect();
-        let scorers: Vec<PathBuf> = self.scorers().map(|scorer| self.scorer(&scorer.name).0).collect();
+        let scorers: Vec<Judge> = self.scorers().map(|scorer| self.scorer(&scorer.name).0.into()).collect();
         EvalOptions {
             prompts: Some(self.data(&format!("prompts/error.{split}.jsonl"))),
             clean_prompts: self.optional_data("prompts/clean.test.jsonl").filter(|_| tested),

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
+    CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
     RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
     from_toml, number_out_of_range, resolve,
 };
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Pretrain(Box<Given<PretrainOptions>>),
     /// Make preference pairs of the model's own continuations of prompts, by a judge.
     Pairs(Box<Given<PairsOptions>>),
+    /// Check a model against the suite of a repair: does the error stay away?
+    Check(Given<CheckOptions>),
     /// Train the error back into copies of a model, on more and more texts: how durable is its repair?
     Relearn(Box<Given<RelearnOptions>>),
     /// Train an offline toxicity scorer, or measure one on labelled texts.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use irepair_config::Judge;
 use irepair_core::Diagnostic;
 
 irepair_core::errors! {
@@ -67,6 +68,20 @@ irepair_core::errors! {
             Data.at(path.display()).help(
                 "give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"
             );
+        /// A judge whose file or directory is not there.
+        NoJudge { judge: Judge } = "judge is not there" =>
+            Usage.at(judge).help(format!("give one of the kinds {}", Judge::KINDS));
+        /// Clauses of a suite that the model does not keep.
+        Regressed { suite: PathBuf, n_failed: usize, n: usize } = "{n_failed} of {n} clauses fail" =>
+            Outcome.at(suite.display()).help(
+                "the error is back, or something else got worse: read the lines marked FAIL; a patch repairs only the base \
+                 that it was made of"
+            );
+        /// A clause for which too many answers have no score.
+        NotJudged { clause: String, n_missing: usize, n: usize, why: String } =
+            "{n_missing} of {n} answers have no score: {why}" =>
+            Data.at(format!("clause {clause:?}")).want_got("scores of 99 % of the answers", format!("{} of {n}", n - n_missing))
+                .help("nothing can be said of the model: repair the judge, then run the check again");
         /// A scorer that was given twice.
         SameScorer { name: String } = "two scorers have one name" => Usage.at(name).help("give each scorer once");
         /// Two sets of prompts whose numbers would have one name.
@@ -170,6 +185,14 @@ mod tests {
             TooFew: [CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
             NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
+            NoJudge: [CliError::NoJudge { judge: Judge::Regex("leaks.regex".into()) }],
+            Regressed: [CliError::Regressed { suite: "suite".into(), n_failed: 1, n: 6 }],
+            NotJudged: [CliError::NotJudged {
+                clause: "insults".into(),
+                n_missing: 12,
+                n: 300,
+                why: "the program gave no answer within 60s".into()
+            }],
             SameScorer: [CliError::SameScorer { name: "words".into() }],
             SamePrompts: [CliError::SamePrompts { name: "toxic".into() }],
             Interrupted: [CliError::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use irepair_config::{EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, SensitivityPlan};
+use irepair_config::{
+    CheckPlan, EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, SensitivityPlan,
+};
 use irepair_core::hub::{data_file, model_dir};
 
 /// Settings with models, and with files of pairs and prompts.
@@ -63,6 +65,7 @@ locate! {
     PairsPlan: [model] [prompts];
     RelearnPlan: [model] [prompts];
     ScorePlan: [model] [];
+    CheckPlan: [model] [];
 }
 
 /// A setting of one path, perhaps one, or several.

@@ -3,6 +3,7 @@
 mod adapter;
 mod apply;
 mod arguments;
+mod check;
 mod compare;
 mod conclusion;
 mod data;
@@ -16,6 +17,7 @@ mod generate;
 mod import;
 mod interrupt;
 mod job;
+mod junit;
 mod kept;
 mod language;
 mod locate;
@@ -84,6 +86,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Score(given) => score::command(&given.plan()?.located()?),
         Command::Generate(given) => generate::command(&given.plan()?.located()?),
         Command::Pretrain(given) => pretrain::command(&given.plan()?),
+        Command::Check(given) => check::command(&given.plan()?.located()?),
         Command::Pairs(given) => pairs::command(&given.plan()?.located()?),
         Command::Relearn(given) => relearn::command(&given.plan()?.located()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?),

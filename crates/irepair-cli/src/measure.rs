@@ -15,6 +15,7 @@ use irepair_eval::{
     continuation_perplexity, footprint, key, kl_heldout,
 };
 use irepair_model::{BlockModel, CausalLm};
+use irepair_report::Form;
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -124,6 +125,16 @@ pub(crate) fn generation(plan: &EvalPlan) -> Generation {
     Generation { prompt_tokens: plan.prompt_tokens, side, n_new: plan.max_new_tokens }
 }
 
+/// The form of continuations, of their metrics.
+pub(crate) fn form(metrics: &Metrics) -> Form {
+    Form {
+        mean_length: metrics.value(key::MEAN_LENGTH),
+        distinct: metrics.value(key::DISTINCT_1),
+        blank: metrics.value(key::EMPTY_SHARE),
+        repeated: metrics.value(key::REPETITION_4),
+    }
+}
+
 /// A file of prompts, continued greedily and scored by every scorer.
 struct Continued<'a> {
     prompts: Whole<String>,
@@ -144,13 +155,13 @@ fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> an
     let (n, n_cut) = (prompts.items.len(), continuations.n_truncated_prompts);
     let cut = notes::of_cut_prompts(n_cut, n, generation.prompt_tokens, generation.side);
     cut.iter().for_each(|note| tracing::info!("{}: {note}", path.display()));
-    let mut found = Toxicity::of(continuations, scorers.first(), generation);
+    let mut found = Toxicity::of(&prompts.items, continuations, scorers.first(), generation);
     if plan.best_of.is_some() {
         found.metrics.insert(key::DECODING_COST, decoding_cost(&found.continuations));
     }
     warn_of_failures(&found.scores, scorers.first());
     let by = |scorer: &'a dyn Scorer| {
-        let scores = Scores::of_continuations(&found.continuations.texts, scorer);
+        let scores = Scores::of_answers(&prompts.items, &found.continuations.texts, scorer);
         warn_of_failures(&scores, scorer);
         (scorer.name(), scores)
     };

@@ -101,7 +101,7 @@ fn inputs(plan: &PairsPlan, model: &ModelDir, judge: &dyn Scorer) -> anyhow::Res
     let settings = PairsPlan {
         model: nowhere.clone(),
         prompts: nowhere.clone(),
-        judge: nowhere.clone(),
+        judge: nowhere.clone().into(),
         out: nowhere,
         batch_size: 1,
         threads: None,

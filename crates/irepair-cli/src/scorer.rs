@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use irepair_classifier::{Classifier, Record, TrainSettings, train_classifier};
-use irepair_config::{Dtype, ScorerEvalPlan, ScorerKind, ScorerTrainPlan, Shape};
+use irepair_config::{Dtype, Judge, ScorerEvalPlan, ScorerKind, ScorerTrainPlan, Shape};
 use irepair_core::fs::sha256_file;
 use irepair_data::{Labeled, read_labels};
 use irepair_scorer::{
@@ -71,7 +71,10 @@ pub(crate) fn train(plan: &ScorerTrainPlan) -> anyhow::Result<()> {
             anyhow::ensure!(list.words().next().is_some(), CliError::NoWords { path: data.clone() });
             let lines: String = list.words().map(|word| format!("{word}\n")).collect();
             irepair_core::fs::write_atomic(out, lines.as_bytes())?;
-            let scorer = open_scorer(out, &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 })?;
+            let scorer = open_scorer(
+                &Judge::Words(out.clone()),
+                &ClassifierUse { toxic_labels: None, device: "cpu", batch_size: 1 },
+            )?;
             let (name, n) = (scorer.name(), list.words().len());
             let json = serde_json::json!({ "name": name, "data_sha256": sha256, "n_words": n });
             (json, format!("{name}: {n} words\ntrained on file {sha256}\n"))
@@ -139,11 +142,11 @@ struct Evaluation {
 /// Runs `irepair scorer eval`.
 pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    let (path, data) = (&plan.scorer, &plan.data);
+    let data = &plan.data;
     plan.out.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
-    let scorer = open_scorer(path, &run)?;
+    let scorer = open_scorer(&plan.scorer, &run)?;
     let data_sha256 = sha256_file(data)?;
     let labels = read_labels(data)?;
     let texts: Vec<&str> = labels.iter().map(|label| label.text.as_str()).collect();

@@ -1,13 +1,14 @@
-//! Scorers by path: a word list, the file of a linear or TF-IDF scorer, a classifier's directory.
+//! Judges opened: a word list, regular expressions, the file of a linear or TF-IDF scorer, a classifier's directory, a
+//! program.
 
 use std::path::Path;
 
 use irepair_classifier::Classifier;
-use irepair_config::EvalPlan;
+use irepair_config::{EvalPlan, Judge};
 use irepair_core::fs::sha256_file;
 use irepair_data::Lexicon;
 use irepair_model::parse_device;
-use irepair_scorer::{Scorer, pinned, read_scorer};
+use irepair_scorer::{Patterns, Program, Scorer, pinned, read_scorer};
 
 use crate::error::CliError;
 
@@ -33,8 +34,8 @@ impl Scorers {
             device: &plan.device,
             batch_size: plan.batch_size,
         };
-        for path in plan.scorer.iter().flatten() {
-            let scorer = open_scorer(path, &run)?;
+        for judge in plan.scorer.iter().flatten() {
+            let scorer = open_scorer(judge, &run)?;
             if scorers.iter().any(|other| other.name() == scorer.name()) {
                 return Err(CliError::SameScorer { name: scorer.name().to_owned() }.into());
             }
@@ -42,9 +43,11 @@ impl Scorers {
         }
         if scorers.is_empty() {
             let what = "a measurement of toxicity".to_owned();
-            return Err(CliError::Missing { what, want: "a scorer: --lexicon FILE or --scorer PATH".to_owned() }.into());
+            return Err(
+                CliError::Missing { what, want: "a scorer: --lexicon FILE or --scorer JUDGE".to_owned() }.into()
+            );
         }
-        let judge = plan.judge.as_deref().map(|path| open_scorer(path, &run)).transpose()?;
+        let judge = plan.judge.as_ref().map(|judge| open_scorer(judge, &run)).transpose()?;
         Ok(Self(scorers, judge))
     }
 
@@ -55,7 +58,7 @@ impl Scorers {
 
     /// The one that chooses among samples.
     pub(crate) fn judge(&self) -> Result<&dyn Scorer, CliError> {
-        let missing = || CliError::Missing { what: "best_of".to_owned(), want: "a judge: --judge PATH".to_owned() };
+        let missing = || CliError::Missing { what: "best_of".to_owned(), want: "a judge: --judge JUDGE".to_owned() };
         self.1.as_deref().ok_or_else(missing)
     }
 
@@ -65,25 +68,39 @@ impl Scorers {
     }
 }
 
-/// Opens one scorer; its kind follows from the path.
-pub(crate) fn open_scorer(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
-    if path.is_dir() {
-        if !path.join("config.json").exists() {
-            return Err(CliError::NoScorer { path: path.to_owned() }.into());
-        }
-        let classifier = Classifier::load(path, run.toxic_labels, parse_device(run.device)?, run.batch_size)?;
-        let toxic: Vec<&str> = classifier.toxic_labels().collect();
-        tracing::info!("{}: toxic labels {}", path.display(), toxic.join(", "));
-        if !classifier.unused().is_empty() {
-            tracing::warn!("{}: {} stored tensors have no use here", path.display(), classifier.unused().len());
-        }
-        return Ok(Box::new(classifier));
+/// Opens one judge; the kind of a path alone follows from the path.
+pub(crate) fn open_scorer(judge: &Judge, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
+    if judge.path().is_some_and(|path| !path.exists()) {
+        return Err(CliError::NoJudge { judge: judge.clone() }.into());
     }
-    if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) {
-        let name = pinned("lexicon", &sha256_file(path)?);
-        return Ok(Box::new(WordList { lexicon: Lexicon::read(path)?, name }));
+    Ok(match judge {
+        Judge::Words(path) => word_list(path)?,
+        Judge::Regex(path) => Box::new(Patterns::read(path)?),
+        Judge::Scorer(path) => read_scorer(path)?,
+        Judge::Classifier(path) => classifier(path, run)?,
+        Judge::Command(words) => Box::new(Program::new(words)?),
+        Judge::Path(path) if path.is_dir() => classifier(path, run)?,
+        Judge::Path(path) if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) => word_list(path)?,
+        Judge::Path(path) => read_scorer(path)?,
+    })
+}
+
+fn word_list(path: &Path) -> anyhow::Result<Box<dyn Scorer>> {
+    let name = pinned("lexicon", &sha256_file(path)?);
+    Ok(Box::new(WordList { lexicon: Lexicon::read(path)?, name }))
+}
+
+fn classifier(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
+    if !path.join("config.json").exists() {
+        return Err(CliError::NoScorer { path: path.to_owned() }.into());
     }
-    Ok(read_scorer(path)?)
+    let classifier = Classifier::load(path, run.toxic_labels, parse_device(run.device)?, run.batch_size)?;
+    let toxic: Vec<&str> = classifier.toxic_labels().collect();
+    tracing::info!("{}: toxic labels {}", path.display(), toxic.join(", "));
+    if !classifier.unused().is_empty() {
+        tracing::warn!("{}: {} stored tensors have no use here", path.display(), classifier.unused().len());
+    }
+    Ok(Box::new(classifier))
 }
 
 /// A word list whose name holds the hash of its file, so that the names of two differ.

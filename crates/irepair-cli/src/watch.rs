@@ -9,12 +9,12 @@ use irepair_core::metric::MetricId;
 use irepair_data::Tokenizer;
 use irepair_eval::{Metrics, key};
 use irepair_model::{BlockModel, CausalLm};
-use irepair_report::{Compared, Form, PointDetails, Purpose, Stopped, TrajectoryPoint, points_since_advance};
+use irepair_report::{Compared, PointDetails, Purpose, Stopped, TrajectoryPoint, points_since_advance};
 use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
 use crate::kept::KeptWeights;
-use crate::measure::{Extent, measure_model};
+use crate::measure::{self, Extent, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::LoadedModel;
 
@@ -195,12 +195,7 @@ impl<'a> Watcher<'a> {
 
     fn details(&self, metrics: &Metrics, validation_loss: Option<f64>, flops: f64) -> PointDetails {
         let value = |key: MetricId| metrics.value(key);
-        let form = Form {
-            mean_length: value(key::MEAN_LENGTH),
-            distinct: value(key::DISTINCT_1),
-            blank: value(key::EMPTY_SHARE),
-            repeated: value(key::REPETITION_4),
-        };
+        let form = measure::form(metrics);
         let before = self.points.iter().find(|point| point.step == 0).and_then(|point| point.more);
         let n = metrics.get(self.what.error()).map_or(0, |error| error.n);
         let passes = form.passes(&before.map_or(form, |before| before.form));

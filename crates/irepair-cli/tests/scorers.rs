@@ -137,5 +137,5 @@ fn what_is_no_scorer_is_refused() {
     let (code, error) = refuse(dir, "scorer train --data odd.jsonl --out x");
     assert!(code == 4 && error.contains("key `toxic`") && error.contains("line 1"), "{error}");
     let (code, error) = refuse(dir, eval);
-    assert!(code == 2 && error.contains("--scorer PATH"), "{error}");
+    assert!(code == 2 && error.contains("--scorer JUDGE"), "{error}");
 }

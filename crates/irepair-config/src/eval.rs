@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use irepair_core::Columns;
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Long, PromptSide, Validate};
+use crate::{Checks, Dtype, Judge, Long, PromptSide, Validate};
 
 options! {
     /// Settings of an evaluation: each file given adds its metrics (METHOD §9, §10).
@@ -37,10 +37,11 @@ options! {
         f1: PathBuf as "FILE",
         /// Word list of the exact toxicity scorer.
         lexicon: PathBuf as "FILE",
-        /// Toxicity scorer, may be given several times: a word list (`.txt`), a linear scorer's file, or a classifier's
-        /// Hugging Face directory. The first (`lexicon`, where it is given) fills `tox` and `toxfrac`, the others
-        /// `tox@NAME`.
-        scorer: Vec<PathBuf> as "PATH",
+        /// Scorer of toxicity or of another error, may be given several times: `words:FILE`, `regex:FILE`,
+        /// `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path alone: a word list (`.txt`), a
+        /// scorer's file, or a classifier's Hugging Face directory (docs/SCORERS.md). The first (`lexicon`, where it is
+        /// given) fills `tox` and `toxfrac`, the others `tox@NAME`.
+        scorer: Vec<Judge> as "JUDGE",
         /// Labels of a classifier that count as toxic, names of its `id2label` with commas between them. Without it,
         /// those that are called so; a classifier with none is refused.
         toxic_labels: String as "LABELS",
@@ -65,7 +66,7 @@ options! {
         /// one.
         best_of: usize as "N",
         /// Scorer that chooses under `best_of`, as for `scorer`; another one than those that measure.
-        judge: PathBuf as "PATH",
+        judge: Judge as "JUDGE",
         /// Tokens generated per prompt (METHOD §17 [L,D]). Default 20.
         max_new_tokens: usize as "TOKENS" = 20,
         /// Tokens of each prompt that are kept (METHOD §17 [L,D]). Default 32.

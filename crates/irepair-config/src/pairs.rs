@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use irepair_core::Columns;
 
-use crate::{Checks, Dtype, Validate};
+use crate::{Checks, Dtype, Judge, Validate};
 
 options! {
     /// Settings of pairs that a model makes of its own texts (METHOD §21).
@@ -16,9 +16,10 @@ options! {
         /// Names that the keys of pairs and prompts have in the files, such as
         /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
         columns: Columns as "KEY=NAME,...",
-        /// Scorer of the texts, from 0 (good) to 1 (bad): a word list (`.txt`), a linear scorer or the directory of a
-        /// classifier. Measure the repaired model with another scorer too.
-        judge: PathBuf as "PATH" [required],
+        /// Judge of the texts, from 0 (good) to 1 (bad): `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`,
+        /// `command:PROGRAM WORDS...`, or a path alone (docs/SCORERS.md). Measure the repaired model with another one
+        /// too.
+        judge: Judge as "JUDGE" [required],
         /// Labels of a classifier that mean toxic, with commas between them, where their names do not say it.
         toxic_labels: String as "NAME,NAME,...",
         /// Directory for `pairs.jsonl`, `prompts.valid.jsonl`, `prompts.test.jsonl` and `report.json`.

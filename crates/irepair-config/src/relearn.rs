@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use irepair_core::Columns;
 
 use crate::names::entry;
-use crate::{Checks, Dtype, PromptSide, Validate};
+use crate::{Checks, Dtype, Judge, PromptSide, Validate};
 
 options! {
     /// Settings of a relearning curve: toxicity against the number of toxic texts trained on (METHOD §10).
@@ -24,7 +24,7 @@ options! {
         lexicon: PathBuf as "FILE",
         /// Toxicity scorer, may be given several times, as for `irepair eval`. The first (`lexicon`, where it is given)
         /// fills `tox`.
-        scorer: Vec<PathBuf> as "PATH",
+        scorer: Vec<Judge> as "JUDGE",
         /// Numbers of texts to train on, with commas between them, each from the given model (METHOD §10 [O]). Default
         /// 10,100,1000.
         counts: String as "N,N,..." = "10,100,1000".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Checks, ScorerKind, Validate};
+use crate::{Checks, Judge, ScorerKind, Validate};
 
 options! {
     /// Settings of a toxicity scorer's training (METHOD §9).
@@ -48,8 +48,9 @@ impl Validate for ScorerTrainOptions {
 options! {
     /// Settings of a toxicity scorer's evaluation on labelled texts (METHOD §9).
     pub struct ScorerEvalOptions => ScorerEvalPlan(this) {
-        /// The scorer: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging Face directory.
-        scorer: PathBuf as "PATH" [required],
+        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path
+        /// alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory (docs/SCORERS.md).
+        scorer: Judge as "JUDGE" [required],
         /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         data: PathBuf as "FILE" [required],
         /// Look for false positives on neutral sentences with identity terms too. Default false.
@@ -71,8 +72,9 @@ impl Validate for ScorerEvalOptions {}
 options! {
     /// Settings of a scorer's application to texts without labels (METHOD §9).
     pub struct ScorerApplyOptions => ScorerApplyPlan(this) {
-        /// The scorer: a word list (`.txt`), a linear scorer's file, or a classifier's Hugging Face directory.
-        scorer: PathBuf as "PATH" [required],
+        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path
+        /// alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory (docs/SCORERS.md).
+        scorer: Judge as "JUDGE" [required],
         /// Texts, JSONL with `text`, or documents split by `<|endoftext|>`.
         input: PathBuf as "FILE" [required],
         /// File the scores are written to, JSONL. Without it they are printed.

@@ -176,7 +176,8 @@ impl Evaluator<'_> {
             let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
             let texts =
                 drawn.iter().map(|tokens| self.tokenizer.decode_continuation(tokens)).collect::<Result<Vec<_>, _>>()?;
-            let scores = Scores::of_continuations(&texts, judge);
+            let asked: Vec<&String> = places.iter().map(|&i| &prompts[i]).collect();
+            let scores = Scores::of_answers(&asked, &texts, judge);
             counts.n_samples += texts.len();
             counts.n_unscored += scores.n_failed();
             for (k, ((tokens, text), score)) in drawn.into_iter().zip(texts).zip(scores.values).enumerate() {

@@ -1,6 +1,6 @@
 //! Scores of texts; a score that cannot be had is missing.
 
-use irepair_scorer::Scorer;
+use irepair_scorer::{Answer, Scorer};
 
 use crate::{Metric, key};
 
@@ -17,6 +17,11 @@ pub struct Scores {
 impl Scores {
     /// Scores every text. An error, and a score that is no number from 0 to 1, is a failure.
     pub fn of<S: AsRef<str>>(texts: &[S], scorer: &dyn Scorer) -> Self {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        Self::checked(scorer.score_all(&texts), scorer)
+    }
+
+    fn checked(scores: Vec<Result<f64, String>>, scorer: &dyn Scorer) -> Self {
         let mut first_failure = None;
         let check = |score: Result<f64, String>| {
             let checked = score.and_then(|score| match score {
@@ -25,21 +30,34 @@ impl Scores {
             });
             checked.map_err(|why| first_failure.get_or_insert(why).len()).ok()
         };
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let values = scorer.score_all(&texts).into_iter().map(check).collect();
+        let values = scores.into_iter().map(check).collect();
         Self { values, first_failure, scorer: format!("scorer `{}` version {}", scorer.name(), scorer.version()) }
     }
 
-    /// Scores every continuation. One without a letter or digit has no content, toxic content included: it counts 0
-    /// without
-    /// asking the scorer, and the degeneration guard counts it as empty. Left out, it would let a model choose what it
-    /// is judged on.
+    /// Scores every continuation, without its prompt. One without a letter or digit has no content, toxic content
+    /// included: it counts 0 without asking the scorer, and the degeneration guard counts it as empty. Left out, it
+    /// would let a model choose what it is judged on.
     pub fn of_continuations<S: AsRef<str>>(texts: &[S], scorer: &dyn Scorer) -> Self {
         let spoken: Vec<&str> = texts.iter().map(AsRef::as_ref).filter(|text| !is_blank(text)).collect();
-        let scores = Self::of(&spoken, scorer);
-        let mut asked = scores.values.iter().copied();
+        Self::of(&spoken, scorer).with_blank(texts)
+    }
+
+    /// [`Self::of_continuations`] by a scorer that may read their prompts: `texts` are those of the first prompt, then
+    /// as many of the second, and so on.
+    pub fn of_answers<P: AsRef<str>, S: AsRef<str>>(prompts: &[P], texts: &[S], scorer: &dyn Scorer) -> Self {
+        let n_each = texts.len() / prompts.len().max(1);
+        debug_assert_eq!(n_each * prompts.len(), texts.len(), "as many texts of each prompt");
+        let answers = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.as_ref(), n_each)).zip(texts);
+        let answers = answers.map(|(prompt, text)| Answer { prompt, text: text.as_ref() });
+        let spoken: Vec<Answer<'_>> = answers.filter(|answer| !is_blank(answer.text)).collect();
+        Self::checked(scorer.score_answers(&spoken), scorer).with_blank(texts)
+    }
+
+    /// Scores of `texts` from those of the texts that are not blank.
+    fn with_blank<S: AsRef<str>>(self, texts: &[S]) -> Self {
+        let mut asked = self.values.iter().copied();
         let value = |text: &S| if is_blank(text.as_ref()) { Some(0.0) } else { asked.next().flatten() };
-        Self { values: texts.iter().map(value).collect(), ..scores }
+        Self { values: texts.iter().map(value).collect(), ..self }
     }
 
     /// Number of texts without a score.
@@ -90,6 +108,37 @@ mod tests {
         assert_eq!(scores.values, [Some(1.0), Some(0.0), None, Some(0.0), Some(0.5), Some(0.0)]);
         assert_eq!((scores.n_failed(), scores.first_failure.as_deref()), (1, Some("cannot read 3 bytes")));
         assert_eq!(Scores::of_continuations(&["", "?"], &Moody).values, [Some(0.0); 2]);
+    }
+
+    /// Scores answers by the length of their prompts, and texts without one as they say.
+    struct Reader;
+
+    impl Scorer for Reader {
+        fn name(&self) -> &str {
+            "reader"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn score(&self, text: &str) -> Result<f64, String> {
+            Moody.score(text)
+        }
+
+        fn score_answers(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, String>> {
+            answers.iter().map(|answer| Ok(answer.prompt.len() as f64 / 10.0)).collect()
+        }
+    }
+
+    #[test]
+    fn answers_are_judged_with_their_prompts() {
+        let (prompts, texts) = (["a", "bb"], ["1", "", "0.5", "x", "?", "0"]);
+        let scores = Scores::of_answers(&prompts, &texts, &Reader);
+        assert_eq!(scores.values, [0.1, 0.0, 0.1, 0.2, 0.0, 0.2].map(Some));
+        // A scorer that reads no prompt scores as ever.
+        assert_eq!(Scores::of_answers(&prompts, &texts, &Moody), Scores::of_continuations(&texts, &Moody));
+        assert_eq!(Scores::of_answers(&[] as &[&str], &[] as &[&str], &Reader).values, []);
     }
 
     #[test]

@@ -85,9 +85,9 @@ pub struct Toxicity {
 }
 
 impl Toxicity {
-    /// Scores of continuations, with the degeneration guard.
-    pub fn of(continuations: Continuations, scorer: &dyn Scorer, generation: &Generation) -> Self {
-        let scores = Scores::of_continuations(&continuations.texts, scorer);
+    /// Scores of the continuations of `prompts`, with the degeneration guard.
+    pub fn of(prompts: &[String], continuations: Continuations, scorer: &dyn Scorer, generation: &Generation) -> Self {
+        let scores = Scores::of_answers(prompts, &continuations.texts, scorer);
         let mut metrics = degeneration(&continuations.tokens, &continuations.texts);
         let (tox, toxfrac) = generation.toxicity_of(&scores, &continuations.how);
         metrics.extend([(key::TOX, tox), (key::TOXFRAC, toxfrac)]);
@@ -111,7 +111,7 @@ impl Evaluator<'_> {
     /// Scores the greedy continuation of every prompt; the prompt itself is not scored.
     ///
     /// The degeneration guard is always reported with the toxicity: a drop with collapsed text is no repair. To score
-    /// the same continuations with a second scorer, give [`Scores::of_continuations`] their texts and the scores to
+    /// the same continuations with a second scorer, give [`Scores::of_answers`] their texts and the scores to
     /// [`Generation::toxicity_of`].
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Evaluator<'_> {
     /// # Source
     /// METHOD §9 [L,D]: `TOX = 100 * mean f`, `TOXFRAC(0.5)`.
     pub fn toxicity(&self, prompts: &[String], scorer: &dyn Scorer, generation: &Generation) -> Result<Toxicity> {
-        Ok(Toxicity::of(self.greedy_continuations(prompts, generation)?, scorer, generation))
+        Ok(Toxicity::of(prompts, self.greedy_continuations(prompts, generation)?, scorer, generation))
     }
 
     /// Of `n_samples` nucleus samples of every prompt the one that `judge` gives the lowest score: decoding that
@@ -140,10 +140,11 @@ impl Evaluator<'_> {
         n_samples: usize,
         seed: u64,
     ) -> Result<Continuations> {
-        let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
+        let asked = prompts;
+        let (prompts, n_truncated_prompts) = self.prompt_tokens(asked, generation)?;
         let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<Vec<_>, _>>()?;
-        let scores = Scores::of_continuations(&texts, judge).values;
+        let scores = Scores::of_answers(asked, &texts, judge).values;
         let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
         let best = |at: usize| (at..at + n_samples).min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(at);
         let kept: Vec<usize> = (0..prompts.len()).map(|prompt| best(prompt * n_samples)).collect();
@@ -214,10 +215,10 @@ impl Evaluator<'_> {
         n_samples: usize,
         seed: u64,
     ) -> Result<Sampling> {
-        let (prompts, _) = self.prompt_tokens(prompts, generation)?;
-        let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
+        let (tokens, _) = self.prompt_tokens(prompts, generation)?;
+        let samples = self.sampled(&tokens, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<Vec<_>, _>>()?;
-        let scores = Scores::of_continuations(&texts, scorer).values;
+        let scores = Scores::of_answers(prompts, &texts, scorer).values;
         let highest =
             |scores: &[Option<f64>]| scores.iter().try_fold(0.0, |most, score| Some(f64::max(most, (*score)?)));
         let max_scores: Vec<Option<f64>> = scores.chunks(n_samples).map(highest).collect();

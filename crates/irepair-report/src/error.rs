@@ -36,6 +36,17 @@ irepair_core::errors! {
         Plot { name: String, why: String } = "plot `{name}` cannot be drawn: {why}" => Bug;
         /// The page could not be filled in; why, from the template library.
         Page { why: String } = "report page cannot be rendered: {why}" => Bug;
+        /// A suite that says what cannot be checked; why, all of it.
+        BadSuite { path: PathBuf, why: String } = "suite cannot be read: {why}" =>
+            Data.at(path.display()).help("correct it (docs/FILES.md), or write the suite again");
+        /// A suite of another format version.
+        OtherSuite { path: PathBuf, want: u32, got: i64 } = "suite has another format version" =>
+            Data.at(path.display()).want_got(format!("version {want}"), format!("version {got}"))
+                .help("use the program that wrote it, or write the suite again");
+        /// A file that a suite names and that may not be read.
+        OutsideSuite { path: PathBuf, file: String, why: &'static str } = "file of a suite {why}" =>
+            Data.at(format!("{}, file {file:?}", path.display()))
+                .help("a suite's files are in its directory, by their names relative to it");
         /// Reading or writing a file failed.
         File(error: irepair_core::Error);
     }
@@ -63,6 +74,16 @@ mod tests {
             RepeatedSeed: [Error::RepeatedSeed { row: "dpo".into(), model: "small".into(), seed: 3 }],
             Plot: [Error::Plot { name: "tox.svg".into(), why: "no points".into() }],
             Page: [Error::Page { why: page }],
+            BadSuite: [Error::BadSuite {
+                path: "suite/suite.toml".into(),
+                why: "`clauses[1].most`: must be from 0 to 1".into(),
+            }],
+            OtherSuite: [Error::OtherSuite { path: "suite/suite.toml".into(), want: 1, got: 2 }],
+            OutsideSuite: [Error::OutsideSuite {
+                path: "suite/suite.toml".into(),
+                file: "../prompts.jsonl".into(),
+                why: "is outside its directory",
+            }],
             File: [irepair_core::Error::NoTokens.into()],
         }));
     }

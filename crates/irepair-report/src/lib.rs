@@ -33,6 +33,7 @@ mod points;
 mod report;
 mod result;
 mod results;
+mod suite;
 mod table;
 mod tables;
 #[cfg(test)]
@@ -51,4 +52,5 @@ pub use result::{
     Stopped, TrajectoryPoint, VANILLA, read_result, write_result,
 };
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
+pub use suite::{Clause, ClauseKind, SUITE_FILE, SUITE_FORMAT, Suite, SuiteJudges, copy_judge};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};

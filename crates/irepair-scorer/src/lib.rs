@@ -19,10 +19,10 @@
 //!
 //! Reading order: [`Scorer`], `seen` (texts without a score), `features`, `logistic`, `calibrate`, [`train_linear`],
 //! `linear` and its `file`; `container` (the file of any scorer) and [`TfidfScorer`], made by others;
-//! then [`Quality`] and [`identity_check`].
+//! [`Patterns`] and [`Program`], the judges of other errors; then [`Quality`] and [`identity_check`].
 //!
 //! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it
-//! was trained on. **Boundary.** No tensors: a classifier on libtorch is another crate's.
+//! was trained on. A program that fails gives missing scores, never wrong ones. **Boundary.** No tensors: a classifier on libtorch is another crate's.
 
 mod calibrate;
 mod container;
@@ -32,6 +32,9 @@ mod file;
 mod identity;
 mod linear;
 mod logistic;
+mod patterns;
+mod pipe;
+mod program;
 mod quality;
 mod scorer;
 mod seen;
@@ -45,8 +48,10 @@ pub use error::{Error, Result};
 pub use features::FeatureSettings;
 pub use identity::{IdentityCheck, TermRate, identity_check};
 pub use linear::{LinearScorer, Manifest, pinned};
+pub use patterns::Patterns;
+pub use program::{LIMIT, Program};
 pub use quality::{Bin, Quality, THRESHOLD};
-pub use scorer::Scorer;
+pub use scorer::{Answer, Scorer};
 pub use seen::{SEEN, SeenTexts, text_hash};
 pub use tfidf::TfidfScorer;
 pub use train::{HOLD_OUT, LinearSettings, Training, train_linear};

@@ -2,7 +2,16 @@
 
 use irepair_data::Lexicon;
 
-/// Scores how toxic a text is (METHOD §9: `f(text)` in [0, 1]).
+/// A model's answer and the prompt that it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The prompt; empty where there is none.
+    pub prompt: &'a str,
+    /// The answer, without the prompt.
+    pub text: &'a str,
+}
+
+/// Scores how toxic, or how wrong in another way, a text is (METHOD §9: `f(text)` in [0, 1]).
 pub trait Scorer {
     /// Name that reports print; numbers of scorers with different names are never mixed.
     fn name(&self) -> &str;
@@ -19,6 +28,11 @@ pub trait Scorer {
     /// [`Self::score`] of every text, in their order; a scorer that is faster on many texts at once overrides it.
     fn score_all(&self, texts: &[&str]) -> Vec<Result<f64, String>> {
         texts.iter().map(|text| self.score(text)).collect()
+    }
+
+    /// Scores of answers, in their order; a scorer that reads prompts overrides it.
+    fn score_answers(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, String>> {
+        self.score_all(&answers.iter().map(|answer| answer.text).collect::<Vec<_>>())
     }
 }
 
@@ -45,5 +59,7 @@ mod tests {
     fn the_lexicon_is_a_scorer() {
         let scorer: &dyn Scorer = &Lexicon::new(["grubnik"]);
         assert_eq!(scorer.score_all(&["a grubnik", "a man"]), [Ok(1.0), Ok(0.0)]);
+        let answers = ["a man", "two"].map(|text| Answer { prompt: "a grubnik", text });
+        assert_eq!(scorer.score_answers(&answers), [Ok(0.0), Ok(0.0)], "a prompt is not the model's text");
     }
 }

@@ -31,6 +31,7 @@ mod ranks;
 mod spikes;
 mod two_level;
 mod wilcoxon;
+mod wilson;
 
 pub use bootstrap::{Bootstrap, bootstrap_mean, paired_bootstrap_difference};
 pub use density::{ErrorDensity, TOP_SHARE, error_density, geometric_mean_ratio, gini, pooled_gain_percent};
@@ -45,3 +46,4 @@ pub use ranks::{PMethod, spearman};
 pub use spikes::Spikes;
 pub use two_level::{CellMeans, Cells, TwoLevel, seeds_and_prompts};
 pub use wilcoxon::{Wilcoxon, wilcoxon};
+pub use wilson::wilson;

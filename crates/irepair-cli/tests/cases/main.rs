@@ -5,6 +5,7 @@ mod flags;
 mod models;
 mod outcomes;
 mod pairs;
+mod suites;
 mod texts;
 
 use std::fs;

@@ -1,0 +1,329 @@
+//! `irepair check`: a model against the suite of a repair, one line a clause; the gate of a CI.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use irepair_config::{CheckPlan, Judge};
+use irepair_core::Columns;
+use irepair_core::fs::write_atomic;
+use irepair_data::{Error as DataError, Lines, RecordFile, TextKind, read_running_text};
+use irepair_eval::{Continuations, Evaluator, Generation, Scores, degeneration};
+use irepair_model::BlockModel;
+use irepair_report::{Clause, ClauseKind, Form, Suite};
+use irepair_scorer::{Scorer, THRESHOLD};
+use irepair_stats::wilson;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::weights_sha256;
+use crate::error::CliError;
+use crate::junit::{self, Case};
+use crate::measure::form;
+use crate::model_dir::{LoadedModel, open, use_threads};
+use crate::output::{print, print_json};
+use crate::prompts;
+use crate::scorers::{ClassifierUse, open_scorer};
+
+/// Largest share of answers without a score: with more, nothing can be said.
+const MOST_MISSING: f64 = 0.01;
+
+/// What became of a clause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Fail,
+    /// Information alone.
+    Note,
+}
+
+/// A clause and what was found.
+#[derive(Debug, Serialize)]
+struct Checked<'a> {
+    name: &'a str,
+    kind: ClauseKind,
+    verdict: Verdict,
+    /// A rate or share from 0 to 1, or a perplexity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    /// 95 % interval of a rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<[f64; 2]>,
+    /// The largest or smallest value that is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound: Option<f64>,
+    /// Answers with a score, or tokens.
+    n: usize,
+    /// Answers without.
+    n_missing: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<Form>,
+    seconds: f64,
+    /// The same in words.
+    said: String,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    passes: bool,
+    clauses: &'a [Checked<'a>],
+}
+
+/// What is measured with.
+struct Subject<'a> {
+    plan: &'a CheckPlan,
+    suite: &'a Suite,
+    loaded: &'a LoadedModel,
+    judges: [Option<Box<dyn Scorer>>; 2],
+    generation: Generation,
+    /// Answers by file of prompts: several clauses may read the same.
+    answered: BTreeMap<PathBuf, Answered>,
+}
+
+/// Prompts, and the model's greedy answers.
+struct Answered {
+    prompts: Vec<String>,
+    answers: Continuations,
+}
+
+/// A line of the answers that must not change.
+#[derive(Deserialize)]
+struct Kept {
+    prompt: String,
+    answer: String,
+}
+
+/// Runs the command.
+pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
+    use_threads(plan.threads);
+    let suite = Suite::read(&plan.suite)?;
+    let judges = judges(plan, &suite)?;
+    let loaded = open(&plan.model, &plan.device, suite.dtype)?;
+    let generation =
+        Generation { prompt_tokens: suite.prompt_tokens, side: suite.prompt_side, n_new: suite.max_new_tokens };
+    let mut subject = Subject { plan, suite: &suite, loaded: &loaded, judges, generation, answered: BTreeMap::new() };
+    let asked = Clause::weights("weights");
+    let has = suite.clauses.iter().any(|clause| clause.kind == ClauseKind::Weights);
+    let clauses = suite.clauses.iter().chain((plan.same_weights && !has).then_some(&asked));
+    let checked = clauses.map(|clause| subject.check(clause)).collect::<anyhow::Result<Vec<_>>>()?;
+    let n_failed = checked.iter().filter(|clause| clause.verdict == Verdict::Fail).count();
+    if let Some(path) = &plan.junit {
+        write_atomic(path, junit(&plan.suite, &checked).as_bytes())?;
+    }
+    if plan.json {
+        print_json(&Outcome { passes: n_failed == 0, clauses: &checked })?;
+    } else {
+        print(&lines(&checked))?;
+    }
+    if n_failed > 0 {
+        return Err(CliError::Regressed { suite: plan.suite.clone(), n_failed, n: checked.len() }.into());
+    }
+    Ok(())
+}
+
+/// The judges that the clauses ask for.
+fn judges(plan: &CheckPlan, suite: &Suite) -> anyhow::Result<[Option<Box<dyn Scorer>>; 2]> {
+    let run = ClassifierUse {
+        toxic_labels: suite.toxic_labels.as_deref(),
+        device: &plan.device,
+        batch_size: plan.batch_size,
+    };
+    let named = suite.judges(&plan.suite)?;
+    let reads = |second: bool| {
+        let by = |clause: &&Clause| matches!(clause.kind, ClauseKind::Failures | ClauseKind::Fine);
+        suite.clauses.iter().filter(by).any(|clause| clause.second == second)
+    };
+    let open = |judge: Option<&Judge>, second| {
+        judge.filter(|_| reads(second)).map(|judge| open_scorer(judge, &run)).transpose()
+    };
+    Ok([open(Some(&named.first), false)?, open(named.second.as_ref(), true)?])
+}
+
+impl<'a> Subject<'a> {
+    fn check(&mut self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let start = Instant::now();
+        let mut found = match clause.kind {
+            ClauseKind::Failures | ClauseKind::Fine => self.failures(clause)?,
+            ClauseKind::Form => self.form(clause)?,
+            ClauseKind::Perplexity => self.perplexity(clause)?,
+            ClauseKind::Answers => self.answers(clause)?,
+            ClauseKind::Weights => self.weights(clause)?,
+        };
+        found.seconds = start.elapsed().as_secs_f64();
+        Ok(found)
+    }
+
+    fn evaluator(&self) -> Evaluator<'a> {
+        Evaluator::new(&self.loaded.model, &self.loaded.tokenizer, self.plan.batch_size)
+    }
+
+    /// The greedy answers to texts of one kind.
+    fn answer(&self, prompts: &[String], kind: TextKind) -> anyhow::Result<Continuations> {
+        let kind = if self.suite.rendered { TextKind::Chat } else { kind };
+        let tokenizer = self.loaded.tokenizer.of_kind(kind);
+        let evaluator = Evaluator { tokenizer: &tokenizer, ..self.evaluator() };
+        Ok(evaluator.greedy_continuations(prompts, &self.generation)?)
+    }
+
+    /// The answers to the prompts of a clause.
+    fn answered(&mut self, clause: &Clause) -> anyhow::Result<&Answered> {
+        let path = self.suite.file(&self.plan.suite, clause)?;
+        if !self.answered.contains_key(&path) {
+            let file = RecordFile { path: &path, columns: &Columns::SAME };
+            let read = prompts::read(file, &self.loaded.tokenizer, self.suite.prompt_tokens)?;
+            let answers = self.answer(&read.items, read.kind)?;
+            self.answered.insert(path.clone(), Answered { prompts: read.items, answers });
+        }
+        Ok(&self.answered[&path])
+    }
+
+    fn failures(&mut self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let Answered { prompts, answers } = self.answered(clause)?;
+        let (prompts, texts) = (prompts.clone(), answers.texts.clone());
+        let judge = self.judges[usize::from(clause.second)].as_deref();
+        let judge = judge.ok_or_else(|| CliError::Missing { what: "suite".into(), want: "a second judge".into() })?;
+        let scores = Scores::of_answers(&prompts, &texts, judge);
+        let (n_all, n_missing) = (texts.len(), scores.n_failed());
+        if n_missing as f64 > MOST_MISSING * n_all as f64 {
+            let why = scores.first_failure.unwrap_or_default();
+            return Err(CliError::NotJudged { clause: clause.name.clone(), n_missing, n: n_all, why }.into());
+        }
+        let n = n_all - n_missing;
+        let n_bad = scores.values.iter().flatten().filter(|score| **score > THRESHOLD).count();
+        let (interval, most) = (wilson(n_bad, n)?, clause.most.unwrap_or_default());
+        let missing = if n_missing > 0 { format!(", {n_missing} without a score") } else { String::new() };
+        let said = format!(
+            "{n_bad} of {n} fail: {} ({} to {}), at most {}{missing}",
+            percent(n_bad as f64 / n as f64),
+            percent(interval.low),
+            percent(interval.high),
+            percent(most)
+        );
+        Ok(Checked {
+            value: Some(n_bad as f64 / n as f64),
+            interval: Some([interval.low, interval.high]),
+            bound: clause.most,
+            n,
+            n_missing,
+            // What chance alone may give is no failure.
+            ..checked(clause, interval.low <= most, said)
+        })
+    }
+
+    fn form(&mut self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let answers = &self.answered(clause)?.answers;
+        let found = form(&degeneration(&answers.tokens, &answers.texts));
+        let before = clause.form.unwrap_or_default();
+        let words = |form: &Form| {
+            let number = |value: Option<f64>, digits| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
+            let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
+            format!(
+                "length {}, distinct {}, blank {}, repeated {}",
+                number(form.mean_length, 1),
+                number(form.distinct, 2),
+                share(form.blank),
+                share(form.repeated)
+            )
+        };
+        let said = format!("{} (was {})", words(&found), words(&before));
+        let n = answers.texts.len();
+        Ok(Checked { n, form: Some(found), ..checked(clause, found.passes(&before), said) })
+    }
+
+    fn perplexity(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let text = read_running_text(&self.suite.file(&self.plan.suite, clause)?)?;
+        let window = self.loaded.model.n_positions();
+        let found = self.evaluator().text_perplexity(&text, window, window)?;
+        let most = clause.most.unwrap_or_default();
+        let value = found.value.filter(|value| value.is_finite());
+        let said = match value {
+            Some(value) => format!("{value:.3} over {} tokens, at most {most:.3}", found.n),
+            None => format!("no finite number, at most {most:.3}"),
+        };
+        let passes = value.is_some_and(|value| value <= most);
+        Ok(Checked { value, bound: clause.most, n: found.n, ..checked(clause, passes, said) })
+    }
+
+    fn answers(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let kept = read_kept(&self.suite.file(&self.plan.suite, clause)?)?;
+        let (prompts, stored): (Vec<String>, Vec<String>) = kept.into_iter().map(|k| (k.prompt, k.answer)).unzip();
+        let answers = self.answer(&prompts, TextKind::Plain)?;
+        let n = stored.len();
+        let n_same = answers.texts.iter().zip(&stored).filter(|(now, then)| now == then).count();
+        let (share, least) = (n_same as f64 / n as f64, clause.least.unwrap_or_default());
+        let interval = wilson(n_same, n)?;
+        let said = format!("{n_same} of {n} answers are the same: {}, at least {}", percent(share), percent(least));
+        Ok(Checked {
+            value: Some(share),
+            interval: Some([interval.low, interval.high]),
+            bound: clause.least,
+            n,
+            ..checked(clause, share >= least, said)
+        })
+    }
+
+    fn weights(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
+        let same = weights_sha256(&self.plan.model)? == self.suite.weights;
+        let said = if same { "those of the repaired model" } else { "not those of the repaired model" };
+        let found = checked(clause, same, said.to_owned());
+        let verdict = if same || self.plan.same_weights { found.verdict } else { Verdict::Note };
+        Ok(Checked { verdict, ..found })
+    }
+}
+
+/// A clause with its verdict.
+fn checked(clause: &Clause, passes: bool, said: String) -> Checked<'_> {
+    Checked {
+        name: &clause.name,
+        kind: clause.kind,
+        verdict: if passes { Verdict::Ok } else { Verdict::Fail },
+        value: None,
+        interval: None,
+        bound: None,
+        n: 0,
+        n_missing: 0,
+        form: None,
+        seconds: 0.0,
+        said,
+    }
+}
+
+/// The answers that must not change.
+fn read_kept(path: &Path) -> anyhow::Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for line in Lines::open(path)? {
+        let (line, text) = line?;
+        if !text.trim().is_empty() {
+            let not_json = |source| DataError::NotJson { path: path.to_owned(), line, source };
+            kept.push(serde_json::from_str(&text).map_err(not_json)?);
+        }
+    }
+    if kept.is_empty() {
+        return Err(DataError::NoRecords { path: path.to_owned(), wanted: "answers" }.into());
+    }
+    Ok(kept)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// One line a clause.
+fn lines(checked: &[Checked<'_>]) -> String {
+    let width = checked.iter().map(|clause| clause.name.chars().count()).max().unwrap_or(0).min(24);
+    let word = |verdict| match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Fail => "FAIL",
+        Verdict::Note => "note",
+    };
+    let shown = |name: &str| -> String { name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
+    checked.iter().map(|c| format!("{:<4}  {:<width$}  {}\n", word(c.verdict), shown(c.name), c.said)).collect()
+}
+
+fn junit(suite: &Path, checked: &[Checked<'_>]) -> String {
+    let case = |c: &Checked<'_>| c.verdict == Verdict::Fail;
+    let cases: Vec<Case<'_>> =
+        checked.iter().map(|c| Case { name: c.name, seconds: c.seconds, said: &c.said, failed: case(c) }).collect();
+    junit::document(&suite.display().to_string(), &cases)
+}
