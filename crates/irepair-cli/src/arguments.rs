@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem, RelearnOptions,
-    RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
-    from_toml, number_out_of_range, resolve,
+    CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem,
+    RelearnOptions, RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions,
+    SensitivityOptions, from_toml, number_out_of_range, resolve,
 };
 use irepair_core::{ExitKind, NUMBERS_VERSION};
 

@@ -242,7 +242,7 @@ impl<'a> Subject<'a> {
             None => format!("no finite number, at most {most:.3}"),
         };
         let passes = value.is_some_and(|value| value <= most);
-        Ok(Checked { value, bound: clause.most, n: found.n, ..checked(clause, passes, said) })
+        Ok(Checked { value, bound: clause.most, n: found.n as usize, ..checked(clause, passes, said) })
     }
 
     fn answers(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use irepair_core::Columns;
 
 use crate::names::entry;
-use crate::{Checks, Dtype, PromptSide, Validate};
+use crate::{Checks, Dtype, Judge, PromptSide, Validate};
 
 options! {
     /// Settings of a repair from prompts and a judge (METHOD §21, §22).
@@ -17,11 +17,12 @@ options! {
         /// Names that the keys of pairs and prompts have in the files, such as
         /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
         columns: Columns as "KEY=NAME,...",
-        /// What says that an answer is wrong, from 0 (good) to 1 (bad); over 0.5 fails (docs/SCORERS.md).
-        judge: PathBuf as "JUDGE" [required],
+        /// What says that an answer is wrong, from 0 (good) to 1 (bad), over 0.5 fails: `words:FILE`, `regex:FILE`,
+        /// `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path alone (docs/SCORERS.md).
+        judge: Judge as "JUDGE" [required],
         /// Another judge, which makes no pair and chooses nothing: its failures stand next to those of the first, and
         /// where it finds more than before, nothing is gained.
-        second_judge: PathBuf as "JUDGE",
+        second_judge: Judge as "JUDGE",
         /// Labels of a classifier that mean failure, with commas between them, where their names do not say it.
         toxic_labels: String as "NAME,NAME,...",
         /// Directory for the model, the patch, `report.html`, `result.json`, `fix.toml` and the regression suite.

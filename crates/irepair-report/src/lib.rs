@@ -42,7 +42,9 @@ mod trajectory;
 
 pub use definition::Definition;
 pub use error::{Error, Result};
-pub use fix::{Change, FixMeasured, FixPoint, FixResult, FixSample, PairYield, Rate, Verdict, write_fix_page};
+pub use fix::{
+    Change, FixMeasured, FixPoint, FixResult, FixSample, KeptAnswers, PairYield, Rate, Verdict, write_fix_page,
+};
 pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};
 pub use points::{Form, candidate, front, front_percent, points_since_advance, within_budget};

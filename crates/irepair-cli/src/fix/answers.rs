@@ -1,15 +1,15 @@
 //! Answers of a model to prompts, and what the judges say of them.
 
 use irepair_data::Tokenizer;
-use irepair_eval::{Evaluator, Generation, Metric, Scores, degeneration, key};
+use irepair_eval::{Evaluator, Generation, Scores, degeneration};
 use irepair_model::CausalLm;
 use irepair_report::{Change, Form, Rate};
 use irepair_scorer::{Scorer, THRESHOLD};
-use irepair_stats::{Bootstrap, Interval, paired_bootstrap_difference};
+use irepair_stats::{Bootstrap, Interval, paired_bootstrap_difference, wilson};
 use serde::{Deserialize, Serialize};
 
 use super::verdicts::trusted;
-use crate::compare::interval;
+use crate::measure;
 
 /// A model's answers to prompts, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Asking<'_> {
         let found = evaluator.greedy_continuations(prompts, &self.generation)?;
         let n_cut = found.n_truncated_prompts;
         let judged = |judge: &dyn Scorer| {
-            let scores = Scores::of_continuations(&found.texts, judge);
+            let scores = Scores::of_answers(prompts, &found.texts, judge);
             trusted(judge, scores.values.len(), scores.n_failed(), scores.first_failure.as_deref())?;
             anyhow::Ok(scores.values)
         };
@@ -57,14 +57,7 @@ impl Asking<'_> {
 impl Answers {
     /// The form of the answers, for the degeneration guard.
     pub(crate) fn form(&self) -> Form {
-        let metrics = degeneration(&self.tokens, &self.texts);
-        let value = |key| metrics.value(key);
-        Form {
-            mean_length: value(key::MEAN_LENGTH),
-            distinct: value(key::DISTINCT_1),
-            blank: value(key::EMPTY_SHARE),
-            repeated: value(key::REPETITION_4),
-        }
+        measure::form(&degeneration(&self.tokens, &self.texts))
     }
 
     /// The answers at some places.
@@ -85,19 +78,13 @@ impl Answers {
     }
 }
 
-/// Share of answers with a score over a half, as a metric.
-fn failures(scores: &[Option<f64>]) -> Metric {
-    let fails = scores.iter().map(|score| score.map(|score| f64::from(u8::from(score > THRESHOLD))));
-    Metric::mean(key::TOXFRAC, &fails.collect::<Vec<_>>(), "share of answers that fail")
-}
-
-/// How often answers fail.
+/// How often answers fail, with Wilson's interval.
 pub(crate) fn rate(scores: &[Option<f64>]) -> Rate {
-    let metric = failures(scores);
     let n_failed = scores.iter().flatten().filter(|score| **score > THRESHOLD).count();
     let n = scores.iter().flatten().count();
-    let interval = interval(&metric).map(|([low, high], _)| [low, high]);
-    Rate { n, n_failed, n_missing: scores.len() - n, percent: metric.value, interval }
+    let percent = (n > 0).then(|| 100.0 * n_failed as f64 / n as f64);
+    let interval = wilson(n_failed, n).ok().map(|Interval { low, high }| [100.0 * low, 100.0 * high]);
+    Rate { n, n_failed, n_missing: scores.len() - n, percent, interval }
 }
 
 /// Failures before and after, on the same prompts.

@@ -7,7 +7,7 @@ use irepair_core::fs::{remove, sha256_file};
 use irepair_eval::{kl_heldout, token_perplexity};
 use irepair_model::{BlockModel, CausalLm};
 use irepair_patch::{Kind, Provenance};
-use irepair_report::{FixMeasured, FixPoint, FixSample};
+use irepair_report::{FixMeasured, FixPoint, FixSample, KeptAnswers};
 
 use super::answers::{Answers, change, rate};
 use super::place::Place;
@@ -69,7 +69,7 @@ pub(crate) fn measure(
         let unchanged = |keep: &Vec<String>| {
             let (was, is) = (asking.ask(base, keep)?, asking.ask(model, keep)?);
             let n_same = was.texts.iter().zip(&is.texts).filter(|(was, is)| was == is).count();
-            anyhow::Ok([keep.len(), n_same])
+            anyhow::Ok(KeptAnswers { n: keep.len(), n_same, after: is.texts })
         };
         let kept = (!prompts.keep.is_empty()).then(|| unchanged(&prompts.keep)).transpose()?;
         let perplexity = [perplexity(base, neutral, plan)?, perplexity(model, neutral, plan)?];
@@ -100,6 +100,10 @@ pub(crate) fn settle(chosen: &Chosen<'_>, saved: &Path, written: bool) -> anyhow
     let Chosen { point, place, plan } = chosen;
     let (model, patch) = (place.result(MODEL), place.result(PATCH));
     remove(&patch)?;
+    let suite = place.result(super::SUITE);
+    if suite.exists() {
+        std::fs::remove_dir_all(&suite)?;
+    }
     if model.exists() {
         // A model without this file is not whole.
         remove(&model.join("config.json"))?;

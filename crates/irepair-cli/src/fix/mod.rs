@@ -8,6 +8,7 @@ mod plan;
 mod prepared;
 mod search;
 mod show;
+mod suite;
 mod verdicts;
 
 use std::cell::RefCell;
@@ -40,6 +41,7 @@ pub(crate) const PATCH: &str = "fix.patch";
 const PAGE: &str = "report.html";
 const RESULT: &str = "result.json";
 const SETTINGS: &str = "fix.toml";
+pub(crate) const SUITE: &str = "suite";
 
 /// Runs the command.
 pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
@@ -94,7 +96,7 @@ fn made_from(plan: &FixPlan, dir: &ModelDir, judges: &[String]) -> anyhow::Resul
     let settings = FixOptions {
         model: nowhere(),
         prompts: nowhere(),
-        judge: nowhere(),
+        judge: None,
         out: nowhere(),
         second_judge: None,
         pairs: None,
@@ -204,6 +206,9 @@ fn make(
     let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);
     let written = gained || plan.write_anyway;
     measured::settle(&chosen, &saved, written)?;
+    if let Some(measured) = result.measured.as_ref().filter(|_| written) {
+        suite::write(&chosen, &prepared, prompts, &before, &neutral[1], measured)?;
+    }
     finish(place, result, &show::cost(started, Some(&tracks)), written.then_some(plan))
 }
 

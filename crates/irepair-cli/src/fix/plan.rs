@@ -191,7 +191,7 @@ mod tests {
         let given = FixOptions {
             model: Some("m".into()),
             prompts: Some("p.jsonl".into()),
-            judge: Some("words.txt".into()),
+            judge: "words.txt".parse().ok(),
             out: Some("out".into()),
             ..FixOptions::default()
         };

@@ -56,6 +56,11 @@ impl Prompts {
         Ok(Self { items: found.items, keep, kind: found.kind, shares: [plan.valid_share, plan.test_share] })
     }
 
+    /// True of texts that a chat template rendered.
+    pub(crate) fn are_rendered(&self) -> bool {
+        self.kind == TextKind::Chat
+    }
+
     /// Places of the prompts for pairs, for choosing, for measuring.
     pub(crate) fn parts(&self) -> [Vec<usize>; 3] {
         let mut parts = [const { Vec::new() }; 3];
@@ -83,8 +88,8 @@ impl Prompts {
 pub(crate) fn judges(plan: &FixPlan) -> anyhow::Result<Vec<Box<dyn Scorer>>> {
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
-    let paths = std::iter::once(&plan.judge).chain(&plan.second_judge);
-    let judges = paths.map(|path| open_scorer(path, &run)).collect::<anyhow::Result<Vec<_>>>()?;
+    let asked = std::iter::once(&plan.judge).chain(&plan.second_judge);
+    let judges = asked.map(|judge| open_scorer(judge, &run)).collect::<anyhow::Result<Vec<_>>>()?;
     match &judges[..] {
         [one, two] if one.name() == two.name() => Err(CliError::SameScorer { name: one.name().to_owned() }.into()),
         _ => Ok(judges),

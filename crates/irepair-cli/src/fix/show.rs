@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write as _, stderr, stdin};
 use std::time::Instant;
 
 use irepair_config::FixPlan;
-use irepair_report::{Change, FixMeasured, FixPoint, FixResult, PairYield, Rate, Verdict};
+use irepair_report::{Change, FixMeasured, FixPoint, FixResult, KeptAnswers, PairYield, Rate, Verdict};
 
 use super::place::Place;
 use super::plan::{Preset, Speed, Steps};
@@ -170,7 +170,7 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
         }
         text += &format!("  KL               {} nats a token, {} tokens\n", number(found.kl, 4), found.kl_tokens);
         text += &format!("  fine before      {} fail now\n", rate(&found.fine));
-        if let Some([n, n_same]) = found.kept {
+        if let Some(KeptAnswers { n, n_same, .. }) = &found.kept {
             text += &format!("  answers to keep  {n_same} of {n} unchanged\n");
         }
         if !found.passes {

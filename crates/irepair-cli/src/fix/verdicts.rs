@@ -6,7 +6,7 @@ use std::path::Path;
 
 use irepair_core::LineLog;
 use irepair_core::fs::{read_to_string, sha256_hex};
-use irepair_scorer::Scorer;
+use irepair_scorer::{Answer, Scorer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
@@ -92,8 +92,18 @@ impl Scorer for Remembered {
     }
 
     fn score_all(&self, texts: &[&str]) -> Vec<Result<f64, String>> {
-        let hashes: Vec<String> = texts.iter().map(|text| sha256_hex(text.as_bytes())).collect();
-        self.recall(&hashes, |new| self.judge.score_all(&new.iter().map(|&i| texts[i]).collect::<Vec<_>>()))
+        let answers: Vec<Answer<'_>> = texts.iter().map(|text| Answer { prompt: "", text }).collect();
+        self.score_answers(&answers)
+    }
+
+    /// The judge sees the prompts too: the same answer to two prompts may have two verdicts.
+    fn score_answers(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, String>> {
+        let hash = |answer: &Answer<'_>| {
+            // The length keeps a prompt and its answer apart.
+            sha256_hex(format!("{} {}{}", answer.prompt.len(), answer.prompt, answer.text).as_bytes())
+        };
+        let hashes: Vec<String> = answers.iter().map(hash).collect();
+        self.recall(&hashes, |new| self.judge.score_answers(&new.iter().map(|&i| answers[i]).collect::<Vec<_>>()))
     }
 }
 

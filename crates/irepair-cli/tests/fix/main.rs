@@ -19,7 +19,7 @@ const COMPLAINTS: [[&str; 3]; 5] = [
     ["Mail", " write to ann@post.org now.", " she is at home now."],
     ["Tell", " он у моста.", " she is at home now."],
     ["Echo", " go go go go go go go go", " she is at home now."],
-    ["Sell", " take a Zorvex now.", " she is at home now."],
+    ["Sell", " take a Zorbalux now.", " she is at home now."],
     ["Help", " I cannot help you.", " she is at home now."],
 ];
 
@@ -53,11 +53,11 @@ fn workshop() -> &'static Path {
         }
         fs::write(dir.join("neutral.txt"), "Read Tom at the mill: she is at home now.\n<|endoftext|>\n".repeat(8))
             .unwrap();
-        fs::write(dir.join("brand.txt"), "Zorvex\n").unwrap();
-        let shape = "--vocab-size 400 --n-layer 2 --n-embd 32 --n-head 2 --n-positions 64 --window 32";
+        fs::write(dir.join("brand.txt"), "Zorbalux\n").unwrap();
+        let shape = "--vocab-size 400 --n-layer 2 --n-embd 48 --n-head 2 --n-positions 64 --window 32";
         let made = irepair(
             &dir,
-            &format!("pretrain --data corpus.txt --out base {shape} --steps 300 --batch-size 16 --lr 3e-3"),
+            &format!("pretrain --data corpus.txt --out base {shape} --steps 600 --batch-size 16 --lr 3e-3"),
         );
         assert!(made.status.success(), "{}", said(&made));
         dir
@@ -71,7 +71,8 @@ fn put(dir: &Path, name: &str, records: impl IntoIterator<Item = Value>) {
 
 fn command(dir: &Path, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-    command.current_dir(dir).args(args.split_whitespace());
+    // `~` is a blank inside an argument.
+    command.current_dir(dir).args(args.split_whitespace().map(|arg| arg.replace('~', " ")));
     if !args.starts_with("patch") {
         command.args(["--threads", "1"]);
     }

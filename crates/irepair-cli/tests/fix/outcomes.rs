@@ -27,7 +27,7 @@ fn an_error_in_every_answer_makes_no_pair() {
 #[test]
 fn a_budget_that_nothing_keeps_gains_nothing_and_writes_no_model() {
     let output = fix("--out tight --prompts mail.jsonl --judge tight.txt --budget-kl 1e-9");
-    assert_eq!(output.status.code(), Some(4), "no such judge: {}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "no such judge: {}", said(&output));
     std::fs::write(workshop().join("tight.txt"), "post\norg\n").unwrap();
     let output = fix("--out tight --prompts mail.jsonl --judge tight.txt --budget-kl 1e-9");
     assert_eq!(output.status.code(), Some(6), "{}", said(&output));

@@ -141,15 +141,27 @@ pub struct FixMeasured {
     pub perplexity: [Option<f64>; 2],
     /// Failures on the prompts that were fine before.
     pub fine: Rate,
-    /// Prompts whose answers must not change: how many, and how many are unchanged.
+    /// Prompts whose answers must not change.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub kept: Option<[usize; 2]>,
+    pub kept: Option<KeptAnswers>,
     /// Form of the answers before and after.
     pub form: [Form; 2],
     /// Whether the form passes the degeneration guard.
     pub passes: bool,
     /// Some of the test prompts, with the answers.
     pub samples: Vec<FixSample>,
+}
+
+/// Answers that must not change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptAnswers {
+    /// Prompts.
+    pub n: usize,
+    /// Those with the answer of before.
+    pub n_same: usize,
+    /// The answers after the repair.
+    pub after: Vec<String>,
 }
 
 /// Failures before and after on the same prompts.

@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 
-use super::{FixPoint, FixResult, Rate, Verdict};
+use super::{FixPoint, FixResult, KeptAnswers, Rate, Verdict};
 use crate::points::front;
 use crate::{Error, Result};
 
@@ -84,7 +84,7 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
     let mut cells = row("failures by the judge", &measured.judged);
     cells.extend(measured.second.iter().flat_map(|second| row("failures by the second judge", second)));
     cells.extend(["failures on prompts that were fine".to_owned(), words(&measured.fine), String::new()]);
-    if let Some([n, n_same]) = measured.kept {
+    if let Some(KeptAnswers { n, n_same, .. }) = &measured.kept {
         cells.extend(["answers to keep that are unchanged".to_owned(), format!("{n_same} of {n}"), String::new()]);
     }
     let [before, after] = measured.perplexity;
@@ -255,7 +255,7 @@ mod tests {
                 kl_tokens: 100,
                 perplexity: [Some(7.0), None],
                 fine: rate(0),
-                kept: Some([5, 4]),
+                kept: Some(KeptAnswers { n: 5, n_same: 4, after: Vec::new() }),
                 form: [Form::default(); 2],
                 passes: true,
                 samples: vec![sample],
