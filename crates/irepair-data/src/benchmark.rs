@@ -73,10 +73,13 @@ impl RunningText {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
 pub fn read_acceptability(path: &Path) -> Result<Vec<Acceptability>> {
-    read_records(path, "minimal pairs", |record| {
+    read_records(path, "minimal pairs", Some(&["sentence_good", "sentence_bad"]), |record| {
         Ok(Acceptability { good: record.string("sentence_good")?, bad: record.string("sentence_bad")? })
     })
 }
+
+/// Keys of a question.
+const QUESTION: [&str; 6] = ["ctx", "endings", "label", "activity_label", "ctx_a", "ctx_b"];
 
 /// Reads questions from JSONL `{"ctx", "endings", "label"}` (HellaSwag), the label a number or a string that is one.
 ///
@@ -87,7 +90,7 @@ pub fn read_acceptability(path: &Path) -> Result<Vec<Acceptability>> {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no question.
 pub fn read_multiple_endings(path: &Path) -> Result<Vec<MultipleEndings>> {
-    read_records(path, "questions", |record| {
+    read_records(path, "questions", Some(&QUESTION), |record| {
         let text = |key: &str| record.value.get(key).and_then(Value::as_str);
         let beginning = match (text("activity_label"), text("ctx_a"), text("ctx_b")) {
             (Some(activity), Some(a), Some(b)) => cleaned(&format!("{activity}: {a} {}", capitalized(b))),
@@ -118,7 +121,7 @@ pub fn read_multiple_endings(path: &Path) -> Result<Vec<MultipleEndings>> {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no prompt.
 pub fn read_continuations(path: &Path) -> Result<Vec<TrueContinuation>> {
-    read_records(path, "prompts with continuations", |record| {
+    read_records(path, "prompts with continuations", Some(&["prompt", "continuation"]), |record| {
         Ok(TrueContinuation {
             prompt: record.text("prompt", "prompt.text")?,
             continuation: record.text("continuation", "continuation.text")?,

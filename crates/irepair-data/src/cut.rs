@@ -55,7 +55,7 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
     for source in sources {
         if has_records(source) || (is_jsonl(out) && !is_text(source)) {
             // A filter that leaves nothing of one source may leave something of the next.
-            let kept = read_records(source, "records", |record| keep(record, selection))?;
+            let kept = read_records(source, "records", None, |record| keep(record, selection))?;
             records.extend(kept.into_iter().flatten());
         } else {
             lines.extend(Lines::open(source)?.map(|line| Ok(line?.1)).collect::<Result<Vec<String>>>()?);

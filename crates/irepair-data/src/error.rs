@@ -48,6 +48,15 @@ irepair_core::errors! {
                 "one JSON object",
                 source.to_string().replace(&format!(" at line {} column", source.line()), " at column")
             );
+        /// A first line that is not JSON, and may be that of a table whose name does not say so.
+        NotTable { path: PathBuf, line: usize } = "line is not JSON" =>
+            Data.at(line_of(path, *line)).want_got("one JSON object", "text with commas, semicolons or tabs")
+                .help("a table is known by its name: let it end in `.csv` (commas) or `.tsv` (tabs), `.gz` may follow; a pipe has no \
+                       such name, so write the table to a file first");
+        /// A number of JSON that is not finite, as Python writes it, under a key that is read.
+        NotFinite { path: PathBuf, line: usize, key: String, word: &'static str } = "`{word}` is not JSON" =>
+            Data.at(format!("{}, key `{key}`", line_of(path, *line)))
+                .help("Python's json writes it for a number that is not finite: write null, or leave the key out");
         /// A row of CSV that cannot be read; why, from the csv library.
         BadRow { path: PathBuf, line: usize, why: String } = "row cannot be read: {why}" => Data.at(line_of(path, *line));
         /// A Parquet file, or a row of it, that cannot be read; why, from the parquet library.
@@ -65,6 +74,16 @@ irepair_core::errors! {
         PromptsTooLong { path: PathBuf, n: usize, max_prompt: usize } = "prompts of all {n} chats are too long" =>
             Data.at(path.display()).want_got(format!("{max_prompt} tokens at most"), "more")
                 .help("give a larger --max-prompt: a chat's prompt is not cut, because its end begins the answer");
+        /// Pairs of which every one lacks a continuation that is read.
+        AllEmpty { path: PathBuf, n: usize, sides: &'static str } = "all {n} pairs are left out: a continuation is empty" =>
+            Data.at(path.display()).want_got(format!("text in {sides}"), "none")
+                .help("an empty continuation holds no token to learn from or to measure: is this the right column?");
+        /// A message list that is held as text; it would be trained on with its brackets.
+        WrittenList { path: PathBuf, place: Place, key: String } = "record has a list of messages written as text" =>
+            Data.at(format!("{}, {place}, key `{key}`", path.display()))
+                .want_got("a list of messages, or plain text", "the text of a list")
+                .help("in JSON write the list itself, without quotes around it; a table in CSV holds no lists: write JSONL or \
+                       Parquet");
         /// A record whose value is missing or of the wrong type; a nested key has dots.
         BadKey { path: PathBuf, place: Place, key: String, want: &'static str, got: String } =
             "record has a wrong `{key}`" =>
@@ -142,11 +161,18 @@ mod tests {
         let not_json = serde_json::from_str::<serde_json::Value>("{\"prompt\":").unwrap_err();
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             File: [irepair_core::Error::NoTokens.into()],
-            NotData: [other_kind(b"version https://git-lfs"), other_kind(b"<html>"), other_kind(b"")],
+            NotData: [
+                other_kind(b"version https://git-lfs"),
+                other_kind(b"<html>"),
+                other_kind(b""),
+                other_kind(b"PK\x03\x04")
+            ],
             NoRecords: [Error::NoRecords { path: path(), wanted: "pairs" }],
             LineTooLong: [Error::LineTooLong { path: path(), line: 3, max_bytes: 1024 }],
             NotUtf8: [Error::NotUtf8 { path: path(), line: 3 }],
             NotJson: [Error::NotJson { path: path(), line: 3, source: not_json }],
+            NotTable: [Error::NotTable { path: path(), line: 1 }],
+            NotFinite: [Error::NotFinite { path: path(), line: 3, key: "prompt".into(), word: "NaN" }],
             BadRow: [Error::BadRow { path: path(), line: 3, why: "2 fields, not 3".into() }],
             BadTable: [
                 Error::BadTable { path: path(), row: None, why: "corrupt footer".into() },
@@ -154,6 +180,8 @@ mod tests {
             ],
             NoPartners: [Error::NoPartners { path: path(), n_desirable: 3, n_undesirable: 0 }],
             PromptsTooLong: [Error::PromptsTooLong { path: path(), n: 3, max_prompt: 64 }],
+            AllEmpty: [Error::AllEmpty { path: path(), n: 20, sides: "`chosen` and `rejected`" }],
+            WrittenList: [Error::WrittenList { path: path(), place: Place::Line(3), key: "prompt".into() }],
             BadKey: [Error::BadKey {
                 path: path(),
                 place: Place::Line(3),

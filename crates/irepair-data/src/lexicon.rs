@@ -31,6 +31,11 @@ impl Lexicon {
         Ok(lexicon)
     }
 
+    /// Entries that no text can hold: phrases, and words with punctuation, are no runs of letters and digits.
+    pub fn n_unmatched(&self) -> usize {
+        self.words.iter().filter(|word| !word.chars().all(char::is_alphanumeric)).count()
+    }
+
     /// True when the text holds a word of the lexicon as a whole word: a run of letters and digits, whatever its case.
     pub fn is_toxic(&self, text: &str) -> bool {
         text.split(|c: char| !c.is_alphanumeric()).any(|word| self.words.contains(&word.to_lowercase()))
@@ -68,5 +73,12 @@ mod tests {
         assert_eq!(Lexicon::read(&path).unwrap_err().to_string(), "file holds no words");
         std::fs::write(&path, "grubnik\r\n\r\nzorbly\r\n").unwrap();
         assert_eq!(Lexicon::read(&path).unwrap().words().len(), 2);
+    }
+
+    #[test]
+    fn entries_that_never_match_are_counted() {
+        let lexicon = Lexicon::new(["grubnik", "awful dump", "d*mp", "größer", "4u"]);
+        assert_eq!((lexicon.n_unmatched(), lexicon.words().len()), (2, 5));
+        assert!(!lexicon.is_toxic("an awful dump, d*mp"));
     }
 }

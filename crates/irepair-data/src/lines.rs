@@ -11,6 +11,27 @@ use crate::{Error, Result};
 /// The longest line a reader accepts, in bytes: 16 MiB, far over any record and far under memory.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
+/// How files of formats begin that are not read, what they are, and what to do about it.
+const PACKED: [(&[u8], &str, &str); 7] = [
+    (
+        b"PK\x03\x04",
+        "a zip archive",
+        "unpack it, and give the file inside; of files that are packed, gzip alone is read",
+    ),
+    (b"\xfd7zXZ\0", "packed with xz", "unpack it with `xz -d`; of files that are packed, gzip alone is read"),
+    (b"BZh91AY", "packed with bzip2", "unpack it with `bzip2 -d`; of files that are packed, gzip alone is read"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it with `zstd -d`; of files that are packed, gzip alone is read"),
+    (
+        b"7z\xbc\xaf\x27\x1c",
+        "a 7z archive",
+        "unpack it, and give the file inside; of files that are packed, gzip alone is read",
+    ),
+    (b"ARROW1\0\0", "an Arrow file", ARROW),
+    (b"\xff\xff\xff\xff", "an Arrow file", ARROW),
+];
+
+const ARROW: &str = "write it as Parquet, in Python with `datasets.load_from_disk(DIR).to_parquet(FILE)`";
+
 /// Lines of a file, unpacked, with their numbers from 1; without line ends and byte-order mark.
 pub struct Lines {
     path: PathBuf,
@@ -108,6 +129,7 @@ pub(crate) fn other_kind(head: &[u8]) -> Option<(&'static str, &'static str)> {
     } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
         Some(("a web page", "the download failed: fetch the raw file again"))
     } else {
-        None
+        let (_, found, help) = PACKED.iter().find(|(begin, ..)| head.starts_with(begin))?;
+        Some((found, help))
     }
 }

@@ -154,8 +154,9 @@ const CHUNK: (usize, usize) = (4 << 20, 1024);
 /// [`tokenize_pairs`] or [`tokenize_chats`] of a file that [`RecordFile::pairs`](crate::RecordFile::pairs) opened, of
 /// which no more than a chunk of a few MiB is in memory as text.
 ///
-/// # Errors Any of this crate's file and line errors, `NoRecords` when there is no pair, `NoTemplate`, `BadTemplate`,
-/// `Tokenize`.
+/// # Errors
+/// Any of this crate's file and line errors, `NoRecords` when there is no pair, `AllEmpty`, `PromptsTooLong`,
+/// `NoTemplate`, `BadTemplate`, `Tokenize`.
 pub fn read_token_pairs(
     mut pairs: Pairs<'_>,
     tokenizer: &Tokenizer,
@@ -178,6 +179,14 @@ pub fn read_token_pairs(
     counts.n_implicit = pairs.n_implicit();
     (counts.n_labelled, counts.n_without_partner) = (pairs.n_labelled(), pairs.n_without_partner());
     pairs.refuse_none(counts.n_total)?;
+    if counts.n_dropped_empty == counts.n_total {
+        let sides = match sides {
+            Sides::Both => "`chosen` and `rejected`",
+            Sides::Chosen => "`chosen`",
+            Sides::Rejected => "`rejected`",
+        };
+        return Err(Error::AllEmpty { path: pairs.path().to_owned(), n: counts.n_total, sides });
+    }
     if kept.is_empty() && counts.n_dropped_long > 0 {
         let (n, max_prompt) = (counts.n_dropped_long, limits.max_prompt);
         return Err(Error::PromptsTooLong { path: pairs.path().to_owned(), n, max_prompt });

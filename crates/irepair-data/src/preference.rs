@@ -11,7 +11,7 @@ use crate::partners::Partners;
 use crate::read::not_empty;
 use crate::record::Record;
 use crate::rendering::{Rendering, TOOLS, VARIABLES};
-use crate::rows::{Rows, is_table};
+use crate::rows::Rows;
 use crate::{Error, Pair, Place, Result, Sides, Tokenizer};
 
 /// A file of pairs or prompts, and the names of its columns.
@@ -116,7 +116,10 @@ impl<'a> RecordFile<'a> {
                 }
             };
             items.push(match template {
-                None if *kind == TextKind::Plain => record.text("prompt", "prompt.text")?,
+                None if *kind == TextKind::Plain => {
+                    record.refuse_written_list("prompt")?;
+                    record.text("prompt", "prompt.text")?
+                }
                 None => return Err(record.bad(self.columns.of("prompt"), "a string", record.get("prompt"))),
                 Some(template) => Rendering::of(template, &record)?.prompt(&record.messages("prompt")?)?,
             });
@@ -190,7 +193,7 @@ impl Pairs<'_> {
     /// The pair of a record; none of a labelled completion that waits for its partner.
     fn pair(&mut self, record: &Record<'_>) -> Result<Option<Pair>> {
         if self.form == Form::Labelled {
-            let is_desirable = record.label()?;
+            let is_desirable = record.label("label")?;
             let (prompt, completion) = self.labelled(record)?;
             let pair = self.partners.add(prompt, completion, is_desirable);
             return Ok(pair.map(|pair| self.wanted(pair)));
@@ -214,11 +217,12 @@ impl Pairs<'_> {
 
     fn labelled(&self, record: &Record<'_>) -> Result<(String, String)> {
         let Some(template) = &self.template else {
-            return Ok((record.string("prompt")?, record.string("completion")?));
+            return Ok((record.plain("prompt")?, record.plain("completion")?));
         };
         let (prompt, completion) = (record.messages("prompt")?, record.messages("completion")?);
         let rendering = Rendering::of(template, record)?;
         let text = rendering.prompt(&prompt)?;
+        refuse_repeated(record, "completion", &prompt, &completion)?;
         let end = rendering.continuation("completion", &text, &prompt, &completion)?;
         Ok((text, end))
     }
@@ -226,13 +230,13 @@ impl Pairs<'_> {
     fn of_texts(&self, record: &Record<'_>) -> Result<Pair> {
         if self.form == Form::Explicit {
             return Ok(Pair {
-                prompt: record.string("prompt")?,
-                chosen: if self.sides.chosen() { record.string("chosen")? } else { String::new() },
-                rejected: if self.sides.rejected() { record.string("rejected")? } else { String::new() },
+                prompt: record.plain("prompt")?,
+                chosen: if self.sides.chosen() { record.plain("chosen")? } else { String::new() },
+                rejected: if self.sides.rejected() { record.plain("rejected")? } else { String::new() },
             });
         }
-        refuse_prompt(record)?;
-        let (chosen, rejected) = (record.string("chosen")?, record.string("rejected")?);
+        refuse_prompt(record, "no prompt, as in the first record")?;
+        let (chosen, rejected) = (record.plain("chosen")?, record.plain("rejected")?);
         let prompt = common_beginning(&chosen, &rejected);
         if prompt.is_empty() && !chosen.is_empty() && !rejected.is_empty() {
             return Err(Error::NoCommonPrompt { path: record.path.to_owned(), place: record.place });
@@ -250,10 +254,11 @@ impl Pairs<'_> {
             record.messages("prompt")?
         } else {
             if record.get("prompt").is_some_and(Value::is_array) {
-                refuse_prompt(record)?;
+                refuse_prompt(record, "no list of messages, as in the first record")?;
             }
             let n = n_common(&chosen, &rejected);
             let prompt = chosen[..n].to_vec();
+            refuse_other_prompt(record, &prompt)?;
             (chosen, rejected) = (chosen.split_off(n), rejected.split_off(n));
             prompt
         };
@@ -262,8 +267,12 @@ impl Pairs<'_> {
         }
         let rendering = Rendering::of(template, record)?;
         let text = rendering.prompt(&prompt)?;
-        let end = |key, messages: &[Value], wanted| {
-            if wanted { rendering.continuation(key, &text, &prompt, messages) } else { Ok(String::new()) }
+        let end = |key, messages: &[Value], wanted: bool| {
+            if !wanted {
+                return Ok(String::new());
+            }
+            refuse_repeated(record, key, &prompt, messages)?;
+            rendering.continuation(key, &text, &prompt, messages)
         };
         let chosen = end("chosen", &chosen, self.sides.chosen())?;
         let rejected = end("rejected", &rejected, self.sides.rejected())?;
@@ -293,12 +302,12 @@ impl Iterator for Pairs<'_> {
 fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
     let has = |key| record.get(key).is_some();
     if has("completion") && !has("chosen") && !has("rejected") {
-        refuse_written_list(record, "completion")?;
         return Ok((Form::Labelled, kind_of(record.get("completion"))));
     }
     let side = if has("chosen") { "chosen" } else { "rejected" };
-    refuse_written_list(record, side)?;
-    refuse_written_list(record, "prompt")?;
+    // Whatever the sides are, one list as text is the mistake to name.
+    record.refuse_written_list(side)?;
+    record.refuse_written_list("prompt")?;
     // A column that was named by hand is there, or nothing is guessed in its place.
     let named = record.columns.of("prompt");
     if named != "prompt" && !has("prompt") {
@@ -314,16 +323,46 @@ fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
     Ok((if has_prompt || !is_whole { Form::Explicit } else { Form::Implicit }, kind))
 }
 
-/// Refuses a message list that a table holds as text: it would be trained on with its brackets.
-fn refuse_written_list(record: &Record<'_>, key: &'static str) -> Result<()> {
-    let Some(Value::String(text)) = record.get(key).filter(|_| is_table(record.path)) else { return Ok(()) };
-    let is_list = text.trim_start().starts_with("[{") && ["'role'", "\"role\""].iter().any(|word| text.contains(word));
-    if !is_list {
+/// Refuses text as the prompt of lists that say nothing of it. TRL takes the prompt from what both lists begin with,
+/// whatever the text is; here it has to be theirs: a message, a part of one, or a chat that ends with one.
+fn refuse_other_prompt(record: &Record<'_>, common: &[Value]) -> Result<()> {
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some(Value::String(text)) = record.get("prompt") else { return Ok(()) };
+    let text = squeezed(text);
+    let contents: Vec<String> = common.iter().map(|message| squeezed(&content_of(message))).collect();
+    let is_last = contents.last().is_some_and(|last| !last.is_empty() && text.contains(last));
+    if text.is_empty() || is_last || contents.iter().any(|content| content.contains(&text)) {
         return Ok(());
     }
-    let name = record.columns.of(key).to_owned();
-    let (want, got) = ("a list of messages, in JSON or Parquet", "a list of messages written as text".to_owned());
-    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key: name, want, got })
+    let want = match common {
+        [] => "a list of messages, as `chosen` and `rejected` are, or lists that begin with the prompt",
+        _ => "text of the messages that `chosen` and `rejected` begin with, or no prompt",
+    };
+    let got = if common.is_empty() { "text" } else { "other text" }.to_owned();
+    let key = record.columns.of("prompt").to_owned();
+    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
+}
+
+/// The text of a message, of all its parts.
+fn content_of(message: &Value) -> String {
+    match &message["content"] {
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "),
+        content => content.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Refuses an answer that begins with its prompt: rendered, the chat would hold the prompt twice.
+fn refuse_repeated(record: &Record<'_>, key: &'static str, prompt: &[Value], answer: &[Value]) -> Result<()> {
+    let is_same = |(a, b): (&Value, &Value)| a["role"] == b["role"] && a["content"] == b["content"];
+    let repeats = |n: usize| prompt[prompt.len() - n..].iter().zip(answer).all(is_same);
+    // The end of a prompt may be what the assistant said, which an answer may repeat.
+    let is_answer = |n: usize| n < prompt.len() && answer[0]["role"] == "assistant";
+    if !(1..=prompt.len().min(answer.len())).any(|n| repeats(n) && !is_answer(n)) {
+        return Ok(());
+    }
+    let want = "the messages that follow the prompt, or no prompt where both sides hold it";
+    let (key, got) = (record.columns.of(key).to_owned(), "a list that begins with messages of the prompt".to_owned());
+    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
 }
 
 fn kind_of(value: Option<&Value>) -> TextKind {
@@ -336,11 +375,10 @@ fn template_of(kind: TextKind, tokenizer: Option<&Tokenizer>) -> Result<Option<C
     tokenizer.map(Tokenizer::chat_template).transpose()
 }
 
-/// Refuses a prompt where the first record had none: the file would have two meanings.
-fn refuse_prompt(record: &Record<'_>) -> Result<()> {
-    let key = record.columns.of("prompt");
+/// Refuses a prompt where the first record had none, or none of its kind: the file would have two meanings.
+fn refuse_prompt(record: &Record<'_>, want: &'static str) -> Result<()> {
     match record.get("prompt") {
-        Some(prompt) => Err(record.bad(key, "no prompt, as in the first record", Some(prompt))),
+        Some(prompt) => Err(record.bad(record.columns.of("prompt"), want, Some(prompt))),
         None => Ok(()),
     }
 }
@@ -369,18 +407,4 @@ pub fn common_beginning<'a>(chosen: &'a str, rejected: &str) -> &'a str {
 fn n_common(chosen: &[Value], rejected: &[Value]) -> usize {
     let n = chosen.len().min(rejected.len());
     (0..n).find(|&i| chosen[i] != rejected[i]).unwrap_or(n.saturating_sub(1))
-}
-
-impl Record<'_> {
-    /// Whether a completion is desirable.
-    fn label(&self) -> Result<bool> {
-        match self.get("label") {
-            Some(Value::Bool(label)) => Ok(*label),
-            Some(Value::Number(n)) if n.as_f64() == Some(1.0) => Ok(true),
-            Some(Value::Number(n)) if n.as_f64() == Some(0.0) => Ok(false),
-            Some(Value::String(text)) if ["true", "True", "1"].contains(&&**text) => Ok(true),
-            Some(Value::String(text)) if ["false", "False", "0"].contains(&&**text) => Ok(false),
-            other => Err(self.bad(self.columns.of("label"), "true, false, 1 or 0", other)),
-        }
-    }
 }

@@ -101,7 +101,7 @@ pub fn read_pairs(path: &Path, sides: Sides) -> Result<Vec<Pair>> {
 /// Any of this crate's file and line errors, at once or as an item.
 pub fn each_text(path: &Path) -> Result<Box<dyn Iterator<Item = Result<String>>>> {
     if has_records(path) {
-        return Ok(Box::new(each_record(path, |record| record.string("text"))?));
+        return Ok(Box::new(each_record(path, Some(&["text"]), |record| record.string("text"))?));
     }
     let (mut lines, mut documents) = (Lines::open(path)?, Documents::default());
     Ok(Box::new(std::iter::from_fn(move || {
@@ -168,7 +168,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// Any of this crate's file and line errors, a text of fewer than two words, and `NoRecords` when there is no item.
 pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
-    read_records(path, "texts", |record| {
+    read_records(path, "texts", Some(&["text"]), |record| {
         let text = record.string("text")?;
         ClozeItem::split(&text).ok_or_else(|| Error::BadKey {
             path: record.path.to_owned(),
@@ -185,25 +185,31 @@ pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
 /// # Errors
 /// Any of this crate's file and line errors, and `NoRecords` when there is no pair.
 pub fn read_minimal_pairs(path: &Path) -> Result<Vec<Stereotype>> {
-    read_records(path, "minimal pairs", |record| {
+    read_records(path, "minimal pairs", Some(&["stereotype", "anti_stereotype"]), |record| {
         Ok(Stereotype { stereotype: record.string("stereotype")?, anti: record.string("anti_stereotype")? })
     })
 }
 
+/// All records as `parse` makes them, of which it reads `columns`, or all.
 pub(crate) fn read_records<T>(
     path: &Path,
     wanted: &'static str,
+    columns: Option<&[&str]>,
     parse: impl Fn(&Record) -> Result<T>,
 ) -> Result<Vec<T>> {
-    not_empty(each_record(path, parse)?.collect::<Result<_>>()?, path, wanted)
+    not_empty(each_record(path, columns, parse)?.collect::<Result<_>>()?, path, wanted)
 }
 
-/// What `parse` makes of every record.
-fn each_record<T, P>(path: &Path, parse: P) -> Result<impl Iterator<Item = Result<T>> + use<T, P>>
+/// What `parse` makes of every record, of which it reads `columns`, or all.
+fn each_record<T, P>(
+    path: &Path,
+    columns: Option<&[&str]>,
+    parse: P,
+) -> Result<impl Iterator<Item = Result<T>> + use<T, P>>
 where
     P: Fn(&Record) -> Result<T>,
 {
-    let (rows, path) = (Rows::open(path, None)?, path.to_owned());
+    let (rows, path) = (Rows::open(path, columns)?, path.to_owned());
     Ok(rows.map(move |row| {
         let (place, value) = row?;
         parse(&Record { path: &path, place, value, columns: &Columns::SAME })

@@ -28,6 +28,40 @@ impl Record<'_> {
         }
     }
 
+    /// A string that is no message list.
+    pub(crate) fn plain(&self, key: &'static str) -> Result<String> {
+        let text = self.string(key)?;
+        self.refuse_written_list(key)?;
+        Ok(text)
+    }
+
+    /// Refuses a message list that is held as text: it would be trained on with its brackets.
+    pub(crate) fn refuse_written_list(&self, key: &'static str) -> Result<()> {
+        let Some(Value::String(text)) = self.get(key) else { return Ok(()) };
+        let text = text.trim();
+        let is_list = text.starts_with("[{") && text.ends_with("}]");
+        // JSON, and what Python prints.
+        if is_list && ["\"role\"", "'role'"].iter().any(|word| text.contains(word)) {
+            let (path, key) = (self.path.to_owned(), self.columns.of(key).to_owned());
+            return Err(Error::WrittenList { path, place: self.place, key });
+        }
+        Ok(())
+    }
+
+    /// True, false, 1 or 0, which may be text.
+    pub(crate) fn label(&self, key: &'static str) -> Result<bool> {
+        let value = self.get(key);
+        let text = value.and_then(Value::as_str).map(|text| text.trim().to_ascii_lowercase());
+        match (value, text.as_deref()) {
+            (Some(Value::Bool(label)), _) => Ok(*label),
+            (Some(Value::Number(n)), _) if n.as_f64() == Some(1.0) => Ok(true),
+            (Some(Value::Number(n)), _) if n.as_f64() == Some(0.0) => Ok(false),
+            (_, Some("true" | "1" | "1.0")) => Ok(true),
+            (_, Some("false" | "0" | "0.0")) => Ok(false),
+            _ => Err(self.bad(self.columns.of(key), "true, false, 1 or 0", value)),
+        }
+    }
+
     /// A string, or the string `text` of an object; `dotted` is the name of the latter.
     pub(crate) fn text(&self, key: &'static str, dotted: &'static str) -> Result<String> {
         match self.get(key) {

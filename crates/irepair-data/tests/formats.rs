@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use irepair_core::{Columns, Diagnose};
 use irepair_data::{
-    Limits, MAX_LINE_BYTES, Pair, RecordFile, Sides, TextKind, Tokenizer, read_pairs, read_prompts, read_texts,
+    Limits, MAX_LINE_BYTES, Pair, RecordFile, Sides, TextKind, Tokenizer, Whole, read_pairs, read_prompts, read_texts,
     read_token_pairs,
 };
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn every_format_holds_the_same_pairs() {
 fn chats() -> (tempfile::TempDir, Tokenizer) {
     let dir = tempfile::tempdir().unwrap();
     Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
-    let template = "{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
+    let template = "{% for m in messages %}[{{ m.role }}: {{ m.content if m.content is string else m.content[0].text }}]{% endfor %}";
     std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
     let tokenizer = Tokenizer::load(dir.path()).unwrap();
     (dir, tokenizer)
@@ -219,9 +219,174 @@ fn what_is_wrong_in_a_file_is_named_by_its_place() {
         assert!(said("a.json", format!("{records}{end}").as_bytes()).contains(what), "{end}");
     }
     let written = "prompt,chosen,rejected\nq,\"[{'role': 'assistant', 'content': 'a'}]\",b\n";
-    assert!(said("a.csv", written.as_bytes()).contains("got: a list of messages written as text"));
+    assert!(said("a.csv", written.as_bytes()).contains("a list of messages written as text"));
     let brotli = read_pairs(&parity("plain.brotli.parquet"), Sides::Both).unwrap_err();
     assert!(brotli.to_string().starts_with("parquet file cannot be read: "), "{brotli}");
+}
+
+/// Line ends, blank lines and fields of several lines in every combination: a row is where an editor shows it.
+#[test]
+fn rows_of_a_table_have_the_lines_that_an_editor_shows() {
+    for end in ["\n", "\r\n"] {
+        for (text, lines) in [
+            ("prompt,chosen|a,b|c,d|", vec![2, 3]),
+            ("prompt,chosen|a,b|c,d", vec![2, 3]),
+            ("|prompt,chosen||a,b|||c,d||", vec![4, 7]),
+            ("\"pro\nmpt\",chosen|\"a\nb\r\nc\",\"\nd\"|e,f|\"g\",\"|\"|h,i|", vec![3, 7, 8, 10]),
+        ] {
+            let text = text.replace('|', end);
+            let (dir, path) = file("a.csv", text.as_bytes());
+            let name = if text.starts_with('"') { "pro\nmpt" } else { "prompt" };
+            let columns: Columns = format!("prompt={name},chosen=chosen,rejected=chosen").parse().unwrap();
+            let pairs = RecordFile { path: &path, columns: &columns }.read_pairs(None, Sides::Both).unwrap();
+            assert_eq!(pairs.items.len(), lines.len(), "{text:?}");
+            // A column that is missing is named in the first row; one row too long, wherever it is.
+            for (i, line) in lines.iter().enumerate() {
+                let damaged = with_field(&text, i + 1, end);
+                std::fs::write(&path, damaged).unwrap();
+                let error = RecordFile { path: &path, columns: &columns }.read_pairs(None, Sides::Both).unwrap_err();
+                let want = format!("{}/a.csv, line {line}", dir.path().display());
+                assert_eq!(error.diagnostic().at, Some(want), "{text:?} {i}");
+            }
+        }
+    }
+    // A longer table than the parser reads at once.
+    let rows: String = (0..9000).map(|i| format!("p{i},c,r\r\n")).collect();
+    let said = said("a.csv", format!("prompt,chosen,rejected\r\n{rows}p,c\r\n").as_bytes());
+    assert!(said.contains("at: a.csv, line 9002"), "{said}");
+}
+
+/// A table with a field more at the end of row `index`, that of names being row 0.
+fn with_field(text: &str, index: usize, end: &str) -> String {
+    let (mut rows, mut quoted, mut out) = (0, false, String::new());
+    let mut done = false;
+    let mut in_row = false;
+    for c in text.chars() {
+        quoted ^= c == '"';
+        let ends = !quoted && end.starts_with(c);
+        if ends && in_row {
+            if rows == index {
+                out += ",more";
+                done = true;
+            }
+            rows += 1;
+            in_row = false;
+        }
+        in_row |= !ends && !(c == '\n' && !quoted);
+        out.push(c);
+    }
+    if done { out } else { out + ",more" }
+}
+
+#[test]
+fn a_table_under_another_name_or_with_another_separator_is_called_that() {
+    for (name, bytes, words) in [
+        ("a.csv", "prompt;chosen;rejected\na;b;c\n", "its separator looks like `;`, not a comma"),
+        ("a.csv", "prompt\tchosen\trejected\na\tb\tc\n", "its separator looks like a tab, not a comma"),
+        ("a.tsv", "prompt,chosen,rejected\na,b,c\n", "its separator looks like `,`, not a tab"),
+        ("a", "prompt,chosen,rejected\na,b,c\n", "let it end in `.csv`"),
+        ("a.jsonl", "\"prompt\",\"chosen\"\na,b\n", "let it end in `.csv`"),
+        ("a.csv", "PK\u{3}\u{4}...", "data file is a zip archive"),
+        ("a.csv", "prompt,chosen,rejected\n", "file holds no pairs"),
+    ] {
+        let said = said(name, bytes.as_bytes());
+        assert!(said.contains(words), "{said}");
+    }
+    // One column is a table too, and may hold any sign.
+    let (_dir, path) = file("t.csv", b"text\n\"a; b\"\n");
+    assert_eq!(read_texts(&path).unwrap(), ["a; b"]);
+    // A later line that is not JSON is no table.
+    let mixed = b"{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"b\"}\na,b\n";
+    assert!(!said("a.jsonl", mixed).contains(".csv"));
+}
+
+#[test]
+fn a_number_of_python_matters_where_it_is_read() {
+    let pair = "\"prompt\":\"p\",\"chosen\":\" c\",\"rejected\":\" r\"";
+    let want = Pair { prompt: "p".into(), chosen: " c".into(), rejected: " r".into() };
+    for (name, text) in [
+        ("p.jsonl", format!("{{{pair},\"score\":NaN}}\n{{\"of\":[-Infinity],{pair}}}\n")),
+        ("p.json", format!("[{{{pair},\n\"score\":NaN}},{{\"of\":[-Infinity],{pair}}}]")),
+    ] {
+        let (_dir, path) = file(name, text.as_bytes());
+        assert_eq!(read_pairs(&path, Sides::Both).unwrap(), [want.clone(), want.clone()]);
+    }
+    let said = said("p.jsonl", format!("{{{pair}}}\n{{\"prompt\":NaN}}\n").as_bytes());
+    assert!(said.contains("`NaN` is not JSON") && said.contains("p.jsonl, line 2, key `prompt`"), "{said}");
+    let (_dir, path) = file("t.jsonl", b"{\"text\":\"a\",\"toxicity\":NaN}\n");
+    assert_eq!(read_texts(&path).unwrap(), ["a"]);
+}
+
+#[test]
+fn a_message_list_as_text_is_refused_in_every_format_and_record() {
+    let list = "[{\"role\": \"user\", \"content\": \"a\"}]";
+    let record = |prompt: &str, chosen: &str| json!({"prompt": prompt, "chosen": chosen, "rejected": "r"}).to_string();
+    for (name, text, at) in [
+        ("p.jsonl", record(list, "c"), "p.jsonl, line 1, key `prompt`"),
+        ("p.jsonl", record("p", list), "p.jsonl, line 1, key `chosen`"),
+        ("p.jsonl", record("p", "c") + "\n" + &record("p", list), "p.jsonl, line 2, key `chosen`"),
+        ("p.jsonl", record("[{'role': 'user', 'content': 'a'}]", "c"), "p.jsonl, line 1, key `prompt`"),
+        ("p.json", format!("[{},\n{}]", record("p", "c"), record(list, "c")), "p.json, line 2, key `prompt`"),
+        ("p.jsonl", json!({"prompt": "p", "completion": list, "label": true}).to_string(), "line 1, key `completion`"),
+        ("p.jsonl", json!({"chosen": list, "rejected": list}).to_string(), "p.jsonl, line 1, key `chosen`"),
+    ] {
+        let said = said(name, text.as_bytes());
+        assert!(said.contains("a list of messages written as text") && said.contains(at), "{said}");
+    }
+    let (_dir, path) = file("p.jsonl", json!({"prompt": list}).to_string().as_bytes());
+    assert!(read_prompts(&path).unwrap_err().to_string().contains("written as text"));
+    // Text about such lists is text.
+    let (_dir, path) = file("p.jsonl", record("Explain [{\"role\": \"user\"}]:", "[{\"a\": 1}]").as_bytes());
+    assert_eq!(read_pairs(&path, Sides::Both).unwrap().len(), 1);
+}
+
+#[test]
+fn a_text_next_to_message_lists_is_their_prompt_or_refused() {
+    let (dir, tokenizer) = chats();
+    let path = dir.path().join("p.jsonl");
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let read = |prompt: Value, before: &[Value]| {
+        let side = |text: &str| [before, &[message("assistant", text)]].concat();
+        let record = json!({"prompt": prompt, "chosen": side("good"), "rejected": side("bad")});
+        std::fs::write(&path, record.to_string()).unwrap();
+        RecordFile::plain(&path).read_pairs(Some(&tokenizer), Sides::Both).map_err(|e| e.diagnostic().to_string())
+    };
+    let before = [message("system", "Be brief."), message("user", "What is\n it?")];
+    let parts = [json!({"role": "user", "content": [{"type": "text", "text": "What is it?"}]})];
+    let want = |whole: Whole<Pair>| assert_eq!((whole.items.len(), &*whole.items[0].chosen), (1, "[assistant: good]"));
+    // As TRL has it, the lists hold the prompt; the text repeats it, or says nothing.
+    for text in ["What is\n it?", " What is it? ", "", "Human: What is it?\n\nAssistant:", "is it"] {
+        want(read(json!(text), &before).unwrap());
+    }
+    want(read(Value::Null, &before).unwrap());
+    want(read(json!("What is it?"), &parts).unwrap());
+    let other = read(json!("Who was it?"), &before).unwrap_err();
+    assert!(other.contains("line 1, key `prompt`") && other.contains("got: other text"), "{other}");
+    let alone = read(json!("What is it?"), &[]).unwrap_err();
+    assert!(alone.contains("line 1, key `prompt`") && alone.contains("a list of messages, as `chosen`"), "{alone}");
+    // A list as prompt, and lists that hold it once more.
+    let twice = read(json!([before[1]]), &before[1..]).unwrap_err();
+    assert!(twice.contains("key `chosen`") && twice.contains("begins with messages of the prompt"), "{twice}");
+    let twice = read(json!(before), &before[1..]).unwrap_err();
+    assert!(twice.contains("key `chosen`") && !twice.contains("template"), "{twice}");
+    want(read(json!(before), &[]).unwrap());
+    // What was said before may be said again.
+    let again = [before[1].clone(), message("assistant", "good"), before[1].clone()];
+    want(read(json!(again), &[]).unwrap());
+}
+
+#[test]
+fn pairs_that_are_all_empty_are_called_that() {
+    let tokenizer = Tokenizer::train_bpe(&[""], 257).unwrap();
+    let record = |chosen: &str| json!({"prompt": "p", "chosen": chosen, "rejected": "r"}).to_string() + "\n";
+    let (_dir, path) = file("p.jsonl", [record(""), record("")].concat().as_bytes());
+    let read = |path: &Path| {
+        read_token_pairs(RecordFile::plain(path).pairs(None, Sides::Both).unwrap(), &tokenizer, Limits::default())
+    };
+    let error = read(&path).unwrap_err().diagnostic().to_string();
+    assert!(error.contains("all 2 pairs are left out: a continuation is empty"), "{error}");
+    std::fs::write(&path, [record(""), record("c")].concat()).unwrap();
+    assert_eq!(read(&path).unwrap().1.n_dropped_empty, 1);
 }
 
 #[test]

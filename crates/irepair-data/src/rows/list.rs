@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::json::{self, Keys};
 use crate::{Error, MAX_LINE_BYTES, Place, Result};
 
 /// The entries of a list, with the lines that they begin at.
@@ -13,6 +14,7 @@ pub(crate) struct List {
     reader: Box<dyn BufRead>,
     line: usize,
     state: State,
+    keys: Keys,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,8 +26,8 @@ enum State {
 
 impl List {
     /// Of a file that begins with a bracket.
-    pub(super) fn new(path: &Path, reader: Box<dyn BufRead>) -> Self {
-        Self { path: path.to_owned(), reader, line: 1, state: State::Begin }
+    pub(super) fn new(path: &Path, reader: Box<dyn BufRead>, keys: Keys) -> Self {
+        Self { path: path.to_owned(), reader, line: 1, state: State::Begin, keys }
     }
 
     /// The next byte, which is not taken; none at the end of the file.
@@ -70,12 +72,7 @@ impl List {
         let line = self.line;
         let bytes = self.entry(line)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::NotUtf8 { path: self.path.clone(), line })?;
-        let value = serde_json::from_str(&text).map_err(|source| Error::NotJson {
-            path: self.path.clone(),
-            line: line + source.line().saturating_sub(1),
-            source,
-        })?;
-        Ok(Some((Place::Line(line), value)))
+        Ok(Some((Place::Line(line), json::record(&self.path, line, &text, &self.keys, false)?)))
     }
 
     /// Takes the closing bracket, after which nothing may follow.

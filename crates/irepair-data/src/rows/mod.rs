@@ -1,6 +1,7 @@
 //! Records of a file, one after the other, whatever its format: JSONL, a JSON list, CSV, Parquet.
 
 mod columnar;
+mod json;
 mod list;
 mod table;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use self::columnar::Columnar;
+use self::json::Keys;
 use self::list::List;
 use self::table::Table;
 use crate::lines::unpacked;
@@ -21,9 +23,17 @@ const PARQUET: (&[u8], &str) = (b"PAR1", ".parquet");
 /// Endings of the names of CSV files.
 const TABLES: [&str; 2] = [".csv", ".tsv"];
 
+/// Records of JSONL.
+pub(crate) struct Records {
+    path: PathBuf,
+    lines: Lines,
+    keys: Keys,
+    n_read: usize,
+}
+
 /// Records with their places. Blank lines of JSONL are left out.
 pub(crate) enum Rows {
-    Lines(PathBuf, Lines),
+    Lines(Box<Records>),
     List(List),
     Table(Table),
     Columnar(Columnar),
@@ -31,8 +41,8 @@ pub(crate) enum Rows {
 
 impl Rows {
     /// Opens a file. Parquet is known by its first bytes; then a name that ends in `.csv` or `.tsv` (before `.gz`) is a
-    /// table; of the others, one that begins with `[` is a JSON list, and all else is JSONL. Of Parquet, no more than
-    /// `columns` is read, where they are given.
+    /// table; of the others, one that begins with `[` is a JSON list, and all else is JSONL. No more than `columns` is
+    /// read, where they are given.
     ///
     /// # Errors
     /// `File`, `NotData`, `BadRow` for the first row of a table, `BadTable` for Parquet.
@@ -50,9 +60,10 @@ impl Rows {
         }
         let head = reader.fill_buf().map_err(irepair_core::Error::io("read", path))?;
         if head.trim_ascii_start().starts_with(b"[") {
-            return Ok(Self::List(List::new(path, reader)));
+            return Ok(Self::List(List::new(path, reader, Keys::new(columns))));
         }
-        Ok(Self::Lines(path.to_owned(), Lines::of(path, reader)))
+        let lines = Lines::of(path, reader);
+        Ok(Self::Lines(Box::new(Records { path: path.to_owned(), lines, keys: Keys::new(columns), n_read: 0 })))
     }
 }
 
@@ -61,20 +72,28 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Lines(path, lines) => loop {
-                let (line, text) = match lines.next()? {
-                    Ok(next) => next,
-                    Err(error) => return Some(Err(error)),
-                };
-                if !text.trim().is_empty() {
-                    let value = serde_json::from_str(&text);
-                    let not_json = |source| Error::NotJson { path: path.clone(), line, source };
-                    return Some(value.map(|value| (Place::Line(line), value)).map_err(not_json));
-                }
-            },
+            Self::Lines(records) => records.next(),
             Self::List(list) => list.next(),
             Self::Table(table) => table.next(),
             Self::Columnar(rows) => rows.next(),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<(Place, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (line, text) = match self.lines.next()? {
+                Ok(next) => next,
+                Err(error) => return Some(Err(error)),
+            };
+            if !text.trim().is_empty() {
+                self.n_read += 1;
+                let value = json::record(&self.path, line, &text, &self.keys, self.n_read == 1);
+                return Some(value.map(|value| (Place::Line(line), value)));
+            }
         }
     }
 }
@@ -101,7 +120,7 @@ fn table_of(path: &Path) -> Option<&'static str> {
 }
 
 /// True for names that end in `.csv` or `.tsv`, before `.gz`.
-pub(crate) fn is_table(path: &Path) -> bool {
+fn is_table(path: &Path) -> bool {
     table_of(path).is_some()
 }
 

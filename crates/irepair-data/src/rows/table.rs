@@ -1,6 +1,6 @@
 //! Rows of CSV under the names of the first row, one row in memory at a time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,22 +14,35 @@ pub(crate) struct Table {
     path: PathBuf,
     names: Vec<String>,
     reader: csv::Reader<Bounded>,
-    /// Bytes that the next row may still take.
-    left: Rc<Cell<usize>>,
+    input: Rc<Input>,
     failed: bool,
+}
+
+/// What the parser was given.
+struct Input {
+    /// Bytes that the next row may still take.
+    left: Cell<usize>,
+    /// The last bytes, and the number of those before them.
+    last: RefCell<(u64, Vec<u8>)>,
 }
 
 /// A reader that fails where a row is longer than any real one: a quote that is not closed would take the whole file.
 struct Bounded {
     inner: Box<dyn BufRead>,
-    left: Rc<Cell<usize>>,
+    input: Rc<Input>,
 }
 
 impl Read for Bounded {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(into)?;
-        match self.left.get().checked_sub(n) {
-            Some(left) => self.left.set(left),
+        let mut last = self.input.last.borrow_mut();
+        if n > 0 {
+            last.0 += last.1.len() as u64;
+            last.1.clear();
+            last.1.extend_from_slice(&into[..n]);
+        }
+        match self.input.left.get().checked_sub(n) {
+            Some(left) => self.input.left.set(left),
             None => return Err(std::io::Error::other("row is too long")),
         }
         Ok(n)
@@ -40,42 +53,78 @@ impl Table {
     /// Reads the names of the columns.
     ///
     /// # Errors
-    /// `BadRow` for names that cannot be read and for one that occurs twice.
+    /// `BadRow` for names that cannot be read, for one that occurs twice, and for a table with another separator.
     pub(super) fn new(path: &Path, inner: Box<dyn BufRead>, delimiter: u8) -> Result<Self> {
-        let left = Rc::new(Cell::new(MAX_LINE_BYTES));
-        let bounded = Bounded { inner, left: left.clone() };
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bounded);
-        let names = reader.headers().map_err(|error| refused(path, error, 1))?;
-        let names: Vec<String> = names.iter().map(str::to_owned).collect();
+        let input = Rc::new(Input { left: Cell::new(MAX_LINE_BYTES), last: RefCell::default() });
+        let bounded = Bounded { inner, input: input.clone() };
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(bounded);
+        let mut table = Self { path: path.to_owned(), names: Vec::new(), reader, input, failed: false };
+        let (line, names) = table.next_fields()?.unwrap_or((1, Vec::new()));
+        let bad = |why: String| Error::BadRow { path: path.to_owned(), line, why };
         if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            let why = format!("the column `{}` occurs twice", twice.1);
-            return Err(Error::BadRow { path: path.to_owned(), line: 1, why });
+            return Err(bad(format!("the column `{}` occurs twice", twice.1)));
         }
-        Ok(Self { path: path.to_owned(), names, reader, left, failed: false })
+        if let [only] = &names[..]
+            && let Some(separator) = other_separator(only, delimiter)
+        {
+            let want = if delimiter == b'\t' { "a tab" } else { "a comma" };
+            return Err(bad(format!(
+                "the first row is one name, `{only}`: its separator looks like {separator}, not {want}"
+            )));
+        }
+        table.names = names;
+        Ok(table)
     }
 
     fn next_row(&mut self) -> Result<Option<(Place, Value)>> {
+        let Some((line, fields)) = self.next_fields()? else { return Ok(None) };
+        if fields.len() != self.names.len() {
+            let why = format!("{} fields, not the {} of the first row", fields.len(), self.names.len());
+            return Err(Error::BadRow { path: self.path.clone(), line, why });
+        }
+        let fields = self.names.iter().cloned().zip(fields.into_iter().map(Value::from));
+        Ok(Some((Place::Line(line), Value::Object(Map::from_iter(fields)))))
+    }
+
+    /// The fields of the next row, with the line that it begins at.
+    fn next_fields(&mut self) -> Result<Option<(usize, Vec<String>)>> {
         // What the reader has taken ahead is far less than a row may have.
-        self.left.set(MAX_LINE_BYTES);
-        let mut row = csv::StringRecord::new();
-        let line = self.reader.position().line() as usize;
-        if !self.reader.read_record(&mut row).map_err(|error| refused(&self.path, error, line))? {
+        self.input.left.set(MAX_LINE_BYTES);
+        let mut row = csv::ByteRecord::new();
+        let before = self.reader.position().line() as usize;
+        if !self.reader.read_byte_record(&mut row).map_err(|error| refused(&self.path, error, before))? {
             return Ok(None);
         }
-        let line = row.position().map_or(line, |at| at.line() as usize);
-        let fields = self.names.iter().zip(&row).map(|(name, value)| (name.clone(), Value::from(value)));
-        Ok(Some((Place::Line(line), Value::Object(Map::from_iter(fields)))))
+        // The parser counts line feeds, and has not yet taken that of a CR LF; blank lines come before the row.
+        let n_inside = row.iter().flatten().filter(|&&byte| byte == b'\n').count();
+        let line = self.reader.position().line() as usize - n_inside - usize::from(self.ended_by_line_feed());
+        let text = |field: &[u8]| std::str::from_utf8(field).map(str::to_owned);
+        let fields = row.iter().map(text).collect::<Result<_, _>>();
+        Ok(Some((line, fields.map_err(|_| Error::NotUtf8 { path: self.path.clone(), line })?)))
+    }
+
+    /// Whether the last byte that the parser has taken is a line feed.
+    fn ended_by_line_feed(&self) -> bool {
+        let (start, last) = &*self.input.last.borrow();
+        let taken = self.reader.position().byte().checked_sub(start + 1);
+        taken.and_then(|at| last.get(at as usize)) == Some(&b'\n')
     }
 }
 
+/// The separator that a table of one column seems to have.
+fn other_separator(only: &str, delimiter: u8) -> Option<&'static str> {
+    let others = [(',', "`,`"), (';', "`;`"), ('\t', "a tab"), ('|', "`|`")];
+    let is_one = |separator: char| {
+        let names: Vec<&str> = only.split(separator).collect();
+        names.len() > 1 && names.iter().all(|name| !name.trim().is_empty())
+    };
+    others.into_iter().find(|(c, _)| *c as u32 != u32::from(delimiter) && is_one(*c)).map(|(_, name)| name)
+}
+
 fn refused(path: &Path, error: csv::Error, line: usize) -> Error {
-    let line = error.position().map_or(line, |at| at.line() as usize);
     let path = path.to_owned();
     match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => Error::NotUtf8 { path, line },
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Error::BadRow { path, line, why: format!("{len} fields, not the {expected_len} of the first row") }
-        }
         csv::ErrorKind::Io(cause) if cause.to_string() == "row is too long" => {
             Error::LineTooLong { path, line, max_bytes: MAX_LINE_BYTES }
         }
