@@ -271,7 +271,9 @@ impl Pairs<'_> {
             if !wanted {
                 return Ok(String::new());
             }
-            refuse_repeated(record, key, &prompt, messages)?;
+            if !is_implicit {
+                refuse_repeated(record, key, &prompt, messages)?;
+            }
             rendering.continuation(key, &text, &prompt, messages)
         };
         let chosen = end("chosen", &chosen, self.sides.chosen())?;

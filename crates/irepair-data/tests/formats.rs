@@ -373,6 +373,11 @@ fn a_text_next_to_message_lists_is_their_prompt_or_refused() {
     // What was said before may be said again.
     let again = [before[1].clone(), message("assistant", "good"), before[1].clone()];
     want(read(json!(again), &[]).unwrap());
+    let (asked, said) = (&before[1], |text: &str| message("assistant", text));
+    let twice = json!({"chosen": [asked, asked, said("good")], "rejected": [asked, said("bad")]});
+    std::fs::write(&path, twice.to_string()).unwrap();
+    let pairs = RecordFile::plain(&path).read_pairs(Some(&tokenizer), Sides::Both).unwrap();
+    assert_eq!(pairs.items[0].chosen, "[user: What is\n it?][assistant: good]");
 }
 
 #[test]

@@ -33,9 +33,10 @@ pub(super) fn record(path: &Path, line: usize, text: &str, keys: &Keys, is_first
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    let (finite, found) = without_not_finite(text);
-    if let Some(Ok(value)) = (!found.is_empty()).then(|| serde_json::from_str(&finite)) {
-        return match found.into_iter().find(|found| keys.read(&found.key)) {
+    if let Some((finite, read)) = without_not_finite(text, keys)
+        && let Ok(value) = serde_json::from_str(&finite)
+    {
+        return match read {
             None => Ok(value),
             Some(NotFinite { key, word, n_lines }) => {
                 Err(Error::NotFinite { path: path.to_owned(), line: line + n_lines, key, word })
@@ -49,7 +50,7 @@ pub(super) fn record(path: &Path, line: usize, text: &str, keys: &Keys, is_first
     Err(Error::NotJson { path, line: line + source.line().saturating_sub(1), source })
 }
 
-/// A number that is not finite.
+/// A number that is not finite, under a key that is read.
 struct NotFinite {
     /// The key of the record that holds it; empty where there is none.
     key: String,
@@ -58,9 +59,10 @@ struct NotFinite {
     n_lines: usize,
 }
 
-/// The text with null for every number that is not finite, and these.
-fn without_not_finite(text: &str) -> (String, Vec<NotFinite>) {
-    let (mut finite, mut found) = (String::with_capacity(text.len()), Vec::new());
+/// The text with null for every number that is not finite, and the first of these under a key that is read; none where
+/// there is no such number.
+fn without_not_finite(text: &str, keys: &Keys) -> Option<(String, Option<NotFinite>)> {
+    let (mut finite, mut read, mut n_found) = (String::with_capacity(text.len()), None, 0_usize);
     let (mut depth, mut last_string, mut key, mut rest) = (0_usize, "", String::new(), text);
     while let Some(c) = rest.chars().next() {
         let mut n = c.len_utf8();
@@ -74,8 +76,11 @@ fn without_not_finite(text: &str) -> (String, Vec<NotFinite>) {
             ':' if depth == 1 => key = serde_json::from_str(last_string).unwrap_or_default(),
             '-' | 'I' | 'N' => {
                 if let Some(word) = NOT_FINITE.into_iter().find(|word| rest.starts_with(word)) {
-                    let n_lines = text[..text.len() - rest.len()].matches('\n').count();
-                    found.push(NotFinite { key: key.clone(), word, n_lines });
+                    if read.is_none() && keys.read(&key) {
+                        let n_lines = text[..text.len() - rest.len()].matches('\n').count();
+                        read = Some(NotFinite { key: key.clone(), word, n_lines });
+                    }
+                    n_found += 1;
                     finite += "null";
                     rest = &rest[word.len()..];
                     continue;
@@ -86,7 +91,7 @@ fn without_not_finite(text: &str) -> (String, Vec<NotFinite>) {
         finite += &rest[..n];
         rest = &rest[n..];
     }
-    (finite, found)
+    (n_found > 0).then_some((finite, read))
 }
 
 /// Bytes of the string that a text begins with, quotes included; all of the text where it is not closed.
