@@ -74,8 +74,16 @@ crate::errors! {
         NotInHub { name: String, kind: &'static str, cache: PathBuf } =
             "`{name}` is neither a path nor a {kind} in the hub's cache" =>
             Data.at(cache.display()).help(format!(
-                "nothing is downloaded here: run `hf download {name}{}`, or set HF_HUB_CACHE or HF_HOME to the cache that has it",
+                "nothing is downloaded here: run `hf download {}{}`, or set HF_HUB_CACHE or HF_HOME to the cache that has it",
+                name.replacen('@', " --revision ", 1),
                 if *kind == "model" { "" } else { " --repo-type dataset" }
+            ));
+        /// A repository of which no snapshot is the one that is meant.
+        WhichRevision { name: String, dir: PathBuf, revision: Option<String>, known: Vec<String> } =
+            "`{name}` has {} in the hub's cache", which_revision(revision.as_deref(), known.len()) =>
+            Data.at(dir.display()).help(format!(
+                "name one, such as `{name}@{}`; there are {}",
+                printable(known.first().map_or("", |name| name)), some_of(known, 10)
             ));
         /// A data set without a file, or with several of which none is named.
         WhichFile { name: String, dir: PathBuf, path: Option<String>, files: Vec<String> } =
@@ -97,6 +105,13 @@ crate::errors! {
 fn some_of(names: &[String], n: usize) -> String {
     let shown = names.iter().take(n).map(|name| printable(name)).collect::<Vec<_>>().join(", ");
     if names.len() > n { format!("{shown} and {} more", names.len() - n) } else { shown }
+}
+
+fn which_revision(revision: Option<&str>, n: usize) -> String {
+    match revision {
+        Some(revision) => format!("no revision `{}`", printable(revision)),
+        None => format!("{n} snapshots and no `main`"),
+    }
 }
 
 fn which(path: Option<&str>, n: usize) -> String {
@@ -184,6 +199,12 @@ mod tests {
             }],
             Pickle: [Error::Pickle { path: "gpt2/pytorch_model.bin".into() }],
             NotInHub: [Error::NotInHub { name: "gpt2".into(), kind: "model", cache: "hub".into() }],
+            WhichRevision: [Error::WhichRevision {
+                name: "a/b".into(),
+                dir: "hub/models--a--b".into(),
+                revision: None,
+                known: vec!["v1.0".into(), "0f3c".into()]
+            }],
             WhichFile: [Error::WhichFile { name: "a/b".into(), dir: "hub".into(), path: None, files: Vec::new() }],
             Unreadable: [Error::unreadable("gpt2/model.safetensors".as_ref(), "its header is cut short")],
             Io: [Error::Io { action: "write", path: "runs/a".into(), source: std::io::Error::other("disk full") }],

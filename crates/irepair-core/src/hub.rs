@@ -1,7 +1,7 @@
 //! Names of models and data sets on the Hugging Face hub, found in the hub's cache on this machine. Nothing is fetched.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::fs::list;
 use crate::{Error, Result};
@@ -51,32 +51,69 @@ pub fn cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
 
 /// The snapshot of a repository in a cache: that of `main`, or the only one.
 pub fn snapshot(repository: &Path) -> Option<PathBuf> {
-    let snapshots = repository.join("snapshots");
-    if let Ok(revision) = fs::read_to_string(repository.join("refs/main")) {
-        let dir = snapshots.join(revision.trim());
-        if !revision.trim().is_empty() && is_inside(Path::new(revision.trim())) && dir.is_dir() {
-            return Some(dir);
-        }
+    if let Some(dir) = revision(repository, "main") {
+        return Some(dir);
     }
-    let mut dirs = list(&snapshots).ok()?.into_iter().filter(|path| path.is_dir());
+    let mut dirs = snapshots(repository).into_iter();
     let first = dirs.next()?;
     dirs.next().is_none().then_some(first)
 }
 
-/// The directory of a model: `given` where that exists or is no name of the hub (`gpt2`, `org/name`), otherwise its
-/// snapshot in the cache.
+/// The snapshot of a revision: a branch or tag under `refs`, or a commit under `snapshots`.
+fn revision(repository: &Path, name: &str) -> Option<PathBuf> {
+    let is_name = |name: &str| !name.is_empty() && is_inside(Path::new(name));
+    if !is_name(name) {
+        return None;
+    }
+    let snapshot = |commit: &str| {
+        let dir = repository.join("snapshots").join(commit);
+        (is_name(commit) && dir.is_dir()).then_some(dir)
+    };
+    let commit = fs::read_to_string(repository.join("refs").join(name));
+    commit.ok().and_then(|commit| snapshot(commit.trim())).or_else(|| snapshot(name).filter(|_| !name.contains('/')))
+}
+
+fn snapshots(repository: &Path) -> Vec<PathBuf> {
+    let found = list(&repository.join("snapshots")).unwrap_or_default();
+    found.into_iter().filter(|path| path.is_dir()).collect()
+}
+
+/// What can be named of a repository: branches and tags, then commits without one.
+fn revisions(repository: &Path) -> Vec<String> {
+    let (refs, mut names, mut named) = (repository.join("refs"), Vec::new(), Vec::new());
+    let mut open = vec![refs.clone()];
+    while let Some(dir) = open.pop() {
+        for path in list(&dir).unwrap_or_default() {
+            let Some(name) = path.strip_prefix(&refs).ok().and_then(Path::to_str) else { continue };
+            if path.is_dir() && name.matches('/').count() < 8 {
+                open.push(path);
+            } else if let Some(snapshot) = revision(repository, name) {
+                names.push(name.to_owned());
+                named.push(snapshot);
+            }
+        }
+    }
+    names.sort();
+    let others = snapshots(repository).into_iter().filter(|snapshot| !named.contains(snapshot));
+    names.extend(others.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())));
+    names
+}
+
+/// The directory of a model: `given` where that exists or is no name of the hub (`gpt2`, `org/name`, either with
+/// `@revision`), otherwise its snapshot in the cache.
 ///
 /// # Errors
-/// `NotInHub` with the place that was looked at.
+/// `NotInHub` with the place that was looked at, `WhichRevision` where there are several snapshots, or not the one asked
+/// for.
 pub fn model_dir(given: &Path) -> Result<PathBuf> {
     model_dir_in(given, environment)
 }
 
 /// The file of a data set: `given` where that exists or is no name of the hub, otherwise the one file with records in
-/// its snapshot, or that of `org/name:path`.
+/// its snapshot, or that of `org/name:path`; `@revision` may follow the name.
 ///
 /// # Errors
-/// `NotInHub` with the place that was looked at, `WhichFile` where there is not exactly one.
+/// Those of [`model_dir`], `WhichFile` where there is not exactly one file.
 pub fn data_file(given: &Path) -> Result<PathBuf> {
     data_file_in(given, environment)
 }
@@ -86,7 +123,7 @@ fn environment(name: &str) -> Option<PathBuf> {
 }
 
 fn model_dir_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
-    match name_of(given.to_str().unwrap_or_default()) {
+    match Name::of(given.to_str().unwrap_or_default()) {
         Some(name) if !given.exists() => found(Repository::Model, name, variable),
         _ => Ok(given.to_owned()),
     }
@@ -96,10 +133,10 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
     let text = given.to_str().unwrap_or_default();
     let (name, path) = text.split_once(':').map_or((text, None), |(name, path)| (name, Some(path)));
     // A data set has an owner; one word is the name of a file.
-    let Some(name) = name_of(name).filter(|name| name.contains('/') && !given.exists()) else {
+    let Some(name) = Name::of(name).filter(|name| name.repository.contains('/') && !given.exists()) else {
         return Ok(given.to_owned());
     };
-    if path.is_none() && has_records(name) {
+    if path.is_none() && name.revision.is_none() && has_records(name.repository) {
         return Ok(given.to_owned());
     }
     let dir = found(Repository::Dataset, name, variable)?;
@@ -111,16 +148,51 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
     };
     match which {
         Some(file) => Ok(dir.join(file)),
-        None => Err(Error::WhichFile { name: name.to_owned(), dir, path: path.map(str::to_owned), files }),
+        None => Err(Error::WhichFile { name: name.to_string(), dir, path: path.map(str::to_owned), files }),
     }
 }
 
-fn found(kind: Repository, name: &str, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+fn found(kind: Repository, name: Name<'_>, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
     let cache = cache(variable).unwrap_or_default();
-    let renamed = RENAMED.iter().filter(|(old, _)| kind == Repository::Model && *old == name).map(|(_, new)| *new);
-    let mut places = std::iter::once(name).chain(renamed).map(|name| kind.dir(&cache, name));
-    let missing = || Error::NotInHub { name: name.to_owned(), kind: kind.noun(), cache: cache.clone() };
-    places.find_map(|place| snapshot(&place)).ok_or_else(missing)
+    let old = name.repository;
+    let renamed = RENAMED.iter().filter(|(known, _)| kind == Repository::Model && *known == old).map(|(_, new)| *new);
+    let places = std::iter::once(old).chain(renamed).map(|name| kind.dir(&cache, name));
+    let Some(place) = places.into_iter().find(|place| !snapshots(place).is_empty()) else {
+        return Err(Error::NotInHub { name: name.to_string(), kind: kind.noun(), cache });
+    };
+    let snapshot = match name.revision {
+        Some(asked) => revision(&place, asked),
+        None => snapshot(&place),
+    };
+    snapshot.ok_or_else(|| Error::WhichRevision {
+        name: old.to_owned(),
+        revision: name.revision.map(str::to_owned),
+        known: revisions(&place),
+        dir: place,
+    })
+}
+
+/// A name of the hub.
+#[derive(Clone, Copy, Debug)]
+struct Name<'a> {
+    /// `NAME` or `OWNER/NAME`.
+    repository: &'a str,
+    /// What follows `@`: a branch, a tag or a commit.
+    revision: Option<&'a str>,
+}
+
+impl<'a> Name<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').map_or((text, None), |(name, revision)| (name, Some(revision)));
+        Some(Self { repository: name_of(name)?, revision })
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.repository)?;
+        self.revision.map_or(Ok(()), |revision| write!(f, "@{revision}"))
+    }
 }
 
 /// `NAME` or `OWNER/NAME`, of letters, digits, `-`, `_` and `.`.
@@ -191,7 +263,19 @@ mod tests {
         put(&cache.join("models--org--two/snapshots/def/config.json"), "{}");
         assert_eq!(model("gpt2").unwrap(), at("models--openai-community--gpt2"));
         assert_eq!(model("openai-community/gpt2").unwrap(), at("models--openai-community--gpt2"));
-        assert!(model("org/two").is_err(), "two snapshots, and no main");
+        let which =
+            |name: &str| model(name).unwrap_err().diagnostic().to_string().replace(cache.to_str().unwrap(), "CACHE");
+        let no_main = which("org/two");
+        assert_eq!(model("org/two@abc").unwrap(), cache.join("models--org--two/snapshots/abc"));
+        put(&cache.join("models--org--two/refs/v1.0"), "abc");
+        put(&cache.join("models--org--two/refs/pr/7"), "def");
+        assert_eq!(model("org/two@v1.0").unwrap(), cache.join("models--org--two/snapshots/abc"));
+        assert_eq!(model("org/two@pr/7").unwrap(), cache.join("models--org--two/snapshots/def"));
+        assert_eq!(model("gpt2@abc").unwrap(), at("models--openai-community--gpt2"));
+        for name in ["org/two@", "org/two@..", "org/two@../../models--org--two/snapshots/abc", "org/two@v1"] {
+            assert!(matches!(model(name), Err(Error::WhichRevision { .. })), "{name}");
+        }
+        insta::assert_snapshot!([no_main, which("org/two"), which("org/two@v1"), which("org/none@v1")].join("\n\n"));
         put(&cache.join("models--org--two/refs/main"), "def\n");
         assert_eq!(model("org/two").unwrap(), cache.join("models--org--two/snapshots/def"));
         put(&cache.join("models--org--two/refs/main"), "../../../..");
@@ -215,6 +299,11 @@ mod tests {
         assert_eq!(file("org/pairs").unwrap(), snapshot.join("data/train.jsonl.gz"));
         put(&snapshot.join("data/test.parquet"), "");
         assert_eq!(file("org/pairs:data/test.parquet").unwrap(), snapshot.join("data/test.parquet"));
+        put(&home.path().join("datasets--org--pairs/refs/main"), "abc");
+        put(&home.path().join("datasets--org--pairs/snapshots/old/train.csv"), "");
+        assert_eq!(file("org/pairs@old").unwrap(), home.path().join("datasets--org--pairs/snapshots/old/train.csv"));
+        assert_eq!(file("org/pairs@main:data/test.parquet").unwrap(), snapshot.join("data/test.parquet"));
+        assert!(file("org/pairs@new").is_err());
         for path in ["pairs.jsonl", "dir/pairs.jsonl", "pairs", "/org/pairs"] {
             assert_eq!(file(path).unwrap(), Path::new(path), "{path}");
         }
