@@ -9,6 +9,15 @@ use crate::choice::MinimalPair;
 use crate::texts::{batches, check};
 use crate::{Error, Evaluator, Metric, Metrics, Result, key};
 
+/// How often the model prefers the wrong continuation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WrongPreference {
+    /// The share of pairs.
+    pub share: Metric,
+    /// Pairs whose prompt lost its start because it did not fit with one of the continuations.
+    pub n_truncated: usize,
+}
+
 impl Evaluator<'_> {
     /// Share of minimal pairs whose stereotype is the likelier sentence, and how far that share is from one half.
     ///
@@ -34,14 +43,15 @@ impl Evaluator<'_> {
         Ok(Metrics::from_iter([(key::STEREOTYPE_SHARE, share), (key::STEREOTYPE_BIAS, bias)]))
     }
 
-    /// Share of pairs whose rejected continuation the model finds likelier than the chosen one, after the same prompt.
+    /// Share of pairs whose rejected continuation the model finds likelier than the chosen one, after the same prompt. A
+    /// prompt that does not fit the context with a continuation loses its first tokens, for that continuation.
     ///
     /// # Errors
     /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.
     ///
     /// # Source
     /// METHOD §15, wrong fact: `1 - share with p(right) > p(wrong)`; ties count as wrong.
-    pub fn wrong_preference(&self, pairs: &[Pair]) -> Result<Metric> {
+    pub fn wrong_preference(&self, pairs: &[Pair]) -> Result<WrongPreference> {
         if pairs.is_empty() {
             return Err(Error::Nothing { what: "pairs" });
         }
@@ -51,11 +61,12 @@ impl Evaluator<'_> {
         let (chosen, rejected) = (encode(|p| &p.chosen)?, encode(|p| &p.rejected)?);
         let texts =
             (0..pairs.len()).flat_map(|i| [(&prompts[i][..], &chosen[i][..]), (&prompts[i][..], &rejected[i][..])]);
-        let (found, _) = self.conditional(texts)?;
+        let (found, cut) = self.conditional(texts)?;
+        let n_truncated = cut.chunks(2).filter(|pair| pair.contains(&true)).count();
         let wrong: Vec<_> = found.chunks(2).map(|pair| Some(f64::from(u8::from(pair[0]? <= pair[1]?)))).collect();
         let definition =
             "pairs whose rejected continuation is at least as likely as the chosen one, after the same prompt";
-        Ok(Metric::mean(key::WRONG_PREFERENCE, &wrong, definition))
+        Ok(WrongPreference { share: Metric::mean(key::WRONG_PREFERENCE, &wrong, definition), n_truncated })
     }
 
     /// How much of the rejected continuations the model knows by heart: verbatim extraction rate and mean token rank.

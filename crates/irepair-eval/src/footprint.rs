@@ -18,7 +18,8 @@ pub struct Change {
     pub n_weights: usize,
     /// Weights whose bits changed.
     pub n_changed: usize,
-    /// Bytes of the tensors in which a weight changed: what a patch of whole tensors stores.
+    /// Bytes of the tensors in which a weight changed, in the types of the model's files: what a patch of whole tensors
+    /// stores.
     pub changed_bytes: usize,
     /// `‖θ − θ0‖ / ‖θ0‖`; 0 when nothing changed. Not finite when a weight is not, or when `θ0` was all zero.
     pub relative_change: f64,
@@ -31,6 +32,9 @@ pub struct Footprint {
     pub by_block: Vec<Change>,
     /// Embeddings, final norm, untied head and soft prefix, which belong to no block.
     pub non_block: Change,
+    /// Names of the tensors of no block in which a weight changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed_non_block: Vec<String>,
 }
 
 impl Footprint {
@@ -72,16 +76,20 @@ impl Footprint {
 pub fn footprint(reference: &dyn BlockModel, model: &dyn BlockModel) -> Result<Footprint> {
     same_parameters(reference, model)?;
     let mut sums = vec![Sums::default(); model.n_blocks() + 1];
-    for (before, after) in reference.parameters().iter().zip(model.parameters()) {
+    let mut changed_non_block = Vec::new();
+    for (i, after) in model.parameters().iter().enumerate() {
         let group = after.block.map_or(model.n_blocks(), |b| b.0);
-        no_grad(|| sums[group].add(&before.tensor, &after.tensor));
-    }
-    for added in &model.parameters()[reference.parameters().len()..] {
-        no_grad(|| sums[model.n_blocks()].add(&added.tensor.zeros_like(), &added.tensor));
+        // A soft prefix that the model alone has was nothing before.
+        let before = reference.parameters().get(i).map(|before| before.tensor.shallow_clone());
+        let before = before.unwrap_or_else(|| after.tensor.zeros_like());
+        let n_changed = no_grad(|| sums[group].add(&before, &after.tensor, model.n_stored_bytes(i)));
+        if n_changed > 0 && after.block.is_none() {
+            changed_non_block.push(after.name.clone());
+        }
     }
     let mut changes: Vec<Change> = sums.into_iter().map(Sums::change).collect();
     let non_block = changes.pop().unwrap_or_default();
-    Ok(Footprint { by_block: changes, non_block })
+    Ok(Footprint { by_block: changes, non_block, changed_non_block })
 }
 
 /// Running sums over one group.
@@ -93,7 +101,8 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, before: &Tensor, after: &Tensor) {
+    /// Adds a tensor; the number of its weights that changed.
+    fn add(&mut self, before: &Tensor, after: &Tensor, n_bytes: usize) -> usize {
         let (before, after) = (before.reshape([-1]), after.reshape([-1]));
         let n = after.size()[0];
         let mut n_changed = 0;
@@ -108,8 +117,9 @@ impl Sums {
         self.change.n_weights += n as usize;
         self.change.n_changed += n_changed;
         if n_changed > 0 {
-            self.change.changed_bytes += n as usize * after.kind().elt_size_in_bytes();
+            self.change.changed_bytes += n as usize * n_bytes;
         }
+        n_changed
     }
 
     fn change(self) -> Change {

@@ -49,6 +49,7 @@ pub use choice::{MinimalPair, MultipleChoice, Question};
 pub use cloze::{Cloze, ClozeTokens, cloze_tokens};
 pub use error::{Error, Result};
 pub use evaluator::Evaluator;
+pub use fault::WrongPreference;
 pub use footprint::{Change, Footprint, footprint};
 pub use guard::degeneration;
 pub use irepair_core::metric::{self as key, Metric, Metrics};

@@ -94,6 +94,13 @@ fn a_wrong_fact_is_a_rejected_continuation_at_least_as_likely() {
     let model = likes_a_then_b(&tokenizer);
     let pairs = [pair("x", "a", "b"), pair("x", "b", "a"), pair("", "y", "z"), pair("x", "a", "aa")];
     let found = Evaluator::new(&model, &tokenizer, BATCH).wrong_preference(&pairs).unwrap();
-    assert_eq!((found.value, found.n), (Some(50.0), 4), "the second is wrong, the third a tie");
+    assert_eq!(
+        (found.share.value, found.share.n, found.n_truncated),
+        (Some(50.0), 4, 0),
+        "the second is wrong, the third a tie"
+    );
+    let long = [pair(&"x".repeat(9000), "a", "b"), pair("x", "a", "b")];
+    let found = Evaluator::new(&model, &tokenizer, BATCH).wrong_preference(&long).unwrap();
+    assert_eq!((found.share.n, found.n_truncated), (2, 1));
     assert!(Evaluator::new(&model, &tokenizer, BATCH).wrong_preference(&[]).is_err());
 }

@@ -384,6 +384,7 @@ fn the_footprint_is_what_was_changed() {
     let change = footprint(&reference, &model).unwrap();
     assert_eq!(change.changed_blocks().to_string(), "1,2");
     assert_eq!((change.n_changed(), change.changed_bytes()), (2, 64 * 4 + 16 * 4));
+    assert_eq!(change.changed_non_block, [""; 0]);
     let square: f64 = reference
         .parameters()
         .iter()
@@ -393,6 +394,10 @@ fn the_footprint_is_what_was_changed() {
     assert_near(Some(change.by_block[1].relative_change), 3.0 / square.sqrt());
     // -0 for 0: other bits, no distance.
     assert_eq!(change.weight_change()[2], 0.0);
+    let moved = reference.duplicate().unwrap();
+    set(&moved, "wte.weight", |t| drop(t.get(0).fill_(7.0)));
+    let change = footprint(&reference, &moved).unwrap();
+    assert_eq!((&*change.changed_non_block, change.changed_bytes()), (&["wte.weight".to_owned()][..], 97 * 16 * 4));
     assert_eq!(change.by_block[1].n_weights, reference.n_block_weights(irepair_core::BlockId(1)));
     let error = footprint(&reference, &random(96, 3)).unwrap_err();
     assert_eq!(error.to_string(), "model and reference differ in tensor `wte.weight`");

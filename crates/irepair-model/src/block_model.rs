@@ -72,6 +72,12 @@ pub trait BlockModel {
         Vec::new()
     }
 
+    /// Bytes of a weight of that parameter in the files that the model is from, which may hold a narrower type; in
+    /// memory, where there are none.
+    fn n_stored_bytes(&self, parameter: usize) -> usize {
+        self.parameters()[parameter].tensor.kind().elt_size_in_bytes()
+    }
+
     /// Number of tokens that the model knows.
     fn n_vocab(&self) -> usize {
         self.head().size()[0] as usize

@@ -254,6 +254,11 @@ impl BlockModel for CausalLm {
         Ok(Box::new(self.over(tensors)?))
     }
 
+    fn n_stored_bytes(&self, parameter: usize) -> usize {
+        let in_memory = || self.parameters()[parameter].tensor.kind();
+        self.source.kind_of(parameter).unwrap_or_else(in_memory).elt_size_in_bytes()
+    }
+
     /// The model as it was: without its soft prefix.
     fn reference(&self) -> Result<Box<dyn BlockModel + Send>> {
         Ok(Box::new(self.without_soft_prefix()?))

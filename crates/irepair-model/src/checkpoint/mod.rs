@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use safetensors::Dtype;
+use tch::Kind;
 
 mod adapter;
 mod file;
@@ -72,6 +73,16 @@ pub(crate) enum Source {
     None,
     /// A checkpoint directory, and its `config.json` as it was.
     Directory { dir: PathBuf, config: Vec<u8>, shards: Vec<Shard> },
+}
+
+impl Source {
+    /// The type that a file stores a parameter in.
+    pub(crate) fn kind_of(&self, parameter: usize) -> Option<Kind> {
+        let Self::Directory { shards, .. } = self else { return None };
+        let stored =
+            shards.iter().flat_map(|shard| &shard.tensors).find(|stored| stored.parameter == Some(parameter))?;
+        kind_of(stored.dtype)
+    }
 }
 
 /// One weights file as it was read.
