@@ -8,6 +8,7 @@ use irepair_core::{DirLock, mark_finished, mark_unfinished, refuse_used};
 use irepair_model::{LowRank, save_low_rank};
 use serde::Serialize;
 
+use crate::locate;
 use crate::model_dir::open;
 use crate::output::{print, print_json};
 
@@ -20,8 +21,8 @@ pub(crate) struct AdapterArgs {
     #[arg(long, value_name = "DIR")]
     repaired: PathBuf,
     /// The rank of the repair.
-    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u16).range(1..))]
-    rank: u16,
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    rank: u32,
     /// Directory to write to: new or empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -34,14 +35,15 @@ pub(crate) struct AdapterArgs {
 #[derive(Serialize)]
 struct Written<'a> {
     adapter: &'a Path,
-    rank: u16,
+    rank: u32,
     n_modules: usize,
     n_weights: usize,
     largest_difference: f64,
 }
 
 /// Runs the command.
-pub(crate) fn command(args: &AdapterArgs) -> anyhow::Result<()> {
+pub(crate) fn command(mut args: AdapterArgs) -> anyhow::Result<()> {
+    locate::models([&mut args.base, &mut args.repaired])?;
     refuse_used(&args.out)?;
     let [base, repaired] = [&args.base, &args.repaired].map(|dir| open(dir, "cpu", Dtype::F32));
     let (base, repaired) = (base?, repaired?);
@@ -49,7 +51,7 @@ pub(crate) fn command(args: &AdapterArgs) -> anyhow::Result<()> {
     // Another process may have filled it in the meantime.
     refuse_used(&args.out)?;
     mark_unfinished(&args.out)?;
-    let found = save_low_rank(&base.model, &repaired.model, args.rank.into(), &args.out);
+    let found = save_low_rank(&base.model, &repaired.model, args.rank as usize, &args.out);
     mark_finished(&args.out)?;
     let LowRank { n_modules, n_weights, largest_difference } = found?;
     if args.json {

@@ -46,6 +46,12 @@ irepair_core::errors! {
                 "merge it into its base model and save that: in Python, \
                  PeftModel.from_pretrained(base, DIR).merge_and_unload().save_pretrained(NEW_DIR)"
             );
+        /// The vectors of a soft prefix alone.
+        SoftPrefix { path: PathBuf, base: String } = "directory holds a soft prefix, not a model" =>
+            Data.at(path.display()).help(format!(
+                "it is vectors in front of every text of its base model{base}, which is unchanged, and cannot be merged into \
+                 weights: `repair` measures it while it trains, and in Python PeftModel.from_pretrained(base, DIR) runs it"
+            ));
         /// A measurement of nothing.
         NothingToMeasure = "nothing is to be measured" =>
             Usage.help("name what the model is measured on, such as --prompts, --wikitext or --pairs, or a --reference to compare with");
@@ -57,8 +63,11 @@ irepair_core::errors! {
         PatchInside { path: PathBuf } = "patch file is inside the output directory" =>
             Usage.at(path.display()).help("give --patch a file outside the --out directory");
         /// No text is left to train on.
-        TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize } = "too few {what}" =>
-            Data.at(path.display()).want_got(format!("more than the {n_held_out} held out for validation"), n)
+        TooFew { what: &'static str, path: PathBuf, n_held_out: usize, n: usize, n_empty: usize } = "too few {what}" =>
+            Data.at(path.display()).want_got(format!("more than the {n_held_out} held out for validation"), match n_empty {
+                0 => n.to_string(),
+                empty => format!("{n}; {empty} others are left out, because a continuation of them is empty"),
+            })
                 .help("give more of them, or hold out fewer with --n-validation");
         /// Labelled texts from which no word list can be made.
         NoWords { path: PathBuf } = "no word occurs in enough toxic texts" =>
@@ -179,10 +188,14 @@ mod tests {
                 help: "give --long window"
             }],
             Adapter: [CliError::Adapter { path: "adapter/adapter_config.json".into() }],
+            SoftPrefix: [CliError::SoftPrefix { path: "prefix/adapter_config.json".into(), base: " `gpt2`".into() }],
             NothingToMeasure: [CliError::NothingToMeasure],
             NoNumber: [CliError::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [CliError::PatchInside { path: "repaired/fix.patch".into() }],
-            TooFew: [CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64 }],
+            TooFew: [
+                CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64, n_empty: 0 },
+                CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 1, n: 1, n_empty: 19 },
+            ],
             NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
             NoJudge: [CliError::NoJudge { judge: Judge::Regex("leaks.regex".into()) }],

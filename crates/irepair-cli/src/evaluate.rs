@@ -42,7 +42,11 @@ pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
     let open = |dir| open(dir, &plan.device, plan.dtype);
     let loaded = open(&plan.model)?;
     let reference = plan.reference.as_deref().map(open).transpose()?;
-    tracing::info!("{}", loaded.tokenizer.begin_rule());
+    let chats = match loaded.tokenizer.chat_template() {
+        Ok(_) if loaded.tokenizer.begin_id().is_some() => "; chats have the one of their template alone",
+        _ => "",
+    };
+    tracing::info!("{}{chats}", loaded.tokenizer.begin_rule());
     let hashes = [Some(&loaded), reference.as_ref()].map(|loaded| loaded.map(|l| weights_sha256(l.model.parameters())));
     let is_same = hashes[0] == hashes[1];
     if is_same {
@@ -92,10 +96,13 @@ fn table(measured: &Measured) -> String {
     match &measured.footprint {
         Some(found) if found.n_changed() == 0 => text += "changed: nothing\n",
         Some(found) => {
-            let blocks = found.changed_blocks();
-            let blocks = if blocks.is_empty() { "none".to_owned() } else { blocks.to_string() };
-            text +=
-                &format!("changed: blocks {blocks}, {} weights, {} bytes\n", found.n_changed(), found.changed_bytes());
+            let (blocks, outside) = (found.changed_blocks(), found.changed_non_block.join(" "));
+            let tensors = match (blocks.is_empty(), outside.is_empty()) {
+                (false, true) => format!("blocks {blocks}"),
+                (false, false) => format!("blocks {blocks} and outside of them {outside}"),
+                (true, _) => format!("no block, but {outside}"),
+            };
+            text += &format!("changed: {tensors}, {} weights, {} bytes\n", found.n_changed(), found.changed_bytes());
         }
         None => {}
     }

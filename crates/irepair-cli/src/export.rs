@@ -7,6 +7,7 @@ use irepair_core::printable;
 use irepair_gguf::{Conversion, Export, ExportSummary, GgufFile};
 use serde::Serialize;
 
+use crate::locate;
 use crate::output::{print, print_json};
 use crate::progress;
 
@@ -35,7 +36,8 @@ struct Exported<'a> {
 }
 
 /// Runs the command.
-pub(crate) fn command(args: &ExportArgs) -> anyhow::Result<()> {
+pub(crate) fn command(mut args: ExportArgs) -> anyhow::Result<()> {
+    locate::models([&mut args.dir])?;
     let file = GgufFile::open(&args.like)?;
     let conversion = Conversion::plan(&file)?;
     let n_tensors = file.tensors().len() as u64;

@@ -1,6 +1,6 @@
 //! `irepair generate`: continue prompts, or sample texts from the start token.
 
-use irepair_config::{GeneratePlan, Long};
+use irepair_config::{GeneratePlan, Long, PromptSide};
 use irepair_data::{RecordFile, Tokenizer, Whole, place_of, write_jsonl};
 use irepair_model::{BlockModel, Decoding};
 use serde::Serialize;
@@ -14,6 +14,12 @@ use crate::{notes, progress, prompts, utility};
 struct Generated {
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<String>,
+    /// Tokens of the prompt that were cut; none where it was read whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_cut: Option<usize>,
+    /// The text of the tokens that are left of a prompt that was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_read: Option<String>,
     text: String,
     n_tokens: usize,
 }
@@ -23,23 +29,29 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     plan.out.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
-    tracing::info!("{}", loaded.tokenizer.begin_rule());
     let (prompts, rows) = match &plan.prompts {
         Some(path) => {
             let columns = plan.columns.clone().unwrap_or_default();
             let file = RecordFile { path, columns: &columns };
             let Whole { items: prompts, kind } = prompts::read(file, &loaded.tokenizer, plan.prompt_tokens)?;
-            let rows = continuations(&loaded, &loaded.tokenizer.of_kind(kind), &prompts, plan)?;
-            (prompts.into_iter().map(Some).collect(), rows)
+            tracing::info!("{}", notes::begin_rule(&loaded.tokenizer, kind));
+            let tokenizer = &*loaded.tokenizer.of_kind(kind);
+            let (read, n_cut) = prompt_tokens(&loaded, tokenizer, &prompts, plan)?;
+            let rows = continuations(&loaded, &read, plan)?;
+            let shown = prompts.into_iter().zip(read.iter().zip(n_cut));
+            let shown = shown.map(|(prompt, (read, n_cut))| Shown::of(prompt, read, n_cut, tokenizer));
+            (shown.collect::<anyhow::Result<Vec<Shown>>>()?, rows)
         }
         None => {
+            tracing::info!("{}", loaded.tokenizer.begin_rule());
             let (n, top_p) = (plan.n.unwrap_or(1), plan.top_p.unwrap_or(1.0));
             let rows = utility::sample(&loaded, n, plan.max_new_tokens, top_p, plan.temperature, plan.seed)?;
-            (vec![None; rows.len()], rows)
+            ((0..rows.len()).map(|_| Shown::default()).collect(), rows)
         }
     };
-    let text = |(prompt, row): (Option<String>, Vec<u32>)| {
-        Ok(Generated { prompt, text: loaded.tokenizer.decode_continuation(&row)?, n_tokens: row.len() })
+    let text = |(Shown { prompt, n_cut, read }, row): (Shown, Vec<u32>)| {
+        let text = loaded.tokenizer.decode_continuation(&row)?;
+        Ok(Generated { prompt, n_cut, prompt_read: read, text, n_tokens: row.len() })
     };
     let generated: Vec<Generated> = prompts.into_iter().zip(rows).map(text).collect::<anyhow::Result<_>>()?;
     match &plan.out {
@@ -48,21 +60,44 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
         None => {
             // One line a prompt, so that lines can be counted and matched; `--json` has the texts as they are.
             let line = |text: &str| text.replace('\n', "\\n");
-            let shown =
-                |g: &Generated| print(&format!("{} ‖ {}\n", line(g.prompt.as_deref().unwrap_or("")), line(&g.text)));
+            let side = plan.prompt_side.unwrap_or_default();
+            let prompt = |g: &Generated| match (&g.prompt_read, side) {
+                (None, _) => line(g.prompt.as_deref().unwrap_or("")),
+                (Some(read), PromptSide::Start) => format!("{} […]", line(read)),
+                (Some(read), PromptSide::End) => format!("[…] {}", line(read)),
+            };
+            let shown = |g: &Generated| print(&format!("{} ‖ {}\n", prompt(g), line(&g.text)));
             generated.iter().try_for_each(shown)
         }
     }
 }
 
-/// Continuations in the order of the prompts; batches are sorted by length so that little is padded.
-fn continuations(
+/// A prompt as it is shown.
+#[derive(Default)]
+struct Shown {
+    prompt: Option<String>,
+    n_cut: Option<usize>,
+    read: Option<String>,
+}
+
+impl Shown {
+    /// A prompt of which these tokens are read, and so many are not.
+    fn of(prompt: String, read: &[u32], n_cut: usize, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+        let n_cut = (n_cut > 0).then_some(n_cut);
+        let read = n_cut.map(|_| tokenizer.decode_continuation(read)).transpose()?;
+        Ok(Self { prompt: Some(prompt), n_cut, read })
+    }
+}
+
+/// The tokens of every prompt that are read, and how many are not.
+fn prompt_tokens(
     loaded: &LoadedModel,
     tokenizer: &Tokenizer,
     prompts: &[String],
     plan: &GeneratePlan,
-) -> anyhow::Result<Vec<Vec<u32>>> {
+) -> anyhow::Result<(Vec<Vec<u32>>, Vec<usize>)> {
     let mut tokens = tokenizer.encode_texts(prompts)?;
+    let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
     let (n_positions, side) = (loaded.model.n_positions(), plan.prompt_side.unwrap_or_default());
     let begin_id = tokenizer.begin_id();
     let n_cut = tokens.iter().filter(|row| row.len() > plan.prompt_tokens).count();
@@ -87,6 +122,12 @@ fn continuations(
     let cuts = [(n_cut, plan.prompt_tokens), (n_long, room)];
     let said = cuts.iter().filter_map(|&(n, length)| notes::of_cut_prompts(n, prompts.len(), length, side));
     said.for_each(|note| tracing::info!("{note}"));
+    let n_cut = lengths.iter().zip(&tokens).map(|(n, read)| n.saturating_sub(read.len())).collect();
+    Ok((tokens, n_cut))
+}
+
+/// Continuations in the order of the prompts; batches are sorted by length so that little is padded.
+fn continuations(loaded: &LoadedModel, tokens: &[Vec<u32>], plan: &GeneratePlan) -> anyhow::Result<Vec<Vec<u32>>> {
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by_key(|&i| tokens[i].len());
     let bar = progress::bar("generate", tokens.len() as u64);

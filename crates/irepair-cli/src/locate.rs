@@ -1,9 +1,11 @@
 //! Names of the hub in settings become paths of its cache on this machine, before anything is read.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use irepair_config::{
-    CheckPlan, EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, SensitivityPlan,
+    CheckPlan, EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, ScorerApplyPlan,
+    ScorerEvalPlan, ScorerTrainPlan, SensitivityPlan,
 };
 use irepair_core::hub::{data_file, model_dir};
 
@@ -27,7 +29,22 @@ pub(crate) trait Locate: Sized {
     }
 }
 
-fn replace(place: &mut PathBuf, find: fn(&std::path::Path) -> irepair_core::Result<PathBuf>) -> anyhow::Result<()> {
+/// Replaces the names of models by their directories.
+pub(crate) fn models<'a>(places: impl IntoIterator<Item = &'a mut PathBuf>) -> anyhow::Result<()> {
+    places.into_iter().try_for_each(|place| replace(place, model_dir))
+}
+
+/// The path of a scorer: that which is given, or the directory of a classifier that is a name with an owner.
+pub(crate) fn scorer(given: &Path) -> anyhow::Result<Cow<'_, Path>> {
+    if given.exists() || given.components().count() != 2 {
+        return Ok(Cow::Borrowed(given));
+    }
+    let mut path = given.to_owned();
+    replace(&mut path, model_dir)?;
+    Ok(Cow::Owned(path))
+}
+
+fn replace(place: &mut PathBuf, find: fn(&Path) -> irepair_core::Result<PathBuf>) -> anyhow::Result<()> {
     let found = find(place)?;
     if found != *place {
         tracing::info!("{}: {}", place.display(), found.display());
@@ -41,13 +58,13 @@ macro_rules! locate {
     ($($plan:ident: [$($model:ident)*] [$($file:ident)*];)*) => { $(
         impl Locate for $plan {
             fn models(&mut self) -> Vec<&mut PathBuf> {
+                #[allow(unused_mut, reason = "not every plan has models")]
                 let mut places = Vec::new();
                 $(places.extend(Places::all(&mut self.$model));)*
                 places
             }
 
             fn records(&mut self) -> Vec<&mut PathBuf> {
-                #[allow(unused_mut, reason = "not every plan has files")]
                 let mut places = Vec::new();
                 $(places.extend(Places::all(&mut self.$file));)*
                 places
@@ -57,14 +74,19 @@ macro_rules! locate {
 }
 
 locate! {
-    RepairPlan: [model] [pairs];
+    RepairPlan: [model] [pairs utility];
     FixPlan: [model] [prompts pairs keep];
-    SensitivityPlan: [model] [data];
-    EvalPlan: [model reference] [prompts clean_prompts more_prompts memorised pairs];
+    SensitivityPlan: [model] [data neutral];
+    EvalPlan: [model reference] [
+        prompts clean_prompts more_prompts memorised pairs lambada blimp hellaswag f1 minimal_pairs kl_texts
+    ];
     GeneratePlan: [model] [prompts];
     PairsPlan: [model] [prompts];
-    RelearnPlan: [model] [prompts];
-    ScorePlan: [model] [];
+    RelearnPlan: [model] [prompts texts];
+    ScorePlan: [model] [input];
+    ScorerTrainPlan: [] [data];
+    ScorerEvalPlan: [] [data];
+    ScorerApplyPlan: [] [input];
     CheckPlan: [model] [];
 }
 

@@ -334,8 +334,10 @@ fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
     let Evaluator { tokenizer, .. } = subject.evaluator;
     let pairs = subject.file(path).read_pairs(Some(tokenizer), Sides::Both)?;
     let evaluator = Evaluator { tokenizer: &tokenizer.of_kind(pairs.kind), ..subject.evaluator };
-    let wrong = evaluator.wrong_preference(&pairs.items)?;
-    measured.metrics.insert(key::WRONG_PREFERENCE, wrong);
+    let found = evaluator.wrong_preference(&pairs.items)?;
+    let cut = notes::of_cut_contexts(found.n_truncated, pairs.items.len(), "prompts", evaluator.model.n_positions());
+    cut.iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
+    measured.metrics.insert(key::WRONG_PREFERENCE, found.share);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use irepair_config::Dtype;
 use irepair_data::Tokenizer;
 use irepair_model::{Architecture, BlockModel, CausalLm, first_not_finite, parse_device};
+use serde_json::Value;
 use tch::Kind;
 
 use crate::error::CliError;
@@ -67,12 +68,26 @@ pub(crate) fn open(dir: &Path, device: &str, dtype: Dtype) -> anyhow::Result<Loa
     ModelDir::read(dir)?.open(device, dtype)
 }
 
+/// What is said of a directory that holds an adapter alone.
+fn of_adapter(path: PathBuf) -> CliError {
+    let config: Value =
+        std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    match config["peft_type"].as_str() {
+        Some("PROMPT_TUNING" | "P_TUNING" | "PREFIX_TUNING") => {
+            let base = config["base_model_name_or_path"].as_str();
+            let base = base.map_or_else(String::new, |base| format!(" `{}`", irepair_core::printable(base)));
+            CliError::SoftPrefix { path, base }
+        }
+        _ => CliError::Adapter { path },
+    }
+}
+
 impl ModelDir {
     /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let adapter = dir.join("adapter_config.json");
         if adapter.exists() && !dir.join("config.json").exists() {
-            return Err(CliError::Adapter { path: adapter }.into());
+            return Err(of_adapter(adapter).into());
         }
         let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_config::PromptSide;
-use irepair_data::{Counts, Sides};
+use irepair_data::{Counts, Sides, TextKind, Tokenizer};
 
 use crate::error::CliError;
 
@@ -59,6 +59,24 @@ pub(crate) fn of_cut_prompts(n_cut: usize, n: usize, length: usize, side: Prompt
     (n_cut > 0).then(|| format!("{n_cut} of {n} prompts are cut to their {kept} {length} tokens{other}"))
 }
 
+/// How many of `n` texts before a continuation lost their first tokens because the two did not fit the context.
+pub(crate) fn of_cut_contexts(n_cut: usize, n: usize, what: &str, n_positions: usize) -> Option<String> {
+    (n_cut > 0).then(|| {
+        format!(
+            "{n_cut} of {n} {what} do not fit the context of {n_positions} tokens with what follows them: their last \
+             tokens are kept"
+        )
+    })
+}
+
+/// The rule for the begin-of-text token in texts of a kind.
+pub(crate) fn begin_rule(tokenizer: &Tokenizer, kind: TextKind) -> String {
+    match kind {
+        TextKind::Plain => tokenizer.begin_rule(),
+        TextKind::Chat => "begin-of-text token: the chat template's alone, none is added".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +104,9 @@ mod tests {
         assert_eq!(of_cut_prompts(0, 9, 4, PromptSide::Start), None);
         let said = of_cut_prompts(2, 9, 4, PromptSide::Start).unwrap();
         assert_eq!(said, "2 of 9 prompts are cut to their first 4 tokens; --prompt-side end keeps the last");
+        let said = of_cut_contexts(2, 9, "prompts", 48).unwrap();
+        assert!(said.starts_with("2 of 9 prompts do not fit the context of 48 tokens"), "{said}");
+        assert_eq!(of_cut_contexts(0, 9, "prompts", 48), None);
         assert_eq!(of_cut_prompts(2, 9, 4, PromptSide::End).unwrap(), "2 of 9 prompts are cut to their last 4 tokens");
     }
 }

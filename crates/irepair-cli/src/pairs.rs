@@ -20,7 +20,7 @@ use crate::model_dir::{ModelDir, use_threads};
 use crate::output::{print, print_json};
 use crate::run_dir::claim;
 use crate::scorers::{ClassifierUse, open_scorer};
-use crate::{progress, prompts, run_dir};
+use crate::{notes, progress, prompts, run_dir};
 
 const REPORT: &str = "report.json";
 
@@ -54,9 +54,10 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     if prompts.kind == TextKind::Chat && model.tokenizer.begin_id().is_some() {
         return Err(CliError::ChatsWithBegin { path: plan.prompts.clone() }.into());
     }
+    let kind = prompts.kind;
     let [own, valid, test] = parts(prompts.items, plan)?;
     let loaded = model.open(&plan.device, plan.dtype)?;
-    tracing::info!("{}", loaded.tokenizer.begin_rule());
+    tracing::info!("{}", notes::begin_rule(&loaded.tokenizer, kind));
     let rule = PairRule {
         generation: Generation {
             prompt_tokens: plan.prompt_tokens,

@@ -8,6 +8,7 @@ use irepair_core::fs::{read_to_string, sha256_file};
 use irepair_core::printable;
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
 
+use crate::locate;
 use crate::output::{print, print_json};
 use crate::progress;
 
@@ -78,6 +79,20 @@ pub(crate) enum Action {
     },
 }
 
+impl Action {
+    /// The places that hold a model.
+    fn models(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Create(args) => vec![&mut args.base, &mut args.repaired],
+            Self::Apply { base, .. } => vec![base],
+            Self::Revert { model, base, .. } => std::iter::once(model).chain(base).collect(),
+            Self::Verify { model, .. } => vec![model],
+            Self::Compose { base, .. } => base.iter_mut().collect(),
+            Self::Show { .. } => Vec::new(),
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct CreateArgs {
     /// Directory of the model before.
@@ -141,7 +156,8 @@ pub(crate) struct RewriteArgs {
 }
 
 /// Runs the command.
-pub(crate) fn command(action: Action) -> anyhow::Result<()> {
+pub(crate) fn command(mut action: Action) -> anyhow::Result<()> {
+    locate::models(action.models())?;
     match action {
         Action::Create(args) => {
             let patch = irepair_patch::create(&args.base, &args.repaired, args.kind, provenance(&args)?, &args.out)?;

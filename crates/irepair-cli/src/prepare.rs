@@ -58,6 +58,13 @@ impl Prepared {
             let half = (n_positions / 2).max(1);
             plan.max_prompt = plan.max_prompt.min(half);
             plan.max_continuation = plan.max_continuation.min(half);
+            if records.kind() == TextKind::Chat && half < CHAT_TOKENS {
+                tracing::info!(
+                    "limits of chats: {half} tokens of a prompt and {half} of a continuation, half of the model's \
+                     {n_positions} positions each, instead of {CHAT_TOKENS}; --max-prompt and --max-continuation divide them \
+                     otherwise"
+                );
+            }
         }
         let (pairs, counts) = read_token_pairs(records, &dir.tokenizer, limits(&plan))?;
         let n = pairs.len();
@@ -73,6 +80,7 @@ impl Prepared {
             path: path.clone(),
             n_held_out,
             n,
+            n_empty: counts.n_dropped_empty,
         })?;
         let held_out = if n_held_out == 0 { "none".to_owned() } else { format!("the last {n_held_out}") };
         tracing::info!(

@@ -335,7 +335,7 @@ fn repair_data(opened: &LoadedModel, prepared: &mut Prepared, needs_utility: boo
             let n_held_out = if validation.is_empty() || !judged { 0 } else { (n / 10).clamp(1, validation.len()) };
             (utility, validation_utility) = split_validation(texts, n_held_out).map_err(|_| {
                 let path = plan.utility.as_ref().unwrap_or(&plan.model).clone();
-                CliError::TooFew { what: "utility texts", path, n_held_out, n }
+                CliError::TooFew { what: "utility texts", path, n_held_out, n, n_empty: 0 }
             })?;
         } else {
             validation_utility = texts;

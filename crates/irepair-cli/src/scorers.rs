@@ -1,7 +1,9 @@
 //! Judges opened: a word list, regular expressions, the file of a linear or TF-IDF scorer, a classifier's directory, a
 //! program.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use irepair_classifier::Classifier;
 use irepair_config::{EvalPlan, Judge};
@@ -11,6 +13,7 @@ use irepair_model::parse_device;
 use irepair_scorer::{Patterns, Program, Scorer, pinned, read_scorer};
 
 use crate::error::CliError;
+use crate::locate;
 
 /// How a classifier runs.
 pub(crate) struct ClassifierUse<'a> {
@@ -27,7 +30,7 @@ impl Scorers {
     pub(crate) fn open(plan: &EvalPlan) -> anyhow::Result<Self> {
         let mut scorers: Vec<Box<dyn Scorer>> = Vec::new();
         if let Some(path) = &plan.lexicon {
-            scorers.push(Box::new(Lexicon::read(path)?));
+            scorers.push(Box::new(read_words(path)?));
         }
         let run = ClassifierUse {
             toxic_labels: plan.toxic_labels.as_deref(),
@@ -68,8 +71,29 @@ impl Scorers {
     }
 }
 
+/// Reads a word list, and says once how much of it never matches.
+fn read_words(path: &Path) -> anyhow::Result<Lexicon> {
+    static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let lexicon = Lexicon::read(path)?;
+    let n = lexicon.n_unmatched();
+    if n > 0 && SAID.lock().is_ok_and(|mut said| said.insert(path.to_owned())) {
+        tracing::warn!(
+            "{}: {n} of {} entries hold a space or punctuation and never match: a text is compared word by word",
+            path.display(),
+            lexicon.words().len()
+        );
+    }
+    Ok(lexicon)
+}
+
 /// Opens one judge; the kind of a path alone follows from the path.
 pub(crate) fn open_scorer(judge: &Judge, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {
+    let located = match judge {
+        // A classifier may be a name of the hub.
+        Judge::Classifier(path) | Judge::Path(path) => judge.at(&*locate::scorer(path)?),
+        other => other.clone(),
+    };
+    let judge = &located;
     if judge.path().is_some_and(|path| !path.exists()) {
         return Err(CliError::NoJudge { judge: judge.clone() }.into());
     }
@@ -87,7 +111,7 @@ pub(crate) fn open_scorer(judge: &Judge, run: &ClassifierUse) -> anyhow::Result<
 
 fn word_list(path: &Path) -> anyhow::Result<Box<dyn Scorer>> {
     let name = pinned("lexicon", &sha256_file(path)?);
-    Ok(Box::new(WordList { lexicon: Lexicon::read(path)?, name }))
+    Ok(Box::new(WordList { lexicon: read_words(path)?, name }))
 }
 
 fn classifier(path: &Path, run: &ClassifierUse) -> anyhow::Result<Box<dyn Scorer>> {

@@ -70,7 +70,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "samples" | "best_of" => (1, 1000),
         "more_samples" => (0, 1000),
         "n_layer" => (1, MAX_BLOCKS as u64),
-        "n_embd" | "n_head" | "lora_rank" | "soft_prefix" | "batch_size" | "accumulation" => (1, 1 << 16),
+        "n_embd" | "n_head" | "lora_rank" | "rank" | "soft_prefix" | "batch_size" | "accumulation" => (1, 1 << 16),
         "window_size" => (1, 1 << 17),
         "n_positions" | "window" => (2, 1 << 17),
         "n" | "fixed_batches" | "fisher_texts" => (1, 1_000_000),
@@ -86,10 +86,12 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
 
 /// The problem of a number that a key cannot hold, such as a negative count; none when `text` is no number.
 pub fn number_out_of_range(key: &str, text: &str) -> Option<Problem> {
-    text.parse::<f64>().ok().filter(|number| number.is_finite())?;
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
     let (least, most) = bounds(key).unwrap_or((0, i64::MAX as u64));
     let range = if text.starts_with('-') || text.contains(['.', 'e', 'E']) {
         format!("a whole number of at least {least}")
+    } else if number < least as f64 {
+        format!("at least {least}")
     } else {
         format!("at most {most}")
     };
@@ -225,6 +227,8 @@ mod tests {
         assert_eq!(of("steps", "1.5").unwrap(), "`steps`: must be a whole number of at least 1, is 1.5");
         let most = "`seed`: must be at most 9223372036854775807, is 9223372036854775808";
         assert_eq!(of("seed", "9223372036854775808").unwrap(), most);
+        assert_eq!(of("rank", "0").unwrap(), "`rank`: must be at least 1, is 0");
+        assert_eq!(of("rank", "70000").unwrap(), "`rank`: must be at most 65536, is 70000");
         assert_eq!(of("steps", "many"), None);
     }
 }

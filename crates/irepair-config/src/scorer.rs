@@ -7,7 +7,7 @@ use crate::{Checks, Judge, ScorerKind, Validate};
 options! {
     /// Settings of a toxicity scorer's training (METHOD §9).
     pub struct ScorerTrainOptions => ScorerTrainPlan(this) {
-        /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
+        /// Labelled texts, records with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         data: PathBuf as "FILE" [required],
         /// File of a linear scorer, `.txt` file of a word list, or directory of a transformer, to write.
         out: PathBuf as "PATH" [required],
@@ -48,10 +48,11 @@ impl Validate for ScorerTrainOptions {
 options! {
     /// Settings of a toxicity scorer's evaluation on labelled texts (METHOD §9).
     pub struct ScorerEvalOptions => ScorerEvalPlan(this) {
-        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path
-        /// alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory (docs/SCORERS.md).
+        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a
+        /// path alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory
+        /// (docs/SCORERS.md).
         scorer: Judge as "JUDGE" [required],
-        /// Labelled texts, JSONL with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
+        /// Labelled texts, records with `text`, `toxic` (true, false, 1 or 0) and, if known, `source`.
         data: PathBuf as "FILE" [required],
         /// Look for false positives on neutral sentences with identity terms too. Default false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -72,8 +73,9 @@ impl Validate for ScorerEvalOptions {}
 options! {
     /// Settings of a scorer's application to texts without labels (METHOD §9).
     pub struct ScorerApplyOptions => ScorerApplyPlan(this) {
-        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a path
-        /// alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory (docs/SCORERS.md).
+        /// The scorer: `words:FILE`, `regex:FILE`, `scorer:FILE`, `classifier:DIR`, `command:PROGRAM WORDS...`, or a
+        /// path alone: a word list (`.txt`), a scorer's file, or a classifier's Hugging Face directory
+        /// (docs/SCORERS.md).
         scorer: Judge as "JUDGE" [required],
         /// Texts, JSONL with `text`, or documents split by `<|endoftext|>`.
         input: PathBuf as "FILE" [required],

@@ -173,7 +173,14 @@ impl Prepared {
             let texts: Vec<Vec<u32>> = texts.into_iter().filter(|text| text.len() > 1).take(2 * N_NEUTRAL).collect();
             if texts.len() < 2 {
                 let path = plan.utility.clone().unwrap_or_else(|| plan.model.clone());
-                return Err(CliError::TooFew { what: "neutral texts", path, n_held_out: 1, n: texts.len() }.into());
+                return Err(CliError::TooFew {
+                    what: "neutral texts",
+                    path,
+                    n_held_out: 1,
+                    n: texts.len(),
+                    n_empty: 0,
+                }
+                .into());
             }
             let (choose, measure) = texts.split_at(texts.len() / 2);
             Ok([choose.to_vec(), measure.to_vec()])

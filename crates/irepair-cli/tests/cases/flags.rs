@@ -19,6 +19,18 @@ fn a_number_that_a_flag_cannot_hold_is_refused_with_its_range() {
 }
 
 #[test]
+fn a_rank_out_of_range_is_refused_with_its_range() {
+    for (rank, want) in
+        [("0", "at least 1, is 0"), ("65537", "at most 65536, is 65537"), ("99999999999", "at most 65536")]
+    {
+        let args = format!("adapter --base base --repaired base --rank {rank} --out x");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+        let output = command.current_dir(workshop()).args(args.split_whitespace()).output().unwrap();
+        assert_says(&refused(&output, 2), &[&format!("`rank`: must be {want}")]);
+    }
+}
+
+#[test]
 fn the_plan_counts_the_blocks_that_a_step_may_change() {
     let dir = workshop();
     let plan = |flags: &str, out: &str| {

@@ -106,6 +106,11 @@ fn weights_in_another_form_say_how_to_convert_them() {
     fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LORA\"}").unwrap();
     fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
     assert_says(&refused(&score("adapter"), 4), &["directory holds an adapter, not a model", "merge_and_unload()"]);
+    let repair = "repair --model base --pairs pairs.jsonl --method dpo --steps 2 --warmup-steps 0 --lr 1e-2";
+    succeed(&irepair(workshop(), &format!("{repair} --soft-prefix 2 --out prefix")));
+    let error = refused(&score("prefix"), 4);
+    assert_says(&error, &["directory holds a soft prefix, not a model", "its base model `base`"]);
+    assert!(!error.contains("merge_and_unload"), "a prefix cannot be merged: {error}");
 }
 
 #[test]

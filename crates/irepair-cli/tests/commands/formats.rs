@@ -103,6 +103,33 @@ fn names_of_the_hub_are_looked_for_in_its_cache_alone() {
     let plain = with_cache(&cache, &format!("generate --model base --prompts prompts.jsonl {args}"));
     assert_eq!(succeed(&named), succeed(&plain));
     assert!(stderr(&named).contains("me/base: "), "{}", stderr(&named));
+    // A revision by its branch or commit; of two snapshots without `main` one has to be named.
+    fs::create_dir_all(cache.join("models--me--base/snapshots/old")).unwrap();
+    let (code, said) = refuse(&with_cache(&cache, &format!("generate --model me/base --prompts prompts.jsonl {args}")));
+    assert!(code == 4 && said.contains("`me/base` has 2 snapshots and no `main`"), "{said}");
+    assert!(said.contains("name one, such as `me/base@abc`; there are abc, old"), "{said}");
+    fs::create_dir_all(cache.join("models--me--base/refs/pr")).unwrap();
+    fs::write(cache.join("models--me--base/refs/pr/1"), "abc").unwrap();
+    for revision in ["abc", "pr/1"] {
+        let args = format!("generate --model me/base@{revision} --prompts me/prompts@def {args}");
+        assert_eq!(succeed(&with_cache(&cache, &args)), succeed(&plain));
+    }
+    // Every command that takes a model or data.
+    let run = |args: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+        command.current_dir(workshop()).args(args.split_whitespace()).env("HF_HUB_CACHE", &cache).output().unwrap()
+    };
+    succeed(&run("patch create --base me/base@abc --repaired base --out hub.patch"));
+    succeed(&run("patch verify --model me/base@abc --patch hub.patch"));
+    succeed(&run("patch apply --base me/base@abc --patch hub.patch --out hub-applied"));
+    fs::write(workshop().join("hub-words.txt"), "grubnik\n").unwrap();
+    let labels = cache.join("datasets--me--labels/snapshots/ghi");
+    fs::create_dir_all(&labels).unwrap();
+    fs::write(labels.join("train.csv"), "text,toxic\nyou grubnik,1\ngood day,0\n").unwrap();
+    succeed(&run("scorer eval --scorer hub-words.txt --data me/labels"));
+    succeed(&run("scorer apply --scorer hub-words.txt --input me/labels"));
+    let (code, said) = refuse(&run("adapter --base me/other --repaired base --rank 1 --out hub-adapter"));
+    assert!(code == 4 && said.contains("hf download me/other"), "{said}");
     let (code, said) = refuse(&with_cache(&cache, "generate --model me/other --prompts prompts.jsonl"));
     assert!(code == 4 && said.contains("neither a path nor a model in the hub's cache"), "{said}");
     assert!(said.contains("hf download me/other"), "{said}");
