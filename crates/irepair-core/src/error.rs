@@ -90,7 +90,7 @@ crate::errors! {
             "data set `{name}` has {}", which(path.as_deref(), files.len()) =>
             Data.at(dir.display()).help(match &files[..] {
                 [] => "files with records end in .jsonl, .json, .csv, .tsv or .parquet".to_owned(),
-                files => format!("name one, such as `{name}:{}`; there are {}", files[0], files[..files.len().min(10)].join(", ")),
+                files => format!("name one, such as `{name}:{}`; there are {}", files[0], some_of(files, 10)),
             });
         /// A file of another kind than its name, or a broken one.
         Unreadable { path: PathBuf, reason: String } = "file cannot be read: {reason}" =>

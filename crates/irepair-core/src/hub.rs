@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::{fmt, fs};
 
 use crate::fs::list;
+use crate::shards::all_parts;
 use crate::{Error, Result};
 
 /// Names without an owner that the hub has given one since.
@@ -110,7 +111,8 @@ pub fn model_dir(given: &Path) -> Result<PathBuf> {
 }
 
 /// The file of a data set: `given` where that exists or is no name of the hub, otherwise the one file with records in
-/// its snapshot, or that of `org/name:path`; `@revision` may follow the name.
+/// its snapshot, or that of `org/name:path`, or the only one of a split, `org/name:split`; `@revision` may follow the
+/// name. The parts of a file are one file, `train-*-of-00003.parquet` ([`crate::shards`]).
 ///
 /// # Errors
 /// Those of [`model_dir`], `WhichFile` where there is not exactly one file.
@@ -140,16 +142,33 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
         return Ok(given.to_owned());
     }
     let dir = found(Repository::Dataset, name, variable)?;
-    let mut files = Vec::new();
-    below(&dir, Path::new(""), 0, &mut files);
+    let mut parts = Vec::new();
+    below(&dir, Path::new(""), 0, &mut parts);
+    let whole = |part: &String| all_parts(part).unwrap_or_else(|| part.clone());
+    let mut files: Vec<String> = parts.iter().map(whole).collect();
+    files.dedup();
+    let only = |wanted: &dyn Fn(&str) -> bool| {
+        let mut found = files.iter().filter(|file| wanted(file));
+        found.next().filter(|_| found.next().is_none())
+    };
     let which = match path {
-        Some(path) => files.iter().find(|file| *file == path),
-        None => files.first().filter(|_| files.len() == 1),
+        Some(path) => {
+            files.iter().chain(&parts).find(|file| *file == path).or_else(|| only(&|file| split_of(file) == path))
+        }
+        None => only(&|_| true),
     };
     match which {
         Some(file) => Ok(dir.join(file)),
         None => Err(Error::WhichFile { name: name.to_string(), dir, path: path.map(str::to_owned), files }),
     }
+}
+
+/// The split that a file holds, as the hub's own tools take it from its name: `train` of `data/train-*-of-00003.parquet`
+/// and `train.jsonl.gz`.
+fn split_of(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let stem = name.split('.').next().unwrap_or(name);
+    stem.rsplit_once("-*-of-").map_or(stem, |(split, _)| split)
 }
 
 fn found(kind: Repository, name: Name<'_>, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
@@ -311,5 +330,29 @@ mod tests {
             file(name).unwrap_err().diagnostic().to_string().replace(home.path().to_str().unwrap(), "CACHE")
         };
         insta::assert_snapshot!([said("org/pairs"), said("org/pairs:../x"), said("org/none")].join("\n\n"));
+    }
+
+    #[test]
+    fn the_parts_of_a_split_are_one_file() {
+        let home = tempfile::tempdir().unwrap();
+        let variable = |name: &str| (name == "HF_HUB_CACHE").then(|| home.path().to_owned());
+        let file = |name: &str| data_file_in(Path::new(name), variable);
+        let snapshot = home.path().join("datasets--org--parts/snapshots/abc");
+        for i in 0..3 {
+            put(&snapshot.join(format!("data/train-0000{i}-of-00003.parquet")), "");
+        }
+        let train = snapshot.join("data/train-*-of-00003.parquet");
+        assert_eq!(file("org/parts").unwrap(), train);
+        put(&snapshot.join("data/test-00000-of-00001.parquet"), "");
+        assert_eq!(file("org/parts:train").unwrap(), train);
+        assert_eq!(file("org/parts:data/train-*-of-00003.parquet").unwrap(), train);
+        let one = "data/train-00001-of-00003.parquet";
+        assert_eq!(file(&format!("org/parts:{one}")).unwrap(), snapshot.join(one), "one part by its own name");
+        assert_eq!(file("org/parts:test").unwrap(), snapshot.join("data/test-*-of-00001.parquet"));
+        put(&snapshot.join("other/train-00000-of-00001.parquet"), "");
+        let said = |name: &str| {
+            file(name).unwrap_err().diagnostic().to_string().replace(home.path().to_str().unwrap(), "CACHE")
+        };
+        insta::assert_snapshot!([said("org/parts"), said("org/parts:train")].join("\n\n"));
     }
 }

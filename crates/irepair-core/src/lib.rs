@@ -32,6 +32,7 @@ pub mod metric;
 mod record;
 mod resident;
 mod sensitivities;
+pub mod shards;
 mod size;
 pub mod spec;
 mod temporary;

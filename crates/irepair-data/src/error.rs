@@ -10,6 +10,20 @@ pub enum Place {
     Line(usize),
     /// The row, of a file without lines.
     Row(usize),
+    /// The line in a part of the file, which is counted from 0 as in its name.
+    LineOfPart(usize, usize),
+    /// The row in a part of the file.
+    RowOfPart(usize, usize),
+}
+
+impl Place {
+    /// The same place in a part of a file.
+    pub(crate) fn of_part(self, part: usize) -> Self {
+        match self {
+            Self::Line(n) | Self::LineOfPart(n, _) => Self::LineOfPart(n, part),
+            Self::Row(n) | Self::RowOfPart(n, _) => Self::RowOfPart(n, part),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -17,6 +31,8 @@ impl fmt::Display for Place {
         match self {
             Self::Line(n) => write!(f, "line {n}"),
             Self::Row(n) => write!(f, "row {n}"),
+            Self::LineOfPart(n, part) => write!(f, "line {n} of part {part:05}"),
+            Self::RowOfPart(n, part) => write!(f, "row {n} of part {part:05}"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use irepair_core::shards::parts_of;
 use serde_json::Value;
 
 use self::columnar::Columnar;
@@ -31,8 +32,17 @@ pub(crate) struct Records {
     n_read: usize,
 }
 
-/// Records with their places. Blank lines of JSONL are left out.
-pub(crate) enum Rows {
+/// Records with their places, of a file or of its parts, one after the other.
+pub(crate) struct Rows {
+    columns: Option<Vec<String>>,
+    now: Format,
+    /// The number of the part that is read now; none of a file in one piece.
+    part: Option<usize>,
+    later: std::vec::IntoIter<PathBuf>,
+}
+
+/// Records of one file. Blank lines of JSONL are left out.
+enum Format {
     Lines(Box<Records>),
     List(List),
     Table(Table),
@@ -40,13 +50,57 @@ pub(crate) enum Rows {
 }
 
 impl Rows {
+    /// Opens a file, or the first part of `NAME-*-of-00003.END`, whose parts must all be there ([`Format::open`]).
+    ///
+    /// # Errors
+    /// Those of [`Format::open`]; `File` with the first part that is missing.
+    pub(crate) fn open(path: &Path, columns: Option<&[&str]>) -> Result<Self> {
+        let parts = parts_of(path);
+        for part in parts.iter().flatten() {
+            std::fs::metadata(part).map_err(irepair_core::Error::io("read", part))?;
+        }
+        let part = parts.as_ref().map(|_| 0);
+        let mut later = parts.unwrap_or_else(|| vec![path.to_owned()]).into_iter();
+        let now = Format::open(&later.next().unwrap_or_else(|| path.to_owned()), columns)?;
+        let columns = columns.map(|columns| columns.iter().map(|name| (*name).to_owned()).collect());
+        Ok(Self { columns, now, part, later })
+    }
+
+    fn open_next(&mut self) -> Option<Result<()>> {
+        let path = self.later.next()?;
+        let columns: Option<Vec<&str>> = self.columns.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        Some(Format::open(&path, columns.as_deref()).map(|now| {
+            self.now = now;
+            self.part = self.part.map(|part| part + 1);
+        }))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Place, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match (self.now.next(), self.part) {
+                (Some(Ok((place, value))), Some(part)) => return Some(Ok((place.of_part(part), value))),
+                (Some(row), _) => return Some(row),
+                (None, _) => match self.open_next()? {
+                    Ok(()) => {}
+                    Err(error) => return Some(Err(error)),
+                },
+            }
+        }
+    }
+}
+
+impl Format {
     /// Opens a file. Parquet is known by its first bytes; then a name that ends in `.csv` or `.tsv` (before `.gz`) is a
     /// table; of the others, one that begins with `[` is a JSON list, and all else is JSONL. No more than `columns` is
     /// read, where they are given.
     ///
     /// # Errors
     /// `File`, `NotData`, `BadRow` for the first row of a table, `BadTable` for Parquet.
-    pub(crate) fn open(path: &Path, columns: Option<&[&str]>) -> Result<Self> {
+    fn open(path: &Path, columns: Option<&[&str]>) -> Result<Self> {
         if let Some(file) = parquet(path)? {
             return Ok(Self::Columnar(Columnar::new(path, file, columns)?));
         }
@@ -67,7 +121,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl Iterator for Format {
     type Item = Result<(Place, Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
