@@ -189,3 +189,46 @@ pub(crate) fn is_jsonl(path: &Path) -> bool {
 pub(crate) fn has_records(path: &Path) -> bool {
     is_jsonl(path) || is_table(path) || name_of(path).ends_with(PARQUET.1)
 }
+
+#[cfg(test)]
+mod tests {
+    use irepair_core::Diagnose;
+
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_file_are_read_in_order_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = dir.path().join("train-*-of-00002.jsonl");
+        let put = |part: usize, text: &str| {
+            std::fs::write(dir.path().join(format!("train-0000{part}-of-00002.jsonl")), text).unwrap();
+        };
+        put(0, "{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n");
+        let Err(Error::File(missing)) = Rows::open(&all, None).map(drop) else { panic!("a part is missing") };
+        assert!(missing.diagnostic().to_string().contains("train-00001-of-00002.jsonl"), "{missing}");
+        put(1, "{\"text\":\"c\"}\n{\"text\":");
+        let rows: Vec<_> = Rows::open(&all, None).unwrap().collect();
+        let read: Vec<String> = rows
+            .iter()
+            .flatten()
+            .map(|(place, value)| format!("{}, {place}", value["text"].as_str().unwrap()))
+            .collect();
+        assert_eq!(read, ["a, line 1 of part 00000", "b, line 3 of part 00000", "c, line 1 of part 00001"]);
+        let said = rows[3].as_ref().unwrap_err().diagnostic().to_string();
+        assert!(said.contains("train-00001-of-00002.jsonl") && said.contains("line 2"), "{said}");
+    }
+
+    #[test]
+    fn parquet_in_parts_gives_the_columns_that_are_read() {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/formats/plain.none.parquet");
+        let dir = tempfile::tempdir().unwrap();
+        for part in 0..2 {
+            std::fs::copy(&from, dir.path().join(format!("a-0000{part}-of-00002.parquet"))).unwrap();
+        }
+        let read =
+            |path: &Path| Rows::open(path, Some(&["chosen"])).unwrap().map(|row| row.unwrap().1).collect::<Vec<_>>();
+        let whole = read(&from);
+        assert!(!whole.is_empty() && whole.iter().all(|row| row.as_object().unwrap().keys().eq(["chosen"])));
+        assert_eq!(read(&dir.path().join("a-*-of-00002.parquet")), [whole.clone(), whole].concat());
+    }
+}
