@@ -32,10 +32,17 @@ pub struct Family {
     pub fresh: fn(&Shape) -> Value,
 }
 
+/// What a program that wraps a model puts before the names of its tensors: data parallelism (`DataParallel`,
+/// `DistributedDataParallel`), `torch.compile`, and peft. They may be nested.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "base_model.model."];
+
 impl Family {
     /// A parameter's name without the prefix that whole models have and bare ones lack, nor those of models that have a
-    /// language model as one of their parts.
-    pub fn plain<'a>(&self, stored: &'a str) -> &'a str {
+    /// language model as one of their parts, nor those of programs that wrap a model.
+    pub fn plain<'a>(&self, mut stored: &'a str) -> &'a str {
+        while let Some(inner) = WRAPPERS.iter().find_map(|wrapper| stored.strip_prefix(wrapper)) {
+            stored = inner;
+        }
         let inner = ["model.language_model.", "language_model."].iter().find_map(|part| stored.strip_prefix(part));
         let stored = inner.unwrap_or(stored);
         stored.strip_prefix(self.prefix).unwrap_or(stored)
@@ -62,3 +69,31 @@ impl PartialEq for Family {
 }
 
 impl Eq for Family {}
+
+#[cfg(test)]
+mod tests {
+    use crate::FAMILIES;
+
+    #[test]
+    fn wrappers_in_any_order_come_off_a_name() {
+        for family in FAMILIES {
+            let plain = format!("{}.0.x.weight", family.block_prefix);
+            let whole = format!("{}{plain}", family.prefix);
+            for wrapper in [
+                "",
+                "module.",
+                "_orig_mod.",
+                "base_model.model.",
+                "module._orig_mod.",
+                "_orig_mod.module.",
+                "module.base_model.model.",
+                "_orig_mod.base_model.model.module.",
+            ] {
+                for name in [&plain, &whole] {
+                    assert_eq!(family.plain(&format!("{wrapper}{name}")), plain, "{family:?}, {wrapper}{name}");
+                }
+            }
+            assert_eq!(family.plain("modules.x"), "modules.x");
+        }
+    }
+}

@@ -27,6 +27,10 @@ irepair_core::errors! {
         WrongDtype { path: PathBuf, tensor: String, got: String } = "checkpoint tensor has an unsupported type" =>
             Data.at_part(path, "tensor", tensor).want_got("F32, F16 or BF16", got)
                 .help("re-save the checkpoint in one of those types");
+        /// Factors of a LoRA adapter among the weights of a model.
+        NotMerged { path: PathBuf, tensor: String } = "checkpoint holds a LoRA adapter that is not merged" =>
+            Data.at_part(path, "tensor", tensor)
+                .help("merge it in Python, and give the directory that is saved: `model.merge_and_unload().save_pretrained(DIR)`");
         /// A sequence is longer than the model's position table.
         ContextOverflow { n_positions: usize, got: usize } = "text is longer than the model's context" =>
             Data.want_got(format!("at most {n_positions} positions"), got)
@@ -93,6 +97,10 @@ mod tests {
                 got: vec![768, 1024]
             }],
             WrongDtype: [Error::WrongDtype { path: weights(), tensor: "wpe.weight".into(), got: "I64".into() }],
+            NotMerged: [Error::NotMerged {
+                path: weights(),
+                tensor: "base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight".into()
+            }],
             ContextOverflow: [Error::ContextOverflow { n_positions: 1024, got: 1025 }],
             NotLowRank: [Error::NotLowRank {
                 tensor: "h.3.attn.c_attn.weight".into(),

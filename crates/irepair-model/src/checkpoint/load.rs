@@ -47,6 +47,12 @@ impl CausalLm {
         let files = maps.iter().map(|(map, path, name)| Ok(File { name, path, parsed: Parsed::new(path, map)? }));
         let files = files.collect::<Result<Vec<_>>>()?;
 
+        if let Some((path, tensor)) =
+            files.iter().find_map(|file| Some((file.path, adapter_tensor(&file.parsed.names)?)))
+        {
+            return Err(Error::NotMerged { path: path.to_owned(), tensor: tensor.to_owned() });
+        }
+
         let mut report = LoadReport::default();
         let head = if architecture.tied_head { stored_head(&architecture, &files)? } else { StoredHead::Own };
         if head == StoredHead::Differs {
@@ -69,6 +75,12 @@ impl CausalLm {
         let source = Source::Directory { dir: dir.to_owned(), config, shards };
         Ok((Self::assemble(architecture, params, source)?, report))
     }
+}
+
+/// The first factor of an adapter, as peft names them.
+fn adapter_tensor(names: &[String]) -> Option<&str> {
+    let factors = [".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B", ".lora_magnitude_vector"];
+    names.iter().map(String::as_str).find(|name| factors.iter().any(|factor| name.contains(factor)))
 }
 
 /// Tensors of a checkpoint directory by their stored names, whatever model they belong to.
