@@ -62,6 +62,29 @@ pub(crate) const MODELS: [&str; 50] = [
     "smollm3-by-4",
 ];
 
+/// Those of which transformers' logits in bfloat16 are kept (`models/make_bf16.py`).
+pub(crate) const BF16: [&str; 19] = [
+    "gpt2",
+    "gpt2-scaled",
+    "gpt-neo",
+    "llama",
+    "llama-yarn",
+    "llama-odd",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt-neox",
+    "gpt-neox-serial",
+    "olmo2",
+    "olmo2-odd",
+    "gemma2",
+    "gemma3",
+    "gemma3-linear",
+    "phi3",
+    "phi3-long",
+    "smollm3",
+];
+
 /// A path below `parity/`.
 pub(crate) fn parity(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity").join(path)

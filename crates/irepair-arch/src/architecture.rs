@@ -148,6 +148,9 @@ pub struct Architecture {
     pub biases: Biases,
     /// How positions are encoded.
     pub positions: Positions,
+    /// True when queries and keys are rotated in float32 and then rounded, whatever type the model computes in; other
+    /// families round cosines and sines first.
+    pub rotated_in_float: bool,
     /// True when the head is the token embedding.
     pub tied_head: bool,
     /// Per block: attention span.
@@ -256,6 +259,7 @@ impl Architecture {
             gated_mlp: false,
             biases: Biases { qkv: true, attention_out: true, mlp: true },
             positions: Positions::Learned,
+            rotated_in_float: false,
             tied_head,
             spans: vec![AttentionSpan::Global; n_block],
             attention_scales: vec![(head_dim as f64).powf(-0.5); n_block],

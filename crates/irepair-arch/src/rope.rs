@@ -160,6 +160,12 @@ fn kind<'t>(found: &'t Table<'_>) -> Result<(&'static str, Option<&'t str>)> {
 
 fn scaling(found: &Table<'_>, config: &Config, form: RopeForm<'_>, n_rotated: usize) -> Result<RopeScaling> {
     let (key, name) = kind(found)?;
+    // transformers 4 reads it, transformers 5 leaves the blocks as they are, without a word.
+    if form.layer_type.is_some() && key == "type" && found.place == "rope_scaling" && name != Some("default") {
+        return Err(
+            found.wrong("rope_type", "the value of `rope_scaling.type`, which transformers 5 does not read here")
+        );
+    }
     let name = match name {
         // What Phi-3's older files call it.
         Some("su" | "yarn") if form.kinds.contains(&"longrope") => "longrope",

@@ -48,10 +48,17 @@ impl Block {
     ) -> Tensor {
         let normed = self.normed(&self.attention_norm, x, probe);
         let attended = self.attention.apply(&normed, self.id, context, cache, probe);
-        let attended = x + self.normed(&self.attention_out_norm, &attended, probe);
-        let normed = self.normed(&self.mlp_norm, if self.parallel { x } else { &attended }, probe);
-        let inner = self.mlp.apply(&normed, self.id, probe);
-        let x = attended + self.normed(&self.mlp_out_norm, &inner, probe);
+        let attended = self.normed(&self.attention_out_norm, &attended, probe);
+        let x = if self.parallel {
+            let normed = self.normed(&self.mlp_norm, x, probe);
+            let inner = self.mlp.apply(&normed, self.id, probe);
+            self.normed(&self.mlp_out_norm, &inner, probe) + attended + x
+        } else {
+            let attended = x + attended;
+            let normed = self.normed(&self.mlp_norm, &attended, probe);
+            let inner = self.mlp.apply(&normed, self.id, probe);
+            attended + self.normed(&self.mlp_out_norm, &inner, probe)
+        };
         probe.block(self.id, x)
     }
 

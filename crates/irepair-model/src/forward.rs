@@ -37,7 +37,7 @@ pub struct CausalLm {
 /// Hidden states of a batch before some block, for every [`CausalLm`] that shares the blocks before it.
 #[derive(Debug)]
 pub struct PrefixStates {
-    hidden: Tensor,
+    pub(crate) hidden: Tensor,
     context: AttentionContext,
     block: BlockId,
 }

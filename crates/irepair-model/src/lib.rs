@@ -27,6 +27,8 @@ mod attention;
 mod batch;
 mod block;
 mod block_model;
+#[cfg(test)]
+mod casts;
 mod checkpoint;
 mod device;
 mod error;
@@ -41,6 +43,8 @@ mod layers;
 mod nucleus;
 mod params;
 mod probe;
+#[cfg(test)]
+mod rope_matrix;
 mod rotation;
 mod soft_prefix;
 mod stochastic;

@@ -4,6 +4,8 @@ use irepair_arch::{Architecture, Positions, Rope, RopeScaling};
 use irepair_core::BlockId;
 use tch::{Kind, Tensor};
 
+use crate::layers::wide;
+
 /// The rotations of one pass: one set of angles for all blocks that share it.
 #[derive(Debug)]
 pub(crate) struct Rotation {
@@ -33,6 +35,7 @@ impl Rotation {
             })
         };
         let by_block = ropes.iter().map(|rope| rope.as_deref().map(&mut index)).collect();
+        let kind = if of.rotated_in_float { wide(kind) } else { kind };
         let angles = distinct.iter().map(|rope| Angles::new(rope, attention_mask, positions, kind)).collect();
         Some(Self { angles, by_block })
     }
@@ -53,7 +56,7 @@ impl Angles {
     }
 
     /// `(a, b) -> (a cos - b sin, b cos + a sin)` on the halves of the rotated values, which are the first of the last
-    /// axis of `x`, `[batch, head, seq, head_dim]`.
+    /// axis of `x`, `[batch, head, seq, head_dim]`. Where the angles are wider than `x`, so are the products.
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
         let (n_half, head_dim) = (self.cos.size()[3], x.size()[3]);
         let parts = x.split_with_sizes([n_half, n_half, head_dim - 2 * n_half], -1);
@@ -62,7 +65,7 @@ impl Angles {
         if head_dim > 2 * n_half {
             turned.push(parts[2].shallow_clone());
         }
-        Tensor::cat(&turned, -1)
+        Tensor::cat(&turned, -1).to_kind(x.kind())
     }
 }
 
@@ -71,7 +74,7 @@ impl Angles {
 ///
 /// # Source
 /// `modeling_rope_utils.py` of transformers 5, operation by operation in float32.
-fn frequencies(rope: &Rope, attention_mask: &Tensor) -> (Tensor, f64) {
+pub(crate) fn frequencies(rope: &Rope, attention_mask: &Tensor) -> (Tensor, f64) {
     let float = (Kind::Float, attention_mask.device());
     let n = rope.n_rotated as f64;
     let wavelengths =

@@ -10,7 +10,7 @@ use std::path::Path;
 use irepair_core::{PaddedTokens, Scope};
 use irepair_model::{BlockModel, CausalLm, Decoding, TextBatch};
 use serde_json::Value;
-use support::{MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
+use support::{BF16, MODELS, assert_close, batch, json, numbers, parity, rows, tensors, values};
 use tch::{Device, Kind, Tensor};
 
 #[allow(dead_code, reason = "each test uses its part of it")]
@@ -72,6 +72,41 @@ fn logits_match() {
             let got = at_real(&model.logits(&tokens), &tokens.attention_mask);
             let want = at_real(&want[&format!("{name}.logits")], &tokens.attention_mask);
             assert_close(&format!("{case}, {name}: logits"), &got, &want, TOLERANCE);
+        }
+    }
+}
+
+/// Root mean square of differences.
+fn rms(a: &[f64], b: &[f64]) -> f64 {
+    let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    (squares / a.len() as f64).sqrt()
+}
+
+#[test]
+fn logits_in_bfloat16_differ_by_no_more_than_its_noise() {
+    // The noise of a case is how far transformers' bfloat16 is from its float32 of the same weights. Two computations
+    // with independent errors of that size differ by its √2; transformers' own two routes through attention differ by
+    // 0.7 to 1.2 of it. Where a family rounds is pinned bit for bit in `src/casts.rs`.
+    println!("| case | noise | max Δ | rms Δ to eager | rms Δ to sdpa | rms Δ to float32 |\n|---|---|---|---|---|---|");
+    for case in BF16 {
+        let golden = golden(case);
+        let tokens = token_batch(&golden["batches"]["chosen"]);
+        let file = tensors(&format!("models/{case}/bf16.safetensors"));
+        let want = |route: &str| file.get(route).map(|logits| at_real(logits, &tokens.attention_mask));
+        let model = CausalLm::load(&parity(&format!("models/{case}/model")), Device::Cpu, Kind::BFloat16).unwrap().0;
+        let logits = model.logits(&tokens);
+        assert_eq!(logits.kind(), Kind::BFloat16);
+        let got = at_real(&logits, &tokens.attention_mask);
+        let (eager, exact) = (want("eager").unwrap(), want("exact").unwrap());
+        let noise = rms(&eager, &exact);
+        let max = got.iter().zip(&eager).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let (to_eager, to_exact) = (rms(&got, &eager), rms(&got, &exact));
+        let to_sdpa = want("sdpa").map(|sdpa| rms(&got, &sdpa));
+        let shown = to_sdpa.map_or(String::new(), |d| format!("{d:.1e}"));
+        println!("| {case} | {noise:.1e} | {max:.1e} | {to_eager:.1e} | {shown} | {to_exact:.1e} |");
+        for (what, distance) in [("eager", Some(to_eager)), ("sdpa", to_sdpa), ("float32", Some(to_exact))] {
+            let within = distance.is_none_or(|distance| distance <= std::f64::consts::SQRT_2 * noise);
+            assert!(within, "{case}: rms of the difference to {what} is {distance:?}, noise {noise:.1e}");
         }
     }
 }

@@ -27,6 +27,7 @@ fn read(raw: Map<String, Value>, path: &Path) -> Result<Architecture> {
         norm: Norm { weight: NormWeight::BeforeRounding, ..a.norm },
         query_key_norm: Some(QueryKeyNorm::Projection),
         biases: Biases { mlp: false, ..a.biases },
+        rotated_in_float: true,
         ..a
     })
 }
