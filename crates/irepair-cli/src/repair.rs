@@ -12,6 +12,7 @@ use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
 use irepair_model::{BlockModel, CausalLm, Rounded, weights_sha256};
 use irepair_patch::{Kind, Patch, Provenance, Side, model_id};
+use irepair_report::{EVENTS, write_events};
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
 
@@ -109,6 +110,10 @@ pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Res
     write_atomic(&out.join(SETTINGS), to_toml(&RepairOptions::from(run.plan.clone())).as_bytes())?;
     opened.model.save(&out)?;
     write_patch(&model, &out, &run)?;
+    if run.plan.tensorboard {
+        let n_scalars = write_events(&out, &run.records)?;
+        tracing::info!("{}: {n_scalars} scalars for TensorBoard", out.join(EVENTS).display());
+    }
     remove_state(&out)?;
     mark_finished(&out)?;
     let summary = Summary::of(&run, &out, &opened.model);

@@ -158,6 +158,9 @@ options! {
         memory_budget: f64 as "GIB",
         /// Steps between two checkpoints a killed run resumes from. Default 100.
         checkpoint_every: u64 as "STEPS" = 100,
+        /// Also write the step log as a TensorBoard event file into `out`, at the end of the run. Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        tensorboard: bool = false,
     }
     common: seed device dtype threads json;
 }
