@@ -1,7 +1,7 @@
 //! Where each family rounds when it computes in bfloat16: as transformers does, wherever no matrix product enters.
 //!
 //! These operations go element by element, or sum in float32, so that the same casts give the same bits on every
-//! processor, but for a float32 result that lies on the border of two values. A cast in another place changes a third of
+//! processor, but for a float32 result that lies on the border of two values. A cast in another place changes a fifth of
 //! the values.
 
 use std::collections::HashMap;

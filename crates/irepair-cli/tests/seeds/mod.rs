@@ -79,6 +79,21 @@ pub(crate) fn all() -> Vec<Seed> {
     ] {
         add("records", &format!("{reader}-{}", line.len()), [&[reader], line.as_bytes()].concat());
     }
+    // Parquet is known by its first bytes, whatever the name; 0 reads pairs, 3 one side alone, and 253 a table.
+    let formats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/formats");
+    for (reader, name) in [
+        (0, "plain.none.parquet"),
+        (0, "plain.snappy.parquet"),
+        (0, "plain.gzip.parquet"),
+        (0, "plain.zstd.parquet"),
+        (0, "plain.v2.parquet"),
+        (0, "labelled.parquet"),
+        (3, "plain.none.parquet"),
+        (253, "plain.csv"),
+    ] {
+        let bytes = fs::read(formats.join(name)).unwrap();
+        add("records", &format!("{reader}-{name}"), [&[reader], &bytes[..]].concat());
+    }
     add(
         "texts",
         "documents",
