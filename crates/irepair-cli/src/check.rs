@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_config::{CheckPlan, Judge};
-use irepair_core::Columns;
 use irepair_core::fs::write_atomic;
 use irepair_data::{Error as DataError, Lines, RecordFile, TextKind, read_running_text};
 use irepair_eval::{Continuations, Evaluator, Generation, Scores, degeneration};
@@ -97,13 +96,12 @@ struct Kept {
 /// Runs the command.
 pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    let suite = Suite::read(&plan.suite)?;
+    let (suite, asked) = (Suite::read(&plan.suite)?, Clause::weights("weights"));
     let judges = judges(plan, &suite)?;
     let loaded = open(&plan.model, &plan.device, suite.dtype)?;
     let generation =
         Generation { prompt_tokens: suite.prompt_tokens, side: suite.prompt_side, n_new: suite.max_new_tokens };
     let mut subject = Subject { plan, suite: &suite, loaded: &loaded, judges, generation, answered: BTreeMap::new() };
-    let asked = Clause::weights("weights");
     let has = suite.clauses.iter().any(|clause| clause.kind == ClauseKind::Weights);
     let clauses = suite.clauses.iter().chain((plan.same_weights && !has).then_some(&asked));
     let checked = clauses.map(|clause| subject.check(clause)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -170,8 +168,7 @@ impl<'a> Subject<'a> {
     fn answered(&mut self, clause: &Clause) -> anyhow::Result<&Answered> {
         let path = self.suite.file(&self.plan.suite, clause)?;
         if !self.answered.contains_key(&path) {
-            let file = RecordFile { path: &path, columns: &Columns::SAME };
-            let read = prompts::read(file, &self.loaded.tokenizer, self.suite.prompt_tokens)?;
+            let read = prompts::read(RecordFile::plain(&path), &self.loaded.tokenizer, self.suite.prompt_tokens)?;
             let answers = self.answer(&read.items, read.kind)?;
             self.answered.insert(path.clone(), Answered { prompts: read.items, answers });
         }

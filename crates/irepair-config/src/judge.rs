@@ -187,6 +187,6 @@ mod tests {
         assert_eq!(written.lines().collect::<std::collections::BTreeSet<_>>(), text.lines().collect());
         let error = from_str::<EvalOptions>("scorer = ['lexicon:a']", "e.toml").unwrap_err();
         let said = irepair_core::Diagnose::diagnostic(&error).to_string();
-        assert!(said.contains("line 1, `scorer[0]`: `lexicon` is no kind of judge"), "{said}");
+        assert!(said.contains("line 1, `scorer`: `lexicon` is no kind of judge"), "{said}");
     }
 }

@@ -21,7 +21,7 @@ fn suite(name: &str, words: &str) -> (PathBuf, Suite) {
     ));
     let answers = fs::read_to_string(dir.join(&out)).unwrap();
     let answers = answers.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    put(&at, "answers.jsonl", answers.map(|a| json!({"prompt": a["prompt"], "answer": a["continuation"]})));
+    put(&at, "answers.jsonl", answers.map(|a| json!({"prompt": a["prompt"], "answer": a["text"]})));
     let list = dir.join(format!("{name}.txt"));
     fs::write(&list, words).unwrap();
     let suite = Suite {
