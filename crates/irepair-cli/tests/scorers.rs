@@ -139,3 +139,30 @@ fn what_is_no_scorer_is_refused() {
     let (code, error) = refuse(dir, eval);
     assert!(code == 2 && error.contains("--scorer JUDGE"), "{error}");
 }
+
+#[test]
+fn judges_of_every_kind_score_answers() {
+    let dir = workshop();
+    fs::write(dir.join("any.regex"), "# every letter\n(?i)[a-z]\n").unwrap();
+    let script = "import json, sys\nfor line in sys.stdin:\n    print(json.dumps({'score': float('grubnik' in json.loads(line)['prompt'])}))\n";
+    fs::write(dir.join("prompt.py"), script).unwrap();
+    fs::write(dir.join("judges.toml"), "scorer = ['regex:any.regex', 'command:python3 prompt.py', 'words:words.txt', 'scorer:linear.scorer', 'classifier:classifier']\n").unwrap();
+    let eval = "eval --config judges.toml --model base --prompts prompts.jsonl --json";
+    let found: Value = serde_json::from_str(&succeed(&irepair(dir, eval))).unwrap();
+    let by = found["prompt_scores_by_scorer"].as_object().unwrap();
+    let kinds: Vec<&str> = by.keys().map(|name| name.split(['-', ':']).next().unwrap()).collect();
+    assert_eq!(kinds, ["classifier", "lexicon", "linear", "program"]);
+    // It reads the prompts: the first of the two has the word. The first scorer says whether the answer is blank.
+    let program = by.iter().find(|(name, _)| name.starts_with("program:")).unwrap().1;
+    assert_eq!(program[0], found["prompt_scores"][0]);
+    assert_eq!(program[1], 0.0);
+    for (judge, code, said) in [
+        ("regex:no.regex", 2, "words:FILE, regex:FILE"),
+        ("lexicon:words.txt", 2, "is no kind of judge"),
+        ("command:no-such-program-here", 2, "program of a judge is not there"),
+        ("regex:train.jsonl", 4, "train.jsonl, line 1"),
+    ] {
+        let (got, error) = refuse(dir, &format!("scorer eval --data dev.jsonl --scorer {judge}"));
+        assert!(got == code && error.contains(said), "{judge}: {got} {error}");
+    }
+}
