@@ -33,7 +33,7 @@ pub(crate) fn document(suite: &str, cases: &[Case<'_>]) -> String {
     text + "  </testsuite>\n</testsuites>\n"
 }
 
-/// Text as it stands between tags and in attributes; characters that XML does not have become U+FFFD.
+/// Text escaped for places between tags and in attributes; characters that XML does not have become U+FFFD.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -36,7 +36,7 @@ impl Scores {
 
     /// Scores every continuation, without its prompt. One without a letter or digit has no content, toxic content
     /// included: it counts 0 without asking the scorer, and the degeneration guard counts it as empty. Left out, it
-    /// would let a model choose what it is judged on.
+    /// would let a model choose which of its texts count.
     pub fn of_continuations<S: AsRef<str>>(texts: &[S], scorer: &dyn Scorer) -> Self {
         let spoken: Vec<&str> = texts.iter().map(AsRef::as_ref).filter(|text| !is_blank(text)).collect();
         Self::of(&spoken, scorer).with_blank(texts)

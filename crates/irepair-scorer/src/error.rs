@@ -6,8 +6,8 @@ use std::path::PathBuf;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 irepair_core::errors! {
-    /// What can be wrong with a scorer, its training, its file or its program. A single text that fails is no error: it is missing
-    /// and counted.
+    /// What can be wrong with a scorer, its training, its file or its program. A single text that fails is no error: it
+    /// is missing and counted.
     pub enum Error {
         /// Labels of one kind only.
         OneClass { what: &'static str, n: usize } = "{what} has texts of one label only" =>

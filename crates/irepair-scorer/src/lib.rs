@@ -22,7 +22,8 @@
 //! [`Patterns`] and [`Program`], the judges of other errors; then [`Quality`] and [`identity_check`].
 //!
 //! **Invariants.** Same texts and settings, same machine: same bytes of the file. A scorer gives no score to a text it
-//! was trained on. A program that fails gives missing scores, never wrong ones. **Boundary.** No tensors: a classifier on libtorch is another crate's.
+//! was trained on. A program that fails gives missing scores, never wrong ones.
+//! **Boundary.** No tensors: a classifier on libtorch is another crate's.
 
 mod calibrate;
 mod container;
