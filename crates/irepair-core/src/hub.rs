@@ -104,8 +104,8 @@ fn revisions(repository: &Path) -> Vec<String> {
 /// `@revision`), otherwise its snapshot in the cache.
 ///
 /// # Errors
-/// `NotInHub` with the place that was looked at, `WhichRevision` where there are several snapshots, or not the one asked
-/// for.
+/// `NotInHub` with the place that was looked at, `WhichRevision` where there are several snapshots, or not the one that
+/// was asked for.
 pub fn model_dir(given: &Path) -> Result<PathBuf> {
     model_dir_in(given, environment)
 }

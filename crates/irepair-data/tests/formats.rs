@@ -354,7 +354,7 @@ fn a_text_next_to_message_lists_is_their_prompt_or_refused() {
     let before = [message("system", "Be brief."), message("user", "What is\n it?")];
     let parts = [json!({"role": "user", "content": [{"type": "text", "text": "What is it?"}]})];
     let want = |whole: Whole<Pair>| assert_eq!((whole.items.len(), &*whole.items[0].chosen), (1, "[assistant: good]"));
-    // As TRL has it, the lists hold the prompt; the text repeats it, or says nothing.
+    // As TRL has it, the lists hold the prompt; the text repeats it, or is empty.
     for text in ["What is\n it?", " What is it? ", "", "Human: What is it?\n\nAssistant:", "is it"] {
         want(read(json!(text), &before).unwrap());
     }

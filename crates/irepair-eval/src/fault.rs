@@ -43,8 +43,8 @@ impl Evaluator<'_> {
         Ok(Metrics::from_iter([(key::STEREOTYPE_SHARE, share), (key::STEREOTYPE_BIAS, bias)]))
     }
 
-    /// Share of pairs whose rejected continuation the model finds likelier than the chosen one, after the same prompt. A
-    /// prompt that does not fit the context with a continuation loses its first tokens, for that continuation.
+    /// Share of pairs whose rejected continuation the model finds likelier than the chosen one, after the same prompt.
+    /// A prompt that does not fit the context with a continuation loses its first tokens, for that continuation.
     ///
     /// # Errors
     /// [`Error::Nothing`] without pairs; [`Error::UnknownToken`]; a batch size of 0; the tokenizer's.

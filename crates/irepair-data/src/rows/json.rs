@@ -1,4 +1,4 @@
-//! A record as JSON, with the numbers that Python's `json` writes and JSON does not have where nobody reads them.
+//! A record as JSON, and the numbers that Python's `json` writes and JSON lacks, where their keys are not read.
 
 use std::path::Path;
 
