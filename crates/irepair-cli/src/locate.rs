@@ -65,6 +65,7 @@ macro_rules! locate {
             }
 
             fn records(&mut self) -> Vec<&mut PathBuf> {
+                #[allow(unused_mut, reason = "not every plan has files")]
                 let mut places = Vec::new();
                 $(places.extend(Places::all(&mut self.$file));)*
                 places
@@ -75,7 +76,7 @@ macro_rules! locate {
 
 locate! {
     RepairPlan: [model] [pairs utility];
-    FixPlan: [model] [prompts pairs keep];
+    FixPlan: [model] [prompts pairs keep utility];
     SensitivityPlan: [model] [data neutral];
     EvalPlan: [model reference] [
         prompts clean_prompts more_prompts memorised pairs lambada blimp hellaswag f1 minimal_pairs kl_texts

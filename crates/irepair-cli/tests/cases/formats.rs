@@ -199,7 +199,7 @@ fn phrases_of_a_word_list_are_counted() {
 #[test]
 fn labels_of_tables_are_read() {
     let dir = workshop();
-    let text = |i: usize| if i % 2 == 0 { format!("you grubnik {i}") } else { format!("good day {i}") };
+    let text = |i: usize| if i.is_multiple_of(2) { format!("you grubnik {i}") } else { format!("good day {i}") };
     let label = |i: usize| [["1", "0"], ["True", "False"]][i % 3 % 2][i % 2];
     let rows = |separator: char| {
         let row = |i: usize| format!("{}{separator}{}\n", text(i), label(i));
