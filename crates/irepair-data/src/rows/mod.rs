@@ -25,7 +25,7 @@ const PARQUET: (&[u8], &str) = (b"PAR1", ".parquet");
 const TABLES: [&str; 2] = [".csv", ".tsv"];
 
 /// Records of JSONL.
-pub(crate) struct Records {
+struct Records {
     path: PathBuf,
     lines: Lines,
     keys: Keys,
