@@ -162,13 +162,15 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(Sha256::new_with_prefix(bytes))
 }
 
-/// SHA-256 of a file's bytes, read in chunks.
+/// SHA-256 of the bytes of a file, or of its parts one after the other ([`crate::shards`]), read in chunks.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
-    std::io::copy(&mut open(path)?, &mut hasher).map_err(Error::io("read", path))?;
+    for part in crate::shards::parts_of(path).unwrap_or_else(|| vec![path.to_owned()]) {
+        std::io::copy(&mut open(&part)?, &mut hasher).map_err(Error::io("read", &part))?;
+    }
     Ok(hex(hasher))
 }
 

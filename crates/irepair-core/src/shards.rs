@@ -47,6 +47,17 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_of_parts_is_that_of_their_bytes_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("a-0-of-2.csv", "x\n"), ("a-1-of-2.csv", "y\n"), ("whole.csv", "x\ny\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let hash = |name: &str| crate::fs::sha256_file(&dir.path().join(name)).unwrap();
+        assert_eq!(hash("a-*-of-2.csv"), hash("whole.csv"));
+        assert_ne!(hash("a-0-of-2.csv"), hash("whole.csv"));
+    }
+
+    #[test]
     fn other_names_are_none() {
         for name in [
             "train.parquet",
