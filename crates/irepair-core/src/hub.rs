@@ -18,6 +18,8 @@ const RENAMED: [(&str, &str); 5] = [
 
 /// Endings of files that hold records; `.gz` may follow all but the last.
 const RECORDS: [&str; 5] = [".jsonl", ".json", ".csv", ".tsv", ".parquet"];
+/// Endings of other files that are given where a data set may be.
+const OTHERS: [&str; 3] = [".txt", ".raw", ".md"];
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
     let Some(name) = Name::of(name).filter(|name| name.repository.contains('/') && !given.exists()) else {
         return Ok(given.to_owned());
     };
-    if path.is_none() && name.revision.is_none() && has_records(name.repository) {
+    if path.is_none() && name.revision.is_none() && is_file_name(name.repository) {
         return Ok(given.to_owned());
     }
     let dir = found(Repository::Dataset, name, variable)?;
@@ -163,8 +165,8 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
     }
 }
 
-/// The split that a file holds, as the hub's own tools take it from its name: `train` of `data/train-*-of-00003.parquet`
-/// and `train.jsonl.gz`.
+/// The split that a file holds, as the hub's own tools take it from its name: `train` of
+/// `data/train-*-of-00003.parquet` and `train.jsonl.gz`.
 fn split_of(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     let stem = name.split('.').next().unwrap_or(name);
@@ -229,9 +231,18 @@ fn is_inside(path: &Path) -> bool {
 }
 
 fn has_records(name: &str) -> bool {
+    ends_with_one_of(name, &RECORDS)
+}
+
+/// True of what is rather the name of a file than of a data set.
+fn is_file_name(name: &str) -> bool {
+    has_records(name) || ends_with_one_of(name, &OTHERS)
+}
+
+fn ends_with_one_of(name: &str, ends: &[&str]) -> bool {
     let name = name.to_ascii_lowercase();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
-    RECORDS.iter().any(|end| plain.ends_with(end))
+    ends.iter().any(|end| plain.ends_with(end))
 }
 
 /// Files with records below a directory, in order, as paths from `root`; a snapshot is not deep.

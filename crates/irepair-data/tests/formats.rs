@@ -272,7 +272,7 @@ fn with_field(text: &str, index: usize, end: &str) -> String {
             rows += 1;
             in_row = false;
         }
-        in_row |= !ends && !(c == '\n' && !quoted);
+        in_row |= !ends && (c != '\n' || quoted);
         out.push(c);
     }
     if done { out } else { out + ",more" }
@@ -426,4 +426,15 @@ fn a_damaged_table_is_refused_or_read() {
         assert!(read_pairs(&path, Sides::Both).is_err(), "{n}");
     }
     assert!(n_refused > 100, "{n_refused}");
+}
+
+#[test]
+fn parquet_in_parts_is_the_parts_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in 0..2 {
+        std::fs::copy(parity("plain.none.parquet"), dir.path().join(format!("a-0000{part}-of-00002.parquet"))).unwrap();
+    }
+    let whole = read_pairs(&parity("plain.none.parquet"), Sides::Both).unwrap();
+    let parts = read_pairs(&dir.path().join("a-*-of-00002.parquet"), Sides::Both).unwrap();
+    assert_eq!(parts, [whole.clone(), whole].concat());
 }

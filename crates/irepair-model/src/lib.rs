@@ -27,8 +27,6 @@ mod attention;
 mod batch;
 mod block;
 mod block_model;
-#[cfg(test)]
-mod casts;
 mod checkpoint;
 mod device;
 mod error;
@@ -42,9 +40,10 @@ mod kernels;
 mod layers;
 mod nucleus;
 mod params;
-mod probe;
 #[cfg(test)]
-mod rope_matrix;
+#[path = "../tests/private/mod.rs"]
+mod private;
+mod probe;
 mod rotation;
 mod soft_prefix;
 mod stochastic;

@@ -82,12 +82,18 @@ fn rms(a: &[f64], b: &[f64]) -> f64 {
     (squares / a.len() as f64).sqrt()
 }
 
+/// The table of parity/README.md, for `--nocapture`.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 #[test]
 fn logits_in_bfloat16_differ_by_no_more_than_its_noise() {
     // The noise of a case is how far transformers' bfloat16 is from its float32 of the same weights. Two computations
     // with independent errors of that size differ by its √2; transformers' own two routes through attention differ by
     // 0.7 to 1.2 of it. Where a family rounds is pinned bit for bit in `src/casts.rs`.
-    println!("| case | noise | max Δ | rms Δ to eager | rms Δ to sdpa | rms Δ to float32 |\n|---|---|---|---|---|---|");
+    say("| case | noise | max Δ | rms Δ to eager | rms Δ to sdpa | rms Δ to float32 |\n|---|---|---|---|---|---|");
     for case in BF16 {
         let golden = golden(case);
         let tokens = token_batch(&golden["batches"]["chosen"]);
@@ -103,7 +109,7 @@ fn logits_in_bfloat16_differ_by_no_more_than_its_noise() {
         let (to_eager, to_exact) = (rms(&got, &eager), rms(&got, &exact));
         let to_sdpa = want("sdpa").map(|sdpa| rms(&got, &sdpa));
         let shown = to_sdpa.map_or(String::new(), |d| format!("{d:.1e}"));
-        println!("| {case} | {noise:.1e} | {max:.1e} | {to_eager:.1e} | {shown} | {to_exact:.1e} |");
+        say(&format!("| {case} | {noise:.1e} | {max:.1e} | {to_eager:.1e} | {shown} | {to_exact:.1e} |"));
         for (what, distance) in [("eager", Some(to_eager)), ("sdpa", to_sdpa), ("float32", Some(to_exact))] {
             let within = distance.is_none_or(|distance| distance <= std::f64::consts::SQRT_2 * noise);
             assert!(within, "{case}: rms of the difference to {what} is {distance:?}, noise {noise:.1e}");

@@ -57,4 +57,4 @@ pub use result::{
 pub use results::{BOOTSTRAP_SEED, BySeed, Over, Results};
 pub use suite::{Clause, ClauseKind, SUITE_FILE, SUITE_FORMAT, Suite, SuiteJudges, copy_judge};
 pub use table::{CSV_HEADER, Cell, MISSING, Table};
-pub use tensorboard::{EVENTS, write_events};
+pub use tensorboard::{EVENTS, events, write_events};

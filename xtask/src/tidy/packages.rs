@@ -17,7 +17,7 @@ pub(super) fn violations(dir: &Path, manifest: &toml::Table) -> Result<Vec<Strin
     let mut found = unused(manifest, &sources);
     if dir.join("src/lib.rs").exists() {
         found.extend(unpublishable(manifest));
-        let packaged = sources.0.iter().filter(|(path, _)| !path.starts_with("tests"));
+        let packaged = sources.0.iter().filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests"));
         let outside = packaged.filter(|(path, text)| reaches_outside(dir, path, text));
         found.extend(outside.map(|(path, _)| format!("{} reads a file outside the crate", path.display())));
         if readme::of_crate(dir)? != fs::read_to_string(dir.join("README.md")).unwrap_or_default() {

@@ -217,18 +217,4 @@ mod tests {
         let said = rows[3].as_ref().unwrap_err().diagnostic().to_string();
         assert!(said.contains("train-00001-of-00002.jsonl") && said.contains("line 2"), "{said}");
     }
-
-    #[test]
-    fn parquet_in_parts_gives_the_columns_that_are_read() {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/formats/plain.none.parquet");
-        let dir = tempfile::tempdir().unwrap();
-        for part in 0..2 {
-            std::fs::copy(&from, dir.path().join(format!("a-0000{part}-of-00002.parquet"))).unwrap();
-        }
-        let read =
-            |path: &Path| Rows::open(path, Some(&["chosen"])).unwrap().map(|row| row.unwrap().1).collect::<Vec<_>>();
-        let whole = read(&from);
-        assert!(!whole.is_empty() && whole.iter().all(|row| row.as_object().unwrap().keys().eq(["chosen"])));
-        assert_eq!(read(&dir.path().join("a-*-of-00002.parquet")), [whole.clone(), whole].concat());
-    }
 }

@@ -8,11 +8,8 @@ use irepair_arch::{Architecture, Error};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::support;
 use crate::rotation::frequencies;
-
-#[allow(dead_code, reason = "each test uses its part of it")]
-#[path = "../../../parity/support.rs"]
-mod support;
 
 /// Both are computed in float32, operation by operation in the same order.
 const TOLERANCE: f64 = 1e-6;

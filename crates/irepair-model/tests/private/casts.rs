@@ -1,8 +1,8 @@
 //! Where each family rounds when it computes in bfloat16: as transformers does, wherever no matrix product enters.
 //!
 //! These operations go element by element, or sum in float32, so that the same casts give the same bits on every
-//! processor, but for a float32 result that lies on the border of two values. A cast in another place changes a fifth of
-//! the values.
+//! processor, but for a float32 result that lies on the border of two values. A cast in another place changes a fifth
+//! of the values.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,10 @@ use irepair_arch::Slot;
 use irepair_core::{BlockId, PaddedTokens};
 use tch::{Device, Kind, Tensor};
 
+use super::support;
 use crate::layers::Norm;
 use crate::rotation::Rotation;
 use crate::{BlockModel, CausalLm, TextBatch};
-
-#[allow(dead_code, reason = "each test uses its part of it")]
-#[path = "../../../parity/support.rs"]
-mod support;
 
 /// Values that may be the neighbour of what transformers has, of a hundred.
 const PERCENT_ON_A_BORDER: usize = 1;
