@@ -38,7 +38,14 @@ fn a_missing_window_is_mistrals_own_and_a_null_is_none() {
     let mut config = of("mistral", json!({}));
     config.as_object_mut().unwrap().remove("num_key_value_heads");
     assert_eq!(refused(config).0, "num_key_value_heads");
+    // A file with mixed kinds is another model to transformers.
+    let kinds =
+        |kind: &str| of("mistral", json!({"sliding_window": 8, "layer_types": [kind, SLIDING, SLIDING, SLIDING]}));
+    assert_eq!(read(kinds(SLIDING)).unwrap().spans, [Local(8); 4]);
+    assert_eq!(refused(kinds("full_attention")).0, "layer_types");
 }
+
+const SLIDING: &str = "sliding_attention";
 
 #[test]
 fn heads_may_be_no_quotient_and_qwen3s_are_128_wide_by_default() {

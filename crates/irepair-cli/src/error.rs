@@ -52,6 +52,12 @@ irepair_core::errors! {
                 "it is vectors in front of every text of its base model{base}, which is unchanged, and cannot be merged into \
                  weights: `repair` measures it while it trains, and in Python PeftModel.from_pretrained(base, DIR) runs it"
             ));
+        /// A model with an adapter in its directory.
+        AdapterBeside { path: PathBuf } = "directory holds a model and an adapter for it" =>
+            Data.at(path.display()).help(
+                "transformers applies the adapter to the model, irepair does not: merge it and save that, or take both files of \
+                 the adapter out of the directory"
+            );
         /// A measurement of nothing.
         NothingToMeasure = "nothing is to be measured" =>
             Usage.help("name what the model is measured on, such as --prompts, --wikitext or --pairs, or a --reference to compare with");
@@ -189,6 +195,7 @@ mod tests {
             }],
             Adapter: [CliError::Adapter { path: "adapter/adapter_config.json".into() }],
             SoftPrefix: [CliError::SoftPrefix { path: "prefix/adapter_config.json".into(), base: " `gpt2`".into() }],
+            AdapterBeside: [CliError::AdapterBeside { path: "model/adapter_config.json".into() }],
             NothingToMeasure: [CliError::NothingToMeasure],
             NoNumber: [CliError::NoNumber { path: "texts.jsonl".into(), index: 3 }],
             PatchInside: [CliError::PatchInside { path: "repaired/fix.patch".into() }],

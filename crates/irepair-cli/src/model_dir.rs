@@ -89,6 +89,12 @@ impl ModelDir {
         if adapter.exists() && !dir.join("config.json").exists() {
             return Err(of_adapter(adapter).into());
         }
+        // transformers would apply it to the model that it lies next to.
+        if adapter.exists()
+            && ["safetensors", "bin"].iter().any(|end| dir.join("adapter_model").with_extension(end).exists())
+        {
+            return Err(CliError::AdapterBeside { path: adapter }.into());
+        }
         let config = Architecture::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::load(dir)?;
         let (n_model, ids) = (config.n_vocab, tokenizer.ids());
@@ -103,6 +109,14 @@ impl ModelDir {
             tracing::warn!(
                 "{}: generation_config.json names no end token: every generated text has the maximum length",
                 dir.display()
+            );
+        }
+        let unread = irepair_data::unread_generation(dir)?;
+        if !unread.is_empty() {
+            tracing::warn!(
+                "{}: generation_config.json sets {}: transformers' greedy texts follow it, irepair's do not",
+                dir.display(),
+                unread.join(", ")
             );
         }
         let unwritten = (0..n_model as u32).filter(|id| !ids.contains(id)).collect();

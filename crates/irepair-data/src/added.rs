@@ -114,7 +114,9 @@ fn named(config: &Value, older: bool) -> Vec<AddedToken> {
             None => {}
         }
     }
-    for token in LISTS.iter().filter_map(|key| config[*key].as_array()).flatten() {
+    // `extra_special_tokens` may also be an object, each token under the name that a template has for it.
+    let named = config["extra_special_tokens"].as_object().into_iter().flat_map(|tokens| tokens.values());
+    for token in LISTS.iter().filter_map(|key| config[*key].as_array()).flatten().chain(named) {
         if let Some(text) = content(token) {
             add(with_flags(text, token, true));
         }

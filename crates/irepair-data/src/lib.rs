@@ -71,6 +71,7 @@ pub use read::{
     ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
     read_prompts, read_texts,
 };
+pub use sources::unread_generation;
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};
 pub use write::{write_cloze, write_jsonl, write_prompts, write_texts};

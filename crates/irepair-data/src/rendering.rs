@@ -70,7 +70,16 @@ impl<'a> Rendering<'a> {
     }
 
     /// The text of a prompt, to the beginning of its answer.
+    ///
+    /// # Errors
+    /// `BadKey` where the last message is neither the user's nor a tool's: TRL continues an assistant's message, which
+    /// is not done here, and refuses the others.
     pub(crate) fn prompt(&self, messages: &[Value]) -> Result<String> {
+        let last = messages.last().map(|message| &message["role"]);
+        if last.is_some_and(|role| role == "assistant" || role == "system") {
+            let want = "a list of messages that ends with the user's or a tool's";
+            return Err(self.record.bad("prompt", want, self.record.value.get("prompt")));
+        }
         self.text("prompt", messages, true)
     }
 

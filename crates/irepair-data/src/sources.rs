@@ -61,6 +61,11 @@ pub(crate) fn class_of(config: &Value) -> &str {
 /// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
 pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value) -> Result<Option<u32>> {
     let path = dir.join(TOKENIZER_CONFIG);
+    if config["split_special_tokens"] == true {
+        let why = "split_special_tokens is true: special tokens inside a text would be taken apart; irepair reads them as one \
+                   token each";
+        return Err(bad(&path, why.to_owned()));
+    }
     let encoded = guarded(|| inner.encode("a", true)).map_err(|why| bad(&path, why))?;
     let special = encoded.get_special_tokens_mask();
     let n = special.iter().take_while(|&&special| special == 1).count();
@@ -113,6 +118,44 @@ pub(crate) fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) 
         }
     }
     inner.token_to_id(END_OF_TEXT).ok_or_else(|| Error::NoEos { dir: dir.to_owned() })
+}
+
+/// Settings of `generation_config.json` that change transformers' greedy text and are not read here, with the value at
+/// which each does nothing.
+const CHANGES_GREEDY: [(&str, f64); 6] = [
+    ("repetition_penalty", 1.0),
+    ("encoder_repetition_penalty", 1.0),
+    ("no_repeat_ngram_size", 0.0),
+    ("min_new_tokens", 0.0),
+    ("min_length", 0.0),
+    ("exponential_decay_length_penalty", 0.0),
+];
+const CHANGES_GREEDY_LISTS: [&str; 6] = [
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+];
+
+/// Keys of a model directory's `generation_config.json` with which transformers' greedy text is another one.
+///
+/// # Errors
+/// `BadTokenizer` where the file is no JSON; `File`.
+pub fn unread_generation(dir: &Path) -> Result<Vec<&'static str>> {
+    let config = optional_json(&dir.join(GENERATION_CONFIG))?;
+    let number = CHANGES_GREEDY.iter().filter(|(key, none)| {
+        let value = &config[*key];
+        !value.is_null() && value.as_f64() != Some(*none)
+    });
+    let list = CHANGES_GREEDY_LISTS.iter().filter(|key| match &config[**key] {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(items) => !items.is_empty(),
+        _ => true,
+    });
+    Ok(number.map(|(key, _)| *key).chain(list.copied()).collect())
 }
 
 /// Tokens at which generation stops, as transformers' `generate` has it: `eos_token_id` of `generation_config.json`

@@ -151,3 +151,89 @@ fn a_bad_merge_is_named_by_its_entry() {
         &["entry 4 of `model.merges`, \"a b c\", is no pair of tokens", "merges/tokenizer.json"],
     );
 }
+
+/// A whole copy of the base model, with other keys in one of its files.
+fn with_keys(name: &str, file: &str, keys: Value) -> PathBuf {
+    let dir = copy(name);
+    fs::copy(workshop().join("base/model.safetensors"), dir.join("model.safetensors")).unwrap();
+    let path = dir.join(file);
+    let mut config: Value = fs::read(&path).map_or(json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+    config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    fs::write(path, config.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn an_adapter_next_to_a_model_is_not_ignored() {
+    let dir = with_keys("with-adapter", "adapter_config.json", json!({"peft_type": "LORA"}));
+    succeed(&score("with-adapter"));
+    fs::write(dir.join("adapter_model.safetensors"), "").unwrap();
+    let error = refused(&score("with-adapter"), 4);
+    assert!(error.contains("directory holds a model and an adapter for it"), "{error}");
+}
+
+#[test]
+fn special_tokens_that_would_be_taken_apart_are_refused() {
+    with_keys("split", "tokenizer_config.json", json!({"split_special_tokens": true}));
+    let error = refused(&score("split"), 4);
+    assert!(error.contains("split_special_tokens is true"), "{error}");
+}
+
+#[test]
+fn named_special_tokens_are_tokens() {
+    let text = |name: &str, keys: Value| {
+        with_keys(name, "tokenizer_config.json", keys);
+        let line: Value = serde_json::from_str(succeed(&score(name)).lines().next().unwrap()).unwrap();
+        line["n_tokens"].as_u64().unwrap()
+    };
+    let plain = text("no-extra", json!({}));
+    let extra = text("with-extra", json!({"extra_special_tokens": {"who": "n"}}));
+    assert_eq!(extra, text("with-list", json!({"additional_special_tokens": ["n"]})));
+    assert!(extra > plain, "{extra} {plain}: every n is one token of its own");
+}
+
+#[test]
+fn settings_that_change_greedy_text_elsewhere_are_said() {
+    let keys =
+        json!({"repetition_penalty": 1.1, "no_repeat_ngram_size": 0, "suppress_tokens": [3], "temperature": 0.6});
+    with_keys("penalised", "generation_config.json", keys);
+    let output = score("penalised");
+    succeed(&output);
+    assert!(
+        said(&output).contains("generation_config.json sets repetition_penalty, suppress_tokens"),
+        "{}",
+        said(&output)
+    );
+    with_keys("unpenalised", "generation_config.json", json!({"repetition_penalty": 1.0, "temperature": 0.6}));
+    assert!(!said(&score("unpenalised")).contains("generation_config.json sets"));
+}
+
+#[test]
+fn licence_code_and_further_templates_are_kept() {
+    let dir = with_keys("licensed", "tokenizer_config.json", json!({"chat_template": "{{ messages[0].content }}"}));
+    fs::create_dir_all(dir.join("additional_chat_templates")).unwrap();
+    let files = ["LICENSE", "modeling_own.py", "additional_chat_templates/tool_use.jinja"];
+    files.iter().for_each(|file| fs::write(dir.join(file), *file).unwrap());
+    let args = "--pairs pairs.jsonl --method dapt --steps 1 --n-validation 0 --max-prompt 8 --max-continuation 8";
+    succeed(&irepair(workshop(), &format!("repair --model licensed --out licensed-out {args}")));
+    for file in files {
+        assert_eq!(fs::read_to_string(workshop().join("licensed-out").join(file)).unwrap(), file);
+    }
+}
+
+#[test]
+fn a_prompt_that_ends_with_an_answer_is_refused() {
+    with_keys("templated", "tokenizer_config.json", json!({"chat_template": "{{ messages[0].content }}"}));
+    let pair = |last: &str| {
+        let prompt = json!([{"role": "user", "content": "a"}, {"role": last, "content": "b"}]);
+        let side = |text: &str| json!([{"role": "assistant", "content": text}]);
+        json!({"prompt": prompt, "chosen": side("c"), "rejected": side("d")})
+    };
+    for last in ["assistant", "system"] {
+        put(workshop(), "prefilled.jsonl", [pair(last)]);
+        let args = "repair --model templated --pairs prefilled.jsonl --out prefilled-out --steps 1";
+        let error = refused(&irepair(workshop(), args), 4);
+        assert!(error.contains("prefilled.jsonl, line 1"), "{error}");
+        assert!(error.contains("want: a list of messages that ends with the user's or a tool's"), "{error}");
+    }
+}

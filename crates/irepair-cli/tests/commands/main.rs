@@ -219,7 +219,7 @@ fn relearning_brings_the_error_back_with_more_texts() {
     let other = points[1]["metrics"].as_object().unwrap().iter().find(|(key, _)| key.starts_with("tox@lexicon-"));
     assert_eq!(other.unwrap().1["value"], 100.0);
     let (code, error) = refuse(&irepair(dir, &relearn.replace("--lexicon lexicon.txt", "")));
-    assert!(code == 2 && error.contains("--lexicon FILE or --scorer PATH"), "{error}");
+    assert!(code == 2 && error.contains("--lexicon FILE or --scorer JUDGE"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
     assert!(code == 4 && error.contains("want: at least 41    got: 40"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));

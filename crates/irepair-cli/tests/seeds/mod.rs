@@ -45,6 +45,7 @@ pub(crate) fn all() -> Vec<Seed> {
     let tfidf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/tfidf/small.scorer");
     add("scorer", "tfidf", header_first(&fs::read(tfidf).unwrap()));
     add("scorer", "page", b"<html>404</html>".to_vec());
+    add("scorer", "expressions", b"# words\n(?i)grubnik\n[a-z]{2,}!\n".to_vec());
 
     for (reader, line) in [
         r#"{"prompt":"p\u0000","chosen":" c \ud83d\ude42","rejected":" r"}"#,
@@ -225,6 +226,15 @@ fn settings() -> Vec<(u8, String, String)> {
     ];
     let one = "seed = 3\nlr = 1e-3\nmodel = 'm'\nsteps = 7\nbatch_size = 2\n";
     seeds.extend((4..13).map(|kind| (kind, format!("options-{kind}"), one.to_owned())));
+    let judged =
+        "model = 'm'\nprompts = 'p'\njudge = 'command:judge --fast'\nbudget_kl = 0.1\ntarget = 0.05\nchoose = 2\n";
+    let suite = "format = 1\njudge = 'words:words.txt'\nprompt_tokens = 32\nmax_new_tokens = 20\ndtype = 'f32'\n[weights]\n\
+                 'model.safetensors' = 'ab'\n[[clauses]]\nname = 'failures'\nkind = 'failures'\nfile = 'p.jsonl'\nmost = 0.1\n";
+    seeds.extend([
+        (252, "fix".to_owned(), judged.to_owned()),
+        (253, "check".to_owned(), "model = 'm'\nsuite = 's'\nsame_weights = true\n".to_owned()),
+        (254, "suite".to_owned(), suite.to_owned()),
+    ]);
     seeds
 }
 

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const CONFIG: &str = "tokenizer_config.json";
 const FILE: &str = "chat_template.jinja";
 /// Further templates, one a file.
-const FOLDER: &str = "chat_templates";
+const FOLDER: &str = "additional_chat_templates";
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 /// Variables of a template that hold the text of a token.
@@ -154,6 +154,20 @@ fn special_tokens(config: &Value) -> Map<String, Value> {
         "Qwen2Tokenizer" => {
             &[("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")]
         }
+        "GPTNeoXTokenizer" => &[
+            ("bos_token", "<|endoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("unk_token", "<|endoftext|>"),
+            ("pad_token", "<|padding|>"),
+        ],
+        "LlamaTokenizer" => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
+        "GemmaTokenizer" => &[
+            ("bos_token", "<bos>"),
+            ("eos_token", "<eos>"),
+            ("unk_token", "<unk>"),
+            ("pad_token", "<pad>"),
+            ("mask_token", "<mask>"),
+        ],
         _ => &[],
     };
     let token = |key: &str| match config.get(key) {
@@ -211,7 +225,7 @@ mod tests {
         assert_eq!(rendered(&[config(list.clone())], None), "plain");
         assert_eq!(rendered(&[config(list)], Some(&tools)), "use");
         assert_eq!(rendered(&[config(json!("config"))], Some(&tools)), "config");
-        let further = ("chat_templates/tool_use.jinja", "further".to_owned());
+        let further = ("additional_chat_templates/tool_use.jinja", "further".to_owned());
         assert_eq!(rendered(&[file.clone(), further.clone()], Some(&tools)), "further");
         assert_eq!(rendered(&[file, further], None), "file ");
     }

@@ -96,6 +96,11 @@ impl CausalLm {
     }
 }
 
+/// Ends of the names of a checkpoint's small files: settings, tokenizer, licence (which has no end), model card, code.
+const COMPANIONS: [&str; 7] = [".json", ".txt", ".model", ".jinja", ".md", ".bpe", ".py"];
+/// Further chat templates.
+const TEMPLATES: &str = "additional_chat_templates";
+
 /// Copies everything small that belongs to a checkpoint: tokenizer, generation settings, shard index.
 fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     let listing = irepair_core::Error::io("read", from);
@@ -103,7 +108,14 @@ fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).map_err(listing)? {
         let path = entry.map_err(listing)?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        let belongs = [".json", ".txt", ".model", ".jinja", ".md"].iter().any(|end| name.ends_with(end));
+        if name == TEMPLATES && path.is_dir() {
+            for path in irepair_core::fs::list(&path)? {
+                let name = path.file_name().and_then(|name| name.to_str()).map(|name| format!("{TEMPLATES}/{name}"));
+                files.extend(name.filter(|_| path.is_file()).map(|name| (name, path)));
+            }
+            continue;
+        }
+        let belongs = COMPANIONS.iter().any(|end| name.ends_with(end)) || !name.contains('.');
         if belongs && name != "config.json" && !name.starts_with('.') && path.is_file() {
             files.insert(name.to_owned(), path);
         }
