@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::read::END_OF_TEXT;
-use crate::sources::{LLAMA, MODEL_CONFIG};
+use crate::sources::{GEMMA, LLAMA, MODEL_CONFIG, NEOX};
 use crate::{Error, Result};
 
 /// Settings that name one token each.
@@ -37,7 +37,9 @@ pub(crate) fn settings(dir: &Path) -> Result<Value> {
             Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".into(),
             Some("roberta") => "RobertaTokenizer".into(),
             Some("qwen2") => "Qwen2Tokenizer".into(),
-            Some("llama") => LLAMA.into(),
+            Some("llama" | "mistral" | "phi3") => LLAMA.into(),
+            Some("gemma2" | "gemma3" | "gemma3_text") => GEMMA.into(),
+            Some("gpt_neox") => NEOX.into(),
             _ => Value::Null,
         };
     }

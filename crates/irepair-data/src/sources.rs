@@ -14,6 +14,8 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 pub(crate) const MODEL_CONFIG: &str = "config.json";
 pub(crate) const LLAMA: &str = "LlamaTokenizer";
+pub(crate) const GEMMA: &str = "GemmaTokenizer";
+pub(crate) const NEOX: &str = "GPTNeoXTokenizer";
 
 /// Sets `add_prefix_space` of a byte-level tokenizer as transformers does; true when that differs from
 /// `tokenizer.json`.
@@ -54,8 +56,8 @@ pub(crate) fn class_of(config: &Value) -> &str {
 }
 
 /// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts
-/// there. Transformers 4 does the same but for class `LlamaTokenizer`, which follows `add_bos_token`, true when it is
-/// not given.
+/// there. Transformers 4 does the same but for the classes of Llama and Gemma, which follow `add_bos_token`, true when
+/// it is not given. Class `GPTNeoXTokenizer` puts none there in either version.
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
@@ -70,7 +72,7 @@ pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value
     let special = encoded.get_special_tokens_mask();
     let n = special.iter().take_while(|&&special| special == 1).count();
     if special.iter().filter(|&&special| special == 1).count() > n
-        || class_of(config) == LLAMA && config["add_eos_token"] == true
+        || [LLAMA, GEMMA, NEOX].contains(&class_of(config)) && config["add_eos_token"] == true
     {
         let why = "a token comes after every text; irepair adds one only where `--append-eos` asks for it: take it out of \
                    post_processor and add_eos_token";
@@ -89,8 +91,16 @@ pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value
             format!("the token before every text has id {id}, not in the vocabulary"),
         ));
     }
+    if class_of(config) == NEOX {
+        if config["add_bos_token"] == true {
+            let why = "add_bos_token is true: for this class transformers 4 follows it and transformers 5 does not; take it out";
+            return Err(bad(&path, why.to_owned()));
+        }
+        // Both versions put a post-processor of their own in the place of this one, without a token.
+        return Ok(None);
+    }
     let in_version_4 = config["add_bos_token"].as_bool().unwrap_or(true);
-    if class_of(config) == LLAMA && in_version_4 != (n == 1) {
+    if [LLAMA, GEMMA].contains(&class_of(config)) && in_version_4 != (n == 1) {
         let why = format!(
             "add_bos_token is {in_version_4} here, and tokenizer.json puts {} before texts: transformers 4 follows this file \
              and transformers 5 the other; make the two agree",
@@ -267,6 +277,14 @@ mod tests {
             ("llama", llama, Some(true), false, None),
             ("llama", llama, Some(false), true, None),
             ("llama", None, None, false, None),
+            ("gpt_neox", None, None, true, Some(None)),
+            ("llama", Some("GPTNeoXTokenizerFast"), Some(false), true, Some(None)),
+            ("gpt_neox", generic, None, true, Some(Some(0))),
+            ("gemma2", Some("GemmaTokenizerFast"), None, true, Some(Some(0))),
+            ("gemma2", Some("GemmaTokenizerFast"), None, false, None),
+            ("gemma2", Some("GemmaTokenizerFast"), Some(false), true, None),
+            ("mistral", None, None, false, None),
+            ("phi3", None, Some(true), true, Some(Some(0))),
         ] {
             let mut config = json!({"eos_token": END_OF_TEXT});
             class.iter().for_each(|class| config["tokenizer_class"] = json!(class));
