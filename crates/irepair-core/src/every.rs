@@ -29,6 +29,9 @@ use crate::Diagnostic;
 ///     TwoCheckpoints: [Error::TwoCheckpoints { path: "a".into(), shard: "b".into() }],
 ///     Pickle: [Error::Pickle { path: "a".into() }],
 ///     NotInHub: [Error::NotInHub { name: "gpt2".into(), kind: "model", cache: "hub".into() }],
+///     WhichRevision: [
+///         Error::WhichRevision { name: "a/b".into(), dir: "hub".into(), revision: None, known: vec!["main".into()] }
+///     ],
 ///     WhichFile: [Error::WhichFile { name: "a/b".into(), dir: "hub".into(), path: None, files: vec![] }],
 ///     Unreadable: [Error::unreadable("a".as_ref(), "the file is empty")],
 ///     Io: [Error::Io { action: "write", path: "a".into(), source: std::io::Error::other("disk full") }],
