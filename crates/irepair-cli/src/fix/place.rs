@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use irepair_core::fs::{read_to_string, write_atomic};
+use irepair_core::fs::{read_to_string, remove, write_atomic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +29,16 @@ impl Place {
         self.out.join(WORK).join(name)
     }
 
+    /// True once the model's own answers are there.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.work("before.json").exists()
+    }
+
+    /// The verdicts of a judge.
+    pub(crate) fn verdicts(&self, judge: usize) -> PathBuf {
+        self.work(&format!("verdicts-{judge}.jsonl"))
+    }
+
     /// The directory of a preset's run.
     pub(crate) fn run(&self, preset: &str) -> PathBuf {
         self.work("runs").join(preset)
@@ -40,11 +50,17 @@ impl Place {
     /// `OtherFix` with the first part that differs.
     pub(crate) fn claim(&self, made_from: &BTreeMap<String, String>) -> anyhow::Result<()> {
         let path = self.work(MADE_FROM);
+        let note = || anyhow::Ok(write_atomic(&path, &serde_json::to_vec_pretty(made_from)?)?);
         if !path.exists() {
             std::fs::create_dir_all(self.out.join(WORK))?;
-            return Ok(write_atomic(&path, &serde_json::to_vec_pretty(made_from)?)?);
+            return note();
         }
         let before: BTreeMap<String, String> = read(&path)?;
+        // Nothing was made yet: a judge that failed may be corrected, other settings may be tried.
+        if !self.has_begun() && before != *made_from {
+            (0..2).try_for_each(|judge| remove(&self.verdicts(judge)))?;
+            return note();
+        }
         let names = made_from.keys().chain(before.keys());
         match names.into_iter().find(|name| made_from.get(*name) != before.get(*name)) {
             Some(name) => Err(CliError::OtherFix { out: self.out.clone(), what: name.clone() }.into()),

@@ -118,7 +118,7 @@ impl Prepared {
     ) -> anyhow::Result<Self> {
         let opened = dir.open(&plan.device, plan.dtype)?;
         let tokenizer = opened.tokenizer.of_kind(prompts.kind).into_owned();
-        let remembered = |(i, judge)| Remembered::new(judge, &place.work(&format!("verdicts-{i}.jsonl")));
+        let remembered = |(i, judge)| Remembered::new(judge, &place.verdicts(i), place.has_begun());
         let judges = judges.into_iter().enumerate().map(remembered).collect::<anyhow::Result<_>>()?;
         let side = plan.prompt_side.unwrap_or_default();
         let generation = Generation { prompt_tokens: plan.prompt_tokens, side, n_new: plan.max_new_tokens };

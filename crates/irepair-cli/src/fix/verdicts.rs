@@ -34,11 +34,13 @@ pub(crate) struct Remembered {
 }
 
 impl Remembered {
-    /// `judge`, with the verdicts of the file `path`, to which new ones are added.
-    pub(crate) fn new(judge: Box<dyn Scorer>, path: &Path) -> anyhow::Result<Self> {
+    /// `judge`, with the verdicts of the file `path`, to which new ones are added. Without `failures`, what it gave no
+    /// score is asked for again.
+    pub(crate) fn new(judge: Box<dyn Scorer>, path: &Path, failures: bool) -> anyhow::Result<Self> {
         let text = if path.exists() { read_to_string(path)? } else { String::new() };
         // The last line of a process that was killed may be half a line.
-        let verdicts: Vec<Verdict> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut verdicts: Vec<Verdict> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        verdicts.retain(|verdict| failures || verdict.score.is_some());
         let lines: String = verdicts.iter().map(line).collect();
         let known = verdicts.into_iter().map(|v| (v.of, v.score.ok_or(v.why))).collect();
         Ok(Self { judge, known: RefCell::new(known), log: RefCell::new(LineLog::start(path, &lines)?) })
@@ -149,7 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("verdicts.jsonl");
         let n_asked = Rc::new(Cell::new(0));
-        let open = || Remembered::new(Box::new(Counting(n_asked.clone())), &path).unwrap();
+        let open = || Remembered::new(Box::new(Counting(n_asked.clone())), &path, true).unwrap();
         let first = open();
         let want = [Ok(0.5), Err("cannot read x".to_owned()), Ok(0.5), Ok(1.0)];
         assert_eq!(first.score_all(&["0.5", "x", "0.5", "1"]), want);
@@ -162,6 +164,9 @@ mod tests {
         std::fs::write(&path, &text[..text.len() - 5]).unwrap();
         assert_eq!(open().score_all(&["0.5", "1"]), [Ok(0.5), Ok(1.0)]);
         assert_eq!(n_asked.get(), 4);
+        let again = Remembered::new(Box::new(Counting(n_asked.clone())), &path, false).unwrap();
+        assert_eq!(again.score_all(&["0.5", "x"]), want[..2]);
+        assert_eq!(n_asked.get(), 5, "a failure is asked for again where failures are not kept");
     }
 
     #[test]

@@ -55,3 +55,12 @@ fn a_handful_of_prompts_is_too_few() {
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("too few prompts"), "{}", said(&output));
 }
+
+#[test]
+fn a_judge_that_fails_stops_the_run_and_may_be_corrected() {
+    let output = fix("--out judged --prompts sell.jsonl --judge command:cat");
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert!(said(&output).contains("judge gives too few scores"), "{}", said(&output));
+    let output = fix("--out judged --prompts read.jsonl --judge brand.txt");
+    assert_eq!(output.status.code(), Some(7), "nothing was made that another judge could not use: {}", said(&output));
+}
