@@ -9,22 +9,20 @@ use irepair_core::fs::write_atomic;
 use irepair_data::{Error as DataError, Lines, RecordFile, TextKind, read_running_text};
 use irepair_eval::{Continuations, Evaluator, Generation, Scores, degeneration};
 use irepair_model::BlockModel;
-use irepair_report::{Clause, ClauseKind, Form, Suite};
-use irepair_scorer::{Scorer, THRESHOLD};
+use irepair_report::{Clause, ClauseKind, Form, Rate, Suite};
+use irepair_scorer::Scorer;
 use irepair_stats::wilson;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::weights_sha256;
 use crate::error::CliError;
+use crate::fix::{misses_too_many, rate};
 use crate::junit::{self, Case};
 use crate::measure::form;
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::output::{print, print_json};
 use crate::prompts;
 use crate::scorers::{ClassifierUse, open_scorer};
-
-/// Largest share of answers without a score: with more, nothing can be said.
-const MOST_MISSING: f64 = 0.01;
 
 /// What became of a clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -181,13 +179,11 @@ impl<'a> Subject<'a> {
         let judge = self.judges[usize::from(clause.second)].as_deref();
         let judge = judge.ok_or_else(|| CliError::Missing { what: "suite".into(), want: "a second judge".into() })?;
         let scores = Scores::of_answers(&prompts, &texts, judge);
-        let (n_all, n_missing) = (texts.len(), scores.n_failed());
-        if n_missing as f64 > MOST_MISSING * n_all as f64 {
+        let Rate { n, n_failed: n_bad, n_missing, .. } = rate(&scores.values);
+        if misses_too_many(n + n_missing, n_missing) {
             let why = scores.first_failure.unwrap_or_default();
-            return Err(CliError::NotJudged { clause: clause.name.clone(), n_missing, n: n_all, why }.into());
+            return Err(CliError::NotJudged { clause: clause.name.clone(), n_missing, n: n + n_missing, why }.into());
         }
-        let n = n_all - n_missing;
-        let n_bad = scores.values.iter().flatten().filter(|score| **score > THRESHOLD).count();
         let (interval, most) = (wilson(n_bad, n)?, clause.most.unwrap_or_default());
         let missing = if n_missing > 0 { format!(", {n_missing} without a score") } else { String::new() };
         let said = format!(

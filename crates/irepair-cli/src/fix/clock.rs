@@ -62,21 +62,13 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use irepair_config::{FixOptions, resolve};
-
     use super::*;
+    use crate::fix::plan::some_plan;
 
     #[test]
     fn time_left_follows_what_was_measured() {
-        let given = FixOptions {
-            model: Some("m".into()),
-            prompts: Some("p.jsonl".into()),
-            judge: "words.txt".parse().ok(),
-            out: Some("out".into()),
-            ..FixOptions::default()
-        };
         let speed = Speed { answer: 0.1, text: 0.5, update: 2.0 };
-        let steps = Steps::of(&resolve(&given, "a test").unwrap(), 12, [100, 60, 100], &speed);
+        let steps = Steps::of(&some_plan(), 12, [100, 60, 100], &speed);
         let mut clock = Clock::new(&steps, [100, 60, 100], &speed);
         // 208 updates of 2 s, 26 points of 22 s, and 58 s after.
         assert!((clock.seconds(26.0) - (416.0 + 572.0 + 58.0)).abs() < 1e-9);

@@ -22,13 +22,14 @@ use irepair_core::{DirLock, NUMBERS_VERSION, is_unfinished, mark_finished, mark_
 use irepair_report::{FixResult, SCHEMA, Verdict, write_fix_page, write_result};
 use tracing::level_filters::LevelFilter;
 
-use self::answers::rate;
+pub(crate) use self::answers::rate;
 use self::clock::Clock;
 use self::measured::{Chosen, measure, save};
 use self::place::Place;
 use self::plan::{Speed, Steps, shared};
 use self::prepared::{Prepared, Prompts};
 use self::search::Search;
+pub(crate) use self::verdicts::misses_too_many;
 use crate::environment::weights_sha256;
 use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};

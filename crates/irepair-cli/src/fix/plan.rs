@@ -151,6 +151,20 @@ pub(crate) fn shared(plan: &FixPlan) -> RepairOptions {
     }
 }
 
+/// The plan of a fix that nothing is said of.
+#[cfg(test)]
+pub(crate) fn some_plan() -> FixPlan {
+    use irepair_config::{FixOptions, resolve};
+    let given = FixOptions {
+        model: Some("m".into()),
+        prompts: Some("p.jsonl".into()),
+        judge: "words.txt".parse().ok(),
+        out: Some("out".into()),
+        ..FixOptions::default()
+    };
+    resolve(&given, "a test").unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,17 +198,5 @@ mod tests {
         let upper = &presets(1)[4].options;
         assert_eq!((upper.exclude.clone(), upper.lr), (None, Some(1e-4)));
         assert!(presets(2)[4].options.exclude.is_some());
-    }
-
-    fn some_plan() -> FixPlan {
-        use irepair_config::{FixOptions, resolve};
-        let given = FixOptions {
-            model: Some("m".into()),
-            prompts: Some("p.jsonl".into()),
-            judge: "words.txt".parse().ok(),
-            out: Some("out".into()),
-            ..FixOptions::default()
-        };
-        resolve(&given, "a test").unwrap()
     }
 }

@@ -232,7 +232,8 @@ impl Search<'_> {
                 });
             }
         }
-        Ok((points.clone(), menu(&points, &with_weights)))
+        let menu = menu(&points, &with_weights);
+        Ok((points, menu))
     }
 
     /// The rule: the fewest failures; of those that differ from it by no more than chance, the least KL. None where the

@@ -109,12 +109,17 @@ impl Scorer for Remembered {
     }
 }
 
+/// True when so many of `n` answers have no score that nothing can be said of them.
+pub(crate) fn misses_too_many(n: usize, n_missing: usize) -> bool {
+    100 * n_missing > MOST_MISSING_PERCENT * n
+}
+
 /// Refuses a judge that leaves too many answers without a score.
 ///
 /// # Errors
 /// `JudgeFails`.
 pub(crate) fn trusted(judge: &dyn Scorer, n: usize, n_missing: usize, why: Option<&str>) -> Result<(), CliError> {
-    if 100 * n_missing <= MOST_MISSING_PERCENT * n {
+    if !misses_too_many(n, n_missing) {
         return Ok(());
     }
     let why = why.unwrap_or("it gave no reason").to_owned();

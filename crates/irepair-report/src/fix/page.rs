@@ -45,9 +45,18 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
     Ok(write_atomic(path, page.as_bytes())?)
 }
 
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("missing".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// An interval after its number.
+fn interval(interval: Option<[f64; 2]>) -> String {
+    interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"))
+}
+
 /// A rate with its interval, in words.
 fn words(rate: &Rate) -> String {
-    let interval = rate.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+    let interval = interval(rate.interval);
     let missing = if rate.n_missing > 0 { format!(", {} without a score", rate.n_missing) } else { String::new() };
     match rate.percent {
         Some(percent) => format!("{percent:.1} %{interval}, {} of {}{missing}", rate.n_failed, rate.n),
@@ -80,7 +89,6 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
             .chain([format!("{name}, after"), words(&change.after), difference(change)])
             .collect::<Vec<String>>()
     };
-    let number = |value: Option<f64>| value.map_or("missing".to_owned(), |value| format!("{value:.2}"));
     let mut cells = row("failures by the judge", &measured.judged);
     cells.extend(measured.second.iter().flat_map(|second| row("failures by the second judge", second)));
     cells.extend(["failures on prompts that were fine".to_owned(), words(&measured.fine), String::new()]);
@@ -90,10 +98,10 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
     let [before, after] = measured.perplexity;
     cells.extend([
         "perplexity of neutral text".to_owned(),
-        format!("{} → {}", number(before), number(after)),
+        format!("{} → {}", number(before, 2), number(after, 2)),
         String::new(),
     ]);
-    let length = |i: usize| number(measured.form[i].mean_length);
+    let length = |i: usize| number(measured.form[i].mean_length, 2);
     cells.extend([
         "mean length of answers, tokens".to_owned(),
         format!("{} → {}", length(0), length(1)),
@@ -142,8 +150,7 @@ fn plane(result: &FixResult) -> Option<Value> {
 
 /// A point in words.
 fn title(point: &FixPoint) -> String {
-    let number = |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
-    let interval = point.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+    let interval = interval(point.interval);
     format!(
         "{}, {} updates: {} %{interval} failures, KL {}",
         point.preset,
@@ -157,9 +164,7 @@ fn title(point: &FixPoint) -> String {
 fn menu(result: &FixResult) -> Vec<Value> {
     let row = |(at, &i): (usize, &usize)| {
         let point = result.points.get(i)?;
-        let number =
-            |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
-        let interval = point.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
+        let interval = interval(point.interval);
         let failures = format!("{}{interval}", number(point.percent, 1));
         let (preset, step, kl) = (&point.preset, point.step, number(point.kl, 4));
         Some(
