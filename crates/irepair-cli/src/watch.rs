@@ -83,6 +83,7 @@ struct Protocol {
     kept: KeptWeights,
     pause_at: Option<u64>,
     front_patience: Option<u64>,
+    most_kl: Option<f64>,
     /// Counted work so far.
     flops: f64,
     diverged: bool,
@@ -112,6 +113,7 @@ impl<'a> Watcher<'a> {
             kept: KeptWeights::new(kept.clone(), out),
             pause_at: kept.pause_at,
             front_patience: kept.front_patience,
+            most_kl: kept.most_kl,
             flops: 0.0,
             diverged: false,
             paused: false,
@@ -202,10 +204,12 @@ impl<'a> Watcher<'a> {
         PointDetails { flops, validation_loss, n, kl: value(key::KL_HELDOUT), form, passes }
     }
 
-    /// True when so many points in a row did not advance the front that the run ends.
+    /// True when the run ends here: so many points in a row did not advance the front, or the last one is too far.
     pub(crate) fn is_spent(&self) -> bool {
-        let patience = self.protocol.as_ref().and_then(|protocol| protocol.front_patience);
-        patience.is_some_and(|patience| points_since_advance(&self.points) as u64 >= patience)
+        let Some(Protocol { front_patience, most_kl, .. }) = self.protocol else { return false };
+        let kl = self.points.last().and_then(|point| point.more?.kl);
+        front_patience.is_some_and(|patience| points_since_advance(&self.points) as u64 >= patience)
+            || most_kl.zip(kl).is_some_and(|(most, kl)| kl > most)
     }
 
     /// True when the run stops here for now.

@@ -55,6 +55,9 @@ pub struct Kept {
     /// Points in a row that do not advance the front, after which the run ends; without it, points end none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub front_patience: Option<u64>,
+    /// A point of a larger KL ends the run; without it, none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_kl: Option<f64>,
     /// Updates after which the run stops for now: its state stays, and the same job with a later pause continues it.
     pub pause_at: Option<u64>,
 }
@@ -65,6 +68,7 @@ impl Validate for Kept {
             checks.number("budgets", *budget);
         }
         checks.count("front_patience", self.front_patience);
+        self.most_kl.iter().for_each(|most| checks.number("most_kl", *most));
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn save(chosen: &Chosen<'_>, prepared: &Prepared) -> anyhow::Result<P
     }
     let base = &prepared.opened.model;
     let (model, _) = CausalLm::load(&plan.model, base.device(), base.kind())?;
-    KeptWeights::new(kept(plan.budget_kl, None), &place.run(&point.preset)).apply(point.step, base, &model)?;
+    KeptWeights::new(kept(plan.budget_kl), &place.run(&point.preset)).apply(point.step, base, &model)?;
     model.round_to_stored(plan.seed)?;
     model.save(&dir)?;
     Ok(dir)

@@ -26,7 +26,7 @@ pub(crate) use self::answers::rate;
 use self::clock::Clock;
 use self::measured::{Chosen, measure, save};
 use self::place::Place;
-use self::plan::{Speed, Steps, shared};
+use self::plan::{SENSITIVITIES, Speed, Steps, shared};
 use self::prepared::{Prepared, Prompts};
 use self::search::Search;
 pub(crate) use self::verdicts::misses_too_many;
@@ -155,18 +155,24 @@ fn make(
     }
     prompts.refuse_empty(plan)?;
     let neutral = prepared.neutral(plan, place)?;
-    let speed: Speed = place.stage("speed", || prepared.speed(prompts, &neutral))?;
+    // Not kept: a fix that continues may find the machine busier.
+    let chosen_before = place.result(RESULT).exists();
+    let speed = if chosen_before { Speed::default() } else { prepared.speed(prompts, &neutral)? };
     let steps: Steps = place.stage("plan", || Ok(Steps::of(plan, prepared.n_blocks(), n_prompts, &speed)))?;
     show::stage(2, &show::planned(&steps, n_prompts, &speed));
-    let pairs = prepared.pairs(plan, place, prompts, &steps)?;
+    let mut clock = Clock::new(&steps, n_prompts, &speed);
+    let (pairs, seconds) = place.timed("pairs", || prepared.pairs(plan, place, prompts, &steps))?;
+    clock.went(f64::NAN, seconds / (pairs.n_samples as f64 * speed.answer));
     show::stage(3, &show::pairs(&pairs));
     result.pairs = Some(pairs.clone());
     if pairs.n_pairs == 0 {
         return Err(CliError::NoPairs { why: show::why_none(&pairs) }.into());
     }
-    (result.sensitivities, result.conclusion) = prepared.localise(plan, place, &neutral)?;
+    let (localised, seconds) = place.timed("sensitivities", || prepared.localise(plan, place, &neutral))?;
+    clock.went(seconds / (SENSITIVITIES * speed.update), f64::NAN);
+    (result.sensitivities, result.conclusion) = localised;
     show::stage(4, result.conclusion.as_deref().unwrap_or("sensitivities of the blocks are in the report").trim_end());
-    let clock = RefCell::new(Clock::new(&steps, n_prompts, &speed));
+    let clock = RefCell::new(clock);
     let valid = prompts.of(&parts[1]);
     let before_valid = before.at(&parts[1]);
     let (asking, shared) = (prepared.asking(), shared(plan));
@@ -178,11 +184,11 @@ fn make(
         prompts: &valid,
         before: &before_valid,
         neutral: &neutral[0],
-        model: &plan.model,
+        base: &prepared.opened.model,
         budget_kl: plan.budget_kl,
         clock: &clock,
     };
-    show::stage(5, &format!("search: {} presets, the budget is {} nats a token", steps.presets.len(), plan.budget_kl));
+    show::stage(5, &show::searching(&steps, plan, &clock.borrow()));
     let tracks = search.run()?;
     (result.points, result.menu) = search.points(&tracks)?;
     let by_rule = search.choice(&result.points, &result.menu)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use irepair_core::fs::{read_to_string, remove, write_atomic};
 use serde::Serialize;
@@ -81,6 +82,18 @@ impl Place {
         let made = make()?;
         keep(&path, &made)?;
         Ok(made)
+    }
+
+    /// What `work` returns, and the seconds that the stage `name` took in it; not a number where it was made before.
+    pub(crate) fn timed<T>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, f64)> {
+        let is_made = self.work(&format!("{name}.json")).exists();
+        let started = Instant::now();
+        let found = work()?;
+        Ok((found, if is_made { f64::NAN } else { started.elapsed().as_secs_f64() }))
     }
 }
 

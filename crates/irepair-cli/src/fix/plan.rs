@@ -114,16 +114,20 @@ impl Steps {
 
     /// Seconds from the plan to the end, about: further samples for half of the prompts.
     pub(crate) fn seconds(&self, n_prompts: [usize; 3], speed: &Speed) -> f64 {
-        let [own, valid, test] = n_prompts.map(|n| n as f64);
         let [first, more] = self.samples.map(|n| n as f64);
         let [updates, points] = self.work().map(|n| n as f64);
-        own * (first + 0.5 * more) * speed.answer
-            + updates * speed.update
-            + points * (valid * speed.answer + N_NEUTRAL as f64 * speed.text)
-            + test * speed.answer
-            + 3.0 * N_NEUTRAL as f64 * speed.text
+        n_prompts[0] as f64 * (first + 0.5 * more) * speed.answer
+            + (updates + SENSITIVITIES) * speed.update
+            + points * self.point(n_prompts, speed)
+            + self.after(n_prompts, speed)
     }
 }
+
+/// Batches of a sensitivity.
+pub(crate) const N_BATCHES: u64 = 16;
+/// Updates that take as long as the sensitivities on wrong answers, good ones and neutral text: a batch of theirs is one
+/// side of the pairs without a reference.
+pub(crate) const SENSITIVITIES: f64 = 0.25 * 3.0 * N_BATCHES as f64;
 
 /// Neutral texts to choose on, and as many to measure on.
 pub(crate) const N_NEUTRAL: usize = 32;

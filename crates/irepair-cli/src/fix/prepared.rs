@@ -12,7 +12,7 @@ use irepair_scorer::Scorer;
 
 use super::answers::{Answers, Asking};
 use super::place::Place;
-use super::plan::{N_NEUTRAL, Speed, Steps};
+use super::plan::{N_BATCHES, N_NEUTRAL, Speed, Steps};
 use super::verdicts::{Remembered, trusted};
 use crate::conclusion::{OnText, conclusion};
 use crate::error::CliError;
@@ -24,8 +24,6 @@ use crate::{progress, prompts};
 
 /// Tokens of a neutral text.
 const NEUTRAL_TOKENS: usize = 102;
-/// Batches of a sensitivity.
-const N_BATCHES: u64 = 16;
 /// Prompts and texts that the speed is measured on.
 const PROBE: [usize; 2] = [32, 4];
 

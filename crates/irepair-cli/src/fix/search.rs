@@ -1,8 +1,9 @@
 //! The search: presets by successive halving on validation prompts, every point with failures, KL and form.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use irepair_config::{Kept, RepairOptions, resolve};
 use irepair_core::DirLock;
@@ -12,7 +13,7 @@ use irepair_model::CausalLm;
 use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, within_budget};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{Answers, Asking, difference, rate};
+use super::answers::{Answers, Asking, rate, ties};
 use super::clock::Clock;
 use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
@@ -20,7 +21,7 @@ use crate::progress::StderrAboveBars;
 use crate::repair::run;
 use crate::watch::{Measures, Watcher};
 
-/// A run whose last point is over so many budgets is not continued: what it has found within the budget stays.
+/// A run ends at a point over so many budgets: what it has found within the budget stays.
 const FAR_OVER: f64 = 2.0;
 
 /// How far a preset's run went.
@@ -61,7 +62,8 @@ pub(crate) struct Search<'a> {
     pub(crate) prompts: &'a [String],
     pub(crate) before: &'a Answers,
     pub(crate) neutral: &'a [Vec<u32>],
-    pub(crate) model: &'a Path,
+    /// The model as it was.
+    pub(crate) base: &'a CausalLm,
     pub(crate) budget_kl: f64,
     pub(crate) clock: &'a RefCell<Clock>,
 }
@@ -71,6 +73,8 @@ struct PointOf<'a> {
     search: &'a Search<'a>,
     preset: &'a str,
     dir: PathBuf,
+    /// When the last point was measured, and after how many updates.
+    last: Cell<(Instant, u64)>,
 }
 
 impl Measures for PointOf<'_> {
@@ -79,7 +83,8 @@ impl Measures for PointOf<'_> {
     }
 
     fn reference(&self) -> Option<&Path> {
-        Some(self.search.model)
+        // It is in memory.
+        None
     }
 
     fn metrics(
@@ -87,24 +92,28 @@ impl Measures for PointOf<'_> {
         step: u64,
         model: &CausalLm,
         _: &Tokenizer,
-        reference: Option<&CausalLm>,
+        _: Option<&CausalLm>,
         _: usize,
     ) -> anyhow::Result<Metrics> {
         let search = self.search;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         // Before the first update the model is the base, whose answers are known.
         let asked = if step == 0 { None } else { Some(search.asking.ask(model, search.prompts)?) };
         let answers = asked.as_ref().unwrap_or(search.before);
-        let kl = match reference.filter(|_| step > 0) {
-            Some(reference) => kl_heldout(reference, model, search.neutral, search.asking.batch_size)?.metric,
-            None => Metric::new(key::KL_HELDOUT, 0.0, search.neutral.iter().map(Vec::len).sum(), 0, "the same model"),
+        let kl = if step > 0 {
+            kl_heldout(search.base, model, search.neutral, search.asking.batch_size)?.metric
+        } else {
+            Metric::new(key::KL_HELDOUT, 0.0, search.neutral.iter().map(Vec::len).sum(), 0, "the same model")
         };
         let found = rate(&answers.scores);
         if step > 0 {
             keep(&scores_path(&self.dir, step), &answers.scores)?;
-            search.clock.borrow_mut().point(started.elapsed().as_secs_f64());
+            let (since, n_before) = self.last.get();
+            let of_updates = started.duration_since(since).as_secs_f64();
+            search.clock.borrow_mut().point(step - n_before, of_updates, started.elapsed().as_secs_f64());
             self.say(step, &found, kl.value);
         }
+        self.last.set((Instant::now(), step));
         Ok(metrics(&answers.form(), found.percent, kl, answers.scores.len()))
     }
 }
@@ -145,8 +154,8 @@ pub(crate) fn scores_path(run: &Path, step: u64) -> PathBuf {
 }
 
 /// The weights that a run keeps: the best points within these budgets.
-pub(crate) fn kept(budget_kl: f64, pause_at: Option<u64>) -> Kept {
-    Kept { budgets: [0.25, 0.5, 1.0].map(|share| share * budget_kl).to_vec(), pause_at, ..Kept::default() }
+pub(crate) fn kept(budget_kl: f64) -> Kept {
+    Kept { budgets: [0.25, 0.5, 1.0].map(|share| share * budget_kl).to_vec(), ..Kept::default() }
 }
 
 impl Search<'_> {
@@ -158,7 +167,10 @@ impl Search<'_> {
         let mut tracks = vec![Track::default(); self.steps.presets.len()];
         let mut alive: Vec<usize> = (0..tracks.len()).collect();
         for (round, &n_steps) in self.steps.rounds.iter().enumerate() {
-            for &i in &alive {
+            for (at, &i) in alive.iter().enumerate() {
+                let n_alive = alive.iter().filter(|&&i| !tracks[i].ended).count();
+                let from = tracks[i].n_steps;
+                self.clock.borrow_mut().begins(round, from, alive.len() - at - 1, n_alive);
                 tracks[i] = self.run_to(&self.steps.presets[i], n_steps)?;
             }
             alive.retain(|&i| !tracks[i].ended);
@@ -186,23 +198,19 @@ impl Search<'_> {
         );
         let given = RepairOptions { checkpoint_every: Some(self.steps.every), ..given };
         let plan = resolve(&given, &preset.name)?;
-        let measures = PointOf { search: self, preset: &preset.name, dir: dir.clone() };
-        let asked = kept(self.budget_kl, (n_steps < last).then_some(n_steps));
+        let now = Cell::new((Instant::now(), before.n_steps));
+        let measures = PointOf { search: self, preset: &preset.name, dir: dir.clone(), last: now };
+        let most_kl = Some(FAR_OVER * self.budget_kl);
+        let asked = Kept { pause_at: (n_steps < last).then_some(n_steps), most_kl, ..kept(self.budget_kl) };
         let mut watcher = Watcher::new(self.steps.every, Some(&asked), Box::new(measures), &plan, &dir);
         let (_, run) = super::quietly(|| run(&given, plan, |out| Ok(DirLock::take(out)?), Some(&mut watcher)))?;
-        let stopped = watcher.stopped(&run.outcome);
-        let points = watcher.finish().trajectory;
-        let over = points.last().and_then(|point| point.more?.kl).is_some_and(|kl| kl > FAR_OVER * self.budget_kl);
-        let seconds: f64 = run.records.iter().map(|record| record.seconds).sum();
         let track = Track {
             n_steps,
-            ended: over || stopped != Some(Stopped::Paused),
+            ended: watcher.is_spent() || watcher.stopped(&run.outcome) != Some(Stopped::Paused),
             selected: run.records.iter().map(|r| r.slice.iter().map(|block| block.0).collect()).collect(),
-            points,
-            seconds,
+            points: watcher.finish().trajectory,
+            seconds: run.records.iter().map(|record| record.seconds).sum(),
         };
-        let n_new = (run.records.len() - before.selected.len().min(run.records.len())) as u64;
-        self.clock.borrow_mut().updates(seconds - before.seconds, n_new);
         keep(&path, &track)?;
         Ok(track)
     }
@@ -212,7 +220,7 @@ impl Search<'_> {
     pub(crate) fn points(&self, tracks: &[(Preset, Track)]) -> anyhow::Result<(Vec<FixPoint>, Vec<usize>)> {
         let (mut points, mut with_weights) = (Vec::new(), Vec::new());
         for (preset, track) in tracks {
-            let kept: Vec<u64> = kept(self.budget_kl, None)
+            let kept: Vec<u64> = kept(self.budget_kl)
                 .budgets
                 .iter()
                 .filter_map(|&budget| Some(within_budget(&track.points, budget)?.step))
@@ -236,8 +244,8 @@ impl Search<'_> {
         Ok((points, menu))
     }
 
-    /// The rule: the fewest failures; of those that differ from it by no more than chance, the least KL. None where the
-    /// menu is empty or no point fails less than before.
+    /// The rule: the fewest failures; of those within a standard error of it, the least KL. None where the menu is empty
+    /// or no point fails less than before.
     pub(crate) fn choice(&self, points: &[FixPoint], menu: &[usize]) -> anyhow::Result<Option<usize>> {
         let before = rate(&self.before.scores).percent;
         let error = |at: &usize| points[menu[*at]].place().map_or(f64::INFINITY, |[_, error]| error);
@@ -250,11 +258,7 @@ impl Search<'_> {
         let of_best = scores(best)?;
         // From small KL to large: the first that ties.
         for at in 0..best {
-            let ties = match difference(&of_best, &scores(at)?) {
-                Some([low, _]) => low <= 0.0,
-                None => error(&at) == error(&best),
-            };
-            if ties {
+            if ties(&of_best, &scores(at)?) {
                 return Ok(Some(at));
             }
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use irepair_config::FixPlan;
 use irepair_report::{Change, FixMeasured, FixPoint, FixResult, KeptAnswers, PairYield, Rate, Verdict};
 
+use super::clock::Clock;
 use super::place::Place;
 use super::plan::{Preset, Speed, Steps};
 use super::search::Track;
@@ -68,6 +69,11 @@ pub(crate) fn planned(steps: &Steps, [own, valid, test]: [usize; 3], speed: &Spe
         "prompts: {own} for pairs, {valid} to choose on, {test} to measure on\n\
          plan: {updates} updates, {points} points; about {minutes} min in all"
     )
+}
+
+pub(crate) fn searching(steps: &Steps, plan: &FixPlan, clock: &Clock) -> String {
+    let (n, budget) = (steps.presets.len(), plan.budget_kl);
+    format!("search: {n} presets, the budget is {budget} nats a token, {} left", clock.left())
 }
 
 pub(crate) fn pairs(found: &PairYield) -> String {
