@@ -10,7 +10,7 @@ writes: golden.json
                       of the results of version 4 and of version 5; null where the version refuses the directory
           decoded     `clean_up_tokenization_spaces`: settings, and text of both versions
 
-Transformers 5 makes some classes anew from vocabulary and merges, and leaves out the rest of `tokenizer.json`. Ids are
+Transformers 5 rebuilds some classes from vocabulary and merges, and leaves out the rest of `tokenizer.json`. Ids are
 those without special tokens: the tokens before and after texts have a test of their own (`sources.rs`).
 """
 

@@ -19,8 +19,8 @@ const FILLED: [&str; 3] = ["bos_token", "eos_token", "unk_token"];
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
 /// `tokenizer_config.json`, overwritten by the older `special_tokens_map.json`. A config that lists every added
-/// token itself is newer than that file, which is then ignored. A class that is not given is that of `config.json`, or of the
-/// model's type.
+/// token itself is newer than that file, which is then ignored. A class that is not given is that of `config.json`, or
+/// else of the model's type.
 pub(crate) fn settings(dir: &Path) -> Result<Value> {
     let mut config = optional_json(&dir.join("tokenizer_config.json"))?;
     if !config.is_object() {

@@ -1,4 +1,4 @@
-//! Tokenizers that a version of transformers makes anew from the class, leaving out parts of `tokenizer.json`.
+//! Tokenizers that a version of transformers rebuilds from the class, leaving out parts of `tokenizer.json`.
 //! docs/FILES.md has the rule: where both versions agree, theirs; otherwise `tokenizer.json`, with a warning.
 
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::sources::{GEMMA, GPT2, LLAMA, MODEL_CONFIG, NEOX, QWEN2, ROBERTA, TOK
 /// Qwen2's way to take a text apart.
 const QWEN2_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Classes that transformers 5 makes anew.
+/// Classes that transformers 5 rebuilds.
 const KNOWN: [&str; 5] = [GPT2, QWEN2, LLAMA, GEMMA, NEOX];
-/// Further classes that transformers 5 makes anew, in a way that is not known here.
+/// Further classes that transformers 5 rebuilds, in a way that is not known here.
 const OTHERS: [&str; 12] = [
     "AlbertTokenizer",
     "BertTokenizer",
@@ -48,7 +48,7 @@ pub(crate) fn settle(inner: &mut Tokenizer, dir: &Path, config: &Value) -> Resul
     let (four, five) = (in_version_4(dir, config, &stored), parts_of(class, config));
     if OTHERS.contains(&class) {
         return Ok(Some(format!(
-            "transformers 5 makes tokenizers of class `{class}` anew, in a way that irepair does not know: it follows \
+            "transformers 5 rebuilds tokenizers of class `{class}` in a way that irepair does not know: it follows \
              tokenizer.json, as transformers 4 does"
         )));
     }
@@ -65,12 +65,12 @@ pub(crate) fn settle(inner: &mut Tokenizer, dir: &Path, config: &Value) -> Resul
             Ok(left_out(inner, config, class))
         }
         (Some(_), Some(_)) => {
-            let why = "add_prefix_space is given: transformers 4 makes the tokenizer anew from tokenizer.model, transformers 5 \
+            let why = "add_prefix_space is given: transformers 4 rebuilds the tokenizer from tokenizer.model, transformers 5 \
                        from the class, and they differ; take it out, and tokenizer.json is followed";
             Err(bad(&path, why.to_owned()))
         }
         (Some(four), None) => Ok(Some(format!(
-            "transformers 4 makes the tokenizer anew from tokenizer.model, because add_prefix_space is given; irepair \
+            "transformers 4 rebuilds the tokenizer from tokenizer.model, because add_prefix_space is given; irepair \
              follows tokenizer.json, as transformers 5 does{}",
             shown(inner, &four, config)
         ))),
@@ -80,7 +80,7 @@ pub(crate) fn settle(inner: &mut Tokenizer, dir: &Path, config: &Value) -> Resul
             let four =
                 if is_unread { "; transformers 4 does not load the directory" } else { ", as transformers 4 does" };
             Ok(Some(format!(
-                "transformers 5 makes tokenizers of class `{class}` anew and leaves out parts of tokenizer.json; irepair \
+                "transformers 5 rebuilds tokenizers of class `{class}` and leaves out parts of tokenizer.json; irepair \
                  follows that file{four}{}",
                 shown(inner, &five, config)
             )))
@@ -99,7 +99,7 @@ pub(crate) fn settle_older(inner: &mut Tokenizer, dir: &Path, config: &Value) ->
     parts.map_or(Ok(()), |parts| parts.put_into(inner).map_err(|why| bad(&dir.join("vocab.json"), why)))
 }
 
-/// An added token of `tokenizer.json` alone, which transformers 5 leaves out where it makes the class anew and the
+/// An added token of `tokenizer.json` alone, which transformers 5 leaves out where it rebuilds the class and the
 /// settings list added tokens themselves.
 fn left_out(inner: &Tokenizer, config: &Value, class: &str) -> Option<String> {
     let listed = config["added_tokens_decoder"].as_object().filter(|_| parts_of(class, config).is_some())?;
@@ -114,7 +114,7 @@ fn left_out(inner: &Tokenizer, config: &Value, class: &str) -> Option<String> {
     added.sort_by_key(|(id, _)| *id);
     let (_, token) = added.into_iter().find(|(_, token)| !is_known(&token.content))?;
     Some(format!(
-        "transformers 5 makes tokenizers of class `{class}` anew with the added tokens of tokenizer_config.json, which lacks \
+        "transformers 5 rebuilds tokenizers of class `{class}` with the added tokens of tokenizer_config.json, which lacks \
          `{}`; irepair adds those of tokenizer.json too, as transformers 4 does",
         token.content
     ))
@@ -136,7 +136,7 @@ fn shown(inner: &Tokenizer, parts: &Parts, config: &Value) -> String {
     SHOWN.iter().map(|text| text.replace('|', special)).find_map(|text| differs(&text)).unwrap_or_default()
 }
 
-/// The class that transformers 5 makes anew; none where it reads `tokenizer.json` as it is.
+/// The class that transformers 5 rebuilds; none where it reads `tokenizer.json` as it is.
 ///
 /// # Errors
 /// `BadTokenizer` where a settings file is no JSON; `File`.

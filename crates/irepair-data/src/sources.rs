@@ -26,7 +26,7 @@ pub(crate) const NEOX: &str = "GPTNeoXTokenizer";
 /// `tokenizer.json`.
 ///
 /// Transformers 4 takes it from `tokenizer_config.json`, false when it is not there, whatever `tokenizer.json` says;
-/// transformers 5 does so for the classes that it makes anew. Where ByteLevel stands in a series with other parts, see
+/// transformers 5 does so for the classes that it rebuilds. Where ByteLevel stands in a series with other parts, see
 /// [`crate::rebuilt`].
 ///
 /// # Errors

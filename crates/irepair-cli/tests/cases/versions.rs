@@ -4,7 +4,7 @@ use super::models::with_keys;
 use super::*;
 
 #[test]
-fn a_class_that_transformers_5_makes_anew_is_said() {
+fn a_class_that_transformers_5_rebuilds_is_said() {
     let stderr = |keys: Value| {
         with_keys("classed", "tokenizer_config.json", keys);
         said(&irepair(workshop(), "generate --model classed --prompt-tokens 4 --max-new-tokens 2 --n 1"))
@@ -13,7 +13,7 @@ fn a_class_that_transformers_5_makes_anew_is_said() {
     assert!(!plain.contains("transformers"), "{plain}");
     let other = stderr(json!({"tokenizer_class": "Qwen2Tokenizer", "clean_up_tokenization_spaces": true}));
     assert!(
-        other.contains("tokenizer_config.json: transformers 5 makes tokenizers of class `Qwen2Tokenizer` anew"),
+        other.contains("tokenizer_config.json: transformers 5 rebuilds tokenizers of class `Qwen2Tokenizer`"),
         "{other}"
     );
     assert!(other.contains("clean_up_tokenization_spaces is true"), "{other}");
