@@ -94,7 +94,8 @@ fn ids_are_those_of_both_versions_or_the_difference_is_said() {
         *counts.entry(outcome).or_default() += 1;
     }
     assert!(wrong.is_empty(), "{counts:?}\n{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    insta::assert_debug_snapshot!(counts);
+    let want = [("equal", 1071), ("refused", 57), ("warned of 4", 92), ("warned of 5", 692)];
+    assert_eq!(counts, BTreeMap::from(want));
 }
 
 #[test]
