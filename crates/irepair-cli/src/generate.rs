@@ -29,6 +29,7 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     plan.out.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
+    notes::say_text_rule(&loaded.tokenizer);
     let (prompts, rows) = match &plan.prompts {
         Some(path) => {
             let columns = plan.columns.clone().unwrap_or_default();

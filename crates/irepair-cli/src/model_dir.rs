@@ -111,6 +111,9 @@ impl ModelDir {
                 dir.display()
             );
         }
+        if let Some(otherwise) = tokenizer.otherwise() {
+            tracing::warn!("{}: {otherwise}", dir.join("tokenizer_config.json").display());
+        }
         let unread = irepair_data::unread_generation(dir)?;
         if !unread.is_empty() {
             tracing::warn!(

@@ -69,6 +69,13 @@ pub(crate) fn of_cut_contexts(n_cut: usize, n: usize, what: &str, n_positions: u
     })
 }
 
+/// Says what transformers 4 does otherwise with generated texts.
+pub(crate) fn say_text_rule(tokenizer: &Tokenizer) {
+    if let Some(rule) = tokenizer.text_rule() {
+        tracing::info!("{rule}");
+    }
+}
+
 /// The rule for the begin-of-text token in texts of a kind.
 pub(crate) fn begin_rule(tokenizer: &Tokenizer, kind: TextKind) -> String {
     match kind {

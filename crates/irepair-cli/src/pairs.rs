@@ -58,6 +58,7 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     let [own, valid, test] = parts(prompts.items, plan)?;
     let loaded = model.open(&plan.device, plan.dtype)?;
     tracing::info!("{}", notes::begin_rule(&loaded.tokenizer, kind));
+    notes::say_text_rule(&loaded.tokenizer);
     let rule = PairRule {
         generation: Generation {
             prompt_tokens: plan.prompt_tokens,

@@ -78,3 +78,25 @@ fn a_directory_becomes_a_gguf_file_once() {
         assert!(String::from_utf8(output.stderr).unwrap().contains("output is there already"));
     }
 }
+
+#[test]
+fn the_directory_of_an_export_may_be_a_name_of_the_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf/smollm.gguf");
+    fs::copy(gguf, dir.path().join("model.gguf")).unwrap();
+    assert!(import(dir.path(), "model.gguf --out hub/models--me--tiny/snapshots/abc").status.success());
+    let export = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+        let args = format!("export {name} --like model.gguf --out new.gguf");
+        command.current_dir(dir.path()).args(args.split_whitespace()).env("HF_HUB_CACHE", dir.path().join("hub"));
+        command.output().unwrap()
+    };
+    let output = export("me/other");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("hf download me/other"));
+    for name in ["me/tiny", "me/tiny@abc"] {
+        let output = export(name);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::read(dir.path().join("new.gguf")).unwrap() == fs::read(dir.path().join("model.gguf")).unwrap());
+    }
+}

@@ -166,3 +166,30 @@ fn judges_of_every_kind_score_answers() {
         assert!(got == code && error.contains(said), "{judge}: {got} {error}");
     }
 }
+
+#[test]
+fn a_classifier_may_be_a_name_of_the_hub() {
+    let dir = workshop();
+    let snapshot = dir.join("hub/models--me--rude/snapshots/abc");
+    fs::create_dir_all(&snapshot).unwrap();
+    for file in fs::read_dir(dir.join("classifier")).unwrap().map(|file| file.unwrap().path()) {
+        fs::copy(&file, snapshot.join(file.file_name().unwrap())).unwrap();
+    }
+    let run = |scorer: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+        let args = format!("scorer eval --data dev.jsonl --json --scorer {scorer}");
+        command.current_dir(dir).args(args.split_whitespace()).env("HF_HUB_CACHE", dir.join("hub")).output().unwrap()
+    };
+    let scores = |scorer: &str| {
+        let found: Value = serde_json::from_str(&succeed(&run(scorer))).unwrap();
+        found["metrics"].clone()
+    };
+    let want = scores("classifier");
+    assert!(!want.is_null());
+    for name in ["me/rude", "me/rude@abc", "classifier:me/rude"] {
+        assert_eq!(scores(name), want, "{name}");
+    }
+    let output = run("me/other");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && said.contains("hf download me/other"), "{said}");
+}

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, fault, temporary};
+use crate::{Error, Result, fault, private, temporary};
 
 /// Replaces `path` with the file that `fill` makes at the path it is given, or leaves it as it was.
 ///
 /// The new file is made in the same directory, flushed to disk and renamed over `path`; then the directory is flushed.
+/// It has the mode of the file that was there, or that of an ordinary new file, but no reader whom
+/// [`private::no_more_readable_than`] leaves out.
 /// Missing parent directories are made, and temporary files that killed processes left in this one are removed.
 ///
 /// # Errors
@@ -26,16 +28,17 @@ pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(
     temporary::sweep(dir);
     fault::point("create", path).map_err(io("write"))?;
     let (_lock, new) = temporary::create(dir).map_err(io("write"))?;
-    fill(&new)?;
-    fault::written(path, &new).map_err(io("write"))?;
-    let written = File::options().write(true).open(&new).map_err(io("write"))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private; outputs get the permissions an ordinary new file has.
-        let mode = fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
-        written.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("write"))?;
+        // Before anything is in it: the mode of the file that is replaced, or of an ordinary new one; or fewer readers.
+        let mode = fs::metadata(path).or_else(|_| fs::metadata(&new)).map_err(io("write"))?.permissions().mode();
+        let mode = fs::Permissions::from_mode(private::allowed(mode));
+        fs::set_permissions(&new, mode).map_err(io("write"))?;
     }
+    fill(&new)?;
+    fault::written(path, &new).map_err(io("write"))?;
+    let written = File::options().write(true).open(&new).map_err(io("write"))?;
     fault::point("flush", path).and_then(|()| written.sync_all()).map_err(io("write"))?;
     fault::point("rename", path).map_err(io("rename"))?;
     new.persist(path).map_err(|e| io("rename")(e.error))?;
@@ -207,6 +210,21 @@ mod tests {
         assert!(matches!(&error, Error::Io { source, .. } if source.to_string().ends_with("file is not a directory")));
         #[cfg(target_os = "linux")]
         assert!(check_place(Path::new("/proc/result.json")).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_new_file_has_the_mode_of_any_new_file_and_an_old_one_keeps_its_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("ours"), dir.path().join("theirs"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        write_atomic(&path, b"1").unwrap();
+        fs::write(&other, b"1").unwrap();
+        assert_eq!(mode(&path), mode(&other));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write_atomic(&path, b"2").unwrap();
+        assert_eq!(mode(&path), 0o640);
     }
 
     #[test]

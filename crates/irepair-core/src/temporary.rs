@@ -15,10 +15,15 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// An empty file in `dir`, and the lock on it. Dropping the path removes the file; the lock ends with the process.
+/// An empty file in `dir` with the mode of any new file, and the lock on it. Dropping the path removes the file; the
+/// lock ends with the process.
 pub(crate) fn create(dir: &Path) -> Result<(File, TempPath)> {
     loop {
-        let (file, path) = Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(dir)?.into_parts();
+        let mut builder = Builder::new();
+        builder.prefix(PREFIX).suffix(SUFFIX);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let (file, path) = builder.tempfile_in(dir)?.into_parts();
         // On other systems a lock would keep this process itself from opening the file again.
         if cfg!(not(unix)) {
             return Ok((file, path));

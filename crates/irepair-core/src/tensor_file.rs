@@ -10,6 +10,7 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use crate::fs::{hex, open};
+use crate::private::no_more_readable_than;
 use crate::weights::{MAX_HEADER, disguise};
 use crate::{Error, Result};
 
@@ -52,6 +53,7 @@ impl TensorFile {
             return Err(Error::MissingFile { path: path.to_owned() });
         }
         let mut file = open(path)?;
+        no_more_readable_than(path);
         let n_file = file.metadata().map_err(io)?.len();
         let mut start = Vec::new();
         (&mut file).take(64).read_to_end(&mut start).map_err(io)?;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::read::END_OF_TEXT;
-use crate::sources::{GEMMA, LLAMA, MODEL_CONFIG, NEOX};
+use crate::sources::{GEMMA, GPT2, LLAMA, MODEL_CONFIG, NEOX, QWEN2, ROBERTA};
 use crate::{Error, Result};
 
 /// Settings that name one token each.
@@ -19,7 +19,8 @@ const FILLED: [&str; 3] = ["bos_token", "eos_token", "unk_token"];
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
 /// `tokenizer_config.json`, overwritten by the older `special_tokens_map.json`. A config that lists every added
-/// token itself is newer than that file, which is then ignored. A class that is not given is that of the model's type.
+/// token itself is newer than that file, which is then ignored. A class that is not given is that of `config.json`, or
+/// else of the model's type.
 pub(crate) fn settings(dir: &Path) -> Result<Value> {
     let mut config = optional_json(&dir.join("tokenizer_config.json"))?;
     if !config.is_object() {
@@ -33,13 +34,16 @@ pub(crate) fn settings(dir: &Path) -> Result<Value> {
         }
     }
     if !config["tokenizer_class"].is_string() {
-        config["tokenizer_class"] = match optional_json(&dir.join(MODEL_CONFIG))?["model_type"].as_str() {
-            Some("gpt2" | "gpt_neo") => "GPT2Tokenizer".into(),
-            Some("roberta") => "RobertaTokenizer".into(),
-            Some("qwen2") => "Qwen2Tokenizer".into(),
-            Some("llama" | "mistral" | "phi3") => LLAMA.into(),
-            Some("gemma2" | "gemma3" | "gemma3_text") => GEMMA.into(),
-            Some("gpt_neox") => NEOX.into(),
+        let model = optional_json(&dir.join(MODEL_CONFIG))?;
+        config["tokenizer_class"] = match (model["tokenizer_class"].as_str(), model["model_type"].as_str()) {
+            (Some(class), _) => class.into(),
+            (None, Some("gpt2" | "gpt_neo")) => GPT2.into(),
+            (None, Some("roberta")) => ROBERTA.into(),
+            (None, Some("qwen2" | "qwen3")) => QWEN2.into(),
+            (None, Some("llama" | "mistral" | "phi3")) => LLAMA.into(),
+            (None, Some("gemma2" | "gemma3" | "gemma3_text")) => GEMMA.into(),
+            (None, Some("gpt_neox" | "olmo2")) => NEOX.into(),
+            (None, Some("smollm3")) => "PreTrainedTokenizerFast".into(),
             _ => Value::Null,
         };
     }

@@ -18,12 +18,15 @@
 //! or the new one; a draw depends on its arguments alone; the parts of a [`Planted`] language share no text.
 
 mod added;
+mod beginning;
 mod benchmark;
 mod chat;
 mod counts;
 mod cut;
 mod draw;
 mod error;
+mod forms;
+mod generation;
 mod labels;
 mod lexicon;
 mod library;
@@ -33,19 +36,23 @@ mod pack;
 mod pairs;
 mod part;
 mod partners;
+mod parts;
 mod place;
 mod planted;
 mod preference;
 mod prefix_space;
 mod read;
+mod rebuilt;
 mod record;
 mod rendering;
 mod rows;
 mod sources;
+mod spaces;
 mod tokenizer;
 mod wikitext;
 mod write;
 
+pub use beginning::common_beginning;
 pub use benchmark::{
     Acceptability, MultipleEndings, RunningText, TrueContinuation, read_acceptability, read_continuations,
     read_multiple_endings, read_running_text,
@@ -55,6 +62,7 @@ pub use counts::Counts;
 pub use cut::{Selection, cut};
 pub use draw::{EpochOrder, without_replacement};
 pub use error::{Error, Place, Result};
+pub use generation::unread_generation;
 pub use labels::{Labeled, read_labels};
 pub use lexicon::Lexicon;
 pub use library::{byte_level, guarded, read_settled_tokenizer, read_tokenizer, train_byte_level};
@@ -66,12 +74,11 @@ pub use pairs::{
 pub use part::Part;
 pub use place::place_of;
 pub use planted::{Planted, Sizes};
-pub use preference::{Pairs, RecordFile, TextKind, Whole, common_beginning};
+pub use preference::{Pairs, RecordFile, TextKind, Whole};
 pub use read::{
     ClozeItem, END_OF_TEXT, Pair, Sides, Stereotype, each_pair, each_text, read_cloze, read_minimal_pairs, read_pairs,
     read_prompts, read_texts,
 };
-pub use sources::unread_generation;
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};
 pub use write::{write_cloze, write_jsonl, write_prompts, write_texts};

@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use irepair_core::fs::read_to_string;
-use irepair_core::weights::not_json;
+use irepair_core::weights::{disguise, not_json};
+use serde_json::Value;
 
 use tokenizers::AddedToken;
 use tokenizers::models::TrainerWrapper;
@@ -46,6 +47,32 @@ pub fn byte_level(model: BPE, add_prefix_space: bool) -> tokenizers::Tokenizer {
     inner.with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)));
     inner.with_decoder(Some(ByteLevel::default()));
     inner
+}
+
+/// An id that two tokens of the vocabulary have: it could mean either.
+pub(crate) fn id_of_two(inner: &tokenizers::Tokenizer) -> Option<u32> {
+    let mut ids: Vec<u32> = inner.get_vocab(false).into_values().collect();
+    ids.sort_unstable();
+    ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// The older form.
+pub(crate) fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Tokenizer> {
+    let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
+    if !merges.exists() {
+        return Err(Error::NoTokenizer { dir: dir.to_owned() });
+    }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    // The library opens them by name, and would wait for a pipe.
+    for path in [&vocab, &merges] {
+        drop(irepair_core::fs::open(path)?);
+    }
+    let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
+    let model = model.map_err(|why| {
+        let text = read_to_string(&vocab).unwrap_or_default();
+        bad(&vocab, disguise(text.as_bytes()).map_or(why, str::to_owned))
+    })?;
+    Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
 }
 
 /// Trains a byte-level BPE: `special` tokens first, then all 256 bytes, then merges. The same texts give the same

@@ -6,7 +6,9 @@ use std::path::Path;
 use irepair_core::Columns;
 use serde_json::Value;
 
+use crate::beginning::{common_beginning, n_common};
 use crate::chat::ChatTemplate;
+use crate::forms::{Form, form_of, kind_of, refuse_other_prompt, refuse_prompt, refuse_repeated};
 use crate::partners::Partners;
 use crate::read::not_empty;
 use crate::record::Record;
@@ -41,17 +43,6 @@ pub struct Whole<T> {
     pub items: Vec<T>,
     /// Their kind.
     pub kind: TextKind,
-}
-
-/// Where a pair has its prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// In a key of its own.
-    Explicit,
-    /// At the beginning of both sides.
-    Implicit,
-    /// Next to one labelled completion.
-    Labelled,
 }
 
 impl<'a> RecordFile<'a> {
@@ -300,113 +291,8 @@ impl Iterator for Pairs<'_> {
     }
 }
 
-/// The form of a pair, and the kind of its texts.
-fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
-    let has = |key| record.get(key).is_some();
-    if has("completion") && !has("chosen") && !has("rejected") {
-        return Ok((Form::Labelled, kind_of(record.get("completion"))));
-    }
-    let side = if has("chosen") { "chosen" } else { "rejected" };
-    // Whatever the sides are, one list as text is the mistake to name.
-    record.refuse_written_list(side)?;
-    record.refuse_written_list("prompt")?;
-    // A column that was named by hand is there, or nothing is guessed in its place.
-    let named = record.columns.of("prompt");
-    if named != "prompt" && !has("prompt") {
-        return Err(record.bad(named, "the prompt, as --columns says", None));
-    }
-    let kind = kind_of(record.get(side));
-    // Data sets of messages may hold the prompt once more, as text.
-    let has_prompt = match kind {
-        TextKind::Plain => has("prompt"),
-        TextKind::Chat => record.get("prompt").is_some_and(|prompt| !prompt.is_string() && !prompt.is_null()),
-    };
-    let is_whole = has("chosen") && has("rejected");
-    Ok((if has_prompt || !is_whole { Form::Explicit } else { Form::Implicit }, kind))
-}
-
-/// Refuses text as the prompt of lists that say nothing of it. TRL takes the prompt from what both lists begin with,
-/// whatever the text is; here it has to be theirs: a message, a part of one, or a chat that ends with one.
-fn refuse_other_prompt(record: &Record<'_>, common: &[Value]) -> Result<()> {
-    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Some(Value::String(text)) = record.get("prompt") else { return Ok(()) };
-    let text = squeezed(text);
-    let contents: Vec<String> = common.iter().map(|message| squeezed(&content_of(message))).collect();
-    let is_last = contents.last().is_some_and(|last| !last.is_empty() && text.contains(last));
-    if text.is_empty() || is_last || contents.iter().any(|content| content.contains(&text)) {
-        return Ok(());
-    }
-    let want = match common {
-        [] => "a list of messages, as `chosen` and `rejected` are, or lists that begin with the prompt",
-        _ => "text of the messages that `chosen` and `rejected` begin with, or no prompt",
-    };
-    let got = if common.is_empty() { "text" } else { "other text" }.to_owned();
-    let key = record.columns.of("prompt").to_owned();
-    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
-}
-
-/// The text of a message, of all its parts.
-fn content_of(message: &Value) -> String {
-    match &message["content"] {
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "),
-        content => content.as_str().unwrap_or_default().to_owned(),
-    }
-}
-
-/// Refuses an answer that begins with its prompt: rendered, the chat would hold the prompt twice.
-fn refuse_repeated(record: &Record<'_>, key: &'static str, prompt: &[Value], answer: &[Value]) -> Result<()> {
-    let is_same = |(a, b): (&Value, &Value)| a["role"] == b["role"] && a["content"] == b["content"];
-    let repeats = |n: usize| prompt[prompt.len() - n..].iter().zip(answer).all(is_same);
-    // The end of a prompt may be what the assistant said, which an answer may repeat.
-    let is_answer = |n: usize| n < prompt.len() && answer[0]["role"] == "assistant";
-    if !(1..=prompt.len().min(answer.len())).any(|n| repeats(n) && !is_answer(n)) {
-        return Ok(());
-    }
-    let want = "the messages that follow the prompt, or no prompt where both sides hold it";
-    let (key, got) = (record.columns.of(key).to_owned(), "a list that begins with messages of the prompt".to_owned());
-    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
-}
-
-fn kind_of(value: Option<&Value>) -> TextKind {
-    if value.is_some_and(Value::is_array) { TextKind::Chat } else { TextKind::Plain }
-}
-
 /// The template that texts of this kind need; none where no tokenizer is given, whose readers refuse lists.
 fn template_of(kind: TextKind, tokenizer: Option<&Tokenizer>) -> Result<Option<ChatTemplate>> {
     let tokenizer = tokenizer.filter(|_| kind == TextKind::Chat);
     tokenizer.map(Tokenizer::chat_template).transpose()
-}
-
-/// Refuses a prompt where the first record had none, or none of its kind: the file would have two meanings.
-fn refuse_prompt(record: &Record<'_>, want: &'static str) -> Result<()> {
-    match record.get("prompt") {
-        Some(prompt) => Err(record.bad(record.columns.of("prompt"), want, Some(prompt))),
-        None => Ok(()),
-    }
-}
-
-/// What two texts begin with, as TRL's `extract_prompt` takes the prompt out of a pair: up to the first character
-/// that differs, or, where a space is just before it, up to that space. Of equal texts, and where one is the
-/// beginning of the other, up to the last character of the shorter one.
-///
-/// One case differs from TRL: where the first characters differ, nothing is common. TRL looks at the character before
-/// the first, which is the last of `chosen`, and takes nearly all of it when that is a space.
-pub fn common_beginning<'a>(chosen: &'a str, rejected: &str) -> &'a str {
-    let mut end = 0;
-    for (c, other) in chosen.chars().zip(rejected.chars()) {
-        if c != other {
-            let before = &chosen[..end];
-            return before.strip_suffix(' ').unwrap_or(before);
-        }
-        end += c.len_utf8();
-    }
-    let last = chosen[..end].chars().next_back().map_or(0, char::len_utf8);
-    &chosen[..end - last]
-}
-
-/// The number of messages that two chats begin with; of chats of which one is the beginning of the other, without the
-/// last message of the shorter one.
-fn n_common(chosen: &[Value], rejected: &[Value]) -> usize {
-    let n = chosen.len().min(rejected.len());
-    (0..n).find(|&i| chosen[i] != rejected[i]).unwrap_or(n.saturating_sub(1))
 }

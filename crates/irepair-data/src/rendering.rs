@@ -58,8 +58,8 @@ impl<'a> Rendering<'a> {
         Ok(Self { template, record, tools, more })
     }
 
-    fn text(&self, key: &'static str, messages: &[Value], add_generation_prompt: bool) -> Result<String> {
-        let chat = Chat { messages, tools: self.tools.as_ref(), more: self.more, add_generation_prompt };
+    fn text(&self, key: &'static str, chat: Chat<'_>) -> Result<String> {
+        let chat = Chat { tools: self.tools.as_ref(), more: self.more, ..chat };
         self.template.render(chat).map_err(|why| Error::NotRendered {
             path: self.record.path.to_owned(),
             place: self.record.place,
@@ -69,18 +69,19 @@ impl<'a> Rendering<'a> {
         })
     }
 
-    /// The text of a prompt, to the beginning of its answer.
+    /// The text of a prompt: to the beginning of its answer, or to the end of the assistant's last message, which the
+    /// answer continues, as TRL's `apply_chat_template` has it.
     ///
     /// # Errors
-    /// `BadKey` where the last message is neither the user's nor a tool's: TRL continues an assistant's message, which
-    /// is not done here, and refuses the others.
+    /// `BadKey` where the last message is the system's, which TRL refuses; `NotRendered`.
     pub(crate) fn prompt(&self, messages: &[Value]) -> Result<String> {
         let last = messages.last().map(|message| &message["role"]);
-        if last.is_some_and(|role| role == "assistant" || role == "system") {
-            let want = "a list of messages that ends with the user's or a tool's";
+        if last.is_some_and(|role| role == "system") {
+            let want = "a list of messages that ends with the user's, a tool's or the assistant's";
             return Err(self.record.bad("prompt", want, self.record.value.get("prompt")));
         }
-        self.text("prompt", messages, true)
+        let is_open = last.is_some_and(|role| role == "assistant");
+        self.text("prompt", Chat { messages, is_open, add_generation_prompt: !is_open, ..Chat::default() })
     }
 
     /// The text that follows `text` when these messages follow the prompt.
@@ -91,7 +92,8 @@ impl<'a> Rendering<'a> {
         prompt: &[Value],
         messages: &[Value],
     ) -> Result<String> {
-        let whole = self.text(key, &[prompt, messages].concat(), false)?;
+        let messages = [prompt, messages].concat();
+        let whole = self.text(key, Chat { messages: &messages, ..Chat::default() })?;
         if let Some(end) = whole.strip_prefix(text) {
             return Ok(end.to_owned());
         }

@@ -6,13 +6,18 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 use crate::added::{bad, content, optional_json};
+use crate::generation::listed_ends;
 use crate::library::guarded;
 use crate::read::END_OF_TEXT;
+use crate::rebuilt::class_in_version_5;
 use crate::{Error, Result};
 
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const GENERATION_CONFIG: &str = "generation_config.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 pub(crate) const MODEL_CONFIG: &str = "config.json";
+pub(crate) const GPT2: &str = "GPT2Tokenizer";
+pub(crate) const QWEN2: &str = "Qwen2Tokenizer";
+pub(crate) const ROBERTA: &str = "RobertaTokenizer";
 pub(crate) const LLAMA: &str = "LlamaTokenizer";
 pub(crate) const GEMMA: &str = "GemmaTokenizer";
 pub(crate) const NEOX: &str = "GPTNeoXTokenizer";
@@ -20,8 +25,9 @@ pub(crate) const NEOX: &str = "GPTNeoXTokenizer";
 /// Sets `add_prefix_space` of a byte-level tokenizer as transformers does; true when that differs from
 /// `tokenizer.json`.
 ///
-/// The classes of GPT-2, RoBERTa and Qwen2 take it from `tokenizer_config.json`, false when it is not there, whatever
-/// `tokenizer.json` says. For other classes transformers 4 takes the one and transformers 5 the other.
+/// Transformers 4 takes it from `tokenizer_config.json`, false when it is not there, whatever `tokenizer.json` says;
+/// transformers 5 does so for the classes that it rebuilds. Where ByteLevel stands in a series with other parts, see
+/// [`crate::rebuilt`].
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would give other ids.
@@ -29,24 +35,26 @@ pub(crate) fn settle_prefix_space(inner: &mut tokenizers::Tokenizer, dir: &Path,
     let Some(PreTokenizerWrapper::ByteLevel(mut stored)) = inner.get_pre_tokenizer().cloned() else { return Ok(false) };
     let given = config["add_prefix_space"].as_bool();
     let in_version_4 = match class_of(config) {
-        "GPT2Tokenizer" | "RobertaTokenizer" | "Qwen2Tokenizer" => {
-            let changes = stored.add_prefix_space != given.unwrap_or(false);
-            stored.add_prefix_space = given.unwrap_or(false);
-            inner.with_pre_tokenizer(Some(stored));
-            return Ok(changes);
-        }
-        "PreTrainedTokenizer" => given.unwrap_or(false),
+        GPT2 | ROBERTA | QWEN2 | NEOX | GEMMA | "PreTrainedTokenizer" => given.unwrap_or(false),
+        // The class is of version 5 alone.
+        "TokenizersBackend" => stored.add_prefix_space,
         _ => given.unwrap_or(stored.add_prefix_space),
     };
-    if in_version_4 == stored.add_prefix_space {
-        return Ok(false);
+    let in_version_5 = match class_in_version_5(inner, dir)? {
+        Some(GPT2 | ROBERTA | QWEN2 | NEOX) => given.unwrap_or(false),
+        _ => stored.add_prefix_space,
+    };
+    if in_version_4 != in_version_5 {
+        let why = format!(
+            "add_prefix_space is {in_version_4} here and {in_version_5} in tokenizer.json: transformers 4 follows this file \
+             and transformers 5 the other; give both the same value"
+        );
+        return Err(bad(&dir.join(TOKENIZER_CONFIG), why));
     }
-    let why = format!(
-        "add_prefix_space is {in_version_4} here and {} in tokenizer.json: transformers 4 follows this file and transformers 5 \
-         the other; give both the same value",
-        stored.add_prefix_space
-    );
-    Err(bad(&dir.join(TOKENIZER_CONFIG), why))
+    let changes = stored.add_prefix_space != in_version_4;
+    stored.add_prefix_space = in_version_4;
+    inner.with_pre_tokenizer(Some(stored));
+    Ok(changes)
 }
 
 /// Class that transformers gives the tokenizer, without `Fast`; empty where neither the settings nor the model's type
@@ -57,7 +65,7 @@ pub(crate) fn class_of(config: &Value) -> &str {
 
 /// The token that transformers 5 puts before every text: the one that the post-processor of `tokenizer.json` puts
 /// there. Transformers 4 does the same but for the classes of Llama and Gemma, which follow `add_bos_token`, true when
-/// it is not given. Class `GPTNeoXTokenizer` puts none there in either version.
+/// it is not given, and class `GPTNeoXTokenizer`, which puts none there; version 5 neither, but for some model types.
 ///
 /// # Errors
 /// `BadTokenizer` when transformers 4 and 5 would differ, and when there are several such tokens.
@@ -96,6 +104,11 @@ pub(crate) fn begin_of(inner: &tokenizers::Tokenizer, dir: &Path, config: &Value
             let why = "add_bos_token is true: for this class transformers 4 follows it and transformers 5 does not; take it out";
             return Err(bad(&path, why.to_owned()));
         }
+        if n == 1 && class_in_version_5(inner, dir)? != Some(NEOX) {
+            let why = "tokenizer.json puts a token before texts: transformers 4 does not for this class, transformers 5 does for \
+                       this model_type; take it out of post_processor";
+            return Err(bad(&path, why.to_owned()));
+        }
         // Both versions put a post-processor of their own in the place of this one, without a token.
         return Ok(None);
     }
@@ -128,69 +141,6 @@ pub(crate) fn eos_of(dir: &Path, inner: &tokenizers::Tokenizer, config: &Value) 
         }
     }
     inner.token_to_id(END_OF_TEXT).ok_or_else(|| Error::NoEos { dir: dir.to_owned() })
-}
-
-/// Settings of `generation_config.json` that change transformers' greedy text and are not read here, with the value at
-/// which each does nothing.
-const CHANGES_GREEDY: [(&str, f64); 6] = [
-    ("repetition_penalty", 1.0),
-    ("encoder_repetition_penalty", 1.0),
-    ("no_repeat_ngram_size", 0.0),
-    ("min_new_tokens", 0.0),
-    ("min_length", 0.0),
-    ("exponential_decay_length_penalty", 0.0),
-];
-const CHANGES_GREEDY_LISTS: [&str; 6] = [
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "bad_words_ids",
-    "sequence_bias",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-];
-
-/// Keys of a model directory's `generation_config.json` with which transformers' greedy text is another one.
-///
-/// # Errors
-/// `BadTokenizer` where the file is no JSON; `File`.
-pub fn unread_generation(dir: &Path) -> Result<Vec<&'static str>> {
-    let config = optional_json(&dir.join(GENERATION_CONFIG))?;
-    let number = CHANGES_GREEDY.iter().filter(|(key, none)| {
-        let value = &config[*key];
-        !value.is_null() && value.as_f64() != Some(*none)
-    });
-    let list = CHANGES_GREEDY_LISTS.iter().filter(|key| match &config[**key] {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(items) => !items.is_empty(),
-        _ => true,
-    });
-    Ok(number.map(|(key, _)| *key).chain(list.copied()).collect())
-}
-
-/// Tokens at which generation stops, as transformers' `generate` has it: `eos_token_id` of `generation_config.json`
-/// where that file exists, none when it names none; otherwise that of `config.json`; otherwise `eos_id`.
-pub(crate) fn generation_ends(dir: &Path, eos_id: u32) -> Result<Vec<u32>> {
-    let path = dir.join(GENERATION_CONFIG);
-    if path.exists() {
-        return listed_ends(&path, &optional_json(&path)?);
-    }
-    let path = dir.join(MODEL_CONFIG);
-    let ends = listed_ends(&path, &optional_json(&path)?)?;
-    Ok(if ends.is_empty() { vec![eos_id] } else { ends })
-}
-
-/// `eos_token_id`, a number or a list of numbers; empty when it is null or not there.
-fn listed_ends(path: &Path, config: &Value) -> Result<Vec<u32>> {
-    let of = |value: &Value| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| bad(path, format!("eos_token_id holds {value}, which is no token id")))
-    };
-    match &config["eos_token_id"] {
-        Value::Null => Ok(Vec::new()),
-        Value::Array(ids) => ids.iter().map(of).collect(),
-        id => Ok(vec![of(id)?]),
-    }
 }
 
 #[cfg(test)]
@@ -345,26 +295,5 @@ mod tests {
             "special_tokens": named,
         });
         fs::write(&path, json.to_string()).unwrap();
-    }
-
-    #[test]
-    fn generation_ends_where_transformers_ends_it() {
-        let config = |eos: Value| (MODEL_CONFIG, json!({"model_type": "gpt2", "eos_token_id": eos}));
-        let generation = |eos: Value| (GENERATION_CONFIG, json!({"eos_token_id": eos}));
-        for (files, want) in [
-            (vec![], vec![0]),
-            (vec![config(json!(3))], vec![3]),
-            (vec![config(json!([3, 4]))], vec![3, 4]),
-            (vec![config(json!(3)), generation(json!(7))], vec![7]),
-            (vec![config(json!(3)), generation(json!([7, 9]))], vec![7, 9]),
-            (vec![config(json!(3)), generation(Value::Null)], vec![]),
-            (vec![config(json!(3)), (GENERATION_CONFIG, json!({}))], vec![]),
-        ] {
-            let dir = directory(false, &files);
-            assert_eq!(Tokenizer::load(dir.path()).unwrap().end_ids(), want, "{files:?}");
-        }
-        let dir = directory(false, &[generation(json!([7, "x"]))]);
-        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
-        assert_eq!(error, "tokenizer file cannot be used: eos_token_id holds \"x\", which is no token id");
     }
 }

@@ -4,17 +4,18 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use irepair_core::fs::{read_to_string, sha256_hex, write_atomic};
-use irepair_core::weights::disguise;
-use serde_json::{Value, json};
+use irepair_core::fs::{sha256_hex, write_atomic};
+use serde_json::json;
 use tokenizers::models::bpe::BPE;
 
 use crate::added::{self, bad};
-use crate::library::{byte_level, guarded, read_tokenizer, train_byte_level};
+use crate::generation::generation_ends;
+use crate::library::{byte_level, from_vocab_and_merges, guarded, id_of_two, read_tokenizer, train_byte_level};
 use crate::prefix_space::of_continuations;
 use crate::read::END_OF_TEXT;
-use crate::sources::{begin_of, eos_of, generation_ends, settle_prefix_space};
-use crate::{ChatTemplate, Error, Result, TextKind};
+use crate::sources::{begin_of, eos_of, settle_prefix_space};
+use crate::spaces::Spaces;
+use crate::{ChatTemplate, Error, Result, TextKind, rebuilt};
 
 /// A tokenizer with its begin-of-text token, if it has one, and its end-of-text token, which pads texts and, without a
 /// begin-of-text token, starts them (METHOD §2 [D]).
@@ -27,6 +28,9 @@ pub struct Tokenizer {
     /// The token that begins texts, by the rules of `tokenizer.json`.
     begin_id: Option<u32>,
     end_ids: Vec<u32>,
+    spaces: Spaces,
+    /// What a version of transformers makes of its files otherwise.
+    otherwise: Option<String>,
     /// The directory it was loaded from.
     dir: Option<PathBuf>,
 }
@@ -58,11 +62,18 @@ impl Tokenizer {
         guarded(|| Ok(added::add(&mut inner, dir, &config, !whole.exists()))).map_err(|why| bad(&whole, why))??;
         inner.with_padding(None).with_truncation(None).map_err(|e| bad(&whole, e))?;
         settle_prefix_space(&mut inner, dir, &config)?;
+        let otherwise = if whole.exists() {
+            rebuilt::settle(&mut inner, dir, &config)?
+        } else {
+            rebuilt::settle_older(&mut inner, dir, &config)?;
+            None
+        };
         let eos_id = eos_of(dir, &inner, &config)?;
         let begin_id = begin_of(&inner, dir, &config)?;
         let continuations = of_continuations(&inner).map_err(|why| bad(&whole, why))?.map(Box::new);
         let (end_ids, dir) = (generation_ends(dir, eos_id)?, Some(dir.to_owned()));
-        Ok(Self { continuations, end_ids, inner, eos_id, begin_id, dir })
+        let spaces = Spaces::of(&inner, &config);
+        Ok(Self { continuations, end_ids, inner, eos_id, begin_id, spaces, otherwise, dir })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -73,7 +84,8 @@ impl Tokenizer {
     pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
         let mut inner = byte_level(BPE::default(), false);
         train_byte_level(&mut inner, texts, vocab_size, &[END_OF_TEXT])?;
-        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids: vec![0], dir: None })
+        let (spaces, end_ids) = (Spaces::Kept, vec![0]);
+        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids, spaces, otherwise: None, dir: None })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -152,6 +164,20 @@ impl Tokenizer {
         self.begin_id.unwrap_or(self.eos_id)
     }
 
+    /// What a version of transformers makes of the files otherwise, as one line for users; none where both versions
+    /// give the same ids.
+    pub fn otherwise(&self) -> Option<&str> {
+        self.otherwise.as_deref()
+    }
+
+    /// What transformers 4 does otherwise with generated texts, as one line for users.
+    pub fn text_rule(&self) -> Option<&'static str> {
+        (self.spaces == Spaces::KeptByVersion5).then_some(
+            "clean_up_tokenization_spaces is true in tokenizer_config.json: generated texts keep their spaces before \
+             punctuation, as in transformers 5; transformers 4 takes them out",
+        )
+    }
+
     /// The rule for the begin-of-text token as one line for users.
     pub fn begin_rule(&self) -> String {
         match self.begin_id {
@@ -224,7 +250,8 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses.
     pub fn decode_continuation(&self, ids: &[u32]) -> Result<String> {
-        guarded(|| self.of_continuations().decode(ids, true)).map_err(|why| refused("decode", why))
+        let text = guarded(|| self.of_continuations().decode(ids, true)).map_err(|why| refused("decode", why))?;
+        Ok(self.spaces.settle(text))
     }
 
     /// Text of token ids from the beginning of a text; special tokens are skipped.
@@ -232,7 +259,8 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenize` when the library refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        guarded(|| self.inner.decode(ids, true)).map_err(|why| refused("decode", why))
+        let text = guarded(|| self.inner.decode(ids, true)).map_err(|why| refused("decode", why))?;
+        Ok(self.spaces.settle(text))
     }
 
     /// Number of tokens, added ones included.
@@ -266,40 +294,16 @@ impl Tokenizer {
     }
 }
 
-/// An id that two tokens of the vocabulary have: it could mean either.
-fn id_of_two(inner: &tokenizers::Tokenizer) -> Option<u32> {
-    let mut ids: Vec<u32> = inner.get_vocab(false).into_values().collect();
-    ids.sort_unstable();
-    ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
-
-/// The older form.
-fn from_vocab_and_merges(dir: &Path, config: &Value) -> Result<tokenizers::Tokenizer> {
-    let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
-    if !merges.exists() {
-        return Err(Error::NoTokenizer { dir: dir.to_owned() });
-    }
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    // The library opens them by name, and would wait for a pipe.
-    for path in [&vocab, &merges] {
-        drop(irepair_core::fs::open(path)?);
-    }
-    let model = guarded(|| BPE::from_file(&text(&vocab), &text(&merges)).build());
-    let model = model.map_err(|why| {
-        let text = read_to_string(&vocab).unwrap_or_default();
-        bad(&vocab, disguise(text.as_bytes()).map_or(why, str::to_owned))
-    })?;
-    Ok(byte_level(model, config["add_prefix_space"].as_bool().unwrap_or(false)))
-}
-
 fn refused(action: &'static str, why: impl std::fmt::Display) -> Error {
     Error::Tokenize { action, why: why.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
     use tokenizers::Model;
+
+    use super::*;
 
     const TEXTS: [&str; 3] = ["the mill by the river", "the river by the mill", "Anna went to the mill."];
 

@@ -38,6 +38,7 @@ fn differences(golden: &Value, source: impl Fn(&str) -> String) -> (Vec<String>,
             tools: tools.as_ref(),
             more: Some(&more),
             add_generation_prompt: row["generation"] == true,
+            is_open: row["generation"].is_null(),
         };
         let rendered = ChatTemplate::new(&source(template), special(golden)).map_err(|e| e.to_string());
         let rendered = rendered.and_then(|template| template.render(chat));
@@ -61,6 +62,16 @@ fn every_template_renders_every_conversation_as_transformers_does() {
     let (found, n_refused_lists, n) = differences(&golden("golden.json"), source);
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
     assert!(n > 700 && n_refused_lists < 20, "{n} {n_refused_lists}");
+}
+
+#[test]
+fn every_template_is_continued_inside_the_last_message_as_transformers_does() {
+    let source = |name: &str| text(&parity(&format!("templates/{name}.jinja")));
+    let golden = golden("continued.json");
+    let (found, n_refused_lists, n) = differences(&golden, source);
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+    let n_texts = golden["rendered"].as_array().unwrap().iter().filter(|row| row["text"].is_string()).count();
+    assert!(n > 400 && n_texts > 200 && n_refused_lists < 20, "{n} {n_texts} {n_refused_lists}");
 }
 
 /// `python parity/chat/make.py --trl TRL.whl --all FILE`, then `CHATS=FILE cargo test -p irepair-data --test chats --
@@ -124,9 +135,8 @@ fn model(name: &str) -> (tempfile::TempDir, Tokenizer) {
     (dir, tokenizer)
 }
 
-#[test]
-fn prompt_and_continuation_are_the_whole_chat_or_the_pair_is_refused() {
-    let golden = golden("prompts.json");
+/// Pairs of messages against TRL's split; how many were split and how many refused.
+fn assert_split(golden: &Value) -> (usize, usize) {
     let (mut n_split, mut n_refused) = (0, 0);
     for row in golden["chats"].as_array().unwrap() {
         let pair = &golden["pairs"][row["pair"].as_u64().unwrap() as usize];
@@ -147,8 +157,23 @@ fn prompt_and_continuation_are_the_whole_chat_or_the_pair_is_refused() {
         };
         n_split += 1;
         let [prompt, chosen, rejected] = [0, 1, 2].map(|i| split[i].as_str().unwrap().to_owned());
-        assert_eq!(read.unwrap().items, [Pair { prompt, chosen, rejected }], "{row}");
+        assert_eq!(read.unwrap().items, [Pair { prompt: prompt.clone(), chosen, rejected }], "{row}");
+        // The prompt alone, as `generate` reads it.
+        std::fs::write(&path, json!({"prompt": pair[0]}).to_string()).unwrap();
+        assert_eq!(RecordFile::plain(&path).read_prompts(Some(&tokenizer)).unwrap().items, [prompt], "{row}");
     }
+    (n_split, n_refused)
+}
+
+#[test]
+fn prompt_and_continuation_are_the_whole_chat_or_the_pair_is_refused() {
+    let (n_split, n_refused) = assert_split(&golden("prompts.json"));
+    assert!(n_split > 25 && n_refused > 8, "{n_split} {n_refused}");
+}
+
+#[test]
+fn a_prompt_that_ends_with_an_answer_is_continued() {
+    let (n_split, n_refused) = assert_split(&golden("continued.json"));
     assert!(n_split > 25 && n_refused > 8, "{n_split} {n_refused}");
 }
 

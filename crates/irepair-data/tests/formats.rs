@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_core::{Columns, Diagnose};
 use irepair_data::{
-    Limits, MAX_LINE_BYTES, Pair, RecordFile, Sides, TextKind, Tokenizer, Whole, read_pairs, read_prompts, read_texts,
-    read_token_pairs,
+    Labeled, Limits, MAX_LINE_BYTES, Pair, RecordFile, Sides, TextKind, Tokenizer, Whole, read_labels, read_pairs,
+    read_prompts, read_texts, read_token_pairs,
 };
 use serde_json::{Value, json};
 
@@ -112,6 +112,27 @@ fn labelled_completions_are_paired_in_file_order() {
     assert!(said("k.jsonl", row(json!("maybe")).as_bytes()).contains("k.jsonl, line 1, key `label`"));
     let (_dir, path) = file("k.csv", b"prompt,completion,label\na, b,True\na, c,False\n");
     assert_eq!(read_pairs(&path, Sides::Both).unwrap(), [pair("a", " b", " c")]);
+}
+
+#[test]
+fn labelled_texts_of_scorers_are_read_from_parquet() {
+    let label = |text: &str, toxic: bool, source: Option<&str>| Labeled {
+        text: text.into(),
+        toxic,
+        source: source.map(str::to_owned),
+    };
+    let want = [
+        label("you grubnik", true, Some("forum")),
+        label("good day", false, None),
+        label("größer 🙂\n", false, None),
+        label("", true, Some("forum")),
+    ];
+    for kind in ["bool", "int", "float"] {
+        assert_eq!(read_labels(&parity(&format!("labels.{kind}.parquet"))).unwrap(), want, "{kind}");
+    }
+    // A file without the column names it by its first row.
+    let error = read_labels(&parity("plain.none.parquet")).unwrap_err().diagnostic().to_string();
+    assert!(error.contains("plain.none.parquet, row 1, key `text`"), "{error}");
 }
 
 #[test]

@@ -15,6 +15,9 @@ const FORMS: [&str; 3] = ["f32", "bf16", "sharded"];
 /// Later families, in one form each.
 const LATER: [&str; 3] = ["gpt-neox-f32", "qwen3-sharded", "gemma2-bf16"];
 
+/// Checkpoints whose low-rank repair becomes an adapter: joint and transposed projections, and one of Llama's form.
+const ADAPTED: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
+
 /// GGUF files of other architectures and tokenizers than Llama's byte-level BPE. transformers warns about every `phi3`.
 const GGUF: [&str; 5] = ["qwen2-arch", "qwen3", "gemma2", "gemma3", "llama-spm"];
 
@@ -65,13 +68,15 @@ fn cases(work: &Path) -> Result<Vec<String>> {
             cases.push(out);
         }
     }
-    for family in FAMILIES {
+    for family in ADAPTED {
         let (base, out) = (format!("{family}-f32"), format!("{family}-lora"));
         let data = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24 --lora-rank 2";
         let steps = "--steps 3 --lr 1e-2 --warmup-steps 1 --batch-size 4 --threads 1";
         irepair(&format!("repair --model {base} --method dpo --out {out} {data} {steps}"))?;
         irepair(&format!("adapter --base {base} --repaired {out} --rank 2 --out {out}-adapter"))?;
         cases.extend([out.clone(), format!("{out}-adapter")]);
+    }
+    for family in FAMILIES {
         let out = format!("{family}-pretrained");
         let shape = "--n-layer 2 --n-embd 16 --n-head 2 --n-positions 64 --window 32 --vocab-size 300";
         let steps = "--steps 3 --batch-size 4 --lr 1e-2 --threads 1";

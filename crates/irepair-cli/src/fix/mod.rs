@@ -33,6 +33,7 @@ pub(crate) use self::verdicts::misses_too_many;
 use crate::environment::weights_sha256;
 use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};
+use crate::notes::say_text_rule;
 use crate::progress::StderrAboveBars;
 use crate::run_dir::refuse_used;
 
@@ -49,6 +50,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     let started = Instant::now();
     use_threads(plan.threads);
     let dir = ModelDir::read(&plan.model)?;
+    say_text_rule(&dir.tokenizer);
     let judges = prepared::judges(&plan)?;
     let prompts = Prompts::read(&plan, &dir)?;
     let made_from = made_from(&plan, &dir, &judges.iter().map(|judge| judge.name().to_owned()).collect::<Vec<_>>())?;

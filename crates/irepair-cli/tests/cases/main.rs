@@ -1,6 +1,6 @@
 //! Inputs that went wrong for people who repair models, each built by its test: the right number, or the message that
-//! says what is wrong. One file an area: pairs, forms and formats, texts at their edges, model directories, outcomes,
-//! flags and files.
+//! says what is wrong. One file an area: pairs, forms and formats, texts at their edges, model directories and who
+//! may read them, outcomes, flags and files.
 
 mod flags;
 mod formats;
@@ -9,6 +9,7 @@ mod outcomes;
 mod pairs;
 mod suites;
 mod texts;
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -153,7 +153,7 @@ fn a_bad_merge_is_named_by_its_entry() {
 }
 
 /// A whole copy of the base model, with other keys in one of its files.
-fn with_keys(name: &str, file: &str, keys: Value) -> PathBuf {
+pub(crate) fn with_keys(name: &str, file: &str, keys: Value) -> PathBuf {
     let dir = copy(name);
     fs::copy(workshop().join("base/model.safetensors"), dir.join("model.safetensors")).unwrap();
     let path = dir.join(file);
@@ -222,18 +222,34 @@ fn licence_code_and_further_templates_are_kept() {
 }
 
 #[test]
-fn a_prompt_that_ends_with_an_answer_is_refused() {
-    with_keys("templated", "tokenizer_config.json", json!({"chat_template": "{{ messages[0].content }}"}));
+fn a_prompt_that_ends_with_an_answer_is_continued() {
+    let template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}";
+    with_keys("templated", "tokenizer_config.json", json!({"chat_template": template}));
     let pair = |last: &str| {
         let prompt = json!([{"role": "user", "content": "a"}, {"role": last, "content": "b"}]);
         let side = |text: &str| json!([{"role": "assistant", "content": text}]);
         json!({"prompt": prompt, "chosen": side("c"), "rejected": side("d")})
     };
-    for last in ["assistant", "system"] {
-        put(workshop(), "prefilled.jsonl", [pair(last)]);
-        let args = "repair --model templated --pairs prefilled.jsonl --out prefilled-out --steps 1";
-        let error = refused(&irepair(workshop(), args), 4);
-        assert!(error.contains("prefilled.jsonl, line 1"), "{error}");
-        assert!(error.contains("want: a list of messages that ends with the user's or a tool's"), "{error}");
-    }
+    put(workshop(), "prefilled.jsonl", (0..4).map(|_| pair("assistant")));
+    let args = "--model templated --prompts prefilled.jsonl --max-new-tokens 2 --json";
+    let generated = succeed(&irepair(workshop(), &format!("generate {args}")));
+    assert!(generated.contains(r#""prompt":"<user>a</><assistant>b","#), "{generated}");
+    let args = "--steps 1 --batch-size 2 --n-validation 0 --max-prompt 24 --max-continuation 24";
+    succeed(&irepair(
+        workshop(),
+        &format!("repair --model templated --pairs prefilled.jsonl --out prefilled-out {args}"),
+    ));
+    // TRL refuses the system's message at the end.
+    put(workshop(), "system-last.jsonl", [pair("system")]);
+    let args = "repair --model templated --pairs system-last.jsonl --out system-last-out --steps 1";
+    let error = refused(&irepair(workshop(), args), 4);
+    assert!(error.contains("system-last.jsonl, line 1"), "{error}");
+    assert!(
+        error.contains("want: a list of messages that ends with the user's, a tool's or the assistant's"),
+        "{error}"
+    );
+    // A template that does not write the message.
+    with_keys("templated", "tokenizer_config.json", json!({"chat_template": "{{ messages[0].content }}"}));
+    let error = refused(&irepair(workshop(), "generate --model templated --prompts prefilled.jsonl"), 4);
+    assert!(error.contains("prefilled.jsonl, line 1") && error.contains("cannot be continued"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! Chats: message lists, and the template of a model that renders them as transformers does (docs/FILES.md).
 
 mod engine;
+mod open;
 mod python;
 
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ pub struct Chat<'a> {
     pub more: Option<&'a Map<String, Value>>,
     /// Whether the beginning of the assistant's next message follows.
     pub add_generation_prompt: bool,
+    /// Whether the text ends inside the last message, which is to be continued.
+    pub is_open: bool,
 }
 
 impl ChatTemplate {
@@ -114,17 +117,22 @@ impl ChatTemplate {
         if chat.messages.is_empty() {
             return Err("there is no message".to_owned());
         }
-        let messages: Vec<Value> = chat.messages.iter().map(settled).collect();
+        let name = if chat.tools.is_some() { TOOL_USE } else { DEFAULT };
+        let template = self.engine.get_template(name).or_else(|_| self.engine.get_template(DEFAULT));
+        let template = template.map_err(|error| engine::said(&error))?;
+        let mut messages: Vec<Value> = chat.messages.iter().map(settled).collect();
+        let last = if chat.is_open { Some(open::marked(&mut messages, template.source())?) } else { None };
         let mut variables = self.tokens.clone();
         variables.extend(chat.more.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
         variables.insert("messages".to_owned(), Value::Array(messages));
         variables.insert("tools".to_owned(), chat.tools.cloned().unwrap_or_default());
         variables.insert("documents".to_owned(), Value::Null);
         variables.insert("add_generation_prompt".to_owned(), chat.add_generation_prompt.into());
-        let name = if chat.tools.is_some() { TOOL_USE } else { DEFAULT };
-        let template = self.engine.get_template(name).or_else(|_| self.engine.get_template(DEFAULT));
-        let rendered = template.and_then(|template| template.render(Serde(&variables)));
-        rendered.map_err(|error| engine::said(&error))
+        let rendered = template.render(Serde(&variables)).map_err(|error| engine::said(&error))?;
+        match last {
+            None => Ok(rendered),
+            Some(last) => open::cut(rendered, &last),
+        }
     }
 }
 
