@@ -224,6 +224,7 @@ impl Prepared {
             front_patience: protocol.front_patience.filter(|_| !repair.method().ablates()),
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
+            most_kl: None,
         };
         let eval = EvalOptions { kl_texts: Some(self.data("general/valid.txt")), ..self.brief_eval() };
         Watch { every: protocol.every, eval, kept: Some(kept) }

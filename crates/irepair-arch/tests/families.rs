@@ -49,8 +49,7 @@ fn a_missing_window_is_mistrals_own_and_a_null_is_none() {
 fn keys_of_windows_change_nothing_in_families_without_them() {
     let sizes = json!({"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 128, "hidden_act": "gelu",
                        "rotary_pct": 0.5, "rotary_emb_base": 10000});
-    let keys =
-        json!({"sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0, "layer_types": [SLIDING; 4]});
+    let keys = json!({"sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0, "layer_types": [SLIDING, SLIDING, SLIDING, SLIDING]});
     for family in ["gpt2", "gpt_neox", "llama", "olmo2"] {
         let mut config = of(family, sizes.clone());
         if family == "llama" || family == "olmo2" {

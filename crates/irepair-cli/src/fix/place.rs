@@ -85,11 +85,7 @@ impl Place {
     }
 
     /// What `work` returns, and the seconds that the stage `name` took in it; not a number where it was made before.
-    pub(crate) fn timed<T>(
-        &self,
-        name: &str,
-        work: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<(T, f64)> {
+    pub(crate) fn timed<T>(&self, name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, f64)> {
         let is_made = self.work(&format!("{name}.json")).exists();
         let started = Instant::now();
         let found = work()?;
