@@ -182,7 +182,7 @@ fn a_classifier_may_be_a_name_of_the_hub() {
     };
     let scores = |scorer: &str| {
         let found: Value = serde_json::from_str(&succeed(&run(scorer))).unwrap();
-        found["metrics"].clone()
+        found["all"].clone()
     };
     let want = scores("classifier");
     assert!(!want.is_null());

@@ -105,8 +105,8 @@ pub(crate) fn difference(before: &[Option<f64>], after: &[Option<f64>]) -> Optio
 }
 
 /// True when `other` fails on no more prompts than `best`, or on more by no more than a standard error of the paired
-/// difference: the square of the excess is at most the number of prompts whose verdicts differ (McNemar's statistic is at
-/// most 1).
+/// difference: the square of the excess is at most the number of prompts whose verdicts differ (McNemar's statistic is
+/// at most 1).
 pub(crate) fn ties(best: &[Option<f64>], other: &[Option<f64>]) -> bool {
     let fails = |score: f64| i64::from(score > THRESHOLD);
     let pairs = best.iter().zip(other).filter_map(|(best, other)| Some(fails((*other)?) - fails((*best)?)));

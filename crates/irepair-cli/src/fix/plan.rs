@@ -125,8 +125,8 @@ impl Steps {
 
 /// Batches of a sensitivity.
 pub(crate) const N_BATCHES: u64 = 16;
-/// Updates that take as long as the sensitivities on wrong answers, good ones and neutral text: a batch of theirs is one
-/// side of the pairs without a reference.
+/// Updates that take as long as the sensitivities on wrong answers, good ones and neutral text: a batch of theirs is
+/// one side of the pairs without a reference.
 pub(crate) const SENSITIVITIES: f64 = 0.25 * 3.0 * N_BATCHES as f64;
 
 /// Neutral texts to choose on, and as many to measure on.

@@ -244,8 +244,8 @@ impl Search<'_> {
         Ok((points, menu))
     }
 
-    /// The rule: the fewest failures; of those within a standard error of it, the least KL. None where the menu is empty
-    /// or no point fails less than before.
+    /// The rule: the fewest failures; of those within a standard error of it, the least KL. None where the menu is
+    /// empty or no point fails less than before.
     pub(crate) fn choice(&self, points: &[FixPoint], menu: &[usize]) -> anyhow::Result<Option<usize>> {
         let before = rate(&self.before.scores).percent;
         let error = |at: &usize| points[menu[*at]].place().map_or(f64::INFINITY, |[_, error]| error);

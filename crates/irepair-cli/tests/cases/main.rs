@@ -34,6 +34,7 @@ fn workshop() -> &'static Path {
             (0..20).map(|i| pair(&format!("The city {i} was"), " nice and clean.", " an awful dump.")),
         );
         put(&dir, "prompts.jsonl", (0..12).map(|i| json!({"prompt": format!("The city {i} was")})));
+        put(&dir, "short.jsonl", [json!({"text": "Anna met Tom."})]);
         fs::write(dir.join("words.txt"), "awful\ndump\na\ne\n").unwrap();
         let shape = "--vocab-size 300 --n-layer 3 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
         succeed(&irepair(
@@ -55,7 +56,9 @@ fn put(dir: &Path, name: &str, records: impl IntoIterator<Item = Value>) {
 
 fn irepair(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-    command.current_dir(dir).args(args.split_whitespace()).args(["--threads", "1"]);
+    // Patches are made without a model's passes.
+    let threads = if args.starts_with("patch ") { &[][..] } else { &["--threads", "1"] };
+    command.current_dir(dir).args(args.split_whitespace()).args(threads);
     command.env("IREPAIR_CACHE", dir.join("cache")).output().unwrap()
 }
 

@@ -46,7 +46,6 @@ fn index(dir: &Path, shard: impl Fn(usize) -> String) {
 }
 
 fn score(model: &str) -> Output {
-    put(workshop(), "short.jsonl", [json!({"text": "Anna met Tom."})]);
     irepair(workshop(), &format!("score --model {model} --input short.jsonl"))
 }
 

@@ -7,7 +7,10 @@ use super::*;
 fn a_class_that_transformers_5_rebuilds_is_said() {
     let stderr = |keys: Value| {
         with_keys("classed", "tokenizer_config.json", keys);
-        said(&irepair(workshop(), "generate --model classed --prompt-tokens 4 --max-new-tokens 2 --n 1"))
+        said(&irepair(
+            workshop(),
+            "generate --model classed --prompts prompts.jsonl --max-new-tokens 2 --prompt-tokens 8",
+        ))
     };
     let plain = stderr(json!({"tokenizer_class": "GPT2Tokenizer"}));
     assert!(!plain.contains("transformers"), "{plain}");
