@@ -12,7 +12,7 @@ use crate::{Error, Result, fault, private, temporary};
 ///
 /// The new file is made in the same directory, flushed to disk and renamed over `path`; then the directory is flushed.
 /// It has the mode of the file that was there, or that of an ordinary new file, but no reader whom
-/// [`private::no_more_readable_than`] leaves out.
+/// [`open_weights`] leaves out.
 /// Missing parent directories are made, and temporary files that killed processes left in this one are removed.
 ///
 /// # Errors
@@ -108,6 +108,17 @@ pub fn open(path: &Path) -> Result<File> {
         return Err(io(std::io::Error::other("not an ordinary file")));
     }
     File::open(path).map_err(io)
+}
+
+/// Opens a file of weights for reading, as [`open`] does. From now on, files that this process writes have no more
+/// readers than it has: the group, or others, where they may read the file and enter its directory.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_weights(path: &Path) -> Result<File> {
+    let file = open(path)?;
+    private::no_more_readable_than(path);
+    Ok(file)
 }
 
 /// Reads a whole ordinary file ([`open`]) as UTF-8, of no more than 1 GiB.

@@ -29,7 +29,7 @@ pub mod hub;
 mod line_log;
 mod lock;
 pub mod metric;
-pub mod private;
+mod private;
 mod record;
 mod resident;
 mod sensitivities;

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bits of a mode that files of this process may have, besides what the umask takes away.
 static ALLOWED: AtomicU32 = AtomicU32::new(0o777);
 
-/// From now on, files that this process writes are no more readable than `path`, a file of weights that it reads: for
-/// the group or for others where they may read the file and enter its directory.
-pub fn no_more_readable_than(path: &Path) {
+/// From now on, files that this process writes are no more readable than `path`.
+pub(crate) fn no_more_readable_than(path: &Path) {
     ALLOWED.fetch_and(readers(path), Ordering::Relaxed);
 }
 

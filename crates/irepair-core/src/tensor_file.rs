@@ -9,8 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
-use crate::fs::{hex, open};
-use crate::private::no_more_readable_than;
+use crate::fs::{hex, open, open_weights};
 use crate::weights::{MAX_HEADER, disguise};
 use crate::{Error, Result};
 
@@ -52,8 +51,7 @@ impl TensorFile {
         if !path.is_file() {
             return Err(Error::MissingFile { path: path.to_owned() });
         }
-        let mut file = open(path)?;
-        no_more_readable_than(path);
+        let mut file = open_weights(path)?;
         let n_file = file.metadata().map_err(io)?.len();
         let mut start = Vec::new();
         (&mut file).take(64).read_to_end(&mut start).map_err(io)?;

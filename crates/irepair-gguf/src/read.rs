@@ -23,7 +23,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = irepair_core::fs::open(path)?;
+        let file = irepair_core::fs::open_weights(path)?;
         let n_bytes = irepair_core::fs::n_bytes(path)?;
         let end = n_bytes.min(MAX_HEAD);
         Ok(Self { file: BufReader::new(file), path: path.to_owned(), position: 0, end, n_bytes })

@@ -168,10 +168,9 @@ fn flat_tensor(bytes: &[u8], kind: Kind) -> Result<Tensor> {
     Ok(Tensor::f_from_data_size(bytes, &[(bytes.len() / kind.elt_size_in_bytes()) as i64], kind)?)
 }
 
-/// Opens a weights file for reading; what is written afterwards has no more readers than it.
+/// Opens a weights file for reading.
 pub(super) fn map(path: &Path) -> Result<Mapped> {
-    let file = irepair_core::fs::open(path)?;
-    irepair_core::private::no_more_readable_than(path);
+    let file = irepair_core::fs::open_weights(path)?;
     Ok(Mapped { map: sys::map_file(&file).map_err(irepair_core::Error::io("read", path))?, file })
 }
 
