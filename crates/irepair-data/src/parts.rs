@@ -119,18 +119,17 @@ impl Parts {
             _ => settled(&self.decoder),
         };
         let (mut normalizer, mut pre_tokenizer) = (settled(&self.normalizer), settled(&self.pre_tokenizer));
+        let space = json!({"String": " "});
         // Without a space at the beginning it only writes spaces in another way, as a normalizer does.
         if normalizer.is_null()
             && pre_tokenizer["type"] == "Metaspace"
             && pre_tokenizer["prepend_scheme"] == "never"
             && pre_tokenizer["split"] == false
         {
-            let space = json!({"String": " "});
             normalizer = json!({"type": "Replace", "pattern": space, "content": pre_tokenizer["replacement"]});
             pre_tokenizer = Value::Null;
         }
         // Nothing is split at spaces that are none any more.
-        let space = json!({"String": " "});
         if normalizer["type"] == "Replace" && normalizer["pattern"] == space && pre_tokenizer["pattern"] == space {
             pre_tokenizer = Value::Null;
         }

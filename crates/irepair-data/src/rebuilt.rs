@@ -42,16 +42,15 @@ const SHOWN: [&str; 12] =
 /// # Errors
 /// `BadTokenizer` where both versions differ from `tokenizer.json` and from one another.
 pub(crate) fn settle(inner: &mut Tokenizer, dir: &Path, config: &Value) -> Result<Option<String>> {
-    let covered = Covered::of(inner);
-    let stored = Parts::of(inner);
     let class = class_in_version_5(inner, dir)?.unwrap_or_default();
-    let (four, five) = (in_version_4(dir, config, &stored), parts_of(class, config));
     if OTHERS.contains(&class) {
         return Ok(Some(format!(
             "transformers 5 rebuilds tokenizers of class `{class}` in a way that irepair does not know: it follows \
              tokenizer.json, as transformers 4 does"
         )));
     }
+    let (covered, stored) = (Covered::of(inner), Parts::of(inner));
+    let (four, five) = (in_version_4(dir, config, &stored), parts_of(class, config));
     let same = |a: &Parts, b: &Parts| a.settled(covered) == b.settled(covered);
     let (four_differs, five_differs) = (
         four.as_ref().is_some_and(|four| !same(four, &stored)),
