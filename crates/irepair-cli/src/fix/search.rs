@@ -206,7 +206,7 @@ impl Search<'_> {
         let (_, run) = super::quietly(|| run(&given, plan, |out| Ok(DirLock::take(out)?), Some(&mut watcher)))?;
         let track = Track {
             n_steps,
-            ended: watcher.is_spent() || watcher.stopped(&run.outcome) != Some(Stopped::Paused),
+            ended: watcher.stopped(&run.outcome) != Some(Stopped::Paused),
             selected: run.records.iter().map(|r| r.slice.iter().map(|block| block.0).collect()).collect(),
             points: watcher.finish().trajectory,
             seconds: run.records.iter().map(|record| record.seconds).sum(),
