@@ -24,9 +24,7 @@ fn a_rank_out_of_range_is_refused_with_its_range() {
         [("0", "at least 1, is 0"), ("65537", "at most 65536, is 65537"), ("99999999999", "at most 65536")]
     {
         let args = format!("adapter --base base --repaired base --rank {rank} --out x");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-        let output = command.current_dir(workshop()).args(args.split_whitespace()).output().unwrap();
-        assert_says(&refused(&output, 2), &[&format!("`rank`: must be {want}")]);
+        assert_says(&refused(&irepair(workshop(), &args), 2), &[&format!("`rank`: must be {want}")]);
     }
 }
 
@@ -74,18 +72,14 @@ fn a_difference_that_rounds_is_refused_when_it_is_made() {
         dir,
         "repair --model base --pairs pairs.jsonl --method dpo --steps 6 --warmup-steps 0 --lr 1e-2 --out far",
     ));
-    let irepair = |args: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-        command.current_dir(dir).args(args.split_whitespace()).output().unwrap()
-    };
     let create = "patch create --base base --repaired far --kind delta --out far.delta";
-    let error = refused(&irepair(create), 5);
+    let error = refused(&irepair(dir, create), 5);
     assert_says(&error, &["result differs by rounding", "--allow-lossy, or use a patch of kind xor"]);
     assert!(!dir.join("far.delta").exists(), "no patch that apply refuses is left");
-    succeed(&irepair(&format!("{create} --allow-lossy")));
-    succeed(&irepair("patch apply --base base --patch far.delta --out near --allow-lossy"));
-    succeed(&irepair("patch create --base base --repaired far --kind xor --out far.xor"));
-    succeed(&irepair("patch apply --base base --patch far.xor --out again"));
+    succeed(&irepair(dir, &format!("{create} --allow-lossy")));
+    succeed(&irepair(dir, "patch apply --base base --patch far.delta --out near --allow-lossy"));
+    succeed(&irepair(dir, "patch create --base base --repaired far --kind xor --out far.xor"));
+    succeed(&irepair(dir, "patch apply --base base --patch far.xor --out again"));
 }
 
 #[test]

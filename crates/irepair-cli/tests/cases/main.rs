@@ -56,8 +56,9 @@ fn put(dir: &Path, name: &str, records: impl IntoIterator<Item = Value>) {
 
 fn irepair(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
-    // Patches are made without a model's passes.
-    let threads = if args.starts_with("patch ") { &[][..] } else { &["--threads", "1"] };
+    // Patches and adapters are made without a model's passes.
+    let passes = !["patch ", "adapter "].iter().any(|name| args.starts_with(name));
+    let threads = if passes { &["--threads", "1"][..] } else { &[] };
     command.current_dir(dir).args(args.split_whitespace()).args(threads);
     command.env("IREPAIR_CACHE", dir.join("cache")).output().unwrap()
 }
