@@ -122,10 +122,11 @@ irepair_core::errors! {
         PromptsCut { path: PathBuf, longest: usize, prompt_tokens: usize } = "prompts of messages would be cut" =>
             Data.at(path.display()).want_got(format!("at most {prompt_tokens} tokens"), format!("{longest} in the longest"))
                 .help(format!("give --prompt-tokens {longest}: the end of such a prompt begins the answer"));
-        /// Prompts as message lists, of a model with a begin-of-text token, for pairs that are written as text.
-        ChatsWithBegin { path: PathBuf } = "prompts are message lists, and pairs are written as text" =>
-            Data.at(path.display()).help(
-                "this model has a begin-of-text token, which would then come twice: write the prompts as text"
+        /// Texts in one file and message lists in another, of a model with a begin-of-text token.
+        MixedKinds { path: PathBuf, lists: PathBuf } = "one file holds texts, and another message lists" =>
+            Data.at(path.display()).want_got(format!("message lists, as in {}", lists.display()), "texts").help(
+                "the begin-of-text token of this model stands before texts and inside rendered lists: give both as one or \
+                 the other"
             );
         /// A model with `n` weights that are NaN or infinite, the first in this tensor.
         BadWeights { path: PathBuf, tensor: String, n: i64 } = "weights are not finite" =>
@@ -231,7 +232,7 @@ mod tests {
                 instead: "shorter texts".into()
             },],
             PromptsCut: [CliError::PromptsCut { path: "prompts.jsonl".into(), longest: 90, prompt_tokens: 32 }],
-            ChatsWithBegin: [CliError::ChatsWithBegin { path: "prompts.jsonl".into() }],
+            MixedKinds: [CliError::MixedKinds { path: "pairs.jsonl".into(), lists: "prompts.jsonl".into() }],
             OtherFix: [CliError::OtherFix { out: "fixed".into(), what: "judge".into() }],
             DamagedWork: [CliError::DamagedWork { path: "fixed/search/plan.json".into(), why: "EOF at line 1".into() }],
             JudgeFails: [CliError::JudgeFails {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use irepair_config::PairsPlan;
 use irepair_core::fs::sha256_file;
 use irepair_core::{NUMBERS_VERSION, is_unfinished, mark_finished};
-use irepair_data::{Part, RecordFile, TextKind, write_jsonl, write_prompts};
+use irepair_data::{Part, RecordFile, write_pairs_of, write_prompts_of};
 use irepair_eval::{Evaluator, Generation, PairCounts, PairRule};
 use irepair_report::write_result;
 use irepair_scorer::Scorer;
@@ -50,10 +50,6 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     let columns = plan.columns.clone().unwrap_or_default();
     let file = RecordFile { path: &plan.prompts, columns: &columns };
     let prompts = prompts::read(file, &model.tokenizer, plan.prompt_tokens)?;
-    // The pairs are written as text, before which the begin-of-text token of the template would be read once more.
-    if prompts.kind == TextKind::Chat && model.tokenizer.begin_id().is_some() {
-        return Err(CliError::ChatsWithBegin { path: plan.prompts.clone() }.into());
-    }
     let kind = prompts.kind;
     let [own, valid, test] = parts(prompts.items, plan)?;
     let loaded = model.open(&plan.device, plan.dtype)?;
@@ -75,13 +71,15 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     // From here on something is written.
     let _held = claim(&plan.out)?;
     let bar = progress::bar("sample", own.len() as u64);
-    let evaluator = Evaluator::new(&loaded.model, &loaded.tokenizer, plan.batch_size);
+    let tokenizer = loaded.tokenizer.of_kind(kind);
+    let evaluator = Evaluator::new(&loaded.model, &tokenizer, plan.batch_size);
     let made = evaluator.own_pairs(&own, &*judge, &rule, || bar.inc(1))?;
     drop(bar);
     let report = Report { made_from, n_prompts: [own.len(), valid.len(), test.len()], counts: made.counts };
-    write_jsonl(&plan.out.join("pairs.jsonl"), &made.pairs)?;
-    write_prompts(&plan.out.join("prompts.valid.jsonl"), &valid)?;
-    write_prompts(&plan.out.join("prompts.test.jsonl"), &test)?;
+    let kind = tokenizer.marked_kind(kind);
+    write_pairs_of(&plan.out.join("pairs.jsonl"), &made.pairs, kind)?;
+    write_prompts_of(&plan.out.join("prompts.valid.jsonl"), &valid, kind)?;
+    write_prompts_of(&plan.out.join("prompts.test.jsonl"), &test, kind)?;
     write_result(&plan.out.join(REPORT), &report)?;
     mark_finished(&plan.out)?;
     show(&report, plan)

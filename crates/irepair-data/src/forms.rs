@@ -38,6 +38,9 @@ pub(crate) fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
         TextKind::Plain => has("prompt"),
         TextKind::Chat => record.get("prompt").is_some_and(|prompt| !prompt.is_string() && !prompt.is_null()),
     };
+    if record.is_rendered() && kind == TextKind::Chat {
+        return Err(record.bad(record.columns.of(side), "text, which was rendered before", record.get(side)));
+    }
     let is_whole = has("chosen") && has("rejected");
     Ok((if has_prompt || !is_whole { Form::Explicit } else { Form::Implicit }, kind))
 }

@@ -81,4 +81,4 @@ pub use read::{
 };
 pub use tokenizer::Tokenizer;
 pub use wikitext::{wikitext_detokenized, wikitext_pages, wikitext_words};
-pub use write::{write_cloze, write_jsonl, write_prompts, write_texts};
+pub use write::{write_cloze, write_jsonl, write_pairs_of, write_prompts, write_prompts_of, write_texts};

@@ -11,7 +11,7 @@ use crate::chat::ChatTemplate;
 use crate::forms::{Form, form_of, kind_of, refuse_other_prompt, refuse_prompt, refuse_repeated};
 use crate::partners::Partners;
 use crate::read::not_empty;
-use crate::record::Record;
+use crate::record::{RENDERED, Record};
 use crate::rendering::{Rendering, TOOLS, VARIABLES};
 use crate::rows::Rows;
 use crate::{Error, Pair, Place, Result, Sides, Tokenizer};
@@ -54,6 +54,8 @@ impl<'a> RecordFile<'a> {
 
     /// Pairs, one after the other, from records `{"prompt", "chosen", "rejected"}`; other keys are ignored.
     ///
+    /// Texts of records with `"rendered": true` ([`write_pairs_of`](crate::write_pairs_of)) were rendered before.
+    ///
     /// Without `prompt`, it is what both sides begin with ([`common_beginning`]). Message lists are rendered by the
     /// chat template of `tokenizer`'s directory; the text of prompt and continuation together is that of the whole
     /// chat. Where only the rejected side is read, `chosen` is empty, and may be absent where there is a prompt.
@@ -67,13 +69,15 @@ impl<'a> RecordFile<'a> {
     pub fn pairs(self, tokenizer: Option<&Tokenizer>, sides: Sides) -> Result<Pairs<'a>> {
         let mut rows = self.rows()?;
         let first = rows.next().transpose()?;
-        let (mut form, mut kind) = (Form::Explicit, TextKind::Plain);
+        let (mut form, mut kind, mut rendered) = (Form::Explicit, TextKind::Plain, false);
         if let Some((place, value)) = &first {
             let record = self.record(*place, value.clone());
+            rendered = record.is_rendered();
             (form, kind) = form_of(&record)?;
         }
         let template = template_of(kind, tokenizer)?;
-        Ok(Pairs { file: self, rows, first, form, template, sides, n_read: 0, partners: Partners::default() })
+        let partners = Partners::default();
+        Ok(Pairs { file: self, rows, first, form, template, rendered, sides, n_read: 0, partners })
     }
 
     /// All of [`Self::pairs`].
@@ -95,7 +99,7 @@ impl<'a> RecordFile<'a> {
     /// Any of this crate's file and line errors, `NoRecords` when there is no prompt, `NoTemplate` and `BadTemplate`
     /// where there are message lists.
     pub fn read_prompts(self, tokenizer: Option<&Tokenizer>) -> Result<Whole<String>> {
-        let (mut items, mut first) = (Vec::new(), None);
+        let (mut items, mut first, mut rendered) = (Vec::new(), None, false);
         for row in self.rows()? {
             let (place, value) = row?;
             let record = self.record(place, value);
@@ -103,9 +107,11 @@ impl<'a> RecordFile<'a> {
                 Some(known) => known,
                 None => {
                     let kind = kind_of(record.get("prompt"));
+                    rendered = record.is_rendered();
                     first.insert((kind, template_of(kind, tokenizer)?))
                 }
             };
+            record.refuse_other_kind(rendered)?;
             items.push(match template {
                 None if *kind == TextKind::Plain => {
                     record.refuse_written_list("prompt")?;
@@ -115,12 +121,12 @@ impl<'a> RecordFile<'a> {
                 Some(template) => Rendering::of(template, &record)?.prompt(&record.messages("prompt")?)?,
             });
         }
-        let kind = first.map_or(TextKind::Plain, |(kind, _)| kind);
+        let kind = if rendered { TextKind::Chat } else { first.map_or(TextKind::Plain, |(kind, _)| kind) };
         Ok(Whole { items: not_empty(items, self.path, "prompts")?, kind })
     }
 
     fn rows(self) -> Result<Rows> {
-        let columns: Vec<&str> = self.columns.names().chain([TOOLS, VARIABLES]).collect();
+        let columns: Vec<&str> = self.columns.names().chain([TOOLS, VARIABLES, RENDERED]).collect();
         Rows::open(self.path, Some(&columns))
     }
 
@@ -136,6 +142,8 @@ pub struct Pairs<'a> {
     first: Option<(Place, Value)>,
     form: Form,
     template: Option<ChatTemplate>,
+    /// The texts were rendered before.
+    rendered: bool,
     sides: Sides,
     n_read: usize,
     partners: Partners,
@@ -144,7 +152,7 @@ pub struct Pairs<'a> {
 impl Pairs<'_> {
     /// The kind of all texts.
     pub fn kind(&self) -> TextKind {
-        if self.template.is_some() { TextKind::Chat } else { TextKind::Plain }
+        if self.rendered || self.template.is_some() { TextKind::Chat } else { TextKind::Plain }
     }
 
     /// The sides that are read.
@@ -183,6 +191,7 @@ impl Pairs<'_> {
 
     /// The pair of a record; none of a labelled completion that waits for its partner.
     fn pair(&mut self, record: &Record<'_>) -> Result<Option<Pair>> {
+        record.refuse_other_kind(self.rendered)?;
         if self.form == Form::Labelled {
             let is_desirable = record.label("label")?;
             let (prompt, completion) = self.labelled(record)?;

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::{Error, Place, Result};
 
+/// True in records whose texts a chat template has rendered already.
+pub(crate) const RENDERED: &str = "rendered";
+
 /// A record, with the names of its keys.
 pub(crate) struct Record<'a> {
     pub(crate) path: &'a Path,
@@ -19,6 +22,20 @@ impl Record<'_> {
     /// The value of a key; none where it is not there.
     pub(crate) fn get(&self, key: &'static str) -> Option<&Value> {
         self.value.get(self.columns.of(key))
+    }
+
+    /// True where the record says that a chat template has rendered its texts already.
+    pub(crate) fn is_rendered(&self) -> bool {
+        matches!(self.value.get(RENDERED), Some(Value::Bool(true)))
+    }
+
+    /// Refuses a record whose texts are of another kind than those of the first one, of which `rendered` is said.
+    pub(crate) fn refuse_other_kind(&self, rendered: bool) -> Result<()> {
+        match (rendered, self.is_rendered()) {
+            (true, false) => Err(self.bad(RENDERED, "true, as in the first record", self.value.get(RENDERED))),
+            (false, true) => Err(self.bad(RENDERED, "no such mark, as in the first record", self.value.get(RENDERED))),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn string(&self, key: &'static str) -> Result<String> {

@@ -27,6 +27,8 @@ pub struct Tokenizer {
     eos_id: u32,
     /// The token that begins texts, by the rules of `tokenizer.json`.
     begin_id: Option<u32>,
+    /// The token that begins rendered texts where the chat template writes it.
+    written_begin_id: Option<u32>,
     end_ids: Vec<u32>,
     spaces: Spaces,
     /// What a version of transformers makes of its files otherwise.
@@ -73,7 +75,8 @@ impl Tokenizer {
         let continuations = of_continuations(&inner).map_err(|why| bad(&whole, why))?.map(Box::new);
         let (end_ids, dir) = (generation_ends(dir, eos_id)?, Some(dir.to_owned()));
         let spaces = Spaces::of(&inner, &config);
-        Ok(Self { continuations, end_ids, inner, eos_id, begin_id, spaces, otherwise, dir })
+        let written_begin_id = None;
+        Ok(Self { continuations, end_ids, inner, eos_id, begin_id, written_begin_id, spaces, otherwise, dir })
     }
 
     /// Trains a byte-level BPE like GPT-2's: all 256 bytes, no prefix space, `<|endoftext|>` as token 0. The same texts
@@ -84,8 +87,17 @@ impl Tokenizer {
     pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Self> {
         let mut inner = byte_level(BPE::default(), false);
         train_byte_level(&mut inner, texts, vocab_size, &[END_OF_TEXT])?;
-        let (spaces, end_ids) = (Spaces::Kept, vec![0]);
-        Ok(Self { inner, continuations: None, eos_id: 0, begin_id: None, end_ids, spaces, otherwise: None, dir: None })
+        Ok(Self {
+            inner,
+            continuations: None,
+            eos_id: 0,
+            begin_id: None,
+            written_begin_id: None,
+            end_ids: vec![0],
+            spaces: Spaces::Kept,
+            otherwise: None,
+            dir: None,
+        })
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, which transformers' `AutoTokenizer` loads.
@@ -226,9 +238,23 @@ impl Tokenizer {
     /// they stand, and no begin-of-text token is added to it: where a model has one, the template writes it.
     pub fn of_kind(&self, kind: TextKind) -> Cow<'_, Self> {
         match (kind, self.begin_id) {
-            (TextKind::Chat, Some(_)) => Cow::Owned(Self { begin_id: None, ..self.clone() }),
+            (TextKind::Chat, Some(id)) => {
+                Cow::Owned(Self { begin_id: None, written_begin_id: Some(id), ..self.clone() })
+            }
             _ => Cow::Borrowed(self),
         }
+    }
+
+    /// The kind that records of such texts are marked with in files: where a model has no begin-of-text token, rendered
+    /// texts become the same ids as plain ones, and need no mark.
+    pub fn marked_kind(&self, kind: TextKind) -> TextKind {
+        if self.begin_id.or(self.written_begin_id).is_some() { kind } else { TextKind::Plain }
+    }
+
+    /// Number of tokens at the beginning of a text that are its begin-of-text token, 0 or 1, whoever wrote it.
+    pub fn n_begin(&self, ids: &[u32]) -> usize {
+        let begin = self.begin_id.or(self.written_begin_id);
+        usize::from(begin.is_some_and(|id| ids.first() == Some(&id)))
     }
 
     /// [`Self::encode`] of every text, on all cores.

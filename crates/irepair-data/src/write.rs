@@ -5,10 +5,11 @@ use std::path::Path;
 
 use irepair_core::fs::write_atomic_with;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::Result;
 use crate::read::{ClozeItem, END_OF_TEXT};
+use crate::record::RENDERED;
+use crate::{Pair, Result, TextKind};
 
 /// Writes `items`, each with `put`.
 fn write_each<T>(
@@ -58,7 +59,43 @@ pub(crate) fn write_lines<S: AsRef<str>>(path: &Path, lines: impl IntoIterator<I
 /// # Errors
 /// As for [`write_jsonl`].
 pub fn write_prompts<S: AsRef<str>>(path: &Path, prompts: impl IntoIterator<Item = S>) -> Result<()> {
-    write_jsonl(path, prompts.into_iter().map(|prompt| json!({"prompt": prompt.as_ref()})))
+    write_prompts_of(path, prompts, TextKind::Plain)
+}
+
+/// [`write_prompts`] of texts of a kind: records of rendered ones say so, and are read back as such.
+///
+/// # Errors
+/// As for [`write_jsonl`].
+pub fn write_prompts_of<S: AsRef<str>>(
+    path: &Path,
+    prompts: impl IntoIterator<Item = S>,
+    kind: TextKind,
+) -> Result<()> {
+    write_jsonl(path, prompts.into_iter().map(|prompt| marked(json!({"prompt": prompt.as_ref()}), kind)))
+}
+
+/// Writes pairs of a kind as JSONL: records of rendered ones say so, and are read back as such.
+///
+/// # Errors
+/// As for [`write_jsonl`].
+pub fn write_pairs_of(path: &Path, pairs: &[Pair], kind: TextKind) -> Result<()> {
+    match kind {
+        TextKind::Plain => write_jsonl(path, pairs),
+        TextKind::Chat => {
+            let record = |Pair { prompt, chosen, rejected }: &Pair| {
+                marked(json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}), kind)
+            };
+            write_jsonl(path, pairs.iter().map(record))
+        }
+    }
+}
+
+/// A record with the mark of its kind.
+fn marked(mut record: Value, kind: TextKind) -> Value {
+    if kind == TextKind::Chat {
+        record[RENDERED] = true.into();
+    }
+    record
 }
 
 /// Writes last-word items as JSONL `{"text"}`.

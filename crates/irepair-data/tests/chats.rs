@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_core::Diagnose;
 use irepair_data::{
-    Chat, ChatTemplate, Limits, Pair, RecordFile, Sides, Tokenizer, common_beginning, read_token_pairs,
+    Chat, ChatTemplate, Limits, Pair, RecordFile, Sides, TextKind, Tokenizer, common_beginning, read_token_pairs,
+    write_pairs_of, write_prompts_of,
 };
 use serde_json::{Map, Value, json};
 
@@ -208,5 +209,46 @@ fn a_chat_has_the_ids_of_transformers_and_no_second_begin_token() {
         assert_eq!(none.to_string(), "prompts of all 1 chats are too long");
         let begins = whole.iter().filter(|id| Some(**id) == tokenizer.begin_id()).count();
         assert_eq!(begins, usize::from(case == "begun"));
+        // The rendered texts, written down and read again.
+        let texts = RecordFile::plain(&path).read_pairs(Some(&tokenizer), Sides::Both).unwrap();
+        assert_eq!(tokenizer.marked_kind(texts.kind), TextKind::Chat);
+        write_pairs_of(&path, &texts.items, TextKind::Chat).unwrap();
+        assert_eq!(RecordFile::plain(&path).read_pairs(Some(&tokenizer), Sides::Both).unwrap(), texts);
+        assert_eq!(read_token_pairs(open(), &tokenizer, limits).unwrap(), (pairs, counts));
+        let prompts = [texts.items[0].prompt.clone()];
+        write_prompts_of(&path, &prompts, TextKind::Chat).unwrap();
+        let read = RecordFile::plain(&path).read_prompts(Some(&tokenizer)).unwrap();
+        assert_eq!((&read.items[..], read.kind), (&prompts[..], TextKind::Chat));
     }
+}
+
+#[test]
+fn a_file_is_rendered_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.jsonl");
+    let said = |records: &[Value]| {
+        std::fs::write(&path, records.iter().map(|record| format!("{record}\n")).collect::<String>()).unwrap();
+        let pairs = RecordFile::plain(&path).read_pairs(None, Sides::Both).map(|read| read.kind);
+        let prompts = RecordFile::plain(&path).read_prompts(None).map(|read| read.kind);
+        [pairs, prompts].map(|read| read.map_err(|error| error.diagnostic().to_string()))
+    };
+    let plain = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
+    let with = |mark: Value| {
+        let mut record = plain.clone();
+        record["rendered"] = mark;
+        record
+    };
+    assert_eq!(said(&[plain.clone(), plain.clone()]), [Ok(TextKind::Plain), Ok(TextKind::Plain)]);
+    assert_eq!(said(&[with(true.into()), with(true.into())]), [Ok(TextKind::Chat), Ok(TextKind::Chat)]);
+    // Another column of that name is not read.
+    assert_eq!(said(&[with("yes".into()), with(false.into())]), [Ok(TextKind::Plain), Ok(TextKind::Plain)]);
+    for found in said(&[with(true.into()), plain.clone()]).into_iter().chain(said(&[plain.clone(), with(true.into())]))
+    {
+        let said = found.unwrap_err();
+        assert!(said.contains("p.jsonl, line 2, key `rendered`") && said.contains("as in the first record"), "{said}");
+    }
+    // A list is rendered by the template, and not marked.
+    let list = json!([{"role": "user", "content": "a"}]);
+    let listed = json!({"prompt": list, "chosen": list, "rejected": list, "rendered": true});
+    assert!(said(&[listed])[0].as_ref().unwrap_err().contains("text, which was rendered before"));
 }

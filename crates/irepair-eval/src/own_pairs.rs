@@ -220,7 +220,7 @@ impl Evaluator<'_> {
             };
             let Some(before) = before else { continue };
             let mut row = row.clone();
-            let begins = usize::from(self.tokenizer.begin_id().is_some_and(|id| row.first() == Some(&id)));
+            let begins = self.tokenizer.n_begin(&row);
             row.splice(begins..begins, self.tokenizer.encode(before)?);
             rows.push((i, (row, rule.seed.wrapping_add(((i as u64) << 32) | ((round as u64) << 24)))));
         }

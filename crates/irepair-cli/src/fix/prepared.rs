@@ -1,10 +1,10 @@
 //! What a fix reads and makes before its search: judges, prompts and answers, neutral text, pairs, sensitivities.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_config::{FixPlan, SensitivityOptions, resolve};
-use irepair_data::{Limits, Part, RecordFile, Sides, TextKind, TokenPair, Tokenizer, read_token_pairs, write_jsonl};
+use irepair_data::{Limits, Part, RecordFile, Sides, TextKind, TokenPair, Tokenizer, read_token_pairs, write_pairs_of};
 use irepair_eval::{Evaluator, Generation, PairRule, kl_heldout};
 use irepair_model::BlockModel;
 use irepair_report::{PairYield, SCHEMA, SensitivityResult};
@@ -31,7 +31,7 @@ const PROBE: [usize; 2] = [32, 4];
 pub(crate) struct Prompts {
     pub(crate) items: Vec<String>,
     pub(crate) keep: Vec<String>,
-    kind: TextKind,
+    pub(crate) kind: TextKind,
     shares: [f64; 2],
 }
 
@@ -39,18 +39,18 @@ impl Prompts {
     /// Reads them.
     ///
     /// # Errors
-    /// Those of the reader; message lists of a model with a begin-of-text token.
+    /// Those of the reader; texts and message lists together, of a model with a begin-of-text token.
     pub(crate) fn read(plan: &FixPlan, dir: &ModelDir) -> anyhow::Result<Self> {
         let columns = plan.columns.clone().unwrap_or_default();
-        let read = |path: &PathBuf| {
-            let found = prompts::read(RecordFile { path, columns: &columns }, &dir.tokenizer, plan.prompt_tokens)?;
-            if found.kind == TextKind::Chat && dir.tokenizer.begin_id().is_some() {
-                return Err(CliError::ChatsWithBegin { path: path.clone() }.into());
-            }
-            anyhow::Ok(found)
-        };
+        let read =
+            |path: &PathBuf| prompts::read(RecordFile { path, columns: &columns }, &dir.tokenizer, plan.prompt_tokens);
         let found = read(&plan.prompts)?;
-        let keep = plan.keep.as_ref().map(read).transpose()?.map_or(Vec::new(), |keep| keep.items);
+        let kept = |path: &PathBuf| {
+            let keep = read(path)?;
+            refuse_other_kind(plan, &dir.tokenizer, [found.kind, keep.kind], path)?;
+            anyhow::Ok(keep.items)
+        };
+        let keep = plan.keep.as_ref().map(kept).transpose()?.unwrap_or_default();
         Ok(Self { items: found.items, keep, kind: found.kind, shares: [plan.valid_share, plan.test_share] })
     }
 
@@ -80,6 +80,23 @@ impl Prompts {
         let n = self.items.len();
         empty.map_or(Ok(()), |i| Err(CliError::EmptyPart { path: plan.prompts.clone(), part: names[i], n }))
     }
+}
+
+/// Refuses a file of another kind than the prompts where a begin-of-text token stands before the one and in the other.
+fn refuse_other_kind(
+    plan: &FixPlan,
+    tokenizer: &Tokenizer,
+    [prompts, found]: [TextKind; 2],
+    path: &Path,
+) -> Result<(), CliError> {
+    if tokenizer.marked_kind(prompts) == tokenizer.marked_kind(found) {
+        return Ok(());
+    }
+    let (path, lists) = match found {
+        TextKind::Chat => (plan.prompts.clone(), path.to_owned()),
+        TextKind::Plain => (path.to_owned(), plan.prompts.clone()),
+    };
+    Err(CliError::MixedKinds { path, lists })
 }
 
 /// The judge, and the second one where it is given.
@@ -233,12 +250,10 @@ impl Prepared {
                 let columns = plan.columns.clone().unwrap_or_default();
                 let given =
                     RecordFile { path, columns: &columns }.read_pairs(Some(&self.opened.tokenizer), Sides::Both)?;
-                if given.kind == TextKind::Chat && self.opened.tokenizer.begin_id().is_some() {
-                    return Err(CliError::ChatsWithBegin { path: path.clone() }.into());
-                }
+                refuse_other_kind(plan, &self.opened.tokenizer, [prompts.kind, given.kind], path)?;
                 pairs.extend(given.items);
             }
-            write_jsonl(&place.work("pairs.jsonl"), &pairs)?;
+            write_pairs_of(&place.work("pairs.jsonl"), &pairs, self.tokenizer.marked_kind(prompts.kind))?;
             Ok(PairYield {
                 n_pairs: pairs.len(),
                 n_given: pairs.len() - n_own,

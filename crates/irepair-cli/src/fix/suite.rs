@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use irepair_config::FixPlan;
-use irepair_data::{END_OF_TEXT, read_running_text, write_jsonl, write_prompts};
+use irepair_data::{END_OF_TEXT, read_running_text, write_jsonl, write_prompts_of};
 use irepair_eval::Evaluator;
 use irepair_model::BlockModel;
 use irepair_report::{Clause, FixMeasured, Rate, SUITE_FORMAT, Suite, copy_judge};
@@ -39,7 +39,8 @@ pub(crate) fn write(
     fs::create_dir_all(&dir)?;
     let test = &prompts.parts()[2];
     let (items, before) = (prompts.of(test), before.at(test));
-    write_prompts(&dir.join(TEST), &items)?;
+    let kind = prepared.opened.tokenizer.marked_kind(prompts.kind);
+    write_prompts_of(&dir.join(TEST), &items, kind)?;
     let mut clauses = vec![
         Clause::failures("failures", TEST, bound(&measured.judged.after)),
         Clause::form("form of the answers", TEST, before.form()),
@@ -51,7 +52,7 @@ pub(crate) fn write(
     let fine = items.iter().enumerate().filter(|(i, _)| before.fails(*i) == Some(false)).map(|(_, prompt)| prompt);
     let fine: Vec<&String> = fine.collect();
     if !fine.is_empty() {
-        write_prompts(&dir.join(FINE), &fine)?;
+        write_prompts_of(&dir.join(FINE), &fine, kind)?;
         clauses.push(Clause::fine("failures where none was", FINE, bound(&measured.fine)));
     }
     if let Some(kept) = &measured.kept {

@@ -1,5 +1,6 @@
 //! `irepair fix` on a tiny model with five complaints: every judge, the outcomes, a choice, kills.
 
+mod chats;
 mod complaints;
 mod outcomes;
 mod stops;
@@ -86,7 +87,11 @@ fn irepair(dir: &Path, args: &str) -> Output {
 
 /// A fix of the workshop's model with short answers.
 fn fix(args: &str) -> Output {
-    irepair(workshop(), &format!("fix --model base --max-new-tokens 10 --utility neutral.txt {args}"))
+    fix_of("base", args)
+}
+
+fn fix_of(model: &str, args: &str) -> Output {
+    irepair(workshop(), &format!("fix --model {model} --max-new-tokens 10 --utility neutral.txt {args}"))
 }
 
 fn said(output: &Output) -> String {
