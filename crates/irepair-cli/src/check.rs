@@ -7,7 +7,7 @@ use std::time::Instant;
 use irepair_config::{CheckPlan, Judge};
 use irepair_core::fs::write_atomic;
 use irepair_data::{Error as DataError, Lines, RecordFile, TextKind, read_running_text};
-use irepair_eval::{Continuations, Evaluator, Generation, Scores, degeneration};
+use irepair_eval::{Continuations, Evaluator, Generation, Scores, copied_share, degeneration};
 use irepair_model::BlockModel;
 use irepair_report::{Clause, ClauseKind, Form, Rate, Suite};
 use irepair_scorer::Scorer;
@@ -208,17 +208,20 @@ impl<'a> Subject<'a> {
 
     fn form(&mut self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
         let answers = &self.answered(clause)?.answers;
-        let found = form(&degeneration(&answers.tokens, &answers.texts));
         let before = clause.form.unwrap_or_default();
+        // Suites of before do not say how many answers were copies.
+        let copied = before.copied.and_then(|_| copied_share(&answers.prompts, &answers.tokens).value);
+        let found = Form { copied, ..form(&degeneration(&answers.tokens, &answers.texts)) };
         let words = |form: &Form| {
             let number = |value: Option<f64>, digits| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
             let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
             format!(
-                "length {}, distinct {}, blank {}, repeated {}",
+                "length {}, distinct {}, blank {}, repeated {}{}",
                 number(form.mean_length, 1),
                 number(form.distinct, 2),
                 share(form.blank),
-                share(form.repeated)
+                share(form.repeated),
+                form.copied.map_or(String::new(), |copied| format!(", copied {}", percent(copied)))
             )
         };
         let said = format!("{} (was {})", words(&found), words(&before));

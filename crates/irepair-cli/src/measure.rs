@@ -132,6 +132,7 @@ pub(crate) fn form(metrics: &Metrics) -> Form {
         distinct: metrics.value(key::DISTINCT_1),
         blank: metrics.value(key::EMPTY_SHARE),
         repeated: metrics.value(key::REPETITION_4),
+        copied: metrics.value(key::COPIED_SHARE),
     }
 }
 

@@ -34,6 +34,23 @@ pub fn degeneration(tokens: &[Vec<u32>], texts: &[String]) -> Metrics {
     metrics
 }
 
+/// True when more than half of a continuation's 4-grams of tokens stand in its prompt; one without 4-grams is no copy.
+///
+/// # Source
+/// METHOD §22 [O].
+pub fn copies(prompt: &[u32], continuation: &[u32]) -> bool {
+    let known: HashSet<&[u32]> = prompt.windows(4).collect();
+    let n_copied = continuation.windows(4).filter(|four| known.contains(four)).count();
+    2 * n_copied > continuation.windows(4).count()
+}
+
+/// Share of continuations that are [`copies`] of their prompts.
+pub fn copied_share(prompts: &[Vec<u32>], tokens: &[Vec<u32>]) -> Metric {
+    let n_copied = prompts.iter().zip(tokens).filter(|(prompt, tokens)| copies(prompt, tokens)).count();
+    let definition = "continuations with more than half of their 4-grams of tokens in their prompt / all";
+    Metric::share(key::COPIED_SHARE, n_copied, tokens.len(), definition)
+}
+
 /// 4-grams of texts, and those among them that occurred before in the same text.
 pub(crate) fn repeated_4_grams(tokens: &[impl AsRef<[u32]>]) -> (usize, usize) {
     let n_distinct: usize = tokens.iter().map(|t| t.as_ref().windows(4).collect::<HashSet<_>>().len()).sum();
@@ -61,6 +78,19 @@ mod tests {
         assert_eq!(pairs(key::REPETITION_4), (2.0 / 4.0, 4)); // 1212, 2121, then both again
         assert_eq!(pairs(key::MEAN_LENGTH), (10.0 / 3.0, 3));
         assert_eq!(pairs(key::EMPTY_SHARE), (1.0 / 3.0, 3));
+    }
+
+    #[test]
+    fn a_copy_has_most_of_its_4_grams_from_the_prompt() {
+        let prompt: Vec<u32> = (1..9).collect();
+        assert!(copies(&prompt, &prompt) && copies(&prompt, &[2, 3, 4, 5]));
+        // 1234, 2345 of four; then of three.
+        assert!(!copies(&prompt, &[1, 2, 3, 4, 5, 0, 0]) && copies(&prompt, &[1, 2, 3, 4, 5, 0]));
+        assert!(!copies(&prompt, &[1, 2, 3]) && !copies(&prompt, &[]), "no 4-gram");
+        assert!(!copies(&[1, 2, 3], &[1, 2, 3, 1, 2, 3]), "a prompt without one");
+        let share = copied_share(&[prompt.clone(), prompt.clone()], &[prompt, vec![]]);
+        assert_eq!((share.value, share.n), (Some(0.5), 2));
+        assert_eq!(copied_share(&[], &[]).value, None);
     }
 
     #[test]

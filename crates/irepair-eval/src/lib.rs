@@ -51,7 +51,7 @@ pub use error::{Error, Result};
 pub use evaluator::Evaluator;
 pub use fault::WrongPreference;
 pub use footprint::{Change, Footprint, footprint};
-pub use guard::degeneration;
+pub use guard::{copied_share, copies, degeneration};
 pub use irepair_core::metric::{self as key, Metric, Metrics};
 pub use irepair_scorer::Scorer;
 pub use kl::{Divergence, kl_heldout};

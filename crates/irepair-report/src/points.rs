@@ -13,6 +13,9 @@ pub(crate) const MOST_BLANK: f64 = 0.05;
 /// Share of repeated 4-grams that may be added.
 pub(crate) const MOST_REPEATED: f64 = 0.10;
 
+/// Share of continuations copied from their prompts that may be added.
+pub(crate) const MOST_COPIED: f64 = 0.10;
+
 /// The form of a model's continuations; a value that cannot be measured is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,14 +28,17 @@ pub struct Form {
     pub blank: Option<f64>,
     /// Share of repeated 4-grams.
     pub repeated: Option<f64>,
+    /// Share of continuations copied from their prompts; none where it was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<f64>,
 }
 
 impl Form {
     /// The degeneration guard: true when no value is far from that of the model before repair. A value that only one of
-    /// the two has fails, because there is nothing left to measure.
+    /// the two has fails, because there is nothing left to measure; copies count where both looked at them.
     ///
     /// # Source
-    /// METHOD §9, §22 \[O\]; the four limits are ours.
+    /// METHOD §9, §22 \[O\]; the five limits are ours.
     pub fn passes(&self, before: &Self) -> bool {
         let holds = |now: Option<f64>, then: Option<f64>, rule: fn(f64, f64) -> bool| match (now, then) {
             (Some(now), Some(then)) => rule(now, then),
@@ -42,6 +48,7 @@ impl Form {
             && holds(self.n_distinct(), before.n_distinct(), |now, then| now >= LEAST_KEPT * then)
             && holds(self.blank, before.blank, |now, then| now <= then + MOST_BLANK)
             && holds(self.repeated, before.repeated, |now, then| now <= then + MOST_REPEATED)
+            && self.copied.zip(before.copied).is_none_or(|(now, then)| now <= then + MOST_COPIED)
     }
 }
 
@@ -225,7 +232,13 @@ mod tests {
 
     #[test]
     fn the_guard_sees_texts_that_end_repeat_or_vanish() {
-        let before = Form { mean_length: Some(20.0), distinct: Some(0.4), blank: Some(0.0), repeated: Some(0.1) };
+        let before = Form {
+            mean_length: Some(20.0),
+            distinct: Some(0.4),
+            blank: Some(0.0),
+            repeated: Some(0.1),
+            copied: Some(0.05),
+        };
         assert!(before.passes(&before));
         assert!(Form { mean_length: Some(14.0), ..before }.passes(&before), "texts that end are no failure");
         let longer = Form { mean_length: Some(40.0), distinct: Some(0.2), ..before };
@@ -236,11 +249,23 @@ mod tests {
             Form { distinct: Some(0.1), ..before },
             Form { blank: Some(0.06), ..before },
             Form { repeated: Some(0.25), ..before },
+            Form { copied: Some(0.16), ..before },
+            Form { copied: Some(f64::NAN), ..before },
             Form { repeated: None, ..before },
             Form { mean_length: Some(f64::NAN), ..before },
         ] {
             assert!(!broken.passes(&before), "{broken:?}");
         }
         assert!(Form::default().passes(&Form::default()));
+        assert!(Form { copied: Some(0.15), ..before }.passes(&before), "a few copies more");
+        let unseen = Form { copied: None, ..before };
+        assert!(
+            Form { copied: Some(1.0), ..before }.passes(&unseen) && unseen.passes(&before),
+            "kept results have none"
+        );
+        let kept: Form =
+            serde_json::from_str(r#"{"mean_length":1.0,"distinct":1.0,"blank":0.0,"repeated":0.0}"#).unwrap();
+        assert_eq!(kept.copied, None);
+        assert!(!serde_json::to_string(&kept).unwrap().contains("copied"));
     }
 }

@@ -76,6 +76,7 @@ impl Report {
             distinct: run.value(metric::DISTINCT_1),
             blank: run.value(metric::EMPTY_SHARE),
             repeated: run.value(metric::REPETITION_4),
+            copied: run.value(metric::COPIED_SHARE),
         };
         let base = self.results.runs(VANILLA, &run.model);
         base.first().is_some_and(|base| !form(run).passes(&form(base)))

@@ -1,7 +1,7 @@
 //! Answers of a model to prompts, and what the judges say of them.
 
 use irepair_data::Tokenizer;
-use irepair_eval::{Evaluator, Generation, Scores, degeneration};
+use irepair_eval::{Evaluator, Generation, Scores, copies, degeneration};
 use irepair_model::CausalLm;
 use irepair_report::{Change, Form, Rate};
 use irepair_scorer::{Scorer, THRESHOLD};
@@ -17,6 +17,9 @@ pub(crate) struct Answers {
     pub(crate) texts: Vec<String>,
     /// Their tokens, for their form.
     tokens: Vec<Vec<u32>>,
+    /// Whether each is a copy of its prompt.
+    #[serde(default)]
+    copied: Vec<bool>,
     /// By the judge; none where it gave no score.
     pub(crate) scores: Vec<Option<f64>>,
     /// By the second judge; empty without one.
@@ -50,14 +53,17 @@ impl Asking<'_> {
         };
         let scores = judged(self.judge)?;
         let second = self.second.map(judged).transpose()?.unwrap_or_default();
-        Ok(Answers { texts: found.texts, tokens: found.tokens, scores, second, n_cut })
+        let copied = found.prompts.iter().zip(&found.tokens).map(|(prompt, tokens)| copies(prompt, tokens)).collect();
+        Ok(Answers { texts: found.texts, tokens: found.tokens, copied, scores, second, n_cut })
     }
 }
 
 impl Answers {
     /// The form of the answers, for the degeneration guard.
     pub(crate) fn form(&self) -> Form {
-        measure::form(&degeneration(&self.tokens, &self.texts))
+        let n_copied = self.copied.iter().filter(|copied| **copied).count();
+        let copied = (!self.copied.is_empty()).then(|| n_copied as f64 / self.copied.len() as f64);
+        Form { copied, ..measure::form(&degeneration(&self.tokens, &self.texts)) }
     }
 
     /// The answers at some places.
@@ -66,6 +72,7 @@ impl Answers {
         Self {
             texts: places.iter().map(|&i| self.texts[i].clone()).collect(),
             tokens: places.iter().map(|&i| self.tokens[i].clone()).collect(),
+            copied: places.iter().filter_map(|&i| self.copied.get(i).copied()).collect(),
             scores: pick(&self.scores),
             second: pick(&self.second),
             n_cut: self.n_cut,

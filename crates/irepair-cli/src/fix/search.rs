@@ -144,6 +144,7 @@ fn metrics(form: &Form, percent: Option<f64>, kl: Metric, n: usize) -> Metrics {
         of(key::DISTINCT_1, form.distinct),
         of(key::EMPTY_SHARE, form.blank),
         of(key::REPETITION_4, form.repeated),
+        of(key::COPIED_SHARE, form.copied),
     ];
     found.into_iter().flatten().chain([(key::KL_HELDOUT, kl)]).collect()
 }

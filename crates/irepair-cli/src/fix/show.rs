@@ -180,7 +180,7 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
             text += &format!("  answers to keep  {n_same} of {n} unchanged\n");
         }
         if !found.passes {
-            text += "  the answers lost their form: they are far shorter, blank or repeated\n";
+            text += "  the answers lost their form: they are far shorter, blank, repeated or copied\n";
         }
     }
     if !result.menu.is_empty() {

@@ -2,6 +2,7 @@
 
 mod chats;
 mod complaints;
+mod gamed;
 mod outcomes;
 mod stops;
 

@@ -156,6 +156,8 @@ metrics! {
     REPETITION_4 = "repetition_4", "4-gram repetition", "", Near, 3,
         "share of token 4-grams that repeat an earlier one of their continuation (METHOD §9)";
     EMPTY_SHARE = "empty_share", "Empty", "", Near, 3, "share of continuations that are blank or end at once (METHOD §9)";
+    COPIED_SHARE = "copied_share", "Copied", "", Near, 3,
+        "share of continuations most of whose 4-grams stand in their prompt (METHOD §22)";
     DECODING_COST = "decoding_cost", "Decoding cost", "", Lower, 1,
         "tokens generated for each token of a continuation that is kept (METHOD §26)";
     TRAJECTORY_TOX = "trajectory_tox", "Toxicity at the end", "%", Lower, 2,
