@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use irepair_config::FixPlan;
-use irepair_core::fs::{remove, sha256_file};
+use irepair_core::fs::{list, remove, sha256_file, write_atomic_with};
 use irepair_eval::{kl_heldout, token_perplexity};
 use irepair_model::{BlockModel, CausalLm};
 use irepair_patch::{Kind, Provenance};
@@ -113,8 +113,7 @@ pub(crate) fn settle(chosen: &Chosen<'_>, saved: &Path, written: bool) -> anyhow
         return Ok(());
     }
     // Copied and not moved: a later choice may come back to this point.
-    let loaded = super::quietly(|| open(saved, "cpu", plan.dtype))?;
-    loaded.model.save(&model)?;
+    copy_model(saved, &model)?;
     let provenance = Provenance {
         method: Some(point.preset.clone()),
         config_sha256: Some(sha256_file(&place.result(super::SETTINGS))?),
@@ -123,6 +122,22 @@ pub(crate) fn settle(chosen: &Chosen<'_>, saved: &Path, written: bool) -> anyhow
     };
     irepair_patch::create(&plan.model, &model, Kind::Xor, provenance, &patch)?;
     Ok(())
+}
+
+/// Copies a model directory byte for byte; its `config.json` last, so that a directory with one is whole.
+fn copy_model(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copy = |path: PathBuf| -> anyhow::Result<()> {
+        let place = to.join(path.strip_prefix(from).unwrap_or(&path));
+        let mut source = irepair_core::fs::open(&path)?;
+        Ok(write_atomic_with(&place, |file| std::io::copy(&mut source, file).map(|_| ()))?)
+    };
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = list(from)?.into_iter().partition(|path| path.is_dir());
+    let (config, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.into_iter().partition(|path| path.ends_with("config.json"));
+    for folder in folders {
+        list(&folder)?.into_iter().try_for_each(copy)?;
+    }
+    files.into_iter().chain(config).try_for_each(copy)
 }
 
 /// Test prompts with their answers: those that failed before first.

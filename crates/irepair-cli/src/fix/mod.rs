@@ -6,6 +6,7 @@ mod measured;
 mod place;
 mod plan;
 mod prepared;
+mod room;
 mod search;
 mod show;
 mod suite;
@@ -58,6 +59,10 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     // A fix of the same inputs is continued, whether it is finished or not; anything else in the directory is not ours.
     if !place.work("made-from.json").exists() {
         refuse_used(&plan.out)?;
+    }
+    // Another choice trains nothing.
+    if !place.result(RESULT).exists() {
+        room::refuse_too_large(&plan, &dir, &prompts)?;
     }
     let _held = DirLock::take(&plan.out)?;
     place.claim(&made_from)?;

@@ -41,7 +41,7 @@ pub(crate) struct Speed {
 /// Presets, the most promising first: what leaves least error within a budget on the profiles `wild` and `real`
 /// (docs/FINDINGS.md). DPO's loss on all weights, on adapters, on random blocks but the first; the largest rate is for
 /// models far smaller than GPT-2.
-fn presets(n_blocks: usize) -> Vec<Preset> {
+pub(crate) fn presets(n_blocks: usize) -> Vec<Preset> {
     let of = |name: &str, lr: f64, more: RepairOptions| Preset {
         name: format!("{name}-{lr:e}"),
         options: RepairOptions { lr: Some(lr), ..more },

@@ -19,6 +19,7 @@ use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
 use crate::progress::StderrAboveBars;
 use crate::repair::run;
+use crate::run_dir::remove_state;
 use crate::watch::{Measures, Watcher};
 
 /// A run ends at a point over so many budgets: what it has found within the budget stays.
@@ -178,9 +179,19 @@ impl Search<'_> {
             if round + 1 < self.steps.rounds.len() {
                 let places = alive.iter().map(|&i| (i, best(&tracks[i].points, self.budget_kl)));
                 alive = survivors(places.collect(), self.steps.n_presets(round + 1));
+            } else {
+                alive.clear();
             }
+            self.forget(&alive)?;
         }
         Ok(self.steps.presets.iter().cloned().zip(tracks).collect())
+    }
+
+    /// Removes the states of runs that do not continue, each as large as several models. A search that is repeated
+    /// decides as this one did, and asks for none of them.
+    fn forget(&self, alive: &[usize]) -> anyhow::Result<()> {
+        let over = self.steps.presets.iter().enumerate().filter(|(i, _)| !alive.contains(i));
+        Ok(over.map(|(_, preset)| self.place.run(&preset.name)).try_for_each(|run| remove_state(&run))?)
     }
 
     /// The track of a preset after `n_steps`, or where it ended before.

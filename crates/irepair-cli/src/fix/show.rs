@@ -165,6 +165,9 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
     }
     let mut text = format!("\n{}\n", result.verdict.words());
     if let Some(found) = &result.measured {
+        for line in found.shown_by_prompts().iter().flat_map(|shown| wrapped(shown)) {
+            text += &format!("  {line}\n");
+        }
         let Change { before, after, difference } = &found.judged;
         text += &format!("  failures before  {}\n  failures after   {}\n", rate(before), rate(after));
         if let Some([low, high]) = difference {

@@ -4,6 +4,7 @@ mod chats;
 mod complaints;
 mod gamed;
 mod outcomes;
+mod plans;
 mod stops;
 
 use std::fs;

@@ -30,6 +30,7 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
         verdict => result.verdict.to_string(),
         words => result.verdict.words().split_once(": ").map_or("", |(_, meaning)| meaning),
         good => result.verdict != Verdict::NothingGained,
+        shown => measured.and_then(super::FixMeasured::shown_by_prompts),
         numbers => Serde(numbers(result)),
         point => Serde(result.point()),
         plane => Serde(plane(result)),
@@ -286,6 +287,17 @@ mod tests {
         assert!(page.contains("4 of 5") && page.contains("7.00 → missing"));
         let hidden = page.split("<details").nth(1).unwrap();
         assert!(hidden.contains("bad&lt;&#x2f;script&gt;") || hidden.contains("bad&lt;/script&gt;"), "{hidden}");
+    }
+
+    #[test]
+    fn a_page_says_what_the_prompts_can_show() {
+        let mut few = result();
+        assert!(!page(&few).contains("test prompts show differences"));
+        few.verdict = Verdict::NothingGained;
+        few.measured.as_mut().unwrap().judged.difference = Some([-40.0, 2.0]);
+        assert!(
+            page(&few).contains("<p>failures fell by 36.0 points, but 50 test prompts show differences of 21.0 points")
+        );
     }
 
     #[test]

@@ -58,6 +58,25 @@ impl Verdict {
     }
 }
 
+impl FixMeasured {
+    /// How large a difference so many test prompts show, in words: half the width of the paired interval. None but
+    /// where the failures fell and it is their number alone that leaves nothing shown.
+    pub fn shown_by_prompts(&self) -> Option<String> {
+        let Change { before, after, difference } = &self.judged;
+        let [low, high] = (*difference)?;
+        let fell = before.percent? - after.percent?;
+        let second_fine = self.second.as_ref().is_none_or(|change| change.difference.is_none_or(|[low, _]| low <= 0.0));
+        (self.passes && second_fine && fell > 0.0 && high >= 0.0).then(|| {
+            format!(
+                "failures fell by {fell:.1} points, but {} test prompts show differences of {:.1} points or more; more \
+                 prompts show smaller ones",
+                after.n,
+                (high - low) / 2.0
+            )
+        })
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -120,6 +139,24 @@ mod tests {
         assert_eq!(second(Some([0.5, 9.0])), Verdict::NothingGained, "it finds more than before");
         assert_eq!(second(Some([-3.0, 3.0])), Verdict::Repaired, "it finds no difference");
         assert_eq!(second(None), Verdict::Repaired);
+    }
+
+    #[test]
+    fn the_prompts_are_named_where_they_alone_are_too_few() {
+        let of = |after, difference| measured(after, difference).shown_by_prompts();
+        let few = measured(rate(35.0, [26.4, 44.7]), Some([-10.2, 0.8]));
+        assert_eq!(
+            few.shown_by_prompts().unwrap(),
+            "failures fell by 5.0 points, but 100 test prompts show differences of 5.5 points or more; more prompts show \
+             smaller ones"
+        );
+        assert_eq!(of(rate(35.0, [26.4, 44.7]), Some([-9.0, -1.0])), None, "it is shown");
+        assert_eq!(of(rate(45.0, [35.6, 54.8]), Some([-1.0, 11.0])), None, "they rose");
+        assert_eq!(of(rate(35.0, [26.4, 44.7]), None), None);
+        assert_eq!(FixMeasured { passes: false, ..few.clone() }.shown_by_prompts(), None, "the text broke");
+        let worse =
+            Change { before: rate(5.0, [2.0, 11.0]), after: rate(9.0, [5.0, 16.0]), difference: Some([0.5, 7.5]) };
+        assert_eq!(FixMeasured { second: Some(worse), ..few }.shown_by_prompts(), None, "the second judge overrules");
     }
 
     #[test]
