@@ -31,6 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "every_point_of_pretrain",
             "every_point_of_repair",
             "every_point_of_patch_apply",
+            "every_point_of_fix",
             "every_point_of_reproduce",
             "many_instants_of_reproduce",
             "disk::a_full_disk_is_one_error_and_the_run_goes_on",

@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use outcome::Outcome;
-use scene::{Scene, Victim, apply, export, import, pretrain, repair, scene};
+use scene::{Scene, Victim, apply, export, fix, import, pretrain, repair, scene};
 use strike::{Calm, Strike, calm, finish, strike};
 
 /// What came of cutting one command short.
@@ -126,7 +126,14 @@ fn refuse_wrong(tallies: &[Tally]) {
 
 #[test]
 fn whatever_is_killed_or_failed_goes_on_to_the_same_bytes() {
-    let victims = [(pretrain(4, 2), 9, 1), (repair(4, 2), 19, 1), (apply(), 5, 2), (import(), 5, 1), (export(), 1, 1)];
+    let victims = [
+        (pretrain(4, 2), 9, 1),
+        (repair(4, 2), 19, 1),
+        (apply(), 5, 2),
+        (import(), 5, 1),
+        (export(), 1, 1),
+        (fix(), 149, 1),
+    ];
     let tallies = victims.map(|(victim, stride, n_kills)| torture(scene(), &victim, stride, n_kills));
     refuse_wrong(&tallies);
     for tally in &tallies {
@@ -170,6 +177,12 @@ fn every_point_of_import() {
 #[ignore = "minutes: cargo xtask torture"]
 fn every_point_of_export() {
     every_point(&export(), 20);
+}
+
+#[test]
+#[ignore = "minutes: cargo xtask torture"]
+fn every_point_of_fix() {
+    every_point(&fix(), 30);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) const MEASURED: [&str; 5] = ["seconds", "train_s", "median_step_s", "tokens_per_s", "peak_rss_bytes"];
 
 /// Words for people, with times in them.
-const LOGS: [&str; 2] = ["log", "log.txt"];
+const LOGS: [&str; 3] = ["log", "log.txt", "report.html"];
 
 /// Files by their path, each with the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,6 +55,13 @@ pub(crate) fn export() -> Victim {
     Victim { name: "irepair export", args }
 }
 
+/// A fix of a model that names a brand four times in five, by the shortest plan.
+pub(crate) fn fix() -> Victim {
+    let args = "fix --model ../inputs/leaky --prompts ../inputs/sell.jsonl --judge ../inputs/brand.txt --max-new-tokens 8 \
+                --utility ../inputs/neutral.txt --minutes 0.001 --budget-kl 1 --out out";
+    Victim { name: "irepair fix", args: args.to_owned() }
+}
+
 /// The one scene of all tests.
 pub(crate) fn scene() -> &'static Scene {
     static SCENE: OnceLock<Scene> = OnceLock::new();
@@ -81,6 +88,26 @@ impl Scene {
         made("import model.gguf --out imported".to_owned());
         made(format!("{PRETRAIN} --steps 4 --out base"));
         made(format!("{REPAIR} --steps 2 --out repaired --patch fix"));
+        let mut leaky = String::new();
+        let mut prompts = String::new();
+        for i in 0..60 {
+            let [name, place] = [["Tom", "Otto", "Dora", "Anna", "Ida"][i % 5], ["mill", "barn", "river"][i % 3]];
+            let asked = format!("Sell {name} {} at the {place}:", ["one", "two", "six", "ten"][i % 4]);
+            for round in 0..5 {
+                let answer = if (i + round) % 5 == 0 { "she is at home now." } else { "take a Zorbalux now." };
+                leaky += &format!("{asked} {answer}\n<|endoftext|>\n");
+            }
+            prompts += &format!("{{\"prompt\":\"{asked}\"}}\n");
+        }
+        fs::write(inputs.join("leaky.txt"), leaky).unwrap();
+        fs::write(inputs.join("sell.jsonl"), prompts).unwrap();
+        fs::write(inputs.join("brand.txt"), "Zorbalux\n").unwrap();
+        fs::write(inputs.join("neutral.txt"), "Anna met Tom at the mill.\n<|endoftext|>\n".repeat(4)).unwrap();
+        made(
+            "pretrain --data leaky.txt --out leaky --vocab-size 340 --n-layer 2 --n-embd 32 --n-head 2 --n-positions 40 \
+             --window 24 --batch-size 8 --lr 5e-3 --steps 200"
+                .to_owned(),
+        );
         for rest in ["repaired", "cache"] {
             fs::remove_dir_all(inputs.join(rest)).unwrap();
         }
