@@ -178,6 +178,33 @@ impl Evaluator<'_> {
         Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
     }
 
+    /// The greedy continuation of every prompt and `n_samples` nucleus samples of it: all of the first prompt, then all of
+    /// the second. A prompt's samples are drawn from a stream of its own, the same for every model.
+    ///
+    /// # Errors
+    /// As [`Self::greedy_continuations`].
+    pub fn greedy_and_sampled(
+        &self,
+        prompts: &[String],
+        generation: &Generation,
+        n_samples: usize,
+        seed: u64,
+    ) -> Result<Continuations> {
+        let greedy = self.greedy_continuations(prompts, generation)?;
+        if n_samples == 0 {
+            return Ok(greedy);
+        }
+        let mut samples = self.sampled(&greedy.prompts, generation.n_new, n_samples, seed)?.into_iter();
+        let mut tokens = Vec::with_capacity(prompts.len() * (1 + n_samples));
+        for continuation in greedy.tokens {
+            tokens.push(continuation);
+            tokens.extend(samples.by_ref().take(n_samples));
+        }
+        let texts = tokens.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<_, _>>()?;
+        let how = format!("greedy and {n_samples} sampled");
+        Ok(Continuations { tokens, texts, how, cost: (1 + n_samples) as f64, ..greedy })
+    }
+
     /// Tokens of prompts, each cut to those of one end, and the number of those that were cut.
     pub(crate) fn prompt_tokens(&self, prompts: &[String], generation: &Generation) -> Result<(Vec<Vec<u32>>, usize)> {
         if prompts.is_empty() {

@@ -44,7 +44,8 @@ mod trajectory;
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use fix::{
-    Change, FixMeasured, FixPoint, FixResult, FixSample, KeptAnswers, PairYield, Rate, Verdict, write_fix_page,
+    Change, FixMeasured, FixPoint, FixResult, FixSample, KeptAnswers, PairYield, Rate, ToChoose, Verdict,
+    write_fix_page,
 };
 pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};

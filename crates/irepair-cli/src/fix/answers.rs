@@ -111,16 +111,6 @@ pub(crate) fn difference(before: &[Option<f64>], after: &[Option<f64>]) -> Optio
     found.interval.map(|Interval { low, high }| [low, high])
 }
 
-/// True when `other` fails on no more prompts than `best`, or on more by no more than a standard error of the paired
-/// difference: the square of the excess is at most the number of prompts whose verdicts differ (McNemar's statistic is
-/// at most 1).
-pub(crate) fn ties(best: &[Option<f64>], other: &[Option<f64>]) -> bool {
-    let fails = |score: f64| i64::from(score > THRESHOLD);
-    let pairs = best.iter().zip(other).filter_map(|(best, other)| Some(fails((*other)?) - fails((*best)?)));
-    let (excess, n_differ) = pairs.fold((0, 0), |(excess, n), one| (excess + one, n + one * one));
-    excess <= 0 || excess * excess <= n_differ
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,19 +131,5 @@ mod tests {
         assert!(low < -33.0 && high > -34.0 && high < -15.0, "{low} {high}");
         assert_eq!(difference(&before, &before), None, "nothing changes");
         assert_eq!(difference(&[None, Some(1.0)], &[Some(1.0), None]), None);
-    }
-
-    #[test]
-    fn a_point_ties_within_a_standard_error() {
-        let failing = |places: &[usize]| -> Vec<Option<f64>> {
-            (0..50).map(|i| Some(f64::from(u8::from(places.contains(&i))))).collect()
-        };
-        let best = failing(&[0, 1]);
-        assert!(ties(&best, &best) && ties(&best, &failing(&[0])), "no more failures");
-        assert!(ties(&best, &failing(&[0, 1, 2])), "one more: as large as its error");
-        assert!(!ties(&best, &failing(&[0, 1, 2, 3])), "two more, and no other differs");
-        assert!(ties(&best, &failing(&[2, 3, 4, 5])), "two more of six that differ");
-        assert!(!ties(&best, &failing(&[2, 3, 4, 5, 6, 7, 8])));
-        assert!(ties(&[None, Some(0.0)], &[Some(1.0), Some(0.0)]), "what has no score counts on neither side");
     }
 }

@@ -101,7 +101,7 @@ impl Clock {
 impl Steps {
     /// A point of the search.
     pub(crate) fn point(&self, [_, valid, _]: [usize; 3], speed: &Speed) -> f64 {
-        valid as f64 * speed.answer + N_NEUTRAL as f64 * speed.text
+        ((1 + self.samples_to_choose) * valid) as f64 * speed.answer + N_NEUTRAL as f64 * speed.text
     }
 
     /// What follows the search: answers to test prompts, KL, and two perplexities of neutral texts.

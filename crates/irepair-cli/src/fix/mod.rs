@@ -2,6 +2,7 @@
 
 mod answers;
 mod clock;
+mod failures;
 mod measured;
 mod place;
 mod plan;
@@ -20,7 +21,7 @@ use std::time::Instant;
 use irepair_config::{FixOptions, FixPlan, Options, to_toml};
 use irepair_core::fs::{remove, sha256_file, write_atomic};
 use irepair_core::{DirLock, NUMBERS_VERSION, is_unfinished, mark_finished, mark_unfinished};
-use irepair_report::{FixResult, SCHEMA, Verdict, write_fix_page, write_result};
+use irepair_report::{FixResult, SCHEMA, ToChoose, Verdict, write_fix_page, write_result};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::answers::rate;
@@ -151,6 +152,7 @@ fn make(
         pairs: None,
         sensitivities: Vec::new(),
         conclusion: None,
+        to_choose: None,
         points: Vec::new(),
         selected_steps: Vec::new(),
         menu: Vec::new(),
@@ -181,8 +183,12 @@ fn make(
     show::stage(4, result.conclusion.as_deref().unwrap_or("sensitivities of the blocks are in the report").trim_end());
     let clock = RefCell::new(clock);
     let valid = prompts.of(&parts[1]);
-    let before_valid = before.at(&parts[1]);
     let (asking, shared) = (prepared.asking(), shared(plan));
+    let before_valid = place.stage("before-valid", || {
+        asking.failures(&prepared.opened.model, &valid, steps.samples_to_choose, plan.seed)
+    })?;
+    let (percent, interval) = failures::percent(&before_valid.shares);
+    result.to_choose = Some(ToChoose { n_answers: 1 + steps.samples_to_choose, percent, interval });
     let search = Search {
         place,
         steps: &steps,
@@ -195,7 +201,7 @@ fn make(
         budget_kl: plan.budget_kl,
         clock: &clock,
     };
-    show::stage(5, &show::searching(&steps, plan, &clock.borrow()));
+    show::stage(5, &show::searching(&steps, plan, percent, &clock.borrow()));
     let tracks = search.run()?;
     (result.points, result.menu) = search.points(&tracks)?;
     let by_rule = search.choice(&result.points, &result.menu)?;

@@ -13,8 +13,9 @@ use irepair_model::CausalLm;
 use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, within_budget};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{Answers, Asking, rate, ties};
+use super::answers::Asking;
 use super::clock::Clock;
+use super::failures::{Failures, percent, ties};
 use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
 use crate::progress::StderrAboveBars;
@@ -59,9 +60,9 @@ pub(crate) struct Search<'a> {
     pub(crate) steps: &'a Steps,
     pub(crate) shared: RepairOptions,
     pub(crate) asking: &'a Asking<'a>,
-    /// Validation prompts, with the answers of the model as it was.
+    /// Validation prompts, with the failures of the model as it was.
     pub(crate) prompts: &'a [String],
-    pub(crate) before: &'a Answers,
+    pub(crate) before: &'a Failures,
     pub(crate) neutral: &'a [Vec<u32>],
     /// The model as it was.
     pub(crate) base: &'a CausalLm,
@@ -98,37 +99,37 @@ impl Measures for PointOf<'_> {
     ) -> anyhow::Result<Metrics> {
         let search = self.search;
         let started = Instant::now();
-        // Before the first update the model is the base, whose answers are known.
-        let asked = if step == 0 { None } else { Some(search.asking.ask(model, search.prompts)?) };
-        let answers = asked.as_ref().unwrap_or(search.before);
+        // Before the first update the model is the base, whose failures are known.
+        let asked = if step == 0 { None } else { Some(search.failures(model)?) };
+        let failures = asked.as_ref().unwrap_or(search.before);
         let kl = if step > 0 {
             kl_heldout(search.base, model, search.neutral, search.asking.batch_size)?.metric
         } else {
             Metric::new(key::KL_HELDOUT, 0.0, search.neutral.iter().map(Vec::len).sum(), 0, "the same model")
         };
-        let found = rate(&answers.scores);
+        let (found, _) = percent(&failures.shares);
         if step > 0 {
-            keep(&scores_path(&self.dir, step), &answers.scores)?;
+            keep(&shares_path(&self.dir, step), &failures.shares)?;
             let (since, n_before) = self.last.get();
             let of_updates = started.duration_since(since).as_secs_f64();
             search.clock.borrow_mut().point(step - n_before, of_updates, started.elapsed().as_secs_f64());
-            self.say(step, &found, kl.value);
+            self.say(step, found, kl.value);
         }
         self.last.set((Instant::now(), step));
-        Ok(metrics(&answers.form(), found.percent, kl, answers.scores.len()))
+        Ok(metrics(&failures.form, found, kl, failures.shares.len()))
     }
 }
 
 impl PointOf<'_> {
     /// Says a point, and how much time is left.
-    fn say(&self, step: u64, found: &irepair_report::Rate, kl: Option<f64>) {
+    fn say(&self, step: u64, found: Option<f64>, kl: Option<f64>) {
         let number =
             |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
         let over = kl.is_some_and(|kl| kl > self.search.budget_kl);
         let line = format!(
             "  {:<22} {step:>5} updates {:>5} % fail, KL {:>6}{}, {} left",
             self.preset,
-            number(found.percent, 1),
+            number(found, 1),
             number(kl, 4),
             if over { "!" } else { " " },
             self.search.clock.borrow().left()
@@ -150,9 +151,9 @@ fn metrics(form: &Form, percent: Option<f64>, kl: Metric, n: usize) -> Metrics {
     found.into_iter().flatten().chain([(key::KL_HELDOUT, kl)]).collect()
 }
 
-/// Scores of a point's answers, in the run's directory.
-pub(crate) fn scores_path(run: &Path, step: u64) -> PathBuf {
-    run.join(format!("scores-{step}.json"))
+/// Shares of a point's answers that fail, by prompt, in the run's directory.
+fn shares_path(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("shares-{step}.json"))
 }
 
 /// The weights that a run keeps: the best points within these budgets.
@@ -161,6 +162,11 @@ pub(crate) fn kept(budget_kl: f64) -> Kept {
 }
 
 impl Search<'_> {
+    fn failures(&self, model: &CausalLm) -> anyhow::Result<Failures> {
+        let seed = self.shared.seed.unwrap_or_default();
+        self.asking.failures(model, self.prompts, self.steps.samples_to_choose, seed)
+    }
+
     /// Runs every round; returns every preset with its track.
     ///
     /// # Errors
@@ -238,7 +244,7 @@ impl Search<'_> {
                 .filter_map(|&budget| Some(within_budget(&track.points, budget)?.step))
                 .collect();
             for point in track.points.iter().filter(|point| point.step > 0) {
-                let scores: Vec<Option<f64>> = read(&scores_path(&self.place.run(&preset.name), point.step))?;
+                let shares: Vec<Option<f64>> = read(&shares_path(&self.place.run(&preset.name), point.step))?;
                 if kept.contains(&point.step) {
                     with_weights.push(points.len());
                 }
@@ -246,7 +252,7 @@ impl Search<'_> {
                     preset: preset.name.clone(),
                     step: point.step,
                     percent: point.toxicity,
-                    interval: rate(&scores).interval,
+                    interval: percent(&shares).1,
                     kl: point.more.and_then(|more| more.kl),
                     passes: point.more.is_some_and(|more| more.passes),
                 });
@@ -259,18 +265,18 @@ impl Search<'_> {
     /// The rule: the fewest failures; of those within a standard error of it, the least KL. None where the menu is
     /// empty or no point fails less than before.
     pub(crate) fn choice(&self, points: &[FixPoint], menu: &[usize]) -> anyhow::Result<Option<usize>> {
-        let before = rate(&self.before.scores).percent;
+        let (before, _) = percent(&self.before.shares);
         let error = |at: &usize| points[menu[*at]].place().map_or(f64::INFINITY, |[_, error]| error);
         let best = (0..menu.len()).min_by(|a, b| error(a).total_cmp(&error(b)));
         let Some(best) = best.filter(|best| before.is_some_and(|before| error(best) < before)) else { return Ok(None) };
-        let scores = |at: usize| -> anyhow::Result<Vec<Option<f64>>> {
+        let shares = |at: usize| -> anyhow::Result<Vec<Option<f64>>> {
             let point = &points[menu[at]];
-            read(&scores_path(&self.place.run(&point.preset), point.step))
+            read(&shares_path(&self.place.run(&point.preset), point.step))
         };
-        let of_best = scores(best)?;
+        let of_best = shares(best)?;
         // From small KL to large: the first that ties.
         for at in 0..best {
-            if ties(&of_best, &scores(at)?) {
+            if ties(&of_best, &shares(at)?) {
                 return Ok(Some(at));
             }
         }

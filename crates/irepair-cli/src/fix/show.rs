@@ -71,9 +71,15 @@ pub(crate) fn planned(steps: &Steps, [own, valid, test]: [usize; 3], speed: &Spe
     )
 }
 
-pub(crate) fn searching(steps: &Steps, plan: &FixPlan, clock: &Clock) -> String {
-    let (n, budget) = (steps.presets.len(), plan.budget_kl);
-    format!("search: {n} presets, the budget is {budget} nats a token, {} left", clock.left())
+/// The search that begins; `before` is how often the model as it was fails on the prompts to choose on.
+pub(crate) fn searching(steps: &Steps, plan: &FixPlan, before: Option<f64>, clock: &Clock) -> String {
+    let (n, budget, n_answers) = (steps.presets.len(), plan.budget_kl, 1 + steps.samples_to_choose);
+    format!(
+        "search: {n} presets, the budget is {budget} nats a token, {} left\n\
+         {n_answers} answers a prompt, greedy and sampled: {} % fail before repair",
+        clock.left(),
+        number(before, 1)
+    )
 }
 
 pub(crate) fn pairs(found: &PairYield) -> String {

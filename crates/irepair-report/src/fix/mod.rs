@@ -40,6 +40,9 @@ pub struct FixResult {
     /// What they say together.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub conclusion: Option<String>,
+    /// The model as it was on validation prompts; none where nothing was searched.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to_choose: Option<ToChoose>,
     /// Every point of the search, on validation prompts.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub points: Vec<FixPoint>,
@@ -98,6 +101,18 @@ pub struct PairYield {
     pub n_unscored: usize,
 }
 
+/// The model before repair, on the prompts to choose on: what the points of the search are compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToChoose {
+    /// Answers of every prompt: the greedy one, and samples.
+    pub n_answers: usize,
+    /// Answers that fail, percent, the mean over prompts.
+    pub percent: Option<f64>,
+    /// 95 % interval of it.
+    pub interval: Option<[f64; 2]>,
+}
+
 /// A point of the search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,7 +121,7 @@ pub struct FixPoint {
     pub preset: String,
     /// Updates.
     pub step: u64,
-    /// Failures in percent on validation prompts; none where they could not be measured.
+    /// Failures in percent of the answers to validation prompts, the mean over prompts; none where they could not be measured.
     pub percent: Option<f64>,
     /// 95 % interval of it.
     pub interval: Option<[f64; 2]>,

@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 
-use super::{FixPoint, FixResult, KeptAnswers, Rate, Verdict};
+use super::{FixPoint, FixResult, KeptAnswers, Rate, ToChoose, Verdict};
 use crate::points::front;
 use crate::{Error, Result};
 
@@ -34,6 +34,7 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
         numbers => Serde(numbers(result)),
         point => Serde(result.point()),
         plane => Serde(plane(result)),
+        before => result.to_choose.as_ref().map(before),
         menu => Serde(menu(result)),
         blocks => Serde(blocks(result)),
         chosen_steps => Serde(steps(result)),
@@ -53,6 +54,16 @@ fn number(value: Option<f64>, digits: usize) -> String {
 /// An interval after its number.
 fn interval(interval: Option<[f64; 2]>) -> String {
     interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"))
+}
+
+/// What the points of the search are compared with, in words.
+fn before(found: &ToChoose) -> String {
+    format!(
+        "Each prompt has {} answers, greedy and sampled; before repair {} %{} of them failed.",
+        found.n_answers,
+        number(found.percent, 1),
+        interval(found.interval)
+    )
 }
 
 /// A rate with its interval, in words.
@@ -245,6 +256,7 @@ mod tests {
             pairs: Some(PairYield::default()),
             sensitivities: Vec::new(),
             conclusion: None,
+            to_choose: Some(ToChoose { n_answers: 4, percent: Some(38.0), interval: Some([28.0, 48.0]) }),
             points: vec![
                 point(8, 20.0, 0.01, true),
                 point(16, 4.0, 0.04, true),
@@ -282,6 +294,9 @@ mod tests {
         assert!(page.contains("<h1 class=\"good\">improved</h1>") && page.contains("40.0 % [1.0, 60.0], 20 of 50"));
         // One point fails the guard, one is far over the budget.
         assert_eq!(page.matches("<circle").count(), 2);
+        assert!(
+            page.contains("Each prompt has 4 answers, greedy and sampled; before repair 38.0 % [28.0, 48.0] of them")
+        );
         assert!(page.contains("dpo-1e-5, 16 updates: 4.0 % [3.0, 5.0] failures, KL 0.0400"));
         assert!(page.contains("a &amp; b") && !page.contains("<script>") && page.contains("(blank)"));
         assert!(page.contains("4 of 5") && page.contains("7.00 → missing"));
