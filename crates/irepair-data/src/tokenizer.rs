@@ -1,6 +1,7 @@
 //! Text to token ids and back, through the tokenizers library: load, train, save.
 
-use std::borrow::Cow;
+mod begin;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::prefix_space::of_continuations;
 use crate::read::END_OF_TEXT;
 use crate::sources::{begin_of, eos_of, settle_prefix_space};
 use crate::spaces::Spaces;
-use crate::{ChatTemplate, Error, Result, TextKind, rebuilt};
+use crate::{ChatTemplate, Error, Result, rebuilt};
 
 /// A tokenizer with its begin-of-text token, if it has one, and its end-of-text token, which pads texts and, without a
 /// begin-of-text token, starts them (METHOD §2 [D]).
@@ -143,39 +144,6 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Token ids of a text from its beginning, as transformers' `tokenizer(text)` gives them: [`Self::encode`] after
-    /// the begin-of-text token, where the tokenizer has one. No end-of-text token is added.
-    ///
-    /// # Errors
-    /// `Tokenize` when the library refuses the text.
-    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.begin_text(self.encode(text)?))
-    }
-
-    /// [`Self::encode_text`] of every text, on all cores.
-    ///
-    /// # Errors
-    /// `Tokenize` when the library refuses a text.
-    pub fn encode_texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
-        Ok(self.encode_batch(texts)?.into_iter().map(|ids| self.begin_text(ids)).collect())
-    }
-
-    /// Ids from [`Self::encode`], after the begin-of-text token, where the tokenizer has one.
-    pub fn begin_text(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        ids.splice(0..0, self.begin_id);
-        ids
-    }
-
-    /// The begin-of-text token: none of GPT-2, Qwen2 and SmolLM2, `<|begin_of_text|>` of Llama 3.
-    pub fn begin_id(&self) -> Option<u32> {
-        self.begin_id
-    }
-
-    /// The token that starts a text without a prompt: the begin-of-text token, or else the end-of-text token.
-    pub fn start_id(&self) -> u32 {
-        self.begin_id.unwrap_or(self.eos_id)
-    }
-
     /// What a version of transformers makes of the files otherwise, as one line for users; none where both versions
     /// give the same ids.
     pub fn otherwise(&self) -> Option<&str> {
@@ -188,17 +156,6 @@ impl Tokenizer {
             "clean_up_tokenization_spaces is true in tokenizer_config.json: generated texts keep their spaces before \
              punctuation, as in transformers 5; transformers 4 takes them out",
         )
-    }
-
-    /// The rule for the begin-of-text token as one line for users.
-    pub fn begin_rule(&self) -> String {
-        match self.begin_id {
-            Some(id) => {
-                let token = self.inner.id_to_token(id).unwrap_or_default();
-                format!("begin-of-text token: `{token}` (id {id}) before every text, as tokenizer.json says")
-            }
-            None => "begin-of-text token: none, as tokenizer.json says".to_owned(),
-        }
     }
 
     /// Token ids of texts that follow another, on all cores: [`Self::encode`] without the space that SentencePiece puts
@@ -232,29 +189,6 @@ impl Tokenizer {
     /// Those of [`ChatTemplate::load`]; `NoTemplate` for a tokenizer that was not loaded.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         ChatTemplate::load(self.dir.as_deref().ok_or_else(|| Error::NoTemplate { dir: PathBuf::new() })?)
-    }
-
-    /// The tokenizer for texts of a kind. The text of a chat holds its special tokens, which become their ids wherever
-    /// they stand, and no begin-of-text token is added to it: where a model has one, the template writes it.
-    pub fn of_kind(&self, kind: TextKind) -> Cow<'_, Self> {
-        match (kind, self.begin_id) {
-            (TextKind::Chat, Some(id)) => {
-                Cow::Owned(Self { begin_id: None, written_begin_id: Some(id), ..self.clone() })
-            }
-            _ => Cow::Borrowed(self),
-        }
-    }
-
-    /// The kind that records of such texts are marked with in files: where a model has no begin-of-text token, rendered
-    /// texts become the same ids as plain ones, and need no mark.
-    pub fn marked_kind(&self, kind: TextKind) -> TextKind {
-        if self.begin_id.or(self.written_begin_id).is_some() { kind } else { TextKind::Plain }
-    }
-
-    /// Number of tokens at the beginning of a text that are its begin-of-text token, 0 or 1, whoever wrote it.
-    pub fn n_begin(&self, ids: &[u32]) -> usize {
-        let begin = self.begin_id.or(self.written_begin_id);
-        usize::from(begin.is_some_and(|id| ids.first() == Some(&id)))
     }
 
     /// [`Self::encode`] of every text, on all cores.
@@ -373,6 +307,22 @@ mod tests {
         std::fs::write(dir.path().join("config.json"), format!("{{\"eos_token_id\": {n}}}")).unwrap();
         let loaded = Tokenizer::load(dir.path()).unwrap();
         assert_eq!((loaded.vocab_size(), loaded.eos_id() as usize), (n + 1, n));
+    }
+
+    #[test]
+    fn the_older_form_of_qwen2_splits_as_its_class_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = ["mill 12, mill 12", "mill 12 DON'T"];
+        Tokenizer::train_bpe(&texts, 300).unwrap().inner.get_model().save(dir.path(), None).unwrap();
+        let ids = |class: &str, text: &str| {
+            std::fs::write(dir.path().join("tokenizer_config.json"), json!({"tokenizer_class": class}).to_string())
+                .unwrap();
+            Tokenizer::load(dir.path()).unwrap().encode(text).unwrap().len()
+        };
+        // One token of three characters; a token for the space and each digit.
+        assert_eq!([ids("GPT2Tokenizer", " 12"), ids("Qwen2Tokenizer", " 12")], [1, 3]);
+        // Qwen2 composes what stands decomposed.
+        assert_eq!([ids("GPT2Tokenizer", "e\u{301}"), ids("Qwen2Tokenizer", "e\u{301}")], [3, 2]);
     }
 
     #[test]
