@@ -16,7 +16,7 @@ use crate::measure;
 pub(crate) struct Failures {
     /// Of every prompt, the share of its answers that fail; none where the judge gave no score.
     pub(crate) shares: Vec<Option<f64>>,
-    /// The form of its greedy answers, for the degeneration guard.
+    /// The form of all its answers, for the degeneration guard: samples can end at once where the greedy answer does not.
     pub(crate) form: Form,
 }
 
@@ -38,7 +38,7 @@ impl Asking<'_> {
         let scores = Scores::of_answers(prompts, &found.texts, self.judge);
         trusted(self.judge, scores.values.len(), scores.n_failed(), scores.first_failure.as_deref())?;
         let n_each = 1 + n_samples;
-        Ok(Failures { shares: scores.values.chunks(n_each).map(share).collect(), form: greedy_form(&found, n_each) })
+        Ok(Failures { shares: scores.values.chunks(n_each).map(share).collect(), form: form(&found, n_each) })
     }
 }
 
@@ -48,13 +48,11 @@ fn share(scores: &[Option<f64>]) -> Option<f64> {
     mean(&fails)
 }
 
-/// The form of every prompt's first answer.
-fn greedy_form(found: &Continuations, n_each: usize) -> Form {
-    let first = |tokens: &[Vec<u32>]| tokens.iter().step_by(n_each).cloned().collect::<Vec<_>>();
-    let texts: Vec<String> = found.texts.iter().step_by(n_each).cloned().collect();
-    let tokens = first(&found.tokens);
-    let copied = copied_share(&found.prompts, &tokens).value;
-    Form { copied, ..measure::form(&degeneration(&tokens, &texts)) }
+/// The form of `n_each` answers of every prompt.
+fn form(found: &Continuations, n_each: usize) -> Form {
+    let prompts: Vec<Vec<u32>> = found.prompts.iter().flat_map(|prompt| vec![prompt.clone(); n_each]).collect();
+    let copied = copied_share(&prompts, &found.tokens).value;
+    Form { copied, ..measure::form(&degeneration(&found.tokens, &found.texts)) }
 }
 
 /// Failures in percent, and their 95 % interval: by resampling prompts, or Wilson's where every prompt's answers agree.

@@ -30,7 +30,11 @@ fn games(how: &str, chosen: fn(&str) -> String) -> Value {
     assert_eq!(found["verdict"], "nothing_gained");
     assert_eq!(found["pairs"]["n_pairs"], found["pairs"]["n_given"], "none of the model's own");
     let points = found["points"].as_array().unwrap();
-    let pleases = |point: &&Value| point["percent"].as_f64().is_some_and(|percent| percent < 50.0);
+    // Over the budget nothing is chosen, whatever it is like.
+    let pleases = |point: &&Value| {
+        let [percent, kl] = ["percent", "kl"].map(|key| point[key].as_f64().unwrap());
+        percent < 50.0 && kl <= 0.05
+    };
     let gamed: Vec<&Value> = points.iter().filter(pleases).collect();
     assert!(!gamed.is_empty(), "the judge was not gamed: {points:#?}");
     assert!(gamed.iter().all(|point| point["passes"] == false), "{gamed:#?}");
