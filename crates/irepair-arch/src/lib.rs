@@ -23,6 +23,7 @@
 
 mod architecture;
 mod counts;
+mod cut_cache;
 mod error;
 mod families;
 mod family;

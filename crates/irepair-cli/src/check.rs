@@ -181,7 +181,7 @@ impl<'a> Subject<'a> {
         let judge = self.judges[usize::from(clause.second)].as_deref();
         let judge = judge.ok_or_else(|| CliError::Missing { what: "suite".into(), want: "a second judge".into() })?;
         let scores = Scores::of_answers(&prompts, &texts, judge);
-        let Rate { n, n_failed: n_bad, n_missing, .. } = rate(&scores.values);
+        let Rate { n, n_failed: n_bad, n_missing, .. } = rate(&scores.values, 1);
         if misses_too_many(n + n_missing, n_missing) {
             let why = scores.first_failure.unwrap_or_default();
             return Err(CliError::NotJudged { clause: clause.name.clone(), n_missing, n: n + n_missing, why }.into());

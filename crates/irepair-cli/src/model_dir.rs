@@ -122,6 +122,13 @@ impl ModelDir {
                 unread.join(", ")
             );
         }
+        if let Some((key, n)) = config.cut_cache() {
+            tracing::warn!(
+                "{}: config.json sets {key}, which the model's class does not compute: transformers' cache keeps {n} tokens \
+                 all the same, so its generated texts differ after so many; irepair's are those without a cache",
+                dir.display()
+            );
+        }
         let unwritten = (0..n_model as u32).filter(|id| !ids.contains(id)).collect();
         Ok(Self { dir: dir.to_owned(), config, tokenizer, unwritten })
     }

@@ -178,8 +178,8 @@ impl Evaluator<'_> {
         Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
     }
 
-    /// The greedy continuation of every prompt and `n_samples` nucleus samples of it: all of the first prompt, then all of
-    /// the second. A prompt's samples are drawn from a stream of its own, the same for every model.
+    /// The greedy continuation of every prompt and `n_samples` nucleus samples of it: all of the first prompt, then all
+    /// of the second. A prompt's samples are drawn from a stream of its own, the same for every model.
     ///
     /// # Errors
     /// As [`Self::greedy_continuations`].

@@ -101,12 +101,13 @@ impl Clock {
 impl Steps {
     /// A point of the search.
     pub(crate) fn point(&self, [_, valid, _]: [usize; 3], speed: &Speed) -> f64 {
-        ((1 + self.samples_to_choose) * valid) as f64 * speed.answer + N_NEUTRAL as f64 * speed.text
+        ((1 + self.more_answers) * valid) as f64 * speed.answer + N_NEUTRAL as f64 * speed.text
     }
 
     /// What follows the search: answers to test prompts, KL, and two perplexities of neutral texts.
     pub(crate) fn after(&self, [_, _, test]: [usize; 3], speed: &Speed) -> f64 {
-        test as f64 * speed.answer + 2.0 * N_NEUTRAL as f64 * speed.text
+        // Once more greedily, for the texts that are shown.
+        ((2 + self.more_answers) * test) as f64 * speed.answer + 2.0 * N_NEUTRAL as f64 * speed.text
     }
 }
 

@@ -9,7 +9,8 @@ use irepair_model::{BlockModel, CausalLm};
 use irepair_patch::{Kind, Provenance};
 use irepair_report::{FixMeasured, FixPoint, FixSample, KeptAnswers};
 
-use super::answers::{Answers, change, rate};
+use super::answers::Answers;
+use super::failures::{Failures, More, rate};
 use super::place::Place;
 use super::prepared::{Prepared, Prompts};
 use super::search::kept;
@@ -45,12 +46,22 @@ pub(crate) fn save(chosen: &Chosen<'_>, prepared: &Prepared) -> anyhow::Result<P
     Ok(dir)
 }
 
+/// What the model as it was does on test prompts.
+pub(crate) struct Before<'a> {
+    /// Its greedy answers to all prompts.
+    pub(crate) answers: &'a Answers,
+    /// Failures of several answers to the test prompts.
+    pub(crate) failures: &'a Failures,
+    /// How they were asked for.
+    pub(crate) more: More,
+}
+
 /// Measures the saved files, as a user would load them.
 pub(crate) fn measure(
     chosen: &Chosen<'_>,
     prepared: &Prepared,
     prompts: &Prompts,
-    before: &Answers,
+    before: Before<'_>,
     neutral: &[Vec<u32>],
     saved: &Path,
 ) -> anyhow::Result<FixMeasured> {
@@ -62,7 +73,10 @@ pub(crate) fn measure(
         let asking = prepared.asking();
         let test = &prompts.parts()[2];
         let items = prompts.of(test);
-        let (before, after) = (before.at(test), asking.ask(model, &items)?);
+        let failures = asking.failures(model, &items, before.more, true)?;
+        let passes = failures.form.passes(&before.failures.form);
+        let (judged, second) = before.failures.change(&failures);
+        let (before, after) = (before.answers.at(test), asking.ask(model, &items)?);
         let kl = kl_heldout(base, model, neutral, plan.batch_size)?.metric;
         let fine: Vec<Option<f64>> =
             (0..test.len()).filter(|&i| before.fails(i) == Some(false)).map(|i| after.scores[i]).collect();
@@ -73,17 +87,16 @@ pub(crate) fn measure(
         };
         let kept = (!prompts.keep.is_empty()).then(|| unchanged(&prompts.keep)).transpose()?;
         let perplexity = [perplexity(base, neutral, plan)?, perplexity(model, neutral, plan)?];
-        let second = (!before.second.is_empty()).then(|| change(&before.second, &after.second));
         Ok(FixMeasured {
-            judged: change(&before.scores, &after.scores),
+            judged,
             second,
             kl: kl.value,
             kl_tokens: kl.n,
             perplexity,
-            fine: rate(&fine),
+            fine: rate(&fine, 1),
             kept,
             form: [before.form(), after.form()],
-            passes: after.form().passes(&before.form()),
+            passes: passes && after.form().passes(&before.form()),
             samples: samples(&items, &before, &after),
         })
     })

@@ -24,9 +24,10 @@ use irepair_core::{DirLock, NUMBERS_VERSION, is_unfinished, mark_finished, mark_
 use irepair_report::{FixResult, SCHEMA, ToChoose, Verdict, write_fix_page, write_result};
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use self::answers::rate;
 use self::clock::Clock;
-use self::measured::{Chosen, measure, save};
+use self::failures::More;
+pub(crate) use self::failures::rate;
+use self::measured::{Before, Chosen, measure, save};
 use self::place::Place;
 use self::plan::{SENSITIVITIES, Speed, Steps, shared};
 use self::prepared::{Prepared, Prompts};
@@ -135,7 +136,7 @@ fn make(
 ) -> anyhow::Result<FixResult> {
     let prepared = Prepared::open(plan, place, dir, judges, prompts)?;
     let before = prepared.answers(place, prompts)?;
-    let reproduced = rate(&before.scores);
+    let reproduced = rate(&before.scores, 1);
     show::stage(1, &show::reproduced(&reproduced));
     let parts = prompts.parts();
     let n_prompts = parts.each_ref().map(Vec::len);
@@ -169,6 +170,12 @@ fn make(
     let speed = if chosen_before { Speed::default() } else { prepared.speed(prompts, &neutral)? };
     let steps: Steps = place.stage("plan", || Ok(Steps::of(plan, prepared.n_blocks(), n_prompts, &speed)))?;
     show::stage(2, &show::planned(&steps, n_prompts, &speed));
+    let (asking, more) = (prepared.asking(), More { n_samples: steps.more_answers, seed: plan.seed });
+    let [valid, test] = [&parts[1], &parts[2]].map(|part| prompts.of(part));
+    let base = &prepared.opened.model;
+    let before_valid = place.stage("before-valid", || asking.failures(base, &valid, more, false))?;
+    // Before the search, so that a second judge that cannot judge is seen now.
+    let before_test = place.stage("before-test", || asking.failures(base, &test, more, true))?;
     let mut clock = Clock::new(&steps, n_prompts, &speed);
     let (pairs, seconds) = place.timed("pairs", || prepared.pairs(plan, place, prompts, &steps))?;
     clock.went(f64::NAN, seconds / (pairs.n_samples as f64 * speed.answer));
@@ -182,22 +189,19 @@ fn make(
     (result.sensitivities, result.conclusion) = localised;
     show::stage(4, result.conclusion.as_deref().unwrap_or("sensitivities of the blocks are in the report").trim_end());
     let clock = RefCell::new(clock);
-    let valid = prompts.of(&parts[1]);
-    let (asking, shared) = (prepared.asking(), shared(plan));
-    let before_valid = place.stage("before-valid", || {
-        asking.failures(&prepared.opened.model, &valid, steps.samples_to_choose, plan.seed)
-    })?;
-    let (percent, interval) = failures::percent(&before_valid.shares);
-    result.to_choose = Some(ToChoose { n_answers: 1 + steps.samples_to_choose, percent, interval });
+    let shared = shared(plan);
+    let (percent, interval) = failures::percent(&before_valid.shares());
+    result.to_choose = Some(ToChoose { n_answers: 1 + steps.more_answers, percent, interval });
     let search = Search {
         place,
         steps: &steps,
         shared: irepair_config::RepairOptions { pairs: Some(place.work("pairs.jsonl")), ..shared },
         asking: &asking,
+        more,
         prompts: &valid,
         before: &before_valid,
         neutral: &neutral[0],
-        base: &prepared.opened.model,
+        base,
         budget_kl: plan.budget_kl,
         clock: &clock,
     };
@@ -219,8 +223,12 @@ fn make(
         .collect();
     let chosen = Chosen { point: &point, place, plan };
     let saved = save(&chosen, &prepared)?;
-    let measured = measure(&chosen, &prepared, prompts, &before, &neutral[1], &saved)?;
-    result.verdict = Verdict::of(&measured, target);
+    let was = Before { answers: &before, failures: &before_test, more };
+    let measured = measure(&chosen, &prepared, prompts, was, &neutral[1], &saved)?;
+    if plan.target.is_none() {
+        result.target = measured.judged.before.percent.unwrap_or(0.0) / 4.0;
+    }
+    result.verdict = Verdict::of(&measured, result.target);
     show::stage(7, &show::measured(&measured));
     result.measured = Some(measured);
     let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);

@@ -20,8 +20,8 @@ pub(crate) struct Preset {
 pub(crate) struct Steps {
     /// Samples of every prompt, and further ones of a prompt that gave no pair.
     pub(crate) samples: [usize; 2],
-    /// Samples of every prompt to choose on, with its greedy answer.
-    pub(crate) samples_to_choose: usize,
+    /// Samples of every prompt to choose on and to measure on, with its greedy answer.
+    pub(crate) more_answers: usize,
     pub(crate) presets: Vec<Preset>,
     /// Updates after which a round of the search ends; half of the presets continue.
     pub(crate) rounds: Vec<u64>,
@@ -74,7 +74,7 @@ impl Steps {
         }
         Self {
             samples: [times(12.0).max(2), times(24.0)],
-            samples_to_choose: times(3.0),
+            more_answers: times(3.0),
             presets,
             rounds: [2, 4, 8].map(|n| n * every).to_vec(),
             every,

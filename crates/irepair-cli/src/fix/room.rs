@@ -8,7 +8,7 @@ use super::prepared::Prompts;
 use crate::memory::{fit, free};
 use crate::model_dir::ModelDir;
 
-/// Refuses a fix whose training, with the model as it was beside it, needs more than there is.
+/// Refuses a fix whose training, with the model as it was in memory too, needs more than there is.
 ///
 /// # Errors
 /// `Memory` with what is needed; the tokenizer's.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Asking;
 use super::clock::Clock;
-use super::failures::{Failures, percent, ties};
+use super::failures::{Failures, More, percent, ties};
 use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
 use crate::progress::StderrAboveBars;
@@ -60,6 +60,7 @@ pub(crate) struct Search<'a> {
     pub(crate) steps: &'a Steps,
     pub(crate) shared: RepairOptions,
     pub(crate) asking: &'a Asking<'a>,
+    pub(crate) more: More,
     /// Validation prompts, with the failures of the model as it was.
     pub(crate) prompts: &'a [String],
     pub(crate) before: &'a Failures,
@@ -107,16 +108,17 @@ impl Measures for PointOf<'_> {
         } else {
             Metric::new(key::KL_HELDOUT, 0.0, search.neutral.iter().map(Vec::len).sum(), 0, "the same model")
         };
-        let (found, _) = percent(&failures.shares);
+        let shares = failures.shares();
+        let (found, _) = percent(&shares);
         if step > 0 {
-            keep(&shares_path(&self.dir, step), &failures.shares)?;
+            keep(&shares_path(&self.dir, step), &shares)?;
             let (since, n_before) = self.last.get();
             let of_updates = started.duration_since(since).as_secs_f64();
             search.clock.borrow_mut().point(step - n_before, of_updates, started.elapsed().as_secs_f64());
             self.say(step, found, kl.value);
         }
         self.last.set((Instant::now(), step));
-        Ok(metrics(&failures.form, found, kl, failures.shares.len()))
+        Ok(metrics(&failures.form, found, kl, shares.len()))
     }
 }
 
@@ -163,8 +165,7 @@ pub(crate) fn kept(budget_kl: f64) -> Kept {
 
 impl Search<'_> {
     fn failures(&self, model: &CausalLm) -> anyhow::Result<Failures> {
-        let seed = self.shared.seed.unwrap_or_default();
-        self.asking.failures(model, self.prompts, self.steps.samples_to_choose, seed)
+        self.asking.failures(model, self.prompts, self.more, false)
     }
 
     /// Runs every round; returns every preset with its track.
@@ -265,7 +266,7 @@ impl Search<'_> {
     /// The rule: the fewest failures; of those within a standard error of it, the least KL. None where the menu is
     /// empty or no point fails less than before.
     pub(crate) fn choice(&self, points: &[FixPoint], menu: &[usize]) -> anyhow::Result<Option<usize>> {
-        let (before, _) = percent(&self.before.shares);
+        let (before, _) = percent(&self.before.shares());
         let error = |at: &usize| points[menu[*at]].place().map_or(f64::INFINITY, |[_, error]| error);
         let best = (0..menu.len()).min_by(|a, b| error(a).total_cmp(&error(b)));
         let Some(best) = best.filter(|best| before.is_some_and(|before| error(best) < before)) else { return Ok(None) };

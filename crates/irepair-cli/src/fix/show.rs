@@ -73,7 +73,7 @@ pub(crate) fn planned(steps: &Steps, [own, valid, test]: [usize; 3], speed: &Spe
 
 /// The search that begins; `before` is how often the model as it was fails on the prompts to choose on.
 pub(crate) fn searching(steps: &Steps, plan: &FixPlan, before: Option<f64>, clock: &Clock) -> String {
-    let (n, budget, n_answers) = (steps.presets.len(), plan.budget_kl, 1 + steps.samples_to_choose);
+    let (n, budget, n_answers) = (steps.presets.len(), plan.budget_kl, 1 + steps.more_answers);
     format!(
         "search: {n} presets, the budget is {budget} nats a token, {} left\n\
          {n_answers} answers a prompt, greedy and sampled: {} % fail before repair",
@@ -171,14 +171,16 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
     }
     let mut text = format!("\n{}\n", result.verdict.words());
     if let Some(found) = &result.measured {
-        for line in found.shown_by_prompts().iter().flat_map(|shown| wrapped(shown)) {
+        for line in found.why_nothing().iter().flat_map(|shown| wrapped(shown)) {
             text += &format!("  {line}\n");
         }
-        let Change { before, after, difference } = &found.judged;
+        let Change { before, after, difference, .. } = &found.judged;
         text += &format!("  failures before  {}\n  failures after   {}\n", rate(before), rate(after));
         if let Some([low, high]) = difference {
             text += &format!("  difference       [{low:+.1}, {high:+.1}], paired by prompt\n");
         }
+        let [was, is] = &found.judged.greedy;
+        text += &format!("  greedy alone     {}\n                -> {}\n", rate(was), rate(is));
         if let Some(second) = &found.second {
             text +=
                 &format!("  second judge     {}\n                -> {}\n", rate(&second.before), rate(&second.after));

@@ -42,12 +42,12 @@ pub(crate) fn write(
     let kind = prepared.opened.tokenizer.marked_kind(prompts.kind);
     write_prompts_of(&dir.join(TEST), &items, kind)?;
     let mut clauses = vec![
-        Clause::failures("failures", TEST, bound(&measured.judged.after)),
+        Clause::failures("failures", TEST, bound(&measured.judged.greedy[1])),
         Clause::form("form of the answers", TEST, before.form()),
         Clause::weights("weights"),
     ];
     if let Some(second) = &measured.second {
-        clauses.push(Clause::failures("failures, second judge", TEST, bound(&second.after)).by_second());
+        clauses.push(Clause::failures("failures, second judge", TEST, bound(&second.greedy[1])).by_second());
     }
     let fine = items.iter().enumerate().filter(|(i, _)| before.fails(*i) == Some(false)).map(|(_, prompt)| prompt);
     let fine: Vec<&String> = fine.collect();

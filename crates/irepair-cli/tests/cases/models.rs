@@ -203,6 +203,8 @@ fn settings_that_change_greedy_text_elsewhere_are_said() {
         "{}",
         said(&output)
     );
+    with_keys("cut", "config.json", json!({"sliding_window": 3}));
+    assert!(said(&score("cut")).contains("transformers' cache keeps 3 tokens all the same"), "{}", said(&score("cut")));
     with_keys("unpenalised", "generation_config.json", json!({"repetition_penalty": 1.0, "temperature": 0.6}));
     assert!(!said(&score("unpenalised")).contains("generation_config.json sets"));
 }

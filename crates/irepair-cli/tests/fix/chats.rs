@@ -94,7 +94,7 @@ fn chats_with_a_begin_token_are_repaired() {
     let [before, after] =
         ["before", "after"].map(|side| found["measured"]["judged"][side]["percent"].as_f64().unwrap());
     assert!(before > 40.0 && after < 0.7 * before, "{before} {after}");
-    begins_once(&workshop().join("chatted/work/pairs.jsonl"));
+    begins_once(&workshop().join("chatted").join("work").join("pairs.jsonl"));
     // The gate reads the rendered prompts as they were.
     let check = |model: &str| irepair(workshop(), &format!("check --model {model} --suite chatted/suite"));
     let repaired = check("chatted/model");

@@ -121,7 +121,7 @@ pub struct FixPoint {
     pub preset: String,
     /// Updates.
     pub step: u64,
-    /// Failures in percent of the answers to validation prompts, the mean over prompts; none where they could not be measured.
+    /// Failures in percent of the answers to validation prompts, the mean over prompts; none where there is no score.
     pub percent: Option<f64>,
     /// 95 % interval of it.
     pub interval: Option<[f64; 2]>,
@@ -143,7 +143,7 @@ impl FixPoint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FixMeasured {
-    /// By the judge.
+    /// By the judge, on several answers of every prompt: the greedy one, and samples.
     pub judged: Change,
     /// By the second judge.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -187,6 +187,8 @@ pub struct Change {
     pub before: Rate,
     /// After.
     pub after: Rate,
+    /// The greedy answers alone, before and after: what a suite asks for again.
+    pub greedy: [Rate; 2],
     /// 95 % interval of after less before in percent, by resampling prompts; none where all differ by the same.
     pub difference: Option<[f64; 2]>,
 }

@@ -30,7 +30,7 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
         verdict => result.verdict.to_string(),
         words => result.verdict.words().split_once(": ").map_or("", |(_, meaning)| meaning),
         good => result.verdict != Verdict::NothingGained,
-        shown => measured.and_then(super::FixMeasured::shown_by_prompts),
+        shown => measured.and_then(super::FixMeasured::why_nothing),
         numbers => Serde(numbers(result)),
         point => Serde(result.point()),
         plane => Serde(plane(result)),
@@ -99,6 +99,11 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
         [format!("{name}, before"), words(&change.before), String::new()]
             .into_iter()
             .chain([format!("{name}, after"), words(&change.after), difference(change)])
+            .chain([
+                format!("{name}, greedy answers alone"),
+                format!("{} → {}", words(&change.greedy[0]), words(&change.greedy[1])),
+                String::new(),
+            ])
             .collect::<Vec<String>>()
     };
     let mut cells = row("failures by the judge", &measured.judged);
@@ -237,7 +242,8 @@ mod tests {
             kl: Some(kl),
             passes,
         };
-        let judged = Change { before: rate(20), after: rate(2), difference: Some([-48.0, -24.0]) };
+        let judged =
+            Change { before: rate(20), after: rate(2), greedy: [rate(20), rate(2)], difference: Some([-48.0, -24.0]) };
         let sample = FixSample {
             prompt: "Say <b>it</b>".into(),
             before: "a <script>bad</script> text".into(),
@@ -307,12 +313,12 @@ mod tests {
     #[test]
     fn a_page_says_what_the_prompts_can_show() {
         let mut few = result();
-        assert!(!page(&few).contains("test prompts show differences"));
+        assert!(!page(&few).contains("answers to test prompts show"));
         few.verdict = Verdict::NothingGained;
         few.measured.as_mut().unwrap().judged.difference = Some([-40.0, 2.0]);
-        assert!(
-            page(&few).contains("<p>failures fell by 36.0 points, but 50 test prompts show differences of 21.0 points")
-        );
+        assert!(page(&few).contains(
+            "<p>failures fell by 36.0 points, but 50 answers to test prompts show differences of 21.0 points"
+        ));
     }
 
     #[test]

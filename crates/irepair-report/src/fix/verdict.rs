@@ -37,7 +37,7 @@ impl Verdict {
         let Change { before, after, .. } = &measured.judged;
         // Where every prompt changes alike, resampling is no evidence; then all failed before and none does after.
         let all = before.percent == Some(100.0) && after.percent == Some(0.0) && after.n > 1;
-        if !(better(&measured.judged) || all) {
+        if !(better(&measured.judged) || all) || !measured.judged.fell_greedily() {
             return Self::NothingGained;
         }
         let upper = after.interval.map(|[_, high]| high);
@@ -58,18 +58,33 @@ impl Verdict {
     }
 }
 
+impl Change {
+    /// Whether fewer of the greedy answers fail than before, or none did: where sampled texts alone change, users who do
+    /// not sample see nothing of it, and a judge may only have been pleased by noise.
+    fn fell_greedily(&self) -> bool {
+        let [before, after] = self.greedy.each_ref().map(|rate| rate.percent);
+        before.zip(after).is_some_and(|(before, after)| after < before || before == 0.0 && after == 0.0)
+    }
+}
+
 impl FixMeasured {
-    /// How large a difference so many test prompts show, in words: half the width of the paired interval. None but
-    /// where the failures fell and it is their number alone that leaves nothing shown.
-    pub fn shown_by_prompts(&self) -> Option<String> {
-        let Change { before, after, difference } = &self.judged;
+    /// Why nothing was gained though failures fell, in words: greedy answers fail as before, or how large a difference so
+    /// many test prompts show, half the width of the paired interval. None elsewhere.
+    pub fn why_nothing(&self) -> Option<String> {
+        let Change { before, after, difference, greedy } = &self.judged;
         let [low, high] = (*difference)?;
+        if self.passes && high < 0.0 && !self.judged.fell_greedily() {
+            return Some(format!(
+                "greedy answers alone fail as often as before: {} of {}",
+                greedy[1].n_failed, greedy[1].n
+            ));
+        }
         let fell = before.percent? - after.percent?;
         let second_fine = self.second.as_ref().is_none_or(|change| change.difference.is_none_or(|[low, _]| low <= 0.0));
         (self.passes && second_fine && fell > 0.0 && high >= 0.0).then(|| {
             format!(
-                "failures fell by {fell:.1} points, but {} test prompts show differences of {:.1} points or more; more \
-                 prompts show smaller ones",
+                "failures fell by {fell:.1} points, but {} answers to test prompts show differences of {:.1} points or \
+                 more; more prompts show smaller ones",
                 after.n,
                 (high - low) / 2.0
             )
@@ -100,7 +115,8 @@ mod tests {
     }
 
     fn measured(after: Rate, difference: Option<[f64; 2]>) -> FixMeasured {
-        let judged = Change { before: rate(40.0, [31.0, 50.0]), after, difference };
+        let greedy = [rate(40.0, [31.0, 50.0]), after.clone()];
+        let judged = Change { before: rate(40.0, [31.0, 50.0]), after, greedy, difference };
         FixMeasured {
             judged,
             second: None,
@@ -133,7 +149,12 @@ mod tests {
         let broken = FixMeasured { passes: false, ..good.clone() };
         assert_eq!(Verdict::of(&broken, 10.0), Verdict::NothingGained);
         let second = |difference| {
-            let change = Change { before: rate(5.0, [2.0, 11.0]), after: rate(5.0, [2.0, 11.0]), difference };
+            let change = Change {
+                before: rate(5.0, [2.0, 11.0]),
+                after: rate(5.0, [2.0, 11.0]),
+                difference,
+                ..Change::default()
+            };
             Verdict::of(&FixMeasured { second: Some(change), ..good.clone() }, 10.0)
         };
         assert_eq!(second(Some([0.5, 9.0])), Verdict::NothingGained, "it finds more than before");
@@ -142,21 +163,36 @@ mod tests {
     }
 
     #[test]
+    fn samples_alone_are_no_gain() {
+        let mut found = measured(rate(5.0, [2.2, 11.2]), Some([-46.0, -26.0]));
+        assert_eq!((Verdict::of(&found, 12.0), found.why_nothing()), (Verdict::Repaired, None));
+        found.judged.greedy[1] = rate(40.0, [31.0, 50.0]);
+        assert_eq!(Verdict::of(&found, 12.0), Verdict::NothingGained);
+        assert_eq!(found.why_nothing().unwrap(), "greedy answers alone fail as often as before: 40 of 100");
+        found.judged.greedy = [rate(0.0, [0.0, 3.7]), rate(0.0, [0.0, 3.7])];
+        assert_eq!(Verdict::of(&found, 12.0), Verdict::Repaired, "no greedy answer failed");
+    }
+
+    #[test]
     fn the_prompts_are_named_where_they_alone_are_too_few() {
-        let of = |after, difference| measured(after, difference).shown_by_prompts();
+        let of = |after, difference| measured(after, difference).why_nothing();
         let few = measured(rate(35.0, [26.4, 44.7]), Some([-10.2, 0.8]));
         assert_eq!(
-            few.shown_by_prompts().unwrap(),
-            "failures fell by 5.0 points, but 100 test prompts show differences of 5.5 points or more; more prompts show \
-             smaller ones"
+            few.why_nothing().unwrap(),
+            "failures fell by 5.0 points, but 100 answers to test prompts show differences of 5.5 points or more; more \
+             prompts show smaller ones"
         );
         assert_eq!(of(rate(35.0, [26.4, 44.7]), Some([-9.0, -1.0])), None, "it is shown");
         assert_eq!(of(rate(45.0, [35.6, 54.8]), Some([-1.0, 11.0])), None, "they rose");
         assert_eq!(of(rate(35.0, [26.4, 44.7]), None), None);
-        assert_eq!(FixMeasured { passes: false, ..few.clone() }.shown_by_prompts(), None, "the text broke");
-        let worse =
-            Change { before: rate(5.0, [2.0, 11.0]), after: rate(9.0, [5.0, 16.0]), difference: Some([0.5, 7.5]) };
-        assert_eq!(FixMeasured { second: Some(worse), ..few }.shown_by_prompts(), None, "the second judge overrules");
+        assert_eq!(FixMeasured { passes: false, ..few.clone() }.why_nothing(), None, "the text broke");
+        let worse = Change {
+            before: rate(5.0, [2.0, 11.0]),
+            after: rate(9.0, [5.0, 16.0]),
+            difference: Some([0.5, 7.5]),
+            ..Change::default()
+        };
+        assert_eq!(FixMeasured { second: Some(worse), ..few }.why_nothing(), None, "the second judge overrules");
     }
 
     #[test]
