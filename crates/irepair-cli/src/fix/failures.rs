@@ -129,15 +129,6 @@ fn difference(before: &[Option<f64>], after: &[Option<f64>]) -> Option<[f64; 2]>
     found.interval.map(|Interval { low, high }| [low, high])
 }
 
-/// True when `other` fails no more than `best`, or more by no more than a standard error of the difference, paired by
-/// prompt: the square of the sum of the differences is at most the sum of their squares. With one answer a prompt this
-/// is McNemar's statistic of at most 1.
-pub(crate) fn ties(best: &[Option<f64>], other: &[Option<f64>]) -> bool {
-    let differences = best.iter().zip(other).filter_map(|(best, other)| Some((*other)? - (*best)?));
-    let (excess, squares) = differences.fold((0.0, 0.0), |(sum, squares), one| (sum + one, squares + one * one));
-    excess <= 0.0 || excess * excess <= squares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,23 +184,5 @@ mod tests {
         let (same, narrow) = of(&own);
         let [low, high] = narrow.unwrap();
         assert!(same == Some(40.0) && high - low < 8.0 && low < 40.0 && high > 40.0, "{low} {high}");
-    }
-
-    #[test]
-    fn a_point_ties_within_a_standard_error() {
-        let failing = |places: &[usize]| -> Vec<Option<f64>> {
-            (0..50).map(|i| Some(f64::from(u8::from(places.contains(&i))))).collect()
-        };
-        let best = failing(&[0, 1]);
-        assert!(ties(&best, &best) && ties(&best, &failing(&[0])), "no more failures");
-        assert!(ties(&best, &failing(&[0, 1, 2])), "one more: as large as its error");
-        assert!(!ties(&best, &failing(&[0, 1, 2, 3])), "two more, and no other differs");
-        assert!(ties(&best, &failing(&[2, 3, 4, 5])), "two more of six that differ");
-        assert!(!ties(&best, &failing(&[2, 3, 4, 5, 6, 7, 8])));
-        assert!(ties(&[None, Some(0.0)], &[Some(1.0), Some(0.0)]), "what has no score counts on neither side");
-        // A quarter more on each of 16 prompts is sure; on one it is not.
-        let less = vec![Some(0.25); 16];
-        assert!(!ties(&less, &[Some(0.5); 16]));
-        assert!(ties(&less, &[vec![Some(0.25); 15], vec![Some(0.5)]].concat()));
     }
 }

@@ -208,7 +208,7 @@ fn make(
     show::stage(5, &show::searching(&steps, plan, percent, &clock.borrow()));
     let tracks = search.run()?;
     (result.points, result.menu) = search.points(&tracks)?;
-    let by_rule = search.choice(&result.points, &result.menu)?;
+    let by_rule = search.choice(&result.points, &result.menu);
     result.chosen = show::chosen(&result, plan, by_rule)?;
     let Some(point) = result.point().cloned() else {
         result.verdict = Verdict::NothingGained;

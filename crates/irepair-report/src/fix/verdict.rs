@@ -59,8 +59,8 @@ impl Verdict {
 }
 
 impl Change {
-    /// Whether fewer of the greedy answers fail than before, or none did: where sampled texts alone change, users who do
-    /// not sample see nothing of it, and a judge may only have been pleased by noise.
+    /// Whether fewer of the greedy answers fail than before, or none did: where sampled texts alone change, users who
+    /// do not sample see nothing of it, and a judge may only have been pleased by noise.
     fn fell_greedily(&self) -> bool {
         let [before, after] = self.greedy.each_ref().map(|rate| rate.percent);
         before.zip(after).is_some_and(|(before, after)| after < before || before == 0.0 && after == 0.0)
@@ -68,8 +68,8 @@ impl Change {
 }
 
 impl FixMeasured {
-    /// Why nothing was gained though failures fell, in words: greedy answers fail as before, or how large a difference so
-    /// many test prompts show, half the width of the paired interval. None elsewhere.
+    /// Why nothing was gained though failures fell, in words: greedy answers fail as before, or how large a difference
+    /// so many test prompts show, half the width of the paired interval. None elsewhere.
     pub fn why_nothing(&self) -> Option<String> {
         let Change { before, after, difference, greedy } = &self.judged;
         let [low, high] = (*difference)?;
