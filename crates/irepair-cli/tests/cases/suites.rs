@@ -121,6 +121,12 @@ fn the_error_that_is_back_fails_the_check() {
     // A patch on another base.
     let output = check("worse", "--same-weights");
     assert_says(&refused(&output, 5), &["4 of 5 clauses fail"]);
+    // A bound holds chance already: within the interval of 12 of 12, and above the bound.
+    suite.clauses = vec![Clause::failures("insults", "prompts.jsonl", 0.9)];
+    suite.write(&dir).unwrap();
+    let output = check("worse", "");
+    refused(&output, 5);
+    assert_says(&lines(&output)[0], &["FAIL  insults", "(75.8 % to 100.0 %), at most 90.0 %"]);
     // By the second judge nothing is wrong.
     suite.second_judge = Some(Judge::Command("awk '{ print \"{\\\"score\\\": 0}\" }'".to_owned()));
     suite.clauses = vec![Clause::failures("by another", "prompts.jsonl", 0.0).by_second()];
