@@ -206,13 +206,17 @@ impl Prepared {
     pub(crate) fn speed(&self, prompts: &Prompts, neutral: &[Vec<Vec<u32>>; 2]) -> anyhow::Result<Speed> {
         let model = &self.opened.model;
         let asked = &prompts.items[..prompts.items.len().min(PROBE[0])];
+        let evaluator = Evaluator::new(model, &self.tokenizer, self.batch_size);
         let started = Instant::now();
-        Evaluator::new(model, &self.tokenizer, self.batch_size).greedy_continuations(asked, &self.generation)?;
+        evaluator.greedy_continuations(asked, &self.generation)?;
         let answer = started.elapsed().as_secs_f64() / asked.len() as f64;
         let texts = &neutral[0][..neutral[0].len().min(PROBE[1])];
+        // The first passes of a size are slower than those that follow.
+        kl_heldout(model, model, texts, self.batch_size)?;
         let started = Instant::now();
         kl_heldout(model, model, texts, self.batch_size)?;
         let text = started.elapsed().as_secs_f64() / texts.len() as f64;
+        tracing::debug!("speed: an answer {answer:.3} s, a text {text:.3} s");
         // A text is two passes; an update is 8 sides of pairs, one pass of the reference and three of the model each.
         let n_tokens = texts.iter().map(Vec::len).sum::<usize>() as f64 / texts.len() as f64;
         let of_side = (self.generation.prompt_tokens.min(16) + self.generation.n_new) as f64;

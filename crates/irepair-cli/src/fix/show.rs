@@ -169,7 +169,7 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
     if plan.json {
         return print_json(result);
     }
-    let mut text = format!("\n{}\n", result.verdict.words());
+    let mut text = format!("\n{}\n", wrapped(result.verdict.words()).join("\n"));
     if let Some(found) = &result.measured {
         for line in found.why_nothing().iter().flat_map(|shown| wrapped(shown)) {
             text += &format!("  {line}\n");
