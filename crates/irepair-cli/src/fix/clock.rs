@@ -126,21 +126,21 @@ mod tests {
     #[test]
     fn time_left_follows_what_was_measured() {
         let mut clock = clock();
-        // 208 updates of 2 s, 26 points of 22 s, and 42 s after.
-        assert!((clock.seconds() - (416.0 + 572.0 + 42.0)).abs() < 1e-9);
+        // 208 updates of 2 s, 26 points of 40 s, and 82 s after.
+        assert!((clock.seconds() - (416.0 + 1040.0 + 82.0)).abs() < 1e-9);
         clock.went(3.0, 2.0);
-        assert!((clock.seconds() - (1248.0 + 1144.0 + 84.0)).abs() < 1e-9);
+        assert!((clock.seconds() - (1248.0 + 2080.0 + 164.0)).abs() < 1e-9);
         clock.went(f64::NAN, 0.0);
-        assert!((clock.seconds() - (1248.0 + 1144.0 + 84.0)).abs() < 1e-9);
+        assert!((clock.seconds() - (1248.0 + 2080.0 + 164.0)).abs() < 1e-9);
         clock.point(8, 64.0, 11.0);
-        // 200 updates of 8 s, 25 points of 11 s: a quarter of the 44 s expected; what follows goes like points.
-        assert!((clock.seconds() - (1600.0 + 275.0 + 21.0)).abs() < 1e-9);
+        // 200 updates of 8 s, 25 points of 11 s: 11 of the 80 s expected; what follows goes like points.
+        assert!((clock.seconds() - (1600.0 + 275.0 + 164.0 * 11.0 / 80.0)).abs() < 1e-9);
         assert_eq!(clock.left(), "32 min");
         for _ in 0..N_RECENT {
             clock.point(8, 8.0, 22.0);
         }
         // What was measured first counts no longer: 168 updates of 1 s, 21 points of 22 s.
-        assert!((clock.seconds() - (168.0 + 462.0 + 42.0)).abs() < 1e-9);
+        assert!((clock.seconds() - (168.0 + 462.0 + 164.0 * 22.0 / 80.0)).abs() < 1e-9);
     }
 
     #[test]

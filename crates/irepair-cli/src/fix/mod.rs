@@ -244,7 +244,7 @@ fn make(
 fn finish(place: &Place, result: FixResult, cost: &[String], written: Option<&FixPlan>) -> anyhow::Result<FixResult> {
     let revert = written.map(|_| {
         format!(
-            "irepair patch revert {} --model {} --out {}",
+            "irepair patch revert --patch {} --model {} --out {}",
             place.result(PATCH).display(),
             place.result(MODEL).display(),
             place.result("reverted").display()

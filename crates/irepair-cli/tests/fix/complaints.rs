@@ -22,12 +22,13 @@ fn repairs(out: &str, args: &str) {
     let page = std::fs::read_to_string(dir.join("report.html")).unwrap();
     assert!(page.contains(verdict) && page.contains("<circle"), "{page}");
     assert!(said(&output).lines().filter(|line| !line.contains("INFO")).all(|line| line.chars().count() <= 80));
-    // The patch takes the repair back, byte for byte.
-    let back =
-        irepair(workshop(), &format!("patch revert --patch {out}/fix.patch --model {out}/model --out {out}-reverted"));
+    assert!(String::from_utf8_lossy(&output.stdout).lines().all(|line| line.chars().count() <= 80));
+    // The command of the page takes the repair back, byte for byte.
+    let command = page.split("<pre>irepair ").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap();
+    let back = irepair(workshop(), &command.replace("&#x2f;", "/"));
     assert!(back.status.success(), "{}", said(&back));
     let weights = |dir: &str| std::fs::read(workshop().join(dir).join("model.safetensors")).unwrap();
-    assert_eq!(weights(&format!("{out}-reverted")), weights("base"));
+    assert_eq!(weights(&format!("{out}/reverted")), weights("base"));
 }
 
 /// The file of a judge that is part of the documentation.
