@@ -138,7 +138,7 @@ irepair_core::errors! {
                 .help("a model directory holds `tokenizer.json`, or `vocab.json` with `merges.txt`");
         /// A tokenizer file that cannot be used; why, from the tokenizers library or from our own check.
         BadTokenizer { path: PathBuf, why: String } = "tokenizer file cannot be used: {why}" =>
-            Data.at(path.display()).help("copy it again from the source of the model");
+            Data.at(path.display()).help("correct what is named, or copy the file again from the source of the model");
         /// An id of an end token that no token has; the file is the model's settings, not the tokenizer's.
         EndNotThere { path: PathBuf, id: u32, n_tokens: usize } = "end token is not in the vocabulary" =>
             Data.at(format!("{}, key `eos_token_id`", path.display()))
