@@ -1,12 +1,14 @@
 """A file that `irepair export` made, by the Python package `gguf` and llama.cpp.
 
-run:    python check_export.py OLD.gguf NEW.gguf DIR [--tokens N]
+run:    python check_export.py OLD.gguf NEW.gguf DIR [--tokens N] [--tolerance T]
         OLD.gguf is the file that was imported, DIR the repaired directory (architecture llama), NEW.gguf its export
 
 Compares, and stops at the first difference: metadata but the file type; the bytes of tensors whose values DIR did not change;
 changed matrices with DIR's values rounded to F16, norms and biases with DIR's values. Then llama.cpp continues ten prompts
 greedily, and so does transformers with DIR. Where the two texts part, prints how near to each other transformers' two best
-tokens were: llama.cpp rounds activations to 8 bits before it multiplies them with quantised weights.
+tokens were: llama.cpp rounds activations to 8 bits before it multiplies them with quantised weights. Stops where logits of
+llama.cpp's text differ by more than T times the range of transformers' (for files without quantised weights), or where texts
+part at two tokens that are further apart than the logits differ.
 Needs the packages of architectures.meta.json.
 """
 
@@ -56,28 +58,35 @@ def compare(old, new, directory):
     print(f"{n_same} tensors have the old bytes, {n_changed} the new values; file type {new.fields['general.file_type'].contents()}")
 
 
-def greedy(new, directory, n_tokens):
+def greedy(new, directory, n_tokens, tolerance):
     model = Model(new)
     print("llama.cpp loads it as", model.kind())
     tokenizer = AutoTokenizer.from_pretrained(directory)
     net = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    n_equal = 0
+    n_equal, largest = 0, 0.0
     for prompt in PROMPTS:
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         rows, said = model.logits(ids, n_tokens)
         with torch.inference_mode():
+            # Of every token but the last: the last row of `rows` follows it or is the one that chose it.
+            here = net(torch.tensor([said])).logits[0, : len(said) - 1].numpy()
             batch = torch.tensor([ids])
             said_here = net.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=n_tokens, do_sample=False, eos_token_id=None)
-            want = said_here[0].tolist()
-            first = next((i for i, (a, b) in enumerate(zip(said, want)) if a != b), None)
-            if first is None:
-                n_equal += 1
-                print(f"equal: {prompt!r} {tokenizer.decode(said[len(ids):])!r}")
-                continue
-            best = net(torch.tensor([want[:first]])).logits[0, -1].topk(2).values
-            far = float(np.abs(np.array(rows[first - 1]) - net(torch.tensor([want[:first]])).logits[0, -1].numpy()).max())
-        print(f"parts after {first - len(ids)} tokens: {prompt!r}; the two best are {best[0] - best[1]:.3f} apart, logits differ by up to {far:.3f}")
-    print(f"{n_equal} of {len(PROMPTS)} texts of {n_tokens} tokens are equal")
+        want = said_here[0].tolist()
+        far = np.abs(np.array(rows[: len(here)]) - here).max(1)
+        largest = max(largest, float(far.max() / np.ptp(here)))
+        first = next((i for i, (a, b) in enumerate(zip(said, want)) if a != b), None)
+        if first is None:
+            n_equal += 1
+            print(f"equal: {prompt!r} {tokenizer.decode(said[len(ids):])!r}")
+            continue
+        best = np.sort(here[first - 1])[-2:]
+        print(f"parts after {first - len(ids)} tokens: {prompt!r}; the two best are {best[1] - best[0]:.3f} apart, logits differ by up to {far[first - 1]:.3f}")
+        if best[1] - best[0] > 2 * far[first - 1]:
+            sys.exit("the texts part where the logits do not")
+    print(f"{n_equal} of {len(PROMPTS)} texts of {n_tokens} tokens are equal; logits differ by up to {largest:.2g} of their range")
+    if tolerance is not None and not largest <= tolerance:
+        sys.exit(f"at most {tolerance}")
 
 
 def main():
@@ -85,9 +94,10 @@ def main():
     for name in ("old", "new", "dir"):
         parser.add_argument(name)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--tolerance", type=float)
     given = parser.parse_args()
     compare(given.old, given.new, given.dir)
-    greedy(given.new, given.dir, given.tokens)
+    greedy(given.new, given.dir, given.tokens, given.tolerance)
 
 
 if __name__ == "__main__":

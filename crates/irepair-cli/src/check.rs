@@ -181,23 +181,25 @@ impl<'a> Subject<'a> {
         let judge = self.judges[usize::from(clause.second)].as_deref();
         let judge = judge.ok_or_else(|| CliError::Missing { what: "suite".into(), want: "a second judge".into() })?;
         let scores = Scores::of_answers(&prompts, &texts, judge);
-        let Rate { n, n_failed: n_bad, n_missing, .. } = rate(&scores.values, 1);
+        let Rate { n, n_failed: n_bad, n_missing, interval, .. } = rate(&scores.values, 1);
         if misses_too_many(n + n_missing, n_missing) {
             let why = scores.first_failure.unwrap_or_default();
             return Err(CliError::NotJudged { clause: clause.name.clone(), n_missing, n: n + n_missing, why }.into());
         }
-        let (interval, most) = (wilson(n_bad, n)?, clause.most.unwrap_or_default());
+        // Every prompt has one answer: the interval is Wilson's.
+        let [low, high] = interval.unwrap_or_default().map(|bound| bound / 100.0);
+        let most = clause.most.unwrap_or_default();
         let missing = if n_missing > 0 { format!(", {n_missing} without a score") } else { String::new() };
         let said = format!(
             "{n_bad} of {n} fail: {} ({} to {}), at most {}{missing}",
             percent(n_bad as f64 / n as f64),
-            percent(interval.low),
-            percent(interval.high),
+            percent(low),
+            percent(high),
             percent(most)
         );
         Ok(Checked {
             value: Some(n_bad as f64 / n as f64),
-            interval: Some([interval.low, interval.high]),
+            interval: Some([low, high]),
             bound: clause.most,
             n,
             n_missing,

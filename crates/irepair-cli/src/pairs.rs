@@ -62,6 +62,7 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
             ..Generation::default()
         },
         n_samples: plan.samples,
+        greedy: false,
         n_more: plan.more_samples,
         min_gap: plan.min_gap,
         steer_chosen: plan.steer_chosen.clone(),

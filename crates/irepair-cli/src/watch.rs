@@ -9,7 +9,7 @@ use irepair_core::metric::MetricId;
 use irepair_data::Tokenizer;
 use irepair_eval::{Metrics, key};
 use irepair_model::{BlockModel, CausalLm};
-use irepair_report::{Compared, PointDetails, Purpose, Stopped, TrajectoryPoint, points_since_advance};
+use irepair_report::{Compared, PointDetails, Purpose, Stopped, TrajectoryPoint, candidate, points_since_advance};
 use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
@@ -84,6 +84,8 @@ struct Protocol {
     pause_at: Option<u64>,
     front_patience: Option<u64>,
     most_kl: Option<f64>,
+    /// A point without error within this KL ends the run.
+    enough_within: Option<f64>,
     /// Counted work so far.
     flops: f64,
     diverged: bool,
@@ -114,6 +116,7 @@ impl<'a> Watcher<'a> {
             pause_at: kept.pause_at,
             front_patience: kept.front_patience,
             most_kl: kept.most_kl,
+            enough_within: kept.budgets.iter().copied().reduce(f64::max).filter(|_| kept.until_no_error),
             flops: 0.0,
             diverged: false,
             paused: false,
@@ -204,12 +207,16 @@ impl<'a> Watcher<'a> {
         PointDetails { flops, validation_loss, n, kl: value(key::KL_HELDOUT), form, passes }
     }
 
-    /// True when the run ends here: so many points in a row did not advance the front, or the last one is too far.
+    /// True when the run ends here: so many points in a row did not advance the front, or the last one is too far, or
+    /// has no error left.
     pub(crate) fn is_spent(&self) -> bool {
-        let Some(Protocol { front_patience, most_kl, .. }) = self.protocol else { return false };
-        let kl = self.points.last().and_then(|point| point.more?.kl);
+        let Some(Protocol { front_patience, most_kl, enough_within, .. }) = self.protocol else { return false };
+        let last = self.points.last();
+        let kl = last.and_then(|point| point.more?.kl);
+        let place = last.filter(|point| point.step > 0).and_then(candidate);
         front_patience.is_some_and(|patience| points_since_advance(&self.points) as u64 >= patience)
             || most_kl.zip(kl).is_some_and(|(most, kl)| kl > most)
+            || enough_within.zip(place).is_some_and(|(most, [kl, error])| error <= 0.0 && kl <= most)
     }
 
     /// True when the run stops here for now.

@@ -58,6 +58,9 @@ pub struct Kept {
     /// A point of a larger KL ends the run; without it, none does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_kl: Option<f64>,
+    /// A point without error, of sound form and within the largest of the budgets ends the run: what follows costs KL.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub until_no_error: bool,
     /// Updates after which the run stops for now: its state stays, and the same job with a later pause continues it.
     pub pause_at: Option<u64>,
 }

@@ -9,6 +9,7 @@ use crate::evaluator::conditional;
 use crate::guard::repeated_4_grams;
 use crate::scorer::is_blank;
 use crate::texts::check;
+use crate::toxicity::greedy_tokens;
 use crate::{Error, Evaluator, Generation, Result, Scores};
 
 /// How pairs are made (METHOD §21).
@@ -18,6 +19,9 @@ pub struct PairRule {
     pub generation: Generation,
     /// Samples of every prompt.
     pub n_samples: usize,
+    /// The greedy continuation is a candidate too, of a prompt whose samples give no pair: an error of greedy text
+    /// alone, such as endless repetition, is in no sample.
+    pub greedy: bool,
     /// Further samples of a prompt that gave no pair; may be 0.
     pub n_more: usize,
     /// Least distance of the two scores of a pair.
@@ -46,6 +50,9 @@ pub struct PairCounts {
     pub n_prompts: usize,
     /// Pairs from the first samples.
     pub n_first: usize,
+    /// Pairs that needed the greedy continuation.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub n_greedy: usize,
     /// Pairs that needed further samples.
     pub n_more: usize,
     /// Pairs that needed samples after a steering text.
@@ -56,12 +63,25 @@ pub struct PairCounts {
     pub n_all_bad: usize,
     /// Prompts dropped because no good sample is fit: blank, too short, or repeating itself.
     pub n_unfit: usize,
-    /// Samples drawn.
+    /// Samples drawn, greedy continuations among them.
     pub n_samples: usize,
     /// Samples that the judge gave no score; they are left out.
     pub n_unscored: usize,
     /// Mean score of the rejected continuations, and of the chosen ones.
     pub mean_scores: Option<[f64; 2]>,
+}
+
+fn is_none(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Continuations that are asked for one after the other, of the prompts that have no pair yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    First,
+    Greedy,
+    More,
+    Steered,
 }
 
 /// A continuation that the judge has scored.
@@ -141,8 +161,9 @@ impl Evaluator<'_> {
     ///
     /// A prompt's worst sample by `judge` is rejected, its best one chosen. A chosen one is not blank, not shorter than
     /// a quarter of the median sample, and repeats no larger share of 4-grams than the samples do together; ties go to
-    /// the likelier text. A prompt that gives no pair is sampled again, then after the steering text of the side that
-    /// it lacks, then dropped and counted. `sampled` is called for every prompt that was sampled.
+    /// the likelier text. A prompt that gives no pair is tried with its greedy continuation where the rule says so,
+    /// then sampled again, then after the steering text of the side that it lacks, then dropped and counted. `sampled`
+    /// is called for every prompt that was sampled.
     ///
     /// # Errors
     /// [`Error::Nothing`] without prompts; [`Error::BadSetting`]; [`Error::UnknownToken`]; a prompt that with its
@@ -165,14 +186,26 @@ impl Evaluator<'_> {
         let mut trials: Vec<Trial> = rows.into_iter().map(trial).collect();
         let mut counts = PairCounts { n_prompts: prompts.len(), ..PairCounts::default() };
         let mut usual = None;
-        for (round, n) in [(0, rule.n_samples), (1, rule.n_more), (2, rule.n_samples)] {
+        for round in [Round::First, Round::Greedy, Round::More, Round::Steered] {
+            let n = match round {
+                Round::First | Round::Steered => rule.n_samples,
+                Round::Greedy => usize::from(rule.greedy),
+                Round::More => rule.n_more,
+            };
             let rows = self.lacking(&trials, round, rule)?;
             if n == 0 || rows.is_empty() {
                 continue;
             }
             let (places, rows): (Vec<usize>, Vec<Seeded>) = rows.into_iter().unzip();
             check(self.model, rows.iter().map(|(row, _)| row), n)?;
-            let drawn = self.samples(&rows, n, rule.generation.n_new, &mut sampled)?;
+            let drawn = match round {
+                Round::Greedy => {
+                    let rows: Vec<Vec<u32>> = rows.into_iter().map(|(row, _)| row).collect();
+                    let ends = self.tokenizer.end_ids();
+                    greedy_tokens(self.model, &rows, rule.generation.n_new, ends, self.batch_size)?
+                }
+                _ => self.samples(&rows, n, rule.generation.n_new, &mut sampled)?,
+            };
             let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
             let texts =
                 drawn.iter().map(|tokens| self.tokenizer.decode_continuation(tokens)).collect::<Result<Vec<_>, _>>()?;
@@ -185,10 +218,15 @@ impl Evaluator<'_> {
                 let sample = score.map(|score| Sample { tokens, text, score, fit });
                 trials[places[k / n]].samples.extend(sample);
             }
-            let n_pairs = [&mut counts.n_first, &mut counts.n_more, &mut counts.n_steered];
+            let n_pairs = match round {
+                Round::First => &mut counts.n_first,
+                Round::Greedy => &mut counts.n_greedy,
+                Round::More => &mut counts.n_more,
+                Round::Steered => &mut counts.n_steered,
+            };
             for i in places {
                 trials[i].found = extremes(&trials[i].samples, rule.min_gap);
-                *n_pairs[round] += usize::from(trials[i].found.is_ok());
+                *n_pairs += usize::from(trials[i].found.is_ok());
             }
         }
         let (mut pairs, mut sums) = (Vec::new(), [0.0; 2]);
@@ -209,12 +247,17 @@ impl Evaluator<'_> {
 
     /// Places of the prompts without a pair, their tokens after the round's steering text, and the seeds of their
     /// draws.
-    fn lacking(&self, trials: &[Trial], round: usize, rule: &PairRule) -> Result<Vec<(usize, Seeded)>> {
+    fn lacking(&self, trials: &[Trial], round: Round, rule: &PairRule) -> Result<Vec<(usize, Seeded)>> {
+        let stream: u64 = match round {
+            Round::First | Round::Greedy => 0,
+            Round::More => 1,
+            Round::Steered => 2,
+        };
         let mut rows = Vec::new();
         for (i, Trial { row, found, .. }) in trials.iter().enumerate() {
             let before = match found {
                 Ok(_) => None,
-                Err(_) if round < 2 => Some(""),
+                Err(_) if round != Round::Steered => Some(""),
                 Err(Lack::AllGood) => rule.steer_rejected.as_deref(),
                 Err(Lack::AllBad | Lack::Unfit) => rule.steer_chosen.as_deref(),
             };
@@ -222,7 +265,7 @@ impl Evaluator<'_> {
             let mut row = row.clone();
             let begins = self.tokenizer.n_begin(&row);
             row.splice(begins..begins, self.tokenizer.encode(before)?);
-            rows.push((i, (row, rule.seed.wrapping_add(((i as u64) << 32) | ((round as u64) << 24)))));
+            rows.push((i, (row, rule.seed.wrapping_add(((i as u64) << 32) | (stream << 24)))));
         }
         Ok(rows)
     }

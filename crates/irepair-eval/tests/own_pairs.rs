@@ -10,7 +10,8 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::train_bpe(&[""], 257).unwrap()
 }
 
-/// A model that continues everything with the tokens of these letters, equally likely; an empty one ends the text.
+/// A model that continues everything with the tokens of these letters, equally likely but for the first one, which the
+/// greedy text holds alone; an empty one ends the text.
 fn writes(letters: &[&str], tokenizer: &Tokenizer) -> CausalLm {
     let of = Architecture::gpt2(2, 16, 2, 32, tokenizer.vocab_size());
     let model = CausalLm::random(of, 0, Device::Cpu, Kind::Float).unwrap();
@@ -18,9 +19,9 @@ fn writes(letters: &[&str], tokenizer: &Tokenizer) -> CausalLm {
     no_grad(|| {
         let (mut embedding, mut weight, mut bias) = (set("wte.weight"), set("ln_f.weight"), set("ln_f.bias"));
         let _ = (embedding.zero_(), weight.zero_(), bias.fill_(1.0));
-        for letter in letters {
+        for (i, letter) in letters.iter().enumerate() {
             let id = tokenizer.encode(letter).unwrap().first().copied().unwrap_or(tokenizer.eos_id());
-            let _ = embedding.get(i64::from(id)).fill_(1.0);
+            let _ = embedding.get(i64::from(id)).fill_(if i == 0 { 1.0001 } else { 1.0 });
         }
     });
     model
@@ -47,6 +48,7 @@ fn rule() -> PairRule {
     PairRule {
         generation: Generation { prompt_tokens: 6, n_new: 4, ..Generation::default() },
         n_samples: 12,
+        greedy: false,
         n_more: 0,
         min_gap: 0.5,
         steer_chosen: None,
@@ -113,6 +115,25 @@ fn prompts_without_a_pair_are_tried_again_and_counted() {
     // Nothing but the end of the text: blank, and of no use.
     let counts = made(&[""], &["mill"], &rule(), 3).counts;
     assert_eq!((counts.n_first, counts.n_all_good), (0, 1));
+}
+
+#[test]
+fn an_error_of_the_greedy_text_alone_gives_pairs() {
+    let letters: Vec<String> = ('a'..='z').map(String::from).collect();
+    let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+    let prompts = ["mill", "river", "sky"];
+    // A sample with three a of four is rare.
+    let rule = || PairRule { n_more: 3, min_gap: 0.75, ..rule() };
+    let samples = made(&letters, &prompts, &rule(), 2);
+    assert_eq!((samples.pairs.len(), samples.counts.n_all_good), (0, 3));
+    let found = made(&letters, &prompts, &PairRule { greedy: true, ..rule() }, 2);
+    assert_eq!((found.counts.n_greedy, found.counts.n_more, found.counts.n_samples), (3, 0, 3 * (12 + 1)));
+    assert!(found.pairs.iter().all(|pair| pair.rejected == "aaaa" && !pair.chosen.contains('a')), "{:?}", found.pairs);
+    // Prompts whose samples give a pair are not asked again.
+    let rule = || PairRule { min_gap: 0.5, ..rule() };
+    let two = ["a", "b"];
+    let greedy = made(&two, &prompts, &PairRule { greedy: true, ..rule() }, 2);
+    assert_eq!((greedy.counts.n_greedy, greedy), (0, made(&two, &prompts, &rule(), 2)));
 }
 
 #[test]

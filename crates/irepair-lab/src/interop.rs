@@ -1,4 +1,5 @@
-//! `cargo xtask interop`: transformers loads the checkpoints that irepair writes and computes the same numbers.
+//! `cargo xtask interop`: transformers loads the checkpoints that irepair writes and computes the same numbers, and
+//! llama.cpp the GGUF files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ const ADAPTED: [&str; 3] = ["gpt2", "gpt-neo", "llama"];
 
 /// GGUF files of other architectures and tokenizers than Llama's byte-level BPE. transformers warns about every `phi3`.
 const GGUF: [&str; 5] = ["qwen2-arch", "qwen3", "gemma2", "gemma3", "llama-spm"];
+
+/// The GGUF file whose repair is exported, and the difference of logits that llama.cpp's rounding to 16 bits explains,
+/// as a share of their range.
+const EXPORTED: [&str; 2] = ["llama-spm", "0.005"];
 
 /// Repairs tiny checkpoints of every family and form, trains one of each family from scratch, imports GGUF files, and
 /// compares them with transformers in a Python environment under `target/`.
@@ -49,8 +54,22 @@ pub(crate) fn run() -> Result<()> {
         process::run(logits.arg(work.join(&case)).arg(work.join("texts.json")).stdout(out))?;
         check.arg(work.join(&case)).arg(golden);
     }
-    process::run(&mut check)
+    process::run(&mut check)?;
+
+    let [name, tolerance] = EXPORTED;
+    let gguf = paths::root().join("parity/gguf");
+    let (old, new) = (gguf.join(format!("{name}.gguf")), work.join(format!("{name}.repaired.gguf")));
+    let repaired = work.join(format!("{name}-repaired"));
+    let mut export = process::command(paths::built("debug", "irepair"));
+    process::run(export.arg("export").arg(&repaired).arg("--like").arg(&old).arg("--out").arg(&new))?;
+    let mut check = process::command(&python);
+    check.arg(gguf.join("check_export.py")).args([old, new, repaired]);
+    process::run(check.args(["--tokens", "16", "--tolerance", tolerance]))
 }
+
+/// Pairs and steps of a repair.
+const DATA: &str = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24 --steps 3 --warmup-steps 1 \
+                    --batch-size 4 --threads 1";
 
 /// Makes every model to compare in `work` and returns their names.
 fn cases(work: &Path) -> Result<Vec<String>> {
@@ -62,17 +81,13 @@ fn cases(work: &Path) -> Result<Vec<String>> {
     for base in all.chain(LATER.map(str::to_owned)) {
         for method in METHODS {
             let out = format!("{base}-{method}");
-            let data = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24";
-            let steps = "--steps 3 --lr 1e-2 --warmup-steps 1 --batch-size 4 --threads 1";
-            irepair(&format!("repair --model {base} --method {method} --out {out} {data} {steps}"))?;
+            irepair(&format!("repair --model {base} --method {method} --out {out} {DATA} --lr 1e-2"))?;
             cases.push(out);
         }
     }
     for family in ADAPTED {
         let (base, out) = (format!("{family}-f32"), format!("{family}-lora"));
-        let data = "--pairs pairs.jsonl --n-validation 4 --max-prompt 24 --max-continuation 24 --lora-rank 2";
-        let steps = "--steps 3 --lr 1e-2 --warmup-steps 1 --batch-size 4 --threads 1";
-        irepair(&format!("repair --model {base} --method dpo --out {out} {data} {steps}"))?;
+        irepair(&format!("repair --model {base} --method dpo --out {out} {DATA} --lr 1e-2 --lora-rank 2"))?;
         irepair(&format!("adapter --base {base} --repaired {out} --rank 2 --out {out}-adapter"))?;
         cases.extend([out.clone(), format!("{out}-adapter")]);
     }
@@ -89,6 +104,8 @@ fn cases(work: &Path) -> Result<Vec<String>> {
         process::run(process::command(paths::built("debug", "irepair")).current_dir(work).args(import))?;
         cases.push(out);
     }
+    let [name, _] = EXPORTED;
+    irepair(&format!("repair --model {name}-imported --method dpo --out {name}-repaired {DATA} --lr 1e-3"))?;
     Ok(cases)
 }
 

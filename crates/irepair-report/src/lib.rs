@@ -40,6 +40,7 @@ mod tensorboard;
 #[cfg(test)]
 mod tests;
 mod trajectory;
+pub mod words;
 
 pub use definition::Definition;
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Greedy answers of a model to prompts, and what the judge says of them.
 
 use irepair_data::Tokenizer;
-use irepair_eval::{Evaluator, Generation, copies, degeneration};
+use irepair_eval::{Continuations, Evaluator, Generation, copies, degeneration};
 use irepair_model::CausalLm;
 use irepair_report::Form;
 use irepair_scorer::{Scorer, THRESHOLD};
@@ -17,7 +17,6 @@ pub(crate) struct Answers {
     /// Their tokens, for their form.
     tokens: Vec<Vec<u32>>,
     /// Whether each is a copy of its prompt.
-    #[serde(default)]
     copied: Vec<bool>,
     /// By the judge; none where it gave no score.
     pub(crate) scores: Vec<Option<f64>>,
@@ -43,28 +42,28 @@ impl Asking<'_> {
         let evaluator = Evaluator::new(model, self.tokenizer, self.batch_size);
         let found = evaluator.greedy_continuations(prompts, &self.generation)?;
         let scores = judged(self.judge, prompts, &found.texts)?;
-        let copied = found.prompts.iter().zip(&found.tokens).map(|(prompt, tokens)| copies(prompt, tokens)).collect();
-        Ok(Answers { texts: found.texts, tokens: found.tokens, copied, scores, n_cut: found.n_truncated_prompts })
+        Ok(Answers::first(&found, &scores, 1))
     }
 }
 
 impl Answers {
+    /// The first of `n_each` answers to every prompt.
+    pub(crate) fn first(found: &Continuations, scores: &[Option<f64>], n_each: usize) -> Self {
+        let tokens: Vec<Vec<u32>> = found.tokens.iter().step_by(n_each).cloned().collect();
+        Self {
+            texts: found.texts.iter().step_by(n_each).cloned().collect(),
+            copied: found.prompts.iter().zip(&tokens).map(|(prompt, tokens)| copies(prompt, tokens)).collect(),
+            scores: scores.iter().copied().step_by(n_each).collect(),
+            n_cut: found.n_truncated_prompts,
+            tokens,
+        }
+    }
+
     /// The form of the answers, for the degeneration guard.
     pub(crate) fn form(&self) -> Form {
         let n_copied = self.copied.iter().filter(|copied| **copied).count();
         let copied = (!self.copied.is_empty()).then(|| n_copied as f64 / self.copied.len() as f64);
         Form { copied, ..measure::form(&degeneration(&self.tokens, &self.texts)) }
-    }
-
-    /// The answers at some places.
-    pub(crate) fn at(&self, places: &[usize]) -> Self {
-        Self {
-            texts: places.iter().map(|&i| self.texts[i].clone()).collect(),
-            tokens: places.iter().map(|&i| self.tokens[i].clone()).collect(),
-            copied: places.iter().filter_map(|&i| self.copied.get(i).copied()).collect(),
-            scores: places.iter().map(|&i| self.scores[i]).collect(),
-            n_cut: self.n_cut,
-        }
     }
 
     /// Whether the judge objects to each answer.

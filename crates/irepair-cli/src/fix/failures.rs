@@ -7,7 +7,7 @@ use irepair_scorer::{Scorer, THRESHOLD};
 use irepair_stats::{Bootstrap, Interval, bootstrap_mean, mean, paired_bootstrap_difference, wilson};
 use serde::{Deserialize, Serialize};
 
-use super::answers::Asking;
+use super::answers::{Answers, Asking};
 use super::verdicts::trusted;
 use crate::measure;
 
@@ -22,6 +22,8 @@ pub(crate) struct Failures {
     second: Vec<Option<f64>>,
     /// The form of all answers: samples can end at once where the greedy answer does not.
     pub(crate) form: Form,
+    /// The greedy ones, for texts that are shown and for what `check` asks again.
+    pub(crate) greedy: Answers,
 }
 
 /// How prompts are answered: greedily, and so many samples from this seed.
@@ -49,7 +51,8 @@ impl Asking<'_> {
         let scores = judged(self.judge, prompts, &found.texts)?;
         let second = self.second.filter(|_| measures).map(|judge| judged(judge, prompts, &found.texts)).transpose()?;
         let n_each = 1 + n_samples;
-        Ok(Failures { n_each, scores, second: second.unwrap_or_default(), form: form(&found, n_each) })
+        let (form, greedy) = (form(&found, n_each), Answers::first(&found, &scores, n_each));
+        Ok(Failures { n_each, scores, second: second.unwrap_or_default(), form, greedy })
     }
 }
 
@@ -160,7 +163,7 @@ mod tests {
     fn a_change_is_of_all_answers_and_of_both_judges() {
         let of = |scores: &[f64], second: &[f64]| {
             let [scores, second] = [scores, second].map(|scores| scores.iter().copied().map(Some).collect());
-            Failures { n_each: 2, scores, second, form: Form::default() }
+            Failures { n_each: 2, scores, second, ..Failures::default() }
         };
         let (before, after) = (of(&[1.0, 1.0, 0.0, 1.0], &[1.0; 4]), of(&[0.0, 1.0, 0.0, 0.0], &[0.0; 4]));
         let (judged, second) = before.change(&after);

@@ -48,8 +48,6 @@ pub(crate) fn save(chosen: &Chosen<'_>, prepared: &Prepared) -> anyhow::Result<P
 
 /// What the model as it was does on test prompts.
 pub(crate) struct Before<'a> {
-    /// Its greedy answers to all prompts.
-    pub(crate) answers: &'a Answers,
     /// Failures of several answers to the test prompts.
     pub(crate) failures: &'a Failures,
     /// How they were asked for.
@@ -67,6 +65,8 @@ pub(crate) fn measure(
 ) -> anyhow::Result<FixMeasured> {
     let Chosen { point, place, plan } = chosen;
     place.stage(&format!("measured-{}-{}", point.preset, point.step), || {
+        let n_test = prompts.parts()[2].len();
+        super::show::now(&format!("measuring the saved model on {n_test} prompts and neutral text ..."));
         let base = &prepared.opened.model;
         let after_model = super::quietly(|| open(saved, &plan.device, plan.dtype))?;
         let model = &after_model.model;
@@ -76,7 +76,7 @@ pub(crate) fn measure(
         let failures = asking.failures(model, &items, before.more, true)?;
         let passes = failures.form.passes(&before.failures.form);
         let (judged, second) = before.failures.change(&failures);
-        let (before, after) = (before.answers.at(test), asking.ask(model, &items)?);
+        let (before, after) = (&before.failures.greedy, &failures.greedy);
         let kl = kl_heldout(base, model, neutral, plan.batch_size)?.metric;
         let fine: Vec<Option<f64>> =
             (0..test.len()).filter(|&i| before.fails(i) == Some(false)).map(|i| after.scores[i]).collect();
@@ -97,7 +97,7 @@ pub(crate) fn measure(
             kept,
             form: [before.form(), after.form()],
             passes: passes && after.form().passes(&before.form()),
-            samples: samples(&items, &before, &after),
+            samples: samples(&items, before, after),
         })
     })
 }

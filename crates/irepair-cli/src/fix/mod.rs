@@ -11,6 +11,7 @@ mod room;
 mod search;
 mod show;
 mod suite;
+mod track;
 mod verdicts;
 
 use std::cell::RefCell;
@@ -173,7 +174,11 @@ fn make(
     let (asking, more) = (prepared.asking(), More { n_samples: steps.more_answers, seed: plan.seed });
     let [valid, test] = [&parts[1], &parts[2]].map(|part| prompts.of(part));
     let base = &prepared.opened.model;
-    let before_valid = place.stage("before-valid", || asking.failures(base, &valid, more, false))?;
+    let before_valid = place.stage("before-valid", || {
+        let n = (valid.len() + test.len()) * (1 + steps.more_answers);
+        show::now(&format!("{n} answers before repair, about {} ...", show::duration(n as f64 * speed.answer)));
+        asking.failures(base, &valid, more, false)
+    })?;
     // Before the search, so that a second judge that cannot judge is seen now.
     let before_test = place.stage("before-test", || asking.failures(base, &test, more, true))?;
     let mut clock = Clock::new(&steps, n_prompts, &speed);
@@ -223,7 +228,7 @@ fn make(
         .collect();
     let chosen = Chosen { point: &point, place, plan };
     let saved = save(&chosen, &prepared)?;
-    let was = Before { answers: &before, failures: &before_test, more };
+    let was = Before { failures: &before_test, more };
     let measured = measure(&chosen, &prepared, prompts, was, &neutral[1], &saved)?;
     if plan.target.is_none() {
         result.target = measured.judged.before.percent.unwrap_or(0.0) / 4.0;
@@ -235,7 +240,7 @@ fn make(
     let written = gained || plan.write_anyway;
     measured::settle(&chosen, &saved, written)?;
     if let Some(measured) = result.measured.as_ref().filter(|_| written) {
-        suite::write(&chosen, &prepared, prompts, &before, &neutral[1], measured)?;
+        suite::write(&chosen, &prepared, prompts, &before_test.greedy, &neutral[1], measured)?;
     }
     finish(place, result, &show::cost(started, Some(&tracks)), written.then_some(plan))
 }

@@ -67,7 +67,7 @@ impl Steps {
     /// The usual plan, `size` times as long.
     fn sized(size: f64, n_blocks: usize) -> Self {
         let times = |n: f64| (n * size).round().max(1.0) as usize;
-        let every = times(8.0) as u64;
+        let first = 2 * times(8.0) as u64;
         let mut presets = presets(n_blocks);
         if size < 1.0 {
             presets.truncate(4);
@@ -76,8 +76,9 @@ impl Steps {
             samples: [times(12.0).max(2), times(24.0)],
             more_answers: times(3.0),
             presets,
-            rounds: [2, 4, 8].map(|n| n * every).to_vec(),
-            every,
+            rounds: [1, 2, 4].map(|n| n * first).to_vec(),
+            // A point takes as long as many updates.
+            every: (first / 2).max(4),
         }
     }
 
@@ -184,7 +185,7 @@ mod tests {
         // 6 x 16 + 3 x 16 + 2 x 32 updates, a point every 8 and the one before the first.
         assert_eq!(steps.work(), [208, 27]);
         let quarter = Steps::sized(0.25, 30);
-        assert!(quarter.work()[0] < 208 / 4 && quarter.samples == [3, 6] && quarter.presets.len() == 4);
+        assert!(quarter.work() == [32, 9] && quarter.samples == [3, 6] && quarter.presets.len() == 4);
     }
 
     #[test]

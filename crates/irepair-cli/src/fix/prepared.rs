@@ -24,8 +24,8 @@ use crate::{progress, prompts};
 
 /// Tokens of a neutral text.
 const NEUTRAL_TOKENS: usize = 102;
-/// Prompts and texts that the speed is measured on.
-const PROBE: [usize; 2] = [32, 4];
+/// Prompts, samples of each with its greedy answer, and texts that the speed is measured on.
+const PROBE: [usize; 3] = [16, 3, 4];
 
 /// The prompts of a fix.
 pub(crate) struct Prompts {
@@ -159,7 +159,10 @@ impl Prepared {
 
     /// Answers of the model as it was to every prompt.
     pub(crate) fn answers(&self, place: &Place, prompts: &Prompts) -> anyhow::Result<Answers> {
-        let found = place.stage("before", || self.asking().ask(&self.opened.model, &prompts.items))?;
+        let found = place.stage("before", || {
+            super::show::now(&format!("greedy answers to {} prompts ...", prompts.items.len()));
+            self.asking().ask(&self.opened.model, &prompts.items)
+        })?;
         if found.n_cut > 0 {
             let (n, side) = (prompts.items.len(), self.generation.side);
             let note = crate::notes::of_cut_prompts(found.n_cut, n, self.generation.prompt_tokens, side);
@@ -207,11 +210,13 @@ impl Prepared {
         let model = &self.opened.model;
         let asked = &prompts.items[..prompts.items.len().min(PROBE[0])];
         let evaluator = Evaluator::new(model, &self.tokenizer, self.batch_size);
-        let started = Instant::now();
-        evaluator.greedy_continuations(asked, &self.generation)?;
-        let answer = started.elapsed().as_secs_f64() / asked.len() as f64;
-        let texts = &neutral[0][..neutral[0].len().min(PROBE[1])];
+        let answers = || evaluator.greedy_and_sampled(asked, &self.generation, PROBE[1], 0);
         // The first passes of a size are slower than those that follow.
+        answers()?;
+        let started = Instant::now();
+        answers()?;
+        let answer = started.elapsed().as_secs_f64() / (asked.len() * (1 + PROBE[1])) as f64;
+        let texts = &neutral[0][..neutral[0].len().min(PROBE[2])];
         kl_heldout(model, model, texts, self.batch_size)?;
         let started = Instant::now();
         kl_heldout(model, model, texts, self.batch_size)?;
@@ -236,6 +241,7 @@ impl Prepared {
             let rule = PairRule {
                 generation: self.generation,
                 n_samples: steps.samples[0],
+                greedy: true,
                 n_more: steps.samples[1],
                 min_gap: 0.5,
                 steer_chosen: plan.steer_chosen.clone(),
@@ -261,7 +267,7 @@ impl Prepared {
             Ok(PairYield {
                 n_pairs: pairs.len(),
                 n_given: pairs.len() - n_own,
-                n_made: [counts.n_first, counts.n_more, counts.n_steered],
+                n_made: [counts.n_first, counts.n_greedy, counts.n_more, counts.n_steered],
                 n_without: [counts.n_all_good, counts.n_all_bad, counts.n_unfit],
                 n_samples: counts.n_samples,
                 n_unscored: counts.n_unscored,
@@ -277,6 +283,7 @@ impl Prepared {
         neutral: &[Vec<Vec<u32>>; 2],
     ) -> anyhow::Result<(Vec<SensitivityResult>, Option<String>)> {
         let found: Vec<SensitivityResult> = place.stage("sensitivities", || {
+            super::show::now(&format!("sensitivities of {} blocks on three kinds of text ...", self.n_blocks()));
             let asked = SensitivityOptions {
                 model: Some(plan.model.clone()),
                 data: Some(place.work("pairs.jsonl")),

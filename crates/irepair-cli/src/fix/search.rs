@@ -10,14 +10,15 @@ use irepair_core::DirLock;
 use irepair_data::Tokenizer;
 use irepair_eval::{Metric, Metrics, key, kl_heldout};
 use irepair_model::CausalLm;
-use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, within_budget};
-use serde::{Deserialize, Serialize};
+use irepair_report::words::number;
+use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, candidate, within_budget};
 
 use super::answers::Asking;
 use super::clock::Clock;
 use super::failures::{Failures, More, percent};
 use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
+use super::track::Track;
 use crate::progress::StderrAboveBars;
 use crate::repair::run;
 use crate::run_dir::remove_state;
@@ -25,34 +26,6 @@ use crate::watch::{Measures, Watcher};
 
 /// A run ends at a point over so many budgets: what it has found within the budget stays.
 const FAR_OVER: f64 = 2.0;
-
-/// How far a preset's run went.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Track {
-    /// Updates after which it was to pause.
-    pub(crate) n_steps: u64,
-    pub(crate) points: Vec<TrajectoryPoint>,
-    /// No more steps follow.
-    pub(crate) ended: bool,
-    /// Blocks changed at every step.
-    pub(crate) selected: Vec<Vec<usize>>,
-    /// Seconds of its updates.
-    pub(crate) seconds: f64,
-}
-
-impl Track {
-    /// The track as it was after `n_steps`: a search that is repeated decides as the first one did.
-    fn until(self, n_steps: u64) -> Self {
-        if self.n_steps <= n_steps {
-            return self;
-        }
-        // It continued, so it had not ended.
-        let Self { mut points, mut selected, .. } = self;
-        points.retain(|point| point.step <= n_steps);
-        selected.truncate(n_steps as usize);
-        Self { n_steps, points, ended: false, selected, ..self }
-    }
-}
 
 /// What every run of the search shares.
 pub(crate) struct Search<'a> {
@@ -101,7 +74,8 @@ impl Measures for PointOf<'_> {
         let search = self.search;
         let started = Instant::now();
         // Before the first update the model is the base, whose failures are known.
-        let asked = if step == 0 { None } else { Some(search.failures(model)?) };
+        let asked =
+            if step == 0 { None } else { Some(search.asking.failures(model, search.prompts, search.more, false)?) };
         let failures = asked.as_ref().unwrap_or(search.before);
         let kl = if step > 0 {
             kl_heldout(search.base, model, search.neutral, search.asking.batch_size)?.metric
@@ -125,8 +99,6 @@ impl Measures for PointOf<'_> {
 impl PointOf<'_> {
     /// Says a point, and how much time is left.
     fn say(&self, step: u64, found: Option<f64>, kl: Option<f64>) {
-        let number =
-            |value: Option<f64>, digits: usize| value.map_or("missing".to_owned(), |v| format!("{v:.digits$}"));
         let over = kl.is_some_and(|kl| kl > self.search.budget_kl);
         let line = format!(
             "  {:<22} {step:>5} updates {:>5} % fail, KL {:>6}{}, {} left",
@@ -160,14 +132,10 @@ fn shares_path(run: &Path, step: u64) -> PathBuf {
 
 /// The weights that a run keeps: the best points within these budgets.
 pub(crate) fn kept(budget_kl: f64) -> Kept {
-    Kept { budgets: [0.25, 0.5, 1.0].map(|share| share * budget_kl).to_vec(), ..Kept::default() }
+    Kept { budgets: [0.25, 0.5, 1.0].map(|share| share * budget_kl).to_vec(), until_no_error: true, ..Kept::default() }
 }
 
 impl Search<'_> {
-    fn failures(&self, model: &CausalLm) -> anyhow::Result<Failures> {
-        self.asking.failures(model, self.prompts, self.more, false)
-    }
-
     /// Runs every round; returns every preset with its track.
     ///
     /// # Errors
@@ -177,12 +145,17 @@ impl Search<'_> {
         let mut alive: Vec<usize> = (0..tracks.len()).collect();
         for (round, &n_steps) in self.steps.rounds.iter().enumerate() {
             for (at, &i) in alive.iter().enumerate() {
+                let most_kl = self.most_kl(&tracks);
+                if tracks[i].is_over(most_kl) {
+                    continue;
+                }
                 let n_alive = alive.iter().filter(|&&i| !tracks[i].ended).count();
                 let from = tracks[i].n_steps;
                 self.clock.borrow_mut().begins(round, from, alive.len() - at - 1, n_alive);
-                tracks[i] = self.run_to(&self.steps.presets[i], n_steps)?;
+                tracks[i] = self.run_to(&self.steps.presets[i], n_steps, most_kl)?;
             }
-            alive.retain(|&i| !tracks[i].ended);
+            let most_kl = self.most_kl(&tracks);
+            alive.retain(|&i| !tracks[i].ended && !tracks[i].is_over(most_kl));
             if round + 1 < self.steps.rounds.len() {
                 let places = alive.iter().map(|&i| (i, best(&tracks[i].points, self.budget_kl)));
                 alive = survivors(places.collect(), self.steps.n_presets(round + 1));
@@ -201,8 +174,15 @@ impl Search<'_> {
         Ok(over.map(|(_, preset)| self.place.run(&preset.name)).try_for_each(|run| remove_state(&run))?)
     }
 
+    /// A run ends at a point of more KL: far over the budget, or over the least KL without failures that any run found.
+    fn most_kl(&self, tracks: &[Track]) -> f64 {
+        let points = tracks.iter().flat_map(|track| &track.points).filter(|point| point.step > 0).filter_map(candidate);
+        let enough = points.filter(|[kl, error]| *error <= 0.0 && *kl <= self.budget_kl).map(|[kl, _]| kl);
+        enough.fold(FAR_OVER * self.budget_kl, f64::min)
+    }
+
     /// The track of a preset after `n_steps`, or where it ended before.
-    fn run_to(&self, preset: &Preset, n_steps: u64) -> anyhow::Result<Track> {
+    fn run_to(&self, preset: &Preset, n_steps: u64, most_kl: f64) -> anyhow::Result<Track> {
         let dir = self.place.run(&preset.name);
         let path = dir.join("track.json");
         let before: Track = if path.exists() { read(&path)? } else { Track::default() };
@@ -219,8 +199,8 @@ impl Search<'_> {
         let plan = resolve(&given, &preset.name)?;
         let now = Cell::new((Instant::now(), before.n_steps));
         let measures = PointOf { search: self, preset: &preset.name, dir: dir.clone(), last: now };
-        let most_kl = Some(FAR_OVER * self.budget_kl);
-        let asked = Kept { pause_at: (n_steps < last).then_some(n_steps), most_kl, ..kept(self.budget_kl) };
+        let pause_at = (n_steps < last).then_some(n_steps);
+        let asked = Kept { pause_at, most_kl: Some(most_kl), ..kept(self.budget_kl) };
         let mut watcher = Watcher::new(self.steps.every, Some(&asked), Box::new(measures), &plan, &dir);
         let (_, run) = super::quietly(|| run(&given, plan, |out| Ok(DirLock::take(out)?), Some(&mut watcher)))?;
         let track = Track {
@@ -308,23 +288,6 @@ fn menu(points: &[FixPoint], from: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_longer_track_is_seen_as_it_was() {
-        let point = |step| TrajectoryPoint { step, toxicity: Some(1.0), perplexity: None, more: None };
-        let track = Track {
-            n_steps: 64,
-            points: [0, 8, 16, 24, 64].map(point).to_vec(),
-            ended: true,
-            selected: vec![vec![0]; 64],
-            seconds: 1.0,
-        };
-        let then = track.clone().until(16);
-        assert_eq!((then.points.len(), then.selected.len(), then.ended), (3, 16, false));
-        assert_eq!(track.clone().until(64), track);
-        let over = Track { n_steps: 16, ..track };
-        assert_eq!(over.clone().until(32), over, "it ended before");
-    }
 
     #[test]
     fn the_better_runs_continue_in_their_order() {

@@ -4,12 +4,13 @@ use std::io::{BufRead, IsTerminal, Write as _, stderr, stdin};
 use std::time::Instant;
 
 use irepair_config::FixPlan;
+use irepair_report::words::{interval, number};
 use irepair_report::{Change, FixMeasured, FixPoint, FixResult, KeptAnswers, PairYield, Rate, Verdict};
 
 use super::clock::Clock;
 use super::place::Place;
 use super::plan::{Preset, Speed, Steps};
-use super::search::Track;
+use super::track::Track;
 use super::{MODEL, PAGE, PATCH};
 use crate::environment::peak_rss_bytes;
 use crate::error::CliError;
@@ -30,6 +31,18 @@ pub(crate) fn stage(n: usize, what: &str) {
     }
 }
 
+/// Says what is done now, where nothing else is said for a while.
+pub(crate) fn now(what: &str) {
+    for line in wrapped(what) {
+        let _ = writeln!(StderrAboveBars, "      {line}");
+    }
+}
+
+/// About how long something takes, in words.
+pub(crate) fn duration(seconds: f64) -> String {
+    if seconds < 60.0 { format!("{:.0} s", seconds.max(1.0)) } else { format!("{:.0} min", seconds / 60.0) }
+}
+
 /// A line in lines of [`COLUMNS`], broken between words.
 fn wrapped(line: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -47,19 +60,8 @@ fn wrapped(line: &str) -> Vec<String> {
     lines
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("missing".to_owned(), |value| format!("{value:.digits$}"))
-}
-
-/// A rate as `23.3 % [18.1, 29.0], 28 of 120`.
-pub(crate) fn rate(rate: &Rate) -> String {
-    let interval = rate.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
-    let missing = if rate.n_missing > 0 { format!(", {} without a score", rate.n_missing) } else { String::new() };
-    format!("{} %{interval}, {} of {}{missing}", number(rate.percent, 1), rate.n_failed, rate.n)
-}
-
 pub(crate) fn reproduced(found: &Rate) -> String {
-    format!("the model fails on {}", rate(found))
+    format!("the model fails on {found}")
 }
 
 pub(crate) fn planned(steps: &Steps, [own, valid, test]: [usize; 3], speed: &Speed) -> String {
@@ -67,7 +69,7 @@ pub(crate) fn planned(steps: &Steps, [own, valid, test]: [usize; 3], speed: &Spe
     let [updates, points] = steps.work();
     format!(
         "prompts: {own} for pairs, {valid} to choose on, {test} to measure on\n\
-         plan: {updates} updates, {points} points; about {minutes} min in all"
+         plan: {updates} updates, {points} points; at most about {minutes} min in all"
     )
 }
 
@@ -83,11 +85,11 @@ pub(crate) fn searching(steps: &Steps, plan: &FixPlan, before: Option<f64>, cloc
 }
 
 pub(crate) fn pairs(found: &PairYield) -> String {
-    let [first, more, steered] = found.n_made;
+    let [first, greedy, more, steered] = found.n_made;
     let [good, bad, unfit] = found.n_without;
     let given = if found.n_given > 0 { format!(", {} given", found.n_given) } else { String::new() };
     format!(
-        "{} pairs: {first} of first samples, {more} of more, {steered} steered{given}\n\
+        "{} pairs: {first} of samples, {greedy} of greedy answers, {more} of more, {steered} steered{given}\n\
          no pair: {good} prompts only good, {bad} only bad, {unfit} without a fit one",
         found.n_pairs
     )
@@ -100,14 +102,13 @@ pub(crate) fn why_none(found: &PairYield) -> String {
 }
 
 pub(crate) fn choice(point: &FixPoint) -> String {
-    let interval = point.interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"));
-    let (percent, kl) = (number(point.percent, 1), number(point.kl, 4));
-    format!("chosen: {}, {} updates: {percent} %{interval} fail, KL {kl}", point.preset, point.step)
+    let (percent, kl, interval) = (number(point.percent, 1), number(point.kl, 4), interval(point.interval));
+    format!("chosen: {}, {} updates\n{percent} %{interval} fail, KL {kl}", point.preset, point.step)
 }
 
 pub(crate) fn measured(found: &FixMeasured) -> String {
     let Change { before, after, .. } = &found.judged;
-    format!("test prompts: {} before\n              {} after", rate(before), rate(after))
+    format!("test prompts: {before} before\n              {after} after")
 }
 
 /// The place in the menu that is asked for by flag, on a terminal, or by the rule.
@@ -137,9 +138,9 @@ pub(crate) fn menu(result: &FixResult) -> String {
         format!("{:>3}  {:<22} {:>7} {:>10} {:>13} {:>8}\n", "", "preset", "updates", "failures %", "", "KL");
     for (at, point) in result.menu.iter().filter_map(|&i| result.points.get(i)).enumerate() {
         let mark = if result.chosen == Some(at) { "*" } else { " " };
-        let interval = point.interval.map_or(String::new(), |[low, high]| format!("[{low:.1}, {high:.1}]"));
+        let interval = interval(point.interval);
         text += &format!(
-            "{:>2}{mark}  {:<22} {:>7} {:>10} {interval:>13} {:>8}\n",
+            "{:>2}{mark}  {:<22} {:>7} {:>10}{interval:>14} {:>8}\n",
             at + 1,
             point.preset,
             point.step,
@@ -175,18 +176,17 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
             text += &format!("  {line}\n");
         }
         let Change { before, after, difference, .. } = &found.judged;
-        text += &format!("  failures before  {}\n  failures after   {}\n", rate(before), rate(after));
+        text += &format!("  failures before  {before}\n  failures after   {after}\n");
         if let Some([low, high]) = difference {
             text += &format!("  difference       [{low:+.1}, {high:+.1}], paired by prompt\n");
         }
         let [was, is] = &found.judged.greedy;
-        text += &format!("  greedy alone     {}\n                -> {}\n", rate(was), rate(is));
+        text += &format!("  greedy alone     {was}\n                -> {is}\n");
         if let Some(second) = &found.second {
-            text +=
-                &format!("  second judge     {}\n                -> {}\n", rate(&second.before), rate(&second.after));
+            text += &format!("  second judge     {}\n                -> {}\n", second.before, second.after);
         }
         text += &format!("  KL               {} nats a token, {} tokens\n", number(found.kl, 4), found.kl_tokens);
-        text += &format!("  fine before      {} fail now\n", rate(&found.fine));
+        text += &format!("  fine before      {} fail now\n", found.fine);
         if let Some(KeptAnswers { n, n_same, .. }) = &found.kept {
             text += &format!("  answers to keep  {n_same} of {n} unchanged\n");
         }

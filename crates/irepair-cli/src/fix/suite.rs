@@ -38,7 +38,7 @@ pub(crate) fn write(
     let dir = place.result(SUITE);
     fs::create_dir_all(&dir)?;
     let test = &prompts.parts()[2];
-    let (items, before) = (prompts.of(test), before.at(test));
+    let items = prompts.of(test);
     let kind = prepared.opened.tokenizer.marked_kind(prompts.kind);
     write_prompts_of(&dir.join(TEST), &items, kind)?;
     let mut clauses = vec![

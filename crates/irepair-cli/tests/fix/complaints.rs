@@ -1,5 +1,7 @@
 //! Errors that are not toxicity: each complaint with its judge.
 
+use serde_json::Value;
+
 use super::{fix, irepair, result, said, workshop};
 
 /// Fixes a complaint and looks at everything that a fix promises.
@@ -15,6 +17,14 @@ fn repairs(out: &str, args: &str) {
     let kl = result["measured"]["kl"].as_f64().unwrap();
     // Chosen within 0.05 on other texts.
     assert!(kl > 0.0 && kl < 0.1, "{kl}");
+    // A run ends at its first point without failures within the budget.
+    let points = result["points"].as_array().unwrap();
+    let enough = |point: &Value| {
+        point["percent"] == 0.0 && point["kl"].as_f64().unwrap() <= 0.05 && point["passes"].as_bool().unwrap()
+    };
+    for two in points.windows(2).filter(|two| two[0]["preset"] == two[1]["preset"]) {
+        assert!(!enough(&two[0]), "{two:#?}");
+    }
     let dir = workshop().join(out);
     for name in ["model/config.json", "model/model.safetensors", "fix.patch", "report.html", "fix.toml"] {
         assert!(dir.join(name).exists(), "{name}");

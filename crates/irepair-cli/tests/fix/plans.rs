@@ -35,10 +35,10 @@ fn the_shortest_plan_is_followed_as_it_is_printed() {
     let said = said(&output);
     assert!(matches!(output.status.code(), Some(0 | 6)), "{said}");
     assert!(said.contains("minutes are too few for the shortest plan"), "{said}");
-    // 4 presets to 4 updates, 2 to 8, one to 16; a point every 2 updates and the one before the first.
-    assert_eq!(planned(&said), [32, 17]);
+    // 4 presets to 4 updates, 2 to 8, one to 16; a point every 4 updates and the one before the first.
+    assert_eq!(planned(&said), [32, 9]);
     let found = result("short");
-    assert_eq!(found["points"].as_array().unwrap().len(), 16, "the first one is not shown");
+    assert_eq!(found["points"].as_array().unwrap().len(), 8, "the first one is not shown");
     let dir = workshop().join("short");
     let updates = |path: &PathBuf| -> usize {
         let track: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
@@ -49,11 +49,13 @@ fn the_shortest_plan_is_followed_as_it_is_printed() {
     assert_eq!(tracks.len(), 4);
     assert_eq!(tracks.iter().map(updates).sum::<usize>(), 32);
     assert!(fs::read_to_string(dir.join("report.html")).unwrap().contains("32 updates of all presets"));
-    // Pairs: 3 samples of a prompt, 6 more where they gave none.
+    // Pairs: 3 samples of a prompt, the greedy answer where they gave none, and 6 more where that gave none.
     let n_own = found["n_prompts"][0].as_u64().unwrap();
     let n_samples = found["pairs"]["n_samples"].as_u64().unwrap();
-    let n_more = n_samples - 3 * n_own;
-    assert!(n_more.is_multiple_of(6) && n_more <= 6 * n_own, "{n_samples} of {n_own}");
+    let n_by_greedy = found["pairs"]["n_made"][1].as_u64().unwrap();
+    // Prompts without a pair of samples, seven times.
+    let n_lacking = n_samples + 6 * n_by_greedy - 3 * n_own;
+    assert!(n_lacking.is_multiple_of(7) && n_lacking <= 7 * n_own, "{n_samples} of {n_own}");
 }
 
 #[test]

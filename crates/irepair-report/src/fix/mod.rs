@@ -91,8 +91,8 @@ pub struct PairYield {
     pub n_pairs: usize,
     /// Those of them that the user gave.
     pub n_given: usize,
-    /// Prompts that gave a pair by the first samples, by further ones, after a steering text.
-    pub n_made: [usize; 3],
+    /// Prompts that gave a pair by the first samples, with the greedy answer, by more samples, after a steering text.
+    pub n_made: [usize; 4],
     /// Prompts with good samples alone, with bad ones alone, without a good one that is fit.
     pub n_without: [usize; 3],
     /// Samples drawn.

@@ -8,8 +8,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 
-use super::{FixPoint, FixResult, KeptAnswers, Rate, ToChoose, Verdict};
+use super::{FixPoint, FixResult, KeptAnswers, ToChoose, Verdict};
 use crate::points::front;
+use crate::words::{interval, number};
 use crate::{Error, Result};
 
 const TEMPLATE_NAME: &str = "fix.html";
@@ -47,15 +48,6 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
     Ok(write_atomic(path, page.as_bytes())?)
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("missing".to_owned(), |value| format!("{value:.digits$}"))
-}
-
-/// An interval after its number.
-fn interval(interval: Option<[f64; 2]>) -> String {
-    interval.map_or(String::new(), |[low, high]| format!(" [{low:.1}, {high:.1}]"))
-}
-
 /// What the points of the search are compared with, in words.
 fn before(found: &ToChoose) -> String {
     format!(
@@ -66,26 +58,16 @@ fn before(found: &ToChoose) -> String {
     )
 }
 
-/// A rate with its interval, in words.
-fn words(rate: &Rate) -> String {
-    let interval = interval(rate.interval);
-    let missing = if rate.n_missing > 0 { format!(", {} without a score", rate.n_missing) } else { String::new() };
-    match rate.percent {
-        Some(percent) => format!("{percent:.1} %{interval}, {} of {}{missing}", rate.n_failed, rate.n),
-        None => format!("missing{missing}"),
-    }
-}
-
 /// The three numbers under the verdict: failures before, failures after, KL.
 fn numbers(result: &FixResult) -> Vec<Value> {
     let Some(measured) = &result.measured else {
-        return vec![json!({"name": "failures of the model", "value": words(&result.reproduced)})];
+        return vec![json!({"name": "failures of the model", "value": result.reproduced.to_string()})];
     };
     let kl =
         measured.kl.map_or("missing".to_owned(), |kl| format!("{kl:.4} nats a token (budget {})", result.budget_kl));
     vec![
-        json!({"name": "failures before, test prompts", "value": words(&measured.judged.before)}),
-        json!({"name": "failures after", "value": words(&measured.judged.after)}),
+        json!({"name": "failures before, test prompts", "value": measured.judged.before.to_string()}),
+        json!({"name": "failures after", "value": measured.judged.after.to_string()}),
         json!({"name": "KL from the model before, neutral text", "value": kl}),
     ]
 }
@@ -96,19 +78,19 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
         change.difference.map_or("none".to_owned(), |[low, high]| format!("difference [{low:+.1}, {high:+.1}]"))
     };
     let row = |name: &str, change: &super::Change| {
-        [format!("{name}, before"), words(&change.before), String::new()]
+        [format!("{name}, before"), change.before.to_string(), String::new()]
             .into_iter()
-            .chain([format!("{name}, after"), words(&change.after), difference(change)])
+            .chain([format!("{name}, after"), change.after.to_string(), difference(change)])
             .chain([
                 format!("{name}, greedy answers alone"),
-                format!("{} → {}", words(&change.greedy[0]), words(&change.greedy[1])),
+                format!("{} → {}", change.greedy[0], change.greedy[1]),
                 String::new(),
             ])
             .collect::<Vec<String>>()
     };
     let mut cells = row("failures by the judge", &measured.judged);
     cells.extend(measured.second.iter().flat_map(|second| row("failures by the second judge", second)));
-    cells.extend(["failures on prompts that were fine".to_owned(), words(&measured.fine), String::new()]);
+    cells.extend(["failures on prompts that were fine".to_owned(), measured.fine.to_string(), String::new()]);
     if let Some(KeptAnswers { n, n_same, .. }) = &measured.kept {
         cells.extend(["answers to keep that are unchanged".to_owned(), format!("{n_same} of {n}"), String::new()]);
     }
@@ -223,7 +205,7 @@ fn steps(result: &FixResult) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fix::{Change, FixMeasured, FixSample, PairYield};
+    use crate::fix::{Change, FixMeasured, FixSample, PairYield, Rate};
     use crate::points::Form;
 
     fn result() -> FixResult {
