@@ -64,13 +64,13 @@ impl Clock {
     }
 
     /// A run begins: from how many updates it continues, how many runs of its round follow, and how many that did not
-    /// end there are with it.
-    pub(crate) fn begins(&mut self, round: usize, from: u64, n_follow: usize, n_alive: usize) {
+    /// end there are with it. `ends`: a point without failures is known, so that few runs outlast the round.
+    pub(crate) fn begins(&mut self, round: usize, from: u64, n_follow: usize, n_alive: usize, ends: bool) {
         let rounds = &self.steps.rounds;
         let gap = |round: usize| rounds[round] - round.checked_sub(1).map_or(0, |before| rounds[before]);
         let of_round = rounds[round].saturating_sub(from) + n_follow as u64 * gap(round);
         let later = (round + 1..rounds.len()).map(|r| n_alive.min(self.steps.n_presets(r)) as u64 * gap(r));
-        let updates = (of_round + later.sum::<u64>()) as f64;
+        let updates = (of_round + if ends { 0 } else { later.sum::<u64>() }) as f64;
         self.left = [updates, (updates / self.steps.every as f64).ceil()];
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn runs_that_ended_leave_no_work() {
         let mut clock = clock();
         let left = |clock: &mut Clock, round, from, n_follow, n_alive| {
-            clock.begins(round, from, n_follow, n_alive);
+            clock.begins(round, from, n_follow, n_alive, false);
             clock.left
         };
         // 6 runs to 16 updates, 3 from there to 32, 2 from there to 64.
@@ -155,5 +155,7 @@ mod tests {
         assert_eq!(left(&mut clock, 1, 16, 0, 1), [16.0 + 32.0, 6.0], "the others ended");
         assert_eq!(left(&mut clock, 2, 32, 1, 2), [64.0, 8.0]);
         assert_eq!(left(&mut clock, 2, 64, 0, 1), [0.0, 0.0]);
+        clock.begins(0, 8, 3, 4, true);
+        assert_eq!(clock.left, [8.0 + 48.0, 7.0], "the round alone");
     }
 }

@@ -151,7 +151,8 @@ impl Search<'_> {
                 }
                 let n_alive = alive.iter().filter(|&&i| !tracks[i].ended).count();
                 let from = tracks[i].n_steps;
-                self.clock.borrow_mut().begins(round, from, alive.len() - at - 1, n_alive);
+                let ends = most_kl < FAR_OVER * self.budget_kl;
+                self.clock.borrow_mut().begins(round, from, alive.len() - at - 1, n_alive, ends);
                 tracks[i] = self.run_to(&self.steps.presets[i], n_steps, most_kl)?;
             }
             let most_kl = self.most_kl(&tracks);
