@@ -225,6 +225,7 @@ impl Prepared {
             budgets: if tested { protocol.budgets.clone() } else { Vec::new() },
             pause_at: None,
             most_kl: None,
+            until_no_error: false,
         };
         let eval = EvalOptions { kl_texts: Some(self.data("general/valid.txt")), ..self.brief_eval() };
         Watch { every: protocol.every, eval, kept: Some(kept) }
