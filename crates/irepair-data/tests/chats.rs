@@ -87,6 +87,28 @@ fn every_template_of_trl_renders_as_transformers_does() {
     assert!(n > 3000 && n_refused_lists < 100, "{n} {n_refused_lists}");
 }
 
+/// Jinja's expressions, tags, filters, tests and methods, one a template: equal or refused. The snapshot has what is
+/// refused, and the few that are neither.
+#[test]
+fn every_expression_is_that_of_jinja_or_refused() {
+    let golden = golden("expressions.json");
+    let messages = golden["messages"].as_array().unwrap();
+    let chat = Chat { messages, tools: Some(&golden["tools"]), ..Chat::default() };
+    let (mut n_equal, mut refused, mut other) = (0, Vec::new(), Vec::new());
+    for row in golden["rendered"].as_array().unwrap() {
+        let source = row["template"].as_str().unwrap();
+        let made = ChatTemplate::new(source, special(&golden)).map_err(|e| e.to_string());
+        match (made.and_then(|template| template.render(chat)), row["text"].as_str()) {
+            (Ok(got), Some(want)) if got == want => n_equal += 1,
+            (Err(_), None) => n_equal += 1,
+            (Err(why), Some(_)) => refused.push(format!("{source}   {why}")),
+            (Ok(got), want) => other.push(format!("{source}   {got:?} for {want:?}")),
+        }
+    }
+    assert!(n_equal > 400, "{n_equal}");
+    insta::assert_snapshot!(format!("refused:\n{}\n\nother:\n{}", refused.join("\n"), other.join("\n")));
+}
+
 #[test]
 fn prompts_of_pairs_without_one_are_those_of_trl() {
     let golden = golden("prompts.json");

@@ -1,14 +1,19 @@
 //! Chats: message lists, and the template of a model that renders them as transformers does (docs/FILES.md).
 
 mod engine;
+mod filters;
+mod methods;
+mod object;
 mod open;
 mod python;
+mod source;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{list, read_to_string};
 use minijinja::Environment;
-use minijinja::value::Serde;
+use minijinja::value::Value as Variable;
 use serde_json::{Map, Value};
 
 use crate::added::{content, settings};
@@ -89,8 +94,9 @@ impl ChatTemplate {
     fn compile(path: PathBuf, named: Vec<(String, String)>, tokens: Map<String, Value>) -> Result<Self> {
         let mut engine = engine::new();
         for (name, source) in named.into_iter().filter(|(name, _)| [DEFAULT, TOOL_USE].contains(&&**name)) {
-            let added = engine.add_template_owned(name, engine::settled(&source));
-            added.map_err(|error| Error::BadTemplate { path: path.clone(), why: engine::said(&error) })?;
+            let bad = |why: String| Error::BadTemplate { path: path.clone(), why };
+            let added = engine.add_template_owned(name, source::settled(&source).map_err(bad)?);
+            added.map_err(|error| bad(engine::said(&error)))?;
         }
         Ok(Self { path, engine, tokens })
     }
@@ -128,7 +134,16 @@ impl ChatTemplate {
         variables.insert("tools".to_owned(), chat.tools.cloned().unwrap_or_default());
         variables.insert("documents".to_owned(), Value::Null);
         variables.insert("add_generation_prompt".to_owned(), chat.add_generation_prompt.into());
-        let rendered = template.render(Serde(&variables)).map_err(|error| engine::said(&error))?;
+        let context: BTreeMap<&str, Variable> =
+            variables.iter().map(|(key, value)| (key.as_str(), object::value_of(value))).collect();
+        let rendered = template.render(Variable::from(context)).map_err(|error| engine::said(&error))?;
+        for value in variables.values() {
+            if let Some(number) = object::number_written_otherwise(value, &rendered) {
+                return Err(format!(
+                    "the template writes the number {number} of the record otherwise than Python does"
+                ));
+            }
+        }
         match last {
             None => Ok(rendered),
             Some(last) => open::cut(rendered, &last),
