@@ -110,6 +110,28 @@ fn every_expression_is_that_of_jinja_or_refused() {
 }
 
 #[test]
+fn variables_of_a_record_are_the_templates_and_no_arguments_of_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
+    let template =
+        "{{ documents[0].text if documents else 'none' }}{% for m in messages %}[{{ m.content }}]{% endfor %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::load(dir.path()).unwrap();
+    let path = dir.path().join("p.jsonl");
+    let read = |more: Value| {
+        let prompt = json!([{"role": "user", "content": "a"}]);
+        std::fs::write(&path, json!({"prompt": prompt, "chat_template_kwargs": more}).to_string()).unwrap();
+        RecordFile::plain(&path).read_prompts(Some(&tokenizer)).map(|read| read.items.concat())
+    };
+    assert_eq!(read(json!(null)).unwrap(), "none[a]");
+    assert_eq!(read(json!({"documents": [{"title": "t", "text": "d"}]})).unwrap(), "d[a]");
+    for key in ["chat_template", "tools", "add_generation_prompt", "messages"] {
+        let said = read(json!({key: "x"})).unwrap_err().diagnostic().to_string();
+        assert!(said.contains(&format!("line 1, key `chat_template_kwargs.{key}`")), "{said}");
+    }
+}
+
+#[test]
 fn prompts_of_pairs_without_one_are_those_of_trl() {
     let golden = golden("prompts.json");
     let mut n_as_messages = 0;
