@@ -207,8 +207,8 @@ impl Evaluator<'_> {
                 _ => self.samples(&rows, n, rule.generation.n_new, &mut sampled)?,
             };
             let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
-            let texts =
-                drawn.iter().map(|tokens| self.tokenizer.decode_continuation(tokens)).collect::<Result<Vec<_>, _>>()?;
+            let of = |(k, tokens): (usize, &Vec<u32>)| self.tokenizer.decode_after(&rows[k / n].0, tokens);
+            let texts = drawn.iter().enumerate().map(of).collect::<Result<Vec<_>, _>>()?;
             let asked: Vec<&String> = places.iter().map(|&i| &prompts[i]).collect();
             let scores = Scores::of_answers(&asked, &texts, judge);
             counts.n_samples += texts.len();
