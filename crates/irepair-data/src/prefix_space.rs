@@ -120,10 +120,11 @@ mod tests {
                 for text in ["a", " a", "b a</s>", "</s>a", "a<|a|> b"] {
                     let whole = tokenizer.encode(&format!("{prompt}{text}")).unwrap();
                     let begin = tokenizer.encode(prompt).unwrap();
-                    let ids = tokenizer.encode_after(&[begin.clone()], &[text]).unwrap().remove(0);
-                    assert_eq!([&begin[..], &ids].concat(), whole, "{part}: {prompt:?}, {text:?}");
-                    let read = tokenizer.decode_after(&begin, &ids).unwrap();
-                    let again = tokenizer.encode_after(&[begin], &[&read]).unwrap().remove(0);
+                    let begin = [begin];
+                    let ids = tokenizer.encode_after(&begin, &[text]).unwrap().remove(0);
+                    assert_eq!([&begin[0][..], &ids].concat(), whole, "{part}: {prompt:?}, {text:?}");
+                    let read = tokenizer.decode_after(&begin[0], &ids).unwrap();
+                    let again = tokenizer.encode_after(&begin, &[&read]).unwrap().remove(0);
                     let is_special = text.contains(['<']);
                     assert!(is_special || again == ids, "{part}: {prompt:?}, {text:?} becomes {read:?}");
                 }

@@ -200,7 +200,7 @@ impl Evaluator<'_> {
             check(self.model, rows.iter().map(|(row, _)| row), n)?;
             let drawn = match round {
                 Round::Greedy => {
-                    let rows: Vec<Vec<u32>> = rows.into_iter().map(|(row, _)| row).collect();
+                    let rows: Vec<Vec<u32>> = rows.iter().map(|(row, _)| row.clone()).collect();
                     let ends = self.tokenizer.end_ids();
                     greedy_tokens(self.model, &rows, rule.generation.n_new, ends, self.batch_size)?
                 }

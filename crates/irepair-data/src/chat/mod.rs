@@ -276,8 +276,8 @@ mod tests {
         assert_eq!(rendered(&[file.clone(), further], None), "file ");
         let further = ("additional_chat_templates/default.jinja", "further".to_owned());
         assert_eq!(rendered(&[file, further], None), "further");
-        let map = config(json!({"default": "plain", "tool_use": "use"}));
-        assert_eq!((rendered(&[map.clone()], None), rendered(&[map], Some(&tools))), ("plain".into(), "use".into()));
+        let map = [config(json!({"default": "plain", "tool_use": "use"}))];
+        assert_eq!((rendered(&map, None), rendered(&map, Some(&tools))), ("plain".into(), "use".into()));
     }
 
     #[test]

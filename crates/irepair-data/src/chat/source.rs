@@ -82,7 +82,10 @@ fn inside(made: &mut String, rest: &mut &str, end: &str) -> Result<(), String> {
     let mut depth = 0_usize;
     while let Some(c) = rest.chars().next() {
         match c {
-            _ if depth == 0 && rest.starts_with(end) => return Ok(copy(made, rest, end.len())),
+            _ if depth == 0 && rest.starts_with(end) => {
+                copy(made, rest, end.len());
+                return Ok(());
+            }
             '\'' | '"' => string(made, rest, c)?,
             _ => {
                 match c {
