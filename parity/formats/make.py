@@ -8,6 +8,7 @@ differ in compression, pages and row groups; all have further columns, which are
 """
 
 import csv
+import datetime
 import gzip
 import json
 from pathlib import Path
@@ -60,6 +61,12 @@ def main():
     parquet.write_table(table(PLAIN), HERE / "plain.brotli.parquet", compression="brotli")
     parquet.write_table(table(PLAIN), HERE / "plain.v2.parquet", data_page_version="2.0", use_dictionary=False)
     parquet.write_table(table(CHATS), HERE / "chats.parquet")
+    # Columns without a form in JSON: one that is read, one that is not.
+    pair = {"prompt": ["a"], "chosen": [" b"], "rejected": [" c"]}
+    day, price = pyarrow.array([datetime.datetime(2024, 1, 2, 3, 4, 5)]), pyarrow.array([1], pyarrow.decimal128(5, 2))
+    for name, column in [("date", day), ("decimal", price)]:
+        parquet.write_table(pyarrow.table({**pair, "prompt": column}), HERE / f"{name}.parquet")
+    parquet.write_table(pyarrow.table({**pair, "day": day, "price": price}), HERE / "unread.parquet")
     keys = ["prompt", "completion", "label"]
     parquet.write_table(table([dict(zip(keys, row)) for row in LABELLED]), HERE / "labelled.parquet")
 

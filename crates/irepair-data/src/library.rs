@@ -8,8 +8,8 @@ use irepair_core::weights::{disguise, not_json};
 use serde_json::Value;
 
 use tokenizers::AddedToken;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::added::{bad, settings};
@@ -27,7 +27,14 @@ pub fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
     let json = serde_json::from_str::<serde_json::Value>(&text).map_err(|e| bad(path, not_json(&text, e)))?;
     // The library's words for a part that does not fit name neither the part nor the entry.
     let why = |said: String| bad(path, misfit(&json).unwrap_or(said));
-    guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(why)
+    let inner = guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(why)?;
+    match inner.get_model() {
+        ModelWrapper::BPE(bpe) if bpe.dropout.is_some_and(|share| share > 0.0) => {
+            let why = "model.dropout is over 0: the same text would have other tokens each time; set it to null";
+            Err(bad(path, why.to_owned()))
+        }
+        _ => Ok(inner),
+    }
 }
 
 /// Reads the `tokenizer.json` of a model directory with the leading space that transformers gives it; true when that is
@@ -137,6 +144,10 @@ mod tests {
         // Cut inside the decoder.
         let said = refused(&whole[..decoder + 30]);
         assert!(said.starts_with("tokenizer file cannot be used: not JSON: EOF while parsing"), "{said}");
+        let said = refused(&whole.replace("\"dropout\": null", "\"dropout\": 0.1"));
+        assert!(said.contains("model.dropout is over 0"), "{said}");
+        std::fs::write(&path, whole.replace("\"dropout\": null", "\"dropout\": 0.0")).unwrap();
+        assert!(read_tokenizer(&path).is_ok());
         let said = guarded(|| -> tokenizers::Result<()> { panic!("{}", "over") }).unwrap_err();
         assert_eq!(said, "the tokenizers library gave up: over");
     }

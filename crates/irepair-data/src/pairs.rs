@@ -91,8 +91,9 @@ fn tokenize(
     sides: Sides,
     has_ended: impl Fn(&[u32]) -> bool,
 ) -> Result<(Vec<TokenPair>, Counts)> {
-    let encode = |part: fn(&Pair) -> &str| tokenizer.encode_continuations(&pairs.iter().map(part).collect::<Vec<_>>());
     let prompts = tokenizer.encode_texts(&pairs.iter().map(|pair| &pair.prompt).collect::<Vec<_>>())?;
+    let encode =
+        |part: fn(&Pair) -> &str| tokenizer.encode_after(&prompts, &pairs.iter().map(part).collect::<Vec<_>>());
     let chosen = encode(|pair| &pair.chosen)?;
     let rejected = encode(|pair| &pair.rejected)?;
 

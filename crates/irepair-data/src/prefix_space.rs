@@ -82,4 +82,58 @@ mod tests {
         let continued = tokenizer.encode_continuations(&["a</s>b a", " a", "</s>b", "ab"]).unwrap();
         assert_eq!(continued, [vec![3, 1, 2, 4, 2, 3], vec![2, 3], vec![1, 2, 4], vec![3, 4]]);
     }
+
+    /// Tokenizers of SentencePiece's kind, with a space before the first part of a text or before every part.
+    fn tokenizer(part: &str, value: Value) -> crate::Tokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        let added = |id: u32, content: &str, rstrip: bool| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": rstrip,
+                   "normalized": false, "special": true})
+        };
+        let mut tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
+            "post_processor": null,
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "added_tokens": [added(1, "</s>", false), added(5, "<|a|>", true)],
+            "model": {"type": "BPE", "unk_token": "<unk>", "merges": [["\u{2581}", "a"]],
+                      "vocab": {"<unk>": 0, "</s>": 1, "\u{2581}": 2, "a": 3, "b": 4, "<|a|>": 5, "\u{2581}a": 6}},
+        });
+        tokenizer[part] = value;
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+        crate::Tokenizer::load(dir.path()).unwrap()
+    }
+
+    #[test]
+    fn after_an_added_token_a_text_has_the_ids_that_it_has_in_the_whole_text() {
+        let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+        let every = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, replace]});
+        let metaspace = |scheme: &str| json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": false});
+        let (always, first) = (metaspace("always"), metaspace("first"));
+        for (part, value, is_every) in
+            [("normalizer", every, true), ("pre_tokenizer", always, true), ("pre_tokenizer", first, false)]
+        {
+            let tokenizer = tokenizer(part, value);
+            for prompt in ["b</s>", "b<|a|>", "b<|a|> ", "b</s><|a|>"] {
+                for text in ["a", " a", "b a</s>", "</s>a", "a<|a|> b"] {
+                    let whole = tokenizer.encode(&format!("{prompt}{text}")).unwrap();
+                    let begin = tokenizer.encode(prompt).unwrap();
+                    let begin = [begin];
+                    let ids = tokenizer.encode_after(&begin, &[text]).unwrap().remove(0);
+                    assert_eq!([&begin[0][..], &ids].concat(), whole, "{part}: {prompt:?}, {text:?}");
+                    let read = tokenizer.decode_after(&begin[0], &ids).unwrap();
+                    let again = tokenizer.encode_after(&begin, &[&read]).unwrap().remove(0);
+                    let is_special = text.contains(['<']);
+                    assert!(is_special || again == ids, "{part}: {prompt:?}, {text:?} becomes {read:?}");
+                }
+            }
+            let after = |prompt: &[u32], text| tokenizer.encode_after(&[prompt.to_vec()], &[text]).unwrap().remove(0);
+            assert_eq!(after(&[4, 1], "a"), [if is_every { 6 } else { 3 }]);
+            assert_eq!(after(&[4], "a"), [3]);
+            assert_eq!(tokenizer.decode_after(&[4, 1], &[6]).unwrap(), if is_every { "a" } else { " a" });
+            assert_eq!(tokenizer.decode_after(&[4], &[6]).unwrap(), " a");
+        }
+    }
 }

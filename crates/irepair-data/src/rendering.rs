@@ -10,6 +10,27 @@ use crate::{Error, Result};
 pub(crate) const TOOLS: &str = "tools";
 pub(crate) const VARIABLES: &str = "chat_template_kwargs";
 
+/// Arguments of `apply_chat_template` that are no variables of the template: passed on, they would change how it works,
+/// or be given twice.
+const ARGUMENTS: [&str; 16] = [
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sanitize_control_tokens",
+    "self",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
+];
+
 impl Record<'_> {
     /// A list of at least one message.
     pub(crate) fn messages(&self, key: &'static str) -> Result<Vec<Value>> {
@@ -52,7 +73,13 @@ impl<'a> Rendering<'a> {
         let tools = tools.filter(|tools| !tools.is_empty()).map(Value::Array);
         let more = match found(VARIABLES) {
             None => None,
-            Some(Value::Object(more)) => Some(more),
+            Some(Value::Object(more)) => {
+                if let Some(key) = more.keys().find(|key| ARGUMENTS.contains(&&***key)) {
+                    let want = "no such key: it is no variable of the template";
+                    return Err(record.bad(&format!("{VARIABLES}.{key}"), want, more.get(key)));
+                }
+                Some(more)
+            }
             other => return Err(record.bad(VARIABLES, "an object", other)),
         };
         Ok(Self { template, record, tools, more })

@@ -1,5 +1,6 @@
 //! Text to token ids and back, through the tokenizers library: load, train, save.
 
+mod after;
 mod begin;
 
 use std::collections::BTreeSet;

@@ -87,6 +87,50 @@ fn every_template_of_trl_renders_as_transformers_does() {
     assert!(n > 3000 && n_refused_lists < 100, "{n} {n_refused_lists}");
 }
 
+/// Jinja's expressions, tags, filters, tests and methods, one a template: equal or refused. The snapshot has what is
+/// refused, and the few that are neither.
+#[test]
+fn every_expression_is_that_of_jinja_or_refused() {
+    let golden = golden("expressions.json");
+    let messages = golden["messages"].as_array().unwrap();
+    let chat = Chat { messages, tools: Some(&golden["tools"]), ..Chat::default() };
+    let (mut n_equal, mut refused, mut other) = (0, Vec::new(), Vec::new());
+    for row in golden["rendered"].as_array().unwrap() {
+        let source = row["template"].as_str().unwrap();
+        let made = ChatTemplate::new(source, special(&golden)).map_err(|e| e.to_string());
+        match (made.and_then(|template| template.render(chat)), row["text"].as_str()) {
+            (Ok(got), Some(want)) if got == want => n_equal += 1,
+            (Err(_), None) => n_equal += 1,
+            (Err(why), Some(_)) => refused.push(format!("{source}   {why}")),
+            (Ok(got), want) => other.push(format!("{source}   {got:?} for {want:?}")),
+        }
+    }
+    assert!(n_equal > 400, "{n_equal}");
+    insta::assert_snapshot!(format!("refused:\n{}\n\nother:\n{}", refused.join("\n"), other.join("\n")));
+}
+
+#[test]
+fn variables_of_a_record_are_the_templates_and_no_arguments_of_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
+    let template =
+        "{{ documents[0].text if documents else 'none' }}{% for m in messages %}[{{ m.content }}]{% endfor %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::load(dir.path()).unwrap();
+    let path = dir.path().join("p.jsonl");
+    let read = |more: Value| {
+        let prompt = json!([{"role": "user", "content": "a"}]);
+        std::fs::write(&path, json!({"prompt": prompt, "chat_template_kwargs": more}).to_string()).unwrap();
+        RecordFile::plain(&path).read_prompts(Some(&tokenizer)).map(|read| read.items.concat())
+    };
+    assert_eq!(read(json!(null)).unwrap(), "none[a]");
+    assert_eq!(read(json!({"documents": [{"title": "t", "text": "d"}]})).unwrap(), "d[a]");
+    for key in ["chat_template", "tools", "add_generation_prompt", "messages"] {
+        let said = read(json!({key: "x"})).unwrap_err().diagnostic().to_string();
+        assert!(said.contains(&format!("line 1, key `chat_template_kwargs.{key}`")), "{said}");
+    }
+}
+
 #[test]
 fn prompts_of_pairs_without_one_are_those_of_trl() {
     let golden = golden("prompts.json");

@@ -35,6 +35,17 @@ fn said(name: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
+fn dates_and_decimal_numbers_of_parquet_are_no_texts() {
+    for (name, what) in [("date", "dates or times"), ("decimal", "decimal numbers")] {
+        let error = read_pairs(&parity(&format!("{name}.parquet")), Sides::Both).unwrap_err();
+        let said = error.diagnostic().to_string();
+        assert!(said.contains(&format!("a column that is read holds {what}")) && said.contains("row 1"), "{said}");
+    }
+    let want = [Pair { prompt: "a".into(), chosen: " b".into(), rejected: " c".into() }];
+    assert_eq!(read_pairs(&parity("unread.parquet"), Sides::Both).unwrap(), want);
+}
+
+#[test]
 fn every_format_holds_the_same_pairs() {
     let want: Vec<Pair> = serde_json::from_value(golden("plain")).unwrap();
     assert_eq!(want.len(), 40);

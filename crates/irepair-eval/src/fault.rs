@@ -55,9 +55,10 @@ impl Evaluator<'_> {
         if pairs.is_empty() {
             return Err(Error::Nothing { what: "pairs" });
         }
-        let encode =
-            |part: fn(&Pair) -> &str| self.tokenizer.encode_continuations(&pairs.iter().map(part).collect::<Vec<_>>());
         let prompts = self.tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
+        let encode = |part: fn(&Pair) -> &str| {
+            self.tokenizer.encode_after(&prompts, &pairs.iter().map(part).collect::<Vec<_>>())
+        };
         let (chosen, rejected) = (encode(|p| &p.chosen)?, encode(|p| &p.rejected)?);
         let texts =
             (0..pairs.len()).flat_map(|i| [(&prompts[i][..], &chosen[i][..]), (&prompts[i][..], &rejected[i][..])]);

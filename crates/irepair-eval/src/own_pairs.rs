@@ -200,15 +200,15 @@ impl Evaluator<'_> {
             check(self.model, rows.iter().map(|(row, _)| row), n)?;
             let drawn = match round {
                 Round::Greedy => {
-                    let rows: Vec<Vec<u32>> = rows.into_iter().map(|(row, _)| row).collect();
+                    let rows: Vec<Vec<u32>> = rows.iter().map(|(row, _)| row.clone()).collect();
                     let ends = self.tokenizer.end_ids();
                     greedy_tokens(self.model, &rows, rule.generation.n_new, ends, self.batch_size)?
                 }
                 _ => self.samples(&rows, n, rule.generation.n_new, &mut sampled)?,
             };
             let usual = *usual.get_or_insert_with(|| Usual::of(&drawn));
-            let texts =
-                drawn.iter().map(|tokens| self.tokenizer.decode_continuation(tokens)).collect::<Result<Vec<_>, _>>()?;
+            let of = |(k, tokens): (usize, &Vec<u32>)| self.tokenizer.decode_after(&rows[k / n].0, tokens);
+            let texts = drawn.iter().enumerate().map(of).collect::<Result<Vec<_>, _>>()?;
             let asked: Vec<&String> = places.iter().map(|&i| &prompts[i]).collect();
             let scores = Scores::of_answers(&asked, &texts, judge);
             counts.n_samples += texts.len();

@@ -1,18 +1,23 @@
 //! Chats: message lists, and the template of a model that renders them as transformers does (docs/FILES.md).
 
 mod engine;
+mod filters;
+mod methods;
+mod object;
 mod open;
 mod python;
+mod source;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::{list, read_to_string};
 use minijinja::Environment;
-use minijinja::value::Serde;
+use minijinja::value::Value as Variable;
 use serde_json::{Map, Value};
 
 use crate::added::{content, settings};
-use crate::sources::class_of;
+use crate::sources::{GEMMA, GPT2, LLAMA, NEOX, QWEN2, class_of};
 use crate::{Error, Result};
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -23,6 +28,8 @@ const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 /// Variables of a template that hold the text of a token.
 const TOKENS: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Classes whose own special tokens are known, or that have none.
+const KNOWN: [&str; 8] = ["", "PreTrainedTokenizer", "TokenizersBackend", GPT2, QWEN2, NEOX, LLAMA, GEMMA];
 /// Names that a message's reasoning is given under; templates read the first.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
@@ -59,6 +66,9 @@ impl ChatTemplate {
     pub fn load(dir: &Path) -> Result<Self> {
         let (config, file) = (settings(dir)?, dir.join(FILE));
         let mut named = Vec::new();
+        if file.exists() {
+            named.push((DEFAULT.to_owned(), read_to_string(&file)?));
+        }
         let folder = dir.join(FOLDER);
         let further = if folder.is_dir() { list(&folder)? } else { Vec::new() };
         for path in further.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jinja")) {
@@ -66,7 +76,6 @@ impl ChatTemplate {
             named.push((name, read_to_string(&path)?));
         }
         let path = if file.exists() {
-            named.push((DEFAULT.to_owned(), read_to_string(&file)?));
             file
         } else {
             let path = dir.join(CONFIG);
@@ -83,14 +92,16 @@ impl ChatTemplate {
             };
             return Err(Error::BadTemplate { path, why });
         }
+        refuse_unknown_tokens(&path, &named, &config)?;
         Self::compile(path, named, special_tokens(&config))
     }
 
     fn compile(path: PathBuf, named: Vec<(String, String)>, tokens: Map<String, Value>) -> Result<Self> {
         let mut engine = engine::new();
         for (name, source) in named.into_iter().filter(|(name, _)| [DEFAULT, TOOL_USE].contains(&&**name)) {
-            let added = engine.add_template_owned(name, engine::settled(&source));
-            added.map_err(|error| Error::BadTemplate { path: path.clone(), why: engine::said(&error) })?;
+            let bad = |why: String| Error::BadTemplate { path: path.clone(), why };
+            let added = engine.add_template_owned(name, source::settled(&source).map_err(bad)?);
+            added.map_err(|error| bad(engine::said(&error)))?;
         }
         Ok(Self { path, engine, tokens })
     }
@@ -126,9 +137,18 @@ impl ChatTemplate {
         variables.extend(chat.more.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
         variables.insert("messages".to_owned(), Value::Array(messages));
         variables.insert("tools".to_owned(), chat.tools.cloned().unwrap_or_default());
-        variables.insert("documents".to_owned(), Value::Null);
+        variables.entry("documents").or_insert(Value::Null);
         variables.insert("add_generation_prompt".to_owned(), chat.add_generation_prompt.into());
-        let rendered = template.render(Serde(&variables)).map_err(|error| engine::said(&error))?;
+        let context: BTreeMap<&str, Variable> =
+            variables.iter().map(|(key, value)| (key.as_str(), object::value_of(value))).collect();
+        let rendered = template.render(Variable::from(context)).map_err(|error| engine::said(&error))?;
+        for value in variables.values() {
+            if let Some(number) = object::number_written_otherwise(value, &rendered) {
+                return Err(format!(
+                    "the template writes the number {number} of the record otherwise than Python does"
+                ));
+            }
+        }
         match last {
             None => Ok(rendered),
             Some(last) => open::cut(rendered, &last),
@@ -149,27 +169,43 @@ fn of_config(value: &Value, path: &Path) -> Result<Vec<(String, String)>> {
                 .map(|entry| named(entry).ok_or_else(|| bad("an entry of the list has no `name` or no `template`")))
                 .collect()
         }
+        Value::Object(map) => {
+            let named = |(name, source): (&String, &Value)| Some((name.clone(), source.as_str()?.to_owned()));
+            map.iter().map(|entry| named(entry).ok_or_else(|| bad("a named template is no text"))).collect()
+        }
         _ => Err(bad("chat_template is no text and no list")),
     }
+}
+
+/// Refuses a template that reads a special token which the settings do not name, where the tokenizer's class may have
+/// one of its own.
+fn refuse_unknown_tokens(path: &Path, named: &[(String, String)], config: &Value) -> Result<()> {
+    let class = class_of(config);
+    if KNOWN.contains(&class) {
+        return Ok(());
+    }
+    let is_read = |key: &str| named.iter().any(|(_, source)| source.contains(key));
+    let Some(key) = TOKENS.iter().find(|key| config.get(**key).is_none() && is_read(key)) else { return Ok(()) };
+    let why = format!(
+        "it reads `{key}`, which tokenizer_config.json does not have, and class `{class}` may have one of its own: \
+         write the token there, or null"
+    );
+    Err(Error::BadTemplate { path: path.to_owned(), why })
 }
 
 /// Texts of special tokens: those of the settings, and of the tokenizer's class where they say nothing.
 fn special_tokens(config: &Value) -> Map<String, Value> {
     let of_class: &[(&str, &str)] = match class_of(config) {
-        "GPT2Tokenizer" => {
-            &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")]
-        }
-        "Qwen2Tokenizer" => {
-            &[("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")]
-        }
-        "GPTNeoXTokenizer" => &[
+        GPT2 => &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")],
+        QWEN2 => &[("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")],
+        NEOX => &[
             ("bos_token", "<|endoftext|>"),
             ("eos_token", "<|endoftext|>"),
             ("unk_token", "<|endoftext|>"),
             ("pad_token", "<|padding|>"),
         ],
-        "LlamaTokenizer" => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
-        "GemmaTokenizer" => &[
+        LLAMA => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
+        GEMMA => &[
             ("bos_token", "<bos>"),
             ("eos_token", "<eos>"),
             ("unk_token", "<unk>"),
@@ -183,7 +219,9 @@ fn special_tokens(config: &Value) -> Map<String, Value> {
         None => of_class.iter().find(|(name, _)| *name == key).map(|(_, text)| *text),
     };
     let named = TOKENS.iter().filter_map(|key| Some(((*key).to_owned(), token(key)?.into())));
-    let further = config["extra_special_tokens"].as_object().into_iter().flatten();
+    let is_further = |key: &str| key.ends_with("_token") && !TOKENS.contains(&key);
+    let further = config.as_object().into_iter().flatten().filter(|(key, _)| is_further(key));
+    let further = further.chain(config["extra_special_tokens"].as_object().into_iter().flatten());
     named.chain(further.filter_map(|(key, token)| Some((key.clone(), content(token)?.into())))).collect()
 }
 
@@ -235,7 +273,26 @@ mod tests {
         assert_eq!(rendered(&[config(json!("config"))], Some(&tools)), "config");
         let further = ("additional_chat_templates/tool_use.jinja", "further".to_owned());
         assert_eq!(rendered(&[file.clone(), further.clone()], Some(&tools)), "further");
-        assert_eq!(rendered(&[file, further], None), "file ");
+        assert_eq!(rendered(&[file.clone(), further], None), "file ");
+        let further = ("additional_chat_templates/default.jinja", "further".to_owned());
+        assert_eq!(rendered(&[file, further], None), "further");
+        let map = [config(json!({"default": "plain", "tool_use": "use"}))];
+        assert_eq!((rendered(&map, None), rendered(&map, Some(&tools))), ("plain".into(), "use".into()));
+    }
+
+    #[test]
+    fn every_token_that_the_settings_name_is_a_variable_and_none_is_guessed() {
+        let source = "{{ bos_token }}{{ image_token }}{{ own_token }}{{ add_bos_token }}";
+        let mut config = json!({
+            "chat_template": source, "image_token": {"content": "<i>"}, "add_bos_token": true, "bos_token": "<s>",
+            "extra_special_tokens": {"own_token": "<o>"}
+        });
+        assert_eq!(rendered(&[(CONFIG, config.to_string())], None), "<s><i><o>");
+        config["tokenizer_class"] = "CohereTokenizerFast".into();
+        assert_eq!(rendered(&[(CONFIG, config.to_string())], None), "<s><i><o>");
+        config.as_object_mut().unwrap().remove("bos_token");
+        let said = ChatTemplate::load(dir(&[(CONFIG, config.to_string())]).path()).unwrap_err().to_string();
+        assert!(said.contains("reads `bos_token`") && said.contains("class `CohereTokenizer`"), "{said}");
     }
 
     #[test]

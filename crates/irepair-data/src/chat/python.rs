@@ -28,6 +28,52 @@ pub(super) fn text(value: &Value) -> Result<String, Error> {
     }
 }
 
+/// `repr` of a value.
+pub(super) fn repr(value: &Value) -> String {
+    let entries = |brackets: [&str; 2], entries: Vec<String>| brackets.join(&entries.join(", "));
+    match value.kind() {
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Number if !value.is_integer() => {
+            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
+        }
+        ValueKind::Seq => {
+            entries(["[", "]"], value.try_iter().into_iter().flatten().map(|value| repr(&value)).collect())
+        }
+        ValueKind::Map => {
+            let entry = |key: Value| {
+                let value = value.get_item(&key).unwrap_or_default();
+                format!("{}: {}", repr(&key), repr(&value))
+            };
+            entries(["{", "}"], value.try_iter().into_iter().flatten().map(entry).collect())
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// `repr` of a text.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut made = String::from(quote);
+    for c in text.chars() {
+        // The character after another one, since Rust escapes marks that stand alone.
+        let is_shown =
+            c.is_ascii_graphic() || c == ' ' || !c.is_ascii() && !format!("x{c}").escape_debug().any(|c| c == '\\');
+        let _ = match (c, c as u32) {
+            ('\\', _) => write!(made, "\\\\"),
+            (c, _) if c == quote => write!(made, "\\{c}"),
+            ('\n', _) => write!(made, "\\n"),
+            ('\r', _) => write!(made, "\\r"),
+            ('\t', _) => write!(made, "\\t"),
+            (c, _) if is_shown => write!(made, "{c}"),
+            (_, code @ ..0x100) => write!(made, "\\x{code:02x}"),
+            (_, code @ ..0x10000) => write!(made, "\\u{code:04x}"),
+            (_, code) => write!(made, "\\U{code:08x}"),
+        };
+    }
+    made.push(quote);
+    made
+}
+
 /// `json.dumps` with these options.
 pub(super) struct Json {
     pub(super) ascii: bool,
@@ -118,7 +164,7 @@ impl Json {
 }
 
 /// `repr` of a float: the shortest digits, with an exponent below -4 and from 16 on.
-fn float(value: f64) -> String {
+pub(super) fn float(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
             "nan"

@@ -21,6 +21,8 @@ pub(crate) struct Columnar {
     rows: RowIter<'static>,
     row: usize,
     failed: bool,
+    /// Whether what is read is what was asked for, so that values without a form in JSON are refused.
+    is_wanted: bool,
 }
 
 impl Columnar {
@@ -30,11 +32,13 @@ impl Columnar {
     /// `BadTable` for a damaged file and a compression that is not read.
     pub(super) fn new(path: &Path, file: File, columns: Option<&[&str]>) -> Result<Self> {
         let bad = |why: String| Error::BadTable { path: path.to_owned(), row: None, why };
+        let mut is_wanted = false;
         let rows = guarded(|| {
             let reader = SerializedFileReader::new(file)?;
             let schema = reader.metadata().file_metadata().schema().clone();
             let wanted = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
             let fields: Vec<_> = schema.get_fields().iter().filter(|field| wanted(field.name())).cloned().collect();
+            is_wanted = columns.is_some() && !fields.is_empty();
             let rows = RowIter::from_file_into(Box::new(reader));
             // Without a column that is wanted, all are read, so that the error can name the one that is missing.
             if fields.is_empty() || fields.len() == schema.get_fields().len() {
@@ -42,14 +46,15 @@ impl Columnar {
             }
             rows.project(Some(Type::group_type_builder(schema.name()).with_fields(fields).build()?))
         });
-        Ok(Self { path: path.to_owned(), rows: rows.map_err(bad)?, row: 0, failed: false })
+        let rows = rows.map_err(bad)?;
+        Ok(Self { path: path.to_owned(), rows, row: 0, failed: false, is_wanted })
     }
 
     fn next_row(&mut self) -> Result<Option<(Place, Value)>> {
         self.row += 1;
         let bad = |why: String| Error::BadTable { path: self.path.clone(), row: Some(self.row), why };
         let row = guarded(|| self.rows.next().transpose()).map_err(bad)?;
-        let value = row.map(|row| object(&row, 0)).transpose().map_err(|why| bad(why.to_owned()))?;
+        let value = row.map(|row| object(&row, 0, self.is_wanted)).transpose().map_err(|why| bad(why.to_owned()))?;
         Ok(value.map(|value| (Place::Row(self.row), value)))
     }
 }
@@ -75,12 +80,12 @@ fn guarded<T>(work: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, St
     }
 }
 
-fn object(row: &Row, depth: usize) -> Result<Value, &'static str> {
-    let fields = row.get_column_iter().map(|(name, field)| Ok((name.clone(), value(field, depth)?)));
+fn object(row: &Row, depth: usize, is_wanted: bool) -> Result<Value, &'static str> {
+    let fields = row.get_column_iter().map(|(name, field)| Ok((name.clone(), value(field, depth, is_wanted)?)));
     Ok(Value::Object(fields.collect::<Result<Map<_, _>, &'static str>>()?))
 }
 
-fn value(field: &Field, depth: usize) -> Result<Value, &'static str> {
+fn value(field: &Field, depth: usize, is_wanted: bool) -> Result<Value, &'static str> {
     if depth > MOST_DEPTH {
         return Err("values are nested more than 64 deep");
     }
@@ -105,17 +110,25 @@ fn value(field: &Field, depth: usize) -> Result<Value, &'static str> {
             Ok(text) => text.into(),
             Err(_) => Value::Null,
         },
-        Field::Group(row) => object(row, depth + 1)?,
-        Field::ListInternal(list) => {
-            list.elements().iter().map(|field| value(field, depth + 1)).collect::<Result<Vec<_>, _>>()?.into()
-        }
+        Field::Group(row) => object(row, depth + 1, is_wanted)?,
+        Field::ListInternal(list) => list
+            .elements()
+            .iter()
+            .map(|field| value(field, depth + 1, is_wanted))
+            .collect::<Result<Vec<_>, _>>()?
+            .into(),
         Field::MapInternal(map) => {
             let entry = |(key, field): &(Field, Field)| match key {
-                Field::Str(key) => Ok((key.clone(), value(field, depth + 1)?)),
+                Field::Str(key) => Ok((key.clone(), value(field, depth + 1, is_wanted)?)),
                 _ => Err("a key of a map is no text"),
             };
             Value::Object(map.entries().iter().map(entry).collect::<Result<_, _>>()?)
         }
+        // As text they would be trained on in a form that nobody wrote.
+        Field::Decimal(_) if is_wanted => {
+            return Err("a column that is read holds decimal numbers: write them as text");
+        }
+        _ if is_wanted => return Err("a column that is read holds dates or times: write them as text"),
         other => other.to_string().into(),
     })
 }
