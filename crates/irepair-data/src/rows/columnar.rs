@@ -124,7 +124,7 @@ fn value(field: &Field, depth: usize, is_wanted: bool) -> Result<Value, &'static
             };
             Value::Object(map.entries().iter().map(entry).collect::<Result<_, _>>()?)
         }
-        // As text they would be trained on in a form that nobody wrote.
+        // As text they would be trained on in a form that no author wrote.
         Field::Decimal(_) if is_wanted => {
             return Err("a column that is read holds decimal numbers: write them as text");
         }
