@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Reading order: [`Architecture`] (everything that decides the mathematics), [`Parameter`] (what a model stores),
-//! `counts` (sums over that list), `setting` (typed reading of a `config.json`), `rope`, and `families/`: one file per
+//! `counts` (sums over that list), `units` ([`UnitMap`]: which weights are of which part of a block), `setting` (typed reading of a `config.json`), `rope`, and `families/`: one file per
 //! family. A new family is one file there and one line in [`FAMILIES`].
 //!
 //! **Invariants.** A key that would change the model is computed or refused by name, never ignored. Shapes, weights,
@@ -32,6 +32,7 @@ mod rope;
 mod rope_table;
 pub mod setting;
 mod shape;
+mod units;
 mod wrapper;
 
 pub use architecture::{
@@ -44,3 +45,4 @@ pub use family::Family;
 pub use parameter::{Init, Layout, Parameter, Part, Slot};
 pub use rope::{Rope, RopeScaling};
 pub use shape::{Published, Shape};
+pub use units::{Rows, UnitMap};

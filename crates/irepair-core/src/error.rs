@@ -23,6 +23,14 @@ crate::errors! {
         /// A list of blocks that cannot be read.
         BadBlockList { got: String } = "`{got}` is no list of blocks" =>
             Usage.want_got("numbers from 0 and ranges, such as `0,3-5`", got);
+        /// A list of units that cannot be read.
+        BadUnitList { got: String } = "`{}` is no list of units", short(got) =>
+            Usage.want_got("blocks or parts of them, such as `3`, `3.attention`, `0-2.mlp`, `3.head.0-4`, `3.neuron.17`", short(got));
+        /// A list that names more units than one list may.
+        TooManyUnits { got: String, limit: usize } = "`{}` names too many units", short(got) =>
+            Usage.want_got(format!("at most {limit} units"), "more");
+        /// A unit that the model does not have.
+        NoSuchUnit { unit: String, want: String } = "the model has no unit `{unit}`" => Usage.want_got(want, unit);
         /// A list of names of columns that cannot be read.
         BadColumns { got: String, why: String } = "names of columns cannot be read: {why}" =>
             Usage.want_got("KEY=NAME with commas between them, such as `prompt=question,chosen=good`", got);
@@ -107,6 +115,15 @@ fn some_of(names: &[String], n: usize) -> String {
     if names.len() > n { format!("{shown} and {} more", names.len() - n) } else { shown }
 }
 
+/// A text for messages: without control characters, and not over 80 characters.
+fn short(text: &str) -> String {
+    let shown = printable(text);
+    match shown.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &shown[..end]),
+        None => shown,
+    }
+}
+
 fn which_revision(revision: Option<&str>, n: usize) -> String {
     match revision {
         Some(revision) => format!("no revision `{}`", printable(revision)),
@@ -170,6 +187,9 @@ mod tests {
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
             BadBlockList: ["5-3".parse::<crate::BlockList>().unwrap_err()],
+            BadUnitList: ["3.heads.1".parse::<crate::UnitList>().unwrap_err()],
+            TooManyUnits: ["0-9999.neuron.0-9999".parse::<crate::UnitList>().unwrap_err()],
+            NoSuchUnit: [Error::NoSuchUnit { unit: "3.head.12".into(), want: "heads 0 to 11".into() }],
             BadColumns: ["text=a".parse::<crate::Columns>().unwrap_err()],
             NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
             NoBlockLeft: [Error::NoBlockLeft],

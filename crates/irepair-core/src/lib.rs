@@ -40,6 +40,8 @@ mod temporary;
 pub mod tensor_file;
 mod tokens;
 mod unfinished;
+mod unit;
+mod unit_list;
 pub mod weights;
 
 /// Version of the numbers that this program reports: how many entries CHANGELOG.md has under *Numbers changed*. Results
@@ -63,3 +65,5 @@ pub use size::SliceSize;
 pub use temporary::is_temporary;
 pub use tokens::{Counts, PaddedTokens};
 pub use unfinished::{is_unfinished, mark_finished, mark_unfinished, refuse_used};
+pub use unit::{Unit, UnitPart};
+pub use unit_list::{MAX_UNITS, UnitList};

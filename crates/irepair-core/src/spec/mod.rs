@@ -108,6 +108,7 @@ mod numbers;
 mod policies;
 mod prompt_side;
 mod terms;
+mod units;
 
 pub use methods::{Method, MethodRow, Weight};
 pub use metrics::{Against, Evidence, Metric, MetricRow, Reduction, ReductionRow};
@@ -115,6 +116,7 @@ pub use numbers::{Number, NumberRow, Numbers, Range};
 pub use policies::{Measures, Policy, PolicyRow, Reach};
 pub use prompt_side::{PromptSide, PromptSideRow};
 pub use terms::{Needs, Side, Term, Weighted, formula, separable};
+pub use units::{UnitKind, UnitKindRow};
 
 use crate::{Error, Result};
 
