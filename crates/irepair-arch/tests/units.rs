@@ -217,6 +217,16 @@ fn units_that_a_model_lacks_are_refused_by_name() {
 }
 
 #[test]
+fn outputs_of_joint_gates_are_rows() {
+    // `irepair-fault` takes the first half of the rows for the gates.
+    for family in 0..FAMILIES.len() {
+        let a = architecture(family, 1, 2, 1, 1, 3);
+        let joint = a.parameters().iter().any(|p| p.slot == Slot::GateUp);
+        assert!(!joint || a.family.layout == irepair_arch::Layout::OutIn, "{:?}", a.family);
+    }
+}
+
+#[test]
 fn every_family_is_among_those_tested() {
     let shapes: BTreeMap<&str, bool> = (0..FAMILIES.len())
         .map(|family| (FAMILIES[family].name, UnitMap::new(&architecture(family, 1, 2, 2, 1, 3)).group(0).len() == 2))

@@ -26,6 +26,9 @@ crate::errors! {
         /// A list of units that cannot be read.
         BadUnitList { got: String } = "`{}` is no list of units", short(got) =>
             Usage.want_got("blocks or parts of them, such as `3`, `3.attention`, `0-2.mlp`, `3.head.0-4`, `3.neuron.17`", short(got));
+        /// A text that is not one unit.
+        BadUnit { got: String } = "`{}` is not one unit", short(got) =>
+            Usage.want_got("a block or a part of one, such as `3`, `3.attention`, `3.mlp`, `3.head.0`, `3.neuron.17`", short(got));
         /// A list that names more units than one list may.
         TooManyUnits { got: String, limit: usize } = "`{}` names too many units", short(got) =>
             Usage.want_got(format!("at most {limit} units"), "more");
@@ -188,6 +191,7 @@ mod tests {
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
             BadBlockList: ["5-3".parse::<crate::BlockList>().unwrap_err()],
             BadUnitList: ["3.heads.1".parse::<crate::UnitList>().unwrap_err()],
+            BadUnit: ["0-1.mlp".parse::<crate::Unit>().unwrap_err()],
             TooManyUnits: ["0-9999.neuron.0-9999".parse::<crate::UnitList>().unwrap_err()],
             NoSuchUnit: [Error::NoSuchUnit { unit: "3.head.12".into(), want: "heads 0 to 11".into() }],
             BadColumns: ["text=a".parse::<crate::Columns>().unwrap_err()],

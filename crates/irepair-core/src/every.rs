@@ -15,6 +15,7 @@ use crate::Diagnostic;
 ///     BadSliceSize: [Error::BadSliceSize { got: "0b".into() }, Error::BadSliceSize { got: "all".into() }],
 ///     BadBlockList: ["5-3".parse::<irepair_core::BlockList>().unwrap_err()],
 ///     BadUnitList: ["x".parse::<irepair_core::UnitList>().unwrap_err()],
+///     BadUnit: ["0-1".parse::<irepair_core::Unit>().unwrap_err()],
 ///     TooManyUnits: ["0-9999.neuron.0-9999".parse::<irepair_core::UnitList>().unwrap_err()],
 ///     NoSuchUnit: [Error::NoSuchUnit { unit: "12".into(), want: "blocks 0 to 11".into() }],
 ///     BadColumns: ["a".parse::<irepair_core::Columns>().unwrap_err()],

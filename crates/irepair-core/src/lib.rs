@@ -24,6 +24,7 @@ mod error;
 mod errors;
 mod every;
 mod fault;
+pub mod float;
 pub mod fs;
 pub mod hub;
 mod line_log;

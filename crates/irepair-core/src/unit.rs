@@ -69,12 +69,13 @@ impl FromStr for Unit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let list: UnitList = text.parse()?;
-        let mut units = list.iter();
-        match (units.next(), units.next()) {
-            (Some(unit), None) => Ok(unit),
-            _ => Err(Error::BadUnitList { got: text.to_owned() }),
+        let refuse = || Error::BadUnit { got: text.to_owned() };
+        // A range is refused before it is unfolded.
+        if text.contains([',', '-']) {
+            return Err(refuse());
         }
+        let list: UnitList = text.parse().map_err(|_| refuse())?;
+        list.iter().next().ok_or_else(refuse)
     }
 }
 

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use irepair_core::float::{decode, encode};
 use safetensors::Dtype;
-
-use crate::float::{decode, encode};
 
 /// What a patch stores per changed tensor (METHOD §14).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -22,7 +22,6 @@ mod companions;
 mod compose;
 mod create;
 mod error;
-mod float;
 mod kind;
 mod manifest;
 mod output;

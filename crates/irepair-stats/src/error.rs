@@ -32,6 +32,9 @@ irepair_core::errors! {
              {want}" => Data;
         /// Finite values whose sum is not.
         Overflow = "values are too large to add up" => Data;
+        /// A rank of a faulty unit that no ranking of `n` units has, or that two of them have; or more faulty units than
+        /// units.
+        NotARank { rank: usize, n: usize } = "{rank} is no rank of its own among {n} units" => Data;
         /// A bootstrap without resamples.
         NoResamples = "bootstrap needs at least one resample" => Usage;
     }
@@ -74,6 +77,7 @@ mod tests {
             SilentRest: [Error::SilentRest],
             Ragged: [Error::Ragged { method: 1, model: 0, what: "seeds", want: 3, got: 2 }],
             Overflow: [Error::Overflow],
+            NotARank: [Error::NotARank { rank: 4, n: 3 }],
             NoResamples: [Error::NoResamples],
         }));
     }

@@ -1,4 +1,5 @@
-//! Statistics on plain numbers: intervals, paired tests, effect sizes, error density and the paper's headline numbers.
+//! Statistics on plain numbers: intervals, paired tests, effect sizes, error density, the paper's headline
+//! numbers, and scores of a localiser.
 //!
 //! ```
 //! use irepair_stats::{Bootstrap, Estimate, a12, bootstrap_mean, reduction_percent};
@@ -25,6 +26,7 @@ mod error;
 mod headline;
 mod holm;
 mod hypervolume;
+mod localisation;
 mod mann_whitney;
 mod mcnemar;
 mod ranks;
@@ -40,6 +42,7 @@ pub use error::{Error, Result};
 pub use headline::{disruption_percent, effectiveness_percent, reduction_percent};
 pub use holm::holm;
 pub use hypervolume::hypervolume;
+pub use localisation::Localisation;
 pub use mann_whitney::{MannWhitney, a12, a12_interval, a12_size, mann_whitney};
 pub use mcnemar::{McNemar, mcnemar};
 pub use ranks::{PMethod, spearman};

@@ -11,7 +11,7 @@ use crate::error::diagnostic;
 
 /// Crates below the libtorch line, which build before set-up, and the crates of the workspace that each may depend on.
 /// Lowest first. A new arrow is a design change.
-const BELOW: [(&str, &str); 13] = [
+const BELOW: [(&str, &str); 14] = [
     ("irepair-core", ""),
     ("irepair-arch", "core"),
     ("irepair-config", "arch core"),
@@ -22,6 +22,7 @@ const BELOW: [(&str, &str); 13] = [
     ("irepair-report", "core config stats"),
     ("irepair-scorer", "core data"),
     ("irepair-gguf", "core"),
+    ("irepair-fault", "arch core"),
     ("irepair-workspace", "core"),
     ("irepair-lab", "core report workspace"),
     ("xtask", "core config stats report workspace"),
@@ -40,7 +41,7 @@ const ABOVE: [(&str, &str); 10] = [
     ("irepair-bench", "arch core data slicing model objective sensitivity train repair baselines eval"),
     (
         "irepair-cli",
-        "core config data slicing stats patch report scorer gguf model objective sensitivity train repair baselines \
+        "arch core config data slicing stats patch report scorer gguf fault model objective sensitivity train repair baselines \
          classifier eval",
     ),
 ];

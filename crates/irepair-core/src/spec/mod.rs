@@ -1,4 +1,5 @@
-//! One vocabulary: slicing policies, sensitivity metrics, loss terms and methods, each in one table.
+//! One vocabulary: slicing policies, sensitivity metrics, loss terms, methods, kinds of units and operators that plant
+//! faults, each in one table.
 //!
 //! A row holds a name, one line of documentation and what the entry needs. Flags, file keys, docs/CONFIG.md, memory and
 //! work estimates read the rows; the crates that implement the entries match on them without a wildcard.
@@ -105,6 +106,7 @@ macro_rules! table {
 mod methods;
 mod metrics;
 mod numbers;
+mod operators;
 mod policies;
 mod prompt_side;
 mod terms;
@@ -113,6 +115,7 @@ mod units;
 pub use methods::{Method, MethodRow, Weight};
 pub use metrics::{Against, Evidence, Metric, MetricRow, Reduction, ReductionRow};
 pub use numbers::{Number, NumberRow, Numbers, Range};
+pub use operators::{Operator, OperatorRow};
 pub use policies::{Measures, Policy, PolicyRow, Reach};
 pub use prompt_side::{PromptSide, PromptSideRow};
 pub use terms::{Needs, Side, Term, Weighted, formula, separable};

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// Reads little-endian floats as f32; none for a type that is not one of f32, f16, bf16.
-pub(crate) fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+pub fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     match dtype {
         Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
@@ -15,7 +15,7 @@ pub(crate) fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 /// Appends floats as little-endian `dtype`; a type that is not one of f32, f16, bf16 appends nothing.
-pub(crate) fn encode(dtype: Dtype, values: impl Iterator<Item = f32>, out: &mut Vec<u8>) {
+pub fn encode(dtype: Dtype, values: impl Iterator<Item = f32>, out: &mut Vec<u8>) {
     match dtype {
         Dtype::F32 => values.for_each(|v| out.extend(v.to_le_bytes())),
         Dtype::F16 => values.for_each(|v| out.extend(f16::from_f32(v).to_le_bytes())),

@@ -1,0 +1,34 @@
+//! The operators of METHOD §13, which plant a fault in a model; `irepair-fault` implements them.
+
+use crate::spec::{Range, UnitKind};
+
+/// One operator of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OperatorRow {
+    /// Which strengths it takes; none where it has no strength.
+    pub strength: Option<Range>,
+    /// The kinds of units that it can act on.
+    pub units: &'static [UnitKind],
+}
+
+table! {
+    /// How a fault is planted in the weights of some units (METHOD §13 [O]).
+    pub enum Operator("operator"): OperatorRow {
+        /// Adds normal noise to every weight; the strength is its standard deviation over the root mean square of the
+        /// unit's weights in the same tensor.
+        Noise = "noise" { strength: Some(Range::Positive), units: UnitKind::ALL }
+        /// Negates what the unit adds to the residual stream: columns of the attention's output projection and of the
+        /// projection out of the MLP, and their biases where the unit is a half or a block. No strength.
+        SignFlip = "sign-flip" { strength: None, units: UnitKind::ALL }
+        /// Swaps the outputs of two heads of one block: their columns of the output projection. No strength.
+        HeadSwap = "head-swap" { strength: None, units: &[UnitKind::Head] }
+        /// Multiplies the key vectors of an MLP or of neurons (rows of the projection that goes through the activation,
+        /// and of its bias) by the strength.
+        ScaleKeys = "scale-keys" { strength: Some(Range::NotNegative), units: &[UnitKind::Half, UnitKind::Neuron] }
+        /// Multiplies the value vectors of an MLP or of neurons (columns of the projection out of it) by the strength.
+        ScaleValues = "scale-values" { strength: Some(Range::NotNegative), units: &[UnitKind::Half, UnitKind::Neuron] }
+        /// Flips single bits of stored weights, none of which becomes infinite or NaN; the strength is their number in
+        /// each unit.
+        BitFlip = "bit-flip" { strength: Some(Range::Count), units: UnitKind::ALL }
+    }
+}

@@ -1,0 +1,167 @@
+//! A fault: what was planted where. `fault.toml` in the directory of a mutant holds all that were.
+
+use std::path::Path;
+
+use irepair_core::spec::Operator;
+use irepair_core::{UnitList, fs, printable};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The file of a mutant that holds its faults.
+pub const FAULT_FILE: &str = "fault.toml";
+/// Its format.
+const FORMAT: u32 = 1;
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The units that hold it.
+    pub units: UnitList,
+    /// What was done to them.
+    pub operator: Operator,
+    /// How much of it, where the operator has a strength.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Seed of its random draws.
+    pub seed: u64,
+    /// Id of the model that it was planted in, as patches write it; none before it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+impl Fault {
+    /// A fault that is not planted yet.
+    pub fn new(units: UnitList, operator: Operator, strength: Option<f64>, seed: u64) -> Self {
+        Self { units, operator, strength, seed, base: None }
+    }
+
+    /// Refuses a strength that the operator does not take, and units on which it does not act; which units the model has
+    /// is checked where it is planted.
+    ///
+    /// # Errors
+    /// [`Error::Strength`], [`Error::Unsuited`].
+    pub fn check(&self) -> Result<()> {
+        let (operator, row) = (self.operator, self.operator.row());
+        let fits = match (row.strength, self.strength) {
+            (None, None) => true,
+            // Counts are whole numbers.
+            (Some(range), Some(strength)) => {
+                range.contains(strength) && (range != irepair_core::spec::Range::Count || strength.fract() == 0.0)
+            }
+            _ => false,
+        };
+        if !fits {
+            let want = row.strength.map_or_else(|| "none".to_owned(), |range| range.to_string());
+            let got = self.strength.map_or_else(|| "none".to_owned(), |strength| strength.to_string());
+            return Err(Error::Strength { operator, want, got });
+        }
+        match self.units.iter().find(|unit| !row.units.contains(&unit.kind())) {
+            Some(unit) => {
+                let kinds: Vec<&str> = row.units.iter().map(|kind| kind.name()).collect();
+                let want = format!("units of kind {}", kinds.join(" or "));
+                Err(Error::Unsuited { operator, unit: unit.to_string(), want })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The faults of a mutant, in the order in which they were planted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Faults {
+    format: u32,
+    /// The faults.
+    pub faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// These faults.
+    pub fn new(faults: Vec<Fault>) -> Self {
+        Self { format: FORMAT, faults }
+    }
+
+    /// Every unit that holds one.
+    pub fn units(&self) -> UnitList {
+        self.faults.iter().flat_map(|fault| fault.units.iter()).collect()
+    }
+
+    /// Reads a `fault.toml`.
+    ///
+    /// # Errors
+    /// [`Error::BadFault`], naming the key or the fault; those of reading.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(irepair_core::Error::io("read", path)(std::io::ErrorKind::NotFound.into()).into());
+        }
+        let text = fs::read_to_string(path)?;
+        let bad = |reason: String| Error::BadFault { path: path.to_owned(), reason };
+        let read: Self = toml::from_str(&text).map_err(|e| bad(printable(e.message())))?;
+        if read.format != FORMAT {
+            return Err(bad(format!("format {} is not {FORMAT}", read.format)));
+        }
+        if read.units().is_empty() {
+            return Err(bad("it lists no fault".to_owned()));
+        }
+        for (i, fault) in read.faults.iter().enumerate() {
+            fault.check().map_err(|e| bad(format!("fault {}: {e}", i + 1)))?;
+        }
+        Ok(read)
+    }
+
+    /// The text of the file.
+    pub fn to_toml(&self) -> String {
+        let body = toml::to_string(self).unwrap_or_default();
+        format!("# Faults that `irepair plant` put into this model.\n{body}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Result<Faults> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FAULT_FILE);
+        std::fs::write(&path, text).unwrap();
+        Faults::read(&path)
+    }
+
+    #[test]
+    fn the_file_reads_back_and_looks_like_this() {
+        let noise =
+            Fault { base: Some("ab".into()), ..Fault::new("0-3.mlp".parse().unwrap(), Operator::Noise, Some(0.5), 7) };
+        let flip = Fault::new("3.head.5".parse().unwrap(), Operator::SignFlip, None, 0);
+        let faults = Faults::new(vec![noise, flip]);
+        assert_eq!(written(&faults.to_toml()).unwrap(), faults);
+        insta::assert_snapshot!(faults.to_toml());
+    }
+
+    #[test]
+    fn hostile_files_are_refused_with_the_reason() {
+        let said = |text: &str| match written(text) {
+            Err(Error::BadFault { reason, .. }) => reason,
+            other => panic!("{text}: {other:?}"),
+        };
+        let fault = |more: &str| format!("format = 1\n[[faults]]\nseed = 0\n{more}");
+        insta::assert_snapshot!(
+            [
+                said(""),
+                said("format = 2\nfaults = []"),
+                said("format = 1\nfaults = []"),
+                said(&fault("units = '3'\noperator = 'melt'")),
+                said(&fault("units = '3.heads'\noperator = 'noise'\nstrength = 1.0")),
+                said(&fault("units = '3'\noperator = 'noise'")),
+                said(&fault("units = '3'\noperator = 'noise'\nstrength = nan")),
+                said(&fault("units = '3'\noperator = 'bit-flip'\nstrength = 1.5")),
+                said(&fault("units = '3'\noperator = 'head-swap'")),
+                said(&fault("units = '3'\noperator = 'sign-flip'\nunit = '4'")),
+                said("\u{1b}[2J"),
+            ]
+            .join("\n")
+        );
+        assert!(matches!(Faults::read("/no/such/fault.toml".as_ref()), Err(Error::Core(_))));
+    }
+}
