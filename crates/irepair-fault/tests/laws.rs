@@ -240,6 +240,8 @@ fn hostile_settings_and_models_are_refused_by_name() {
         ("0", Noise, Some(f64::NAN), "operator noise cannot have this strength"),
         ("0", BitFlip, Some(0.5), "operator bit-flip cannot have this strength"),
         ("0", BitFlip, Some(f64::INFINITY), "operator bit-flip cannot have this strength"),
+        ("0.neuron.3", BitFlip, Some(18.0), "operator bit-flip cannot have this strength"),
+        ("0", BitFlip, Some(1e300), "operator bit-flip cannot have this strength"),
         ("0", SignFlip, Some(1.0), "operator sign-flip cannot have this strength"),
         ("0", HeadSwap, None, "operator head-swap does not act on this unit"),
         ("0.head.1", HeadSwap, None, "operator head-swap does not act on this unit"),

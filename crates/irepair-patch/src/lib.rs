@@ -21,6 +21,7 @@
 mod companions;
 mod compose;
 mod create;
+mod edit;
 mod error;
 mod kind;
 mod manifest;
@@ -31,6 +32,7 @@ mod verify;
 
 pub use compose::compose;
 pub use create::{create, model_id};
+pub use edit::write_changed;
 pub use error::{Error, Result};
 pub use kind::Kind;
 pub use manifest::{Manifest, Provenance, Record, Side};

@@ -86,6 +86,11 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Reports a file that was written in another way.
+    pub(crate) fn placed(&mut self, file: &str) {
+        (self.on_step)(Step::Placed { file });
+    }
+
     /// Removes the mark.
     pub(crate) fn finish(self) -> Result<()> {
         mark_finished(self.dir)?;

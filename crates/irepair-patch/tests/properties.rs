@@ -5,7 +5,8 @@ mod workshop;
 
 use std::path::Path;
 
-use irepair_patch::{Error, Kind, Lossy, Side, Verdict, compose, model_id, verify};
+use irepair_core::Checkpoint;
+use irepair_patch::{Error, Kind, Lossy, Side, Verdict, compose, model_id, verify, write_changed};
 use proptest::prelude::*;
 use workshop::{Tensor, apply, create, f32s, files, revert, write_model};
 
@@ -65,6 +66,25 @@ proptest! {
         let origin = at("base");
         revert(&at("patched"), &patch, replace.then_some(origin.as_path()), &at("restored")).unwrap();
         prop_assert_eq!(files(&at("restored")), files(&at("base")));
+    }
+
+    #[test]
+    fn a_copy_with_other_tensors_has_those_bytes_and_all_else_as_it_was(
+        base in model(), which: u8, mask: u8, n_shards in 1usize..4,
+    ) {
+        let dir = temporary();
+        let at = |name: &str| dir.path().join(name);
+        let other = changed(&base, which, mask);
+        write_model(&at("base"), &base, n_shards);
+        write_model(&at("wanted"), &other, n_shards);
+        std::fs::write(at("wanted").join("note.toml"), "a = 1").unwrap();
+        std::fs::write(at("base").join("note.toml"), "a = 0").unwrap();
+        let bytes = other.into_iter().map(|t| (t.name, t.bytes)).collect();
+        let model = Checkpoint::open(&at("base")).unwrap();
+        let write = |out: &str| write_changed(&model, &bytes, &[("note.toml", "a = 1")], &at(out), &mut |_| {});
+        prop_assert!(write("copy").unwrap().is_empty());
+        prop_assert_eq!(files(&at("copy")), files(&at("wanted")));
+        prop_assert!(write("copy").is_err(), "what is there is not written over");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Range {
     /// What is allowed, in words, and the test.
     fn row(self) -> (&'static str, fn(f64) -> bool) {
         match self {
-            Self::Count => ("at least 1", |x| x >= 1.0),
+            Self::Count => ("at least 1", |x| x.is_finite() && x >= 1.0),
             Self::Positive => ("a number over 0", |x| x.is_finite() && x > 0.0),
             Self::NotNegative => ("0 or more", |x| x.is_finite() && x >= 0.0),
             Self::Share => ("0 to 1", |x| (0.0..=1.0).contains(&x)),

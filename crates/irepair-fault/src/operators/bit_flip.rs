@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use rand::Rng;
 
 use super::draws;
-use crate::Result;
 use crate::plant::Planting;
+use crate::{Error, Result};
 
 /// Flips `strength` bits of each unit, each of another weight. A bit that would make a weight infinite or NaN is not
 /// flipped, and its weight is not drawn again, so that the same fault planted twice is the identity.
@@ -14,6 +14,15 @@ pub(super) fn run(planting: &mut Planting<'_>) -> Result<()> {
     for unit in planting.units() {
         let rows = planting.map.slice([unit])?;
         let n: usize = planting.map.n_weights(&rows) as usize;
+        let most = n.div_ceil(2);
+        if planting.strength() > most as f64 {
+            let (operator, got) = (planting.fault.operator, planting.strength().to_string());
+            return Err(Error::Strength {
+                operator,
+                want: format!("at most {most} for unit {unit}, half of its weights"),
+                got,
+            });
+        }
         let mut draws = draws(planting.fault.seed, &unit.to_string());
         let mut left = planting.strength() as usize;
         let mut drawn = BTreeSet::new();
