@@ -81,6 +81,16 @@ impl UnitMap {
         &self.parameters
     }
 
+    /// Index of the parameter in that place of a block; none where the model has none.
+    pub fn parameter(&self, block: BlockId, slot: Slot, part: Part) -> Option<usize> {
+        self.by_slot.get(&(block, slot, part)).copied()
+    }
+
+    /// True when `dim` of a stored matrix runs along the outputs of its projection.
+    pub fn is_output(&self, dim: usize) -> bool {
+        (dim == 0) == (self.layout == Layout::OutIn)
+    }
+
     /// All units of a kind, block by block.
     pub fn units(&self, kind: UnitKind) -> impl Iterator<Item = Unit> + '_ {
         (0..self.n_block).flat_map(move |block| {

@@ -1,5 +1,6 @@
 //! What a model must offer to be measured, repaired and evaluated: [`BlockModel`].
 
+use irepair_arch::UnitMap;
 use irepair_core::{BlockId, BlockSlice, Scope};
 use tch::{Device, Tensor, no_grad};
 
@@ -86,6 +87,12 @@ pub trait BlockModel {
     /// The block of every parameter.
     fn block_map(&self) -> BlockMap {
         BlockMap::new(self.n_blocks(), self.parameters().iter().map(|parameter| parameter.block))
+    }
+
+    /// Which weights are of which unit; its parameters are those of [`BlockModel::parameters`], of which more may follow.
+    /// None for a model that knows no units below its blocks.
+    fn unit_map(&self) -> Option<UnitMap> {
+        None
     }
 
     /// Marks the parameters in `scope` as requiring gradients and all others as constants.

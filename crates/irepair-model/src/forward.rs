@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use irepair_arch::{Architecture, Layout, Parameter as Spec, Part, Slot};
+use irepair_arch::{Architecture, Layout, Parameter as Spec, Part, Slot, UnitMap};
 use irepair_core::{BlockId, Scope};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -241,6 +241,10 @@ impl BlockModel for CausalLm {
 
     fn logit_softcap(&self) -> Option<f64> {
         self.architecture.logit_softcap
+    }
+
+    fn unit_map(&self) -> Option<UnitMap> {
+        Some(UnitMap::new(&self.architecture))
     }
 
     fn logits_to_write(&self, logits: Tensor) -> Tensor {

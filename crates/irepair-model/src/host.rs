@@ -29,7 +29,24 @@ pub fn numbers(scalars: &[Tensor]) -> Result<Vec<f64>> {
     })
 }
 
-/// How often [`numbers`] has waited for the device in this thread, for tests that count.
+/// The values of `vectors` (each `[n]`, any type), in order, as [`numbers`] reads scalars: with one wait.
+///
+/// # Errors
+/// [`crate::Error::Torch`] when a tensor is no vector, or the copy fails.
+pub fn vectors(vectors: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+    if vectors.is_empty() {
+        return Ok(Vec::new());
+    }
+    N_WAITS.with(|n| n.set(n.get() + 1));
+    let mut values = no_grad(|| -> Result<Vec<f64>> {
+        let together = Tensor::f_cat(vectors, 0)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        Ok(Vec::<f64>::try_from(together)?)
+    })?
+    .into_iter();
+    Ok(vectors.iter().map(|vector| values.by_ref().take(vector.numel()).collect()).collect())
+}
+
+/// How often [`numbers`] or [`vectors`] has waited for the device in this thread, for tests that count.
 pub fn n_waits() -> u64 {
     N_WAITS.with(Cell::get)
 }
@@ -49,6 +66,14 @@ mod tests {
         assert_eq!(n_waits() - before, 1);
         assert_eq!(numbers(&[]).unwrap(), [0.0; 0]);
         assert_eq!(n_waits() - before, 1);
+    }
+
+    #[test]
+    fn all_vectors_come_with_one_wait() {
+        let before = n_waits();
+        let found = vectors(&[Tensor::from_slice(&[1.5f32, -2.0]), Tensor::from_slice(&[7.0f32])]).unwrap();
+        assert_eq!((found, n_waits() - before), (vec![vec![1.5, -2.0], vec![7.0]], 1));
+        assert!(vectors(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::probe::{Layer, Probe};
 /// Layer normalisation or root-mean-square normalisation over the last axis.
 #[derive(Debug)]
 pub(crate) struct Norm {
+    slot: Slot,
     weight: Tensor,
     bias: Option<Tensor>,
     spec: NormSpec,
@@ -18,6 +19,7 @@ pub(crate) struct Norm {
 impl Norm {
     pub(crate) fn new(params: &Params, block: Option<BlockId>, slot: Slot, of: &Architecture) -> Option<Self> {
         Some(Self {
+            slot,
             weight: params.share(block, slot, Part::Weight)?,
             bias: params.share(block, slot, Part::Bias),
             spec: of.norm,
@@ -63,7 +65,8 @@ impl Norm {
             return y;
         }
         let normalised = self.normalise(&x.detach());
-        probe.layer(Layer { block, has_bias: self.bias.is_some(), normalised: Some(&normalised) }, x, y)
+        let slot = Some(self.slot);
+        probe.layer(Layer { block, slot, has_bias: self.bias.is_some(), normalised: Some(&normalised) }, x, y)
     }
 }
 
@@ -75,6 +78,7 @@ pub(crate) fn wide(kind: Kind) -> Kind {
 /// A projection; `weight` is used as `[out, in]` whatever the file's layout (a view, not a copy).
 #[derive(Debug)]
 pub(crate) struct Linear {
+    slot: Slot,
     weight: Tensor,
     bias: Option<Tensor>,
     layout: Layout,
@@ -84,6 +88,7 @@ impl Linear {
     /// The projection of a slot; none where the model has no such slot.
     pub(crate) fn new(params: &Params, block: BlockId, slot: Slot, of: &Architecture) -> Option<Self> {
         Some(Self {
+            slot,
             weight: params.share(Some(block), slot, Part::Weight)?,
             bias: params.share(Some(block), slot, Part::Bias),
             layout: of.family.layout,
@@ -96,6 +101,7 @@ impl Linear {
             Layout::InOut => x.linear(&self.weight.tr(), self.bias.as_ref()),
             Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
         };
-        probe.layer(Layer { block, has_bias: self.bias.is_some(), normalised: None }, x, y)
+        let slot = Some(self.slot);
+        probe.layer(Layer { block, slot, has_bias: self.bias.is_some(), normalised: None }, x, y)
     }
 }

@@ -62,7 +62,7 @@ pub use forward::{CausalLm, PrefixStates};
 pub use generate::{Decoding, Nucleus};
 pub use gradients::{Gradients, add_gradients};
 pub use hash::weights_sha256;
-pub use irepair_arch::{Architecture, Error as ArchitectureError, FAMILIES, Shape};
+pub use irepair_arch::{Architecture, Error as ArchitectureError, FAMILIES, Part, Rows, Shape, Slot, UnitMap};
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite, normal};
 pub use probe::{Layer, Probe};

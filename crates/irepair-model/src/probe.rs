@@ -1,5 +1,6 @@
 //! Probes of a forward pass: a [`Probe`] is shown every layer's input and output (a hook, in other libraries).
 
+use irepair_arch::Slot;
 use irepair_core::BlockId;
 use tch::Tensor;
 
@@ -9,6 +10,8 @@ use tch::Tensor;
 pub struct Layer<'a> {
     /// The block.
     pub block: BlockId,
+    /// Its place in the block, by which units below the block are told apart; none in a model that has no such places.
+    pub slot: Option<Slot>,
     /// True when the layer has a bias, `c`.
     pub has_bias: bool,
     /// Of a norm: its normalised input, before weight and bias.

@@ -50,7 +50,7 @@ impl Own {
 
     fn linear(&self, x: &Tensor, block: usize, layer: usize, probe: &mut dyn Probe) -> Tensor {
         let y = x.linear(&self.parameters[3 + 4 * block + layer].tensor, None::<&Tensor>);
-        probe.layer(Layer { block: BlockId(block), has_bias: false, normalised: None }, x, y)
+        probe.layer(Layer { block: BlockId(block), slot: None, has_bias: false, normalised: None }, x, y)
     }
 
     fn block(&self, x: Tensor, block: usize, mask: &Tensor, probe: &mut dyn Probe) -> Tensor {

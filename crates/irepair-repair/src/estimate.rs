@@ -1,9 +1,9 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together.
 
 use irepair_core::Sensitivities;
-use irepair_core::spec::Reduction;
+use irepair_core::spec::{Reduction, UnitKind};
 use irepair_model::{BlockModel, TextBatch};
-use irepair_sensitivity::{MeanGradient, Measure, Texts, mean_of_norm};
+use irepair_sensitivity::{MeanGradient, Measure, Texts, UnitSensitivities, mean_of_norm};
 use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
 
 /// Sensitivities of the batch of `step`; the step changes the seed of the measurement.
@@ -30,11 +30,7 @@ pub fn measure_batches(
 ) -> Result<Sensitivities> {
     let reduced = match reduction {
         Reduction::NormOfMean => {
-            let mut mean = MeanGradient::new(measure.metric).map_err(failed)?;
-            for step in 0..n_batches {
-                on_texts(&sampler.at(step, settings)?, |texts| mean.add(model, texts))?;
-                measured();
-            }
+            let mean = mean_gradient(measure, model, sampler, settings, n_batches, measured)?;
             mean.sensitivities(model)
         }
         Reduction::MeanOfNorm => {
@@ -47,6 +43,56 @@ pub fn measure_batches(
         }
     };
     reduced.map_err(failed)
+}
+
+/// [`measure_batches`] of every unit of a kind, from the same passes.
+///
+/// # Errors
+/// As [`Measure::of_units`] and [`MeanGradient::of_units`]; when `n_batches` is 0.
+#[expect(clippy::too_many_arguments, reason = "those of measure_batches, and the kind")]
+pub fn measure_units(
+    measure: &Measure,
+    model: &dyn BlockModel,
+    sampler: &BatchSampler,
+    settings: &Settings,
+    n_batches: u64,
+    reduction: Reduction,
+    kind: UnitKind,
+    mut measured: impl FnMut(),
+) -> Result<UnitSensitivities> {
+    match reduction {
+        Reduction::NormOfMean => {
+            let mean = mean_gradient(measure, model, sampler, settings, n_batches, measured)?;
+            mean.of_units(model, kind).map_err(failed)
+        }
+        Reduction::MeanOfNorm => {
+            let mut by_batch = Vec::new();
+            for step in 0..n_batches {
+                let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure.clone() };
+                by_batch.push(on_texts(&sampler.at(step, settings)?, |texts| measure.of_units(model, texts, kind))?);
+                measured();
+            }
+            let missing = irepair_sensitivity::Error::Missing { metric: "mean_of_norm", what: "at least one batch" };
+            UnitSensitivities::mean(&by_batch).ok_or_else(|| failed(missing))
+        }
+    }
+}
+
+/// Gradients of the batches of the first `n_batches` steps, added up.
+fn mean_gradient(
+    measure: &Measure,
+    model: &dyn BlockModel,
+    sampler: &BatchSampler,
+    settings: &Settings,
+    n_batches: u64,
+    mut measured: impl FnMut(),
+) -> Result<MeanGradient> {
+    let mut mean = MeanGradient::new(measure.metric).map_err(failed)?;
+    for step in 0..n_batches {
+        on_texts(&sampler.at(step, settings)?, |texts| mean.add(model, texts))?;
+        measured();
+    }
+    Ok(mean)
 }
 
 /// `of` the texts of a batch. Neutral text is utility where the objective draws it, the chosen texts otherwise (METHOD

@@ -1,5 +1,8 @@
 //! The crate's error type.
 
+use irepair_core::Unit;
+use irepair_core::spec::UnitKind;
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -22,6 +25,15 @@ irepair_core::errors! {
         NoSuchBlock { block: usize, n_blocks: usize } = "model names a block that it does not have" =>
             Usage.want_got(format!("a block below {n_blocks}"), format!("block {block}"))
                 .help("`Parameter::block`, and the block that `Probe::layer` is given, count from 0");
+        /// A model that does not say which weights are of which unit.
+        NoUnits { kind: UnitKind } = "model knows no units of kind {kind}" =>
+            Usage.help("implement `BlockModel::unit_map`, or measure blocks");
+        /// A metric of the outputs of whole blocks.
+        BlocksAlone { metric: &'static str } = "metric `{metric}` is of whole blocks alone" =>
+            Usage.help("it compares the outputs of blocks: use a metric of gradients, such as grad-l2 or density");
+        /// A sensitivity that is NaN, infinite or negative.
+        BadUnit { unit: Unit, value: f64 } = "sensitivity of unit {unit} is {value}" =>
+            Outcome.help("the model or its gradients diverged, or all weights of the unit are 0: check the weights");
         /// From the objective crate.
         Objective(error: irepair_objective::Error);
         /// From the model crate.
@@ -42,6 +54,9 @@ mod tests {
             NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
             NoBlockOutputs: [Error::NoBlockOutputs { metric: "act-dist", want: 12, got: 0 }],
             NoSuchBlock: [Error::NoSuchBlock { block: 12, n_blocks: 12 }],
+            NoUnits: [Error::NoUnits { kind: UnitKind::Head }],
+            BlocksAlone: [Error::BlocksAlone { metric: "act-dist" }],
+            BadUnit: [Error::BadUnit { unit: "3.head.5".parse().unwrap(), value: f64::NAN }],
             Objective: [irepair_objective::Error::NothingCounted { what: "rejected text" }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Core: [irepair_core::Error::NoBlocks.into()],

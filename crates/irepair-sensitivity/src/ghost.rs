@@ -5,7 +5,7 @@
 //! formed for one layer at a time and dropped.
 
 use irepair_core::BlockId;
-use irepair_model::{BlockModel, Layer, Probe, TextBatch, states_at};
+use irepair_model::{BlockModel, Layer, Part, Probe, Slot, TextBatch, states_at};
 use irepair_objective::head_log_probs;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -13,11 +13,13 @@ use crate::activation::differentiable;
 use crate::block_sums::BlockSums;
 use crate::gradient::weights;
 use crate::metric::n_weights;
+use crate::units::{Cut, RowSums};
 use crate::{Error, Result};
 
 /// What is remembered of a layer until its output gradient is known.
 struct Seen {
     block: BlockId,
+    slot: Option<Slot>,
     /// The input, or that of a norm after normalisation.
     input: Tensor,
     is_norm: bool,
@@ -40,9 +42,9 @@ struct Recorder {
 
 impl Probe for Recorder {
     fn layer(&mut self, layer: Layer<'_>, input: &Tensor, output: Tensor) -> Tensor {
-        let Layer { block, has_bias, normalised } = layer;
+        let Layer { block, slot, has_bias, normalised } = layer;
         let (input, is_norm) = (normalised.unwrap_or(input).detach(), normalised.is_some());
-        self.layers.push(Seen { block, input, is_norm, has_bias });
+        self.layers.push(Seen { block, slot, input, is_norm, has_bias });
         // The weights are constants here: the graph starts at the first outputs.
         let output = differentiable(output);
         self.outputs.push(output.shallow_clone());
@@ -58,13 +60,12 @@ fn width(tensor: &Tensor) -> usize {
     tensor.size().last().map_or(0, |&n| n as usize)
 }
 
-/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
-/// on the device. None when the layers shown to the probe do not hold every weight of their blocks exactly once: the
-/// sums would lack some, or be wrong for a weight that is used twice.
+/// The layers that a pass showed, each with the gradient of its output. None when they do not hold every weight of
+/// their blocks exactly once: sums over them would lack some, or be wrong for a weight that is used twice.
 ///
 /// # Errors
 /// [`Error::NoSuchBlock`]; when libtorch refuses.
-pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<BlockSums>> {
+fn layers(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<Vec<(Seen, Tensor)>>> {
     model.freeze();
     let mut recorder = Recorder::default();
     let hidden = model.hidden_states_probed(text, &mut recorder);
@@ -83,19 +84,77 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
     let nll = nll.ok_or(irepair_objective::Error::NothingCounted { what: "text" })?;
     let output_gradients =
         Tensor::f_run_backward(&[&nll], &recorder.outputs, false, false).map_err(irepair_model::Error::from)?;
+    Ok(Some(recorder.layers.into_iter().zip(output_gradients).collect()))
+}
+
+/// Sum of squared gradient entries per block, as [`crate::block_squares`] of the stored gradients would give it; still
+/// on the device. None when the model does not show every layer.
+///
+/// # Errors
+/// [`Error::NoSuchBlock`]; when libtorch refuses.
+pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option<BlockSums>> {
+    let Some(layers) = layers(model, text)? else { return Ok(None) };
     let mut sums = BlockSums::default();
-    no_grad(|| {
-        for (seen, gradient) in recorder.layers.iter().zip(&output_gradients) {
-            sums.push(seen.block, layer_square(seen, gradient));
-        }
-    });
+    no_grad(|| layers.iter().for_each(|(seen, gradient)| sums.push(seen.block, layer_square(seen, gradient))));
     Ok(Some(sums))
+}
+
+/// Sums of squared gradient entries along the dimension in which units cut each parameter, from the same pass. None when
+/// the model does not show every layer, or not its place.
+///
+/// # Errors
+/// As [`squares`].
+pub(crate) fn rows(model: &dyn BlockModel, text: &TextBatch, cut: &Cut) -> Result<Option<RowSums>> {
+    let Some(layers) = layers(model, text)? else { return Ok(None) };
+    let mut sums = RowSums::new();
+    for (seen, gradient) in &layers {
+        let Some(slot) = seen.slot else { return Ok(None) };
+        let Some(weight) = cut.map.parameter(seen.block, slot, Part::Weight) else { return Ok(None) };
+        no_grad(|| {
+            let (x, d) = (by_token(&seen.input), by_token(gradient));
+            let (x, d) = (x.to_kind(Kind::Float), d.to_kind(Kind::Float));
+            if let Some(dim) = cut.dim(weight) {
+                let along_outputs = cut.map.is_output(dim);
+                sums.push((
+                    weight,
+                    if seen.is_norm { squared_sums(&(&x * &d)) } else { weight_rows(&x, &d, along_outputs) },
+                ));
+            }
+            let bias = cut.map.parameter(seen.block, slot, Part::Bias).filter(|bias| cut.dim(*bias).is_some());
+            if let Some(bias) = bias {
+                sums.push((bias, squared_sums(&d)));
+            }
+        });
+    }
+    Ok(Some(sums))
+}
+
+/// `[.., width] -> [n, width]`.
+fn by_token(t: &Tensor) -> Tensor {
+    t.reshape([-1, width(t) as i64])
+}
+
+/// The squared sum of every column of `[n, width]`.
+fn squared_sums(t: &Tensor) -> Tensor {
+    t.sum_dim_intlist([0].as_slice(), false, Kind::Float).square()
+}
+
+/// Squares of `X^T D` of `x: [n, in]` and `d: [n, out]`, summed for each output or for each input, by whichever route
+/// multiplies less: `sum_ij (X X^T)_ij D_io D_jo`, and the same with `X` and `D` exchanged.
+fn weight_rows(x: &Tensor, d: &Tensor, along_outputs: bool) -> Tensor {
+    let (n, n_in, n_out) = (x.size()[0], x.size()[1], d.size()[1]);
+    let (kept, other) = if along_outputs { (d, x) } else { (x, d) };
+    if n * (n_in + n_out) < n_in * n_out {
+        let sums = (other.matmul(&other.tr()).matmul(kept) * kept).sum_dim_intlist([0].as_slice(), false, Kind::Float);
+        // Rounding may leave a sum of squares just below 0.
+        return sums.clamp_min(0.0);
+    }
+    kept.tr().matmul(other).square().sum_dim_intlist([1].as_slice(), false, Kind::Float)
 }
 
 /// Squared norm of the gradients of one layer's weight and bias, `[]` float32.
 fn layer_square(seen: &Seen, output_gradient: &Tensor) -> Tensor {
-    let rows = |t: &Tensor| t.reshape([-1, width(t) as i64]);
-    let (x, d) = (rows(&seen.input), rows(output_gradient));
+    let (x, d) = (by_token(&seen.input), by_token(output_gradient));
     let square_of_sum = |t: &Tensor| t.sum_dim_intlist([0].as_slice(), false, Kind::Float).square().sum(Kind::Float);
     let weight = if seen.is_norm {
         square_of_sum(&(x.to_kind(Kind::Float) * d.to_kind(Kind::Float)))

@@ -12,7 +12,7 @@
 //!
 //! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same
 //! gradients), `ghost` (the same norms without storing a weight gradient), `activation` (metrics of block outputs),
-//! `reduce` (many batches).
+//! `reduce` (many batches), `units` (halves, heads and neurons out of the same passes).
 //!
 //! **Invariants.** Measuring changes no weight and no gradient flag, and leaves no gradient behind. The plain route
 //! ([`Route::Stored`]) is the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming
@@ -26,9 +26,11 @@ mod ghost;
 mod gradient;
 mod metric;
 mod reduce;
+mod units;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients, snip};
 pub use irepair_core::spec::Metric;
 pub use metric::{Measure, Route, Texts};
 pub use reduce::{MeanGradient, mean_of_norm};
+pub use units::UnitSensitivities;

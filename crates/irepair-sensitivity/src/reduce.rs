@@ -47,14 +47,33 @@ impl MeanGradient {
         Ok(())
     }
 
+    /// The metric, and the number of batches.
+    ///
+    /// # Errors
+    /// When nothing was added.
+    pub(crate) fn counted(&self) -> Result<(Metric, usize)> {
+        match self.n_batches {
+            0 => Err(Error::Missing { metric: self.metric.name(), what: "at least one batch" }),
+            n => Ok((self.metric, n)),
+        }
+    }
+
+    /// Gradients on rejected text, added up.
+    pub(crate) fn rejected(&self) -> &Gradients {
+        &self.rejected
+    }
+
+    /// Gradients on neutral text, added up.
+    pub(crate) fn neutral(&self) -> &Gradients {
+        &self.neutral
+    }
+
     /// The metric per block at the mean so far.
     ///
     /// # Errors
     /// When nothing was added, or a value is not finite; [`Error::NoSuchBlock`].
     pub fn sensitivities(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
-        if self.n_batches == 0 {
-            return Err(Error::Missing { metric: self.metric.name(), what: "at least one batch" });
-        }
+        self.counted()?;
         let (n, map, weights) = (self.n_batches as f64, block_map(model)?, weights(model));
         let values = match self.metric {
             Metric::Snip => snip(&map, &weights, &self.rejected)?.into_iter().map(|s| s / n).collect(),

@@ -1,0 +1,189 @@
+//! Laws of the sensitivities of units (METHOD §3, §23), for every family: ghost norms equal the direct ones, units add up
+//! to their blocks, and a unit's norm is that of its rows of the gradient.
+
+use irepair_core::spec::UnitKind;
+use irepair_core::{PaddedTokens, Unit, UnitPart};
+use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, Shape, TextBatch, UnitMap};
+use irepair_sensitivity::{Error, MeanGradient, Measure, Metric, Route, Texts, error_gradients};
+use tch::{Device, Kind, Tensor, no_grad};
+
+const FAMILIES: [&str; 12] = [
+    "gpt2",
+    "gpt-neo",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt-neox",
+    "olmo2",
+    "gemma2",
+    "gemma3-text",
+    "phi3",
+    "smollm3",
+];
+
+/// Two blocks of width 16, every weight large enough to matter.
+fn model(family: &str) -> CausalLm {
+    tch::set_num_threads(1);
+    let config = match family {
+        "gpt2" => Architecture::gpt2(2, 16, 2, 48, 19),
+        "gpt-neo" => Architecture::gpt_neo(2, 16, 2, 48, 19, 4),
+        other => {
+            let shape = Shape::new(other, [2, 16, 4], 48, 19);
+            Shape { n_kv_head: Some(2), n_inner: Some(24), window_size: Some(4), ..shape }.architecture().unwrap()
+        }
+    };
+    let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
+    no_grad(|| {
+        for (i, parameter) in model.parameters().iter().enumerate() {
+            let mut tensor = parameter.tensor.shallow_clone();
+            let n = Tensor::arange(tensor.numel() as i64, (Kind::Double, Device::Cpu));
+            let noise = ((n * 12.9898 + i as f64).sin() * 43758.5453).frac().view_as(&tensor);
+            match tensor.dim() {
+                2 => tensor.copy_(&(noise * 0.2)),
+                _ => drop(tensor.g_add_(&(noise * 0.1))),
+            }
+        }
+    });
+    model
+}
+
+fn text(rows: &[Vec<u32>], continuations: &[Vec<u32>]) -> TextBatch {
+    TextBatch::new(PaddedTokens::prompted(rows, continuations, 0).unwrap(), Device::Cpu)
+}
+
+/// Few tokens, for which ghost norms multiply token by token, and so many that products are formed.
+fn texts() -> [TextBatch; 2] {
+    let long = |salt: u32| (0..30).map(|i| (i * 7 + salt) % 19).collect::<Vec<u32>>();
+    [text(&[vec![3, 8], vec![1]], &[vec![4, 1], vec![18]]), text(&[vec![5, 2, 9], vec![1, 1]], &[long(3), long(11)])]
+}
+
+fn assert_near(what: &str, got: &[f64], want: &[f64], relative: f64) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let largest = want.iter().copied().fold(0.0, f64::max);
+    let off = got.iter().zip(want).position(|(a, b)| (a - b).abs() > relative * b.abs() + 1e-6 * largest);
+    assert!(off.is_none(), "{what}: {:?}", off.map(|i| (i, got[i], want[i])));
+}
+
+#[test]
+fn ghost_norms_equal_direct_ones_for_every_unit() {
+    for family in FAMILIES {
+        let (model, [short, long]) = (model(family), texts());
+        for (kind, text) in UnitKind::ALL.iter().flat_map(|kind| [(*kind, &short), (*kind, &long)]) {
+            let of = |route| {
+                let measure = Measure::new(Metric::GradL2).by(route);
+                measure.of_units(&model, &Texts::of(&[text]), kind).unwrap()
+            };
+            let direct = of(Route::Stored);
+            assert!(
+                direct.values().iter().filter(|v| **v > 0.0).count() * 2 > direct.values().len(),
+                "{family} {kind}"
+            );
+            assert_near(&format!("{family} {kind}"), of(Route::Ghost).values(), direct.values(), 1e-4);
+        }
+    }
+}
+
+/// The oracle: the norm of the rows that the map names, cut out of the stored gradient.
+#[test]
+fn a_units_norm_is_that_of_its_rows_of_the_gradient() {
+    for family in FAMILIES {
+        let (model, [text, _]) = (model(family), texts());
+        let map: UnitMap = model.unit_map().unwrap();
+        let gradients = error_gradients(&model, &[&text]).unwrap();
+        let norm = |unit: Unit| {
+            let square = map.slice([unit]).unwrap().into_iter().map(|rows| {
+                let (_, gradient) = gradients.iter().find(|(index, _)| *index == rows.parameter).unwrap();
+                let (first, n) = (rows.range.start as i64, rows.range.len() as i64);
+                gradient.narrow(rows.dim as i64, first, n).square().sum(Kind::Double).double_value(&[])
+            });
+            square.sum::<f64>().sqrt()
+        };
+        for &kind in UnitKind::ALL {
+            let found = Measure::new(Metric::GradL2).of_units(&model, &Texts::of(&[&text]), kind).unwrap();
+            let want: Vec<f64> = found.iter().map(|(unit, _)| norm(unit)).collect();
+            assert_near(&format!("{family} {kind}"), found.values(), &want, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn blocks_are_units_and_halves_add_up_to_them_by_every_metric() {
+    let fisher = |model: &CausalLm| {
+        let ones = |p: &irepair_model::Parameter| Tensor::ones(p.tensor.size(), (Kind::Float, Device::Cpu)) * 2.0;
+        Fisher::of(model.parameters().iter().map(ones).collect(), 0.0).unwrap()
+    };
+    for family in ["gpt2", "qwen3", "gemma2"] {
+        let (model, [text, neutral]) = (model(family), texts());
+        let texts = Texts { rejected: &[&text], chosen: &[], neutral: &[&neutral] };
+        for metric in [
+            Metric::GradL2,
+            Metric::Density,
+            Metric::Relative,
+            Metric::Snip,
+            Metric::Fisher,
+            Metric::Contrast,
+            Metric::Efficiency,
+        ] {
+            let measure = Measure { fisher: Some(fisher(&model)), ..Measure::new(metric) };
+            let blocks = measure.of(&model, &texts).unwrap();
+            let units = measure.of_units(&model, &texts, UnitKind::Block).unwrap();
+            assert_near(&format!("{family} {metric}"), units.values(), blocks.values(), 1e-5);
+            let halves = measure.of_units(&model, &texts, UnitKind::Half).unwrap();
+            let power = match metric {
+                Metric::GradL2 | Metric::Efficiency => 2,
+                Metric::Snip | Metric::Fisher => 1,
+                _ => continue,
+            };
+            let sums: Vec<f64> = halves.values().chunks(2).map(|of| of.iter().map(|v| v.powi(power)).sum()).collect();
+            let want: Vec<f64> = blocks.values().iter().map(|v| v.powi(power)).collect();
+            assert_near(&format!("{family} {metric} halves"), &sums, &want, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn the_mean_gradient_has_units_too() {
+    let (model, [one, other]) = (model("llama"), texts());
+    for metric in [Metric::GradL2, Metric::Density, Metric::Snip, Metric::Relative] {
+        let mut mean = MeanGradient::new(metric).unwrap();
+        for text in [&one, &other] {
+            mean.add(&model, &Texts::of(&[text])).unwrap();
+        }
+        let units = mean.of_units(&model, UnitKind::Block).unwrap();
+        assert_near(metric.name(), units.values(), mean.sensitivities(&model).unwrap().values(), 1e-5);
+        assert_eq!(mean.of_units(&model, UnitKind::Neuron).unwrap().values().len(), 2 * 24);
+    }
+    assert!(MeanGradient::new(Metric::GradL2).unwrap().of_units(&model, UnitKind::Head).is_err());
+}
+
+#[test]
+fn a_head_without_a_way_out_has_a_gradient_of_its_output_alone() {
+    let (model, [text, _]) = (model("llama"), texts());
+    let map = model.unit_map().unwrap();
+    let head: Unit = "1.head.2".parse().unwrap();
+    let rows = map.slice([head]).unwrap();
+    let out = rows.iter().find(|rows| map.parameters()[rows.parameter].slot.writes_residual()).unwrap();
+    let mut columns =
+        model.parameters()[out.parameter].tensor.narrow(1, out.range.start as i64, out.range.len() as i64);
+    no_grad(|| drop(columns.zero_()));
+    let gradients = error_gradients(&model, &[&text]).unwrap();
+    for rows in &rows {
+        let (_, gradient) = gradients.iter().find(|(index, _)| *index == rows.parameter).unwrap();
+        let (first, n) = (rows.range.start as i64, rows.range.len() as i64);
+        let size = gradient.narrow(rows.dim as i64, first, n).abs().max().double_value(&[]);
+        assert_eq!(size > 0.0, rows.parameter == out.parameter, "{}", map.parameters()[rows.parameter].name);
+    }
+}
+
+#[test]
+fn what_has_no_units_says_so() {
+    let (model, [text, _]) = (model("gpt2"), texts());
+    let texts = Texts { rejected: &[&text], chosen: &[&text], neutral: &[] };
+    let refused = Measure::new(Metric::ActDist).of_units(&model, &texts, UnitKind::Head).unwrap_err();
+    assert!(matches!(refused, Error::BlocksAlone { metric: "act-dist" }));
+    let random =
+        |seed| Measure { seed, ..Measure::new(Metric::Random) }.of_units(&model, &texts, UnitKind::Head).unwrap();
+    assert_eq!((random(1) == random(1), random(1) == random(2)), (true, false));
+    assert!(random(1).iter().all(|(unit, _)| matches!(unit.part, UnitPart::Head(_))));
+}
