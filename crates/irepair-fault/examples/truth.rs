@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{kind}: {} units", map.units(kind).count());
     }
     let faults = Faults::new(vec![Fault::new("3.head.5".parse()?, Operator::SignFlip, None, 0)]);
-    print!("{}", faults.to_toml());
+    print!("{}", faults.to_toml()?);
     // A locator that names the highest block first.
     let ranking = Ranking::of_scores(UnitKind::Block, map.units(UnitKind::Block).map(|u| (u, u.block.0 as f64)));
     println!("rank of the faulty block: {:?}", ranking.faulty_ranks(&faults)?);

@@ -112,9 +112,12 @@ impl Faults {
     }
 
     /// The text of the file.
-    pub fn to_toml(&self) -> String {
-        let body = toml::to_string(self).unwrap_or_default();
-        format!("# Faults that `irepair plant` put into this model.\n{body}")
+    ///
+    /// # Errors
+    /// [`Error::BadFault`] for what TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        let bad = |e: toml::ser::Error| Error::BadFault { path: FAULT_FILE.into(), reason: e.to_string() };
+        Ok(format!("# Faults that `irepair plant` put into this model.\n{}", toml::to_string(self).map_err(bad)?))
     }
 }
 
@@ -135,8 +138,8 @@ mod tests {
             Fault { base: Some("ab".into()), ..Fault::new("0-3.mlp".parse().unwrap(), Operator::Noise, Some(0.5), 7) };
         let flip = Fault::new("3.head.5".parse().unwrap(), Operator::SignFlip, None, 0);
         let faults = Faults::new(vec![noise, flip]);
-        assert_eq!(written(&faults.to_toml()).unwrap(), faults);
-        insta::assert_snapshot!(faults.to_toml());
+        assert_eq!(written(&faults.to_toml().unwrap()).unwrap(), faults);
+        insta::assert_snapshot!(faults.to_toml().unwrap());
     }
 
     #[test]
