@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::{Args, Command, ValueEnum};
 use irepair_config::{
-    CheckOptions, EvalOptions, FigureKey, FixOptions, GenerateOptions, PairsOptions, PretrainOptions, RelearnOptions,
-    RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions, SensitivityOptions,
-    TableKey,
+    CheckOptions, EvalOptions, FigureKey, FixOptions, GenerateOptions, GradeOptions, PairsOptions, PlantOptions,
+    PretrainOptions, RelearnOptions, RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions,
+    ScorerTrainOptions, SensitivityOptions, TableKey,
 };
 use irepair_core::spec::{Against, Entry, Evidence, Method, Metric, Policy};
 
@@ -57,6 +57,8 @@ fn page() -> String {
     section::<FixOptions>(&mut page, "fix");
     section::<PairsOptions>(&mut page, "pairs");
     section::<CheckOptions>(&mut page, "check");
+    section::<PlantOptions>(&mut page, "plant");
+    section::<GradeOptions>(&mut page, "grade");
     section::<RelearnOptions>(&mut page, "relearn");
     section::<ScorerTrainOptions>(&mut page, "scorer train");
     section::<ScorerEvalOptions>(&mut page, "scorer eval");

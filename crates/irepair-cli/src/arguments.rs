@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
-    CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, Options, PairsOptions, PretrainOptions, Problem,
-    RelearnOptions, RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions, ScorerTrainOptions,
-    SensitivityOptions, from_toml, number_out_of_range, resolve,
+    CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, GradeOptions, Options, PairsOptions, PlantOptions,
+    PretrainOptions, Problem, RelearnOptions, RepairOptions, ScoreOptions, ScorerApplyOptions, ScorerEvalOptions,
+    ScorerTrainOptions, SensitivityOptions, from_toml, number_out_of_range, resolve,
 };
 use irepair_core::{ExitKind, NUMBERS_VERSION};
 
@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Check(Given<CheckOptions>),
     /// Train the error back into copies of a model, on more and more texts: how durable is its repair?
     Relearn(Box<Given<RelearnOptions>>),
+    /// Plant a known fault in chosen blocks, halves, heads or neurons of a model: truth for localisers.
+    Plant(Given<PlantOptions>),
+    /// Grade a ranking of units against a planted fault, next to a random ranking.
+    Grade(Given<GradeOptions>),
     /// Train an offline toxicity scorer, or measure one on labelled texts.
     Scorer {
         #[command(subcommand)]

@@ -28,6 +28,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_report::Error>,
         known::<irepair_scorer::Error>,
         known::<irepair_gguf::Error>,
+        known::<irepair_fault::Error>,
         known::<irepair_model::ArchitectureError>,
         known::<irepair_model::Error>,
         known::<irepair_objective::Error>,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use irepair_config::{
-    CheckPlan, EvalPlan, FixPlan, GeneratePlan, PairsPlan, RelearnPlan, RepairPlan, ScorePlan, ScorerApplyPlan,
-    ScorerEvalPlan, ScorerTrainPlan, SensitivityPlan,
+    CheckPlan, EvalPlan, FixPlan, GeneratePlan, GradePlan, PairsPlan, PlantPlan, RelearnPlan, RepairPlan, ScorePlan,
+    ScorerApplyPlan, ScorerEvalPlan, ScorerTrainPlan, SensitivityPlan,
 };
 use irepair_core::hub::{data_file, model_dir};
 
@@ -89,6 +89,8 @@ locate! {
     ScorerEvalPlan: [] [data];
     ScorerApplyPlan: [] [input];
     CheckPlan: [model] [];
+    PlantPlan: [model] [];
+    GradePlan: [model] [];
 }
 
 /// A setting of one path, perhaps one, or several.

@@ -14,6 +14,7 @@ mod evaluate;
 mod export;
 mod fix;
 mod generate;
+mod grade;
 mod import;
 mod interrupt;
 mod job;
@@ -30,6 +31,7 @@ mod notes;
 mod output;
 mod pairs;
 mod patch;
+mod plant;
 mod prepare;
 mod pretrain;
 mod progress;
@@ -89,6 +91,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(given) => check::command(&given.plan()?.located()?),
         Command::Pairs(given) => pairs::command(&given.plan()?.located()?),
         Command::Relearn(given) => relearn::command(&given.plan()?.located()?),
+        Command::Plant(given) => plant::command(&given.plan()?.located()?),
+        Command::Grade(given) => grade::command(&given.plan()?.located()?),
         Command::Scorer { action: ScorerAction::Train(given) } => scorer::train(&given.plan()?.located()?),
         Command::Scorer { action: ScorerAction::Eval(given) } => scorer::eval(&given.plan()?.located()?),
         Command::Scorer { action: ScorerAction::Apply(given) } => apply::command(&given.plan()?.located()?),

@@ -1,17 +1,19 @@
 //! `irepair sensitivity`: how strongly the error moves each block, and how concentrated that is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use irepair_config::SensitivityPlan;
-use irepair_core::Sensitivities;
+use irepair_config::{SensitivityPlan, UnitKind};
+use irepair_core::fs::write_atomic;
+use irepair_core::{Sensitivities, Unit};
 use irepair_data::{Counts, Limits, RecordFile, Sides, TokenPair, read_token_pairs};
 use irepair_model::{BlockModel, Fisher};
-use irepair_repair::measure_batches;
+use irepair_repair::{measure_batches, measure_units};
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
-use irepair_sensitivity::Measure;
+use irepair_sensitivity::{Measure, UnitSensitivities};
 use irepair_stats::error_density;
 use irepair_train::{BatchSampler, RepairData, Settings};
+use serde_json::{Map, Value, json};
 
 use crate::conclusion::{OnText, conclusion};
 use crate::model_dir::{LoadedModel, open, use_threads};
@@ -27,7 +29,11 @@ const TOP_SHARE: f64 = 0.2;
 pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     for text in ["error", "chosen", "neutral"] {
-        plan.out.as_deref().map_or(Ok(()), |out| irepair_patch::refuse_existing(&out.join(format!("{text}.json"))))?;
+        let path = |out: &Path| match plan.unit {
+            Some(_) => ranking(out, text),
+            None => out.join(format!("{text}.json")),
+        };
+        plan.out.as_deref().map_or(Ok(()), |out| irepair_patch::refuse_existing(&path(out)))?;
     }
     let loaded = open(&plan.model, &plan.device, plan.dtype)?;
     let SensitivityPlan { max_prompt, max_continuation, .. } = *plan;
@@ -51,6 +57,12 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     let alone = |rejected: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: Vec::new(), rejected: rejected.clone() };
     let chosen = if plan.chosen { pairs.iter().map(swap).collect() } else { Vec::new() };
     let texts = [("error", pairs), ("chosen", chosen), ("neutral", neutral.iter().map(alone).collect())];
+    if let Some(kind) = plan.unit {
+        for (text, pairs) in texts.into_iter().filter(|(text, pairs)| *text == "error" || !pairs.is_empty()) {
+            of_units(&loaded, plan, pairs, &neutral, text, kind)?;
+        }
+        return Ok(());
+    }
     let mut results = Vec::new();
     for (text, pairs) in texts.into_iter().filter(|(text, pairs)| *text == "error" || !pairs.is_empty()) {
         results.push((text, over_batches(&loaded, plan, pairs, &neutral, text)?));
@@ -95,7 +107,7 @@ fn name(dir: &Path) -> String {
     dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-/// Measures batch after batch and reduces them to one sensitivity.
+/// Measures batch after batch and reduces them to one sensitivity per block.
 pub(crate) fn over_batches(
     loaded: &LoadedModel,
     plan: &SensitivityPlan,
@@ -103,6 +115,69 @@ pub(crate) fn over_batches(
     neutral: &[Vec<u32>],
     what: &'static str,
 ) -> anyhow::Result<(Sensitivities, u64)> {
+    batches(loaded, plan, pairs, neutral, what, |measure, sampler, settings, n_batches, measured| {
+        measure_batches(measure, &loaded.model, sampler, settings, n_batches, plan.reduction, measured)
+    })
+}
+
+/// Measures batch after batch and hands out one sensitivity per unit: as a table or a line of JSON, and as a ranking.
+fn of_units(
+    loaded: &LoadedModel,
+    plan: &SensitivityPlan,
+    pairs: Vec<TokenPair>,
+    neutral: &[Vec<u32>],
+    text: &'static str,
+    kind: UnitKind,
+) -> anyhow::Result<()> {
+    let of = |measure: &Measure, sampler: &BatchSampler, settings: &Settings, n_batches, measured: &mut dyn FnMut()| {
+        measure_units(measure, &loaded.model, sampler, settings, n_batches, plan.reduction, kind, measured)
+    };
+    let (found, n_batches) = batches(loaded, plan, pairs, neutral, text, of)?;
+    if let Some(out) = &plan.out {
+        let line = |(unit, score): (Unit, f64)| json!({ "unit": unit, "score": score }).to_string() + "\n";
+        write_atomic(&ranking(out, text), found.iter().map(line).collect::<String>().as_bytes())?;
+    }
+    if plan.json {
+        let values: Map<String, Value> = found.iter().map(|(unit, value)| (unit.to_string(), json!(value))).collect();
+        return print_json_line(&json!({
+            "model": name(&plan.model), "metric": plan.metric, "reduction": plan.reduction, "text": text,
+            "n_batches": n_batches, "unit": kind, "values": values,
+        }));
+    }
+    print(&units_table(&found, &format!("{text} text: {}, {} over {n_batches} batches", plan.metric, plan.reduction)))
+}
+
+/// Where the ranking by one text is written.
+fn ranking(out: &Path, text: &str) -> PathBuf {
+    out.join(format!("{text}.ranking.jsonl"))
+}
+
+/// Units in a table; the others are in the ranking.
+const N_SHOWN: usize = 20;
+
+/// The most sensitive units.
+fn units_table(found: &UnitSensitivities, what: &str) -> String {
+    let mut all: Vec<(Unit, f64)> = found.iter().collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let largest = all.first().map_or(0.0, |(_, value)| *value).max(f64::MIN_POSITIVE);
+    let shown = &all[..all.len().min(N_SHOWN)];
+    let lines = shown.iter().map(|(unit, value)| {
+        format!("{unit:<14} {value:>11.5e}  {}\n", "█".repeat((value / largest * 40.0).round() as usize))
+    });
+    let lines: String = lines.collect();
+    let kind = found.kind();
+    format!("sensitivity on {what}\nunits of kind {kind}: {}, the first {}\n{lines}", all.len(), shown.len())
+}
+
+/// `of` the measurement of a plan and the batches of its pairs, and their number.
+fn batches<T>(
+    loaded: &LoadedModel,
+    plan: &SensitivityPlan,
+    pairs: Vec<TokenPair>,
+    neutral: &[Vec<u32>],
+    what: &'static str,
+    of: impl FnOnce(&Measure, &BatchSampler, &Settings, u64, &mut dyn FnMut()) -> irepair_train::Result<T>,
+) -> anyhow::Result<(T, u64)> {
     let model = &loaded.model;
     let settings =
         Settings { batch_size: plan.batch_size, skip_prompt: plan.skip_prompt, seed: plan.seed, ..Settings::default() };
@@ -121,9 +196,7 @@ pub(crate) fn over_batches(
         None
     };
     let measure = Measure { seed: plan.seed, fisher, ..Measure::new(plan.metric) };
-    let sensitivities =
-        measure_batches(&measure, model, &sampler, &settings, n_batches, plan.reduction, || bar.inc(1))?;
-    Ok((sensitivities, n_batches))
+    Ok((of(&measure, &sampler, &settings, n_batches, &mut || bar.inc(1))?, n_batches))
 }
 
 /// A table for people: value and bar by block, then the error density.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use irepair_core::Columns;
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Long, Metric, PromptSide, Reduction, Validate};
+use crate::{Checks, Dtype, Long, Metric, PromptSide, Reduction, UnitKind, Validate};
 
 options! {
     /// Settings of a sensitivity table: which block carries the error (METHOD §3, §4).
@@ -48,8 +48,12 @@ options! {
         /// false.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         chosen: bool = false,
+        /// Kind of units that get a value each, from the same passes. Without it, blocks; with it, `out` holds
+        /// rankings of the units, such as `error.ranking.jsonl`, which `grade` reads (METHOD §23 [O]).
+        #[arg(value_name = "KIND", value_parser = entry::<UnitKind>())]
+        unit: UnitKind,
         /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `neutral` also
-        /// `neutral.json`.
+        /// `neutral.json`. With `unit`, rankings alone.
         out: PathBuf as "DIR",
     }
     common: seed device dtype threads json;
@@ -59,6 +63,8 @@ impl Validate for SensitivityOptions {
     fn clashes(&self, checks: &mut Checks) {
         let metric = self.metric();
         let what = format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm");
+        let alone = self.unit.is_some() && matches!(metric, Metric::ActDist | Metric::Atp);
+        checks.clash(alone, "unit", &format!("clashes with `metric`: {metric} is of whole blocks alone"));
         checks.clash(self.reduction().row().at_mean_gradient && !metric.has_mean_gradient(), "reduction", &what);
     }
 }
@@ -95,5 +101,7 @@ mod tests {
         let want = "`reduction`: clashes with `metric`: fisher has no value at a mean gradient, only mean-of-norm";
         assert_eq!(said, [want]);
         assert!(of(Metric::Snip, Some(Reduction::NormOfMean)).problems().is_empty());
+        let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::Atp, None) };
+        assert_eq!(heads.problems()[0].to_string(), "`unit`: clashes with `metric`: atp is of whole blocks alone");
     }
 }

@@ -101,7 +101,8 @@ pub fn number_out_of_range(key: &str, text: &str) -> Option<Problem> {
 /// The range of a number that is not a count; none where it may be any.
 fn range(key: &str) -> Option<Range> {
     Some(match key {
-        "min" | "max" | "pooled_density_percent" => return None,
+        // The operator's row says which strengths it takes.
+        "min" | "max" | "pooled_density_percent" | "strength" => return None,
         "weight_decay" | "valid_share" | "test_share" => Range::NotNegative,
         "top_p" | "min_gap" | "target" => Range::ShareOverZero,
         key => Number::named(key).map_or(Range::Positive, |number| number.row().range),

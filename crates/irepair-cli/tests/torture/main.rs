@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use outcome::Outcome;
-use scene::{Scene, Victim, apply, export, fix, import, pretrain, repair, scene};
+use scene::{Scene, Victim, apply, export, fix, import, plant, pretrain, repair, scene};
 use strike::{Calm, Strike, calm, finish, strike};
 
 /// What came of cutting one command short.
@@ -131,6 +131,7 @@ fn whatever_is_killed_or_failed_goes_on_to_the_same_bytes() {
         (repair(4, 2), 19, 1),
         (apply(), 5, 2),
         (import(), 5, 1),
+        (plant(), 5, 1),
         (export(), 1, 1),
         (fix(), 149, 1),
     ];

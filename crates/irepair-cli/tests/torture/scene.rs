@@ -49,6 +49,12 @@ pub(crate) fn import() -> Victim {
     Victim { name: "irepair import", args: "import ../inputs/model.gguf --out out".to_owned() }
 }
 
+/// A model with a planted fault.
+pub(crate) fn plant() -> Victim {
+    let args = "plant --model ../inputs/base --units 0-1.head.1 --operator noise --strength 0.5 --out out".to_owned();
+    Victim { name: "irepair plant", args }
+}
+
 /// A directory that was imported, exported again.
 pub(crate) fn export() -> Victim {
     let args = "export ../inputs/imported --like ../inputs/model.gguf --out out/new.gguf".to_owned();

@@ -1,0 +1,66 @@
+//! `irepair plant`: a model with a known fault in chosen units. No libtorch is needed.
+
+use std::path::Path;
+
+use irepair_arch::Architecture;
+use irepair_config::PlantPlan;
+use irepair_core::weights::CONFIG;
+use irepair_core::{Checkpoint, printable, refuse_used};
+use irepair_fault::{FAULT_FILE, Fault, Faults, plant};
+use serde::Serialize;
+
+use crate::output::{print, print_json};
+use crate::progress;
+
+/// The output of `--json`.
+#[derive(Serialize)]
+struct Planted<'a> {
+    model: &'a Path,
+    #[serde(flatten)]
+    fault: &'a Fault,
+    /// Tensors that the fault changes, by name.
+    tensors: Vec<&'a str>,
+    n_faults: usize,
+}
+
+/// Runs the command.
+pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
+    refuse_used(&plan.out)?;
+    let model = Checkpoint::open(&plan.model)?;
+    let architecture = Architecture::read(&plan.model.join(CONFIG))?;
+    let fault = Fault::new(plan.units.clone(), plan.operator, plan.strength, plan.seed);
+    let changed = plant(&model, &architecture, &fault)?;
+    let fault = Fault { base: Some(irepair_patch::model_id(&plan.model)?), ..fault };
+    let before = plan.model.join(FAULT_FILE);
+    let mut faults = if before.exists() { Faults::read(&before)?.faults } else { Vec::new() };
+    faults.push(fault.clone());
+    let faults = Faults::new(faults);
+    let truth = faults.to_toml()?;
+    let bar = progress::bar("plant", changed.len() as u64);
+    let on_step = &mut |step: irepair_patch::Step<'_>| {
+        if let irepair_patch::Step::Changed { .. } = step {
+            bar.inc(1);
+        }
+    };
+    let written = irepair_patch::write_changed(&model, &changed, &[(FAULT_FILE, &truth)], &plan.out, on_step);
+    bar.finish_and_clear();
+    let left_out = written?;
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(|name| printable(name)).collect();
+        tracing::warn!("not copied: {}", names.join(", "));
+    }
+    let tensors: Vec<&str> = changed.keys().map(String::as_str).collect();
+    let n_faults = faults.faults.len();
+    if plan.json {
+        return print_json(&Planted { model: &plan.out, fault: &fault, tensors, n_faults });
+    }
+    let strength = fault.strength.map_or_else(String::new, |strength| format!(" of strength {strength}"));
+    let names: Vec<String> = tensors.iter().map(|name| printable(name)).collect();
+    print(&format!(
+        "planted: {}{strength} in {}\nfaults in the model: {n_faults}\ntensors changed: {}\nwritten to: {}\n",
+        fault.operator,
+        fault.units,
+        names.join(" "),
+        plan.out.display()
+    ))
+}

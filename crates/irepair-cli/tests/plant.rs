@@ -1,0 +1,163 @@
+//! `irepair plant` and `irepair grade` as a user meets them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A directory with a Llama of two blocks, four heads in two groups, made once for all tests.
+fn workshop() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../parity/gguf/smollm.gguf");
+        fs::copy(gguf, dir.join("model.gguf")).unwrap();
+        succeed("import model.gguf --out model", &dir);
+        fs::write(dir.join("texts.jsonl"), "{\"text\": \"Anna met Tom at the mill.\"}\n").unwrap();
+        dir
+    })
+}
+
+fn run(args: &str, dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_irepair")).current_dir(dir).args(args.split_whitespace()).output().unwrap()
+}
+
+fn succeed(args: &str, dir: &Path) -> String {
+    let output = run(args, dir);
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refuse(args: &str) -> (i32, String) {
+    let output = run(args, workshop());
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap().trim_end().to_owned())
+}
+
+fn files(dir: PathBuf) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_fault_planted_twice_is_the_model_before_and_all_else_stays() {
+    let dir = workshop();
+    let plant = "plant --units 1.head.2 --operator sign-flip";
+    let stdout = succeed(&format!("{plant} --model model --out flipped"), dir);
+    assert_eq!(
+        stdout,
+        "planted: sign-flip in 1.head.2\nfaults in the model: 1\n\
+         tensors changed: model.layers.1.self_attn.o_proj.weight\nwritten to: flipped\n"
+    );
+    let (before, mut once) = (files(dir.join("model")), files(dir.join("flipped")));
+    let truth = String::from_utf8(once.remove("fault.toml").unwrap()).unwrap();
+    assert!(truth.contains("units = \"1.head.2\"\noperator = \"sign-flip\"\nseed = 0\nbase = \""), "{truth}");
+    let differing = |other: &BTreeMap<String, Vec<u8>>| {
+        assert_eq!(before.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+        before.iter().filter(|(name, bytes)| other[*name] != **bytes).map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(differing(&once), ["model.safetensors"]);
+
+    let json: serde_json::Value =
+        serde_json::from_str(&succeed(&format!("{plant} --model flipped --out back --json"), dir)).unwrap();
+    assert_eq!((json["n_faults"].as_u64(), json["operator"].as_str()), (Some(2), Some("sign-flip")));
+    let mut twice = files(dir.join("back"));
+    assert_eq!(String::from_utf8(twice.remove("fault.toml").unwrap()).unwrap().matches("[[faults]]").count(), 2);
+    assert!(differing(&twice).is_empty());
+
+    // It loads like any other model, and computes something else.
+    let nll = |model: &str| succeed(&format!("score --model {model} --input texts.jsonl --threads 1"), dir);
+    assert_eq!(nll("back"), nll("model"));
+    assert_ne!(nll("flipped"), nll("model"));
+    let (code, said) = refuse(&format!("{plant} --model model --out flipped"));
+    assert_eq!((code, said.lines().next()), (2, Some("error: output is there already")));
+}
+
+#[test]
+fn a_ranking_is_graded_next_to_chance() {
+    let dir = workshop();
+    succeed("plant --model model --units 0.head.1,1.head.3 --operator noise --strength 0.5 --seed 3 --out noisy", dir);
+    let line = |(i, unit): (usize, String)| format!("{{\"unit\": \"{unit}\", \"score\": {}}}\n", i % 5);
+    let heads = (0..8).map(|i| format!("{}.head.{}", i / 4, i % 4)).enumerate();
+    fs::write(dir.join("heads.jsonl"), heads.map(line).collect::<String>()).unwrap();
+    let want = "fault: 0.head.1,1.head.3\nunits of kind head: 8, of which faulty: 2\nrank of the first faulty one: 4\n\n\
+                \x20                              ranking  random\n\
+                first unit is faulty             0.000   0.250\n\
+                faulty ones among the first      0.000   0.250\n\
+                1 over the first faulty rank     0.250   0.491\n\
+                average precision                0.325   0.434\n\
+                inspected before the first       0.375   0.250\n";
+    assert_eq!(succeed("grade --model noisy --ranking heads.jsonl", dir), want);
+    let json = succeed("grade --model noisy --ranking heads.jsonl --json", dir);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["ranks"], serde_json::json!([4, 5]));
+    assert_eq!(json["scores"]["top1"], serde_json::json!({"value": 0.0, "random": 0.25}));
+    fs::write(dir.join("blocks.jsonl"), "{\"unit\": \"1\", \"score\": 1}\n{\"unit\": \"0\", \"score\": 0}\n").unwrap();
+    assert!(succeed("grade --model noisy --ranking blocks.jsonl", dir).contains("of which faulty: 2\n"));
+}
+
+#[test]
+fn sensitivities_of_units_are_a_ranking_that_can_be_graded() {
+    let dir = workshop();
+    let pair = "{\"prompt\": \"Anna met\", \"chosen\": \" Tom.\", \"rejected\": \" nobody at all.\"}\n";
+    fs::write(dir.join("pairs.jsonl"), pair.repeat(8)).unwrap();
+    succeed("plant --model model --units 1.head.0 --operator sign-flip --out mutant", dir);
+    let measure = "sensitivity --model mutant --data pairs.jsonl --threads 1 --metric density";
+    for (kind, n) in [("block", 2), ("half", 4), ("head", 8), ("neuron", 2 * 64)] {
+        let stdout = succeed(&format!("{measure} --unit {kind} --out ranks-{kind}"), dir);
+        let lines = stdout.lines().count();
+        assert!(lines == 2 + n.min(20), "{stdout}");
+        let ranking = format!("ranks-{kind}/error.ranking.jsonl");
+        assert_eq!(fs::read_to_string(dir.join(&ranking)).unwrap().lines().count(), n, "{kind}");
+        if kind != "neuron" {
+            succeed(&format!("grade --model mutant --ranking {ranking}"), dir);
+        }
+    }
+    // Blocks are the units that they are without the flag.
+    let json = |more: &str| -> serde_json::Value {
+        serde_json::from_str(succeed(&format!("{measure} --json{more}"), dir).lines().next().unwrap()).unwrap()
+    };
+    let (blocks, units) = (json(""), json(" --unit block"));
+    for (block, value) in blocks["values"].as_array().unwrap().iter().enumerate() {
+        let unit = units["values"][block.to_string()].as_f64().unwrap();
+        assert!((unit / value.as_f64().unwrap() - 1.0).abs() < 1e-5, "{unit} {value}");
+    }
+    let (code, said) = refuse(&format!("{} --unit head", measure.replace("density", "atp")));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("clashes with `metric`: atp is of whole blocks alone"), "{said}");
+    let (code, _) = refuse(&format!("{measure} --unit half --out ranks-half"));
+    assert_eq!(code, 2, "a ranking that is there stays");
+}
+
+#[test]
+fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
+    let dir = workshop();
+    fs::write(dir.join("short.jsonl"), "{\"unit\": \"0\", \"score\": 1}\n").unwrap();
+    succeed("plant --model model --units 0.mlp --operator scale-keys --strength 0 --out flawed", dir);
+    for (args, want, words) in [
+        ("plant --model model --units 2 --operator sign-flip --out no", 2, "the model has no unit `2`"),
+        ("plant --model model --units 0.head.4 --operator sign-flip --out no", 2, "heads 0 to 3"),
+        ("plant --model model --units 0.heads.1 --operator sign-flip --out no", 2, "`0.heads.1` is no list of units"),
+        ("plant --model model --units 0.head.1 --operator melt --out no", 2, "melt"),
+        ("plant --model model --units 0.head.1 --operator noise --out no", 2, "noise cannot have this strength"),
+        (
+            "plant --model model --units 0 --operator noise --strength 0 --out no",
+            2,
+            "`strength`: must be a number over 0",
+        ),
+        ("plant --model model --units 0.head.1 --operator head-swap --out no", 2, "two heads of block 0"),
+        ("plant --model model --units 0.mlp --operator scale-values --strength 1 --out no", 5, "changes no weight"),
+        (
+            "plant --model model --units 0.mlp --operator scale-values --strength 1e39 --out no",
+            5,
+            "would not be finite",
+        ),
+        ("plant --model nowhere --units 0 --operator sign-flip --out no", 4, "nowhere"),
+        ("grade --model model --ranking short.jsonl", 4, "model/fault.toml"),
+        ("grade --model flawed --ranking short.jsonl", 4, "ranking leaves out units"),
+    ] {
+        let (code, said) = refuse(args);
+        assert!(code == want && said.contains(words), "{args}: {code} {said}");
+    }
+    assert!(!dir.join("no").exists());
+}

@@ -1,0 +1,89 @@
+//! Settings of `irepair plant` and `irepair grade`.
+
+use std::path::PathBuf;
+
+use irepair_core::UnitList;
+
+use crate::names::entry;
+use crate::{Checks, Operator, Validate};
+
+options! {
+    /// Settings of a planted fault (METHOD §13).
+    pub struct PlantOptions => PlantPlan(this) {
+        /// Directory of the model. It is not written to.
+        model: PathBuf as "DIR" [required],
+        /// Units that get the fault: blocks and parts of blocks, each number also a range, such as `3`, `0-2.mlp`,
+        /// `3.attention`, `3.head.0-4`, `3.neuron.17` (docs/FILES.md).
+        units: UnitList as "UNITS" [required],
+        /// What is done to them (METHOD §13 [O]).
+        #[arg(value_name = "OPERATOR", value_parser = entry::<Operator>())]
+        operator: Operator [required],
+        /// How much of it: standard deviation of `noise` over the root mean square of the weights, factor of
+        /// `scale-keys` and `scale-values`, bits of each unit for `bit-flip`. The other operators take none.
+        strength: f64 as "NUMBER",
+        /// Directory for the model with the fault, and for `fault.toml`, which says what was planted.
+        out: PathBuf as "DIR" [required],
+    }
+    common: seed json;
+}
+
+impl Validate for PlantOptions {
+    fn clashes(&self, checks: &mut Checks) {
+        let Some(operator) = self.operator else { return };
+        match (operator.row().strength, self.strength) {
+            (None, given) => {
+                let what = format!("clashes with `operator`: {operator} has no strength");
+                checks.clash(given.is_some(), "strength", &what);
+            }
+            // That one is missing is said where the fault is planted: a file may leave it to the command line.
+            (Some(range), given) => {
+                checks.value("strength", given.as_ref(), &range.to_string(), |x| range.contains(*x));
+            }
+        }
+    }
+}
+
+options! {
+    /// Settings of a grading: how well a ranking of units finds a planted fault (METHOD §13).
+    pub struct GradeOptions => GradePlan(this) {
+        /// Directory of the model with the fault, with its `fault.toml`; of the model itself, only `config.json` is
+        /// read.
+        model: PathBuf as "DIR" [required],
+        /// Ranking of every unit of one kind: JSONL with `unit` and `score`, higher scores first (docs/FILES.md).
+        ranking: PathBuf as "FILE" [required],
+    }
+    common: json;
+}
+
+impl Validate for GradeOptions {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Problem, from_str};
+
+    #[test]
+    fn a_strength_is_what_its_operator_takes() {
+        let said = |operator: &str, strength: &str| {
+            let text = format!("model = 'm'\nunits = '0.mlp'\nout = 'o'\noperator = '{operator}'\n{strength}");
+            from_str::<PlantOptions>(&text, "x").map(drop).map_err(|e| match e {
+                crate::Error::Problems { problems, .. } => {
+                    problems.into_iter().map(|p| Problem { line: None, ..p }.to_string()).collect::<String>()
+                }
+                other => other.to_string(),
+            })
+        };
+        assert_eq!(said("noise", "strength = 0.5"), Ok(()));
+        assert_eq!(said("scale-keys", "strength = 0.0"), Ok(()));
+        assert_eq!(said("sign-flip", ""), Ok(()));
+        assert_eq!(said("noise", ""), Ok(()), "the command line may give it");
+        let refused = |operator, strength| said(operator, strength).unwrap_err();
+        assert_eq!(refused("noise", "strength = 0.0"), "`strength`: must be a number over 0, is 0");
+        assert_eq!(refused("noise", "strength = nan"), "`strength`: must be a number over 0, is NaN");
+        assert_eq!(refused("bit-flip", "strength = inf"), "`strength`: must be at least 1, is inf");
+        let none = "`strength`: clashes with `operator`: sign-flip has no strength";
+        assert_eq!(refused("sign-flip", "strength = 1.0"), none);
+        assert!(from_str::<PlantOptions>("units = '3.heads'", "x").is_err());
+        assert_eq!(PlantOptions::default().missing(), ["model", "units", "operator", "out"]);
+    }
+}
