@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Reading order: [`Architecture`] (everything that decides the mathematics), [`Parameter`] (what a model stores),
-//! `counts` (sums over that list), `units` ([`UnitMap`]: which weights are of which part of a block), `setting` (typed reading of a `config.json`), `rope`, and `families/`: one file per
-//! family. A new family is one file there and one line in [`FAMILIES`].
+//! `counts` (sums over that list), `units` ([`UnitMap`]: which weights are of which part of a block), `setting` (typed
+//! reading of a `config.json`), `rope`, and `families/`: one file per family. A new family is one file there and one
+//! line in [`FAMILIES`].
 //!
 //! **Invariants.** A key that would change the model is computed or refused by name, never ignored. Shapes, weights,
 //! FLOPs and activations are sums over [`Architecture::parameters`], computed nowhere else.

@@ -38,11 +38,11 @@ impl Rows {
 /// The units of a model.
 ///
 /// Blocks and halves are whole tensors. A head owns its rows of the query projection and its columns of the output
-/// projection; rows of keys and values that several heads share (grouped queries) are in a slice when all of those heads
-/// are. A neuron owns its rows of the projections into the MLP and its column of the one out. Biases go with their rows;
-/// output biases and norms act on all heads or neurons, so that they are of no head and no neuron, but for norms of a
-/// whole query or key projection, which have a weight for each row. Embeddings, the final norm and the output head are
-/// of no unit.
+/// projection; rows of keys and values that several heads share (grouped queries) are in a slice when all of those
+/// heads are. A neuron owns its rows of the projections into the MLP and its column of the one out. Biases go with
+/// their rows; output biases and norms act on all heads or neurons, so that they are of no head and no neuron, but for
+/// norms of a whole query or key projection, which have a weight for each row. Embeddings, the final norm and the
+/// output head are of no unit.
 #[derive(Clone, Debug)]
 pub struct UnitMap {
     parameters: Vec<Parameter>,

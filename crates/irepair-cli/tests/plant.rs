@@ -99,7 +99,7 @@ fn a_ranking_is_graded_next_to_chance() {
 #[test]
 fn sensitivities_of_units_are_a_ranking_that_can_be_graded() {
     let dir = workshop();
-    let pair = "{\"prompt\": \"Anna met\", \"chosen\": \" Tom.\", \"rejected\": \" nobody at all.\"}\n";
+    let pair = "{\"prompt\": \"Anna met\", \"chosen\": \" Tom.\", \"rejected\": \" the old miller.\"}\n";
     fs::write(dir.join("pairs.jsonl"), pair.repeat(8)).unwrap();
     succeed("plant --model model --units 1.head.0 --operator sign-flip --out mutant", dir);
     let measure = "sensitivity --model mutant --data pairs.jsonl --threads 1 --metric density";

@@ -41,7 +41,7 @@ irepair_core::errors! {
         Incomplete { path: PathBuf, kind: UnitKind, n: usize, n_got: usize, first: String } =
             "ranking leaves out units" =>
             Data.at(path.display()).want_got(format!("all {n} units of kind {kind}"), format!("{n_got}, without {first}"))
-                .help("give every unit a score; those that the locator says nothing of can share the lowest");
+                .help("give every unit a score; those that the locator did not look at can share the lowest");
         /// A fault of which no unit of the ranking's kind is a part.
         NoneFaulty { kind: UnitKind, faults: String } = "no unit of kind {kind} holds the fault" =>
             Data.at(faults).help("rank units of a kind that the fault was planted in, or of a larger one");

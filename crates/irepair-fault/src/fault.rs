@@ -37,8 +37,8 @@ impl Fault {
         Self { units, operator, strength, seed, base: None }
     }
 
-    /// Refuses a strength that the operator does not take, and units on which it does not act; which units the model has
-    /// is checked where it is planted.
+    /// Refuses a strength that the operator does not take, and units on which it does not act; which units the model
+    /// has is checked where it is planted.
     ///
     /// # Errors
     /// [`Error::Strength`], [`Error::Unsuited`].

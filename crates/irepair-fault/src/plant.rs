@@ -32,8 +32,8 @@ impl Planting<'_> {
 /// have the bits that they had.
 ///
 /// # Errors
-/// [`Error::Strength`], [`Error::Unsuited`], `NoSuchUnit` for the fault; [`Error::Misfit`] for a model that is not of this
-/// architecture; [`Error::NotFinite`]; [`Error::NoEffect`]; those of reading.
+/// [`Error::Strength`], [`Error::Unsuited`], `NoSuchUnit` for the fault; [`Error::Misfit`] for a model that is not of
+/// this architecture; [`Error::NotFinite`]; [`Error::NoEffect`]; those of reading.
 ///
 /// # Source
 /// METHOD §13 [O].

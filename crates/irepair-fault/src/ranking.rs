@@ -34,8 +34,8 @@ impl Ranking {
         Self { kind, order: scores.into_iter().map(|(unit, _)| unit).collect() }
     }
 
-    /// Reads a file of one JSON object a line, `{"unit": "3.head.5", "score": 0.25}`, in any order: every unit of one kind
-    /// of the model once, with a finite score.
+    /// Reads a file of one JSON object a line, `{"unit": "3.head.5", "score": 0.25}`, in any order: every unit of one
+    /// kind of the model once, with a finite score.
     ///
     /// # Errors
     /// [`Error::BadLine`], [`Error::Incomplete`]; those of reading.
@@ -81,8 +81,8 @@ impl Ranking {
         &self.order
     }
 
-    /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a unit,
-    /// and parts of one.
+    /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a
+    /// unit, and parts of one.
     ///
     /// # Errors
     /// [`Error::NoneFaulty`] when there are none of this kind.

@@ -1,5 +1,5 @@
-//! Files from elsewhere, cut and changed at random: what is accepted reads back equal, and a refusal is no bug and sends no
-//! control character to the terminal.
+//! Files from elsewhere, cut and changed at random: what is accepted reads back equal, and a refusal is no bug and
+//! sends no control character to the terminal.
 
 use irepair_arch::{Architecture, UnitMap};
 use irepair_core::spec::{Operator, UnitKind};

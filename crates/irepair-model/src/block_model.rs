@@ -89,8 +89,8 @@ pub trait BlockModel {
         BlockMap::new(self.n_blocks(), self.parameters().iter().map(|parameter| parameter.block))
     }
 
-    /// Which weights are of which unit; its parameters are those of [`BlockModel::parameters`], of which more may follow.
-    /// None for a model that knows no units below its blocks.
+    /// Which weights are of which unit; its parameters are those of [`BlockModel::parameters`], of which more may
+    /// follow. None for a model that knows no units below its blocks.
     fn unit_map(&self) -> Option<UnitMap> {
         None
     }

@@ -10,7 +10,7 @@ use tch::Tensor;
 pub struct Layer<'a> {
     /// The block.
     pub block: BlockId,
-    /// Its place in the block, by which units below the block are told apart; none in a model that has no such places.
+    /// Its place in the block, from which units below the block are found; none in a model without such places.
     pub slot: Option<Slot>,
     /// True when the layer has a bias, `c`.
     pub has_bias: bool,

@@ -1,5 +1,5 @@
-//! What a unit is, by what the model computes (METHOD §23): two heads, or two neurons, that change places change nothing,
-//! and a head or neuron without its output adds nothing.
+//! What a unit is, by what the model computes (METHOD §23): two heads, or two neurons, that change places change
+//! nothing, and a head or neuron without its output adds nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

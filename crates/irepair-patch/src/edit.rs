@@ -13,13 +13,14 @@ use crate::{Result, Step};
 
 /// Writes a copy of `model` to the directory `out`, in which the tensors that `changed` names have those bytes.
 ///
-/// Every file is copied and only those tensors are overwritten, so that all else stays byte for byte. `files` are added,
-/// each a name and its text, and stand in the place of files of the same name. A run that is killed leaves a directory
-/// without `config.json`, which the same command finishes. Returns the names that were not copied: folders, and weights
-/// in other forms.
+/// Every file is copied and only those tensors are overwritten, so that all else stays byte for byte. `files` are
+/// added, each a name and its text, and stand in the place of files of the same name. A run that is killed leaves a
+/// directory without `config.json`, which the same command finishes. Returns the names that were not copied: folders,
+/// and weights in other forms.
 ///
 /// # Errors
-/// `OutExists`; `Unreadable` for a tensor that the model does not have with as many bytes; those of reading and writing.
+/// `OutExists`; `Unreadable` for a tensor that the model does not have with as many bytes; those of reading and
+/// writing.
 pub fn write_changed(
     model: &Checkpoint,
     changed: &BTreeMap<String, Vec<u8>>,

@@ -99,8 +99,8 @@ pub(crate) fn squares(model: &dyn BlockModel, text: &TextBatch) -> Result<Option
     Ok(Some(sums))
 }
 
-/// Sums of squared gradient entries along the dimension in which units cut each parameter, from the same pass. None when
-/// the model does not show every layer, or not its place.
+/// Sums of squared gradient entries along the dimension in which units cut each parameter, from the same pass. None
+/// when the model does not show every layer, or not its place.
 ///
 /// # Errors
 /// As [`squares`].

@@ -1,5 +1,5 @@
-//! Sensitivities of units (METHOD §23): the sums that a block's sensitivity is made of, taken row by row of every tensor,
-//! so that all units of a kind come out of one pass.
+//! Sensitivities of units (METHOD §23): the sums that a block's sensitivity is made of, taken row by row of every
+//! tensor, so that all units of a kind come out of one pass.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! Laws of the sensitivities of units (METHOD §3, §23), for every family: ghost norms equal the direct ones, units add up
-//! to their blocks, and a unit's norm is that of its rows of the gradient.
+//! Laws of the sensitivities of units (METHOD §3, §23), for every family: ghost norms equal the direct ones, units add
+//! up to their blocks, and a unit's norm is that of its rows of the gradient.
 
 use irepair_core::spec::UnitKind;
 use irepair_core::{PaddedTokens, Unit, UnitPart};

@@ -32,8 +32,8 @@ irepair_core::errors! {
              {want}" => Data;
         /// Finite values whose sum is not.
         Overflow = "values are too large to add up" => Data;
-        /// A rank of a faulty unit that no ranking of `n` units has, or that two of them have; or more faulty units than
-        /// units.
+        /// A rank of a faulty unit that no ranking of `n` units has, or that two of them have; or more faulty units
+        /// than units.
         NotARank { rank: usize, n: usize } = "{rank} is no rank of its own among {n} units" => Data;
         /// A bootstrap without resamples.
         NoResamples = "bootstrap needs at least one resample" => Usage;

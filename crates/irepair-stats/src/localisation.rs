@@ -11,7 +11,8 @@ pub struct Localisation {
     pub recall: f64,
     /// 1 over the rank of the first faulty unit. Its mean over faults is the MRR.
     pub reciprocal_rank: f64,
-    /// Mean, over the faulty units, of the share of faulty ones up to and including it. Its mean over faults is the MAP.
+    /// Mean, over the faulty units, of the share of faulty ones up to and including it. Its mean over faults is the
+    /// MAP.
     pub average_precision: f64,
     /// Share of the units that are inspected before the first faulty one (EXAM): smaller is better.
     pub exam: f64,
@@ -48,8 +49,8 @@ impl Localisation {
     /// The mean of each score over all rankings of `n` units of which `m` are faulty, exactly.
     ///
     /// With `R` the first faulty rank: `P(top1) = recall = m/n`, `E[1/R] = Σ_k P(R = k)/k` with
-    /// `P(R = k) = m/(n-k+1) Π_{i<k} (1 - m/(n-i+1))`, `E[AP] = (1/n) Σ_k (1/k)(1 + (k-1)(m-1)/(n-1))`, because unit `k`
-    /// is faulty with `m/n` and each before it then with `(m-1)/(n-1)`, and `E[EXAM] = (n-m)/(n(m+1))`.
+    /// `P(R = k) = m/(n-k+1) Π_{i<k} (1 - m/(n-i+1))`, `E[AP] = (1/n) Σ_k (1/k)(1 + (k-1)(m-1)/(n-1))`, because unit
+    /// `k` is faulty with `m/n` and each before it then with `(m-1)/(n-1)`, and `E[EXAM] = (n-m)/(n(m+1))`.
     ///
     /// # Errors
     /// [`Error::Empty`] when `m` is 0; [`Error::NotARank`] when `m` is over `n`.

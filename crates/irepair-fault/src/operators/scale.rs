@@ -1,5 +1,5 @@
-//! Key or value vectors of MLPs, longer or shorter. An MLP is read as a memory: a neuron fires when the input matches its
-//! key, and then adds its value to the residual stream.
+//! Key or value vectors of MLPs, longer or shorter. An MLP is read as a memory: a neuron fires when the input matches
+//! its key, and then adds its value to the residual stream.
 
 use irepair_arch::{Part, Rows, Slot};
 use irepair_core::UnitPart;
@@ -47,7 +47,7 @@ pub(super) fn run(planting: &mut Planting<'_>, vectors: Vectors) -> Result<()> {
 
 /// The rows of gates among rows of gates and of the projection next to them: the first half.
 fn gates(rows: Rows, shape: &[usize]) -> Option<Rows> {
-    // Whole tensors are told by their rows, of which gates are the outputs only where outputs are rows.
+    // A whole tensor is named by its rows, which are outputs in every family with a joint projection.
     let n_gates = shape[rows.dim] / 2;
     let range = rows.range.start..rows.range.end.min(n_gates);
     (!range.is_empty()).then_some(Rows { range, ..rows })
