@@ -62,8 +62,11 @@ pub(crate) struct Cut {
     units: Vec<Unit>,
     n_weights: Vec<u64>,
     /// By parameter: the dimension that units cut, and the rows or columns of each unit, by its place.
-    rows: BTreeMap<usize, (usize, Vec<(Range<usize>, usize)>)>,
+    rows: BTreeMap<usize, (usize, Vec<UnitRows>)>,
 }
+
+/// Rows or columns of a parameter, and the place of the unit that they are of.
+type UnitRows = (Range<usize>, usize);
 
 /// Sums along a dimension of some parameters, by index; still on the device.
 pub(crate) type RowSums = Vec<(usize, Tensor)>;
