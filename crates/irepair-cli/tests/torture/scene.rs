@@ -142,7 +142,7 @@ impl Victim {
 fn command(dir: &Path, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(args.split_whitespace()).stdin(Stdio::null()).env("IREPAIR_CACHE", dir.join("cache"));
-    if !["patch", "import", "export"].iter().any(|command| args.starts_with(command)) {
+    if !["patch", "import", "export", "plant"].iter().any(|command| args.starts_with(command)) {
         command.args(["--threads", "1"]);
     }
     command
