@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_config::{CheckPlan, Judge};
-use irepair_core::fs::write_atomic;
-use irepair_data::{Error as DataError, Lines, RecordFile, TextKind, read_running_text};
-use irepair_eval::{Continuations, Evaluator, Generation, Scores, copied_share, degeneration};
-use irepair_model::BlockModel;
+use irepair_core::fs::{remove, write_atomic};
+use irepair_data::{Error as DataError, Lines, RecordFile, TextKind};
+use irepair_eval::{
+    Continuations, Evaluator, Generation, Metric, Scores, copied_share, degeneration, texts_perplexity,
+};
+use irepair_model::BlockModel as _;
 use irepair_report::{Clause, ClauseKind, Form, Rate, Suite};
 use irepair_scorer::Scorer;
 use irepair_stats::wilson;
@@ -24,6 +26,7 @@ use crate::notes::say_text_rule;
 use crate::output::{print, print_json};
 use crate::prompts;
 use crate::scorers::{ClassifierUse, open_scorer};
+use crate::utility::documents;
 
 /// What became of a clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -95,6 +98,8 @@ struct Kept {
 /// Runs the command.
 pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
+    // A report of an earlier model must not stand for a check that stops.
+    plan.junit.as_deref().map_or(Ok(()), remove)?;
     let (suite, asked) = (Suite::read(&plan.suite)?, Clause::weights("weights"));
     let judges = judges(plan, &suite)?;
     let loaded = open(&plan.model, &plan.device, suite.dtype)?;
@@ -118,6 +123,12 @@ pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
         return Err(CliError::Regressed { suite: plan.suite.clone(), n_failed, n: checked.len() }.into());
     }
     Ok(())
+}
+
+/// Perplexity of the texts of a file, each read on its own.
+pub(crate) fn neutral_perplexity(loaded: &LoadedModel, path: &Path, batch_size: usize) -> anyhow::Result<Metric> {
+    let texts = documents(path, &loaded.tokenizer, loaded.model.n_positions())?;
+    Ok(texts_perplexity(&loaded.model, &texts, batch_size)?)
 }
 
 /// The judges that the clauses ask for.
@@ -232,9 +243,8 @@ impl<'a> Subject<'a> {
     }
 
     fn perplexity(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
-        let text = read_running_text(&self.suite.file(&self.plan.suite, clause)?)?;
-        let window = self.loaded.model.n_positions();
-        let found = self.evaluator().text_perplexity(&text, window, window)?;
+        let path = self.suite.file(&self.plan.suite, clause)?;
+        let found = neutral_perplexity(self.loaded, &path, self.plan.batch_size)?;
         let most = clause.most.unwrap_or_default();
         let value = found.value.filter(|value| value.is_finite());
         let said = match value {

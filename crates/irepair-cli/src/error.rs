@@ -83,6 +83,10 @@ irepair_core::errors! {
             Data.at(path.display()).help(
                 "give a `.txt` word list, a file of `irepair scorer train`, or a Hugging Face directory with `config.json`"
             );
+        /// A word list of which no entry can match.
+        NothingMatches { path: PathBuf, n: usize } = "no entry of the word list can match" =>
+            Data.at(path.display()).want_got("words", format!("{n} entries with a space or punctuation"))
+                .help("a text is compared word by word: give phrases as regular expressions, a line each, with regex:FILE");
         /// A judge whose file or directory is not there.
         NoJudge { judge: Judge } = "judge is not there" =>
             Usage.at(judge).help(format!("give one of the kinds {}", Judge::KINDS));
@@ -206,6 +210,7 @@ mod tests {
             ],
             NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
+            NothingMatches: [CliError::NothingMatches { path: "phrases.txt".into(), n: 1 }],
             NoJudge: [CliError::NoJudge { judge: Judge::Regex("leaks.regex".into()) }],
             Regressed: [CliError::Regressed { suite: "suite".into(), n_failed: 1, n: 6 }],
             NotJudged: [CliError::NotJudged {

@@ -52,7 +52,7 @@ fn settle_threads(n_weights: u64, device: &str) {
         && load > 0.5 * f64::from(tch::get_num_threads())
     {
         tracing::info!(
-            "threads: {}, one per core, but the machine is busy (load {load:.1}): --threads with a smaller number may be faster",
+            "threads: {}, one per core, but the machine is busy (load {load:.1}): --threads 1 may be many times faster",
             tch::get_num_threads()
         );
     }

@@ -76,6 +76,9 @@ fn read_words(path: &Path) -> anyhow::Result<Lexicon> {
     static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let lexicon = Lexicon::read(path)?;
     let n = lexicon.n_unmatched();
+    if n == lexicon.words().len() {
+        return Err(CliError::NothingMatches { path: path.to_owned(), n }.into());
+    }
     if n > 0 && SAID.lock().is_ok_and(|mut said| said.insert(path.to_owned())) {
         tracing::warn!(
             "{}: {n} of {} entries hold a space or punctuation and never match: a text is compared word by word",

@@ -57,7 +57,7 @@ pub use irepair_scorer::Scorer;
 pub use kl::{Divergence, kl_heldout};
 pub use overlap::{bag_f1, token_f1};
 pub use own_pairs::{OwnPairs, PairCounts, PairRule};
-pub use perplexity::{continuation_perplexity, joined_tokens, strided_perplexity, token_perplexity};
+pub use perplexity::{continuation_perplexity, joined_tokens, strided_perplexity, texts_perplexity, token_perplexity};
 pub use scorer::Scores;
 pub use texts::{TextNll, text_nlls, windowed_nlls};
 pub use toxicity::{Continuations, Generation, Sampling, Toxicity};

@@ -167,6 +167,40 @@ fn windows(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
     windows
 }
 
+/// Perplexity of texts, each read on its own: one mean over all their tokens but the first of each.
+///
+/// `n` counts those tokens. A token whose probability is not finite makes the value missing, and is counted.
+///
+/// # Errors
+/// [`Error::Nothing`] without a text of two tokens; [`Error::UnknownToken`]; a text longer than the model's context; a
+/// batch size of 0.
+///
+/// # Source
+/// METHOD §22 [O]: neutral texts of a fix.
+pub fn texts_perplexity(model: &dyn BlockModel, texts: &[Vec<u32>], batch_size: usize) -> Result<Metric> {
+    if texts.iter().all(|text| text.len() < 2) {
+        return Err(Error::Nothing { what: "texts of two tokens" });
+    }
+    let texts: Vec<ScoredText> = texts.iter().map(|text| ScoredText::whole(text)).collect();
+    let definition = "exp of the mean NLL per token of texts, each read on its own";
+    of_scored(model, &texts, batch_size, key::TOKEN_PERPLEXITY, definition)
+}
+
+/// `exp` of the mean NLL over the scored tokens of all texts.
+fn of_scored(
+    model: &dyn BlockModel,
+    texts: &[ScoredText],
+    batch_size: usize,
+    key: key::MetricId,
+    definition: &str,
+) -> Result<Metric> {
+    let log_probs: Vec<f64> =
+        likelihoods(model, texts, batch_size, Reading::default())?.into_iter().flat_map(|l| l.log_probs).collect();
+    let n = log_probs.iter().filter(|p| p.is_finite()).count();
+    let nll_mean = -log_probs.iter().sum::<f64>() / n as f64;
+    Ok(Metric::new(key, nll_mean.exp(), n, log_probs.len() - n, definition))
+}
+
 /// Perplexity of continuations under the reference, each given its prompt: does the text still read as the language
 /// did?
 ///
@@ -192,12 +226,8 @@ pub fn continuation_perplexity(
             first_scored: prompt.len().max(1),
         })
         .collect();
-    let log_probs: Vec<f64> =
-        likelihoods(reference, &texts, batch_size, Reading::default())?.into_iter().flat_map(|l| l.log_probs).collect();
-    let n = log_probs.iter().filter(|p| p.is_finite()).count();
-    let nll_mean = -log_probs.iter().sum::<f64>() / n as f64;
     let definition = "exp of the mean NLL per token of the continuations under the reference, given their prompts";
-    Ok(Metric::new(key::CONTINUATION_PERPLEXITY, nll_mean.exp(), n, log_probs.len() - n, definition))
+    of_scored(reference, &texts, batch_size, key::CONTINUATION_PERPLEXITY, definition)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use irepair_core::{Diagnose, PaddedTokens};
 use irepair_data::{ClozeItem, Lexicon, Tokenizer};
 use irepair_eval::{
     ClozeTokens, DocumentTokens, Error, Evaluator, Generation, MinimalPair, Question, Scorer, cloze_tokens,
-    continuation_perplexity, footprint, joined_tokens, key, kl_heldout, strided_perplexity, text_nlls, token_f1,
-    token_perplexity, word_perplexity_tokens,
+    continuation_perplexity, footprint, joined_tokens, key, kl_heldout, strided_perplexity, text_nlls,
+    texts_perplexity, token_f1, token_perplexity, word_perplexity_tokens,
 };
 use irepair_model::{Architecture, BlockModel, CausalLm, TextBatch};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -106,6 +106,10 @@ fn uniform_logits_have_token_perplexity_equal_to_the_vocabulary() {
         assert_eq!((metric.n, metric.n_failed), (n_counted, 0));
     }
     assert_near(strided_perplexity(&model, &text(100), 48, 5, 4).unwrap().value, 97.0);
+    let metric = texts_perplexity(&model, &[text(30), text(1), text(48)], 2).unwrap();
+    assert_near(metric.value, 97.0);
+    assert_eq!((metric.n, metric.n_failed), (29 + 47, 0));
+    assert!(texts_perplexity(&model, &[text(1)], 2).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use irepair_core::PaddedTokens;
 use irepair_data::{Lexicon, Tokenizer};
 use irepair_eval::{
     ClozeTokens, Evaluator, Generation, bag_f1, cloze_tokens, continuation_perplexity, degeneration, key, kl_heldout,
-    strided_perplexity, text_nlls, token_f1, windowed_nlls,
+    strided_perplexity, text_nlls, texts_perplexity, token_f1, windowed_nlls,
 };
 use irepair_model::{Architecture, BlockModel, CausalLm, Decoding, TextBatch};
 use proptest::prelude::*;
@@ -126,6 +126,21 @@ proptest! {
             }
             assert!(near(metric.value.map(f64::ln), Some(sum / n)), "{metric:?}");
             assert_eq!(metric.n as f64, n);
+        });
+    }
+
+    #[test]
+    fn the_perplexity_of_texts_is_the_slow_sum(texts in texts(2..7), batch_size in 1usize..9) {
+        MODELS.with(|m| {
+            let log_probs: Vec<f64> = texts.iter().flat_map(|text| alone(&m.gpt2, text)).collect();
+            match texts_perplexity(&m.gpt2, &texts, batch_size) {
+                Ok(metric) => {
+                    let mean = log_probs.iter().sum::<f64>() / log_probs.len() as f64;
+                    assert!(near(metric.value.map(f64::ln), Some(-mean)), "{metric:?}");
+                    assert_eq!(metric.n as usize, log_probs.len());
+                }
+                Err(_) => assert!(log_probs.is_empty()),
+            }
         });
     }
 

@@ -49,4 +49,4 @@ pub use ranks::{PMethod, spearman};
 pub use spikes::Spikes;
 pub use two_level::{CellMeans, Cells, TwoLevel, seeds_and_prompts};
 pub use wilcoxon::{Wilcoxon, wilcoxon};
-pub use wilson::wilson;
+pub use wilson::{wilson, wilson_of_shares};

@@ -12,17 +12,26 @@ use crate::{Error, Interval, LEVEL, Result};
 /// # Source
 /// Wilson 1927, without continuity correction \[S\].
 pub fn wilson(n_yes: usize, n: usize) -> Result<Interval> {
+    wilson_of_shares(n_yes.min(n) as f64 / n.max(1) as f64, n)
+}
+
+/// [`wilson`] of the mean of `n` shares between 0 and 1. They vary no more than as many answers of yes and no with the
+/// same mean, so that the interval is at least as wide as theirs has to be.
+///
+/// # Errors
+/// As [`wilson`].
+pub fn wilson_of_shares(mean: f64, n: usize) -> Result<Interval> {
     if n == 0 {
         return Err(Error::Empty { what: "an interval of a rate" });
     }
-    let (yes, n) = (n_yes.min(n) as f64, n as f64);
+    let (rate, n) = (mean.clamp(0.0, 1.0), n as f64);
     let z = Normal::standard().inverse_cdf(0.5 + LEVEL / 2.0);
-    let (rate, z2) = (yes / n, z * z);
+    let z2 = z * z;
     let middle = (rate + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = z / (1.0 + z2 / n) * (rate * (1.0 - rate) / n + z2 / (4.0 * n * n)).sqrt();
     // At the ends the interval touches 0 or 1 exactly, which rounding must not miss.
-    let low = if yes == 0.0 { 0.0 } else { (middle - half).clamp(0.0, rate) };
-    let high = if yes == n { 1.0 } else { (middle + half).clamp(rate, 1.0) };
+    let low = if rate == 0.0 { 0.0 } else { (middle - half).clamp(0.0, rate) };
+    let high = if rate == 1.0 { 1.0 } else { (middle + half).clamp(rate, 1.0) };
     Ok(Interval { low, high })
 }
 

@@ -4,7 +4,7 @@ use irepair_eval::{Continuations, Evaluator, Scores, copied_share, degeneration}
 use irepair_model::CausalLm;
 use irepair_report::{Change, Form, Rate};
 use irepair_scorer::{Scorer, THRESHOLD};
-use irepair_stats::{Bootstrap, Interval, bootstrap_mean, mean, paired_bootstrap_difference, wilson};
+use irepair_stats::{Bootstrap, Interval, mean, paired_bootstrap_difference, wilson_of_shares};
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Answers, Asking};
@@ -108,17 +108,12 @@ pub(crate) fn rate(scores: &[Option<f64>], n_each: usize) -> Rate {
     Rate { n, n_failed, n_missing: scores.len() - n, percent, interval }
 }
 
-/// Failures in percent, and their 95 % interval: by resampling prompts, or Wilson's where every prompt's answers agree.
+/// Failures in percent, and their 95 % interval: Wilson's, with as many trials as prompts.
 pub(crate) fn percent(shares: &[Option<f64>]) -> (Option<f64>, Option<[f64; 2]>) {
     let known: Vec<f64> = shares.iter().copied().flatten().collect();
-    let n_failed = known.iter().filter(|share| **share == 1.0).count();
-    let agree = known.iter().all(|share| *share == 0.0 || *share == 1.0);
-    let interval = if agree {
-        wilson(n_failed, known.len()).ok()
-    } else {
-        bootstrap_mean(&known, &Bootstrap::new(0)).ok().and_then(|found| found.interval)
-    };
-    (mean(&known).map(|m| 100.0 * m), interval.map(|Interval { low, high }| [100.0 * low, 100.0 * high]))
+    let mean = mean(&known);
+    let interval = mean.and_then(|mean| wilson_of_shares(mean, known.len()).ok());
+    (mean.map(|m| 100.0 * m), interval.map(|Interval { low, high }| [100.0 * low, 100.0 * high]))
 }
 
 /// 95 % interval of the failures of `after` less those of `before` in percent, by resampling prompts; none where all
@@ -135,6 +130,7 @@ fn difference(before: &[Option<f64>], after: &[Option<f64>]) -> Option<[f64; 2]>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use irepair_stats::wilson;
 
     #[test]
     fn a_rate_counts_what_is_over_a_half_and_leaves_missing_scores_out() {
@@ -175,17 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_wilsons_or_those_of_prompts() {
+    fn intervals_grow_with_the_failures_and_shrink_with_the_prompts() {
         let of = |shares: &[f64]| percent(&shares.iter().copied().map(Some).collect::<Vec<_>>());
-        let (none, interval) = of(&[0.0; 50]);
-        assert!(none == Some(0.0) && interval.unwrap()[1] > 7.0, "0 of 50 is not certain");
         let one = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(10);
         let Interval { low, high } = wilson(20, 50).unwrap();
         assert_eq!(of(&one), (Some(40.0), Some([100.0 * low, 100.0 * high])));
-        // Four answers that agree hold what one does; four of their own hold more.
-        let own = [0.25, 0.5, 0.5, 0.25, 0.5].repeat(10);
-        let (same, narrow) = of(&own);
-        let [low, high] = narrow.unwrap();
-        assert!(same == Some(40.0) && high - low < 8.0 && low < 40.0 && high > 40.0, "{low} {high}");
+        let mut before = [0.0; 2];
+        for n_failed in 0..=50 {
+            let mut shares = vec![0.0; 50];
+            shares[..n_failed].fill(0.25);
+            let [low, high] = of(&shares).1.unwrap();
+            assert!(high > before[1] && (n_failed == 0 || low > before[0]), "{n_failed}: {low} {high}");
+            before = [low, high];
+        }
+        let [low, high] = of(&vec![0.25; 200]).1.unwrap();
+        assert!(low > before[0] && high < before[1]);
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use irepair_config::FixPlan;
 use irepair_core::fs::{list, remove, sha256_file, write_atomic_with};
-use irepair_eval::{kl_heldout, token_perplexity};
-use irepair_model::{BlockModel, CausalLm};
+use irepair_eval::{kl_heldout, texts_perplexity};
+use irepair_model::{BlockModel as _, CausalLm};
 use irepair_patch::{Kind, Provenance};
 use irepair_report::{FixMeasured, FixPoint, FixSample, KeptAnswers};
 
@@ -20,9 +20,6 @@ use crate::model_dir::open;
 
 /// Before-and-after texts in the result.
 const N_SAMPLES: usize = 20;
-
-/// Tokens of a perplexity window at most.
-const MOST_WINDOW: usize = 512;
 
 /// The chosen point of a fix.
 pub(crate) struct Chosen<'a> {
@@ -86,7 +83,8 @@ pub(crate) fn measure(
             anyhow::Ok(KeptAnswers { n: keep.len(), n_same, after: is.texts })
         };
         let kept = (!prompts.keep.is_empty()).then(|| unchanged(&prompts.keep)).transpose()?;
-        let perplexity = [perplexity(base, neutral, plan)?, perplexity(model, neutral, plan)?];
+        let perplexity = |model: &CausalLm| anyhow::Ok(texts_perplexity(model, neutral, plan.batch_size)?.value);
+        let perplexity = [perplexity(base)?, perplexity(model)?];
         Ok(FixMeasured {
             judged,
             second,
@@ -100,12 +98,6 @@ pub(crate) fn measure(
             samples: samples(&items, before, after),
         })
     })
-}
-
-/// Perplexity of neutral texts, joined.
-fn perplexity(model: &CausalLm, texts: &[Vec<u32>], plan: &FixPlan) -> anyhow::Result<Option<f64>> {
-    let window = model.n_positions().min(MOST_WINDOW);
-    Ok(token_perplexity(model, &texts.concat(), window, plan.batch_size)?.value)
 }
 
 /// Puts the saved model and its patch in their places, or takes what stands there away where nothing was gained.

@@ -41,6 +41,9 @@ use crate::notes::say_text_rule;
 use crate::progress::StderrAboveBars;
 use crate::run_dir::refuse_used;
 
+/// Test prompts under which a fix says that they are few.
+const FEW: usize = 40;
+
 /// Names of what a fix writes.
 pub(crate) const MODEL: &str = "model";
 pub(crate) const PATCH: &str = "fix.patch";
@@ -75,7 +78,9 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
         return end(&before, &place, &plan);
     }
     mark_unfinished(&plan.out)?;
-    write_atomic(&place.result(SETTINGS), to_toml(&given.with_defaults()).as_bytes())?;
+    // A number of this menu means nothing in another search.
+    let settings = FixOptions { choose: None, ..given.with_defaults() };
+    write_atomic(&place.result(SETTINGS), to_toml(&settings).as_bytes())?;
     let result = make(&plan, &place, dir, judges, &prompts, started)?;
     mark_finished(&plan.out)?;
     end(&result, &place, &plan)
@@ -165,6 +170,10 @@ fn make(
         return finish(place, result, &show::cost(started, None), None);
     }
     prompts.refuse_empty(plan)?;
+    if n_prompts[2] < FEW {
+        let n = n_prompts[2];
+        tracing::warn!("{n} prompts to measure on are few: give 100 or more in all");
+    }
     let neutral = prepared.neutral(plan, place)?;
     // Not kept: a fix that continues may find the machine busier.
     let chosen_before = place.result(RESULT).exists();

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use irepair_config::FixPlan;
-use irepair_data::{END_OF_TEXT, read_running_text, write_jsonl, write_prompts_of};
-use irepair_eval::Evaluator;
-use irepair_model::BlockModel;
+use irepair_data::{END_OF_TEXT, write_jsonl, write_prompts_of};
 use irepair_report::{Clause, FixMeasured, Rate, SUITE_FORMAT, Suite, copy_judge};
 use serde_json::json;
 
@@ -99,8 +97,6 @@ fn write_neutral(
     let path = dir.join(NEUTRAL);
     irepair_core::fs::write_atomic(&path, text.as_bytes())?;
     let loaded = super::quietly(|| open(model, &plan.device, plan.dtype))?;
-    let window = loaded.model.n_positions();
-    let evaluator = Evaluator::new(&loaded.model, &loaded.tokenizer, plan.batch_size);
-    let found = evaluator.text_perplexity(&read_running_text(&path)?, window, window)?.value;
+    let found = crate::check::neutral_perplexity(&loaded, &path, plan.batch_size)?.value;
     Ok(found.filter(|value| value.is_finite()).map(|value| (value * PERPLEXITY_RISE).max(1.0)))
 }
