@@ -85,7 +85,7 @@ irepair_core::errors! {
             );
         /// A word list of which no entry can match.
         NothingMatches { path: PathBuf, n: usize } = "no entry of the word list can match" =>
-            Data.at(path.display()).want_got("words", format!("{n} entries with a space or punctuation"))
+            Data.at(path.display()).want_got("words", format!("a space or punctuation in {n} of {n}"))
                 .help("a text is compared word by word: give phrases as regular expressions, a line each, with regex:FILE");
         /// A judge whose file or directory is not there.
         NoJudge { judge: Judge } = "judge is not there" =>

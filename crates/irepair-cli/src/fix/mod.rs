@@ -71,6 +71,10 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
         room::refuse_too_large(&plan, &dir, &prompts)?;
     }
     let _held = DirLock::take(&plan.out)?;
+    if !place.work("made-from.json").exists() {
+        // Killed before it is there, the next run must know the directory as ours.
+        mark_unfinished(&plan.out)?;
+    }
     place.claim(&made_from)?;
     let before = finished(&place, &plan);
     if let Some(before) = before {
