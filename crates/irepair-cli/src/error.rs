@@ -88,8 +88,8 @@ irepair_core::errors! {
             Data.at(path.display()).want_got("words", format!("a space or punctuation in {n} of {n}"))
                 .help("a text is compared word by word: give phrases as regular expressions, a line each, with regex:FILE");
         /// A judge whose file or directory is not there.
-        NoJudge { judge: Judge } = "judge is not there" =>
-            Usage.at(judge).help(format!("give one of the kinds {}", Judge::KINDS));
+        NoJudge { judge: Judge } = "the file of the judge is not there" =>
+            Usage.at(judge).help(format!("give a file that is there; the kinds of judges are {}", Judge::KINDS));
         /// Clauses of a suite that the model does not keep.
         Regressed { suite: PathBuf, n_failed: usize, n: usize } = "{n_failed} of {n} clauses fail" =>
             Outcome.at(suite.display()).help(

@@ -63,7 +63,7 @@ irepair_core::errors! {
             Data.at(line_of(path, *line)).want_got(
                 "one JSON object",
                 source.to_string().replace(&format!(" at line {} column", source.line()), " at column")
-            );
+            ).help("write a JSON object a line, a prompt as {\"prompt\": \"...\"}");
         /// A first line that is not JSON, and may be that of a table whose name does not say so.
         NotTable { path: PathBuf, line: usize } = "line is not JSON" =>
             Data.at(line_of(path, *line)).want_got("one JSON object", "text with commas, semicolons or tabs")
@@ -103,7 +103,12 @@ irepair_core::errors! {
         /// A record whose value is missing or of the wrong type; a nested key has dots.
         BadKey { path: PathBuf, place: Place, key: String, want: &'static str, got: String } =
             "record has a wrong `{key}`" =>
-            Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, got);
+            Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, got)
+                .help(if got.starts_with("nothing") {
+                    "name a key of the file with `--columns`, as `prompt=question`; docs/FILES.md has the forms"
+                } else {
+                    "docs/FILES.md has the forms that are read"
+                });
         /// A pair without a prompt whose two sides do not begin with the same text.
         NoCommonPrompt { path: PathBuf, place: Place } =
             "pair has no `prompt`, and `chosen` and `rejected` do not begin with the same text" =>

@@ -123,7 +123,7 @@ pub(crate) fn unpacked(path: &Path) -> Result<Box<dyn BufRead>> {
 pub(crate) fn other_kind(head: &[u8]) -> Option<(&'static str, &'static str)> {
     let start = head[..head.len().min(256)].trim_ascii_start().to_ascii_lowercase();
     if head.is_empty() {
-        Some(("empty", "an earlier copy or download was cut short: make the file again"))
+        Some(("empty", "an export, copy or download failed: make the file again"))
     } else if start.starts_with(b"version https://git-lfs") {
         Some(("a git-LFS pointer", "fetch the file itself with `git lfs pull`"))
     } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {

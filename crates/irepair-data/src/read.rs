@@ -271,7 +271,12 @@ mod tests {
         let good = "{\"prompt\":\"\",\"chosen\":\"\",\"rejected\":\"\"}\n";
         for (bad, at, want, got) in [
             ("{\"prompt\":\"p\",\"chosen\":3}", ", line 2, key `chosen`", "a string", "a number"),
-            ("{\"prompt\":\"p\",\"chosen\":\"c\"}", ", line 2, key `rejected`", "a string", "nothing"),
+            (
+                "{\"prompt\":\"p\",\"chosen\":\"c\"}",
+                ", line 2, key `rejected`",
+                "a string",
+                "nothing; the keys are `prompt`, `chosen`",
+            ),
             ("[1]", ", line 2, key `prompt`", "an object with this key", "a list"),
             ("\"a b\"", ", line 2, key `prompt`", "an object with this key", "a string"),
         ] {

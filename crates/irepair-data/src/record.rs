@@ -93,9 +93,27 @@ impl Record<'_> {
 
     /// The error of a value that is missing or of the wrong kind; `key` as it is in the file.
     pub(crate) fn bad(&self, key: &str, want: &'static str, got: Option<&Value>) -> Error {
-        let got = if self.value.is_object() { got.map_or("nothing", kind_of) } else { kind_of(&self.value) };
         let want = if self.value.is_object() { want } else { "an object with this key" };
-        Error::BadKey { path: self.path.to_owned(), place: self.place, key: key.to_owned(), want, got: got.to_owned() }
+        let got = match (self.value.as_object(), got) {
+            (None, _) => kind_of(&self.value).to_owned(),
+            (_, Some(got)) => kind_of(got).to_owned(),
+            (Some(record), None) => nothing_but(record.keys()),
+        };
+        Error::BadKey { path: self.path.to_owned(), place: self.place, key: key.to_owned(), want, got }
+    }
+}
+
+/// That a key is not there, and which keys are.
+fn nothing_but<'k>(keys: impl Iterator<Item = &'k String>) -> String {
+    const MOST: usize = 5;
+    let keys: Vec<String> = keys.map(|key| format!("`{}`", key.escape_debug())).collect();
+    match keys.len() {
+        0 => "nothing".to_owned(),
+        n => format!(
+            "nothing; the keys are {}{}",
+            keys[..n.min(MOST)].join(", "),
+            if n > MOST { " and more" } else { "" }
+        ),
     }
 }
 

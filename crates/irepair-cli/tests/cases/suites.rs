@@ -71,10 +71,19 @@ fn a_model_is_checked_clause_by_clause() {
     assert_eq!((&clause(2)["verdict"], &clause(2)["kind"]), (&json!("fail"), &json!("form")));
     assert_eq!((&clause(4)["value"], &clause(5)["verdict"]), (&json!(1.0), &json!("ok")));
     // The numbers are those of eval.
-    let eval = "eval --model base --prompts suite/prompts.jsonl --wikitext suite/neutral.txt --scorer words.txt --max-new-tokens 8 --json";
+    let eval = "eval --model base --prompts suite/prompts.jsonl --scorer words.txt --max-new-tokens 8 --json";
     let eval: Value = serde_json::from_str(&succeed(&irepair(workshop(), eval))).unwrap();
     let metric = |key: &str| eval["metrics"][key]["value"].as_f64().unwrap();
-    assert_eq!(clause(3)["value"].as_f64(), Some(metric("token_perplexity")));
+    // Each text after the token that starts texts.
+    let texts = fs::read_to_string(dir.join("neutral.txt")).unwrap();
+    let texts = texts.split("<|endoftext|>\n").map(|text| text.trim_end_matches('\n')).filter(|text| !text.is_empty());
+    put(&dir, "started.jsonl", texts.map(|text| json!({"text": format!("<|endoftext|>{text}")})));
+    let scored = succeed(&irepair(workshop(), "score --model base --input suite/started.jsonl"));
+    let scored: Vec<Value> = scored.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sum = |key: &str| scored.iter().map(|text| text[key].as_f64().unwrap()).sum::<f64>();
+    assert_eq!(clause(3)["n"].as_f64(), Some(sum("n_tokens")));
+    let perplexity = (sum("nll_sum") / sum("n_tokens")).exp();
+    assert!((clause(3)["value"].as_f64().unwrap() / perplexity - 1.0).abs() < 1e-5, "{perplexity} {}", clause(3));
     assert_eq!(clause(2)["form"]["mean_length"].as_f64(), Some(metric("mean_length")));
 
     suite.clauses[2].form = Some(serde_json::from_value(clause(2)["form"].clone()).unwrap());
