@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use irepair_config::{
     CheckOptions, Error, EvalOptions, FixOptions, GenerateOptions, GradeOptions, Options, PairsOptions, PlantOptions,
@@ -30,11 +30,47 @@ fn version() -> &'static str {
 /// The command line; a wrong one ends the program with its message.
 pub(crate) fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::DisplayHelp {
+            let help = error.render();
+            let text =
+                if crate::output::colours(&std::io::stdout()) { help.ansi().to_string() } else { help.to_string() };
+            let shown = crate::output::print(&without_sources(&text));
+            std::process::exit(shown.map_or(ExitKind::Bug as i32, |()| 0))
+        }
         let Some(problem) = out_of_range(&error) else { error.exit() };
         let error = Error::Problems { place: "the command line".to_owned(), problems: vec![problem] };
         let _ = crate::diagnose::report(&error.into());
         std::process::exit(ExitKind::Usage as i32)
     })
+}
+
+/// A text without the sections of METHOD and the tags of origin that docs/CONFIG.md has, such as `(METHOD §17 [L,D])`
+/// and `[O]`, on one line or broken between words.
+fn without_sources(text: &str) -> String {
+    let (mut kept, mut left) = (String::new(), text);
+    while let Some(at) = left.find(['(', '[']) {
+        let (before, from) = left.split_at(at);
+        let end = if from.starts_with("(METHOD") { from.find(')') } else { tag_end(from) };
+        match end {
+            Some(end) => {
+                kept += before.trim_end();
+                left = &from[end + 1..];
+            }
+            None => {
+                kept += before;
+                kept += &from[..1];
+                left = &from[1..];
+            }
+        }
+    }
+    kept + left
+}
+
+/// Where a tag of origin that begins here ends.
+fn tag_end(text: &str) -> Option<usize> {
+    let end = text.find(']')?;
+    let mut letters = text.get(1..end)?.split(',');
+    letters.all(|letter| ["D", "F", "L", "O", "S"].contains(&letter)).then_some(end)
 }
 
 /// What clap says of a number that its type cannot hold, whatever the range of the flag.
@@ -166,5 +202,34 @@ impl<T: Options> Given<T> {
     /// The plan.
     pub(crate) fn plan(self) -> anyhow::Result<T::Plan> {
         Ok(self.given_and_plan(|options| options)?.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_no_section_of_the_method() {
+        use clap::CommandFactory as _;
+        fn check(command: &mut clap::Command) {
+            let help = without_sources(&command.render_long_help().to_string());
+            assert!(!help.contains('§') && !help.contains("[O]"), "{help}");
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut Cli::command());
+    }
+
+    #[test]
+    fn text_loses_its_sources_alone() {
+        let cases = [
+            ("Tokens (METHOD §17 [L,D]). Default 20.", "Tokens. Default 20."),
+            ("a (METHOD\n  §9 [S], which takes 25) b (c)", "a b (c)"),
+            ("- adamw: AdamW\n      [O]\n- x [possible: a] [D,L] (METHOD", "- adamw: AdamW\n- x [possible: a] (METHOD"),
+            ("[X] [] [", "[X] [] ["),
+        ];
+        for (text, want) in cases {
+            assert_eq!(without_sources(text), want);
+        }
     }
 }

@@ -86,8 +86,8 @@ impl KeptWeights {
         std::iter::once(stopped).chain(marked).chain(self.choices(points)).collect()
     }
 
-    /// Removes weights that nothing compares any more. Call it when a state was written: a run that continues from an
-    /// older state would look for them.
+    /// Removes weights that nothing compares any more. Call it when a state was written, or the run has ended: a run
+    /// that continues from an older state looks for those of its time.
     pub(crate) fn settle(&self, points: &[TrajectoryPoint]) -> anyhow::Result<()> {
         let kept: BTreeSet<PathBuf> =
             self.choices(points).chain(self.marks.iter().copied()).map(|c| self.file(c.step)).collect();

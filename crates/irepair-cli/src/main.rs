@@ -48,7 +48,6 @@ mod train_loop;
 mod utility;
 mod watch;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use irepair_config::RepairOptions;
@@ -62,7 +61,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(progress::StderrAboveBars)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        .with_ansi(output::colours(&std::io::stderr()))
         .with_target(false)
         .without_time()
         .init();

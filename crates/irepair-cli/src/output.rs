@@ -1,8 +1,13 @@
 //! Results on stdout.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+
+/// Whether text on this stream may have colours.
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// Writes to stdout; a closed pipe is not an error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {

@@ -95,17 +95,19 @@ impl TrainLoop {
             }
         }
         spikes.finish();
+        // Of a run that ends here. One that is killed before its result is written comes to the same points.
+        drop_weights(&watcher)?;
         log.lines()?.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
     }
 
-    /// Writes the state of the run; after it, weights that no comparison wants any more can go.
+    /// Writes the state of the run.
     fn save(
         &self,
         engine: &Engine<&CausalLm>,
         watcher: &Option<(&mut Watcher<'_>, &LoadedModel)>,
     ) -> anyhow::Result<()> {
         engine.save(&self.state)?;
-        watcher.as_ref().map_or(Ok(()), |(watcher, _)| watcher.settle())
+        drop_weights(watcher)
     }
 
     /// Continues the run that was stopped here, if any; returns the records of its steps.
@@ -135,6 +137,11 @@ impl TrainLoop {
         tracing::warn!("{} was changed by another program: it is written again", self.log.display());
         Ok(log.restore()?)
     }
+}
+
+/// Removes kept weights that no comparison wants any more.
+fn drop_weights(watcher: &Option<(&mut Watcher<'_>, &LoadedModel)>) -> anyhow::Result<()> {
+    watcher.as_ref().map_or(Ok(()), |(watcher, _)| watcher.settle())
 }
 
 fn line(record: &StepRecord) -> String {

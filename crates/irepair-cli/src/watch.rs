@@ -9,7 +9,9 @@ use irepair_core::metric::MetricId;
 use irepair_data::Tokenizer;
 use irepair_eval::{Metrics, key};
 use irepair_model::{BlockModel, CausalLm};
-use irepair_report::{Compared, PointDetails, Purpose, Stopped, TrajectoryPoint, candidate, points_since_advance};
+use irepair_report::{
+    Compared, PointDetails, Purpose, Stopped, TrajectoryPoint, kl_without_error, points_since_advance,
+};
 use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
@@ -213,10 +215,9 @@ impl<'a> Watcher<'a> {
         let Some(Protocol { front_patience, most_kl, enough_within, .. }) = self.protocol else { return false };
         let last = self.points.last();
         let kl = last.and_then(|point| point.more?.kl);
-        let place = last.filter(|point| point.step > 0).and_then(candidate);
         front_patience.is_some_and(|patience| points_since_advance(&self.points) as u64 >= patience)
             || most_kl.zip(kl).is_some_and(|(most, kl)| kl > most)
-            || enough_within.zip(place).is_some_and(|(most, [kl, error])| error <= 0.0 && kl <= most)
+            || enough_within.zip(last).is_some_and(|(most, point)| kl_without_error(point, most).is_some())
     }
 
     /// True when the run stops here for now.
@@ -241,7 +242,7 @@ impl<'a> Watcher<'a> {
         self.protocol.as_ref().is_some_and(|protocol| protocol.paused)
     }
 
-    /// Call it when a state of the run was written.
+    /// Removes kept weights that no comparison wants any more; see [`KeptWeights::settle`].
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.kept.settle(&self.points))
     }

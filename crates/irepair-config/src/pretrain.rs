@@ -22,9 +22,9 @@ options! {
         /// Model family. Default gpt2.
         #[arg(value_name = "FAMILY", value_parser = Family::parser())]
         family: Family = Family::GPT2,
-        /// Transformer blocks, called L in METHOD §1. Default 12.
+        /// Transformer blocks. Default 12.
         n_layer: usize as "N" = 12,
-        /// Width, called d in METHOD §1. Default 64.
+        /// Width. Default 64.
         n_embd: usize as "N" = 64,
         /// Attention heads; must divide `n_embd`. Default 4.
         n_head: usize as "N" = 4,

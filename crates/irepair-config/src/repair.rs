@@ -78,7 +78,7 @@ options! {
         /// Weight of the KL term (METHOD §17 [F]). Default 1 for the methods that have such a term (irepair, npo and
         /// those named -kl), 0 for the others.
         gamma: f64 as "WEIGHT" = if this.method().has_kl() { Number::Gamma.row().default } else { 0.0 },
-        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl, in METHOD §6 called s (METHOD §17 [F]).
+        /// Factor on the whole loss of irepair, irepair-no-kl and dapt-kl (METHOD §6, §17 [F]).
         /// Default 1.
         scale: f64 as "FACTOR" = Number::Scale.row().default,
         /// Sharpness of the preference in the DPO loss (METHOD §17 [D,L]). Default 0.1.

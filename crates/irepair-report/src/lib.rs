@@ -45,12 +45,12 @@ pub mod words;
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use fix::{
-    Change, FixMeasured, FixPoint, FixResult, FixSample, KeptAnswers, PairYield, Rate, ToChoose, Verdict,
+    Change, FixMeasured, FixPoint, FixResult, FixSample, KeptAnswers, Making, PairYield, Rate, ToChoose, Verdict,
     write_fix_page,
 };
 pub use json::tables_json;
 pub use plots::{Figure, GrowthLine, growth};
-pub use points::{Form, candidate, front, front_percent, points_since_advance, within_budget};
+pub use points::{Form, candidate, front, front_percent, kl_without_error, points_since_advance, within_budget};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{
     Compared, Cost, MeasuredStep, PointDetails, Purpose, Relearned, RowResult, SCHEMA, Sample, SensitivityResult,

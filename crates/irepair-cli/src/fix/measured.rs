@@ -61,7 +61,7 @@ pub(crate) fn measure(
     saved: &Path,
 ) -> anyhow::Result<FixMeasured> {
     let Chosen { point, place, plan } = chosen;
-    place.stage(&format!("measured-{}-{}", point.preset, point.step), || {
+    place.stage(&Place::measuring(&point.preset, point.step), || {
         let n_test = prompts.parts()[2].len();
         super::show::now(&format!("measuring the saved model on {n_test} prompts and neutral text ..."));
         let base = &prepared.opened.model;

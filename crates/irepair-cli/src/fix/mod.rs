@@ -19,10 +19,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use chrono::Utc;
 use irepair_config::{FixOptions, FixPlan, Options, to_toml};
-use irepair_core::fs::{remove, sha256_file, write_atomic};
+use irepair_core::fs::{read_to_string, remove, sha256_file, write_atomic};
 use irepair_core::{DirLock, NUMBERS_VERSION, is_unfinished, mark_finished, mark_unfinished};
-use irepair_report::{FixResult, SCHEMA, ToChoose, Verdict, write_fix_page, write_result};
+use irepair_report::{FixResult, Making, SCHEMA, ToChoose, Verdict, write_fix_page, write_result};
 use tracing::level_filters::LevelFilter;
 
 use self::clock::Clock;
@@ -83,8 +84,8 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     }
     mark_unfinished(&plan.out)?;
     // A number of this menu means nothing in another search.
-    let settings = FixOptions { choose: None, ..given.with_defaults() };
-    write_atomic(&place.result(SETTINGS), to_toml(&settings).as_bytes())?;
+    let settings = to_toml(&FixOptions { choose: None, ..given.with_defaults() });
+    write_atomic(&place.result(SETTINGS), settings.as_bytes())?;
     let result = make(&plan, &place, dir, judges, &prompts, started)?;
     mark_finished(&plan.out)?;
     end(&result, &place, &plan)
@@ -169,6 +170,7 @@ fn make(
         menu: Vec::new(),
         chosen: None,
         measured: None,
+        n_measured: 0,
     };
     if reproduced.n_failed == 0 {
         return finish(place, result, &show::cost(started, None), None);
@@ -249,6 +251,7 @@ fn make(
     result.verdict = Verdict::of(&measured, result.target);
     show::stage(7, &show::measured(&measured));
     result.measured = Some(measured);
+    result.n_measured = place.n_measured()?;
     let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);
     let written = gained || plan.write_anyway;
     measured::settle(&chosen, &saved, written)?;
@@ -269,7 +272,10 @@ fn finish(place: &Place, result: FixResult, cost: &[String], written: Option<&Fi
         )
     });
     remove(&place.result(RESULT))?;
-    write_fix_page(&place.result(PAGE), &result, cost, revert.as_deref())?;
+    let settings = read_to_string(&place.result(SETTINGS))?;
+    let date = Utc::now().format("%Y-%m-%d").to_string();
+    let making = Making { settings: settings.trim_end(), date: &date, cost, revert: revert.as_deref() };
+    write_fix_page(&place.result(PAGE), &result, making)?;
     write_result(&place.result(RESULT), &result)?;
     Ok(result)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use irepair_core::fs::{read_to_string, remove, write_atomic};
+use irepair_core::fs::{list, read_to_string, remove, write_atomic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +13,8 @@ use crate::error::CliError;
 /// Everything but the results, inside the output directory: a later `--choose` continues from it.
 const WORK: &str = "work";
 const MADE_FROM: &str = "made-from.json";
+/// Begins the names of what was measured on test prompts.
+const MEASURED: &str = "measured-";
 
 /// The directory of a fix.
 pub(crate) struct Place {
@@ -38,6 +40,18 @@ impl Place {
     /// The verdicts of a judge.
     pub(crate) fn verdicts(&self, judge: usize) -> PathBuf {
         self.work(&format!("verdicts-{judge}.jsonl"))
+    }
+
+    /// The stage that measures a point on test prompts.
+    pub(crate) fn measuring(preset: &str, step: u64) -> String {
+        format!("{MEASURED}{preset}-{step}")
+    }
+
+    /// Points that were measured on test prompts.
+    pub(crate) fn n_measured(&self) -> anyhow::Result<usize> {
+        let names = list(&self.out.join(WORK))?;
+        let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        Ok(names.filter(|name| name.starts_with(MEASURED) && name.ends_with(".json")).count())
     }
 
     /// The directory of a preset's run.

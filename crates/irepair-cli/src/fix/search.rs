@@ -11,10 +11,10 @@ use irepair_data::Tokenizer;
 use irepair_eval::{Metric, Metrics, key, kl_heldout};
 use irepair_model::CausalLm;
 use irepair_report::words::number;
-use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, candidate, within_budget};
+use irepair_report::{FixPoint, Form, Stopped, TrajectoryPoint, kl_without_error, within_budget};
 
 use super::answers::Asking;
-use super::clock::Clock;
+use super::clock::{Clock, Stand};
 use super::failures::{Failures, More, percent};
 use super::place::{Place, keep, read};
 use super::plan::{Preset, Steps};
@@ -88,7 +88,8 @@ impl Measures for PointOf<'_> {
             keep(&shares_path(&self.dir, step), &shares)?;
             let (since, n_before) = self.last.get();
             let of_updates = started.duration_since(since).as_secs_f64();
-            search.clock.borrow_mut().point(step - n_before, of_updates, started.elapsed().as_secs_f64());
+            let now = Stand { n_steps: step, kl: kl.value, ended: found == Some(0.0) };
+            search.clock.borrow_mut().point(now, step - n_before, of_updates, started.elapsed().as_secs_f64());
             self.say(step, found, kl.value);
         }
         self.last.set((Instant::now(), step));
@@ -149,10 +150,8 @@ impl Search<'_> {
                 if tracks[i].is_over(most_kl) {
                     continue;
                 }
-                let n_alive = alive.iter().filter(|&&i| !tracks[i].ended).count();
-                let from = tracks[i].n_steps;
-                let ends = most_kl < FAR_OVER * self.budget_kl;
-                self.clock.borrow_mut().begins(round, from, alive.len() - at - 1, n_alive, ends);
+                let stands = alive.iter().map(|&i| tracks[i].stand()).collect();
+                self.clock.borrow_mut().begins(round, stands, at, most_kl);
                 tracks[i] = self.run_to(&self.steps.presets[i], n_steps, most_kl)?;
             }
             let most_kl = self.most_kl(&tracks);
@@ -177,8 +176,8 @@ impl Search<'_> {
 
     /// A run ends at a point of more KL: far over the budget, or over the least KL without failures that any run found.
     fn most_kl(&self, tracks: &[Track]) -> f64 {
-        let points = tracks.iter().flat_map(|track| &track.points).filter(|point| point.step > 0).filter_map(candidate);
-        let enough = points.filter(|[kl, error]| *error <= 0.0 && *kl <= self.budget_kl).map(|[kl, _]| kl);
+        let points = tracks.iter().flat_map(|track| &track.points);
+        let enough = points.filter_map(|point| kl_without_error(point, self.budget_kl));
         enough.fold(FAR_OVER * self.budget_kl, f64::min)
     }
 

@@ -190,6 +190,10 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
         if let Some(KeptAnswers { n, n_same, .. }) = &found.kept {
             text += &format!("  answers to keep  {n_same} of {n} unchanged\n");
         }
+        if result.n_measured > 1 {
+            let n = result.n_measured;
+            text += &format!("  {n} points were measured on these prompts: see the report\n");
+        }
         if !found.passes {
             text += "  the answers lost their form: they are far shorter, blank, repeated or copied\n";
         }

@@ -3,6 +3,8 @@
 use irepair_report::TrajectoryPoint;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Stand;
+
 /// How far a preset's run went.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Track {
@@ -30,9 +32,15 @@ impl Track {
         Self { n_steps, points, ended: false, selected, ..self }
     }
 
+    /// Where it stands.
+    pub(crate) fn stand(&self) -> Stand {
+        let kl = self.points.last().and_then(|point| point.more?.kl);
+        Stand { n_steps: self.n_steps, kl, ended: self.ended }
+    }
+
     /// Its last point has more KL: no later one can be chosen.
     pub(crate) fn is_over(&self, most_kl: f64) -> bool {
-        self.points.last().and_then(|point| point.more?.kl).is_some_and(|kl| kl > most_kl)
+        self.stand().kl.is_some_and(|kl| kl > most_kl)
     }
 }
 

@@ -5,7 +5,7 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
-pub use page::write_fix_page;
+pub use page::{Making, write_fix_page};
 pub use verdict::Verdict;
 
 use crate::points::{Form, candidate};
@@ -58,6 +58,9 @@ pub struct FixResult {
     /// The chosen point on test prompts; none where none was chosen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub measured: Option<FixMeasured>,
+    /// Points that were measured on the test prompts so far: after the first, those prompts may have chosen.
+    #[serde(default)]
+    pub n_measured: usize,
 }
 
 impl FixResult {

@@ -19,12 +19,27 @@ const TEMPLATE: &str = include_str!("fix.html");
 /// Width and height of the front, and what its axes take.
 const PLANE: [f64; 2] = [480.0, 320.0];
 const AXES: [f64; 4] = [56.0, 14.0, 14.0, 46.0];
+/// Points of less KL stand at it: rounding.
+const LEAST_KL: f64 = 1e-6;
 
-/// Writes the page of a result: `cost` is lines of what it took, `revert` the command that takes it back.
+/// What a page tells of how its result was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Making<'a> {
+    /// The settings, as TOML.
+    pub settings: &'a str,
+    /// The day.
+    pub date: &'a str,
+    /// Lines of what it took.
+    pub cost: &'a [String],
+    /// The command that takes it back, where a model was written.
+    pub revert: Option<&'a str>,
+}
+
+/// Writes the page of a result.
 ///
 /// # Errors
 /// [`Error::Page`] when the template cannot be rendered; when the file cannot be written.
-pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: Option<&str>) -> Result<()> {
+pub fn write_fix_page(path: &Path, result: &FixResult, making: Making<'_>) -> Result<()> {
     let measured = result.measured.as_ref();
     let values = context! {
         result => Serde(result),
@@ -40,8 +55,10 @@ pub fn write_fix_page(path: &Path, result: &FixResult, cost: &[String], revert: 
         blocks => Serde(blocks(result)),
         chosen_steps => Serde(steps(result)),
         rates => Serde(measured.map(rates).unwrap_or_default()),
-        cost => Serde(cost),
-        revert => revert,
+        settings => making.settings,
+        date => making.date,
+        cost => Serde(making.cost),
+        revert => making.revert,
     };
     let page = Environment::new().render_named_str(TEMPLATE_NAME, TEMPLATE, values);
     let page = page.map_err(|error| Error::Page { why: error.to_string() })?;
@@ -109,20 +126,30 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
     cells.chunks(3).map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect()
 }
 
-/// The plane of KL and failures: circles with their titles, the line of the front, the budget, labels of the axes.
+/// The plane of KL, by its logarithm, and failures: circles with their titles, the line of the front, the budget, labels
+/// of the axes.
 fn plane(result: &FixResult) -> Option<Value> {
-    let places: Vec<(usize, [f64; 2])> =
-        result.points.iter().enumerate().filter_map(|(i, point)| Some((i, point.place()?))).collect();
     // Far to the right of the budget nothing is chosen.
-    let shown: Vec<(usize, [f64; 2])> =
-        places.into_iter().filter(|(_, [kl, _])| *kl <= 2.0 * result.budget_kl).collect();
+    let right = 2.0 * result.budget_kl;
+    let shown: Vec<(usize, [f64; 2])> = result
+        .points
+        .iter()
+        .enumerate()
+        .filter_map(|(i, point)| Some((i, point.place()?)))
+        .filter(|(_, [kl, _])| *kl <= right)
+        .collect();
     let top = shown.iter().map(|(_, [_, error])| *error).fold(0.0, f64::max) * 1.08;
     if shown.is_empty() || top <= 0.0 {
         return None;
     }
-    let right = 2.0 * result.budget_kl;
+    let least = shown.iter().map(|(_, [kl, _])| kl.max(LEAST_KL)).fold(result.budget_kl, f64::min);
+    let first = least.log10().floor() as i32;
+    let share = |kl: f64| {
+        let from = f64::from(first);
+        (kl.max(LEAST_KL).log10().max(from) - from) / (right.log10() - from)
+    };
     let [left, up, end, down] = AXES;
-    let x = |kl: f64| left + kl / right * (PLANE[0] - left - end);
+    let x = |kl: f64| left + share(kl) * (PLANE[0] - left - end);
     let y = |error: f64| PLANE[1] - down - error / top * (PLANE[1] - up - down);
     let chosen = result.chosen.and_then(|at| result.menu.get(at)).copied();
     let circles = shown.iter().map(|&(i, [kl, error])| {
@@ -136,9 +163,8 @@ fn plane(result: &FixResult) -> Option<Value> {
         .into_iter()
         .map(|[kl, error]| format!("{:.1},{:.1}", x(kl), y(error)))
         .collect();
-    let ticks_x = (0..=4)
-        .map(|i| f64::from(i) / 4.0 * right)
-        .map(|kl| json!({"at": x(kl).min(PLANE[0] - 22.0), "text": format!("{kl:.3}")}));
+    let powers = (first..=right.log10().floor() as i32).map(|power| 10.0_f64.powi(power));
+    let ticks_x = powers.map(|kl| json!({"at": x(kl), "text": kl.to_string()}));
     let ticks_y = (0..=4).map(|i| f64::from(i) / 4.0 * top).map(|e| json!({"at": y(e), "text": format!("{e:.0}")}));
     Some(json!({
         "width": PLANE[0], "height": PLANE[1], "left": left, "bottom": PLANE[1] - down, "right": PLANE[0] - end, "top": up,
@@ -266,13 +292,20 @@ mod tests {
                 passes: true,
                 samples: vec![sample],
             }),
+            n_measured: 1,
         }
     }
 
     fn page(result: &FixResult) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("report.html");
-        write_fix_page(&path, result, &["3 minutes".to_owned()], Some("irepair patch revert")).unwrap();
+        let making = Making {
+            settings: "prompts = \"p.jsonl\"",
+            date: "2026-01-02",
+            cost: &["3 minutes".to_owned()],
+            revert: Some("irepair patch revert"),
+        };
+        write_fix_page(&path, result, making).unwrap();
         std::fs::read_to_string(path).unwrap()
     }
 
@@ -301,6 +334,28 @@ mod tests {
         assert!(page(&few).contains(
             "<p>failures fell by 36.0 points, but 50 answers to test prompts show differences of 21.0 points"
         ));
+    }
+
+    #[test]
+    fn a_page_tells_a_later_choice() {
+        assert!(page(&result()).contains("texts that chose nothing") && page(&result()).contains("prompts = "));
+        let later = page(&FixResult { n_measured: 2, ..result() });
+        assert!(!later.contains("chose nothing") && later.contains("2 points were measured on these prompts"));
+    }
+
+    #[test]
+    fn the_plane_has_a_tick_at_every_power_of_ten() {
+        let plane = plane(&result()).unwrap();
+        let texts: Vec<&str> =
+            plane["ticks_x"].as_array().unwrap().iter().map(|t| t["text"].as_str().unwrap()).collect();
+        assert_eq!(texts, ["0.01", "0.1"]);
+        let at = |of: &Value| of["at"].as_f64().unwrap();
+        assert!((at(&plane["ticks_x"][1]) - plane["right"].as_f64().unwrap()).abs() < 1e-9, "twice the budget is 0.1");
+        assert!((plane["circles"][0]["x"].as_f64().unwrap() - at(&plane["ticks_x"][0])).abs() < 1e-9);
+        let mut zero = result();
+        zero.points[0].kl = Some(0.0);
+        let plane = super::plane(&zero).unwrap();
+        assert!((plane["circles"][0]["x"].as_f64().unwrap() - plane["left"].as_f64().unwrap()).abs() < 1e-9);
     }
 
     #[test]
