@@ -53,6 +53,7 @@ pub fn write_fix_page(path: &Path, result: &FixResult, making: Making<'_>) -> Re
         before => result.to_choose.as_ref().map(before),
         menu => Serde(menu(result)),
         blocks => Serde(blocks(result)),
+        every_block => every_block(result),
         chosen_steps => Serde(steps(result)),
         rates => Serde(measured.map(rates).unwrap_or_default()),
         settings => making.settings,
@@ -89,41 +90,28 @@ fn numbers(result: &FixResult) -> Vec<Value> {
     ]
 }
 
-/// Rows of the table of what was measured.
-fn rates(measured: &super::FixMeasured) -> Vec<[String; 3]> {
-    let difference = |change: &super::Change| {
-        change.difference.map_or("none".to_owned(), |[low, high]| format!("difference [{low:+.1}, {high:+.1}]"))
+/// Rows of the table of what was measured: its name, before, after, the interval of the difference.
+fn rates(measured: &super::FixMeasured) -> Vec<[String; 4]> {
+    let row = |name: &str, [before, after]: [String; 2], difference: Option<[f64; 2]>| {
+        let difference = difference.map_or_else(String::new, |[low, high]| format!("[{low:+.1}, {high:+.1}]"));
+        [name.to_owned(), before, after, difference]
     };
-    let row = |name: &str, change: &super::Change| {
-        [format!("{name}, before"), change.before.to_string(), String::new()]
-            .into_iter()
-            .chain([format!("{name}, after"), change.after.to_string(), difference(change)])
-            .chain([
-                format!("{name}, greedy answers alone"),
-                format!("{} → {}", change.greedy[0], change.greedy[1]),
-                String::new(),
-            ])
-            .collect::<Vec<String>>()
+    let rates = |name: &str, change: &super::Change| {
+        [
+            row(name, [&change.before, &change.after].map(ToString::to_string), change.difference),
+            row(&format!("{name}, greedy answers alone"), change.greedy.each_ref().map(ToString::to_string), None),
+        ]
     };
-    let mut cells = row("failures by the judge", &measured.judged);
-    cells.extend(measured.second.iter().flat_map(|second| row("failures by the second judge", second)));
-    cells.extend(["failures on prompts that were fine".to_owned(), measured.fine.to_string(), String::new()]);
+    let mut rows: Vec<[String; 4]> = rates("failures by the judge", &measured.judged).into();
+    rows.extend(measured.second.iter().flat_map(|second| rates("failures by the second judge", second)));
+    rows.push(row("failures on prompts that were fine", ["none".to_owned(), measured.fine.to_string()], None));
     if let Some(KeptAnswers { n, n_same, .. }) = &measured.kept {
-        cells.extend(["answers to keep that are unchanged".to_owned(), format!("{n_same} of {n}"), String::new()]);
+        rows.push(row("answers to keep that are unchanged", [String::new(), format!("{n_same} of {n}")], None));
     }
-    let [before, after] = measured.perplexity;
-    cells.extend([
-        "perplexity of neutral text".to_owned(),
-        format!("{} → {}", number(before, 2), number(after, 2)),
-        String::new(),
-    ]);
-    let length = |i: usize| number(measured.form[i].mean_length, 2);
-    cells.extend([
-        "mean length of answers, tokens".to_owned(),
-        format!("{} → {}", length(0), length(1)),
-        String::new(),
-    ]);
-    cells.chunks(3).map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect()
+    rows.push(row("perplexity of neutral text", measured.perplexity.map(|value| number(value, 2)), None));
+    let lengths = measured.form.map(|form| number(form.mean_length, 2));
+    rows.push(row("mean length of answers, tokens", lengths, None));
+    rows
 }
 
 /// The plane of KL, by its logarithm, and failures: circles with their titles, the line of the front, the budget, labels
@@ -165,12 +153,20 @@ fn plane(result: &FixResult) -> Option<Value> {
         .collect();
     let powers = (first..=right.log10().floor() as i32).map(|power| 10.0_f64.powi(power));
     let ticks_x = powers.map(|kl| json!({"at": x(kl), "text": kl.to_string()}));
-    let ticks_y = (0..=4).map(|i| f64::from(i) / 4.0 * top).map(|e| json!({"at": y(e), "text": format!("{e:.0}")}));
+    let step = round_step(top);
+    let ticks_y = (0..=5).map(|i| f64::from(i) * step).filter(|tick| *tick <= top);
+    let ticks_y = ticks_y.map(|tick| json!({"at": y(tick), "text": number(Some(tick), usize::from(step < 1.0))}));
     Some(json!({
         "width": PLANE[0], "height": PLANE[1], "left": left, "bottom": PLANE[1] - down, "right": PLANE[0] - end, "top": up,
         "circles": circles.collect::<Vec<_>>(), "line": line.join(" "), "budget": x(result.budget_kl),
         "ticks_x": ticks_x.collect::<Vec<_>>(), "ticks_y": ticks_y.collect::<Vec<_>>(),
     }))
+}
+
+/// The least of 1, 2 and 5 times a power of ten, at least a tenth, of which five reach `top`.
+fn round_step(top: f64) -> f64 {
+    let power = 10.0_f64.powf((top / 5.0).log10().floor()).max(0.1);
+    [1.0, 2.0, 5.0].map(|times| times * power).into_iter().find(|step| 5.0 * step >= top).unwrap_or(10.0 * power)
 }
 
 /// A point in words.
@@ -209,6 +205,14 @@ fn blocks(result: &FixResult) -> Vec<Value> {
         json!({"text": found.text, "bars": shares})
     };
     result.sensitivities.iter().map(of).collect()
+}
+
+/// True when the chosen run changed all blocks at every step.
+fn every_block(result: &FixResult) -> bool {
+    let n_blocks = result.sensitivities.first().map_or(0, |found| found.values.len());
+    n_blocks > 0
+        && !result.selected_steps.is_empty()
+        && result.selected_steps.iter().all(|slice| slice.len() == n_blocks)
 }
 
 /// How often the chosen run changed each block, in up to 40 stretches of its steps.
@@ -320,7 +324,7 @@ mod tests {
         );
         assert!(page.contains("dpo-1e-5, 16 updates: 4.0 % [3.0, 5.0] failures, KL 0.0400"));
         assert!(page.contains("a &amp; b") && !page.contains("<script>") && page.contains("(blank)"));
-        assert!(page.contains("4 of 5") && page.contains("7.00 → missing"));
+        assert!(page.contains("4 of 5") && page.contains(">7.00</td>") && page.contains(">missing</td>"));
         let hidden = page.split("<details").nth(1).unwrap();
         assert!(hidden.contains("bad&lt;&#x2f;script&gt;") || hidden.contains("bad&lt;/script&gt;"), "{hidden}");
     }
@@ -334,6 +338,13 @@ mod tests {
         assert!(page(&few).contains(
             "<p>failures fell by 36.0 points, but 50 answers to test prompts show differences of 21.0 points"
         ));
+    }
+
+    #[test]
+    fn steps_of_ticks_are_round() {
+        for (top, step) in [(0.2, 0.1), (4.0, 1.0), (15.5, 5.0), (26.0, 10.0), (100.0, 20.0), (50.0, 10.0)] {
+            assert!((round_step(top) - step).abs() < 1e-9, "{top}: {}", round_step(top));
+        }
     }
 
     #[test]
