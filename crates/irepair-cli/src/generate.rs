@@ -34,7 +34,7 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
         Some(path) => {
             let columns = plan.columns.clone().unwrap_or_default();
             let file = RecordFile { path, columns: &columns };
-            let Whole { items: prompts, kind } = prompts::read(file, &loaded.tokenizer, plan.prompt_tokens)?;
+            let Whole { items: prompts, kind, .. } = prompts::read(file, &loaded.tokenizer, plan.prompt_tokens)?;
             tracing::info!("{}", notes::begin_rule(&loaded.tokenizer, kind));
             let tokenizer = &*loaded.tokenizer.of_kind(kind);
             let (read, n_cut) = prompt_tokens(&loaded, tokenizer, &prompts, plan)?;

@@ -226,7 +226,7 @@ fn error_prompts(
     scorer: &dyn Scorer,
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
-    let Continued { prompts: Whole { items: prompts, kind }, found, others } = continued;
+    let Continued { prompts: Whole { items: prompts, kind, .. }, found, others } = continued;
     let Subject { evaluator, plan, ref generation, .. } = *subject;
     let tokenizer = evaluator.tokenizer.of_kind(kind);
     let evaluator = Evaluator { tokenizer: &tokenizer, ..evaluator };
@@ -324,6 +324,7 @@ fn memorised(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result<(
     let Some(path) = &subject.plan.memorised else { return Ok(()) };
     let Evaluator { tokenizer, .. } = subject.evaluator;
     let pairs = subject.file(path).read_pairs(Some(tokenizer), Sides::Rejected)?;
+    notes::of_unread(path, &pairs.unread_texts).iter().for_each(|note| tracing::warn!("{note}"));
     let evaluator = Evaluator { tokenizer: &tokenizer.of_kind(pairs.kind), ..subject.evaluator };
     measured.metrics.extend(evaluator.memorisation(&pairs.items, subject.plan.max_new_tokens)?);
     Ok(())
@@ -334,6 +335,7 @@ fn preferences(subject: &Subject<'_>, measured: &mut Measured) -> anyhow::Result
     let Some(path) = &subject.plan.pairs else { return Ok(()) };
     let Evaluator { tokenizer, .. } = subject.evaluator;
     let pairs = subject.file(path).read_pairs(Some(tokenizer), Sides::Both)?;
+    notes::of_unread(path, &pairs.unread_texts).iter().for_each(|note| tracing::warn!("{note}"));
     let evaluator = Evaluator { tokenizer: &tokenizer.of_kind(pairs.kind), ..subject.evaluator };
     let found = evaluator.wrong_preference(&pairs.items)?;
     let cut = notes::of_cut_contexts(found.n_truncated, pairs.items.len(), "prompts", evaluator.model.n_positions());

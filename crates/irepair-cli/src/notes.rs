@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use irepair_config::PromptSide;
-use irepair_data::{Counts, Sides, TextKind, Tokenizer};
+use irepair_data::{Counts, Sides, TextKind, Tokenizer, columns_flag};
 
 use crate::error::CliError;
 
@@ -47,6 +47,20 @@ pub(crate) fn of_pairs(path: &Path, counts: &Counts, sides: Sides, compares: boo
         notes.push(format!("no chosen text ends with the end-of-text token, so the model may learn not to stop{help}"));
     }
     Ok(notes)
+}
+
+/// That the prompts of a file were taken from its sides while texts of `unread` keys, the likeliest prompt first, are
+/// read by nothing.
+pub(crate) fn of_unread(path: &Path, unread: &[String]) -> Option<String> {
+    let first = unread.first()?;
+    let names: Vec<String> = unread.iter().take(8).map(|name| format!("`{}`", name.escape_debug())).collect();
+    Some(format!(
+        "{}: no `prompt`, so that each prompt is what both sides of its pair begin with, and nothing reads the text of \
+         {}: if that is the prompt, name it with `{}`",
+        path.display(),
+        names.join(" or "),
+        columns_flag("prompt", first)
+    ))
 }
 
 /// How many of `n` prompts were cut to `length` tokens, and which end was kept; none where none was.
@@ -108,6 +122,12 @@ mod tests {
         let same = Counts { n_identical: 8, ..odd };
         assert!(matches!(of(&same, true), Err(CliError::AllSame { n: 8, .. })));
         assert!(of(&same, false).is_ok(), "a loss of one side learns of such pairs");
+        assert_eq!(of_unread("p.csv".as_ref(), &[]), None);
+        assert_eq!(
+            of_unread("p.csv".as_ref(), &["question".to_owned(), "id".to_owned()]).unwrap(),
+            "p.csv: no `prompt`, so that each prompt is what both sides of its pair begin with, and nothing reads the text \
+             of `question` or `id`: if that is the prompt, name it with `--columns prompt=question`"
+        );
         assert_eq!(of_cut_prompts(0, 9, 4, PromptSide::Start), None);
         let said = of_cut_prompts(2, 9, 4, PromptSide::Start).unwrap();
         assert_eq!(said, "2 of 9 prompts are cut to their first 4 tokens; --prompt-side end keeps the last");

@@ -66,6 +66,7 @@ impl Prepared {
                 );
             }
         }
+        let unread = notes::of_unread(&path, records.unread_texts());
         let (pairs, counts) = read_token_pairs(records, &dir.tokenizer, limits(&plan))?;
         let n = pairs.len();
         // A KL budget is looked at where held-out pairs are: it needs one.
@@ -95,6 +96,7 @@ impl Prepared {
         let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
         cut.iter().for_each(|note| tracing::info!("{note}"));
         say_forms(&counts, plan.append_eos);
+        unread.iter().for_each(|note| tracing::warn!("{note}"));
         let compares = method::compares(&plan);
         notes::of_pairs(&path, &counts, sides, compares)?.iter().for_each(|note| tracing::warn!("{note}"));
         let path = plan.utility.as_deref().filter(|_| plan.reads_utility());
@@ -217,7 +219,7 @@ impl Prepared {
 /// Says how pairs were read that are not three texts.
 pub(crate) fn say_forms(counts: &Counts, append_eos: bool) {
     if counts.n_implicit > 0 {
-        tracing::info!("no `prompt` in the file: each prompt is what both sides of its pair begin with");
+        tracing::info!("each prompt is what both sides of its pair begin with");
     }
     let [n_desirable, n_undesirable] = counts.n_without_partner;
     if counts.n_labelled > 0 {

@@ -42,10 +42,13 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     let sides = if plan.metric.reads_chosen() || plan.chosen { Sides::Both } else { Sides::Rejected };
     let columns = plan.columns.clone().unwrap_or_default();
     let file = RecordFile { path: &plan.data, columns: &columns };
-    let (pairs, counts) = read_token_pairs(file.pairs(Some(&loaded.tokenizer), sides)?, &loaded.tokenizer, limits)?;
+    let records = file.pairs(Some(&loaded.tokenizer), sides)?;
+    let unread = notes::of_unread(&plan.data, records.unread_texts());
+    let (pairs, counts) = read_token_pairs(records, &loaded.tokenizer, limits)?;
     let cut = notes::of_cut_prompts(counts.n_truncated_prompts, counts.n_total, max_prompt, prompt_side);
     cut.iter().for_each(|note| tracing::info!("{note}"));
     say_forms(&counts, false);
+    unread.iter().for_each(|note| tracing::warn!("{note}"));
     // No text is learned here: whether chosen ones end does not matter.
     let ended = Counts { n_chosen_ended: 1, ..counts };
     notes::of_pairs(&plan.data, &ended, sides, false)?.iter().for_each(|note| tracing::warn!("{note}"));

@@ -24,6 +24,11 @@ impl Columns {
         self.0.iter().find(|(from, _)| from == key).map_or(key, |(_, to)| to)
     }
 
+    /// The key that has this name in the file.
+    pub fn key_of(&self, name: &str) -> Option<&'static str> {
+        KEYS.into_iter().find(|key| self.of(key) == name)
+    }
+
     /// The names of all keys that can be mapped.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         KEYS.iter().map(|key| self.of(key))
@@ -81,6 +86,7 @@ mod tests {
     fn columns_are_mapped_by_key() {
         let columns: Columns = "prompt=question,rejected=the bad one".parse().unwrap();
         assert_eq!(["prompt", "chosen", "rejected"].map(|key| columns.of(key)), ["question", "chosen", "the bad one"]);
+        assert_eq!(["question", "chosen", "prompt"].map(|name| columns.key_of(name)), [Some("prompt"), Some("chosen"), None]);
         assert_eq!(columns.to_string(), "prompt=question,rejected=the bad one");
         for (text, why) in [
             ("prompt", "`prompt` is not KEY=NAME"),

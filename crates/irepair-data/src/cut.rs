@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use irepair_core::Columns;
 use irepair_core::fs::sha256_hex;
 use serde_json::{Map, Value};
 
@@ -71,7 +70,8 @@ pub fn cut(sources: &[PathBuf], out: &Path, selection: &Selection) -> Result<usi
     }
     for line in lines {
         let value = Value::from(Fields::from_iter([(TEXT.to_owned(), Value::from(line))]));
-        records.extend(keep(&Record { path: out, place: Place::Line(0), value, columns: &Columns::SAME }, selection)?);
+        records
+            .extend(keep(&Record { path: out, place: Place::Line(0), value, columns: None, unread: &[] }, selection)?);
     }
     let records = not_empty(selection.slice(selection.parted(records)), out, "records")?;
     let texts = || records.iter().map(|record| text_of(record).unwrap_or_default());

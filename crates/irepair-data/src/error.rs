@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::found::Found;
+
 /// The place of a record in its file, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -73,6 +75,11 @@ irepair_core::errors! {
         NotFinite { path: PathBuf, line: usize, key: String, word: &'static str } = "`{word}` is not JSON" =>
             Data.at(format!("{}, key `{key}`", line_of(path, *line)))
                 .help("Python's json writes it for a number that is not finite: write null, or leave the key out");
+        /// A whole number of JSON that has over 64 bits, under a key that is read.
+        WideNumber { path: PathBuf, line: usize, key: String, number: String } = "whole number has over 64 bits" =>
+            Data.at(format!("{}, key `{key}`", line_of(path, *line)))
+                .want_got("a whole number of 64 bits", number)
+                .help("write it as text, with quotes around it");
         /// A row of CSV that cannot be read; why, from the csv library.
         BadRow { path: PathBuf, line: usize, why: String } = "row cannot be read: {why}" => Data.at(line_of(path, *line));
         /// A Parquet file, or a row of it, that cannot be read; why, from the parquet library.
@@ -101,19 +108,15 @@ irepair_core::errors! {
                 .help("in JSON write the list itself, without quotes around it; a table in CSV holds no lists: write JSONL or \
                        Parquet");
         /// A record whose value is missing or of the wrong type; a nested key has dots.
-        BadKey { path: PathBuf, place: Place, key: String, want: &'static str, got: String } =
+        BadKey { path: PathBuf, place: Place, key: String, want: &'static str, found: Found } =
             "record has a wrong `{key}`" =>
-            Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, got)
-                .help(if got.starts_with("nothing") {
-                    "name a key of the file with `--columns`, as `prompt=question`; docs/FILES.md has the forms"
-                } else {
-                    "docs/FILES.md has the forms that are read"
-                });
+            Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, found.got())
+                .help(found.help(key));
         /// A pair without a prompt whose two sides do not begin with the same text.
-        NoCommonPrompt { path: PathBuf, place: Place } =
+        NoCommonPrompt { path: PathBuf, place: Place, found: Found } =
             "pair has no `prompt`, and `chosen` and `rejected` do not begin with the same text" =>
             Data.at(format!("{}, {place}", path.display()))
-                .help("name the column of the prompt with `--columns prompt=NAME`, or give an empty `prompt`");
+                .help(format!("{}; without one, give an empty `prompt`", found.help("prompt")));
         /// A chat that the model's template does not render; why, from the template or its engine.
         NotRendered { path: PathBuf, place: Place, key: String, template: PathBuf, why: String } =
             "messages cannot be rendered: {why}" =>
@@ -179,6 +182,32 @@ mod tests {
             let (found, help) = crate::lines::other_kind(head).unwrap();
             Error::NotData { path: path(), found, help }
         };
+        let record = |text: &str, columns: &irepair_core::Columns, said: fn(&crate::record::Record<'_>) -> Error| {
+            let value = serde_json::from_str(text).unwrap();
+            said(&crate::record::Record {
+                path: &path(),
+                place: Place::Line(3),
+                value,
+                columns: Some(columns),
+                unread: &[],
+            })
+        };
+        let bad_key = |text: &str, key: &'static str, columns: &str| {
+            let columns = if columns.is_empty() { irepair_core::Columns::SAME } else { columns.parse().unwrap() };
+            record(
+                text,
+                &columns,
+                match key {
+                    "prompt" => |record| record.plain("prompt").unwrap_err(),
+                    "chosen" => |record| record.plain("chosen").unwrap_err(),
+                    _ => |record| record.plain("rejected").unwrap_err(),
+                },
+            )
+        };
+        let no_common_prompt = || {
+            let text = r#"{"question": "q", "chosen": "a", "rejected": "b"}"#;
+            record(text, &irepair_core::Columns::SAME, |record| record.no_common_prompt())
+        };
         let not_json = serde_json::from_str::<serde_json::Value>("{\"prompt\":").unwrap_err();
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             File: [irepair_core::Error::NoTokens.into()],
@@ -194,6 +223,12 @@ mod tests {
             NotJson: [Error::NotJson { path: path(), line: 3, source: not_json }],
             NotTable: [Error::NotTable { path: path(), line: 1 }],
             NotFinite: [Error::NotFinite { path: path(), line: 3, key: "prompt".into(), word: "NaN" }],
+            WideNumber: [Error::WideNumber {
+                path: path(),
+                line: 3,
+                key: "tools".into(),
+                number: "123456789012345678901".into()
+            }],
             BadRow: [Error::BadRow { path: path(), line: 3, why: "2 fields, not 3".into() }],
             BadTable: [
                 Error::BadTable { path: path(), row: None, why: "corrupt footer".into() },
@@ -203,14 +238,20 @@ mod tests {
             PromptsTooLong: [Error::PromptsTooLong { path: path(), n: 3, max_prompt: 64 }],
             AllEmpty: [Error::AllEmpty { path: path(), n: 20, sides: "`chosen` and `rejected`" }],
             WrittenList: [Error::WrittenList { path: path(), place: Place::Line(3), key: "prompt".into() }],
-            BadKey: [Error::BadKey {
-                path: path(),
-                place: Place::Line(3),
-                key: "prompt.text".into(),
-                want: "text",
-                got: "a number".into()
-            }],
-            NoCommonPrompt: [Error::NoCommonPrompt { path: path(), place: Place::Row(3) }],
+            BadKey: [
+                bad_key(r#"{"prompt": "p", "chosen": 3}"#, "chosen", ""),
+                bad_key(r#"{"prompt": "p", "chosen": "c", "bad": "b"}"#, "rejected", ""),
+                bad_key(r#"{"the question": "p", "chosen": "c", "rejected": "r"}"#, "prompt", ""),
+                bad_key(r#"{"question": "p", "chosen": "c", "rejected": "r"}"#, "prompt", "prompt=qestion"),
+                bad_key(r#"{"a": "p", "b": "c", "c": "r"}"#, "prompt", ""),
+                bad_key(r#"{"messages": [{"role": "user", "content": "a"}], "id": 1}"#, "prompt", ""),
+                bad_key(r#"{"conversations": [{"from": "human", "value": "a"}]}"#, "prompt", ""),
+                bad_key(r#"[{"role": "user", "content": "a"}]"#, "prompt", ""),
+                bad_key(r#"{"role": "user", "content": "a"}"#, "prompt", ""),
+                bad_key(r#"{"prompt": {"0": "p"}, "chosen": {"0": "c"}, "rejected": {"0": "r"}}"#, "prompt", ""),
+                bad_key(r#"{"train": [{"prompt": "p"}]}"#, "prompt", ""),
+            ],
+            NoCommonPrompt: [no_common_prompt()],
             NotRendered: [Error::NotRendered {
                 path: path(),
                 place: Place::Line(3),

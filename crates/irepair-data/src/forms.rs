@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::found::Found;
 use crate::preference::TextKind;
 use crate::record::Record;
 use crate::{Error, Result};
@@ -28,7 +29,7 @@ pub(crate) fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
     record.refuse_written_list(side)?;
     record.refuse_written_list("prompt")?;
     // A column that was named by hand is there, or nothing is guessed in its place.
-    let named = record.columns.of("prompt");
+    let named = record.name("prompt");
     if named != "prompt" && !has("prompt") {
         return Err(record.bad(named, "the prompt, as --columns says", None));
     }
@@ -39,21 +40,24 @@ pub(crate) fn form_of(record: &Record<'_>) -> Result<(Form, TextKind)> {
         TextKind::Chat => record.get("prompt").is_some_and(|prompt| !prompt.is_string() && !prompt.is_null()),
     };
     if record.is_rendered() && kind == TextKind::Chat {
-        return Err(record.bad(record.columns.of(side), "text, which was rendered before", record.get(side)));
+        return Err(record.bad(record.name(side), "text, which was rendered before", record.get(side)));
     }
     let is_whole = has("chosen") && has("rejected");
     Ok((if has_prompt || !is_whole { Form::Explicit } else { Form::Implicit }, kind))
 }
 
-/// The kind of a text or of a list of messages.
+/// The kind of a text or of a list of messages; a list of texts is no list of messages.
 pub(crate) fn kind_of(value: Option<&Value>) -> TextKind {
-    if value.is_some_and(Value::is_array) { TextKind::Chat } else { TextKind::Plain }
+    match value {
+        Some(Value::Array(list)) if !list.first().is_some_and(Value::is_string) => TextKind::Chat,
+        _ => TextKind::Plain,
+    }
 }
 
 /// Refuses a prompt where the first record had none, or none of its kind: the file would have two meanings.
 pub(crate) fn refuse_prompt(record: &Record<'_>, want: &'static str) -> Result<()> {
     match record.get("prompt") {
-        Some(prompt) => Err(record.bad(record.columns.of("prompt"), want, Some(prompt))),
+        Some(prompt) => Err(record.bad(record.name("prompt"), want, Some(prompt))),
         None => Ok(()),
     }
 }
@@ -73,9 +77,10 @@ pub(crate) fn refuse_other_prompt(record: &Record<'_>, common: &[Value]) -> Resu
         [] => "a list of messages, as `chosen` and `rejected` are, or lists that begin with the prompt",
         _ => "text of the messages that `chosen` and `rejected` begin with, or no prompt",
     };
-    let got = if common.is_empty() { "text" } else { "other text" }.to_owned();
-    let key = record.columns.of("prompt").to_owned();
-    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
+    let got = if common.is_empty() { "text" } else { "other text" };
+    let key = record.name("prompt").to_owned();
+    let found = Found::value(got);
+    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, found })
 }
 
 /// The text of a message, of all its parts.
@@ -101,6 +106,7 @@ pub(crate) fn refuse_repeated(
         return Ok(());
     }
     let want = "the messages that follow the prompt, or no prompt where both sides hold it";
-    let (key, got) = (record.columns.of(key).to_owned(), "a list that begins with messages of the prompt".to_owned());
-    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, got })
+    let (key, got) = (record.name(key).to_owned(), "a list that begins with messages of the prompt");
+    let found = Found::value(got);
+    Err(Error::BadKey { path: record.path.to_owned(), place: record.place, key, want, found })
 }

@@ -2,6 +2,7 @@
 //! text or as messages. docs/FILES.md has the rules.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use irepair_core::Columns;
 use serde_json::Value;
@@ -9,11 +10,12 @@ use serde_json::Value;
 use crate::beginning::{common_beginning, n_common};
 use crate::chat::ChatTemplate;
 use crate::forms::{Form, form_of, kind_of, refuse_other_prompt, refuse_prompt, refuse_repeated};
+use crate::found::meant;
 use crate::partners::Partners;
 use crate::read::not_empty;
 use crate::record::{RENDERED, Record};
 use crate::rendering::{Rendering, TOOLS, VARIABLES};
-use crate::rows::Rows;
+use crate::rows::{Rows, Unread};
 use crate::{Error, Pair, Place, Result, Sides, Tokenizer};
 
 /// A file of pairs or prompts, and the names of its columns.
@@ -43,6 +45,8 @@ pub struct Whole<T> {
     pub items: Vec<T>,
     /// Their kind.
     pub kind: TextKind,
+    /// Those of [`Pairs::unread_texts`]; none of prompts.
+    pub unread_texts: Vec<String>,
 }
 
 impl<'a> RecordFile<'a> {
@@ -70,14 +74,23 @@ impl<'a> RecordFile<'a> {
         let mut rows = self.rows()?;
         let first = rows.next().transpose()?;
         let (mut form, mut kind, mut rendered) = (Form::Explicit, TextKind::Plain, false);
+        let (unread, mut unread_texts): (Rc<[Unread]>, _) = (rows.unread().into(), Vec::new());
         if let Some((place, value)) = &first {
-            let record = self.record(*place, value.clone());
+            let record = self.record(*place, value.clone(), &unread);
             rendered = record.is_rendered();
             (form, kind) = form_of(&record)?;
+            if form == Form::Implicit && record.get("prompt").is_none() {
+                unread_texts = record.unread_texts(&self.keys());
+                let likeliest = meant("prompt", "prompt", &unread_texts, &[]);
+                if let Some(at) = likeliest.and_then(|name| unread_texts.iter().position(|text| text == name)) {
+                    unread_texts[..=at].rotate_right(1);
+                }
+            }
         }
         let template = template_of(kind, tokenizer)?;
         let partners = Partners::default();
-        Ok(Pairs { file: self, rows, first, form, template, rendered, sides, n_read: 0, partners })
+        let n_read = 0;
+        Ok(Pairs { file: self, rows, unread, unread_texts, first, form, template, rendered, sides, n_read, partners })
     }
 
     /// All of [`Self::pairs`].
@@ -89,7 +102,7 @@ impl<'a> RecordFile<'a> {
         let kind = pairs.kind();
         let items: Vec<Pair> = pairs.by_ref().collect::<Result<_>>()?;
         pairs.refuse_none(items.len())?;
-        Ok(Whole { items, kind })
+        Ok(Whole { items, kind, unread_texts: pairs.unread_texts })
     }
 
     /// Prompts from records whose `prompt` is a string, an object with a string `text` (RealToxicityPrompts), or a
@@ -100,9 +113,11 @@ impl<'a> RecordFile<'a> {
     /// where there are message lists.
     pub fn read_prompts(self, tokenizer: Option<&Tokenizer>) -> Result<Whole<String>> {
         let (mut items, mut first, mut rendered) = (Vec::new(), None, false);
-        for row in self.rows()? {
+        let rows = self.rows()?;
+        let unread = rows.unread().to_vec();
+        for row in rows {
             let (place, value) = row?;
-            let record = self.record(place, value);
+            let record = self.record(place, value, &unread);
             let (kind, template) = match &first {
                 Some(known) => known,
                 None => {
@@ -122,16 +137,23 @@ impl<'a> RecordFile<'a> {
             });
         }
         let kind = if rendered { TextKind::Chat } else { first.map_or(TextKind::Plain, |(kind, _)| kind) };
-        Ok(Whole { items: not_empty(items, self.path, "prompts")?, kind })
+        Ok(Whole { items: not_empty(items, self.path, "prompts")?, kind, unread_texts: Vec::new() })
+    }
+
+    /// The keys that are read.
+    fn keys(self) -> Vec<&'a str> {
+        self.columns.names().chain([TOOLS, VARIABLES, RENDERED]).collect()
     }
 
     fn rows(self) -> Result<Rows> {
-        let columns: Vec<&str> = self.columns.names().chain([TOOLS, VARIABLES, RENDERED]).collect();
-        Rows::open(self.path, Some(&columns))
+        Rows::open(self.path, Some(&self.keys()))
     }
 
-    fn record(self, place: Place, value: Value) -> Record<'a> {
-        Record { path: self.path, place, value, columns: self.columns }
+    fn record<'r>(self, place: Place, value: Value, unread: &'r [Unread]) -> Record<'r>
+    where
+        'a: 'r,
+    {
+        Record { path: self.path, place, value, columns: Some(self.columns), unread }
     }
 }
 
@@ -139,6 +161,8 @@ impl<'a> RecordFile<'a> {
 pub struct Pairs<'a> {
     file: RecordFile<'a>,
     rows: Rows,
+    unread: Rc<[Unread]>,
+    unread_texts: Vec<String>,
     first: Option<(Place, Value)>,
     form: Form,
     template: Option<ChatTemplate>,
@@ -167,6 +191,12 @@ impl Pairs<'_> {
     /// Pairs so far whose prompt was taken from the beginning of both sides.
     pub fn n_implicit(&self) -> usize {
         if self.form == Form::Implicit { self.n_read } else { 0 }
+    }
+
+    /// Keys of text in the first record that nothing reads, where it has no `prompt` and both sides begin with one: the
+    /// prompt may be there under another name. The likeliest is the first.
+    pub fn unread_texts(&self) -> &[String] {
+        &self.unread_texts
     }
 
     /// Pairs so far whose sides were two labelled completions.
@@ -239,7 +269,7 @@ impl Pairs<'_> {
         let (chosen, rejected) = (record.plain("chosen")?, record.plain("rejected")?);
         let prompt = common_beginning(&chosen, &rejected);
         if prompt.is_empty() && !chosen.is_empty() && !rejected.is_empty() {
-            return Err(Error::NoCommonPrompt { path: record.path.to_owned(), place: record.place });
+            return Err(record.no_common_prompt());
         }
         let end = |side: &str| side[prompt.len()..].to_owned();
         Ok(self.wanted(Pair { prompt: prompt.to_owned(), chosen: end(&chosen), rejected: end(&rejected) }))
@@ -263,7 +293,7 @@ impl Pairs<'_> {
             prompt
         };
         if prompt.is_empty() {
-            return Err(Error::NoCommonPrompt { path: record.path.to_owned(), place: record.place });
+            return Err(record.no_common_prompt());
         }
         let rendering = Rendering::of(template, record)?;
         let text = rendering.prompt(&prompt)?;
@@ -289,8 +319,8 @@ impl Iterator for Pairs<'_> {
         loop {
             let row = self.first.take().map(Ok).or_else(|| self.rows.next())?;
             let pair = row.and_then(|(place, value)| {
-                let file = self.file;
-                self.pair(&file.record(place, value))
+                let (file, unread) = (self.file, self.unread.clone());
+                self.pair(&file.record(place, value, &unread))
             });
             if let Some(pair) = pair.transpose() {
                 self.n_read += usize::from(pair.is_ok());

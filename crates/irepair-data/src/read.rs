@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use irepair_core::Columns;
 use serde::{Deserialize, Serialize};
 
+use crate::found::Found;
 use crate::record::Record;
 use crate::rows::{Rows, has_records};
 use crate::{Error, Lines, RecordFile, Result};
@@ -175,7 +175,7 @@ pub fn read_cloze(path: &Path) -> Result<Vec<ClozeItem>> {
             place: record.place,
             key: "text".to_owned(),
             want: "at least two words",
-            got: format!("{} words", text.split_whitespace().count()),
+            found: Found::value(format!("{} words", text.split_whitespace().count())),
         })
     })
 }
@@ -210,9 +210,10 @@ where
     P: Fn(&Record) -> Result<T>,
 {
     let (rows, path) = (Rows::open(path, columns)?, path.to_owned());
+    let unread = rows.unread().to_vec();
     Ok(rows.map(move |row| {
         let (place, value) = row?;
-        parse(&Record { path: &path, place, value, columns: &Columns::SAME })
+        parse(&Record { path: &path, place, value, columns: None, unread: &unread })
     }))
 }
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use irepair_core::Columns;
 use serde_json::Value;
 
+use crate::found::{Found, OtherForm};
+use crate::rows::Unread;
 use crate::{Error, Place, Result};
 
 /// True in records whose texts a chat template has rendered already.
@@ -15,13 +17,21 @@ pub(crate) struct Record<'a> {
     pub(crate) path: &'a Path,
     pub(crate) place: Place,
     pub(crate) value: Value,
-    pub(crate) columns: &'a Columns,
+    /// The names that `--columns` gives; none where that is no setting.
+    pub(crate) columns: Option<&'a Columns>,
+    /// What the file has and the values lack.
+    pub(crate) unread: &'a [Unread],
 }
 
 impl Record<'_> {
     /// The value of a key; none where it is not there.
     pub(crate) fn get(&self, key: &'static str) -> Option<&Value> {
-        self.value.get(self.columns.of(key))
+        self.value.get(self.name(key))
+    }
+
+    /// The name of a key in the file.
+    pub(crate) fn name(&self, key: &'static str) -> &str {
+        self.columns.map_or(key, |columns| columns.of(key))
     }
 
     /// True where the record says that a chat template has rendered its texts already.
@@ -38,10 +48,13 @@ impl Record<'_> {
         }
     }
 
+    /// A string. A null is an empty one, in every format, as an empty cell of CSV is: that cannot say which of the two
+    /// it is.
     pub(crate) fn string(&self, key: &'static str) -> Result<String> {
         match self.get(key) {
             Some(Value::String(text)) => Ok(text.clone()),
-            other => Err(self.bad(self.columns.of(key), "a string", other)),
+            Some(Value::Null) => Ok(String::new()),
+            other => Err(self.bad(self.name(key), "a string", other)),
         }
     }
 
@@ -59,7 +72,7 @@ impl Record<'_> {
         let is_list = text.starts_with("[{") && text.ends_with("}]");
         // JSON, and what Python prints.
         if is_list && ["\"role\"", "'role'"].iter().any(|word| text.contains(word)) {
-            let (path, key) = (self.path.to_owned(), self.columns.of(key).to_owned());
+            let (path, key) = (self.path.to_owned(), self.name(key).to_owned());
             return Err(Error::WrittenList { path, place: self.place, key });
         }
         Ok(())
@@ -75,7 +88,7 @@ impl Record<'_> {
             (Some(Value::Number(n)), _) if n.as_f64() == Some(0.0) => Ok(false),
             (_, Some("true" | "1" | "1.0")) => Ok(true),
             (_, Some("false" | "0" | "0.0")) => Ok(false),
-            _ => Err(self.bad(self.columns.of(key), "true, false, 1 or 0", value)),
+            _ => Err(self.bad(self.name(key), "true, false, 1 or 0", value)),
         }
     }
 
@@ -84,36 +97,51 @@ impl Record<'_> {
         match self.get(key) {
             Some(Value::Object(object)) => match object.get("text") {
                 Some(Value::String(text)) => Ok(text.clone()),
-                other => Err(self.bad(&dotted.replacen(key, self.columns.of(key), 1), "a string", other)),
+                other => Err(self.bad(&dotted.replacen(key, self.name(key), 1), "a string", other)),
             },
             Some(Value::String(text)) => Ok(text.clone()),
-            other => Err(self.bad(self.columns.of(key), "a string, or an object with `text`", other)),
+            Some(Value::Null) => Ok(String::new()),
+            other => Err(self.bad(self.name(key), "a string, or an object with `text`", other)),
         }
     }
 
     /// The error of a value that is missing or of the wrong kind; `key` as it is in the file.
     pub(crate) fn bad(&self, key: &str, want: &'static str, got: Option<&Value>) -> Error {
         let want = if self.value.is_object() { want } else { "an object with this key" };
-        let got = match (self.value.as_object(), got) {
-            (None, _) => kind_of(&self.value).to_owned(),
-            (_, Some(got)) => kind_of(got).to_owned(),
-            (Some(record), None) => nothing_but(record.keys()),
-        };
-        Error::BadKey { path: self.path.to_owned(), place: self.place, key: key.to_owned(), want, got }
+        let value = if self.value.is_object() { got } else { Some(&self.value) };
+        let keys = self.keys();
+        let form = OtherForm::of(&self.value, &keys, got);
+        let found = Found { value: value.map(|value| kind_of(value).to_owned()), keys, column: self.column(key), form };
+        Error::BadKey { path: self.path.to_owned(), place: self.place, key: key.to_owned(), want, found }
     }
-}
 
-/// That a key is not there, and which keys are.
-fn nothing_but<'k>(keys: impl Iterator<Item = &'k String>) -> String {
-    const MOST: usize = 5;
-    let keys: Vec<String> = keys.map(|key| format!("`{}`", key.escape_debug())).collect();
-    match keys.len() {
-        0 => "nothing".to_owned(),
-        n => format!(
-            "nothing; the keys are {}{}",
-            keys[..n.min(MOST)].join(", "),
-            if n > MOST { " and more" } else { "" }
-        ),
+    /// The keys of the record, those of columns that are not read included.
+    fn keys(&self) -> Vec<String> {
+        let unread = self.unread.iter().map(|column| &column.name);
+        self.value.as_object().into_iter().flat_map(|object| object.keys()).chain(unread).cloned().collect()
+    }
+
+    /// What `--columns` calls the key `name` of the file, and the names of the others.
+    fn column(&self, name: &str) -> Option<(&'static str, Vec<String>)> {
+        let columns = self.columns?;
+        let others = columns.names().filter(|other| *other != name).map(str::to_owned).collect();
+        Some((columns.key_of(name)?, others))
+    }
+
+    /// The error of a pair without a prompt whose sides do not begin with the same text.
+    pub(crate) fn no_common_prompt(&self) -> Error {
+        let found = Found { keys: self.keys(), column: self.column("prompt"), ..Found::default() };
+        Error::NoCommonPrompt { path: self.path.to_owned(), place: self.place, found }
+    }
+
+    /// Keys of text that nothing reads; those of numbers, dates and the like that are written as text are none.
+    pub(crate) fn unread_texts(&self, read: &[&str]) -> Vec<String> {
+        let is_text = |value: &Value| {
+            value.as_str().is_some_and(|text| text.chars().any(char::is_alphabetic) && text.parse::<f64>().is_err())
+        };
+        let here = self.value.as_object().into_iter().flatten();
+        let here = here.filter(|(key, value)| !read.contains(&key.as_str()) && is_text(value)).map(|(key, _)| key);
+        here.chain(self.unread.iter().filter(|column| column.is_text).map(|column| &column.name)).cloned().collect()
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::chat::{Chat, ChatTemplate};
 use crate::record::Record;
+use crate::rows::json::exact;
 use crate::{Error, Result};
 
 /// Variables of a chat template that a record may hold, by TRL's names.
@@ -34,7 +35,7 @@ const ARGUMENTS: [&str; 16] = [
 impl Record<'_> {
     /// A list of at least one message.
     pub(crate) fn messages(&self, key: &'static str) -> Result<Vec<Value>> {
-        let name = self.columns.of(key);
+        let name = self.name(key);
         let messages = match self.get(key) {
             Some(Value::Array(messages)) => messages,
             other => return Err(self.bad(name, "a list of messages", other)),
@@ -42,8 +43,13 @@ impl Record<'_> {
         if messages.is_empty() {
             return Err(self.bad(name, "at least one message", self.get(key)));
         }
-        match messages.iter().enumerate().find(|(_, message)| !message.is_object()) {
-            Some((i, other)) => Err(self.bad(&format!("{name}[{i}]"), "a message, an object", Some(other))),
+        // ShareGPT's have a text in `value`, which no template of a model reads.
+        let is_message =
+            |message: &Value| message.is_object() && (message.get("role").is_some() || message.get("from").is_none());
+        match messages.iter().enumerate().find(|(_, message)| !is_message(message)) {
+            Some((i, other)) => {
+                Err(self.bad(&format!("{name}[{i}]"), "a message, an object with `role` and `content`", Some(other)))
+            }
             None => Ok(messages.clone()),
         }
     }
@@ -63,9 +69,9 @@ impl<'a> Rendering<'a> {
         let found = |key| record.value.get(key).filter(|value| !value.is_null());
         let tools = match found(TOOLS) {
             None => None,
-            Some(Value::String(text)) => match serde_json::from_str(text) {
-                Ok(Value::Array(tools)) => Some(tools),
-                _ => return Err(record.bad(TOOLS, "a list, or its JSON", found(TOOLS))),
+            Some(Value::String(text)) => match exact(text) {
+                Some(Value::Array(tools)) => Some(tools),
+                _ => return Err(record.bad(TOOLS, "a list, or its JSON without numbers over 64 bits", found(TOOLS))),
             },
             Some(Value::Array(tools)) => Some(tools.clone()),
             other => return Err(record.bad(TOOLS, "a list, or its JSON", other)),
@@ -90,7 +96,7 @@ impl<'a> Rendering<'a> {
         self.template.render(chat).map_err(|why| Error::NotRendered {
             path: self.record.path.to_owned(),
             place: self.record.place,
-            key: self.record.columns.of(key).to_owned(),
+            key: self.record.name(key).to_owned(),
             template: self.template.path().to_owned(),
             why,
         })
@@ -105,7 +111,7 @@ impl<'a> Rendering<'a> {
         let last = messages.last().map(|message| &message["role"]);
         if last.is_some_and(|role| role == "system") {
             let want = "a list of messages that ends with the user's, a tool's or the assistant's";
-            return Err(self.record.bad("prompt", want, self.record.value.get("prompt")));
+            return Err(self.record.bad(self.record.name("prompt"), want, self.record.get("prompt")));
         }
         let is_open = last.is_some_and(|role| role == "assistant");
         self.text("prompt", Chat { messages, is_open, add_generation_prompt: !is_open, ..Chat::default() })
@@ -129,7 +135,7 @@ impl<'a> Rendering<'a> {
         Err(Error::NotContinued {
             path: self.record.path.to_owned(),
             place: self.record.place,
-            key: self.record.columns.of(key).to_owned(),
+            key: self.record.name(key).to_owned(),
             template: self.template.path().to_owned(),
             excerpts: Box::new([excerpt(text), excerpt(&whole)]),
         })

@@ -191,7 +191,7 @@ fn pairs_without_a_prompt_begin_with_it_or_are_refused() {
     assert_eq!(read_pairs(&path, Sides::Rejected).unwrap(), [Pair { chosen: String::new(), ..want }]);
     let strange = said("p.jsonl", b"{\"question\":\"q\",\"chosen\":\" a\",\"rejected\":\" b\"}\n");
     assert!(
-        strange.contains("do not begin with the same text") && strange.contains("--columns prompt=NAME"),
+        strange.contains("do not begin with the same text") && strange.contains("--columns prompt=question"),
         "{strange}"
     );
     let mixed =

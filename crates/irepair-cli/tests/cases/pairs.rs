@@ -57,6 +57,33 @@ fn a_repeated_prompt_a_missing_space_and_an_end_inside_are_counted() {
 }
 
 #[test]
+fn a_prompt_under_another_name_is_asked_for_where_both_sides_begin_alike() {
+    let dir = workshop();
+    let rows = (0..20).map(|i| format!("{i},Which city is {i}?,The city was nice {i}.,The city was a dump {i}.\n"));
+    fs::write(dir.join("question.csv"), format!("id,question,chosen,rejected\n{}", rows.collect::<String>())).unwrap();
+    let warned = "WARN question.csv: no `prompt`, so that each prompt is what both sides of its pair begin with, and \
+                  nothing reads the text of `question`: if that is the prompt, name it with `--columns prompt=question`";
+    let repair = DPO.replace("--steps 2", "--steps 1") + " --pairs question.csv --out out-question";
+    for args in [
+        &*repair,
+        "sensitivity --model base --data question.csv --batches 1",
+        "eval --model base --pairs question.csv",
+        "eval --model base --memorised question.csv --max-new-tokens 2",
+    ] {
+        let output = irepair(dir, args);
+        succeed(&output);
+        assert_says(&said(&output), &[warned]);
+    }
+    let mapped = irepair(dir, &format!("{repair}-2 --columns prompt=question"));
+    succeed(&mapped);
+    assert!(!said(&mapped).contains("question.csv: no `prompt`"), "{}", said(&mapped));
+    // Nothing else is there that could be the prompt.
+    put(dir, "bare.jsonl", [json!({"chosen": "The city was nice.", "rejected": "The city was a dump."})]);
+    let bare = irepair(dir, "eval --model base --pairs bare.jsonl");
+    assert!(!said(&bare).contains("no `prompt`"), "{}", said(&bare));
+}
+
+#[test]
 fn a_method_asks_for_the_sides_that_it_reads_and_no_other() {
     let without = |key: &str| {
         (0..20)

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use parquet::basic::LogicalType;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
+use super::Unread;
 use crate::{Error, Place, Result};
 
 /// Levels of lists and objects in one another; more is no record.
@@ -23,6 +25,7 @@ pub(crate) struct Columnar {
     failed: bool,
     /// Whether what is read is what was asked for, so that values without a form in JSON are refused.
     is_wanted: bool,
+    pub(super) unread: Vec<Unread>,
 }
 
 impl Columnar {
@@ -32,7 +35,7 @@ impl Columnar {
     /// `BadTable` for a damaged file and a compression that is not read.
     pub(super) fn new(path: &Path, file: File, columns: Option<&[&str]>) -> Result<Self> {
         let bad = |why: String| Error::BadTable { path: path.to_owned(), row: None, why };
-        let mut is_wanted = false;
+        let (mut is_wanted, mut unread) = (false, Vec::new());
         let rows = guarded(|| {
             let reader = SerializedFileReader::new(file)?;
             let schema = reader.metadata().file_metadata().schema().clone();
@@ -44,10 +47,12 @@ impl Columnar {
             if fields.is_empty() || fields.len() == schema.get_fields().len() {
                 return Ok(rows);
             }
+            let left = schema.get_fields().iter().filter(|field| !wanted(field.name()));
+            unread = left.map(|field| Unread { name: field.name().to_owned(), is_text: is_text(field) }).collect();
             rows.project(Some(Type::group_type_builder(schema.name()).with_fields(fields).build()?))
         });
         let rows = rows.map_err(bad)?;
-        Ok(Self { path: path.to_owned(), rows, row: 0, failed: false, is_wanted })
+        Ok(Self { path: path.to_owned(), rows, row: 0, failed: false, is_wanted, unread })
     }
 
     fn next_row(&mut self) -> Result<Option<(Place, Value)>> {
@@ -72,6 +77,14 @@ impl Iterator for Columnar {
     }
 }
 
+/// Text, which older writers do not mark as such.
+fn is_text(field: &Type) -> bool {
+    let kind = field.get_basic_info().logical_type_ref();
+    field.is_primitive()
+        && field.get_physical_type() == parquet::basic::Type::BYTE_ARRAY
+        && matches!(kind, None | Some(LogicalType::String))
+}
+
 /// Runs the library; what it says, or that it gave up, in one line.
 fn guarded<T>(work: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
@@ -89,7 +102,11 @@ fn value(field: &Field, depth: usize, is_wanted: bool) -> Result<Value, &'static
     if depth > MOST_DEPTH {
         return Err("values are nested more than 64 deep");
     }
-    let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
+    let float = |x: f64| match Number::from_f64(x) {
+        Some(number) => Ok(Value::Number(number)),
+        None if is_wanted => Err("a column that is read holds numbers that are not finite"),
+        None => Ok(Value::Null),
+    };
     Ok(match field {
         Field::Null => Value::Null,
         Field::Bool(x) => Value::Bool(*x),
@@ -101,13 +118,14 @@ fn value(field: &Field, depth: usize, is_wanted: bool) -> Result<Value, &'static
         Field::UShort(x) => (*x).into(),
         Field::UInt(x) => (*x).into(),
         Field::ULong(x) => (*x).into(),
-        Field::Float16(x) => float(f64::from(x.to_f32())),
-        Field::Float(x) => float(f64::from(*x)),
-        Field::Double(x) => float(*x),
+        Field::Float16(x) => float(f64::from(x.to_f32()))?,
+        Field::Float(x) => float(f64::from(*x))?,
+        Field::Double(x) => float(*x)?,
         Field::Str(text) => Value::String(text.clone()),
         // Older writers do not mark text as such.
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => text.into(),
+            Err(_) if is_wanted => return Err("a column that is read holds bytes that are not UTF-8"),
             Err(_) => Value::Null,
         },
         Field::Group(row) => object(row, depth + 1, is_wanted)?,

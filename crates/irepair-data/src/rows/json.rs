@@ -27,43 +27,92 @@ impl Keys {
 /// The record `text`, which begins at `line`. A number that is not finite is null where its key is not read.
 ///
 /// # Errors
-/// `NotFinite` for such a number under a key that is read, `NotTable` for the first record of a table, `NotJson`.
+/// `NotFinite` and `WideNumber` for such a number under a key that is read, `NotTable` for the first record of a table,
+/// `NotJson`.
 pub(super) fn record(path: &Path, line: usize, text: &str, keys: &Keys, is_first: bool) -> Result<Value> {
     let source = match serde_json::from_str(text) {
-        Ok(value) => return Ok(value),
-        Err(error) => error,
+        Ok(value) if !has_odd_number(text) => return Ok(value),
+        Ok(_) => None,
+        Err(error) => Some(error),
     };
-    if let Some((finite, read)) = without_not_finite(text, keys)
-        && let Ok(value) = serde_json::from_str(&finite)
+    let words = words(text);
+    let mut settled = String::with_capacity(text.len());
+    let (mut done, mut n_settled) = (0, 0);
+    for word in &words {
+        let instead = match word.text {
+            text if NOT_FINITE.contains(&text) => "null",
+            // Python reads a whole number, which has no sign.
+            "-0" => "0",
+            _ => continue,
+        };
+        settled += &text[done..word.at];
+        settled += instead;
+        done = word.at + word.text.len();
+        n_settled += 1;
+    }
+    settled += &text[done..];
+    if (source.is_none() || n_settled > 0)
+        && let Ok(value) = serde_json::from_str(&settled)
     {
-        return match read {
+        let line_of = |word: &Word<'_>| line + text[..word.at].matches('\n').count();
+        let mut read = words.iter().filter(|word| keys.read(&word.key));
+        return match read.find(|word| NOT_FINITE.contains(&word.text) || is_wide(word.text)) {
             None => Ok(value),
-            Some(NotFinite { key, word, n_lines }) => {
-                Err(Error::NotFinite { path: path.to_owned(), line: line + n_lines, key, word })
-            }
+            Some(word) => Err(match NOT_FINITE.into_iter().find(|known| *known == word.text) {
+                Some(known) => {
+                    Error::NotFinite { path: path.to_owned(), line: line_of(word), key: word.key.clone(), word: known }
+                }
+                None => Error::WideNumber {
+                    path: path.to_owned(),
+                    line: line_of(word),
+                    key: word.key.clone(),
+                    number: word.text.to_owned(),
+                },
+            }),
         };
     }
     let path = path.to_owned();
     if is_first && !text.trim_start().starts_with(['{', '[']) && text.contains([',', ';', '\t']) {
         return Err(Error::NotTable { path, line });
     }
+    let Some(source) = source else {
+        return serde_json::from_str(text).map_err(|source| Error::NotJson { path, line, source });
+    };
     Err(Error::NotJson { path, line: line + source.line().saturating_sub(1), source })
 }
 
-/// A number that is not finite, under a key that is read.
-struct NotFinite {
-    /// The key of the record that holds it; empty where there is none.
-    key: String,
-    word: &'static str,
-    /// Line feeds before it.
-    n_lines: usize,
+/// The value of a JSON text, whose numbers are those that Python reads; none where it is no JSON, or has a number that
+/// is not finite or over 64 bits.
+pub(crate) fn exact(text: &str) -> Option<Value> {
+    record(Path::new(""), 1, text, &Keys(None), false).ok()
 }
 
-/// The text with null for every number that is not finite, and the first of these under a key that is read; none where
-/// there is no such number.
-fn without_not_finite(text: &str, keys: &Keys) -> Option<(String, Option<NotFinite>)> {
-    let (mut finite, mut read, mut n_found) = (String::with_capacity(text.len()), None, 0_usize);
-    let (mut depth, mut last_string, mut key, mut rest) = (0_usize, "", String::new(), text);
+/// A number outside of texts, or what stands in place of one.
+struct Word<'a> {
+    at: usize,
+    text: &'a str,
+    /// The key of the record that holds it; empty where there is none.
+    key: String,
+}
+
+/// Whether a text may have a number that Python reads in another way: a whole one over 64 bits, or `-0`.
+fn has_odd_number(text: &str) -> bool {
+    let is_long = text.as_bytes().split(|c| !c.is_ascii_digit()).any(|digits| digits.len() >= 19);
+    is_long || text.contains("-0")
+}
+
+/// True for a whole number over 64 bits.
+fn is_wide(word: &str) -> bool {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    !digits.is_empty()
+        && digits.bytes().all(|c| c.is_ascii_digit())
+        && word.parse::<i64>().is_err()
+        && word.parse::<u64>().is_err()
+}
+
+fn words(text: &str) -> Vec<Word<'_>> {
+    let (mut found, mut depth, mut last_string, mut key) = (Vec::new(), 0_usize, "", String::new());
+    let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let mut n = c.len_utf8();
         match c {
@@ -74,24 +123,16 @@ fn without_not_finite(text: &str, keys: &Keys) -> Option<(String, Option<NotFini
             '{' | '[' => depth += 1,
             '}' | ']' => depth = depth.saturating_sub(1),
             ':' if depth == 1 => key = serde_json::from_str(last_string).unwrap_or_default(),
-            '-' | 'I' | 'N' => {
-                if let Some(word) = NOT_FINITE.into_iter().find(|word| rest.starts_with(word)) {
-                    if read.is_none() && keys.read(&key) {
-                        let n_lines = text[..text.len() - rest.len()].matches('\n').count();
-                        read = Some(NotFinite { key: key.clone(), word, n_lines });
-                    }
-                    n_found += 1;
-                    finite += "null";
-                    rest = &rest[word.len()..];
-                    continue;
-                }
+            '-' | 'I' | 'N' | '0'..='9' => {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+                n = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+                found.push(Word { at: text.len() - rest.len(), text: &rest[..n], key: key.clone() });
             }
             _ => {}
         }
-        finite += &rest[..n];
         rest = &rest[n..];
     }
-    (n_found > 0).then_some((finite, read))
+    found
 }
 
 /// Bytes of the string that a text begins with, quotes included; all of the text where it is not closed.
@@ -133,6 +174,14 @@ mod tests {
             let Err(Error::NotFinite { key, word, line, .. }) = read(text) else { panic!("{text}") };
             assert_eq!((&*key, word, line), of, "{text}");
         }
+        let wide = r#"{"id": 123456789012345678901, "a\"b": 18446744073709551615, "prompt": [{"n":
+ -9223372036854775809}]}"#;
+        let Err(Error::WideNumber { key, number, line, .. }) = read(wide) else { panic!("{wide}") };
+        assert_eq!((&*key, &*number, line), ("prompt", "-9223372036854775809", 8));
+        let text = r#"{"id": 123456789012345678901, "prompt": [18446744073709551615, -0, -0.0, "-0", 1e400]}"#;
+        assert!(matches!(read(text), Err(Error::NotJson { .. })));
+        let value = read(&text.replace("1e400", "1e22")).unwrap();
+        assert_eq!(value["prompt"].to_string(), r#"[18446744073709551615,0,-0.0,"-0",1e+22]"#);
         for text in ["{\"other\": NaNs}", "{\"other\": NaN", "NaN, \"open", "{\"other\": 1 NaN}"] {
             assert!(matches!(read(text), Err(Error::NotJson { .. })), "{text}");
         }

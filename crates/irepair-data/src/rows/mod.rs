@@ -1,7 +1,7 @@
 //! Records of a file, one after the other, whatever its format: JSONL, a JSON list, CSV, Parquet.
 
 mod columnar;
-mod json;
+pub(crate) mod json;
 mod list;
 mod table;
 
@@ -30,6 +30,13 @@ struct Records {
     lines: Lines,
     keys: Keys,
     n_read: usize,
+}
+
+/// A column of the file that is not read, and that the values lack.
+#[derive(Clone, Debug)]
+pub(crate) struct Unread {
+    pub(crate) name: String,
+    pub(crate) is_text: bool,
 }
 
 /// Records with their places, of a file or of its parts, one after the other.
@@ -64,6 +71,14 @@ impl Rows {
         let now = Format::open(&later.next().unwrap_or_else(|| path.to_owned()), columns)?;
         let columns = columns.map(|columns| columns.iter().map(|name| (*name).to_owned()).collect());
         Ok(Self { columns, now, part, later })
+    }
+
+    /// Columns that the values lack, because they are not read.
+    pub(crate) fn unread(&self) -> &[Unread] {
+        match &self.now {
+            Format::Columnar(rows) => &rows.unread,
+            _ => &[],
+        }
     }
 
     fn open_next(&mut self) -> Option<Result<()>> {
