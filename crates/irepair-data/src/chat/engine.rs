@@ -3,9 +3,10 @@
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 
+use super::lazy::Range;
 use super::methods::method;
-use super::object::Marked;
-use super::{filters, python};
+use super::object::{Marked, Method};
+use super::{filters, operators, python};
 
 /// Steps, and 64 bytes of text each, that a rendering may take: far over any chat, far under memory.
 const FUEL: u64 = 1 << 20;
@@ -23,14 +24,23 @@ pub(super) fn new() -> Environment<'static> {
         None => Ok(out.write_str(&python::text(value)?)?),
     });
     filters::add(&mut engine);
+    operators::add(&mut engine);
     engine.remove_global("debug");
-    engine.add_test("string", |value: &Value| {
-        value.kind() == ValueKind::String || value.downcast_object_ref::<Marked>().is_some()
-    });
+    engine.add_test("string", |value: &Value| value.kind() == ValueKind::String || is_marked(value));
     engine.add_test("iterable", |value: &Value| {
-        is_text(value) || has_entries(value) || value.kind() == ValueKind::Iterable
+        is_text(value) || is_marked(value) || has_entries(value) || value.kind() == ValueKind::Iterable
     });
-    engine.add_test("sequence", |value: &Value| is_text(value) || has_entries(value));
+    engine.add_test("escaped", |value: &Value| is_marked(value));
+    engine.add_test("odd", |value: &Value| remainder(value).map(|left| left == 1.0));
+    engine.add_test("even", |value: &Value| remainder(value).map(|left| left == 0.0));
+    engine.add_test("sequence", |value: &Value| {
+        is_text(value) || is_marked(value) || has_entries(value) || value.downcast_object_ref::<Range>().is_some()
+    });
+    engine.add_function("range", |first: i64, second: Option<i64>, step: Option<i64>| Range::new(first, second, step));
+    // Jinja has them, and a template may ask whether they are there; what they give is not computed.
+    for name in ["cycler", "joiner", "lipsum", "self"] {
+        engine.add_global(name, Value::from_object(Method));
+    }
     engine.add_function("raise_exception", |why: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, why).with_source(Raised))
     });
@@ -59,6 +69,18 @@ pub(super) fn said(error: &Error) -> String {
 /// Text, or what is not defined, which Jinja takes for an empty text.
 fn is_text(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::String | ValueKind::Undefined)
+}
+
+fn is_marked(value: &Value) -> bool {
+    value.downcast_object_ref::<Marked>().is_some()
+}
+
+/// `value % 2`.
+fn remainder(value: &Value) -> Result<f64, Error> {
+    match value.kind() {
+        ValueKind::Number | ValueKind::Bool => Ok(f64::try_from(value.clone())?.rem_euclid(2.0)),
+        kind => Err(Error::new(ErrorKind::InvalidOperation, format!("a {kind} is no number"))),
+    }
 }
 
 fn has_entries(value: &Value) -> bool {

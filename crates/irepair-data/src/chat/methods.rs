@@ -1,9 +1,12 @@
 //! Methods of Python's strings, lists and dictionaries.
 
-use minijinja::value::Value;
+use minijinja::value::{Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use super::python::is_space;
+use super::filters::refuse_long;
+use super::lazy::{View, entries};
+use super::object::Marked;
+use super::python::{self, is_space};
 
 /// Ends of lines as `str.splitlines` has them; CR LF is one.
 const LINE_ENDS: [char; 10] =
@@ -36,9 +39,46 @@ pub(super) fn method(state: &mut State<'_, '_>, value: &Value, method: &str, arg
         (Some(text), "removesuffix", Some(part), [_]) => Ok(text.strip_suffix(part).unwrap_or(text).into()),
         (Some(text), "splitlines", None, []) => Ok(listed(lines(text))),
         (Some(text), "title", None, []) => title(text).map(Value::from),
-        (Some(text), "isdigit", None, []) if !text.is_ascii() => Err(unknown("isdigit of text beyond ASCII")),
+        (Some(text), "join", _, [values]) => {
+            let mut parts = Vec::new();
+            for value in entries(values)? {
+                match value.as_str().or_else(|| value.downcast_object_ref::<Marked>().map(|text| text.0.as_str())) {
+                    Some(part) => parts.push(part.to_owned()),
+                    None => return Err(unknown("join of what is no text")),
+                }
+            }
+            refuse_long(parts.iter().map(String::len).sum::<usize>() + parts.len() * text.len())?;
+            Ok(parts.join(text).into())
+        }
+        (Some(text), "isspace", None, []) => Ok((!text.is_empty() && text.chars().all(is_space)).into()),
+        (Some(text), "isdigit" | "isnumeric" | "isalpha" | "isalnum" | "islower" | "isupper", None, [])
+            if !text.is_ascii() =>
+        {
+            Err(unknown("a question about letters beyond ASCII"))
+        }
+        (Some(_), "startswith" | "endswith", None, [other, ..]) if !other.is_tuple() => {
+            Err(unknown("startswith or endswith of what is no text"))
+        }
+        (Some(_), "format", ..) if args.iter().any(is_shown_otherwise) => {
+            Err(unknown("format of a list or an object with text beyond ASCII"))
+        }
+        (None, "keys" | "values" | "items", None, []) if value.kind() == ValueKind::Map => {
+            let entry = |key: Value| match (method, value.get_item(&key)) {
+                ("keys", _) => Ok(key),
+                ("values", found) => found,
+                (_, found) => found.map(|found| Value::from(Tuple::from([key, found]))),
+            };
+            let keys = entries(value)?;
+            Ok(Value::from_object(View(keys.into_iter().map(entry).collect::<Result<_, _>>()?)))
+        }
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
     }
+}
+
+/// True for lists and objects of whose text the engine has another form.
+pub(super) fn is_shown_otherwise(value: &Value) -> bool {
+    let has_form = |text: String| text.is_ascii() && !text.contains('\\');
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map) && !python::str(value).is_ok_and(has_form)
 }
 
 fn listed<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {

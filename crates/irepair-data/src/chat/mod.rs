@@ -1,11 +1,15 @@
 //! Chats: message lists, and the template of a model that renders them as transformers does (docs/FILES.md).
 
 mod engine;
+mod expression;
 mod filters;
+mod lazy;
 mod methods;
 mod object;
 mod open;
+mod operators;
 mod python;
+mod rewrite;
 mod source;
 
 use std::collections::BTreeMap;
@@ -142,13 +146,6 @@ impl ChatTemplate {
         let context: BTreeMap<&str, Variable> =
             variables.iter().map(|(key, value)| (key.as_str(), object::value_of(value))).collect();
         let rendered = template.render(Variable::from(context)).map_err(|error| engine::said(&error))?;
-        for value in variables.values() {
-            if let Some(number) = object::number_written_otherwise(value, &rendered) {
-                return Err(format!(
-                    "the template writes the number {number} of the record otherwise than Python does"
-                ));
-            }
-        }
         match last {
             None => Ok(rendered),
             Some(last) => open::cut(rendered, &last),

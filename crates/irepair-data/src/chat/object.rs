@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
+use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 
 use super::python;
@@ -51,6 +52,16 @@ pub(super) fn value_of(json: &Json) -> Value {
     }
 }
 
+/// `repr` of what is in a record, which has one.
+fn shown(value: &Value) -> String {
+    python::repr(value, 0).unwrap_or_default()
+}
+
+/// True for the name of a dictionary's method that a template may have.
+pub(super) fn is_dict_method(name: &str) -> bool {
+    METHODS.contains(&name)
+}
+
 impl Object for Dict {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Map
@@ -81,7 +92,7 @@ impl fmt::Debug for Dict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = |key: &Value| {
             let value = key.as_str().and_then(|key| self.values.get(key)).cloned().unwrap_or_default();
-            format!("{}: {}", python::repr(key), python::repr(&value))
+            format!("{}: {}", shown(key), shown(&value))
         };
         write!(f, "{{{}}}", self.keys.iter().map(entry).collect::<Vec<_>>().join(", "))
     }
@@ -107,7 +118,7 @@ impl Object for List {
 
 impl fmt::Debug for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}]", self.0.iter().map(python::repr).collect::<Vec<_>>().join(", "))
+        write!(f, "[{}]", self.0.iter().map(shown).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -122,22 +133,15 @@ impl Object for Marked {
         ObjectRepr::Plain
     }
 
+    fn get_value(self: &Arc<Self>, _key: &Value) -> Option<Value> {
+        Some(Error::new(ErrorKind::InvalidOperation, "a part of a plain object").into())
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        !self.0.is_empty()
+    }
+
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// The first number of `json` that the engine wrote into `text` in its own way: `0.0000001` is `1e-07` in Python, as
-/// `~` and `join` write it there.
-pub(super) fn number_written_otherwise(json: &Json, text: &str) -> Option<String> {
-    match json {
-        Json::Array(list) => list.iter().find_map(|value| number_written_otherwise(value, text)),
-        Json::Object(map) => map.values().find_map(|value| number_written_otherwise(value, text)),
-        Json::Number(number) if number.is_f64() => {
-            let value = number.as_f64()?;
-            let (ours, pythons) = (Value::from(value).to_string(), python::float(value));
-            (ours != pythons && text.contains(&ours)).then_some(pythons)
-        }
-        _ => None,
     }
 }

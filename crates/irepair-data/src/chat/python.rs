@@ -6,9 +6,19 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json_;
 
+use super::lazy::is_list;
+use super::object::Marked;
+
 /// White space as `str.strip` has it: Unicode's, and four separators of ASCII.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// Lists and dictionaries in one another.
+const MOST_DEPTH: usize = 200;
+
+fn refuse(why: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, why)
 }
 
 /// Text of a value that a template prints.
@@ -17,37 +27,108 @@ pub(super) fn is_space(c: char) -> bool {
 /// For lists and objects: a template that prints one was written for messages of another form.
 pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::Number if !value.is_integer() => {
-            Ok(f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float))
-        }
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain => {
-            let why = format!("the template prints a {} where text is wanted", value.kind());
-            Err(Error::new(ErrorKind::InvalidOperation, why))
+            Err(refuse(format!("the template prints a {} where text is wanted", value.kind())))
         }
-        _ => Ok(value.to_string()),
+        _ => str(value),
     }
 }
 
-/// `repr` of a value.
-pub(super) fn repr(value: &Value) -> String {
-    let entries = |brackets: [&str; 2], entries: Vec<String>| brackets.join(&entries.join(", "));
-    match value.kind() {
+/// `str` of a value.
+///
+/// # Errors
+/// For what Python prints with the name of a type.
+pub(super) fn str(value: &Value) -> Result<String, Error> {
+    match (value.as_str(), value.downcast_object_ref::<Marked>()) {
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(Marked(text))) => Ok(text.clone()),
+        (None, None) if value.is_undefined() => Ok(String::new()),
+        (None, None) => repr(value, 0),
+    }
+}
+
+/// `repr` of a value that stands in so many others.
+///
+/// # Errors
+/// For what Python prints with the name of a type, and for what is nested too deep.
+pub(super) fn repr(value: &Value, depth: usize) -> Result<String, Error> {
+    if depth > MOST_DEPTH {
+        return Err(refuse(format!("a value is nested over {MOST_DEPTH} deep")));
+    }
+    let all =
+        |values: &Value| value_list(values)?.iter().map(|value| repr(value, depth + 1)).collect::<Result<Vec<_>, _>>();
+    Ok(match value.kind() {
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
         ValueKind::Number if !value.is_integer() => {
             f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
         }
-        ValueKind::Seq => {
-            entries(["[", "]"], value.try_iter().into_iter().flatten().map(|value| repr(&value)).collect())
+        ValueKind::Bool | ValueKind::Number | ValueKind::None => value.to_string(),
+        _ if is_list(value) => match (all(value)?, value.is_tuple()) {
+            (one, true) if one.len() == 1 => format!("({},)", one[0]),
+            (all, true) => format!("({})", all.join(", ")),
+            (all, false) => format!("[{}]", all.join(", ")),
+        },
+        ValueKind::Map if !is_namespace(value) => {
+            let entry =
+                |key: &Value| Ok(format!("{}: {}", repr(key, depth + 1)?, repr(&value.get_item(key)?, depth + 1)?));
+            let entries = value_list(value)?.iter().map(entry).collect::<Result<Vec<_>, Error>>()?;
+            format!("{{{}}}", entries.join(", "))
         }
-        ValueKind::Map => {
-            let entry = |key: Value| {
-                let value = value.get_item(&key).unwrap_or_default();
-                format!("{}: {}", repr(&key), repr(&value))
-            };
-            entries(["{", "}"], value.try_iter().into_iter().flatten().map(entry).collect())
-        }
-        _ => value.to_string(),
+        _ => return Err(refuse(format!("the template writes a {} as text", value.kind()))),
+    })
+}
+
+fn value_list(values: &Value) -> Result<Vec<Value>, Error> {
+    values.try_iter()?.checked().collect()
+}
+
+/// True for what `namespace()` gives: no dictionary, although it has keys.
+pub(super) fn is_namespace(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().to_lowercase().contains("namespace"))
+}
+
+/// A value as JSON.
+///
+/// # Errors
+/// Where `json.dumps` raises, and for whole numbers over 64 bits.
+pub(super) fn json(value: &Value, depth: usize) -> Result<Json_, Error> {
+    if depth > MOST_DEPTH {
+        return Err(refuse(format!("a value is nested over {MOST_DEPTH} deep")));
     }
+    if let Some(Marked(text)) = value.downcast_object_ref() {
+        return Ok(text.as_str().into());
+    }
+    let no_json = || refuse(format!("tojson of a {}", value.kind()));
+    Ok(match value.kind() {
+        ValueKind::None => Json_::Null,
+        ValueKind::Bool => value.is_true().into(),
+        ValueKind::String => value.as_str().into(),
+        ValueKind::Number if value.is_integer() => match (i64::try_from(value.clone()), u64::try_from(value.clone())) {
+            (Ok(number), _) => number.into(),
+            (_, Ok(number)) => number.into(),
+            _ => return Err(refuse(format!("tojson of {value}, a whole number over 64 bits"))),
+        },
+        ValueKind::Number => {
+            let number = f64::try_from(value.clone())?;
+            Json_::Number(serde_json::Number::from_f64(number).ok_or_else(|| refuse(format!("tojson of {number}")))?)
+        }
+        _ if is_list(value) => {
+            value_list(value)?.iter().map(|value| json(value, depth + 1)).collect::<Result<Vec<_>, _>>()?.into()
+        }
+        ValueKind::Map if !is_namespace(value) => {
+            let entry = |key: &Value| {
+                let name = match key.kind() {
+                    ValueKind::String => key.as_str().unwrap_or_default().to_owned(),
+                    ValueKind::Bool => if key.is_true() { "true" } else { "false" }.to_owned(),
+                    ValueKind::Number => str(key)?,
+                    kind => return Err(refuse(format!("tojson of a key that is a {kind}"))),
+                };
+                Ok((name, json(&value.get_item(key)?, depth + 1)?))
+            };
+            value_list(value)?.iter().map(entry).collect::<Result<serde_json::Map<_, _>, Error>>()?.into()
+        }
+        _ => return Err(no_json()),
+    })
 }
 
 /// `repr` of a text.

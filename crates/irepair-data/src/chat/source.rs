@@ -1,5 +1,7 @@
 //! The source of a template where the engine reads it otherwise than Jinja does.
 
+use super::rewrite;
+
 /// The template with line ends as Jinja has them, with `{% generation %}` blocks, which mark the assistant's texts for
 /// trainers, as blocks of the same scope without an effect, and with texts whose escapes are Python's.
 ///
@@ -14,7 +16,11 @@ pub(super) fn settled(source: &str) -> Result<String, String> {
         rest = tag;
         match tag.bytes().next() {
             Some(b'#') => copy(&mut made, &mut rest, tag.find("#}").map_or(tag.len(), |end| end + 2)),
-            Some(b'{') => inside(&mut made, &mut rest, "}}")?,
+            Some(b'{') => {
+                let n = made.len();
+                inside(&mut made, &mut rest, "}}")?;
+                rewrite(&mut made, n, "}}", rewrite::printed)?;
+            }
             Some(b'%') => {
                 if word_of(tag) == "raw" {
                     let end = raw_length(tag);
@@ -24,19 +30,34 @@ pub(super) fn settled(source: &str) -> Result<String, String> {
                 if word_of(tag) == "autoescape" {
                     return Err("it escapes text, with autoescape".to_owned());
                 }
-                rename_generation(&mut made, &mut rest);
                 let (n, word) = (made.len(), word_of(tag));
+                rename_generation(&mut made, &mut rest);
                 inside(&mut made, &mut rest, "%}")?;
                 match word {
                     "macro" => refuse_linked(made[n..].split_once('(').map_or("", |(_, names)| names))?,
                     "with" => refuse_linked(made[n..].split_once("with").map_or("", |(_, names)| names))?,
                     _ => {}
                 }
+                rewrite(&mut made, n, "%}", rewrite::statement)?;
             }
             _ => {}
         }
     }
     Ok(made + rest)
+}
+
+/// Writes what is inside of a tag, from its second character at `n` on, as `written` has it; a tag without an end stays.
+fn rewrite(made: &mut String, n: usize, end: &str, written: fn(&str) -> Result<String, String>) -> Result<(), String> {
+    let tag = made.split_off(n);
+    let Some(inner) = tag.get(1..).and_then(|inner| inner.strip_suffix(end)) else {
+        *made += &tag;
+        return Ok(());
+    };
+    let from = inner.strip_prefix(['-', '+']).unwrap_or(inner);
+    let inside = from.strip_suffix(['-', '+']).unwrap_or(from);
+    let signs = (&inner[..inner.len() - from.len()], &from[inside.len()..]);
+    *made += &format!("{}{} {} {}{end}", &tag[..1], signs.0, written(inside.trim())?, signs.1);
+    Ok(())
 }
 
 fn copy(made: &mut String, rest: &mut &str, n: usize) {
@@ -100,7 +121,7 @@ fn inside(made: &mut String, rest: &mut &str, end: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes a text with its quotes. The engine reads `\/` as `/` and knows no `\U` and `\N`.
+/// Takes a text with its quotes. The engine reads `\/` as `/` and knows no `\a`, `\v`, `\U` and `\N`.
 fn string(made: &mut String, rest: &mut &str, quote: char) -> Result<(), String> {
     copy(made, rest, 1);
     while let Some(c) = rest.chars().next() {
@@ -117,6 +138,10 @@ fn string(made: &mut String, rest: &mut &str, quote: char) -> Result<(), String>
                 *rest = &rest[2..];
             }
             Some('\n') => *rest = &rest[2..],
+            Some(c @ ('a' | 'v')) => {
+                made.push(if c == 'a' { '\u{7}' } else { '\u{b}' });
+                *rest = &rest[2..];
+            }
             Some('U') => {
                 let digits = rest.get(2..10).and_then(|digits| u32::from_str_radix(digits, 16).ok());
                 let c = digits.and_then(char::from_u32).filter(|c| !['\\', '\'', '"'].contains(c));
@@ -162,7 +187,7 @@ mod tests {
         let same = |text: &str| assert_eq!(settled(text).unwrap(), text);
         let made =
             settled("{%- generation -%}a{% endgeneration%}{%generation +%} {% generations %}{% if generation %}");
-        assert_eq!(made.unwrap(), "{%- with -%}a{% endwith%}{%with +%} {% generations %}{% if generation %}");
+        assert_eq!(made.unwrap(), "{%- with  -%}a{% endwith %}{% with  +%} {% generations %}{% if generation %}");
         assert_eq!(settled("a\r\nb\rc\n").unwrap(), "a\nb\nc\n");
         for text in [
             "{% generation",
