@@ -86,7 +86,10 @@ mod tests {
     fn columns_are_mapped_by_key() {
         let columns: Columns = "prompt=question,rejected=the bad one".parse().unwrap();
         assert_eq!(["prompt", "chosen", "rejected"].map(|key| columns.of(key)), ["question", "chosen", "the bad one"]);
-        assert_eq!(["question", "chosen", "prompt"].map(|name| columns.key_of(name)), [Some("prompt"), Some("chosen"), None]);
+        assert_eq!(
+            ["question", "chosen", "prompt"].map(|name| columns.key_of(name)),
+            [Some("prompt"), Some("chosen"), None]
+        );
         assert_eq!(columns.to_string(), "prompt=question,rejected=the bad one");
         for (text, why) in [
             ("prompt", "`prompt` is not KEY=NAME"),

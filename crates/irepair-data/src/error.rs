@@ -108,12 +108,12 @@ irepair_core::errors! {
                 .help("in JSON write the list itself, without quotes around it; a table in CSV holds no lists: write JSONL or \
                        Parquet");
         /// A record whose value is missing or of the wrong type; a nested key has dots.
-        BadKey { path: PathBuf, place: Place, key: String, want: &'static str, found: Found } =
+        BadKey { path: PathBuf, place: Place, key: String, want: &'static str, found: Box<Found> } =
             "record has a wrong `{key}`" =>
             Data.at(format!("{}, {place}, key `{key}`", path.display())).want_got(want, found.got())
                 .help(found.help(key));
         /// A pair without a prompt whose two sides do not begin with the same text.
-        NoCommonPrompt { path: PathBuf, place: Place, found: Found } =
+        NoCommonPrompt { path: PathBuf, place: Place, found: Box<Found> } =
             "pair has no `prompt`, and `chosen` and `rejected` do not begin with the same text" =>
             Data.at(format!("{}, {place}", path.display()))
                 .help(format!("{}; without one, give an empty `prompt`", found.help("prompt")));

@@ -115,8 +115,8 @@ impl OtherForm {
 
 impl Found {
     /// Something else than what is wanted, in words.
-    pub(crate) fn value(value: impl Into<String>) -> Self {
-        Self { value: Some(value.into()), ..Self::default() }
+    pub(crate) fn value(value: impl Into<String>) -> Box<Self> {
+        Box::new(Self { value: Some(value.into()), ..Self::default() })
     }
 
     /// What is there.

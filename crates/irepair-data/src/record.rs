@@ -111,7 +111,8 @@ impl Record<'_> {
         let value = if self.value.is_object() { got } else { Some(&self.value) };
         let keys = self.keys();
         let form = OtherForm::of(&self.value, &keys, got);
-        let found = Found { value: value.map(|value| kind_of(value).to_owned()), keys, column: self.column(key), form };
+        let value = value.map(|value| kind_of(value).to_owned());
+        let found = Box::new(Found { value, keys, column: self.column(key), form });
         Error::BadKey { path: self.path.to_owned(), place: self.place, key: key.to_owned(), want, found }
     }
 
@@ -131,7 +132,7 @@ impl Record<'_> {
     /// The error of a pair without a prompt whose sides do not begin with the same text.
     pub(crate) fn no_common_prompt(&self) -> Error {
         let found = Found { keys: self.keys(), column: self.column("prompt"), ..Found::default() };
-        Error::NoCommonPrompt { path: self.path.to_owned(), place: self.place, found }
+        Error::NoCommonPrompt { path: self.path.to_owned(), place: self.place, found: Box::new(found) }
     }
 
     /// Keys of text that nothing reads; those of numbers, dates and the like that are written as text are none.

@@ -36,7 +36,7 @@ pub(super) fn new() -> Environment<'static> {
     engine.add_test("sequence", |value: &Value| {
         is_text(value) || is_marked(value) || has_entries(value) || value.downcast_object_ref::<Range>().is_some()
     });
-    engine.add_function("range", |first: i64, second: Option<i64>, step: Option<i64>| Range::new(first, second, step));
+    engine.add_function("range", |first: i64, second: Option<i64>, step: Option<i64>| Range::of(first, second, step));
     // Jinja has them, and a template may ask whether they are there; what they give is not computed.
     for name in ["cycler", "joiner", "lipsum", "self"] {
         engine.add_global(name, Value::from_object(Method));

@@ -80,7 +80,7 @@ pub(super) fn add(engine: &mut Environment<'_>) {
                 refuse_mixed(&args)?;
             }
             let made = original.call(state, &args)?;
-            if gives == Gives::Lazy { entries(&made).map(Lazy::new) } else { Ok(made) }
+            if gives == Gives::Lazy { entries(&made).map(Lazy::of) } else { Ok(made) }
         });
     }
     for (name, original) in
@@ -203,7 +203,7 @@ fn reverse(value: &Value) -> Result<Value, Error> {
     let is_lazy = value.downcast_object_ref::<Lazy>().is_some();
     let mut entries = entries(value)?;
     entries.reverse();
-    Ok(if is_lazy { Value::from(entries) } else { Lazy::new(entries) })
+    Ok(if is_lazy { Value::from(entries) } else { Lazy::of(entries) })
 }
 
 fn escape(value: &Value) -> Result<Value, Error> {

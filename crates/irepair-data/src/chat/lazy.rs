@@ -10,7 +10,7 @@ use minijinja::{Error, ErrorKind};
 pub(super) struct Lazy(Mutex<Option<std::vec::IntoIter<Value>>>);
 
 impl Lazy {
-    pub(super) fn new(entries: Vec<Value>) -> Value {
+    pub(super) fn of(entries: Vec<Value>) -> Value {
         Value::from_object(Self(Mutex::new(Some(entries.into_iter()))))
     }
 
@@ -62,7 +62,7 @@ pub(super) struct Range {
 impl Range {
     /// # Errors
     /// For more numbers than the sandbox of Jinja allows, and a step of 0.
-    pub(super) fn new(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
+    pub(super) fn of(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
         const MOST: i128 = 100_000;
         let (start, stop) = second.map_or((0, first), |second| (first, second));
         let (step, length) = (step.unwrap_or(1), i128::from(stop) - i128::from(start));
