@@ -1,5 +1,5 @@
-//! Small odd files of pairs (`parity/formats/odd.json`, its script next to it): each is read as Python or `datasets` reads
-//! it, or refused. The snapshot has what is refused, and the few that are neither; docs/FILES.md has their rules.
+//! Small odd files of pairs (`parity/formats/odd.json`, its script next to it): each is read as Python or `datasets`
+//! reads it, or refused. The snapshot has what is refused, and the few that are neither; docs/FILES.md has their rules.
 
 use std::path::Path;
 

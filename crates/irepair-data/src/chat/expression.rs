@@ -1,5 +1,5 @@
-//! Expressions of Jinja, parsed as Jinja parses them, and written again with functions (`operators.rs`) in place of what the
-//! engine computes in another way: `~`, `in`, iteration, attributes that are methods, slices.
+//! Expressions of Jinja, parsed as Jinja parses them, and written again with functions (`operators.rs`) in place of
+//! what the engine computes in another way: `~`, `in`, iteration, attributes that are methods, slices.
 
 use super::operators::{ATTRIBUTE, COMPARE, CONCAT, EACH, ENTRY, SLICED, TIMES, is_method};
 

@@ -46,7 +46,8 @@ pub(super) fn settled(source: &str) -> Result<String, String> {
     Ok(made + rest)
 }
 
-/// Writes what is inside of a tag, from its second character at `n` on, as `written` has it; a tag without an end stays.
+/// Writes what is inside of a tag, from its second character at `n` on, as `written` has it; a tag without an end
+/// stays.
 fn rewrite(made: &mut String, n: usize, end: &str, written: fn(&str) -> Result<String, String>) -> Result<(), String> {
     let tag = made.split_off(n);
     let Some(inner) = tag.get(1..).and_then(|inner| inner.strip_suffix(end)) else {
