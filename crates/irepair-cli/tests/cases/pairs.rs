@@ -66,7 +66,7 @@ fn a_prompt_under_another_name_is_asked_for_where_both_sides_begin_alike() {
     let repair = DPO.replace("--steps 2", "--steps 1") + " --pairs question.csv --out out-question";
     for args in [
         &*repair,
-        "sensitivity --model base --data question.csv --batches 1",
+        "sensitivity --model base --data question.csv --n-batches 1",
         "eval --model base --pairs question.csv",
         "eval --model base --memorised question.csv --max-new-tokens 2",
     ] {
