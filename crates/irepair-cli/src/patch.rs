@@ -206,6 +206,7 @@ fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
         config_sha256: args.settings.as_deref().map(sha256_file).transpose()?,
         seed: args.seed,
         blocks: args.blocks.as_ref().map(|blocks| BTreeSet::from_iter(blocks.iter().copied()).into_iter().collect()),
+        units: None,
         metrics_before: json(&args.metrics_before)?,
         metrics_after: json(&args.metrics_after)?,
         parent: parent.map(|parent| parent.id()).transpose()?,
@@ -266,21 +267,27 @@ fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
     let (id, kind) = (patch.id()?, manifest.kind.name());
     let [base, result] = [Side::Base, Side::Result].map(|side| manifest.model_id(side));
     let changed: Vec<&String> = manifest.changed().map(|(name, _)| name).collect();
-    let (n_tensors, n_bytes) = (manifest.tensors.len(), patch.n_bytes());
+    let (n_tensors, n_weights, n_bytes) = (manifest.tensors.len(), manifest.n_weights(), patch.n_bytes());
     let recorded = serde_json::to_value(&manifest.provenance)?;
     if json {
         return print_json(&serde_json::json!({
             "patch": patch.path(), "id": id, "kind": kind, "base_id": base, "result_id": result, "n_bytes": n_bytes,
-            "n_tensors": n_tensors, "changed": changed, "provenance": recorded,
+            "n_weights": n_weights, "n_tensors": n_tensors, "changed": changed, "provenance": recorded,
         }));
     }
     let mut text = format!(
-        "patch: {}\nid: {id}\nkind: {kind}\nbase: {base}\nresult: {result}\nchanged: {} of {n_tensors} tensors, {:.1} MiB\n",
+        "patch: {}\nid: {id}\nkind: {kind}\nbase: {base}\nresult: {result}\nchanged: {} of {n_tensors} tensors, {n_weights} weights, {:.1} MiB\n",
         patch.path().display(),
         changed.len(),
         n_bytes as f64 / f64::from(1 << 20)
     );
-    text.extend(changed.iter().take(N_SHOWN).map(|name| format!("  {}\n", printable(name))));
+    let held = |name: &&String| match &manifest.tensors[**name].rows {
+        Some(rows) => {
+            format!("  {}, {} {}\n", printable(name), rows.n(), if rows.dim == 0 { "rows" } else { "columns" })
+        }
+        None => format!("  {}\n", printable(name)),
+    };
+    text.extend(changed.iter().take(N_SHOWN).map(held));
     if changed.len() > N_SHOWN {
         text += &format!("  and {} more\n", changed.len() - N_SHOWN);
     }

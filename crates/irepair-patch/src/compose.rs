@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use irepair_core::Checkpoint;
 use irepair_core::fs::hex;
+use irepair_core::tensor_file::CHUNK;
+use irepair_core::{Checkpoint, UnitList};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::Record;
 use crate::patch::Sink;
+use crate::rows::{Change, Finder, held};
 use crate::verify::{expect, sha256};
 use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 
@@ -29,7 +31,7 @@ pub fn compose(first: &Patch, second: &Patch, base: Option<&Path>, out: &Path) -
         refuse_conflict(first, second)?;
     }
     let (one, two) = (first.manifest(), second.manifest());
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         kind: if one.kind == two.kind { one.kind } else { Kind::Xor },
         tensors: merge(one, two),
         provenance: provenance(first, second, chained)?,
@@ -39,13 +41,34 @@ pub fn compose(first: &Patch, second: &Patch, base: Option<&Path>, out: &Path) -
     for (name, _) in manifest.changed() {
         routes.insert(name.clone(), route(name, manifest.kind, [first, second], base.as_ref())?);
     }
+    for (name, route) in &routes {
+        let rows = match route {
+            Route::Copy(patch) => patch.manifest().tensors[name].rows.clone(),
+            _ if manifest.kind != Kind::Xor => None,
+            Route::Xor(..) | Route::Rebuild(..) => {
+                let record = &manifest.tensors[name];
+                let mut finder = Finder::new(record.dtype, &record.shape);
+                changes(name, &manifest, route, &mut |part| {
+                    match part {
+                        Part::Same(n) => finder.same(n),
+                        Part::Change(bytes) => finder.look(bytes),
+                    }
+                    Ok(())
+                })?;
+                finder.found()
+            }
+        };
+        manifest.tensors.entry(name.clone()).and_modify(|record| record.rows = rows);
+    }
     crate::patch::write(out, &manifest, |name, sink| match &routes[name] {
-        Route::Copy(patch) => patch.bytes(name)?.each(sink),
-        Route::Xor(one, two) => {
-            let (dtype, mut two) = (manifest.tensors[name].dtype, two.bytes(name)?);
-            one.bytes(name)?.each(|chunk| sink(&Kind::Xor.difference(dtype, chunk, two.next(chunk.len())?)))
+        Route::Copy(patch) => patch.change(name)?.bytes.each(sink),
+        route => {
+            let mut sink = held(manifest.tensors[name].walk(), sink);
+            changes(name, &manifest, route, &mut |part| match part {
+                Part::Same(n) => zeros(n, &mut sink),
+                Part::Change(bytes) => sink(bytes),
+            })
         }
-        Route::Rebuild(base, holders) => rebuild(name, &manifest, base, holders, sink),
     })
 }
 
@@ -76,15 +99,77 @@ fn route<'a>(name: &str, kind: Kind, patches: [&'a Patch; 2], base: Option<&'a C
     }
 }
 
+/// A part of the change of a tensor, in the order of its bytes.
+enum Part<'a> {
+    /// So many bytes do not change.
+    Same(usize),
+    /// What is stored for the next ones.
+    Change(&'a [u8]),
+}
+
+/// The change of a tensor of the composed patch, from both patches.
+fn changes(
+    name: &str,
+    manifest: &Manifest,
+    route: &Route<'_>,
+    take: &mut dyn FnMut(Part<'_>) -> Result<()>,
+) -> Result<()> {
+    match route {
+        Route::Copy(patch) => patch.change(name)?.bytes.each(|chunk| take(Part::Change(chunk))),
+        Route::Xor(one, two) => {
+            let record = &manifest.tensors[name];
+            let n_bytes = record.shape.iter().product::<usize>() * record.dtype.bitsize() / 8;
+            xor(one.change(name)?, two.change(name)?, n_bytes, take)
+        }
+        Route::Rebuild(base, holders) => rebuild(name, manifest, base, holders, &mut |chunk| take(Part::Change(chunk))),
+    }
+}
+
+/// Two changes of kind xor of a tensor of `n_bytes` as one; what neither holds is passed over.
+fn xor(mut one: Change, mut two: Change, n_bytes: usize, take: &mut dyn FnMut(Part<'_>) -> Result<()>) -> Result<()> {
+    let (mut left, mut of_one, mut of_two) = (n_bytes, (0, false), (0, false));
+    while left > 0 {
+        for (change, run) in [(&mut one, &mut of_one), (&mut two, &mut of_two)] {
+            if run.0 == 0 {
+                *run = change.run(left);
+            }
+        }
+        let n = of_one.0.min(of_two.0);
+        let n = if of_one.1 || of_two.1 { n.min(CHUNK) } else { n };
+        match (of_one.1, of_two.1) {
+            (false, false) => take(Part::Same(n))?,
+            (true, false) => take(Part::Change(one.bytes.next(n)?))?,
+            (false, true) => take(Part::Change(two.bytes.next(n)?))?,
+            (true, true) => {
+                let both: Vec<u8> = one.bytes.next(n)?.iter().zip(two.bytes.next(n)?).map(|(a, b)| a ^ b).collect();
+                take(Part::Change(&both))?;
+            }
+        }
+        (left, of_one.0, of_two.0) = (left - n, of_one.0 - n, of_two.0 - n);
+    }
+    Ok(())
+}
+
+/// Hands out `n` bytes of 0.
+fn zeros(n: usize, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let some = vec![0; n.min(CHUNK)];
+    let mut left = n;
+    while left > 0 {
+        let n = left.min(some.len());
+        sink(&some[..n])?;
+        left -= n;
+    }
+    Ok(())
+}
+
 fn rebuild(name: &str, manifest: &Manifest, base: &Checkpoint, holders: &[&Patch], sink: Sink<'_>) -> Result<()> {
     let record = &manifest.tensors[name];
-    let mut changes = holders.iter().map(|patch| patch.bytes(name)).collect::<Result<Vec<_>>>()?;
+    let mut changes = holders.iter().map(|patch| patch.change(name)).collect::<Result<Vec<_>>>()?;
     let mut hash = Sha256::new();
     base.bytes(name)?.each(|chunk| {
         let mut value = chunk.to_vec();
         for (patch, change) in holders.iter().zip(&mut changes) {
-            let op = patch.manifest().kind.forward();
-            value = op.run(record.dtype, &value, change.next(op.n_change(record.dtype, chunk.len()))?);
+            value = change.applied(patch.manifest().kind.forward(), record.dtype, &value)?;
         }
         hash.update(&value);
         sink(&manifest.kind.difference(record.dtype, chunk, &value))
@@ -130,7 +215,7 @@ fn refuse_conflict(first: &Patch, second: &Patch) -> Result<()> {
 fn merge(one: &Manifest, two: &Manifest) -> BTreeMap<String, Record> {
     let merged = |(name, record): (&String, &Record)| {
         let last = two.tensors.get(name).and_then(|record| record.result.clone()).or_else(|| record.result.clone());
-        (name.clone(), Record { result: last.filter(|hash| *hash != record.base), ..record.clone() })
+        (name.clone(), Record { result: last.filter(|hash| *hash != record.base), rows: None, ..record.clone() })
     };
     one.tensors.iter().map(merged).collect()
 }
@@ -144,12 +229,16 @@ fn provenance(first: &Patch, second: &Patch, chained: bool) -> Result<Provenance
         let union: BTreeSet<usize> = one.iter().chain(two).copied().collect();
         union.into_iter().collect()
     });
+    let list = |units: &Option<String>| units.as_ref().and_then(|text| text.parse::<UnitList>().ok());
+    let units = list(&one.units).zip(list(&two.units));
+    let units = units.map(|(one, two)| one.iter().chain(two.iter()).collect::<UnitList>().to_string());
     Ok(Provenance {
         method: common(&one.method, &two.method),
         policy: common(&one.policy, &two.policy),
         config_sha256: common(&one.config_sha256, &two.config_sha256),
         seed: common(&one.seed, &two.seed),
         blocks,
+        units,
         metrics_before: one.metrics_before.clone(),
         // The sum of two changes of one base was never measured.
         metrics_after: two.metrics_after.clone().filter(|_| chained),

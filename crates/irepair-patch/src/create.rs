@@ -7,12 +7,14 @@ use irepair_core::Checkpoint;
 use irepair_core::tensor_file::Stored;
 
 use crate::manifest::Record;
+use crate::rows::{Finder, held};
 use crate::{Error, Kind, Manifest, Patch, Provenance, Result, Side};
 
 /// Writes the patch that leads from the model in `base` to the model in `repaired`.
 ///
 /// Both may be one file or shards, in any split; tensor names, types and shapes must be the same. Only weights enter a
-/// patch. The same inputs give the same bytes. A model without a change gives a patch without tensors.
+/// patch; of kind `xor` the rows or columns of a tensor that differ, where these are smaller than the tensor. The same
+/// inputs give the same bytes. A model without a change gives a patch without tensors.
 ///
 /// # Errors
 /// `OutExists`, [`Error::Misfit`], [`Error::NotFloat`] for kind `delta`, and those of reading and writing.
@@ -31,12 +33,20 @@ pub fn create(base: &Path, repaired: &Path, kind: Kind, provenance: Provenance, 
             return Err(Error::NotFloat { path: base.dir, tensor: name.clone(), got });
         }
         record.result = Some(after);
+        if kind == Kind::Xor {
+            let (mut finder, mut after) = (Finder::new(record.dtype, &record.shape), repaired.bytes(name)?);
+            base.bytes(name)?.each(|chunk| -> Result<()> {
+                finder.look(&kind.difference(record.dtype, chunk, after.next(chunk.len())?));
+                Ok(())
+            })?;
+            record.rows = finder.found();
+        }
     }
     let manifest = Manifest { kind, tensors, provenance };
     crate::patch::write(out, &manifest, |name, sink| {
-        let dtype = manifest.tensors[name].dtype;
-        let mut after = repaired.bytes(name)?;
-        base.bytes(name)?.each(|chunk| sink(&kind.difference(dtype, chunk, after.next(chunk.len())?)))
+        let record = &manifest.tensors[name];
+        let (mut after, mut sink) = (repaired.bytes(name)?, held(record.walk(), sink));
+        base.bytes(name)?.each(|chunk| sink(&kind.difference(record.dtype, chunk, after.next(chunk.len())?)))
     })
 }
 
@@ -53,7 +63,7 @@ pub fn model_id(dir: &Path) -> Result<String> {
 fn records(model: &Checkpoint) -> Result<BTreeMap<String, Record>> {
     let record = |(name, stored): (&String, &Stored)| {
         let base = model.bytes(name)?.sha256()?;
-        Ok((name.clone(), Record { dtype: stored.dtype, shape: stored.shape.clone(), base, result: None }))
+        Ok((name.clone(), Record { dtype: stored.dtype, shape: stored.shape.clone(), base, result: None, rows: None }))
     };
     model.files.iter().flat_map(|file| &file.tensors).map(record).collect()
 }

@@ -1,4 +1,5 @@
-//! Patch files: a repair as the changed tensors alone, checked by hash, applied and reverted bit by bit (METHOD §14).
+//! Patch files: a repair as the changed tensors or rows of them alone, checked by hash, applied and reverted bit by bit
+//! (METHOD §14).
 //!
 //! ```no_run
 //! use irepair_patch::{Kind, Lossy, Patch, Provenance, Verdict, apply, create, revert, verify};
@@ -28,6 +29,7 @@ mod manifest;
 mod output;
 mod patch;
 mod rewrite;
+mod rows;
 mod verify;
 
 pub use compose::compose;
@@ -39,4 +41,5 @@ pub use manifest::{Manifest, Provenance, Record, Side};
 pub use output::Step;
 pub use patch::{Patch, refuse_existing};
 pub use rewrite::{Lossy, Rewritten, apply, check_apply, revert};
+pub use rows::Rows;
 pub use verify::{Difference, Verdict, verify};

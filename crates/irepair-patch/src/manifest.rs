@@ -7,12 +7,13 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::Kind;
+use crate::rows::Walk;
+use crate::{Kind, Rows};
 
 /// Value of metadata key `format`.
 pub(crate) const FORMAT: &str = "irepair-patch";
-/// Value of metadata key `format_version`.
-pub(crate) const VERSION: &str = "1";
+/// Values of metadata key `format_version`: of patches of whole tensors, and of those that hold rows of some.
+const VERSIONS: [&str; 2] = ["1", "2"];
 
 /// Where a change came from. It is not needed to apply or revert a patch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,6 +28,8 @@ pub struct Provenance {
     pub seed: Option<u64>,
     /// Blocks the run ever chose, sorted.
     pub blocks: Option<Vec<usize>>,
+    /// Units below the block that the run ever chose, as settings write them.
+    pub units: Option<String>,
     /// Metrics of the base, as JSON.
     pub metrics_before: Option<Value>,
     /// Metrics of the result, as JSON.
@@ -50,6 +53,9 @@ pub struct Record {
     /// SHA-256 of its bytes in the result; none for a tensor the patch leaves alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+    /// The rows or columns that change, where the patch holds these alone; kind `xor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Rows>,
 }
 
 impl Record {
@@ -59,6 +65,16 @@ impl Record {
             Side::Base => &self.base,
             Side::Result => self.result.as_ref().unwrap_or(&self.base),
         }
+    }
+
+    /// The shape of what a patch holds of it when it changes.
+    pub fn stored_shape(&self) -> Vec<usize> {
+        self.rows.as_ref().map_or_else(|| self.shape.clone(), |rows| rows.shape(&self.shape))
+    }
+
+    /// The way through its bytes that tells those that are held; none where all are.
+    pub(crate) fn walk(&self) -> Option<Walk> {
+        self.rows.as_ref().map(|rows| rows.walk(self.dtype, &self.shape))
     }
 }
 
@@ -119,6 +135,15 @@ impl Manifest {
         self.tensors.iter().filter(|(_, record)| record.result.is_some())
     }
 
+    /// Weights that the patch holds.
+    pub fn n_weights(&self) -> u64 {
+        self.changed().map(|(_, record)| record.stored_shape().iter().map(|n| *n as u64).product::<u64>()).sum()
+    }
+
+    fn version(&self) -> &'static str {
+        VERSIONS[usize::from(self.tensors.values().any(|record| record.rows.is_some()))]
+    }
+
     /// As the string metadata of a safetensors file.
     pub(crate) fn to_metadata(&self) -> BTreeMap<String, String> {
         let p = &self.provenance;
@@ -126,7 +151,7 @@ impl Manifest {
         let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
         let pairs = [
             ("format", Some(FORMAT.to_owned())),
-            ("format_version", Some(VERSION.to_owned())),
+            ("format_version", Some(self.version().to_owned())),
             ("kind", Some(self.kind.to_string())),
             ("base_id", Some(self.model_id(Side::Base))),
             ("result_id", Some(self.model_id(Side::Result))),
@@ -136,6 +161,7 @@ impl Manifest {
             ("config_sha256", text(&p.config_sha256)),
             ("seed", p.seed.map(|seed| seed.to_string())),
             ("blocks", p.blocks.as_ref().map(|blocks| json!(blocks).to_string())),
+            ("units", text(&p.units)),
             ("metrics_before", json(&p.metrics_before)),
             ("metrics_after", json(&p.metrics_after)),
             ("parent", text(&p.parent)),
@@ -159,16 +185,25 @@ impl Manifest {
         let text = |key: &str| found.get(key).cloned();
         let needed = |key: &'static str| text(key).ok_or_else(|| (key, "it is missing".to_owned()));
         let version = needed("format_version")?;
-        if version != VERSION {
-            return Err(("format_version", format!("version {} is not {VERSION}", irepair_core::printable(&version))));
+        if !VERSIONS.contains(&version.as_str()) {
+            let (version, known) = (irepair_core::printable(&version), VERSIONS.join(" or "));
+            return Err(("format_version", format!("version {version} is not {known}")));
         }
-        let kind = needed("kind")?.parse().map_err(|why| ("kind", why))?;
+        let kind: Kind = needed("kind")?.parse().map_err(|why| ("kind", why))?;
         let tensors: BTreeMap<String, Record> =
             parse(found, "tensors")?.ok_or_else(|| ("tensors", "it is missing".to_owned()))?;
         for (name, record) in &tensors {
             if !is_hash(&record.base) || record.result.as_ref().is_some_and(|hash| !is_hash(hash)) {
                 let name = irepair_core::printable(name);
                 return Err(("tensors", format!("a hash of `{name}` is not 64 lower-case hexadecimal digits")));
+            }
+            let fault = record.rows.as_ref().and_then(|rows| match (kind, &record.result) {
+                (Kind::Xor, Some(_)) => rows.fault(record.dtype, &record.shape),
+                (Kind::Replace | Kind::Delta, _) => Some(format!("has rows in a patch of kind {kind}")),
+                (Kind::Xor, None) => Some("has rows that change, and is not changed".to_owned()),
+            });
+            if let Some(fault) = fault {
+                return Err(("tensors", format!("tensor `{}` {fault}", irepair_core::printable(name))));
             }
         }
         let provenance = Provenance {
@@ -177,6 +212,7 @@ impl Manifest {
             config_sha256: text("config_sha256"),
             seed: parse(found, "seed")?,
             blocks: parse(found, "blocks")?,
+            units: text("units"),
             metrics_before: parse(found, "metrics_before")?,
             metrics_after: parse(found, "metrics_after")?,
             parent: text("parent"),
@@ -206,6 +242,7 @@ mod tests {
             shape: vec![2, 3],
             base: "a".repeat(64),
             result: result.map(|c| c.to_string().repeat(64)),
+            rows: None,
         };
         Manifest {
             kind: Kind::Xor,
@@ -223,6 +260,15 @@ mod tests {
     fn metadata_reads_back() {
         let metadata: HashMap<_, _> = manifest().to_metadata().into_iter().collect();
         assert_eq!(Manifest::from_metadata(&metadata).unwrap(), manifest());
+        assert_eq!((metadata["format_version"].as_str(), manifest().n_weights()), ("1", 6), "as it always was");
+        let mut rows = manifest();
+        rows.provenance.units = Some("0.head.1".to_owned());
+        let ranges = vec![[0, 1], [2, 3]];
+        rows.tensors.entry("h.0.w".to_owned()).and_modify(|record| record.rows = Some(Rows { dim: 1, ranges }));
+        let metadata: HashMap<_, _> = rows.to_metadata().into_iter().collect();
+        assert_eq!((metadata["format_version"].as_str(), rows.n_weights()), ("2", 4));
+        assert_eq!(Manifest::from_metadata(&metadata).unwrap(), rows);
+        assert_eq!(rows.model_id(Side::Result), manifest().model_id(Side::Result), "rows are no part of a model");
     }
 
     #[test]
@@ -237,7 +283,7 @@ mod tests {
             format!("{key}: {reason}")
         };
         assert_eq!(break_key("kind", Some("zip")), "kind: `zip` is not replace, xor or delta");
-        assert_eq!(break_key("format_version", Some("2")), "format_version: version 2 is not 1");
+        assert_eq!(break_key("format_version", Some("3")), "format_version: version 3 is not 1 or 2");
         assert_eq!(break_key("base_id", None), "base_id: it is missing");
         assert_eq!(break_key("result_id", Some("x")), "result_id: it is not the hash of the tensors listed");
         assert!(break_key("tensors", Some("[1")).starts_with("tensors: "));
@@ -245,6 +291,28 @@ mod tests {
         assert_eq!(
             break_key("tensors", Some(r#"{"x":{"dtype":"F32","shape":[1],"base":"../../etc"}}"#)),
             "tensors: a hash of `x` is not 64 lower-case hexadecimal digits"
+        );
+        let with_rows = |kind: &str, record: &str| {
+            let mut metadata: HashMap<_, _> = manifest().to_metadata().into_iter().collect();
+            let hash = "a".repeat(64);
+            let tensors = format!(r#"{{"x":{{"dtype":"F32","shape":[2,3],"base":"{hash}"{record}}}}}"#);
+            metadata.insert("tensors".to_owned(), tensors);
+            metadata.insert("kind".to_owned(), kind.to_owned());
+            Manifest::from_metadata(&metadata).unwrap_err().1
+        };
+        let changed = format!(r#","result":"{}""#, "b".repeat(64));
+        let rows = |rows: &str| format!(r#"{changed},"rows":{rows}"#);
+        assert_eq!(
+            with_rows("xor", &rows(r#"{"dim":1,"ranges":[[0,4]]}"#)),
+            "tensor `x` lists rows that are no ranges in order below 3"
+        );
+        assert_eq!(
+            with_rows("replace", &rows(r#"{"dim":0,"ranges":[[0,1]]}"#)),
+            "tensor `x` has rows in a patch of kind replace"
+        );
+        assert_eq!(
+            with_rows("xor", r#","rows":{"dim":0,"ranges":[[0,1]]}"#),
+            "tensor `x` has rows that change, and is not changed"
         );
         assert!(break_key("seed", Some("-1")).starts_with("seed: "));
         assert!(break_key("metrics_after", Some(&"[".repeat(100_000))).starts_with("metrics_after: recursion limit"));

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use irepair_core::fs::{replace, sha256_file};
 use irepair_core::printable;
-use irepair_core::tensor_file::{Bytes, TensorFile, layout};
+use irepair_core::tensor_file::{TensorFile, layout};
 use irepair_core::weights::write_header;
 use safetensors::Dtype;
 use serde_json::json;
 
 use crate::manifest::FORMAT;
+use crate::rows::Change;
 use crate::{Error, Manifest, Result};
 
 /// An opened patch: its header only.
@@ -43,7 +44,7 @@ impl Patch {
             let Some(stored) = file.tensors.get(name) else {
                 return Err(at(name, "is listed as changed and not stored".into()));
             };
-            let want = manifest.kind.stored_dtype(record.dtype).map(|dtype| layout(dtype, &record.shape));
+            let want = manifest.kind.stored_dtype(record.dtype).map(|dtype| layout(dtype, &record.stored_shape()));
             if want.as_ref() != Some(&stored.layout()) {
                 let want = want.unwrap_or_else(|| format!("no {:?}", record.dtype));
                 return Err(at(name, format!("is stored as {}, wanted {want}", stored.layout())));
@@ -76,9 +77,10 @@ impl Patch {
     }
 
     /// What is stored for a changed tensor.
-    pub(crate) fn bytes(&self, name: &str) -> Result<Bytes> {
+    pub(crate) fn change(&self, name: &str) -> Result<Change> {
         let missing = || irepair_core::Error::unreadable(&self.file.path, format!("no tensor `{}`", printable(name)));
-        Ok(self.file.bytes(self.file.tensors.get(name).ok_or_else(missing)?)?)
+        let bytes = self.file.bytes(self.file.tensors.get(name).ok_or_else(missing)?)?;
+        Ok(Change { bytes, walk: self.manifest.tensors.get(name).and_then(|record| record.walk()) })
     }
 }
 
@@ -104,11 +106,11 @@ pub(crate) fn write(
     mut fill: impl FnMut(&str, Sink<'_>) -> Result<()>,
 ) -> Result<Patch> {
     refuse_existing(path)?;
-    let mut stored: Vec<(&String, Dtype, &Vec<usize>)> = Vec::new();
+    let mut stored: Vec<(&String, Dtype, Vec<usize>)> = Vec::new();
     for (name, record) in manifest.changed() {
         let not_float =
             || Error::NotFloat { path: path.to_owned(), tensor: name.clone(), got: format!("{:?}", record.dtype) };
-        stored.push((name, manifest.kind.stored_dtype(record.dtype).ok_or_else(not_float)?, &record.shape));
+        stored.push((name, manifest.kind.stored_dtype(record.dtype).ok_or_else(not_float)?, record.stored_shape()));
     }
     stored.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
     let tensors = stored.iter().map(|(name, dtype, shape)| {

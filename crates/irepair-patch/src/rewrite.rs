@@ -12,6 +12,7 @@ use crate::companions::companions;
 use crate::kind::Op;
 use crate::manifest::Record;
 use crate::output::Output;
+use crate::rows::Change;
 use crate::verify::{all_names, expect, sha256};
 use crate::{Error, Patch, Result, Side, Step};
 
@@ -167,13 +168,12 @@ impl Rewrite<'_> {
     /// Hands out the new tensor chunk by chunk; returns its hash.
     fn each_chunk(&self, name: &str, record: &Record, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
         let mut change = match self.origin {
-            Some(origin) => origin.bytes(name)?,
-            None => self.patch.bytes(name)?,
+            Some(origin) => Change { bytes: origin.bytes(name)?, walk: None },
+            None => self.patch.change(name)?,
         };
         let mut hash = Sha256::new();
         self.model.bytes(name)?.each(|chunk| {
-            let n_change = self.op.n_change(record.dtype, chunk.len());
-            let new = self.op.run(record.dtype, chunk, change.next(n_change)?);
+            let new = change.applied(self.op, record.dtype, chunk)?;
             hash.update(&new);
             sink(&new)
         })?;
