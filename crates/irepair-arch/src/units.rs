@@ -1,10 +1,10 @@
 //! Which weights belong to which unit (METHOD §23): a unit is a set of rows or columns of stored tensors.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use irepair_core::spec::UnitKind;
-use irepair_core::{BlockId, Error, Unit, UnitPart};
+use irepair_core::{BlockId, Error, Unit, UnitList, UnitPart};
 
 use crate::{Architecture, Layout, Parameter, Part, QueryKeyNorm, Slot};
 
@@ -135,8 +135,38 @@ impl UnitMap {
         }
     }
 
+    /// The units of a kind that are in `only` and not in `exclude`; all of them where neither is given. A unit that a
+    /// list names stands for the smaller ones in it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUnit`] when a list names a unit that the model lacks; [`Error::FinerUnit`] when it names a part of
+    /// a unit of the kind; [`Error::NoUnitLeft`].
+    ///
+    /// # Source
+    /// METHOD §5 [O].
+    pub fn eligible(
+        &self,
+        kind: UnitKind,
+        only: Option<&UnitList>,
+        exclude: Option<&UnitList>,
+    ) -> Result<Vec<Unit>, Error> {
+        for (key, list) in [("only", only), ("exclude", exclude)] {
+            for unit in list.into_iter().flat_map(UnitList::iter) {
+                self.check(unit)?;
+                if unit.kind() != kind && unit.kind().row().fineness >= kind.row().fineness {
+                    return Err(Error::FinerUnit { key, unit: unit.to_string(), kind });
+                }
+            }
+        }
+        let kept =
+            |unit: &Unit| only.is_none_or(|list| list.covers(*unit)) && !exclude.is_some_and(|list| list.covers(*unit));
+        let left: Vec<Unit> = self.units(kind).filter(kept).collect();
+        if left.is_empty() { Err(Error::NoUnitLeft { kind }) } else { Ok(left) }
+    }
+
     /// The weights of some units together: sorted, none twice, adjacent rows as one. Rows of keys and values that heads
-    /// share are among them when all of those heads are.
+    /// share are among them when all of those heads are. Units of one kind cut a parameter along one dimension, however
+    /// many of them there are.
     ///
     /// # Errors
     /// [`Error::NoSuchUnit`].
@@ -255,7 +285,7 @@ impl UnitMap {
         }
     }
 
-    /// Sorted, adjacent and overlapping ranges as one, and whole tensors by their rows alone.
+    /// Sorted, adjacent and overlapping ranges as one, and of a whole tensor nothing else.
     fn merged(&self, mut rows: Vec<Rows>) -> Vec<Rows> {
         rows.sort_by_key(|rows| (rows.parameter, rows.dim, rows.range.start));
         let mut merged: Vec<Rows> = Vec::new();
@@ -271,14 +301,9 @@ impl UnitMap {
             }
         }
         let is_whole = |rows: &Rows| rows.range == (0..self.parameters[rows.parameter].shape[rows.dim]);
-        let whole: BTreeSet<usize> = merged.iter().filter(|rows| is_whole(rows)).map(|rows| rows.parameter).collect();
-        merged.retain(|rows| !whole.contains(&rows.parameter));
-        merged.extend(whole.into_iter().map(|parameter| Rows {
-            parameter,
-            dim: 0,
-            range: 0..self.parameters[parameter].shape[0],
-        }));
-        merged.sort_by_key(|rows| (rows.parameter, rows.range.start));
+        let whole = merged.iter().rev().filter(|rows| is_whole(rows)).map(|rows| (rows.parameter, rows.dim));
+        let whole: BTreeMap<usize, usize> = whole.collect();
+        merged.retain(|rows| whole.get(&rows.parameter).is_none_or(|dim| *dim == rows.dim));
         merged
     }
 }

@@ -19,8 +19,9 @@ use crate::measure::{Extent, Measured, generation, measure, measure_model};
 use crate::method::flops_of_step;
 use crate::model_dir::{LoadedModel, use_threads};
 use crate::relearn::{curve, enough_texts};
-use crate::repair::{Repaired, run, selection};
+use crate::repair::{Repaired, run};
 use crate::run_dir::remove_state;
+use crate::selection::selection;
 use crate::watch::Watcher;
 
 /// Before-and-after texts kept per row.

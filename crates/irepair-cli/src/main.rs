@@ -42,6 +42,7 @@ mod run_dir;
 mod score;
 mod scorer;
 mod scorers;
+mod selection;
 mod sensitivity;
 mod spikes;
 mod train_loop;

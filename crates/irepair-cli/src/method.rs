@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, RepairPlan};
-use irepair_core::{BlockList, BlockSlice, StepRecord};
-use irepair_model::CausalLm;
+use irepair_core::spec::UnitKind;
+use irepair_core::{StepRecord, Unit};
+use irepair_model::{Architecture, CausalLm, UnitMap};
 use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
@@ -24,21 +25,21 @@ pub(crate) fn compares(plan: &RepairPlan) -> bool {
     needs.is_some_and(|needs| needs.chosen && needs.rejected)
 }
 
-/// The blocks of a model of `n_blocks` that may be chosen, where the settings name some.
+/// The units of a model that may be chosen.
 ///
 /// # Errors
 /// Lists that do not fit the model.
-pub(crate) fn eligible(plan: &RepairPlan, n_blocks: usize) -> irepair_core::Result<Option<BlockSlice>> {
-    let blocks = BlockList::eligible(plan.only.as_ref(), plan.exclude.as_ref(), n_blocks)?;
-    Ok((blocks.len() < n_blocks).then_some(blocks))
+pub(crate) fn eligible(plan: &RepairPlan, of: &Architecture) -> irepair_core::Result<Vec<Unit>> {
+    let kind = plan.unit.unwrap_or(UnitKind::Block);
+    UnitMap::new(of).eligible(kind, plan.only.as_ref(), plan.exclude.as_ref())
 }
 
-/// What chooses the blocks of a step, of a model of `n_blocks`.
+/// What chooses the blocks or units of a step.
 pub(crate) fn localiser(
     plan: &RepairPlan,
     data: &Arc<RepairData>,
     settings: &Settings,
-    n_blocks: usize,
+    of: &Architecture,
 ) -> anyhow::Result<Box<dyn Localise + Send>> {
     if !plan.policy.is_sliced() {
         return Ok(Box::new(Unsliced));
@@ -46,9 +47,11 @@ pub(crate) fn localiser(
     let spec = PolicySpec { kind: plan.policy, slice_k: plan.top_k, numbers: plan.numbers() };
     let slicer = SliceLocaliser::new(&spec, data, settings)?;
     let slicer = slicer.metric(plan.sensitivity, Route::Ghost).fixed_batches(plan.fixed_batches);
-    Ok(Box::new(match eligible(plan, n_blocks)? {
-        Some(blocks) => slicer.among(blocks),
-        None => slicer,
+    let units = eligible(plan, of)?;
+    Ok(Box::new(match plan.unit {
+        Some(kind) if kind != UnitKind::Block => slicer.among_units(kind, units),
+        _ if units.len() < of.n_block => slicer.among(units.iter().map(|unit| unit.block).collect()),
+        _ => slicer,
     }))
 }
 

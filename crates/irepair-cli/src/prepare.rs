@@ -2,10 +2,11 @@
 
 use irepair_config::{Memory, Preset, RepairOptions, RepairPlan, Texts};
 use irepair_core::SliceSize;
+use irepair_core::spec::UnitKind;
 use irepair_data::{
     Counts, EpochOrder, Limits, RecordFile, Sides, TextKind, TokenPair, read_token_pairs, split_validation,
 };
-use irepair_model::Architecture;
+use irepair_model::{Architecture, UnitMap};
 use irepair_train::Settings;
 
 use crate::error::CliError;
@@ -39,7 +40,7 @@ impl Prepared {
         if !plan.method.trains() {
             return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
         }
-        method::eligible(&plan, dir.config.n_block)?;
+        method::eligible(&plan, &dir.config)?;
         let n_positions = room(&plan, &dir.config);
         if n_positions == 0 {
             let (n_positions, got) = (dir.config.n_positions, plan.soft_prefix.unwrap_or(0) + 1);
@@ -121,7 +122,7 @@ impl Prepared {
             "plan: {}, policy {}{}, {} steps of {} x {} pairs, learning rate {:e}",
             self.plan.method,
             self.plan.policy,
-            self.slice(config.n_block),
+            self.slice(config),
             settings.n_steps,
             settings.accumulation,
             settings.batch_size,
@@ -144,23 +145,26 @@ impl Prepared {
         Ok(self)
     }
 
-    /// The number of blocks that a step may change, where it is a choice; a size that is no number of them is rounded.
-    fn slice(&self, n_blocks: usize) -> String {
+    /// The number of blocks or units that a step may change, where it is a choice; a size that is no number of them is
+    /// rounded.
+    fn slice(&self, config: &Architecture) -> String {
         let options = RepairOptions::from(self.plan.clone());
         if !self.plan.policy.is_sliced() {
             return String::new();
         }
-        let (n, n_eligible) = (options.n_updated(n_blocks), options.n_eligible(n_blocks));
-        if let SliceSize::Blocks(asked) = self.plan.top_k
+        let (kind, n_eligible) = (options.kind(), options.eligible(config).len());
+        let (n, n_all) = (options.n_chosen(n_eligible), UnitMap::new(config).units(kind).count());
+        let counted = if kind == UnitKind::Block { "blocks".to_owned() } else { format!("units of kind {kind}") };
+        if let SliceSize::Blocks(asked) | SliceSize::Units(asked) = self.plan.top_k
             && asked > n_eligible
         {
             tracing::warn!(
-                "--top-k {}: only {n_eligible} blocks may be chosen, and each step changes all of them",
+                "--top-k {}: only {n_eligible} {counted} may be chosen, and each step changes all of them",
                 self.plan.top_k
             );
         }
-        let of = if n_eligible < n_blocks { format!("{n_eligible} that may be chosen") } else { n_blocks.to_string() };
-        format!(" ({n} of {of} blocks a step)")
+        let of = if n_eligible < n_all { format!("{n_eligible} that may be chosen") } else { n_all.to_string() };
+        format!(" ({n} of {of} {counted} a step)")
     }
 
     fn memory(&self, config: &Architecture) -> Memory {

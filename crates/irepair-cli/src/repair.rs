@@ -1,7 +1,6 @@
 //! `irepair repair`: repairs the user's own model.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use crate::not_finite::{self, PairsFile, Source};
 use crate::output::{four_decimals, print, print_json};
 use crate::prepare::{Prepared, limits, sides};
 use crate::run_dir::{STATE, claim, refuse_used, remove_state};
+use crate::selection::{UnitsUpdated, blocks, selection};
 use crate::train_loop::TrainLoop;
 use crate::utility::own_texts;
 use crate::watch::Watcher;
@@ -73,8 +73,11 @@ struct Summary<'a> {
     first_loss: Option<f64>,
     last_loss: Option<f64>,
     train_seconds: f64,
-    /// Times each block was updated.
+    /// Times each block was updated, or a part of it.
     selection: Vec<u64>,
+    /// Given where units below the block were updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<UnitsUpdated>,
 }
 
 /// The effect of storing the weights in a narrower type.
@@ -109,7 +112,7 @@ pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Res
     remove(&out.join("config.json"))?;
     write_atomic(&out.join(SETTINGS), to_toml(&RepairOptions::from(run.plan.clone())).as_bytes())?;
     opened.model.save(&out)?;
-    write_patch(&model, &out, &run)?;
+    write_patch(&model, &out, &run, &opened.model)?;
     if run.plan.tensorboard {
         let n_scalars = write_events(&out, &run.records)?;
         tracing::info!("{}: {n_scalars} scalars for TensorBoard", out.join(EVENTS).display());
@@ -156,6 +159,7 @@ impl<'a> Summary<'a> {
             last_loss: records.last().map(|r| r.loss),
             train_seconds: records.iter().map(|r| r.seconds).fold(0.0, |sum, s| sum + s),
             selection: selection(records, model.n_blocks()),
+            units: UnitsUpdated::of(records, model.unit_map().as_ref()),
         }
     }
 
@@ -195,7 +199,7 @@ impl<'a> Summary<'a> {
             (None, _) => String::new(),
         };
         format!(
-            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{}{rounding}{disturbance}\
+            "repaired with {} ({}): {} steps in {:.1} s, weights of {}\nblocks updated (block: times): {}\n{}{}{rounding}{disturbance}\
              model: {}\n",
             self.method,
             self.policy,
@@ -203,6 +207,7 @@ impl<'a> Summary<'a> {
             self.train_seconds,
             self.best_step.map_or("the last step".to_owned(), |s| format!("step {s}")),
             self.selection.iter().enumerate().map(|(b, n)| format!("{b}: {n}")).collect::<Vec<_>>().join("  "),
+            self.units.as_ref().map_or(String::new(), UnitsUpdated::table),
             self.verdict(),
             self.out.display()
         )
@@ -210,7 +215,7 @@ impl<'a> Summary<'a> {
 }
 
 /// Writes the patch of a repair, where its settings ask for one.
-fn write_patch(model: &Path, out: &Path, run: &Repaired) -> anyhow::Result<()> {
+fn write_patch(model: &Path, out: &Path, run: &Repaired, repaired: &CausalLm) -> anyhow::Result<()> {
     let plan = &run.plan;
     let Some(path) = &plan.patch else { return Ok(()) };
     if path.exists() {
@@ -220,25 +225,19 @@ fn write_patch(model: &Path, out: &Path, run: &Repaired) -> anyhow::Result<()> {
         let leads_here = leads(Side::Base, model)? && leads(Side::Result, out)?;
         return if leads_here { Ok(()) } else { Ok(irepair_patch::refuse_existing(path)?) };
     }
-    let blocks: BTreeSet<usize> = run.records.iter().flat_map(|r| r.slice.iter()).map(|block| block.0).collect();
+    let units = UnitsUpdated::of(&run.records, repaired.unit_map().as_ref());
     let provenance = Provenance {
         method: Some(plan.method.to_string()),
         policy: Some(plan.policy.to_string()),
         config_sha256: Some(sha256_file(&out.join(SETTINGS))?),
         seed: Some(plan.seed),
-        blocks: Some(blocks.into_iter().collect()),
+        blocks: Some(blocks(&run.records).iter().map(|block| block.0).collect()),
+        units: units.map(|units| units.list().to_string()),
         ..Default::default()
     };
     let patch = irepair_patch::create(model, out, Kind::Xor, provenance, path)?;
     tracing::info!("patch: {}, {} tensors changed", path.display(), patch.manifest().changed().count());
     Ok(())
-}
-
-/// Times each block was updated.
-pub(crate) fn selection(records: &[StepRecord], n_blocks: usize) -> Vec<u64> {
-    let mut counts = vec![0; n_blocks];
-    records.iter().flat_map(|r| r.slice.iter()).for_each(|block| counts[block.0] += 1);
-    counts
 }
 
 /// Refuses a patch file inside the output directory: a patch lists the files of that directory.
@@ -274,7 +273,7 @@ pub(crate) fn run(
             opened.model = opened.model.with_soft_prefix(n, plan.seed)?;
         }
         let settings = method::settings(plan, data.pairs.len());
-        let localiser = method::localiser(plan, &data, &settings, opened.model.n_blocks())?;
+        let localiser = method::localiser(plan, &data, &settings, opened.model.config())?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?)

@@ -8,7 +8,7 @@ use irepair_core::fs::write_atomic;
 use irepair_core::{Sensitivities, Unit};
 use irepair_data::{Counts, Limits, RecordFile, Sides, TokenPair, read_token_pairs};
 use irepair_model::{BlockModel, Fisher};
-use irepair_repair::{measure_batches, measure_units};
+use irepair_repair::Batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_sensitivity::{Measure, UnitSensitivities};
 use irepair_stats::error_density;
@@ -118,9 +118,7 @@ pub(crate) fn over_batches(
     neutral: &[Vec<u32>],
     what: &'static str,
 ) -> anyhow::Result<(Sensitivities, u64)> {
-    batches(loaded, plan, pairs, neutral, what, |measure, sampler, settings, n_batches, measured| {
-        measure_batches(measure, &loaded.model, sampler, settings, n_batches, plan.reduction, measured)
-    })
+    batches(loaded, plan, pairs, neutral, what, |batches, measured| batches.of_blocks(measured))
 }
 
 /// Measures batch after batch and hands out one sensitivity per unit: as a table or a line of JSON, and as a ranking.
@@ -132,9 +130,7 @@ fn of_units(
     text: &'static str,
     kind: UnitKind,
 ) -> anyhow::Result<()> {
-    let of = |measure: &Measure, sampler: &BatchSampler, settings: &Settings, n_batches, measured: &mut dyn FnMut()| {
-        measure_units(measure, &loaded.model, sampler, settings, n_batches, plan.reduction, kind, measured)
-    };
+    let of = |batches: &Batches<'_>, measured: &mut dyn FnMut()| batches.of_units(kind, measured);
     let (found, n_batches) = batches(loaded, plan, pairs, neutral, text, of)?;
     if let Some(out) = &plan.out {
         let line = |(unit, score): (Unit, f64)| json!({ "unit": unit, "score": score }).to_string() + "\n";
@@ -179,7 +175,7 @@ fn batches<T>(
     pairs: Vec<TokenPair>,
     neutral: &[Vec<u32>],
     what: &'static str,
-    of: impl FnOnce(&Measure, &BatchSampler, &Settings, u64, &mut dyn FnMut()) -> irepair_train::Result<T>,
+    of: impl FnOnce(&Batches<'_>, &mut dyn FnMut()) -> irepair_train::Result<T>,
 ) -> anyhow::Result<(T, u64)> {
     let model = &loaded.model;
     let settings =
@@ -199,7 +195,9 @@ fn batches<T>(
         None
     };
     let measure = Measure { seed: plan.seed, fisher, ..Measure::new(plan.metric) };
-    Ok((of(&measure, &sampler, &settings, n_batches, &mut || bar.inc(1))?, n_batches))
+    let (n, reduction) = (n_batches, plan.reduction);
+    let batches = Batches { measure: &measure, model, sampler: &sampler, settings: &settings, n, reduction };
+    Ok((of(&batches, &mut || bar.inc(1))?, n_batches))
 }
 
 /// A table for people: value and bar by block, then the error density.

@@ -76,7 +76,9 @@ impl TrainLoop {
             spikes.look(&mut record);
             log.add(&line(&record))?;
             bar.set_position(record.step + 1);
-            bar.set_message(format!("loss {:.3}, block {}", record.loss, record.slice));
+            let units = record.units.as_ref().filter(|units| units.len() <= 4);
+            let slice = units.map_or_else(|| format!("block {}", record.slice), |units| format!("unit {units}"));
+            bar.set_message(format!("loss {:.3}, {slice}", record.loss));
             if let Some((watcher, opened)) = &mut watcher {
                 watcher.count(&record, engine.model());
                 watcher.look(engine, !engine.unfinished(), opened)?;

@@ -16,7 +16,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use irepair_arch::Architecture;
+use std::collections::BTreeSet;
+
+use irepair_arch::{Architecture, Rows, UnitMap};
+use irepair_core::BlockId;
 use irepair_core::spec::{Against, Evidence, Measures, Reach};
 
 use crate::passes::{Held, Passes};
@@ -117,16 +120,19 @@ impl Memory {
         }
         // A soft prefix is all that changes.
         let prefix = options.soft_prefix.map(|n| (n as u64).saturating_mul(model.n_embd as u64));
-        let k = if prefix.is_some() { 0 } else { options.n_updated(model.n_block) };
+        let reached = Reached::of(model, options);
+        let k = if prefix.is_some() { 0 } else { reached.n_blocks };
         let block = model.block_weights();
         let blocks = |n: usize| block.saturating_mul(n as u64);
+        // Of heads and neurons the matrices that hold them: gradients, state and copies are of whole tensors.
+        let parts = |n: usize| reached.n_weights.saturating_mul(n as u64);
         // Blocks that a run of known length can come to; never more than there are.
         let n_steps = options.steps.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (slice, touched) = match policy.reach {
             _ if prefix.is_some() => prefix.map_or((0, 0), |n| (n, n)),
             Reach::Everything => (model.n_weights(), model.n_weights()),
-            Reach::OneSlice | Reach::EveryBlock => (blocks(k), blocks(k)),
-            Reach::AnyBlock => (blocks(k), blocks(k.saturating_mul(n_steps).min(options.n_eligible(model.n_block)))),
+            Reach::OneSlice | Reach::EveryBlock => (parts(k), parts(k)),
+            Reach::AnyBlock => (parts(k), parts(k.saturating_mul(n_steps).min(reached.n_eligible_blocks))),
         };
         // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
@@ -220,6 +226,40 @@ impl Memory {
     }
 }
 
+/// What the steps of a run reach, at most.
+struct Reached {
+    /// Blocks with units that may be chosen.
+    n_eligible_blocks: usize,
+    /// Blocks of which a step may change something.
+    n_blocks: usize,
+    /// Weights of the tensors of one block that hold units of the kind that is chosen.
+    n_weights: u64,
+    /// The same of its matrices, as a share of all.
+    share: f64,
+}
+
+impl Reached {
+    fn of(model: &Architecture, options: &RepairOptions) -> Self {
+        let (map, eligible) = (UnitMap::new(model), options.eligible(model));
+        let blocks: BTreeSet<BlockId> = eligible.iter().map(|unit| unit.block).collect();
+        let of_first = map.units(options.kind()).filter(|unit| unit.block == BlockId(0));
+        let of_first = map.slice(of_first).unwrap_or_default();
+        let is_matrix = |rows: &&Rows| map.parameters()[rows.parameter].shape.len() == 2;
+        let matrices: Vec<Rows> = of_first.iter().filter(is_matrix).cloned().collect();
+        let n_blocks = if options.policy().is_sliced() {
+            options.n_chosen(eligible.len()).min(blocks.len())
+        } else {
+            model.n_block
+        };
+        Self {
+            n_eligible_blocks: blocks.len(),
+            n_blocks,
+            n_weights: map.n_weights(&of_first),
+            share: map.n_weights(&matrices) as f64 / model.block_matrix_weights() as f64,
+        }
+    }
+}
+
 /// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
 fn takes_ghost_norms(options: &RepairOptions) -> bool {
     options.sensitivity().row().evidence == Evidence::GradientNorms
@@ -258,8 +298,9 @@ impl<'a> Work<'a> {
         // Unsliced methods also differentiate the weights of the head, which is the token embedding.
         let prefix = self.options.soft_prefix.is_some();
         let n_heads = if policy.is_sliced() || prefix { 1.0 } else { 2.0 };
-        let n_updated = if prefix { 0 } else { self.options.n_updated(self.model.n_block) };
-        let updated = self.model.block_flops() * n_updated as f64 / self.model.n_block as f64;
+        let reached = Reached::of(self.model, self.options);
+        let n_updated = if prefix { 0.0 } else { reached.n_blocks as f64 * reached.share };
+        let updated = self.model.block_flops() * n_updated / self.model.n_block as f64;
         let backward = self.model.block_flops() + updated + n_heads * self.model.head_flops();
         let backward = if self.options.method().ablates() { 0.0 } else { backward };
         let sensitivity = match policy.row().measures {

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, Weighted};
-use irepair_core::{BlockList, Columns, SliceSize};
+use irepair_arch::{Architecture, UnitMap};
+use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, UnitKind, Weighted};
+use irepair_core::{Columns, SliceSize, Unit, UnitList};
 
 use crate::names::entry;
 use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, PromptSide, Validate};
@@ -44,15 +45,21 @@ options! {
         /// methods, all for the others.
         #[arg(value_name = "POLICY", value_parser = entry::<Policy>())]
         policy: Policy = this.method().row().policy,
-        /// Blocks that a slice may hold, as numbers from 0 and ranges: `0,3-5` (METHOD §5 [O]). Without it, every
-        /// block. With policy blocks, these are changed at every step.
-        only: BlockList as "BLOCKS",
-        /// Blocks that no slice may hold, written as those of `only` (METHOD §5 [O]).
-        exclude: BlockList as "BLOCKS",
-        /// Blocks per slice: `3b` is three blocks, a bare number or `20%` is percent of the blocks that may be chosen
-        /// (METHOD §17 [D]). The most blocks under policy coverage, not read by blocks and all. Default 1b.
+        /// Kind of units that a slice is made of: of heads and neurons only their rows and columns change (METHOD §23
+        /// [O]). Without it, blocks.
+        #[arg(value_name = "KIND", value_parser = entry::<UnitKind>())]
+        unit: UnitKind,
+        /// Blocks, or units of kind `unit`, that a slice may hold, as numbers from 0 and ranges: `0,3-5`, `3.head.0-4`;
+        /// a block or a half stands for the units in it (METHOD §5 [O]). Without it, all of them. With policy blocks,
+        /// these are changed at every step.
+        only: UnitList as "UNITS",
+        /// Blocks or units that no slice may hold, written as those of `only` (METHOD §5 [O]).
+        exclude: UnitList as "UNITS",
+        /// Blocks or units per slice: `3b` is three blocks, `3u` three units of kind `unit`, a bare number or `20%` is
+        /// percent of those that may be chosen (METHOD §17 [D]). The most of them under policy coverage, not read by
+        /// blocks and all. Default 1b, 1u for units below the block.
         #[arg(value_name = "SIZE", value_parser = slice_size)]
-        top_k: SliceSize = SliceSize::Blocks(1),
+        top_k: SliceSize = if this.slices_blocks() { SliceSize::Blocks(1) } else { SliceSize::Units(1) },
         /// Steps a choice is kept by policies random, cyclic and every-n; half-life of exploring in steps under explore
         /// (METHOD §5 [O]). Default 20.
         policy_every: u64 as "STEPS" = Number::PolicyEvery.row().default as u64,
@@ -63,9 +70,10 @@ options! {
         /// Share of the squared sensitivity that policy coverage must hold, over 0 and up to 1 (METHOD §5 [O]).
         /// Default 0.5.
         policy_quota: f64 as "SHARE" = Number::PolicyQuota.row().default,
-        /// How the sensitivity of a block is measured (METHOD §3 [D]). Default grad-l2.
+        /// How the sensitivity of a block or unit is measured (METHOD §3 [D]). Default grad-l2; density for units below
+        /// the block, which may differ in size (METHOD §23 [O]).
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
-        sensitivity: Metric = Metric::GradL2,
+        sensitivity: Metric = if this.slices_blocks() { Metric::GradL2 } else { Metric::Density },
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         fixed_batches: u64 as "N" = 500,
         /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and
@@ -175,6 +183,7 @@ impl RepairOptions {
             self.policy.is_some(),
             self.sensitivity.is_some(),
             self.top_k.is_some(),
+            self.unit.is_some(),
             self.only.is_some(),
             self.exclude.is_some(),
             self.policy_every.is_some(),
@@ -223,18 +232,29 @@ impl RepairOptions {
         self.method().terms(&self.numbers())
     }
 
-    /// Blocks of a model of `n_blocks` that may be chosen. Lists that do not fit the model leave it whole here: they
-    /// are refused where the model is known.
-    pub fn n_eligible(&self, n_blocks: usize) -> usize {
-        BlockList::eligible(self.only.as_ref(), self.exclude.as_ref(), n_blocks).map_or(n_blocks, |blocks| blocks.len())
+    /// The kind of units that a slice is made of.
+    pub fn kind(&self) -> UnitKind {
+        self.unit.unwrap_or(UnitKind::Block)
     }
 
-    /// Blocks that a step may change.
-    pub fn n_updated(&self, n_blocks: usize) -> usize {
+    /// True when a slice is made of blocks.
+    pub(crate) fn slices_blocks(&self) -> bool {
+        self.kind() == UnitKind::Block
+    }
+
+    /// Units of a model that may be chosen. Lists that do not fit the model leave it whole here: they are refused where
+    /// the repair starts.
+    pub fn eligible(&self, of: &Architecture) -> Vec<Unit> {
+        let map = UnitMap::new(of);
+        let (kind, only, exclude) = (self.kind(), self.only.as_ref(), self.exclude.as_ref());
+        map.eligible(kind, only, exclude).unwrap_or_else(|_| map.units(kind).collect())
+    }
+
+    /// Units that a step may change, of so many that may be chosen.
+    pub fn n_chosen(&self, n_eligible: usize) -> usize {
         match self.policy().row().reach {
-            Reach::Everything => n_blocks,
-            Reach::EveryBlock => self.n_eligible(n_blocks),
-            Reach::OneSlice | Reach::AnyBlock => self.top_k().resolve(self.n_eligible(n_blocks)),
+            Reach::Everything | Reach::EveryBlock => n_eligible,
+            Reach::OneSlice | Reach::AnyBlock => self.top_k().resolve(n_eligible),
         }
     }
 
@@ -293,9 +313,19 @@ impl Validate for RepairOptions {
         let no_gradient = self.policy() == Policy::Fixed && !self.sensitivity().has_weight_gradients();
         let what = "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have";
         checks.clash(no_gradient, "sensitivity", what);
-        for (key, given) in [("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
+        let (kind, metric) = (self.kind(), self.sensitivity());
+        let below = !self.slices_blocks();
+        for (key, given) in [("unit", below), ("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
+        }
+        let whole = below && matches!(metric, Metric::ActDist | Metric::Atp);
+        checks.clash(whole, "unit", &format!("clashes with `sensitivity`: {metric} is of whole blocks alone"));
+        let adapted = below && self.lora_rank.is_some();
+        checks.clash(adapted, "lora_rank", "clashes with `unit`: adapters change whole projections");
+        if let Some(size @ SliceSize::Blocks(k)) = self.top_k.filter(|_| below) {
+            let what = format!("clashes with `unit`: {size} counts blocks; `{k}u` counts units of kind {kind}");
+            checks.clash(true, "top_k", &what);
         }
         if method.ablates() {
             let mut refuse = |when: bool, key: &str, why: &str| {
@@ -330,7 +360,7 @@ impl Validate for RepairOptions {
 /// That message.
 pub fn slice_size(text: &str) -> Result<SliceSize, String> {
     text.parse().map_err(|error: irepair_core::Error| {
-        format!("{error}: `3b` is three blocks, a bare number is percent of the blocks, over 0 and up to 100")
+        format!("{error}: `3b` is three blocks, `3u` three units, a bare number is percent, over 0 and up to 100")
     })
 }
 
@@ -367,6 +397,33 @@ mod tests {
             RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
         assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
         assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
+    }
+
+    #[test]
+    fn units_below_the_block_have_sizes_and_defaults_of_their_own() {
+        let heads = RepairOptions { unit: Some(UnitKind::Head), ..Default::default() };
+        assert_eq!((heads.top_k(), heads.sensitivity()), (SliceSize::Units(1), Metric::Density));
+        assert_eq!(problems(&heads), [""; 0]);
+        let blocks = RepairOptions { unit: Some(UnitKind::Block), ..Default::default() };
+        assert_eq!((blocks.top_k(), blocks.sensitivity()), (SliceSize::Blocks(1), Metric::GradL2));
+        let every = RepairOptions {
+            method: Some(Method::Dpo),
+            lora_rank: Some(8),
+            top_k: "3b".parse().ok(),
+            sensitivity: Some(Metric::Atp),
+            ..heads.clone()
+        };
+        assert_eq!(
+            problems(&every),
+            [
+                "`unit`: clashes with `policy`: all changes every parameter; use blocks",
+                "`unit`: clashes with `sensitivity`: atp is of whole blocks alone",
+                "`lora_rank`: clashes with `unit`: adapters change whole projections",
+                "`top_k`: clashes with `unit`: 3b counts blocks; `3u` counts units of kind head",
+            ]
+        );
+        assert_eq!(heads.clone().with_preset().preset, Some(Preset::Paper), "a slice is the paper's");
+        assert!(!crate::to_toml(&RepairOptions::default().with_defaults()).contains("unit"), "absent when unset");
     }
 
     #[test]

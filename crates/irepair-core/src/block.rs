@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::UnitList;
+
 /// Most blocks of a model that is read: a bound that keeps hostile numbers from becoming allocations.
 pub const MAX_BLOCKS: usize = 10_000;
 
@@ -73,7 +75,7 @@ impl fmt::Display for BlockSlice {
     }
 }
 
-/// What a step may change: every parameter, or only those of some blocks.
+/// What a step may change: every parameter, or only those of some blocks, or of parts of blocks.
 ///
 /// The two differ even when the slice names every block: embeddings, the final norm and the output head belong to no
 /// block, so only `Everything` changes them (METHOD §1 [D]).
@@ -83,23 +85,28 @@ pub enum Scope {
     Everything,
     /// Only parameters whose name carries one of these block indices.
     Blocks(BlockSlice),
+    /// Only the rows and columns of these units, which are of one kind (METHOD §23).
+    Units(UnitList),
 }
 
 impl Scope {
-    /// True when a parameter of `block` (`None`: of no block) may change.
+    /// True when a parameter of `block` (`None`: of no block) may change, or a part of it.
     pub fn allows(&self, block: Option<BlockId>) -> bool {
         match (self, block) {
             (Self::Everything, _) => true,
             (Self::Blocks(slice), Some(block)) => slice.contains(block),
-            (Self::Blocks(_), None) => false,
+            (Self::Units(units), Some(block)) => units.iter().any(|unit| unit.block == block),
+            (Self::Blocks(_) | Self::Units(_), None) => false,
         }
     }
 
-    /// The selected blocks of a model with `n_blocks` blocks; all of them for `Everything`.
+    /// The selected blocks of a model with `n_blocks` blocks; all of them for `Everything`, those with a unit for
+    /// `Units`.
     pub fn blocks(&self, n_blocks: usize) -> BlockSlice {
         match self {
             Self::Everything => BlockSlice::from_indices(0..n_blocks),
             Self::Blocks(slice) => slice.clone(),
+            Self::Units(units) => units.iter().map(|unit| unit.block).collect(),
         }
     }
 }
@@ -109,6 +116,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Everything => f.write_str("all"),
             Self::Blocks(slice) => slice.fmt(f),
+            Self::Units(units) => units.fmt(f),
         }
     }
 }
@@ -131,5 +139,8 @@ mod tests {
         assert!(!all_blocks.allows(None));
         assert!(Scope::Everything.allows(None));
         assert_eq!(Scope::Everything.blocks(4), all_blocks.blocks(4));
+        let heads = Scope::Units("1.head.0-2,3.head.1".parse().unwrap());
+        assert!(heads.allows(Some(BlockId(3))) && !heads.allows(Some(BlockId(2))) && !heads.allows(None));
+        assert_eq!((heads.blocks(4).to_string(), heads.to_string()), ("1,3".into(), "1.head.0-2,3.head.1".into()));
     }
 }

@@ -57,20 +57,6 @@ impl FromStr for Columns {
     }
 }
 
-impl TryFrom<String> for Columns {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Columns> for String {
-    fn from(columns: Columns) -> Self {
-        columns.to_string()
-    }
-}
-
 impl fmt::Display for Columns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries: Vec<String> = self.0.iter().map(|(key, name)| format!("{key}={name}")).collect();

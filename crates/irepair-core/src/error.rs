@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::spec::UnitKind;
 use crate::{BlockId, Diagnostic, printable};
 
 /// Result with this crate's [`Error`].
@@ -18,11 +19,8 @@ crate::errors! {
         NoBlocks = "no blocks to rank" => Data.help("a model needs at least one block: see its config.json");
         /// A slice size that selects nothing, or more than everything.
         BadSliceSize { got: String } = "slice size `{got}` is out of range" =>
-            Usage.want_got("a number of blocks like `1b`, or percent of the blocks over 0 and up to 100", got)
-                .help("`--top-k 20` keeps the top 20 % of the blocks, `--top-k 3b` keeps three");
-        /// A list of blocks that cannot be read.
-        BadBlockList { got: String } = "`{got}` is no list of blocks" =>
-            Usage.want_got("numbers from 0 and ranges, such as `0,3-5`", got);
+            Usage.want_got("a number of blocks like `1b`, of units like `1u`, or percent over 0 and up to 100", got)
+                .help("`--top-k 20` keeps the top 20 %, `--top-k 3b` three blocks, `--top-k 3u` three units of the kind `--unit`");
         /// A list of units that cannot be read.
         BadUnitList { got: String } = "`{}` is no list of units", short(got) =>
             Usage.want_got("blocks or parts of them, such as `3`, `3.attention`, `0-2.mlp`, `3.head.0-4`, `3.neuron.17`", short(got));
@@ -37,12 +35,13 @@ crate::errors! {
         /// A list of names of columns that cannot be read.
         BadColumns { got: String, why: String } = "names of columns cannot be read: {why}" =>
             Usage.want_got("KEY=NAME with commas between them, such as `prompt=question,chosen=good`", got);
-        /// A block that the model does not have; `key` is the list that names it.
-        NoSuchBlock { key: &'static str, block: usize, n_blocks: usize } = "`{key}` names a block that the model does not have" =>
-            Usage.want_got(format!("blocks 0 to {}", n_blocks - 1), block);
-        /// Lists that leave no block to choose.
-        NoBlockLeft = "`only` and `exclude` leave no block to choose" =>
-            Usage.help("name more blocks in --only, or fewer in --exclude");
+        /// A list that names a part of what is chosen as a whole; `key` is the list.
+        FinerUnit { key: &'static str, unit: String, kind: UnitKind } =
+            "`{key}` names `{unit}`, and units of kind {kind} are chosen whole" =>
+            Usage.help("give the kind of that unit as --unit, or a unit that holds it");
+        /// Lists that leave nothing to choose.
+        NoUnitLeft { kind: UnitKind } = "`only` and `exclude` leave no unit of kind {kind} to choose" =>
+            Usage.help("name more in --only, or less in --exclude");
         /// A name that is in no row of a table of [`spec`](crate::spec); `what` is what the table lists.
         UnknownName { what: &'static str, got: String, want: String } = "no {what} is called `{got}`" =>
             Usage.want_got(want, got);
@@ -189,14 +188,13 @@ mod tests {
             BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
-            BadBlockList: ["5-3".parse::<crate::BlockList>().unwrap_err()],
             BadUnitList: ["3.heads.1".parse::<crate::UnitList>().unwrap_err()],
             BadUnit: ["0-1.mlp".parse::<crate::Unit>().unwrap_err()],
             TooManyUnits: ["0-9999.neuron.0-9999".parse::<crate::UnitList>().unwrap_err()],
             NoSuchUnit: [Error::NoSuchUnit { unit: "3.head.12".into(), want: "heads 0 to 11".into() }],
             BadColumns: ["text=a".parse::<crate::Columns>().unwrap_err()],
-            NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
-            NoBlockLeft: [Error::NoBlockLeft],
+            FinerUnit: [Error::FinerUnit { key: "only", unit: "3.head.5".into(), kind: UnitKind::Half }],
+            NoUnitLeft: [Error::NoUnitLeft { kind: UnitKind::Head }],
             UnknownName: ["dynamik".parse::<crate::spec::Policy>().unwrap_err()],
             NoTokens: [Error::NoTokens],
             Busy: [Error::Busy { path: "runs/a".into() }],

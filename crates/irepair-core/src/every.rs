@@ -7,20 +7,20 @@ use crate::Diagnostic;
 /// A variant that is left out does not compile: what it expands to matches on all of them, without a wildcard.
 ///
 /// ```
+/// use irepair_core::spec::UnitKind;
 /// use irepair_core::{BlockId, Error, every_diagnostic};
 ///
 /// let text = every_diagnostic!(Error {
 ///     BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
 ///     NoBlocks: [Error::NoBlocks],
 ///     BadSliceSize: [Error::BadSliceSize { got: "0b".into() }, Error::BadSliceSize { got: "all".into() }],
-///     BadBlockList: ["5-3".parse::<irepair_core::BlockList>().unwrap_err()],
 ///     BadUnitList: ["x".parse::<irepair_core::UnitList>().unwrap_err()],
 ///     BadUnit: ["0-1".parse::<irepair_core::Unit>().unwrap_err()],
 ///     TooManyUnits: ["0-9999.neuron.0-9999".parse::<irepair_core::UnitList>().unwrap_err()],
 ///     NoSuchUnit: [Error::NoSuchUnit { unit: "12".into(), want: "blocks 0 to 11".into() }],
 ///     BadColumns: ["a".parse::<irepair_core::Columns>().unwrap_err()],
-///     NoSuchBlock: [Error::NoSuchBlock { key: "only", block: 12, n_blocks: 12 }],
-///     NoBlockLeft: [Error::NoBlockLeft],
+///     FinerUnit: [Error::FinerUnit { key: "only", unit: "3.mlp".into(), kind: UnitKind::Block }],
+///     NoUnitLeft: [Error::NoUnitLeft { kind: UnitKind::Block }],
 ///     UnknownName: ["dynamik".parse::<irepair_core::spec::Policy>().unwrap_err()],
 ///     NoTokens: [Error::NoTokens],
 ///     Busy: [Error::Busy { path: "runs/a".into() }],

@@ -16,7 +16,6 @@
 //! [`fs::write_atomic`] leaves the old file or the new file, never a part of either.
 
 mod block;
-mod block_list;
 mod checkpoint;
 mod columns;
 mod diagnostic;
@@ -39,6 +38,7 @@ mod size;
 pub mod spec;
 mod temporary;
 pub mod tensor_file;
+mod text_form;
 mod tokens;
 mod unfinished;
 mod unit;
@@ -50,7 +50,6 @@ pub mod weights;
 pub const NUMBERS_VERSION: u32 = 14;
 
 pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
-pub use block_list::BlockList;
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
 pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};

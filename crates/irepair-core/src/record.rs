@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::BlockSlice;
+use crate::{BlockSlice, UnitList};
 
 /// What one training step did. `kl` is absent when the objective has no KL term, `nll` when it has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +19,11 @@ pub struct StepRecord {
     pub grad_norm: f64,
     /// Learning rate of this step; where a direction is ablated, the strength that it goes to.
     pub lr: f64,
-    /// Blocks updated at this step.
+    /// Blocks updated at this step; those of which a part was, where units below the block are chosen.
     pub slice: BlockSlice,
+    /// Units updated at this step, where units below the block are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<UnitList>,
     /// Real tokens fed through the model in this step (all texts, each counted once).
     pub tokens: u64,
     /// Wall time of the step in seconds.

@@ -44,6 +44,22 @@ impl Unit {
             UnitPart::Neuron(_) => UnitKind::Neuron,
         }
     }
+
+    /// Whether `part` is this unit or a part of it.
+    pub fn holds(self, part: Self) -> bool {
+        part.and_wider().contains(&Some(self))
+    }
+
+    /// This unit, and what holds it: its half of the block, and the block.
+    pub(crate) fn and_wider(self) -> [Option<Self>; 3] {
+        let of = |part| Some(Self { part, ..self });
+        let half = match self.part {
+            UnitPart::Whole | UnitPart::Attention | UnitPart::Mlp => None,
+            UnitPart::Head(_) => of(UnitPart::Attention),
+            UnitPart::Neuron(_) => of(UnitPart::Mlp),
+        };
+        [Some(self), half, of(UnitPart::Whole)]
+    }
 }
 
 impl From<BlockId> for Unit {
@@ -79,20 +95,6 @@ impl FromStr for Unit {
     }
 }
 
-impl TryFrom<String> for Unit {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<Unit> for String {
-    fn from(unit: Unit) -> Self {
-        unit.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +113,17 @@ mod tests {
             assert_eq!(serde_json::from_value::<Unit>(serde_json::to_value(unit).unwrap()).unwrap(), unit);
         }
         assert!("3,4".parse::<Unit>().is_err(), "two units are not one");
+    }
+
+    #[test]
+    fn a_unit_holds_itself_and_its_parts() {
+        let holds = |outer: &str, inner: &str| outer.parse::<Unit>().unwrap().holds(inner.parse().unwrap());
+        for (outer, inner) in [("3", "3"), ("3", "3.mlp"), ("3", "3.head.1"), ("3.attention", "3.head.1")] {
+            assert!(holds(outer, inner) && (outer == inner || !holds(inner, outer)), "{outer} {inner}");
+        }
+        for (outer, inner) in [("3", "2"), ("3.mlp", "3.head.1"), ("3.attention", "3.neuron.1"), ("3", "2.mlp")] {
+            assert!(!holds(outer, inner) && !holds(inner, outer), "{outer} {inner}");
+        }
+        assert!(holds("3.mlp", "3.neuron.9") && !holds("3.head.1", "3.head.2"));
     }
 }

@@ -43,6 +43,11 @@ impl UnitList {
         self.0.contains(&unit)
     }
 
+    /// True when it names `unit`, or a unit that holds it.
+    pub fn covers(&self, unit: Unit) -> bool {
+        unit.and_wider().into_iter().flatten().any(|unit| self.contains(unit))
+    }
+
     /// The kind that all of its units have; none where there are several, or no unit.
     pub fn kind(&self) -> Option<UnitKind> {
         let kind = self.0.first()?.kind();
@@ -105,20 +110,6 @@ impl FromStr for UnitList {
             units.extend(named);
         }
         Ok(Self(units))
-    }
-}
-
-impl TryFrom<String> for UnitList {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<UnitList> for String {
-    fn from(list: UnitList) -> Self {
-        list.to_string()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use irepair_arch::UnitMap;
 use irepair_core::spec::UnitKind;
-use irepair_core::{Unit, UnitPart, fs, printable};
+use irepair_core::{Unit, fs, printable};
 use serde::Deserialize;
 
 use crate::{Error, Faults, Result};
@@ -88,7 +88,7 @@ impl Ranking {
     /// [`Error::NoneFaulty`] when there are none of this kind.
     pub fn faulty_ranks(&self, faults: &Faults) -> Result<Vec<usize>> {
         let planted = faults.units();
-        let holds = |unit: &Unit| planted.iter().any(|fault| contains(*unit, fault) || contains(fault, *unit));
+        let holds = |unit: &Unit| planted.iter().any(|fault| unit.holds(fault) || fault.holds(*unit));
         let ranked = self.order.iter().enumerate();
         let ranks: Vec<usize> = ranked.filter(|(_, unit)| holds(unit)).map(|(i, _)| i + 1).collect();
         if ranks.is_empty() {
@@ -96,17 +96,6 @@ impl Ranking {
         }
         Ok(ranks)
     }
-}
-
-/// Whether `inner` is `outer` or a part of it.
-fn contains(outer: Unit, inner: Unit) -> bool {
-    outer.block == inner.block
-        && match (outer.part, inner.part) {
-            (UnitPart::Whole, _) | (UnitPart::Attention, UnitPart::Head(_)) | (UnitPart::Mlp, UnitPart::Neuron(_)) => {
-                true
-            }
-            (outer, inner) => outer == inner,
-        }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Sensitivities of the texts a step draws: of one batch, or of many put together.
+//! Sensitivities of the texts a step draws: of one batch, or of many put together; of blocks, or of units.
 
 use irepair_core::Sensitivities;
 use irepair_core::spec::{Reduction, UnitKind};
@@ -11,88 +11,103 @@ use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch
 /// # Errors
 /// As [`Measure::of`].
 pub fn measure_batch(measure: &Measure, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
-    let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure.clone() };
-    on_texts(batch, |texts| measure.of(model, texts))
+    of_batch(measure, batch, step, |measure, texts| measure.of(model, texts))
 }
 
-/// One estimate over the batches of the first `n_batches` steps; `measured` is called after each.
+/// [`measure_batch`] of every unit of a kind, from the same passes.
 ///
 /// # Errors
-/// As [`Measure::of`] and [`MeanGradient::new`]; when `n_batches` is 0.
-pub fn measure_batches(
+/// As [`Measure::of_units`].
+pub fn measure_batch_units(
     measure: &Measure,
     model: &dyn BlockModel,
-    sampler: &BatchSampler,
-    settings: &Settings,
-    n_batches: u64,
-    reduction: Reduction,
-    mut measured: impl FnMut(),
-) -> Result<Sensitivities> {
-    let reduced = match reduction {
-        Reduction::NormOfMean => {
-            let mean = mean_gradient(measure, model, sampler, settings, n_batches, measured)?;
-            mean.sensitivities(model)
-        }
-        Reduction::MeanOfNorm => {
-            let mut by_batch = Vec::new();
-            for step in 0..n_batches {
-                by_batch.push(measure_batch(measure, model, &sampler.at(step, settings)?, step)?);
-                measured();
-            }
-            mean_of_norm(&by_batch)
-        }
-    };
-    reduced.map_err(failed)
-}
-
-/// [`measure_batches`] of every unit of a kind, from the same passes.
-///
-/// # Errors
-/// As [`Measure::of_units`] and [`MeanGradient::of_units`]; when `n_batches` is 0.
-#[expect(clippy::too_many_arguments, reason = "those of measure_batches, and the kind")]
-pub fn measure_units(
-    measure: &Measure,
-    model: &dyn BlockModel,
-    sampler: &BatchSampler,
-    settings: &Settings,
-    n_batches: u64,
-    reduction: Reduction,
+    batch: &StepBatch,
+    step: u64,
     kind: UnitKind,
-    mut measured: impl FnMut(),
 ) -> Result<UnitSensitivities> {
-    match reduction {
-        Reduction::NormOfMean => {
-            let mean = mean_gradient(measure, model, sampler, settings, n_batches, measured)?;
-            mean.of_units(model, kind).map_err(failed)
-        }
-        Reduction::MeanOfNorm => {
-            let mut by_batch = Vec::new();
-            for step in 0..n_batches {
-                let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure.clone() };
-                by_batch.push(on_texts(&sampler.at(step, settings)?, |texts| measure.of_units(model, texts, kind))?);
-                measured();
+    of_batch(measure, batch, step, |measure, texts| measure.of_units(model, texts, kind))
+}
+
+/// The batches of the first steps of a run, and how they are measured.
+#[derive(Clone, Copy)]
+pub struct Batches<'a> {
+    /// The measurement.
+    pub measure: &'a Measure,
+    /// The model.
+    pub model: &'a dyn BlockModel,
+    /// Draws the batches.
+    pub sampler: &'a BatchSampler,
+    /// The settings of the run.
+    pub settings: &'a Settings,
+    /// Number of batches.
+    pub n: u64,
+    /// How they become one value.
+    pub reduction: Reduction,
+}
+
+impl Batches<'_> {
+    /// One estimate per block; `measured` is called after each batch.
+    ///
+    /// # Errors
+    /// As [`Measure::of`] and [`MeanGradient::new`]; when there is no batch.
+    pub fn of_blocks(&self, measured: impl FnMut()) -> Result<Sensitivities> {
+        let model = self.model;
+        self.reduced(
+            measured,
+            |mean| mean.sensitivities(model),
+            |measure, texts| measure.of(model, texts),
+            mean_of_norm,
+        )
+    }
+
+    /// One estimate per unit of a kind, from the same passes.
+    ///
+    /// # Errors
+    /// As [`Measure::of_units`] and [`MeanGradient::of_units`]; when there is no batch.
+    pub fn of_units(&self, kind: UnitKind, measured: impl FnMut()) -> Result<UnitSensitivities> {
+        let model = self.model;
+        self.reduced(
+            measured,
+            |mean| mean.of_units(model, kind),
+            |measure, texts| measure.of_units(model, texts, kind),
+            UnitSensitivities::mean,
+        )
+    }
+
+    /// The value at the mean gradient, or the mean of the batches' values.
+    fn reduced<T>(
+        &self,
+        mut measured: impl FnMut(),
+        at: impl FnOnce(&MeanGradient) -> irepair_sensitivity::Result<T>,
+        of: impl Fn(&Measure, &Texts<'_>) -> irepair_sensitivity::Result<T>,
+        mean: impl FnOnce(&[T]) -> irepair_sensitivity::Result<T>,
+    ) -> Result<T> {
+        let mut gradient = match self.reduction {
+            Reduction::NormOfMean => Some(MeanGradient::new(self.measure.metric).map_err(failed)?),
+            Reduction::MeanOfNorm => None,
+        };
+        let mut by_batch = Vec::new();
+        for step in 0..self.n {
+            let batch = self.sampler.at(step, self.settings)?;
+            match &mut gradient {
+                Some(gradient) => on_texts(&batch, |texts| gradient.add(self.model, texts))?,
+                None => by_batch.push(of_batch(self.measure, &batch, step, &of)?),
             }
-            let missing = irepair_sensitivity::Error::Missing { metric: "mean_of_norm", what: "at least one batch" };
-            UnitSensitivities::mean(&by_batch).ok_or_else(|| failed(missing))
+            measured();
         }
+        gradient.map_or_else(|| mean(&by_batch), |gradient| at(&gradient)).map_err(failed)
     }
 }
 
-/// Gradients of the batches of the first `n_batches` steps, added up.
-fn mean_gradient(
+/// `of` the texts of the batch of `step`, by a measurement whose seed that step changes.
+fn of_batch<T>(
     measure: &Measure,
-    model: &dyn BlockModel,
-    sampler: &BatchSampler,
-    settings: &Settings,
-    n_batches: u64,
-    mut measured: impl FnMut(),
-) -> Result<MeanGradient> {
-    let mut mean = MeanGradient::new(measure.metric).map_err(failed)?;
-    for step in 0..n_batches {
-        on_texts(&sampler.at(step, settings)?, |texts| mean.add(model, texts))?;
-        measured();
-    }
-    Ok(mean)
+    batch: &StepBatch,
+    step: u64,
+    of: impl FnOnce(&Measure, &Texts<'_>) -> irepair_sensitivity::Result<T>,
+) -> Result<T> {
+    let measure = Measure { seed: measure.seed.wrapping_add(step), ..measure.clone() };
+    on_texts(batch, |texts| of(&measure, texts))
 }
 
 /// `of` the texts of a batch. Neutral text is utility where the objective draws it, the chosen texts otherwise (METHOD

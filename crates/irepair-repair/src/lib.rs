@@ -26,6 +26,6 @@
 mod estimate;
 mod slicer;
 
-pub use estimate::{measure_batch, measure_batches, measure_units};
+pub use estimate::{Batches, measure_batch, measure_batch_units};
 pub use irepair_core::spec::Reduction;
 pub use slicer::SliceLocaliser;

@@ -1,15 +1,16 @@
 //! Chooses the slice of a step: sensitivities of the rejected texts, then a policy on those numbers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use irepair_core::spec::Measures;
-use irepair_core::{BlockList, BlockSlice, Scope, Sensitivities};
+use irepair_core::spec::{Measures, UnitKind};
+use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities, Unit, UnitList};
 use irepair_model::{BlockModel, Fisher};
-use irepair_sensitivity::{Measure, Metric, Route};
+use irepair_sensitivity::{Measure, Metric, Route, UnitSensitivities};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
 
-use crate::{measure_batch, measure_batches};
+use crate::{Batches, measure_batch, measure_batch_units};
 
 /// Batches behind the fixed-selection estimate unless said otherwise (METHOD §17: 500 [F]).
 const FIXED_BATCHES: u64 = 500;
@@ -21,7 +22,7 @@ pub struct SliceLocaliser {
     memory: Memory,
     measure: Measure,
     fixed_batches: u64,
-    eligible: Option<BlockSlice>,
+    among: Among,
     data: Arc<RepairData>,
     settings: Settings,
     last: Option<Sensitivities>,
@@ -38,7 +39,7 @@ impl SliceLocaliser {
             memory: Memory::default(),
             measure: Measure { seed: settings.seed, ..Measure::new(Metric::GradL2) },
             fixed_batches: FIXED_BATCHES,
-            eligible: None,
+            among: Among::AllBlocks,
             data: Arc::clone(data),
             settings: settings.clone(),
             last: None,
@@ -60,10 +61,17 @@ impl SliceLocaliser {
     /// Chooses among these blocks alone.
     #[must_use]
     pub fn among(self, blocks: BlockSlice) -> Self {
-        Self { eligible: Some(blocks), ..self }
+        Self { among: Among::Blocks(blocks), ..self }
     }
 
-    /// The sensitivities behind the last choice that measured any.
+    /// Chooses among these units of a kind, as if they were the blocks of a model that has no others (METHOD §23).
+    #[must_use]
+    pub fn among_units(self, kind: UnitKind, units: Vec<Unit>) -> Self {
+        Self { among: Among::Units(kind, units), ..self }
+    }
+
+    /// The sensitivities behind the last choice that measured any: of every block, or of the units that may be chosen,
+    /// in their order.
     pub fn last(&self) -> Option<&Sensitivities> {
         self.last.as_ref()
     }
@@ -71,10 +79,42 @@ impl SliceLocaliser {
     /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3
     /// [D]).
     fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
-        let sampler = BatchSampler::new(&self.data, false, &self.settings, model.device())?;
-        let reduction = self.measure.metric.default_reduction();
-        measure_batches(&self.measure, model, &sampler, &self.settings, self.fixed_batches, reduction, || ())
+        let (measure, settings) = (&self.measure, &self.settings);
+        let sampler = BatchSampler::new(&self.data, false, settings, model.device())?;
+        let (n, reduction) = (self.fixed_batches, measure.metric.default_reduction());
+        let batches = Batches { measure, model, sampler: &sampler, settings, n, reduction };
+        match &self.among {
+            Among::AllBlocks | Among::Blocks(_) => batches.of_blocks(|| ()),
+            Among::Units(kind, units) => eligible(&batches.of_units(*kind, || ())?, units),
+        }
     }
+
+    /// Sensitivities of the batch of a step.
+    fn measured(&self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+        match &self.among {
+            Among::AllBlocks | Among::Blocks(_) => measure_batch(&self.measure, model, batch, step),
+            Among::Units(kind, units) => {
+                eligible(&measure_batch_units(&self.measure, model, batch, step, *kind)?, units)
+            }
+        }
+    }
+}
+
+/// What a slice is chosen from.
+#[derive(Debug)]
+enum Among {
+    /// Every block.
+    AllBlocks,
+    /// Some blocks.
+    Blocks(BlockSlice),
+    /// Units of a kind.
+    Units(UnitKind, Vec<Unit>),
+}
+
+/// The sensitivities of the units that may be chosen, in their order.
+fn eligible(found: &UnitSensitivities, units: &[Unit]) -> Result<Sensitivities> {
+    let values: BTreeMap<Unit, f64> = found.iter().collect();
+    Ok(Sensitivities::new(units.iter().filter_map(|unit| values.get(unit).copied()).collect())?)
 }
 
 impl Localise for SliceLocaliser {
@@ -82,15 +122,21 @@ impl Localise for SliceLocaliser {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
             Some(self.fixed_estimate(model)?)
         } else if self.policy.needs_sensitivities(step) {
-            Some(measure_batch(&self.measure, model, batch, step)?)
+            Some(self.measured(model, batch, step)?)
         } else {
             None
         };
         let seed = self.settings.seed;
         let (memory, measured) = (&mut self.memory, sensitivities.as_ref());
-        let chosen = match &self.eligible {
-            Some(blocks) => self.policy.choose_among(blocks, memory, step, measured, seed),
-            None => self.policy.choose(memory, step, measured, model.n_blocks(), seed),
+        let chosen = match &self.among {
+            Among::AllBlocks => self.policy.choose(memory, step, measured, model.n_blocks(), seed),
+            Among::Blocks(blocks) => self.policy.choose_among(blocks, memory, step, measured, seed),
+            Among::Units(_, units) => {
+                let chosen = self.policy.choose(memory, step, measured, units.len(), seed);
+                // A policy counts units as it counts blocks.
+                let named = |positions: BlockSlice| positions.iter().map(|BlockId(i)| units[i]).collect();
+                chosen.map(|scope| Scope::Units(named(scope.blocks(units.len()))))
+            }
         };
         let scope = chosen.map_err(|error| Error::localise(&error))?;
         if sensitivities.is_some() {
@@ -120,8 +166,17 @@ impl Localise for SliceLocaliser {
             .with("the gradient route", if *route == Route::Ghost { "ghost norms" } else { "stored gradients" });
         let identity =
             identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches);
-        let blocks = self.eligible.iter().map(|blocks| BlockList::from(blocks.clone()));
-        blocks.fold(identity, |identity, blocks| identity.with("the blocks that may be chosen", blocks))
+        match &self.among {
+            Among::AllBlocks => identity,
+            Among::Blocks(blocks) => {
+                let blocks: UnitList = blocks.iter().map(Unit::from).collect();
+                identity.with("the blocks that may be chosen", blocks)
+            }
+            Among::Units(kind, units) => {
+                let units: UnitList = units.iter().copied().collect();
+                identity.with("the kind of units", kind).with("the units that may be chosen", units)
+            }
+        }
     }
 
     fn state(&self) -> serde_json::Value {

@@ -47,11 +47,14 @@ impl UnitSensitivities {
         &self.values
     }
 
-    /// The mean over batches of each unit's value (`mean_of_norm`); none without batches.
-    pub fn mean(batches: &[Self]) -> Option<Self> {
-        let first = batches.first()?;
+    /// The mean over batches of each unit's value (`mean_of_norm`).
+    ///
+    /// # Errors
+    /// When there is no batch.
+    pub fn mean(batches: &[Self]) -> Result<Self> {
+        let first = batches.first().ok_or(Error::Missing { metric: "mean_of_norm", what: "at least one batch" })?;
         let mean = |i: usize| batches.iter().map(|s| s.values[i]).sum::<f64>() / batches.len() as f64;
-        Some(Self { values: (0..first.values.len()).map(mean).collect(), ..first.clone() })
+        Ok(Self { values: (0..first.values.len()).map(mean).collect(), ..first.clone() })
     }
 }
 

@@ -2,57 +2,18 @@
 
 use irepair_core::spec::Against;
 use irepair_core::{BlockId, Diagnose, PaddedTokens, Scope, Sensitivities};
-use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, Shape, TextBatch};
+use irepair_model::{BlockModel, CausalLm, Fisher, TextBatch};
 use irepair_objective::TextLogits;
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, block_squares, error_gradients, mean_of_norm};
 use proptest::prelude::*;
+use support::{FAMILIES, model_of, text};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Every family.
-const FAMILIES: [&str; 12] = [
-    "gpt2",
-    "gpt-neo",
-    "llama",
-    "qwen2",
-    "qwen3",
-    "mistral",
-    "gpt-neox",
-    "olmo2",
-    "gemma2",
-    "gemma3-text",
-    "phi3",
-    "smollm3",
-];
+mod support;
 
-/// Three blocks of width 16. Every weight is set here, whatever a fresh model starts from, and large enough to matter.
+/// Three blocks of width 16.
 fn model(family: &str) -> CausalLm {
-    // Tests run in parallel; threads inside an operation this small only wait for one another.
-    tch::set_num_threads(1);
-    let config = match family {
-        "gpt2" => Architecture::gpt2(3, 16, 2, 48, 19),
-        "gpt-neo" => Architecture::gpt_neo(3, 16, 2, 48, 19, 4),
-        other => {
-            let shape = Shape::new(other, [3, 16, 4], 48, 19);
-            Shape { n_kv_head: Some(2), window_size: Some(4), ..shape }.architecture().unwrap()
-        }
-    };
-    let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
-    no_grad(|| {
-        for (i, parameter) in model.parameters().iter().enumerate() {
-            let mut tensor = parameter.tensor.shallow_clone();
-            let n = Tensor::arange(tensor.numel() as i64, (Kind::Double, Device::Cpu));
-            let noise = ((n * 12.9898 + i as f64).sin() * 43758.5453).frac().view_as(&tensor);
-            match tensor.dim() {
-                2 => tensor.copy_(&(noise * 0.2)),
-                _ => drop(tensor.g_add_(&(noise * 0.1))),
-            }
-        }
-    });
-    model
-}
-
-fn text(prompts: &[Vec<u32>], continuations: &[Vec<u32>]) -> TextBatch {
-    TextBatch::new(PaddedTokens::prompted(prompts, continuations, 0).unwrap(), Device::Cpu)
+    model_of(family, 3, None)
 }
 
 fn rejected() -> TextBatch {

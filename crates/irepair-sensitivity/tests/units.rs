@@ -2,54 +2,17 @@
 //! up to their blocks, and a unit's norm is that of its rows of the gradient.
 
 use irepair_core::spec::UnitKind;
-use irepair_core::{PaddedTokens, Unit, UnitPart};
-use irepair_model::{Architecture, BlockModel, CausalLm, Fisher, Shape, TextBatch, UnitMap};
+use irepair_core::{Unit, UnitPart};
+use irepair_model::{BlockModel, CausalLm, Fisher, TextBatch, UnitMap};
 use irepair_sensitivity::{Error, MeanGradient, Measure, Metric, Route, Texts, error_gradients};
+use support::{FAMILIES, model_of, text};
 use tch::{Device, Kind, Tensor, no_grad};
 
-const FAMILIES: [&str; 12] = [
-    "gpt2",
-    "gpt-neo",
-    "llama",
-    "qwen2",
-    "qwen3",
-    "mistral",
-    "gpt-neox",
-    "olmo2",
-    "gemma2",
-    "gemma3-text",
-    "phi3",
-    "smollm3",
-];
+mod support;
 
-/// Two blocks of width 16, every weight large enough to matter.
+/// Two blocks of width 16 with 24 neurons.
 fn model(family: &str) -> CausalLm {
-    tch::set_num_threads(1);
-    let config = match family {
-        "gpt2" => Architecture::gpt2(2, 16, 2, 48, 19),
-        "gpt-neo" => Architecture::gpt_neo(2, 16, 2, 48, 19, 4),
-        other => {
-            let shape = Shape::new(other, [2, 16, 4], 48, 19);
-            Shape { n_kv_head: Some(2), n_inner: Some(24), window_size: Some(4), ..shape }.architecture().unwrap()
-        }
-    };
-    let model = CausalLm::random(config, 5, Device::Cpu, Kind::Float).unwrap();
-    no_grad(|| {
-        for (i, parameter) in model.parameters().iter().enumerate() {
-            let mut tensor = parameter.tensor.shallow_clone();
-            let n = Tensor::arange(tensor.numel() as i64, (Kind::Double, Device::Cpu));
-            let noise = ((n * 12.9898 + i as f64).sin() * 43758.5453).frac().view_as(&tensor);
-            match tensor.dim() {
-                2 => tensor.copy_(&(noise * 0.2)),
-                _ => drop(tensor.g_add_(&(noise * 0.1))),
-            }
-        }
-    });
-    model
-}
-
-fn text(rows: &[Vec<u32>], continuations: &[Vec<u32>]) -> TextBatch {
-    TextBatch::new(PaddedTokens::prompted(rows, continuations, 0).unwrap(), Device::Cpu)
+    model_of(family, 2, Some(24))
 }
 
 /// Few tokens, for which ghost norms multiply token by token, and so many that products are formed.

@@ -119,10 +119,8 @@ impl SlicePolicy {
             Some(s) => Some(Sensitivities::new(blocks.iter().map(|block| of(s, *block)).collect::<Result<_>>()?)?),
             None => None,
         };
-        Ok(Scope::Blocks(match self.choose(memory, step, sensitivities.as_ref(), blocks.len(), seed)? {
-            Scope::Everything => eligible.clone(),
-            Scope::Blocks(slice) => slice.iter().map(|BlockId(position)| blocks[position]).collect(),
-        }))
+        let chosen = self.choose(memory, step, sensitivities.as_ref(), blocks.len(), seed)?.blocks(blocks.len());
+        Ok(Scope::Blocks(chosen.iter().map(|BlockId(position)| blocks[position]).collect()))
     }
 
     fn checked<'a>(

@@ -14,7 +14,7 @@ fn slice(policy: SlicePolicy, memory: &mut Memory, step: u64, values: &[f64], se
     let s = Sensitivities::new(values.to_vec()).unwrap();
     match policy.choose(memory, step, Some(&s), values.len(), seed).unwrap() {
         Scope::Blocks(slice) => slice,
-        Scope::Everything => panic!("only `all` is unsliced"),
+        other => panic!("only `all` is unsliced, and units are named elsewhere: {other}"),
     }
 }
 

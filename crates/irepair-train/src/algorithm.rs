@@ -12,6 +12,7 @@ use crate::ablation::Ablation;
 use crate::clip::{global_norm, scale_to_norm};
 use crate::lora::Lora;
 use crate::numbers::{StepNumbers, StepScalars};
+use crate::rows::SliceRows;
 use crate::validate::Best;
 use crate::{BatchSampler, Error, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
 
@@ -84,10 +85,15 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         if self.ablation.is_some() && scope != Scope::Everything {
             return Err(Error::SlicedAblation);
         }
+        if matches!(scope, Scope::Units(_)) && self.lora.is_some() {
+            return Err(Error::SlicedAdapters);
+        }
         let _no_gradients = self.ablation.as_ref().map(|_| tch::no_grad_guard());
 
         // 3. Only that slice may change. Run the texts, take the loss, go backward into the slice alone.
         model.train_only(&scope);
+        let rows = SliceRows::of(model, &scope)?;
+        rows.iter().for_each(|rows| rows.train_only(model));
         let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
         // A second gradient of a slice is small compared with the activations of a second text; one of the whole model
         // is not.
@@ -103,6 +109,10 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
 
         // Adapters stand for projections; other weights stay as they are.
         gradients.retain(|(index, _)| self.lora.as_ref().is_none_or(|lora| lora.adapts(*index)));
+        // Rows outside the units of the slice have no gradient from here on: neither norm nor optimizer sees one.
+        if let Some(rows) = &rows {
+            gradients = rows.cut(gradients);
+        }
 
         // 4. Wait for the device, once for all numbers. Refuse what is not finite; clip over the slice.
         let numbers = scalars.read(global_norm(&gradients))?;
@@ -121,7 +131,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index).chain(ablated));
         match &mut self.lora {
             Some(lora) => lora.update(&mut self.optimizer, self.model.parameters(), &gradients, lr),
-            None => self.optimizer.update(self.model.parameters(), &gradients, lr),
+            None => self.optimizer.update_rows(self.model.parameters(), &gradients, rows.as_ref(), lr),
         }
         self.ablation.iter().for_each(|ablation| ablation.apply(self.model.parameters(), lr));
         self.next_step += 1;
@@ -134,6 +144,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         // A soft prefix belongs to no block, and is all that changes.
         let prefixed = self.model.n_soft_prefix() > 0;
         let slice = if prefixed { BlockSlice::default() } else { scope.blocks(self.model.n_blocks()) };
+        let units = if let Scope::Units(units) = scope { Some(units) } else { None };
         let StepNumbers { loss, nll, kl, grad_norm } = numbers;
         let (validation_loss_before, spike) = (None, false);
         Ok(StepRecord {
@@ -144,6 +155,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             grad_norm,
             lr,
             slice,
+            units,
             tokens,
             seconds,
             validation_loss_before,

@@ -25,6 +25,9 @@ struct RunState {
     #[serde(default)]
     is_over_budget: bool,
     optimizer: (u64, Vec<(usize, u64, u64)>),
+    /// How many rows each of these is of; none where they are of whole parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    optimizer_rows: Vec<usize>,
     localiser: serde_json::Value,
 }
 
@@ -69,6 +72,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             best_kl: self.best.kl,
             is_over_budget: self.best.is_over_budget,
             optimizer: self.optimizer.counters(),
+            optimizer_rows: self.optimizer.row_counters(),
             localiser: self.localiser.state(),
         };
         // Plain data with string keys always serialises.
@@ -128,8 +132,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             let fits = state.size() == parameter.tensor.size() && state.kind() == Kind::Float;
             fits.then(|| state.to_device(device))
         };
-        let optimizer =
-            self.optimizer.restored(state.optimizer, &mut take).ok_or_else(|| bad("optimizer state is missing"))?;
+        let optimizer = self.optimizer.restored(state.optimizer, &state.optimizer_rows, &mut take);
+        let optimizer = optimizer.ok_or_else(|| bad("optimizer state is missing or wrong"))?;
         let mut factors = Vec::new();
         if self.lora.is_some() {
             for index in optimizer.updated() {

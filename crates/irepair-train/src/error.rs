@@ -35,6 +35,15 @@ irepair_core::errors! {
         /// A localiser chose blocks, where a direction is ablated.
         SlicedAblation = "the ablation of a direction changes all that writes to the residual stream, and no slice" =>
             Usage.help("use a localiser that allows every parameter");
+        /// A localiser chose units below the block, and the model says not which rows are whose.
+        NoUnits = "this model knows no units below its blocks" =>
+            Usage.help("choose blocks, or implement `BlockModel::unit_map`");
+        /// A localiser chose units of several kinds, or none.
+        MixedUnits { got: String } = "a slice is not of units of one kind" =>
+            Usage.want_got("units of one kind, such as `3.head.0-4`", got);
+        /// A localiser chose units below the block, where adapters are trained.
+        SlicedAdapters = "adapters change whole projections, and no units below the block" =>
+            Usage.help("choose blocks, or train the weights themselves: setting `lora_rank` 0");
         /// Choosing the blocks failed, as `found` says.
         Localise { found: Box<Diagnostic> } = "choosing the slice failed: {}", found.what => ((**found).clone());
         /// From the model crate.
@@ -65,7 +74,16 @@ fn updated(scope: &Option<Scope>) -> String {
     match scope {
         Some(Scope::Everything) => "every parameter; ".to_owned(),
         Some(Scope::Blocks(slice)) => format!("blocks {slice}; "),
+        Some(Scope::Units(units)) => format!("units {}; ", shortened(&units.to_string())),
         None => String::new(),
+    }
+}
+
+/// The start of a long text.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -99,6 +117,12 @@ mod tests {
                     scope: None,
                     sampled: sampled(40)
                 },
+                Error::NotFinite {
+                    what: "the loss is not finite".into(),
+                    step: 7,
+                    scope: Some(Scope::Units("3.head.0-2,4.head.1".parse().unwrap())),
+                    sampled: sampled(2)
+                },
             ],
             BadSetting: [Error::BadSetting { key: "lr", want: "a finite number over 0", got: "NaN".into() }],
             TooLittle: [Error::TooLittle { what: "training pairs", want: 1, got: 0 }],
@@ -111,6 +135,9 @@ mod tests {
             }],
             NoDirection: [Error::NoDirection],
             SlicedAblation: [Error::SlicedAblation],
+            NoUnits: [Error::NoUnits],
+            MixedUnits: [Error::MixedUnits { got: "3,4.head.1".into() }],
+            SlicedAdapters: [Error::SlicedAdapters],
             Localise: [Error::localise(&irepair_core::Error::NoBlocks)],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Objective: [irepair_objective::Error::NothingCounted { what: "chosen text" }.into()],

@@ -1,5 +1,7 @@
 //! Counted matrix-multiplication work of a step (METHOD §12).
 
+use std::collections::BTreeSet;
+
 use irepair_core::StepRecord;
 use irepair_model::{BlockModel, CausalLm};
 use irepair_objective::Objective;
@@ -15,7 +17,8 @@ pub fn forward_flops(model: &CausalLm, objective: &Objective, record: &StepRecor
 }
 
 /// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block,
-/// backward to weights 2P in updated blocks; the head forward and backward; where it `measures` sensitivities, a full
+/// backward to weights 2P in updated blocks, or as much of it as the matrices take of which rows are updated: the
+/// gradient of a matrix is computed whole; the head forward and backward; where it `measures` sensitivities, a full
 /// backward for them.
 ///
 /// Every text is counted through every block and the head, whether or not model and reference share some of them.
@@ -45,8 +48,18 @@ pub fn step_flops(
     let down_to = n_blocks - record.slice.lowest().map_or(0, |b| b.0) as f64;
     let n_prefix = model.n_soft_prefix();
     let head_backward = if sliced || n_prefix > 0 { head } else { 2.0 * head };
-    let backward = block * (down_to + record.slice.len() as f64) + head_backward;
+    let backward = block * (down_to + n_learning(model, record)) + head_backward;
     let sensitivity = if measures { forward + 2.0 * n_blocks * block + head } else { 0.0 };
     let prefix = n_trained * (n_pairs * n_prefix) as f64 * 2.0 * n_blocks * block;
     tokens * (n_trained * (forward + backward) + n_reference * forward + sensitivity) + prefix
+}
+
+/// Blocks whose weights get a gradient, parts of blocks by the share of their matrices' weights.
+fn n_learning(model: &CausalLm, record: &StepRecord) -> f64 {
+    let Some((units, map)) = record.units.as_ref().zip(model.unit_map()) else { return record.slice.len() as f64 };
+    let rows = map.slice(units.iter()).unwrap_or_default();
+    let cut: BTreeSet<usize> = rows.iter().map(|rows| rows.parameter).collect();
+    let shapes = cut.into_iter().map(|parameter| &map.parameters()[parameter].shape);
+    let n_weights: usize = shapes.filter(|shape| shape.len() == 2).map(|shape| shape[0] * shape[1]).sum();
+    n_weights as f64 / model.config().block_matrix_weights() as f64
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use irepair_model::{Fisher, Parameter, round_stochastically, seed_of};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::optimizer_state::{Count, State};
+use crate::rows::{Rows, SliceRows};
+
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OptimizerKind {
@@ -62,48 +65,36 @@ impl OptimizerKind {
     }
 }
 
-/// What becomes of a parameter's state while its block is not selected (METHOD §8).
+/// What becomes of the state of a parameter, or of its rows, while its block or unit is not selected (METHOD §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateMode {
     /// Kept as it is and not decayed: the published code's behaviour [D].
     Keep,
-    /// Forgotten when the block comes back after a pause [O].
+    /// Forgotten when the block or unit comes back after a pause [O].
     Reset,
     /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does
     /// this, so that [`Settings`](crate::Settings) with both are refused.
     Debias,
 }
 
-/// State of one parameter; made at its first update.
-#[derive(Debug)]
-struct State {
-    /// Running mean of the gradient (not for RMSprop).
-    mean: Option<Tensor>,
-    /// Running mean of the squared gradient (not for natural steps).
-    square: Option<Tensor>,
-    n_updates: u64,
-    last_update: u64,
-}
-
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
 const CHUNK: i64 = 1 << 19;
 
-/// One update of one parameter, by RMSprop or AdamW.
-struct Rule {
+/// One update of one parameter, or of rows of it, by RMSprop or AdamW.
+struct Rule<'a> {
     kind: OptimizerKind,
     mode: StateMode,
-    /// Updates of this parameter, this one included.
-    n_updates: f64,
+    /// [`State::by_updates`], this update included.
+    by_updates: &'a dyn Fn(&dyn Fn(f64) -> f64) -> Tensor,
     lr: f64,
     /// Of the draws that round weights of a narrow type.
     seed: u64,
 }
 
-impl Rule {
+impl Rule<'_> {
     /// Changes `weights`, `square` and `mean` in place.
     fn update(&self, weights: Tensor, gradient: &Tensor, mut square: Tensor, mean: Option<Tensor>) {
-        let lr = self.lr;
-        let debias = |rate: f64| 1.0 - rate.powf(self.n_updates);
+        let (lr, by_updates) = (self.lr, self.by_updates);
         match self.kind {
             // One step over all parameters: `Optimizer::natural_step`.
             OptimizerKind::Natural { .. } => {}
@@ -111,7 +102,7 @@ impl Rule {
                 let mut squared = gradient.square();
                 let _ = square.g_mul_scalar_(alpha).g_add_(&squared.g_mul_scalar_(1.0 - alpha));
                 let mut root = match self.mode {
-                    StateMode::Debias => (square / debias(alpha)).sqrt(),
+                    StateMode::Debias => (square / by_updates(&|n| debias(alpha, n))).sqrt(),
                     StateMode::Keep | StateMode::Reset => square.sqrt(),
                 };
                 let step = (gradient * lr).g_div_(&root.g_add_scalar_(eps));
@@ -121,12 +112,17 @@ impl Rule {
                 let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());
                 let _ = mean.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
                 let _ = square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
-                let root = (square / debias(beta2)).sqrt() + eps;
-                let step = mean * (lr / debias(beta1)) / root;
+                let root = (square / by_updates(&|n| debias(beta2, n))).sqrt() + eps;
+                let step = mean * by_updates(&|n| lr / debias(beta1, n)) / root;
                 apply(weights, 1.0 - lr * weight_decay, &step, self.seed);
             }
         }
     }
+}
+
+/// What corrects a running mean of that rate for its start at 0 after `n` updates.
+fn debias(rate: f64, n: f64) -> f64 {
+    1.0 - rate.powf(n)
 }
 
 /// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
@@ -172,74 +168,125 @@ impl Optimizer {
     ///
     /// `gradients` holds `(parameter index, gradient)` with gradients shaped as their parameters.
     pub fn update(&mut self, parameters: &[Parameter], gradients: &[(usize, Tensor)], lr: f64) {
+        self.update_rows(parameters, gradients, None, lr);
+    }
+
+    /// [`Optimizer::update`] of rows of the parameters, with a gradient of those rows alone. Weights and state of other
+    /// rows are not touched in any way.
+    pub(crate) fn update_rows(
+        &mut self,
+        parameters: &[Parameter],
+        gradients: &[(usize, Tensor)],
+        rows: Option<&SliceRows>,
+        lr: f64,
+    ) {
         self.n_calls += 1;
+        let rows = |index: usize| rows.and_then(|rows| rows.rows(index));
         no_grad(|| match self.kind {
-            OptimizerKind::Natural { momentum } => self.natural_step(parameters, gradients, momentum, lr),
+            OptimizerKind::Natural { momentum } => self.natural_step(parameters, gradients, &rows, momentum, lr),
             OptimizerKind::RmsProp { .. } | OptimizerKind::AdamW { .. } => {
                 for (index, gradient) in gradients {
                     let mut weights = parameters[*index].tensor.detach();
-                    self.update_one(*index, &mut weights, gradient, lr);
+                    match rows(*index) {
+                        Some(rows) => self.update_some(*index, &weights, gradient, rows, lr),
+                        None => self.update_one(*index, &mut weights, gradient, lr),
+                    }
                 }
             }
         });
     }
 
     /// One step that costs `kl` by the quadratic form of the Fisher matrix.
-    fn natural_step(&mut self, parameters: &[Parameter], gradients: &[(usize, Tensor)], momentum: f64, kl: f64) {
+    fn natural_step<'a>(
+        &mut self,
+        parameters: &[Parameter],
+        gradients: &[(usize, Tensor)],
+        rows: &dyn Fn(usize) -> Option<&'a Rows>,
+        momentum: f64,
+        kl: f64,
+    ) {
         let Some(fisher) = self.fisher.clone() else { return };
-        let mut squares = Vec::with_capacity(gradients.len());
-        let debias = |state: &State| 1.0 - momentum.powf(state.n_updates as f64);
+        // `m` and `F + lambda` of what is updated, and the square that it adds.
+        let mut parts = Vec::with_capacity(gradients.len());
         for (index, gradient) in gradients {
-            let state = self.woken(*index, gradient);
-            let Some(mean) = &mut state.mean else { continue };
+            let (tensor, rows) = (&parameters[*index].tensor, rows(*index));
+            let state = self.woken(*index, tensor, rows);
+            let Some(all) = &state.mean else { continue };
+            let of_slice = |tensor: &Tensor| rows.map_or_else(|| tensor.shallow_clone(), |rows| rows.take(tensor));
+            let (mut mean, damped) = (of_slice(all), of_slice(fisher.damped(*index)));
             let gradient = gradient.to_kind(Kind::Float);
             let _ = mean.g_mul_scalar_(momentum).g_add_(&(gradient * (1.0 - momentum)));
-            let square = fisher.efficiency(*index, mean);
-            squares.push(square / debias(state).powi(2));
+            let by_updates = |of: &dyn Fn(f64) -> f64| state.by_updates(rows.map(|rows| (rows, &mean)), of);
+            let square = match rows {
+                None => {
+                    let of_mean = (mean.square() / &damped).sum(Kind::Float);
+                    of_mean / by_updates(&|n| debias(momentum, n).powi(2))
+                }
+                Some(rows) => {
+                    rows.put(all, &mean);
+                    ((&mean / by_updates(&|n| debias(momentum, n))).square() / &damped).sum(Kind::Float)
+                }
+            };
+            let debiased = by_updates(&|n| debias(momentum, n));
+            parts.push((*index, rows, mean, damped, debiased, square));
         }
-        if squares.is_empty() {
+        if parts.is_empty() {
             return;
         }
         // 1/2 c^2 m' (F + lambda)^-1 m = kl. Without a gradient there is no step, however long.
+        let squares: Vec<&Tensor> = parts.iter().map(|(.., square)| square).collect();
         let square = Tensor::stack(&squares, 0).sum(Kind::Float).clamp_min(f64::from(f32::MIN_POSITIVE));
         let length = (square.reciprocal() * (2.0 * kl)).sqrt();
-        for (index, _) in gradients {
-            let Some((state, mean)) = self.states.get(index).and_then(|s| Some((s, s.mean.as_ref()?))) else {
-                continue;
-            };
-            let step = (mean / fisher.damped(*index)).g_mul_(&(&length / debias(state)));
-            let seed = seed_of(&[self.seed, self.n_calls, *index as u64]);
-            apply(parameters[*index].tensor.detach(), 1.0, &step, seed);
+        for (index, rows, mean, damped, debiased, _) in parts {
+            let step = (mean / damped).g_mul_(&(&length / debiased));
+            let seed = seed_of(&[self.seed, self.n_calls, index as u64]);
+            let all = parameters[index].tensor.detach();
+            let weights = rows.map_or_else(|| all.shallow_clone(), |rows| rows.take(&all));
+            apply(weights.shallow_clone(), 1.0, &step, seed);
+            rows.iter().for_each(|rows| rows.put(&all, &weights));
         }
     }
 
-    /// The state of a parameter that is about to be updated, with this update counted.
-    fn woken(&mut self, index: usize, gradient: &Tensor) -> &mut State {
+    /// The state of a parameter that is about to be updated, or rows of it, with this update counted.
+    fn woken(&mut self, index: usize, parameter: &Tensor, rows: Option<&Rows>) -> &mut State {
         let (kind, mode, now) = (self.kind, self.mode, self.n_calls);
+        let n_counts = rows.map_or(1, Rows::n_all);
         // Squared gradients underflow in half precision: state and arithmetic are float32 there too.
-        let zeros = || Tensor::zeros(gradient.size(), (Kind::Float, gradient.device()));
+        let zeros = || Tensor::zeros(parameter.size(), (Kind::Float, parameter.device()));
         let fresh = || State {
             mean: kind.has_mean().then(zeros),
             square: kind.has_square().then(zeros),
-            n_updates: 0,
-            last_update: now,
+            counts: vec![Count::default(); n_counts],
         };
         let state = self.states.entry(index).or_insert_with(fresh);
-        if mode == StateMode::Reset && state.last_update + 1 < now {
+        // One kind of units cuts a parameter along one dimension: only a state file that was changed differs.
+        if state.counts.len() != n_counts {
             *state = fresh();
         }
-        state.n_updates += 1;
-        state.last_update = now;
+        let all = [0];
+        let woken = rows.map_or(&all[..], Rows::numbers);
+        if mode == StateMode::Reset {
+            let slept = |row: &usize| {
+                let Count { n_updates, last_update } = state.counts[*row];
+                n_updates > 0 && last_update + 1 < now
+            };
+            let slept: Vec<usize> = woken.iter().copied().filter(slept).collect();
+            state.forget(rows, slept);
+        }
+        for &row in woken {
+            let count = &mut state.counts[row];
+            *count = Count { n_updates: count.n_updates + 1, last_update: now };
+        }
         state
     }
 
     fn update_one(&mut self, index: usize, weights: &mut Tensor, gradient: &Tensor, lr: f64) {
         let (kind, mode, now, seed) = (self.kind, self.mode, self.n_calls, self.seed);
-        let state = self.woken(index, gradient);
-        let n_updates = state.n_updates as f64;
+        let state = self.woken(index, weights, None);
+        let by_updates = |of: &dyn Fn(f64) -> f64| state.by_updates(None, of);
         let rule = |part: usize| {
             let seed = seed_of(&[seed, now, index as u64, part as u64]);
-            Rule { kind, mode, n_updates, lr, seed }
+            Rule { kind, mode, by_updates: &by_updates, lr, seed }
         };
         // A chunk at a time: temporaries as large as an embedding would double the memory.
         let n = if weights.device() == Device::Cpu { CHUNK } else { weights.numel().max(1) as i64 };
@@ -249,6 +296,22 @@ impl Optimizer {
         for (part, ((weights, gradient), square)) in all.enumerate() {
             rule(part).update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
         }
+    }
+
+    /// Updates rows of a parameter: they and their state are taken out, updated together, and put back.
+    fn update_some(&mut self, index: usize, weights: &Tensor, gradient: &Tensor, rows: &Rows, lr: f64) {
+        let (kind, mode, seed) = (self.kind, self.mode, seed_of(&[self.seed, self.n_calls, index as u64, 0]));
+        let state = self.woken(index, weights, Some(rows));
+        let Some(all_squares) = &state.square else { return };
+        let taken = rows.take(weights);
+        let (square, mean) = (rows.take(all_squares), state.mean.as_ref().map(|mean| rows.take(mean)));
+        let by_updates = |of: &dyn Fn(f64) -> f64| state.by_updates(Some((rows, &taken)), of);
+        let rule = Rule { kind, mode, by_updates: &by_updates, lr, seed };
+        let copy = |tensor: &Tensor| tensor.shallow_clone();
+        rule.update(copy(&taken), &gradient.to_kind(Kind::Float), copy(&square), mean.as_ref().map(copy));
+        rows.put(weights, &taken);
+        rows.put(all_squares, &square);
+        state.mean.iter().zip(&mean).for_each(|(all, mean)| rows.put(all, mean));
     }
 
     /// Parameters that have state, that is, were ever updated.
@@ -269,26 +332,56 @@ impl Optimizer {
         })
     }
 
-    /// `(calls, [(parameter, updates, last update)])`, for a checkpoint.
+    /// `(calls, [(parameter, updates, last update)])`, for a checkpoint; of a parameter whose rows are counted apart
+    /// one entry for all rows in a row that have the same counts, and how many rows those are, in
+    /// [`Optimizer::row_counters`].
     pub(crate) fn counters(&self) -> (u64, Vec<(usize, u64, u64)>) {
-        (self.n_calls, self.states.iter().map(|(&i, s)| (i, s.n_updates, s.last_update)).collect())
+        let runs = self.runs().map(|(index, count, _)| (index, count.n_updates, count.last_update));
+        (self.n_calls, runs.collect())
     }
 
-    /// This optimizer with the state that [`Optimizer::tensors`] and [`Optimizer::counters`] gave; `take` finds a
-    /// tensor. None when one is missing, or the counters count more updates than there were.
+    /// How many rows each of [`Optimizer::counters`] is of; empty where all of them are of whole parameters.
+    pub(crate) fn row_counters(&self) -> Vec<usize> {
+        let are_whole = self.states.values().all(|state| state.counts.len() == 1);
+        if are_whole { Vec::new() } else { self.runs().map(|(.., n_rows)| n_rows).collect() }
+    }
+
+    fn runs(&self) -> impl Iterator<Item = (usize, Count, usize)> + '_ {
+        let of = |(&index, state): (&usize, &'_ State)| {
+            state.counts.chunk_by(|a, b| a == b).map(|run| (index, run[0], run.len())).collect::<Vec<_>>()
+        };
+        self.states.iter().flat_map(of)
+    }
+
+    /// This optimizer with the state that [`Optimizer::tensors`], [`Optimizer::counters`] and
+    /// [`Optimizer::row_counters`] gave; `take` finds a tensor. None when one is missing, the counters count more updates
+    /// than there were, or rows that a parameter does not have.
     pub(crate) fn restored(
         &self,
         (n_calls, counters): (u64, Vec<(usize, u64, u64)>),
+        n_rows: &[usize],
         mut take: impl FnMut(usize, &'static str) -> Option<Tensor>,
     ) -> Option<Self> {
-        let mut states = BTreeMap::new();
-        for (index, n_updates, last_update) in counters {
+        if !(n_rows.is_empty() || n_rows.len() == counters.len()) {
+            return None;
+        }
+        let mut states: BTreeMap<usize, State> = BTreeMap::new();
+        for (i, (index, n_updates, last_update)) in counters.into_iter().enumerate() {
             if n_updates > n_calls || last_update > n_calls {
                 return None;
             }
-            let mean = if self.kind.has_mean() { Some(take(index, "mean")?) } else { None };
-            let square = if self.kind.has_square() { Some(take(index, "square")?) } else { None };
-            states.insert(index, State { mean, square, n_updates, last_update });
+            if !states.contains_key(&index) {
+                let mean = if self.kind.has_mean() { Some(take(index, "mean")?) } else { None };
+                let square = if self.kind.has_square() { Some(take(index, "square")?) } else { None };
+                states.insert(index, State { mean, square, counts: Vec::new() });
+            }
+            let state = states.get_mut(&index)?;
+            let n = n_rows.get(i).copied().unwrap_or(1);
+            let most = state.tensors().flat_map(Tensor::size).max().unwrap_or(1).max(1) as usize;
+            if n > most.saturating_sub(state.counts.len()) {
+                return None;
+            }
+            state.counts.extend(std::iter::repeat_n(Count { n_updates, last_update }, n));
         }
         let fisher = self.fisher.clone();
         Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls, fisher })
@@ -394,6 +487,51 @@ mod tests {
         assert_eq!(run(StateMode::Keep, 0), run(StateMode::Keep, 5));
         assert_eq!(run(StateMode::Reset, 0), run(StateMode::Keep, 0));
         assert!((run(StateMode::Reset, 5) - 0.1).abs() < 1e-6, "a fresh first update");
+    }
+
+    /// Columns of one parameter, updated in changing sets, are parameters of their own: weights and state bit for bit.
+    #[test]
+    fn rows_are_updated_and_sleep_as_parameters_of_their_own() {
+        let noise = |salt: f64, shape: [i64; 2]| {
+            let n = Tensor::arange(shape[0] * shape[1], (Kind::Float, Device::Cpu));
+            ((n + salt) * 12.9898).sin().view(shape)
+        };
+        let named = |tensor| Parameter { name: "p".into(), block: None, tensor };
+        for (kind, mode) in [
+            (OptimizerKind::rmsprop(), StateMode::Keep),
+            (OptimizerKind::rmsprop(), StateMode::Reset),
+            (OptimizerKind::rmsprop(), StateMode::Debias),
+            (OptimizerKind::adamw(0.5), StateMode::Keep),
+            (OptimizerKind::adamw(0.5), StateMode::Reset),
+        ] {
+            let whole = [named(noise(0.0, [3, 4]))];
+            let columns: Vec<Parameter> = (0..4).map(|i| named(whole[0].tensor.narrow(1, i, 1).contiguous())).collect();
+            let optimizer = || Optimizer::new(kind, mode, 0);
+            let (mut of_whole, mut of_columns) = (optimizer(), optimizer());
+            for (step, updated) in [vec![0, 2], vec![2, 3], vec![2], vec![0, 1, 2, 3], vec![0]].into_iter().enumerate()
+            {
+                let gradient = noise(step as f64, [3, 4]);
+                let apart: Vec<(usize, Tensor)> =
+                    updated.iter().map(|&i| (i, gradient.narrow(1, i as i64, 1).contiguous())).collect();
+                of_columns.update(&columns, &apart, 0.01);
+                let rows = SliceRows::one(0, Rows::new(1, 4, updated, Device::Cpu));
+                let taken = rows.cut(vec![(0, gradient)]);
+                of_whole.update_rows(&whole, &taken, Some(&rows), 0.01);
+                let want = Tensor::cat(&columns.iter().map(|p| &p.tensor).collect::<Vec<_>>(), 1);
+                assert!(whole[0].tensor.equal(&want), "{kind:?}, {mode:?}, step {step}");
+            }
+            // A file of the state gives the same state.
+            let (counters, n_rows) = (of_whole.counters(), of_whole.row_counters());
+            assert_eq!(n_rows.iter().sum::<usize>(), 4);
+            let tensors: BTreeMap<(usize, &str), Tensor> =
+                of_whole.tensors().map(|(index, part, tensor)| ((index, part), tensor.copy())).collect();
+            let take = |index, part| tensors.get(&(index, part)).map(Tensor::copy);
+            let restored = of_whole.restored(counters.clone(), &n_rows, take).unwrap();
+            assert_eq!(restored.states[&0].counts, of_whole.states[&0].counts);
+            for wrong in [vec![usize::MAX; n_rows.len()], vec![9; n_rows.len()], vec![1]] {
+                assert!(of_whole.restored(counters.clone(), &wrong, take).is_none(), "{wrong:?}");
+            }
+        }
     }
 
     #[test]

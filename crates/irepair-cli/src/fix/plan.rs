@@ -1,7 +1,7 @@
 //! The plan of steps: how many samples, which presets, how many updates. It is made at the start, kept, and followed.
 
 use irepair_config::{FixPlan, Method, Policy, RepairOptions};
-use irepair_core::BlockList;
+use irepair_core::UnitList;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of a plan relative to the usual one, smallest first.
@@ -50,7 +50,7 @@ pub(crate) fn presets(n_blocks: usize) -> Vec<Preset> {
     };
     let upper = RepairOptions {
         policy: Some(Policy::Random),
-        exclude: "0".parse::<BlockList>().ok().filter(|_| n_blocks > 1),
+        exclude: "0".parse::<UnitList>().ok().filter(|_| n_blocks > 1),
         ..RepairOptions::default()
     };
     vec![

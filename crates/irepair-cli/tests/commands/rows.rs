@@ -24,12 +24,80 @@ fn blocks_that_may_be_chosen_are_given_by_lists() {
 
     let refused =
         |flags: &str| refuse(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out refused-blocks {flags}")));
-    let want = "error: `only` names a block that the model does not have\n want: blocks 0 to 2    got: 3";
+    let want = "error: the model has no unit `3`\n want: blocks 0 to 2    got: 3";
     assert_eq!(refused("--only 1,3"), (2, want.to_owned()));
-    assert!(refused("--exclude 0-2").1.starts_with("error: `only` and `exclude` leave no block to choose"));
+    assert!(
+        refused("--exclude 0-2").1.starts_with("error: `only` and `exclude` leave no unit of kind block to choose")
+    );
     let (code, said) = refused("--only 2-1");
-    assert!(code == 2 && said.contains("`2-1` is no list of blocks"), "{said}");
+    assert!(code == 2 && said.contains("`2-1` is no list of units"), "{said}");
     assert!(!dir.join("refused-blocks").exists(), "refused before anything is written");
+}
+
+/// The files of a directory that a model is made of.
+fn model_files(name: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(workshop().join(name)).unwrap().map(|entry| entry.unwrap().path());
+    let named = entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap()));
+    let mut files: Vec<_> = named.filter(|(name, _)| name.ends_with(".safetensors")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
+    let dir = workshop();
+    let json = |args: &str| serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, args))).unwrap();
+    for (kind, units, n_units) in [("half", "1.mlp", 1), ("head", "1.head.0", 1), ("neuron", "2.neuron.3-6", 4)] {
+        let out = format!("unit-{kind}");
+        let repair = format!("{REPAIR} --method irepair-no-kl --unit {kind} --policy blocks --only {units}");
+        let summary = json(&format!("{repair} --out {out} --patch {out}.patch --json"));
+        let times = summary["units"]["times"].as_object().unwrap();
+        assert!(times.len() == n_units && times.values().all(|n| *n == 6), "{times:?}");
+        assert_eq!(summary["selection"][units[..1].parse::<usize>().unwrap()], 6);
+        let log = fs::read_to_string(dir.join(&out).join("metrics.jsonl")).unwrap();
+        assert_eq!(log.matches(&format!("\"units\":\"{units}\"")).count(), 6);
+
+        let shown = json(&format!("patch show --patch {out}.patch --json"));
+        assert_eq!(shown["provenance"]["units"], *units);
+        let [held, updated] = [&shown["n_weights"], &summary["units"]["n_weights"]].map(|n| n.as_u64().unwrap());
+        assert!(if kind == "half" { held <= updated } else { held == updated }, "{kind}: {held} of {updated}");
+        let eval = json(&format!("eval --model {out} --reference base --wikitext corpus.txt --json"));
+        let changed =
+            eval["footprint"]["by_block"].as_array().unwrap().iter().map(|b| b["n_changed"].as_u64().unwrap());
+        assert!((1..=updated).contains(&changed.sum::<u64>()) && eval["footprint"]["non_block"]["n_changed"] == 0);
+        assert!(kind == "half" || fs::metadata(dir.join(format!("{out}.patch"))).unwrap().len() < 8_000 + 4 * updated);
+
+        succeed(&irepair(dir, &format!("patch apply --base base --patch {out}.patch --out {out}-applied")));
+        assert_eq!(model_files(&format!("{out}-applied")), model_files(&out), "{kind}");
+        succeed(&irepair(dir, &format!("patch revert --model {out} --patch {out}.patch --out {out}-reverted")));
+        assert_eq!(model_files(&format!("{out}-reverted")), model_files("base"), "{kind}");
+    }
+    // Half of the six heads at every step, by their own gradients.
+    let repair = format!("{REPAIR} --method irepair-no-kl --unit head");
+    let summary = json(&format!("{repair} --top-k 50% --out unit-share --json"));
+    let times = summary["units"]["times"].as_object().unwrap().values().map(|n| n.as_u64().unwrap());
+    assert_eq!(times.sum::<u64>(), 3 * 6);
+    let table = succeed(&irepair(dir, &format!("{repair} --policy random --out unit-random")));
+    assert!(table.contains("\nunits updated (unit: times): "), "{table}");
+    // Blocks as units are blocks.
+    let explicit = json(&format!("{REPAIR} --method irepair-no-kl --unit block --out unit-block --json"));
+    succeed(&irepair(dir, &format!("{REPAIR} --method irepair-no-kl --out unit-none --json")));
+    assert!(explicit.get("units").is_none() && model_files("unit-block") == model_files("unit-none"));
+
+    let refused = |flags: &str| refuse(&irepair(dir, &format!("{REPAIR} --out unit-refused {flags}")));
+    let first = |flags: &str| refused(flags).1.lines().next().unwrap().to_owned();
+    assert_eq!(first("--method irepair --unit head --only 1.head.2"), "error: the model has no unit `1.head.2`");
+    assert_eq!(
+        first("--method irepair --unit half --only 1.head.0"),
+        "error: `only` names `1.head.0`, and units of kind half are chosen whole"
+    );
+    assert_eq!(
+        first("--method irepair --unit head --exclude 0-2.attention"),
+        "error: `only` and `exclude` leave no unit of kind head to choose"
+    );
+    assert!(refused("--method dpo --unit head").1.contains("all changes every parameter; use blocks"));
+    assert!(refused("--method irepair --unit head --top-k 1b").1.contains("`1u` counts units of kind head"));
+    assert!(!dir.join("unit-refused").exists(), "refused before anything is written");
 }
 
 #[test]
