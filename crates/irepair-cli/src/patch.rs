@@ -281,7 +281,7 @@ fn print_patch(patch: &Patch, json: bool) -> anyhow::Result<()> {
         changed.len(),
         n_bytes as f64 / f64::from(1 << 20)
     );
-    let held = |name: &&String| match &manifest.tensors[**name].rows {
+    let held = |name: &&String| match &manifest.tensors[*name].rows {
         Some(rows) => {
             format!("  {}, {} {}\n", printable(name), rows.n(), if rows.dim == 0 { "rows" } else { "columns" })
         }
