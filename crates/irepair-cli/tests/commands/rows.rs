@@ -2,6 +2,7 @@
 //! best-of-n.
 
 use std::fs;
+use std::process::Command;
 
 use super::{REPAIR, irepair, put, refuse, succeed, workshop};
 
@@ -47,6 +48,11 @@ fn model_files(name: &str) -> Vec<(String, Vec<u8>)> {
 fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
     let dir = workshop();
     let json = |args: &str| serde_json::from_str::<serde_json::Value>(&succeed(&irepair(dir, args))).unwrap();
+    // Patches take no --threads.
+    let patch = |args: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+        succeed(&command.current_dir(dir).arg("patch").args(args.split_whitespace()).output().unwrap())
+    };
     for (kind, units, n_units) in [("half", "1.mlp", 1), ("head", "1.head.0", 1), ("neuron", "2.neuron.3-6", 4)] {
         let out = format!("unit-{kind}");
         let repair = format!("{REPAIR} --method irepair-no-kl --unit {kind} --policy blocks --only {units}");
@@ -57,7 +63,8 @@ fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
         let log = fs::read_to_string(dir.join(&out).join("metrics.jsonl")).unwrap();
         assert_eq!(log.matches(&format!("\"units\":\"{units}\"")).count(), 6);
 
-        let shown = json(&format!("patch show --patch {out}.patch --json"));
+        let shown: serde_json::Value =
+            serde_json::from_str(&patch(&format!("show --patch {out}.patch --json"))).unwrap();
         assert_eq!(shown["provenance"]["units"], *units);
         let [held, updated] = [&shown["n_weights"], &summary["units"]["n_weights"]].map(|n| n.as_u64().unwrap());
         assert!(if kind == "half" { held <= updated } else { held == updated }, "{kind}: {held} of {updated}");
@@ -67,9 +74,9 @@ fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
         assert!((1..=updated).contains(&changed.sum::<u64>()) && eval["footprint"]["non_block"]["n_changed"] == 0);
         assert!(kind == "half" || fs::metadata(dir.join(format!("{out}.patch"))).unwrap().len() < 8_000 + 4 * updated);
 
-        succeed(&irepair(dir, &format!("patch apply --base base --patch {out}.patch --out {out}-applied")));
+        patch(&format!("apply --base base --patch {out}.patch --out {out}-applied"));
         assert_eq!(model_files(&format!("{out}-applied")), model_files(&out), "{kind}");
-        succeed(&irepair(dir, &format!("patch revert --model {out} --patch {out}.patch --out {out}-reverted")));
+        patch(&format!("revert --model {out} --patch {out}.patch --out {out}-reverted"));
         assert_eq!(model_files(&format!("{out}-reverted")), model_files("base"), "{kind}");
     }
     // Half of the six heads at every step, by their own gradients.
