@@ -1,6 +1,7 @@
 //! RMSprop, AdamW and natural steps; a block that is not updated keeps its state as it is.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use irepair_model::{Fisher, Parameter, round_stochastically, seed_of};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -80,12 +81,15 @@ pub enum StateMode {
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
 const CHUNK: i64 = 1 << 19;
 
+/// What a number of updates gives, for a parameter or each of its rows.
+type ByUpdates<'a> = dyn Fn(&dyn Fn(f64) -> f64) -> Tensor + 'a;
+
 /// One update of one parameter, or of rows of it, by RMSprop or AdamW.
 struct Rule<'a> {
     kind: OptimizerKind,
     mode: StateMode,
     /// [`State::by_updates`], this update included.
-    by_updates: &'a dyn Fn(&dyn Fn(f64) -> f64) -> Tensor,
+    by_updates: &'a ByUpdates<'a>,
     lr: f64,
     /// Of the draws that round weights of a narrow type.
     seed: u64,
@@ -370,12 +374,14 @@ impl Optimizer {
             if n_updates > n_calls || last_update > n_calls {
                 return None;
             }
-            if !states.contains_key(&index) {
-                let mean = if self.kind.has_mean() { Some(take(index, "mean")?) } else { None };
-                let square = if self.kind.has_square() { Some(take(index, "square")?) } else { None };
-                states.insert(index, State { mean, square, counts: Vec::new() });
-            }
-            let state = states.get_mut(&index)?;
+            let state = match states.entry(index) {
+                Entry::Occupied(state) => state.into_mut(),
+                Entry::Vacant(place) => {
+                    let mean = if self.kind.has_mean() { Some(take(index, "mean")?) } else { None };
+                    let square = if self.kind.has_square() { Some(take(index, "square")?) } else { None };
+                    place.insert(State { mean, square, counts: Vec::new() })
+                }
+            };
             let n = n_rows.get(i).copied().unwrap_or(1);
             let most = state.tensors().flat_map(Tensor::size).max().unwrap_or(1).max(1) as usize;
             if n > most.saturating_sub(state.counts.len()) {
