@@ -139,8 +139,8 @@ impl UnitMap {
     /// list names stands for the smaller ones in it.
     ///
     /// # Errors
-    /// [`Error::NoSuchUnit`] when a list names a unit that the model lacks; [`Error::FinerUnit`] when it names a part of
-    /// a unit of the kind; [`Error::NoUnitLeft`].
+    /// [`Error::NoSuchUnit`] when a list names a unit that the model lacks; [`Error::FinerUnit`] when it names a part
+    /// of a unit of the kind; [`Error::NoUnitLeft`].
     ///
     /// # Source
     /// METHOD §5 [O].

@@ -70,7 +70,7 @@ options! {
         /// Share of the squared sensitivity that policy coverage must hold, over 0 and up to 1 (METHOD §5 [O]).
         /// Default 0.5.
         policy_quota: f64 as "SHARE" = Number::PolicyQuota.row().default,
-        /// How the sensitivity of a block or unit is measured (METHOD §3 [D]). Default grad-l2; density for units below
+        /// How the sensitivity of a block or unit is measured (METHOD §3 [D]). Default grad-l2, density for units below
         /// the block, which may differ in size (METHOD §23 [O]).
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         sensitivity: Metric = if this.slices_blocks() { Metric::GradL2 } else { Metric::Density },

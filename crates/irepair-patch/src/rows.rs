@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn what_differs_is_found_by_rows_or_columns_whichever_are_fewer() {
         let rows = |dim, ranges: &[[usize; 2]]| Some(Rows { dim, ranges: ranges.to_vec() });
-        assert_eq!(found(&[16, 16], &[16, 33, 34, 80]), rows(0, &[[1, 3], [5, 6]]));
+        assert_eq!(found(&[16, 16], &[16, 33, 34, 35, 80]), rows(0, &[[1, 3], [5, 6]]));
         assert_eq!(found(&[16, 16], &[2, 18, 35, 255, 239]), rows(1, &[[2, 4], [15, 16]]));
         assert_eq!(found(&[32], &[7, 8, 9]), rows(0, &[[7, 10]]));
         assert_eq!(found(&[8, 4, 4], &[17, 40]), rows(0, &[[1, 3]]), "rows of more than one dimension");

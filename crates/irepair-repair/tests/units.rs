@@ -95,8 +95,8 @@ fn a_step_changes_the_rows_of_its_units_and_no_other_bit() {
     }
 }
 
-/// The oracle: the gradient of every block by the plain route, times a mask of 0 and 1, clipped by its own norm, and the
-/// first step of RMSprop by its formula.
+/// The oracle: the gradient of every block by the plain route, times a mask of 0 and 1, clipped by its own norm, and
+/// the first step of RMSprop by its formula.
 #[test]
 fn the_first_step_is_that_of_the_masked_gradient_clipped_by_its_own_norm() {
     let (data, lr, clip) = (data(), 1e-3, 1e-2);

@@ -67,8 +67,8 @@ pub fn candidate(point: &TrajectoryPoint) -> Option<[f64; 2]> {
     Some([finite(more.kl)?.max(0.0), finite(point.toxicity)?])
 }
 
-/// The KL of a candidate after the first update that has no error, where it is up to `budget`: a later point has nothing
-/// left to remove.
+/// The KL of a candidate after the first update that has no error, where it is up to `budget`: a later point has
+/// nothing left to remove.
 pub fn kl_without_error(point: &TrajectoryPoint, budget: f64) -> Option<f64> {
     let [kl, error] = candidate(point).filter(|_| point.step > 0)?;
     (error <= 0.0 && kl <= budget).then_some(kl)

@@ -358,8 +358,8 @@ impl Optimizer {
     }
 
     /// This optimizer with the state that [`Optimizer::tensors`], [`Optimizer::counters`] and
-    /// [`Optimizer::row_counters`] gave; `take` finds a tensor. None when one is missing, the counters count more updates
-    /// than there were, or rows that a parameter does not have.
+    /// [`Optimizer::row_counters`] gave; `take` finds a tensor. None when one is missing, the counters count more
+    /// updates than there were, or rows that a parameter does not have.
     pub(crate) fn restored(
         &self,
         (n_calls, counters): (u64, Vec<(usize, u64, u64)>),

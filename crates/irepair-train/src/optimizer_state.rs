@@ -43,8 +43,8 @@ impl State {
         }
     }
 
-    /// A number that depends on the updates so far: one for all of the parameter, `[]`, or one for each of the rows that
-    /// `taken` holds, shaped to multiply them; float32.
+    /// A number that depends on the updates so far: one for all of the parameter, `[]`, or one for each of the rows
+    /// that `taken` holds, shaped to multiply them; float32.
     pub(crate) fn by_updates(&self, rows: Option<(&Rows, &Tensor)>, of: &dyn Fn(f64) -> f64) -> Tensor {
         let of = |row: usize| of(self.counts[row].n_updates as f64);
         rows.map_or_else(|| Tensor::from(of(0) as f32), |(rows, taken)| rows.each(taken, of))

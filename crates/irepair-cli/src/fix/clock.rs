@@ -94,8 +94,8 @@ impl Clock {
         self.paces[1].took(seconds, 1.0);
     }
 
-    /// Updates after which a run that stands so will end: its KL grows as its updates do, and ends it at the first point
-    /// of more than the most.
+    /// Updates after which a run that stands so will end: its KL grows as its updates do, and ends it at the first
+    /// point of more than the most.
     fn end(&self, run: Stand) -> u64 {
         let last = self.steps.rounds.last().copied().unwrap_or(0);
         let n_points = run.n_steps as f64 / self.steps.every as f64;

@@ -273,7 +273,7 @@ impl<'a> Parser<'a> {
         Ok(made.join(", "))
     }
 
-    /// A text as it stands, with its quotes.
+    /// A text with its quotes, unchanged.
     fn string(&mut self) -> Result<&'a str, String> {
         let rest = self.rest();
         let (mut chars, quote) = (rest.char_indices(), rest.chars().next());

@@ -114,8 +114,8 @@ fn rates(measured: &super::FixMeasured) -> Vec<[String; 4]> {
     rows
 }
 
-/// The plane of KL, by its logarithm, and failures: circles with their titles, the line of the front, the budget, labels
-/// of the axes.
+/// The plane of KL, by its logarithm, and failures: circles with their titles, the line of the front, the budget,
+/// labels of the axes.
 fn plane(result: &FixResult) -> Option<Value> {
     // Far to the right of the budget nothing is chosen.
     let right = 2.0 * result.budget_kl;
