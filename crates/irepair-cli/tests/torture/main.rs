@@ -86,7 +86,8 @@ fn generator() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(given("SEED", 0) as u64)
 }
 
-/// Kills and fails at every `stride`-th point, each time at another one, and kills at `n_kills` instants.
+/// Kills and fails at every `stride`-th point, each time at another one, and kills at `n_kills` instants. Of the points
+/// only those from `IREPAIR_TORTURE_FROM` to `IREPAIR_TORTURE_TO`, so that a long form can be run in parts.
 fn torture(scene: &Scene, victim: &Victim, stride: usize, n_kills: usize) -> Tally {
     let mut random = generator();
     let Calm { outcome, n_points, took } = calm(scene, victim);
@@ -94,11 +95,17 @@ fn torture(scene: &Scene, victim: &Victim, stride: usize, n_kills: usize) -> Tal
     let mut tally = Tally { name: victim.name, n_points, ..Tally::default() };
     // Files removed at the end come last: those points are always tried.
     let first = 1 + random.random_range(0..stride);
-    let points: BTreeSet<usize> = (first..=n_points).step_by(stride).chain(n_points - 3..=n_points).collect();
+    let part = given("FROM", 1)..=given("TO", usize::MAX);
+    let all = (first..=n_points).step_by(stride).chain(n_points - 3..=n_points);
+    let points: BTreeSet<usize> = all.filter(|n| part.contains(n)).collect();
     for n in points {
+        if n % 100 == 0 {
+            say(&format!("{}: point {n} of {n_points}", victim.name));
+        }
         tally.add(Strike::Point(n), strike(scene, victim, &calm, Strike::Point(n)));
     }
-    for (i, n) in (1 + random.random_range(0..stride)..=n_points).step_by(stride * 2).enumerate() {
+    let failing = (1 + random.random_range(0..stride)..=n_points).step_by(stride * 2);
+    for (i, n) in failing.filter(|n| part.contains(n)).enumerate() {
         let fail = Strike::Fail(["enospc", "eio", "edquot", "erofs"][i % 4], n);
         tally.add(fail, strike(scene, victim, &calm, fail));
     }
