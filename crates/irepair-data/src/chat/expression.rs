@@ -7,12 +7,14 @@ use super::operators::{ATTRIBUTE, COMPARE, CONCAT, EACH, ENTRY, SLICED, TIMES, i
 pub(super) const ENDS: [&str; 8] = ["and", "else", "if", "in", "is", "not", "or", "recursive"];
 /// Expressions in one another.
 const MOST_DEPTH: usize = 100;
+/// Operators, commas and brackets of one expression.
+const MOST_SIGNS: usize = 2000;
 
 pub(super) type Made = Result<String, String>;
 
 /// Parses the whole text; line ends that are left out follow, so that the engine counts lines as an editor does.
 pub(super) fn whole(text: &str, parse: impl FnOnce(&mut Parser<'_>) -> Made) -> Made {
-    let mut parser = Parser { rest: text, depth: 0 };
+    let mut parser = Parser { rest: text, depth: 0, n_signs: 0 };
     let mut made = parse(&mut parser)?;
     if !parser.rest().is_empty() {
         return Err(parser.unexpected());
@@ -32,10 +34,11 @@ fn is_plain_index(index: &str) -> bool {
     text.is_some_and(|text| text.chars().all(is_name) && !is_method(text))
 }
 
-/// What is left of a text, and how deep the expression is nested that is parsed now.
+/// What is left of a text, and of the expression that is parsed now how deep it is nested and how long it is so far.
 pub(super) struct Parser<'a> {
     rest: &'a str,
     depth: usize,
+    n_signs: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -60,6 +63,7 @@ impl<'a> Parser<'a> {
         let found = self.next_is(sign);
         if found {
             self.rest = &self.rest[sign.len()..];
+            self.n_signs += 1;
         }
         found
     }
@@ -80,6 +84,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn name(&mut self) -> Result<&'a str, String> {
+        self.refuse_long()?;
         let name = self.word();
         if name.is_empty() {
             return Err(self.unexpected());
@@ -205,6 +210,7 @@ impl<'a> Parser<'a> {
     }
 
     fn unary(&mut self, with_filters: bool) -> Made {
+        self.refuse_long()?;
         let sign = ["-", "+"].into_iter().find(|sign| self.takes(sign));
         let made = match sign {
             Some(sign) => sign.to_owned() + &self.nested(|parser| parser.unary(false))?,
@@ -214,6 +220,14 @@ impl<'a> Parser<'a> {
             }
         };
         if with_filters { self.filtered(made) } else { Ok(made) }
+    }
+
+    /// The engine works through a chain, such as filters after filters, by recursion.
+    fn refuse_long(&self) -> Result<(), String> {
+        if self.n_signs > MOST_SIGNS {
+            return Err(format!("an expression of it has over {MOST_SIGNS} operators, commas and brackets"));
+        }
+        Ok(())
     }
 
     fn nested(&mut self, parse: impl FnOnce(&mut Self) -> Made) -> Made {

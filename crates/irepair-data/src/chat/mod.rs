@@ -259,6 +259,25 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_without_end_is_refused_before_the_engine_sees_it() {
+        let chains = [
+            ("not ", "1"),
+            ("1 ** ", "1"),
+            ("1 ~ ", "1"),
+            ("1 < ", "1"),
+            ("(", "1"),
+            ("-", "1"),
+            ("1 if 1 else ", "1"),
+        ];
+        let made = chains.iter().map(|(link, end)| format!("{{{{ {}{end} }}}}", link.repeat(100_000)));
+        let after = ["|string", ".a", "[0]"].map(|link| format!("{{{{ messages{} }}}}", link.repeat(100_000)));
+        for source in made.chain(after) {
+            let why = ChatTemplate::new(&source, Map::new()).map(|_| ()).unwrap_err().to_string();
+            assert!(why.contains("an expression of it"), "{why}");
+        }
+    }
+
+    #[test]
     fn the_file_beside_the_settings_comes_first_and_named_ones_have_their_uses() {
         let config = |template: Value| (CONFIG, json!({"chat_template": template, "bos_token": "<s>"}).to_string());
         let (file, tools) = ((FILE, "file {{ bos_token }}".to_owned()), json!([{"name": "t"}]));
