@@ -137,6 +137,26 @@ fn blocks_that_kept_their_values_keep_their_bytes_in_any_compute_type() {
 }
 
 #[test]
+fn weights_that_kept_their_values_keep_their_bytes_in_any_compute_type() {
+    let dirs = [0; 2].map(|_| tempfile::tempdir().unwrap());
+    let [first, second] = dirs.each_ref().map(|d| d.path());
+    odd_checkpoint(first);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let (loaded, _) = CausalLm::load(first, Device::Cpu, kind).unwrap();
+        let changed = loaded.parameters().iter().find(|p| p.name == "h.1.mlp.c_fc.weight").unwrap();
+        no_grad(|| drop(changed.tensor.get(2).fill_(0.25)));
+        loaded.save(second).unwrap();
+        let [before, after] = [first, second].map(|dir| fs::read(dir.join("model.safetensors")).unwrap());
+        let differing = (0..before.len()).filter(|&i| before[i] != after[i]).collect::<Vec<_>>();
+        let row = changed.tensor.size()[1] as usize * 4;
+        let (low, high) = (differing[0], differing[differing.len() - 1]);
+        assert!(high - low < row, "{kind:?}: bytes {low}..{high} of a row of at most {row}");
+        let (again, _) = CausalLm::load(second, Device::Cpu, kind).unwrap();
+        assert!(bits(&again) == bits(&loaded), "{kind:?}");
+    }
+}
+
+#[test]
 fn a_source_that_changed_meanwhile_is_not_copied_from() {
     let dirs = [0; 2].map(|_| tempfile::tempdir().unwrap());
     let [first, second] = dirs.each_ref().map(|d| d.path());

@@ -206,6 +206,9 @@ impl Manifest {
                 return Err(("tensors", format!("tensor `{}` {fault}", irepair_core::printable(name))));
             }
         }
+        if version == VERSIONS[0] && tensors.values().any(|record| record.rows.is_some()) {
+            return Err(("format_version", "a patch of version 1 holds whole tensors, and this one rows".to_owned()));
+        }
         let provenance = Provenance {
             method: text("method"),
             policy: text("policy"),
@@ -309,6 +312,10 @@ mod tests {
         assert_eq!(
             with_rows("replace", &rows(r#"{"dim":0,"ranges":[[0,1]]}"#)),
             "tensor `x` has rows in a patch of kind replace"
+        );
+        assert_eq!(
+            with_rows("xor", &rows(r#"{"dim":1,"ranges":[[0,2]]}"#)),
+            "a patch of version 1 holds whole tensors, and this one rows"
         );
         assert_eq!(
             with_rows("xor", r#","rows":{"dim":0,"ranges":[[0,1]]}"#),

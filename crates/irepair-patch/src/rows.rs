@@ -157,7 +157,8 @@ impl Finder {
     /// For a tensor of this type and shape, whose size fits into memory addresses.
     pub(crate) fn new(dtype: Dtype, shape: &[usize]) -> Self {
         let value = (dtype.bitsize() / 8).max(1);
-        let row = shape.iter().skip(1).product::<usize>() * value;
+        // A tensor without values may have any other dimensions.
+        let row = shape.iter().skip(1).try_fold(value, |all, &n| all.checked_mul(n)).unwrap_or(0);
         let columns = matches!(shape, [_, n] if *n <= MOST_COLUMNS).then(|| vec![false; shape[1]]);
         let n_bytes = shape.first().map_or(value, |n| n * row) as u64;
         let has_rows = !shape.is_empty() && row > 0 && dtype.bitsize().is_multiple_of(8);
@@ -242,6 +243,7 @@ mod tests {
         assert_eq!(found(&[8, 4, 4], &[17, 40]), rows(0, &[[1, 3]]), "rows of more than one dimension");
         assert_eq!(found(&[4], &[2]), None, "not worth a range");
         assert_eq!(found(&[], &[0]), None);
+        assert_eq!(Finder::new(Dtype::F32, &[0, 1 << 62, 1 << 62]).found(), None, "no values");
         assert_eq!(found(&[4, 4], &[0, 5, 10, 15]), None);
     }
 

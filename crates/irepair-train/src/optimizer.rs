@@ -359,7 +359,7 @@ impl Optimizer {
 
     /// This optimizer with the state that [`Optimizer::tensors`], [`Optimizer::counters`] and
     /// [`Optimizer::row_counters`] gave; `take` finds a tensor. None when one is missing, the counters count more
-    /// updates than there were, or rows that a parameter does not have.
+    /// updates than there were, or other rows than a parameter has.
     pub(crate) fn restored(
         &self,
         (n_calls, counters): (u64, Vec<(usize, u64, u64)>),
@@ -388,6 +388,13 @@ impl Optimizer {
                 return None;
             }
             state.counts.extend(std::iter::repeat_n(Count { n_updates, last_update }, n));
+        }
+        let fits = |state: &State| {
+            let n = state.counts.len();
+            n == 1 || state.tensors().all(|tensor| tensor.size().contains(&(n as i64)))
+        };
+        if !states.values().all(fits) {
+            return None;
         }
         let fisher = self.fisher.clone();
         Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls, fisher })
@@ -534,7 +541,7 @@ mod tests {
             let take = |index, part| tensors.get(&(index, part)).map(Tensor::copy);
             let restored = of_whole.restored(counters.clone(), &n_rows, take).unwrap();
             assert_eq!(restored.states[&0].counts, of_whole.states[&0].counts);
-            for wrong in [vec![usize::MAX; n_rows.len()], vec![9; n_rows.len()], vec![1]] {
+            for wrong in [vec![usize::MAX; n_rows.len()], vec![9; n_rows.len()], vec![0; n_rows.len()], vec![1]] {
                 assert!(of_whole.restored(counters.clone(), &wrong, take).is_none(), "{wrong:?}");
             }
         }

@@ -133,6 +133,29 @@ impl<'a> Parsed<'a> {
         Ok(true)
     }
 
+    /// Hands out the bytes of a tensor, but for those of elements that are not those of `value` once they are brought to
+    /// its type: these come from `value`, a tensor of as many elements.
+    pub(super) fn changed(
+        &self,
+        name: &str,
+        value: &Tensor,
+        write: &mut dyn FnMut(&[u8]) -> Result<(), irepair_core::Error>,
+    ) -> Result<()> {
+        let (view, stored) = (self.view(name)?, self.kind(name)?);
+        let (size, narrow) = (stored.elt_size_in_bytes(), value.kind().elt_size_in_bytes());
+        for (here, there) in self.bytes(&view).zip(chunks(value, CHUNK / size)) {
+            let before = bytes_of(&flat_tensor(here, stored)?, dtype_of(value.kind()));
+            let (now, new) = (bytes_of(&there, dtype_of(value.kind())), bytes_of(&there, dtype_of(stored)));
+            let mut bytes = here.to_vec();
+            let elements = before.chunks(narrow).zip(now.chunks(narrow)).enumerate();
+            for (i, _) in elements.filter(|(_, (before, now))| before != now) {
+                bytes[i * size..][..size].copy_from_slice(&new[i * size..][..size]);
+            }
+            write(&bytes)?;
+        }
+        Ok(())
+    }
+
     /// The bytes of a tensor, a chunk at a time. Pages are let go once they are read, so that a file is never in
     /// memory together with the tensors made of it.
     pub(super) fn bytes(&self, view: &TensorView<'a>) -> impl Iterator<Item = &'a [u8]> {

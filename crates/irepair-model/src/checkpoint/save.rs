@@ -9,7 +9,7 @@ use irepair_core::fs::{replace, write_atomic};
 use irepair_core::weights::WEIGHTS;
 use tch::Tensor;
 
-use super::file::{CHUNK, Parsed, bytes_of, chunks, map};
+use super::file::{CHUNK, Parsed, bytes_of, chunks, dtype_of, map};
 use super::{Shard, Source, Stored, write_tensors};
 use crate::{BlockModel, CausalLm, Error, Result};
 
@@ -75,7 +75,7 @@ impl CausalLm {
         })
     }
 
-    /// Writes one tensor: the bytes of the file it came from as long as nothing changed, so that neither a round trip
+    /// Writes one tensor: the bytes of the file it came from where nothing changed, so that neither a round trip
     /// through another type nor the payload of a NaN can move a bit.
     fn write_tensor(
         &self,
@@ -88,6 +88,10 @@ impl CausalLm {
         match (source, value) {
             (Some(source), value) if value.map_or(Ok(true), |value| source.holds(&stored.name, value))? => {
                 source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
+            }
+            // A type that the model does not compute in may say more than it: elements that did not change keep that.
+            (Some(source), Some(value)) if dtype_of(value.kind()) != stored.dtype => {
+                source.changed(&stored.name, value, write)?;
             }
             (_, Some(value)) => chunks(value, CHUNK).try_for_each(|chunk| write(&bytes_of(&chunk, stored.dtype)))?,
             (_, None) => return Err(irepair_core::Error::MissingFile { path: path.to_owned() }.into()),
