@@ -133,8 +133,8 @@ impl<'a> Parsed<'a> {
         Ok(true)
     }
 
-    /// Hands out the bytes of a tensor, but for those of elements that are not those of `value` once they are brought to
-    /// its type: these come from `value`, a tensor of as many elements.
+    /// Hands out the bytes of a tensor, but for those of elements that are not those of `value` once they are brought
+    /// to its type: these come from `value`, a tensor of as many elements.
     pub(super) fn changed(
         &self,
         name: &str,
