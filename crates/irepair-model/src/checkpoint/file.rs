@@ -145,7 +145,12 @@ impl<'a> Parsed<'a> {
         let (size, narrow) = (stored.elt_size_in_bytes(), value.kind().elt_size_in_bytes());
         for (here, there) in self.bytes(&view).zip(chunks(value, CHUNK / size)) {
             let before = bytes_of(&flat_tensor(here, stored)?, dtype_of(value.kind()));
-            let (now, new) = (bytes_of(&there, dtype_of(value.kind())), bytes_of(&there, dtype_of(stored)));
+            let now = bytes_of(&there, dtype_of(value.kind()));
+            if before == now {
+                write(here)?;
+                continue;
+            }
+            let new = bytes_of(&there, dtype_of(stored));
             let mut bytes = here.to_vec();
             let elements = before.chunks(narrow).zip(now.chunks(narrow)).enumerate();
             for (i, _) in elements.filter(|(_, (before, now))| before != now) {

@@ -86,12 +86,12 @@ impl CausalLm {
     ) -> Result<()> {
         let value = stored.parameter.map(|index| &self.parameters()[index].tensor);
         match (source, value) {
-            (Some(source), value) if value.map_or(Ok(true), |value| source.holds(&stored.name, value))? => {
-                source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
-            }
             // A type that the model does not compute in may say more than it: elements that did not change keep that.
             (Some(source), Some(value)) if dtype_of(value.kind()) != stored.dtype => {
                 source.changed(&stored.name, value, write)?;
+            }
+            (Some(source), value) if value.map_or(Ok(true), |value| source.holds(&stored.name, value))? => {
+                source.bytes(&source.view(&stored.name)?).try_for_each(write)?;
             }
             (_, Some(value)) => chunks(value, CHUNK).try_for_each(|chunk| write(&bytes_of(&chunk, stored.dtype)))?,
             (_, None) => return Err(irepair_core::Error::MissingFile { path: path.to_owned() }.into()),
