@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use irepair_core::printable;
+use irepair_core::weights::{INDEX, WEIGHTS};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -65,10 +66,15 @@ pub fn refuse_changed_models(raw: &Map<String, Value>, path: &Path) -> Result<()
         ("quantization_config", "weights that are not quantised"),
         ("pruned_heads", "no pruned attention heads"),
         ("per_layer_config", "the same settings for every block"),
+        ("configuration_files", "no other file of settings: transformers would read one of these instead"),
     ] {
         if raw.get(key).is_some_and(|value| !empty(value)) {
             return Err(unsupported(raw, path, key, want));
         }
+    }
+    // transformers reads this file and no other.
+    if raw.get("transformers_weights").is_some_and(|file| !file.is_null() && file != WEIGHTS && file != INDEX) {
+        return Err(unsupported(raw, path, "transformers_weights", &format!("{WEIGHTS} or {INDEX}")));
     }
     if raw.get("auto_map").is_some_and(|value| !empty(value) && !is_its_own_class(raw, value)) {
         return Err(unsupported(raw, path, "auto_map", "a model without code of its own"));

@@ -15,8 +15,10 @@ use crate::{Error, Result};
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// Those that GPT-2's tokenizer fills with the end-of-text token when nothing is said.
 const FILLED: [&str; 3] = ["bos_token", "eos_token", "unk_token"];
-/// Settings that list tokens, under their newer and their older name.
-const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
+/// Settings that list tokens, under their newer and their older name. Where the newer one is a list that holds some,
+/// transformers 5 reads no other, and transformers 4 none.
+const EXTRA: &str = "extra_special_tokens";
+const ADDITIONAL: &str = "additional_special_tokens";
 
 /// `tokenizer_config.json`, overwritten by the older `special_tokens_map.json`. A config that lists every added
 /// token itself is newer than that file, which is then ignored. A class that is not given is that of `config.json`, or
@@ -26,10 +28,21 @@ pub(crate) fn settings(dir: &Path) -> Result<Value> {
     if !config.is_object() {
         config = Value::Object(Map::new());
     }
+    refuse_other_files(&dir.join("tokenizer_config.json"), &config)?;
+    let path = dir.join("special_tokens_map.json");
     if config.get("added_tokens_decoder").is_none()
-        && let Value::Object(map) = optional_json(&dir.join("special_tokens_map.json"))?
+        && let Value::Object(map) = optional_json(&path)?
     {
         for (key, value) in map {
+            let contents = |list: &Value| -> Vec<String> {
+                list.as_array().into_iter().flatten().filter_map(content).map(str::to_owned).collect()
+            };
+            let (given, other) = (contents(&config[ADDITIONAL]), contents(&value));
+            if key == ADDITIONAL && !given.is_empty() && given != other {
+                let why = "additional_special_tokens are others in tokenizer_config.json: transformers 4 adds those of \
+                           this file and transformers 5 those of the other; make the two agree";
+                return Err(bad(&path, why));
+            }
             config[key] = value;
         }
     }
@@ -48,6 +61,20 @@ pub(crate) fn settings(dir: &Path) -> Result<Value> {
         };
     }
     Ok(config)
+}
+
+/// Refuses settings that give transformers another file to read than `tokenizer.json`.
+fn refuse_other_files(path: &Path, config: &Value) -> Result<()> {
+    let is_other = |name: &&str| name.strip_prefix("tokenizer.").is_some_and(|name| name.ends_with(".json"));
+    let mut files = config["fast_tokenizer_files"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    files.find(is_other).map_or(Ok(()), |name| {
+        let why = format!(
+            "fast_tokenizer_files names `{}`, which transformers may read in place of tokenizer.json; take the key \
+             out, and put that file in its place where it is the right one",
+            irepair_core::printable(name)
+        );
+        Err(bad(path, why))
+    })
 }
 
 /// Text of a token that is given as a string, or as an object with flags.
@@ -75,7 +102,26 @@ pub(crate) fn add(inner: &mut tokenizers::Tokenizer, dir: &Path, config: &Value,
             inner.add_tokens(&[token]);
         }
     }
-    Ok(())
+    let known = inner.get_added_tokens_decoder();
+    let unlisted = of_models(config).find(|(_, token)| !known.values().any(|known| known.content == *token));
+    unlisted.map_or(Ok(()), |(key, token)| {
+        let why = format!(
+            "`{}` is `{}`, which no file lists as an added token: transformers 5 adds it and transformers 4 does not; \
+             list it in tokenizer.json, or take the key out",
+            irepair_core::printable(key),
+            irepair_core::printable(token)
+        );
+        Err(bad(&dir.join("tokenizer_config.json"), why))
+    })
+}
+
+/// Special tokens of models of some kinds, such as `image_token`: any key may name one.
+fn of_models(config: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let is_one = |key: &str| key.ends_with("_token") && !NAMED.contains(&key);
+    let all = config.as_object().into_iter().flatten().filter(move |(key, _)| is_one(key));
+    let more = config["model_specific_special_tokens"].as_object().into_iter().flatten();
+    let named = all.chain(more).filter_map(|(key, token)| Some((key.as_str(), content(token)?)));
+    named.filter(|(_, token)| !token.is_empty())
 }
 
 /// Listed tokens in the order of their ids, each with the file that lists it.
@@ -120,9 +166,10 @@ fn named(config: &Value, older: bool) -> Vec<AddedToken> {
             None => {}
         }
     }
-    // `extra_special_tokens` may also be an object, each token under the name that a template has for it.
-    let named = config["extra_special_tokens"].as_object().into_iter().flat_map(|tokens| tokens.values());
-    for token in LISTS.iter().filter_map(|key| config[*key].as_array()).flatten().chain(named) {
+    let list = |key: &str| config[key].as_array().filter(|tokens| !tokens.is_empty());
+    // It may also be an object, each token under the name that a template has for it.
+    let named = config[EXTRA].as_object().into_iter().flat_map(|tokens| tokens.values());
+    for token in list(EXTRA).or_else(|| list(ADDITIONAL)).into_iter().flatten().chain(named) {
         if let Some(text) = content(token) {
             add(with_flags(text, token, true));
         }
@@ -155,4 +202,81 @@ pub(crate) fn optional_json(path: &Path) -> Result<Value> {
 /// A tokenizer file that cannot be used.
 pub(crate) fn bad(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::BadTokenizer { path: path.to_owned(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::Tokenizer;
+
+    /// The end-of-text token's directory with these files, and how many tokens `a<u>b<v>c` has there.
+    fn n_tokens(files: &[(&str, Value)]) -> Result<usize, String> {
+        let dir = tempfile::tempdir().unwrap();
+        Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
+        for (name, value) in files {
+            fs::write(dir.path().join(name), value.to_string()).unwrap();
+        }
+        let tokenizer = Tokenizer::load(dir.path()).map_err(|error| error.to_string())?;
+        Ok(tokenizer.encode("a<u>b<v>c").unwrap().len())
+    }
+
+    fn config(more: Value) -> (&'static str, Value) {
+        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("tokenizer_config.json", config)
+    }
+
+    /// Numbers of tokens that transformers 5.23 gives.
+    #[test]
+    fn the_newer_list_of_special_tokens_stands_alone() {
+        for (more, want) in [
+            (json!({}), 9),
+            (json!({"additional_special_tokens": ["<u>"]}), 7),
+            (json!({"additional_special_tokens": ["<u>"], "extra_special_tokens": []}), 7),
+            (json!({"additional_special_tokens": ["<u>"], "extra_special_tokens": ["<v>"]}), 7),
+            (json!({"additional_special_tokens": ["<u>"], "extra_special_tokens": ["<u>", "<v>"]}), 5),
+            (json!({"additional_special_tokens": ["<u>"], "extra_special_tokens": {"v_token": "<v>"}}), 5),
+        ] {
+            assert_eq!(n_tokens(&[config(more.clone())]), Ok(want), "{more}");
+        }
+    }
+
+    #[test]
+    fn two_files_with_other_additional_tokens_are_refused() {
+        let map = |tokens: Value| ("special_tokens_map.json", json!({"additional_special_tokens": tokens}));
+        let given = || config(json!({"additional_special_tokens": ["<u>"]}));
+        assert_eq!(n_tokens(&[given(), map(json!(["<u>"]))]), Ok(7));
+        assert_eq!(n_tokens(&[config(json!({})), map(json!(["<v>"]))]), Ok(7));
+        let said = n_tokens(&[given(), map(json!(["<v>"]))]).unwrap_err();
+        assert!(said.contains("additional_special_tokens are others in tokenizer_config.json"), "{said}");
+    }
+
+    #[test]
+    fn a_token_of_a_model_is_listed_or_refused() {
+        for more in [
+            json!({"image_token": "<u>"}),
+            json!({"audio_token": {"content": "<u>", "special": true}}),
+            json!({"model_specific_special_tokens": {"image_token": "<u>"}}),
+        ] {
+            let said = n_tokens(&[config(more.clone())]).unwrap_err();
+            assert!(said.contains("_token` is `<u>`, which no file lists as an added token"), "{said}");
+            let mut listed = more.clone();
+            listed["additional_special_tokens"] = json!(["<u>"]);
+            assert_eq!(n_tokens(&[config(listed)]), Ok(7), "{more}");
+        }
+        let unread = json!({"add_bos_token": false, "image_token": null, "boi_token": "", "pad_tokens": ["<u>"]});
+        assert_eq!(n_tokens(&[config(unread)]), Ok(9));
+    }
+
+    #[test]
+    fn a_file_of_another_name_is_refused() {
+        let files = |names: Value| n_tokens(&[config(json!({"fast_tokenizer_files": names}))]);
+        assert_eq!(files(json!(["tokenizer.json"])), Ok(9));
+        let said = files(json!(["tokenizer.json", "tokenizer.4.0.0.json"])).unwrap_err();
+        assert!(said.contains("fast_tokenizer_files names `tokenizer.4.0.0.json`"), "{said}");
+    }
 }

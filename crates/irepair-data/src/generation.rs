@@ -10,7 +10,9 @@ use crate::sources::{GENERATION_CONFIG, MODEL_CONFIG};
 
 /// Settings of `generation_config.json` that change transformers' greedy text and are not read here, with the value at
 /// which each does nothing.
-const CHANGES_GREEDY: [(&str, f64); 6] = [
+const CHANGES_GREEDY: [(&str, f64); 8] = [
+    ("num_beams", 1.0),
+    ("guidance_scale", 1.0),
     ("repetition_penalty", 1.0),
     ("encoder_repetition_penalty", 1.0),
     ("no_repeat_ngram_size", 0.0),
@@ -18,7 +20,10 @@ const CHANGES_GREEDY: [(&str, f64); 6] = [
     ("min_length", 0.0),
     ("exponential_decay_length_penalty", 0.0),
 ];
-const CHANGES_GREEDY_LISTS: [&str; 6] = [
+const CHANGES_GREEDY_LISTS: [&str; 9] = [
+    "token_healing",
+    "watermarking_config",
+    "dola_layers",
     "suppress_tokens",
     "begin_suppress_tokens",
     "bad_words_ids",
@@ -38,7 +43,7 @@ pub fn unread_generation(dir: &Path) -> Result<Vec<&'static str>> {
         !value.is_null() && value.as_f64() != Some(*none)
     });
     let list = CHANGES_GREEDY_LISTS.iter().filter(|key| match &config[**key] {
-        Value::Null => false,
+        Value::Null | Value::Bool(false) => false,
         Value::Array(items) => !items.is_empty(),
         Value::Object(items) => !items.is_empty(),
         _ => true,

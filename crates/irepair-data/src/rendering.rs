@@ -67,6 +67,7 @@ impl<'a> Rendering<'a> {
     /// Takes the variables that TRL takes from a record: `tools`, a list or its JSON, and `chat_template_kwargs`.
     pub(crate) fn of(template: &'a ChatTemplate, record: &'a Record<'a>) -> Result<Self> {
         let found = |key| record.value.get(key).filter(|value| !value.is_null());
+        // An empty list is not none: templates that ask for none render other text, as in transformers.
         let tools = match found(TOOLS) {
             None => None,
             Some(Value::String(text)) => match exact(text) {
@@ -76,7 +77,10 @@ impl<'a> Rendering<'a> {
             Some(Value::Array(tools)) => Some(tools.clone()),
             other => return Err(record.bad(TOOLS, "a list, or its JSON", other)),
         };
-        let tools = tools.filter(|tools| !tools.is_empty()).map(Value::Array);
+        if let Some(i) = tools.iter().flatten().position(|tool| !tool.is_object()) {
+            return Err(record.bad(&format!("{TOOLS}[{i}]"), "an object that describes a tool", found(TOOLS)));
+        }
+        let tools = tools.map(Value::Array);
         let more = match found(VARIABLES) {
             None => None,
             Some(Value::Object(more)) => {

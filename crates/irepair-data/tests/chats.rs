@@ -131,6 +131,29 @@ fn variables_of_a_record_are_the_templates_and_no_arguments_of_transformers() {
     }
 }
 
+/// `apply_chat_template(tools=[])` of transformers 5.23 gives the same two texts, and raises where a tool is no object.
+#[test]
+fn an_empty_list_of_tools_is_a_list_and_not_none() {
+    let dir = tempfile::tempdir().unwrap();
+    Tokenizer::train_bpe(&[""], 257).unwrap().save(dir.path()).unwrap();
+    // As the templates of Llama 3.1 to 3.3 ask.
+    let template = "{% if tools is not none %}Environment: ipython {% endif %}{{ messages[0].content }}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::load(dir.path()).unwrap();
+    let path = dir.path().join("p.jsonl");
+    let read = |tools: Value| {
+        let prompt = json!([{"role": "user", "content": "a"}]);
+        std::fs::write(&path, json!({"prompt": prompt, "tools": tools}).to_string()).unwrap();
+        RecordFile::plain(&path).read_prompts(Some(&tokenizer)).map(|read| read.items.concat())
+    };
+    assert_eq!(read(json!(null)).unwrap(), "a");
+    for empty in [json!([]), json!("[]")] {
+        assert_eq!(read(empty).unwrap(), "Environment: ipython a");
+    }
+    let said = read(json!([{"name": "f"}, "get_weather"])).unwrap_err().diagnostic().to_string();
+    assert!(said.contains("line 1, key `tools[1]`"), "{said}");
+}
+
 #[test]
 fn prompts_of_pairs_without_one_are_those_of_trl() {
     let golden = golden("prompts.json");

@@ -27,8 +27,8 @@ irepair_core::errors! {
         WrongDtype { path: PathBuf, tensor: String, got: String } = "checkpoint tensor has an unsupported type" =>
             Data.at_part(path, "tensor", tensor).want_got("F32, F16 or BF16", got)
                 .help("re-save the checkpoint in one of those types");
-        /// Factors of a LoRA adapter among the weights of a model.
-        NotMerged { path: PathBuf, tensor: String } = "checkpoint holds a LoRA adapter that is not merged" =>
+        /// Tensors of an adapter, or weights that it wraps, among the weights of a model.
+        NotMerged { path: PathBuf, tensor: String } = "checkpoint holds an adapter that is not merged" =>
             Data.at_part(path, "tensor", tensor)
                 .help("merge it in Python, and give the directory that is saved: `model.merge_and_unload().save_pretrained(DIR)`");
         /// A sequence is longer than the model's position table.

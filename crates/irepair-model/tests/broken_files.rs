@@ -284,6 +284,9 @@ fn a_config_we_cannot_compute_is_refused_by_key() {
         ("pruned_heads", serde_json::json!({"0": [1]}), "want: no pruned attention heads"),
         ("per_layer_config", serde_json::json!({"0": {}}), "want: the same settings for every block"),
         ("auto_map", serde_json::json!({"AutoModel": "x.Y"}), "want: a model without code of its own"),
+        // transformers reads the file that is named, and gives other logits.
+        ("transformers_weights", "other.safetensors".into(), "want: model.safetensors or model.safetensors.index.json"),
+        ("configuration_files", serde_json::json!(["config.4.0.0.json"]), "want: no other file of settings"),
     ] {
         let said = with(key, value);
         assert!(said.contains(&format!("key `{key}`")) && said.contains(want), "{said}");

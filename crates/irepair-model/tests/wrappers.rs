@@ -63,7 +63,17 @@ fn names_of_wrappers_are_read_and_written_back() {
 #[test]
 fn an_adapter_that_is_not_merged_is_refused() {
     let factor = Tensor::zeros([2, 32], (Kind::Float, Device::Cpu));
-    for part in ["lora_A.default.weight", "lora_B.weight", "lora_embedding_A.default"] {
+    for part in [
+        "lora_A.default.weight",
+        "lora_B.weight",
+        "lora_embedding_A.default",
+        "ia3_l.default",
+        "hada_w1_a.default",
+        "lokr_w1.default",
+        "oft_r.default",
+        "modules_to_save.default.weight",
+        "base_layer.weight",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let tensor = format!("base_model.model.model.layers.0.self_attn.q_proj.{part}");
         renamed("llama", dir.path(), |name| format!("base_model.model.{name}"), &[(&tensor, &factor)]);

@@ -193,13 +193,15 @@ fn named_special_tokens_are_tokens() {
 
 #[test]
 fn settings_that_change_greedy_text_elsewhere_are_said() {
-    let keys =
-        json!({"repetition_penalty": 1.1, "no_repeat_ngram_size": 0, "suppress_tokens": [3], "temperature": 0.6});
+    let keys = json!({
+        "repetition_penalty": 1.1, "no_repeat_ngram_size": 0, "suppress_tokens": [3], "temperature": 0.6, "num_beams": 4,
+        "guidance_scale": 1.0, "token_healing": false
+    });
     with_keys("penalised", "generation_config.json", keys);
     let output = score("penalised");
     succeed(&output);
     assert!(
-        said(&output).contains("generation_config.json sets repetition_penalty, suppress_tokens"),
+        said(&output).contains("generation_config.json sets num_beams, repetition_penalty, suppress_tokens"),
         "{}",
         said(&output)
     );

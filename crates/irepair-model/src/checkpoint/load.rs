@@ -77,10 +77,12 @@ impl CausalLm {
     }
 }
 
-/// The first factor of an adapter, as peft names them.
+/// The first tensor of an adapter, as peft names them: one of its own, or a weight that it wraps.
 fn adapter_tensor(names: &[String]) -> Option<&str> {
-    let factors = [".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B", ".lora_magnitude_vector"];
-    names.iter().map(String::as_str).find(|name| factors.iter().any(|factor| name.contains(factor)))
+    let own = ".lora_ .ia3_ .hada_ .lokr_ .oft_ .boft_ .vera_ .hra_ .fourierft_";
+    let wrapped = ".modules_to_save. .original_module. .base_layer.";
+    let parts = own.split(' ').chain(wrapped.split(' '));
+    names.iter().map(String::as_str).find(|name| parts.clone().any(|part| name.contains(part)))
 }
 
 /// Tensors of a checkpoint directory by their stored names, whatever model they belong to.
