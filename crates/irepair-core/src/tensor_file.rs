@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -94,6 +94,7 @@ impl TensorFile {
     pub fn bytes(&self, stored: &Stored) -> Result<Bytes> {
         let mut file = open(&self.path)?;
         file.seek(SeekFrom::Start(stored.offset)).map_err(Error::io("read", &self.path))?;
+        let file = BufReader::new(file);
         Ok(Bytes { file, path: self.path.clone(), left: stored.n_bytes, chunk: Vec::new() })
     }
 }
@@ -113,7 +114,7 @@ pub fn layout(dtype: Dtype, shape: &[usize]) -> String {
 /// A tensor's bytes, read a chunk at a time.
 #[derive(Debug)]
 pub struct Bytes {
-    file: File,
+    file: BufReader<File>,
     path: PathBuf,
     left: u64,
     chunk: Vec<u8>,

@@ -173,3 +173,26 @@ fn a_patch_whose_rows_do_not_fit_is_refused() {
     let error = workshop::message(apply(&at("base"), &Patch::open(&at("broken")).unwrap(), &at("out")), dir.path());
     assert!(error.contains("tensor `h.0.w`\n want: sha256 ") && !at("out").exists(), "{error}");
 }
+
+#[test]
+fn patches_that_undo_one_another_but_promise_a_change_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    write_model(&at("base"), &column_3(false), 1);
+    write_model(&at("repaired"), &column_3(true), 1);
+    let mut third = column_3(true);
+    third[0].bytes.iter_mut().skip(12).step_by(64).for_each(|byte| *byte ^= 1);
+    write_model(&at("third"), &third, 1);
+    let first = create(&at("base"), &at("repaired"), Kind::Xor, &at("first")).unwrap();
+    let second = create(&at("repaired"), &at("third"), Kind::Xor, &at("second")).unwrap();
+    assert!(compose(&first, &second, None, &at("both")).is_ok());
+    // The second patch holds what the first one holds.
+    let (held, mut text) = (std::fs::read(at("first")).unwrap(), std::fs::read(at("second")).unwrap());
+    let (n, n_held) = (text.len(), 16 * 4);
+    text[n - n_held..].copy_from_slice(&held[held.len() - n_held..]);
+    std::fs::write(at("second"), text).unwrap();
+    let second = Patch::open(&at("second")).unwrap();
+    let error = workshop::message(compose(&first, &second, None, &at("nothing")), dir.path());
+    assert!(error.contains("patch is corrupt") && error.contains("h.0.w"), "{error}");
+    assert!(!at("nothing").exists());
+}
