@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use irepair_config::{SensitivityPlan, UnitKind};
 use irepair_core::fs::write_atomic;
+use irepair_core::spec::Against;
 use irepair_core::{Sensitivities, Unit};
 use irepair_data::{Counts, Limits, RecordFile, Sides, TokenPair, read_token_pairs};
 use irepair_model::{BlockModel, Fisher};
@@ -59,7 +60,13 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     let swap = |pair: &TokenPair| TokenPair { rejected: pair.chosen.clone(), ..pair.clone() };
     let alone = |rejected: &Vec<u32>| TokenPair { prompt: Vec::new(), chosen: Vec::new(), rejected: rejected.clone() };
     let chosen = if plan.chosen { pairs.iter().map(swap).collect() } else { Vec::new() };
-    let texts = [("error", pairs), ("chosen", chosen), ("neutral", neutral.iter().map(alone).collect())];
+    // What a metric compares with the chosen side of a pair, it cannot measure on a text without one.
+    let has_sides = plan.metric.row().against == Against::Chosen;
+    if has_sides && !neutral.is_empty() {
+        tracing::warn!("{} is measured on pairs alone: neutral text has no chosen side", plan.metric);
+    }
+    let controls = if has_sides { Vec::new() } else { neutral.iter().map(alone).collect() };
+    let texts = [("error", pairs), ("chosen", chosen), ("neutral", controls)];
     if let Some(kind) = plan.unit {
         for (text, pairs) in texts.into_iter().filter(|(text, pairs)| *text == "error" || !pairs.is_empty()) {
             of_units(&loaded, plan, pairs, &neutral, text, kind)?;

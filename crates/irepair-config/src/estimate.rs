@@ -139,12 +139,23 @@ impl Memory {
         let by_ghosts = takes_ghost_norms(options);
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
-            (Measures::Never, _) | (_, Evidence::Activations | Evidence::Nothing) => 0,
+            (Measures::Never, _) | (_, Evidence::Activations | Evidence::LayerInputs | Evidence::Nothing) => 0,
             (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher) => {
                 2 * blocks(model.n_block)
             }
             (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
             (Measures::EveryStep | Measures::EveryNSteps, _) => twice(blocks(model.n_block)),
+        };
+        // Weights in the top share of two texts: a float32 score and two masks of a byte each, and 32 bytes for each
+        // weight of the tensor at work: its bits and digits, whether they count, and the digits as 64 bits.
+        let all = blocks(model.n_block);
+        let compared = all.saturating_mul(Dtype::F32.n_bytes() + 2).saturating_add(block.saturating_mul(32));
+        let compared = match policy.measures {
+            _ if !options.sensitivity().compares_top_shares() => 0,
+            Measures::Never => 0,
+            // The mean gradient of the other text is there too.
+            Measures::Once => compared.saturating_add(all.saturating_mul(width)),
+            Measures::EveryStep | Measures::EveryNSteps => compared,
         };
         let moments = match options.optimizer() {
             Optimizer::Rmsprop | Optimizer::Natural => 1,
@@ -184,7 +195,7 @@ impl Memory {
             weights,
             fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
             reference: if passes.need_reference() || options.budget_kl.is_some() { touched * width } else { 0 },
-            gradients: gradients.max(stored).max(fisher) * width,
+            gradients: (gradients.max(fisher) * width).max(stored * width + compared),
             // Adapters and their moments are small; the projections as they were are not.
             optimizer: match options.lora_rank {
                 // An ablation has the weights as they were, and no state.
@@ -243,7 +254,7 @@ impl Reached {
         let (map, eligible) = (UnitMap::new(model), options.eligible(model));
         let blocks: BTreeSet<BlockId> = eligible.iter().map(|unit| unit.block).collect();
         let of_first = map.units(options.kind()).filter(|unit| unit.block == BlockId(0));
-        let of_first = map.slice(of_first).unwrap_or_default();
+        let Ok(of_first) = map.slice(of_first) else { unreachable!("units of the map itself") };
         let is_matrix = |rows: &&Rows| map.parameters()[rows.parameter].shape.len() == 2;
         let matrices: Vec<Rows> = of_first.iter().filter(is_matrix).cloned().collect();
         let n_blocks = if options.policy().is_sliced() {
@@ -422,6 +433,15 @@ mod tests {
         let efficiency = RepairOptions { sensitivity: Some(Metric::Efficiency), ..row(Method::SlicedDpo) };
         assert_eq!(memory(&efficiency).fisher, all);
         assert_eq!(memory(&RepairOptions { policy: Some(Policy::Random), ..efficiency }).fisher, 0, "not measured");
+    }
+
+    #[test]
+    fn top_shares_take_scores_and_masks() {
+        let of = |metric| memory(&RepairOptions { sensitivity: Some(metric), ..row(Method::IrepairNoKl) }).gradients;
+        let (all, one) = (4 * MODEL.block_weights(), MODEL.block_weights());
+        assert_eq!(of(Metric::Snip), 4 * all);
+        assert_eq!(of(Metric::SnipDiff), 4 * all + 6 * all + 32 * one);
+        assert_eq!(of(Metric::WandaDiff), 6 * all + 32 * one, "no gradient");
     }
 
     #[test]

@@ -17,8 +17,8 @@ options! {
         /// Names that the keys of pairs and prompts have in the files, such as
         /// `prompt=question,chosen=good,rejected=bad` (docs/FILES.md).
         columns: Columns as "KEY=NAME,...",
-        /// Neutral text, measured too; metric contrast divides by its sensitivity (without it, by that of chosen text),
-        /// and efficiency needs it for its Fisher matrix, of 64 texts at most.
+        /// Neutral text, measured too; metrics contrast, snip-diff and wanda-diff compare with it (without it, with
+        /// chosen text), and efficiency needs it for its Fisher matrix, of 64 texts at most.
         #[arg(value_name = "FILE", alias = "general")]
         #[serde(alias = "general")]
         neutral: PathBuf,
@@ -26,7 +26,7 @@ options! {
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
         /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, efficiency,
-        /// act-dist, atp and random, which have no value at a mean gradient.
+        /// act-dist, atp, eap-ig, patching, wanda-diff and random, which have no value at a mean gradient.
         #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
         reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.
@@ -63,7 +63,7 @@ impl Validate for SensitivityOptions {
     fn clashes(&self, checks: &mut Checks) {
         let metric = self.metric();
         let what = format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm");
-        let alone = self.unit.is_some() && matches!(metric, Metric::ActDist | Metric::Atp);
+        let alone = self.unit.is_some() && !metric.has_units();
         checks.clash(alone, "unit", &format!("clashes with `metric`: {metric} is of whole blocks alone"));
         checks.clash(self.reduction().row().at_mean_gradient && !metric.has_mean_gradient(), "reduction", &what);
     }
@@ -101,6 +101,12 @@ mod tests {
         let want = "`reduction`: clashes with `metric`: fisher has no value at a mean gradient, only mean-of-norm";
         assert_eq!(said, [want]);
         assert!(of(Metric::Snip, Some(Reduction::NormOfMean)).problems().is_empty());
+        for metric in [Metric::EapIg, Metric::Patching] {
+            let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(metric, None) };
+            assert_eq!(heads.problems().len(), 1, "{metric}");
+        }
+        let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::WandaDiff, None) };
+        assert!(heads.problems().is_empty());
         let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::Atp, None) };
         assert_eq!(heads.problems()[0].to_string(), "`unit`: clashes with `metric`: atp is of whole blocks alone");
     }

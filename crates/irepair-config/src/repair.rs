@@ -314,12 +314,19 @@ impl Validate for RepairOptions {
         let what = "clashes with `policy`: fixed ranks blocks by a mean gradient, which this metric does not have";
         checks.clash(no_gradient, "sensitivity", what);
         let (kind, metric) = (self.kind(), self.sensitivity());
+        let measured = self.policy().row().measures != Measures::Never;
+        let what = format!(
+            "{metric} costs too many passes for a step ({}); `irepair sensitivity --metric {metric}` measures it, and \
+             `only` keeps a repair to the blocks that it finds",
+            metric.row().passes
+        );
+        checks.clash(measured && !metric.row().at_steps, "sensitivity", &what);
         let below = !self.slices_blocks();
         for (key, given) in [("unit", below), ("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
             let everything = given && !self.policy().is_sliced();
             checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
         }
-        let whole = below && matches!(metric, Metric::ActDist | Metric::Atp);
+        let whole = below && !metric.has_units();
         checks.clash(whole, "unit", &format!("clashes with `sensitivity`: {metric} is of whole blocks alone"));
         let adapted = below && self.lora_rank.is_some();
         checks.clash(adapted, "lora_rank", "clashes with `unit`: adapters change whole projections");
@@ -424,6 +431,24 @@ mod tests {
         );
         assert_eq!(heads.clone().with_preset().preset, Some(Preset::Paper), "a slice is the paper's");
         assert!(!crate::to_toml(&RepairOptions::default().with_defaults()).contains("unit"), "absent when unset");
+    }
+
+    #[test]
+    fn a_metric_of_many_passes_is_measured_before_a_repair() {
+        let method = Some(Method::Irepair);
+        let of = |metric| RepairOptions { method, sensitivity: Some(metric), ..Default::default() };
+        assert_eq!(
+            problems(&of(Metric::Patching)),
+            [
+                "`sensitivity`: patching costs too many passes for a step (2 + L forward); `irepair sensitivity --metric \
+              patching` measures it, and `only` keeps a repair to the blocks that it finds"
+            ]
+        );
+        for metric in Metric::ALL {
+            assert_eq!(problems(&of(*metric)).is_empty(), metric.row().at_steps, "{metric}");
+            let unread = RepairOptions { policy: Some(Policy::Random), ..of(*metric) };
+            assert!(problems(&unread).is_empty(), "{metric}: nothing measures it");
+        }
     }
 
     #[test]

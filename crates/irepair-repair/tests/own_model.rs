@@ -74,7 +74,7 @@ fn measured(model: &dyn BlockModel, metric: Metric, route: Route) -> irepair_sen
     tch::set_num_threads(1);
     let text = rejected(&data()).unwrap();
     let measure = Measure::new(metric).by(route);
-    let texts = Texts { rejected: &[&text], chosen: &[&text], neutral: &[] };
+    let texts = Texts { rejected: &[&text], chosen: &[&text], neutral: &[&text] };
     Ok(measure.of(model, &texts)?.values().to_vec())
 }
 
@@ -105,13 +105,21 @@ fn layers_that_are_not_shown_are_measured_by_the_stored_route() {
 
 #[test]
 fn blocks_that_are_not_shown_are_no_zeros() {
-    for metric in [Metric::ActDist, Metric::Atp] {
+    for metric in [Metric::ActDist, Metric::Atp, Metric::EapIg, Metric::Patching] {
         let silent = Silent { own: Own::random(2.5), n_layers: 12, shift: 0, denied: 0 };
         let error = measured(&silent, metric, Route::Stored).unwrap_err();
         let want = format!("metric `{metric}` needs the output of every block, and the model shows its probe 0 of 3");
         assert_eq!(error.to_string(), want);
         assert!(measured(&Own::random(2.5), metric, Route::Stored).is_ok());
     }
+}
+
+#[test]
+fn inputs_of_layers_without_a_place_are_no_zeros() {
+    let error = measured(&Own::random(2.5), Metric::WandaDiff, Route::Stored).unwrap_err();
+    let want = "metric `wanda-diff` needs the input of every linear layer, and the model shows its probe 0 of 12";
+    assert_eq!(error.to_string(), want);
+    assert_eq!(measured(&Own::random(2.5), Metric::SnipDiff, Route::Stored).unwrap(), [0.0; 3], "the same text");
 }
 
 #[test]

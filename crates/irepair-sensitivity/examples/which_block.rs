@@ -1,4 +1,4 @@
-//! Nine metrics on one tiny model whose block 2 has an attention three times too loud: they answer different questions
+//! Every metric on one tiny model whose block 2 has an attention three times too loud: they answer different questions
 //! and disagree, which is why METHOD §13 scores them on planted faults before any is believed.
 //!
 //! `cargo run -p irepair-sensitivity --example which_block`
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let s = measure.of(&model, &texts)?;
         let total: f64 = s.values().iter().sum();
         let shares: Vec<String> = s.values().iter().map(|v| format!("{:>3.0}%", 100.0 * v / total)).collect();
-        println!("{metric:>9}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
+        println!("{metric:>10}: {}   most sensitive: block {}", shares.join(" "), s.ranking()[0]);
     }
 
     // The ghost route takes the same norms and never allocates a weight gradient.

@@ -10,7 +10,7 @@ use crate::gradient::text_nll;
 use crate::{Error, Result};
 
 /// Keeps the residual stream after every block.
-struct Outputs {
+pub(crate) struct Outputs {
     hidden: Vec<Tensor>,
     differentiable: bool,
 }
@@ -30,7 +30,7 @@ pub(crate) fn differentiable(tensor: Tensor) -> Tensor {
 
 impl Outputs {
     /// The outputs of all blocks, and the last hidden states.
-    fn of(
+    pub(crate) fn of(
         metric: Metric,
         model: &dyn BlockModel,
         text: &TextBatch,
@@ -48,7 +48,7 @@ impl Outputs {
 }
 
 /// Columns of the continuations that both texts have, and where both hold a real token.
-struct Shared {
+pub(crate) struct Shared {
     start: i64,
     width: i64,
     /// `[batch, width]` bool.
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn of(rejected: &TextBatch, chosen: &TextBatch) -> Self {
+    pub(crate) fn of(rejected: &TextBatch, chosen: &TextBatch) -> Self {
         let start = rejected.n_prompt_cols() as i64;
         let width = rejected.dims().1.min(chosen.dims().1) - start;
         let part = |text: &TextBatch| text.attention_mask.narrow(1, start, width);
@@ -64,14 +64,22 @@ impl Shared {
     }
 
     /// The shared columns of `[batch, seq, ..]`.
-    fn columns(&self, tensor: &Tensor) -> Tensor {
+    pub(crate) fn columns(&self, tensor: &Tensor) -> Tensor {
         tensor.narrow(1, self.start, self.width)
     }
 
     /// `H_b(chosen) - H_b(rejected)`, zero where either is padding: `[batch, width, d]` float32.
-    fn difference(&self, chosen: &Tensor, rejected: &Tensor) -> Tensor {
+    pub(crate) fn difference(&self, chosen: &Tensor, rejected: &Tensor) -> Tensor {
         let difference = (self.columns(chosen) - self.columns(rejected)).to_kind(Kind::Float);
         difference.where_self(&self.both.unsqueeze(-1), &difference.zeros_like())
+    }
+
+    /// `hidden` with `columns` in place of its shared columns, where both texts hold a real token.
+    pub(crate) fn replaced(&self, hidden: &Tensor, columns: &Tensor) -> Tensor {
+        let columns = columns.where_self(&self.both.unsqueeze(-1), &self.columns(hidden));
+        let end = self.start + self.width;
+        let after = hidden.narrow(1, end, hidden.size()[1] - end);
+        Tensor::cat(&[hidden.narrow(1, 0, self.start), columns, after], 1)
     }
 }
 

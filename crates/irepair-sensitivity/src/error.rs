@@ -21,6 +21,13 @@ irepair_core::errors! {
             Usage.help(
                 "call `Probe::block` after each block in `hidden_states_probed`, or use grad-l2, which needs no probe"
             );
+        /// The metric reads the inputs of linear layers, and the model does not show all of them with their places.
+        NoLayerInputs { metric: &'static str, want: usize, got: usize } =
+            "metric `{metric}` needs the input of every linear layer, and the model shows its probe {got} of {want}" =>
+            Usage.help(
+                "call `Probe::layer` with the layer's slot in `hidden_states_probed` and implement `BlockModel::unit_map`, \
+                 or use snip-diff, which needs neither"
+            );
         /// A parameter, or a layer shown to the probe, is said to be of a block that the model does not have.
         NoSuchBlock { block: usize, n_blocks: usize } = "model names a block that it does not have" =>
             Usage.want_got(format!("a block below {n_blocks}"), format!("block {block}"))
@@ -53,6 +60,7 @@ mod tests {
             Missing: [Error::Missing { metric: "contrast", what: "chosen text" }],
             NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
             NoBlockOutputs: [Error::NoBlockOutputs { metric: "act-dist", want: 12, got: 0 }],
+            NoLayerInputs: [Error::NoLayerInputs { metric: "wanda-diff", want: 48, got: 0 }],
             NoSuchBlock: [Error::NoSuchBlock { block: 12, n_blocks: 12 }],
             NoUnits: [Error::NoUnits { kind: UnitKind::Head }],
             BlocksAlone: [Error::BlocksAlone { metric: "act-dist" }],

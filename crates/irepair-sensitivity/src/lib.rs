@@ -12,7 +12,9 @@
 //!
 //! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same
 //! gradients), `ghost` (the same norms without storing a weight gradient), `activation` (metrics of block outputs),
-//! `reduce` (many batches), `units` (halves, heads and neurons out of the same passes).
+//! `patching` and `eap_ig` (what one block's output does to the error), `top_share` with `snip_diff` and `wanda_diff`
+//! (weights that matter on error text alone), `reduce` (many batches), `units` (halves, heads and neurons out of the
+//! same passes).
 //!
 //! **Invariants.** Measuring changes no weight and no gradient flag, and leaves no gradient behind. The plain route
 //! ([`Route::Stored`]) is the oracle of the fast one ([`Route::Ghost`]). A value that is not finite is an error naming
@@ -21,12 +23,17 @@
 
 mod activation;
 mod block_sums;
+mod eap_ig;
 mod error;
 mod ghost;
 mod gradient;
 mod metric;
+mod patching;
 mod reduce;
+mod snip_diff;
+mod top_share;
 mod units;
+mod wanda_diff;
 
 pub use error::{Error, Result};
 pub use gradient::{block_squares, error_gradients, snip};

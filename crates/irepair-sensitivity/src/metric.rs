@@ -10,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 use crate::block_sums::BlockSums;
-use crate::{Error, Result, activation, ghost, gradient};
+use crate::top_share::{Members, TOP_SHARE};
+use crate::{Error, Result, activation, eap_ig, ghost, gradient, patching, snip_diff, wanda_diff};
 
 /// The metric per block from squared norms of the gradients of the rejected and, for `contrast`, the neutral text.
 /// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
@@ -31,7 +32,16 @@ pub(crate) fn of_squares(
             BlockSums::over(map, weights.iter().copied().enumerate(), |_, weight| gradient::square_sum(weight))
         }
         Metric::Contrast => neutral,
-        Metric::Snip | Metric::Fisher | Metric::Efficiency | Metric::ActDist | Metric::Atp | Metric::Random => {
+        Metric::Snip
+        | Metric::Fisher
+        | Metric::Efficiency
+        | Metric::ActDist
+        | Metric::Atp
+        | Metric::EapIg
+        | Metric::Patching
+        | Metric::SnipDiff
+        | Metric::WandaDiff
+        | Metric::Random => {
             return Err(Error::NoMeanGradient { metric: metric.name() });
         }
     };
@@ -49,6 +59,10 @@ pub(crate) fn of_squares(
         | Metric::Efficiency
         | Metric::ActDist
         | Metric::Atp
+        | Metric::EapIg
+        | Metric::Patching
+        | Metric::SnipDiff
+        | Metric::WandaDiff
         | Metric::Random => norms,
     })
 }
@@ -93,9 +107,10 @@ pub enum Route {
 pub struct Texts<'a> {
     /// Texts with the error, which every metric reads.
     pub rejected: &'a [&'a TextBatch],
-    /// The chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`).
+    /// The chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`, `eap-ig`,
+    /// `patching`).
     pub chosen: &'a [&'a TextBatch],
-    /// Neutral text (`contrast`).
+    /// Neutral text (`contrast`, `snip-diff`, `wanda-diff`).
     pub neutral: &'a [&'a TextBatch],
 }
 
@@ -140,7 +155,7 @@ impl Measure {
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
-    /// other text was not given; [`Error::NoBlockOutputs`]; [`Error::NoSuchBlock`].
+    /// other text was not given; [`Error::NoBlockOutputs`]; [`Error::NoLayerInputs`]; [`Error::NoSuchBlock`].
     ///
     /// # Source
     /// METHOD §3.
@@ -171,12 +186,27 @@ impl Measure {
             }
             Metric::ActDist => activation::distance(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
+            Metric::EapIg => eap_ig::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
+            Metric::Patching => patching::drops(model, rejected, given(texts.chosen, "chosen text")?)?,
+            Metric::SnipDiff | Metric::WandaDiff => self.left(model, texts)?.shares(&map)?,
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 (0..map.n_blocks()).map(|_| rng.random()).collect()
             }
         };
         Ok(Sensitivities::new(values)?)
+    }
+
+    /// The weights that `snip-diff` or `wanda-diff` count.
+    pub(crate) fn left(&self, model: &dyn BlockModel, texts: &Texts<'_>) -> Result<Members> {
+        let top = |texts, what| {
+            let texts = given(self.metric, texts, what)?;
+            if self.metric == Metric::WandaDiff {
+                return wanda_diff::top(model, texts, TOP_SHARE);
+            }
+            snip_diff::top(&gradient::weights(model), &gradient::error_gradients(model, texts)?, TOP_SHARE)
+        };
+        Ok(top(texts.rejected, "rejected text")?.without(top(texts.neutral, "neutral text")?))
     }
 
     /// Squared gradient norms per block, on the device.

@@ -1,11 +1,14 @@
 //! Sensitivities over many batches: the metric at the mean gradient, or the mean of the batches' metrics. They differ.
 
 use irepair_core::Sensitivities;
+use irepair_core::spec::Against;
 use irepair_model::{BlockModel, Gradients, add_gradients};
+use tch::Tensor;
 
 use crate::gradient::{snip, squares, weights};
 use crate::metric::{block_map, given, of_squares};
-use crate::{Error, Metric, Result, Texts, error_gradients};
+use crate::top_share::{Members, TOP_SHARE};
+use crate::{Error, Metric, Result, Texts, error_gradients, snip_diff};
 
 /// `norm_of_mean`: adds up gradients batch by batch, then takes the metric at their mean.
 ///
@@ -16,7 +19,7 @@ use crate::{Error, Metric, Result, Texts, error_gradients};
 pub struct MeanGradient {
     metric: Metric,
     rejected: Gradients,
-    /// Of neutral text: `contrast` alone.
+    /// Of neutral text, where the metric compares with it.
     neutral: Gradients,
     n_batches: usize,
 }
@@ -33,14 +36,14 @@ impl MeanGradient {
         Ok(Self { metric, rejected: Gradients::new(), neutral: Gradients::new(), n_batches: 0 })
     }
 
-    /// Adds the gradients of one batch; neutral text is read by `contrast` alone.
+    /// Adds the gradients of one batch; neutral text is read by `contrast` and `snip-diff` alone.
     ///
     /// # Errors
     /// [`Error::Missing`] when a text that the metric needs is not there; otherwise as [`error_gradients`].
     pub fn add(&mut self, model: &dyn BlockModel, texts: &Texts<'_>) -> Result<()> {
         let gradients = |texts, what| error_gradients(model, given(self.metric, texts, what)?);
         add_gradients(&mut self.rejected, gradients(texts.rejected, "rejected text")?);
-        if self.metric == Metric::Contrast {
+        if self.metric.row().against == Against::Neutral {
             add_gradients(&mut self.neutral, gradients(texts.neutral, "neutral text")?);
         }
         self.n_batches += 1;
@@ -68,6 +71,12 @@ impl MeanGradient {
         &self.neutral
     }
 
+    /// The weights that `snip-diff` counts. A mean has the order of its sum.
+    pub(crate) fn left(&self, weights: &[&Tensor]) -> Result<Members> {
+        let top = |gradients| snip_diff::top(weights, gradients, TOP_SHARE);
+        Ok(top(&self.rejected)?.without(top(&self.neutral)?))
+    }
+
     /// The metric per block at the mean so far.
     ///
     /// # Errors
@@ -77,6 +86,7 @@ impl MeanGradient {
         let (n, map, weights) = (self.n_batches as f64, block_map(model)?, weights(model));
         let values = match self.metric {
             Metric::Snip => snip(&map, &weights, &self.rejected)?.into_iter().map(|s| s / n).collect(),
+            Metric::SnipDiff => self.left(&weights)?.shares(&map)?,
             metric => {
                 let (rejected, neutral) = (squares(&map, &self.rejected), squares(&map, &self.neutral));
                 of_squares(metric, &map, &weights, rejected, neutral, self.n_batches)?

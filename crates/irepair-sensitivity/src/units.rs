@@ -14,6 +14,7 @@ use tch::{Kind, Tensor, no_grad};
 use crate::gradient::{error_gradients, weights};
 use crate::metric::{Measure, Route, given};
 use crate::reduce::MeanGradient;
+use crate::top_share::Members;
 use crate::{Error, Result, Texts, ghost};
 
 /// One value per unit of a kind, in the order of [`UnitMap::units`]: finite, at least 0.
@@ -187,6 +188,24 @@ impl Cut {
         Ok(sums.into_iter().map(|sum| sum / by_text.len() as f64).collect())
     }
 
+    /// The share of each unit's scored weights that belong; NaN where a score is not finite.
+    fn shares(&self, members: &Members) -> Result<Vec<f64>> {
+        let mut shares =
+            self.by_unit(&[self.sums(by_index(&members.masks), |_, mask| mask.shallow_clone())])?.remove(0);
+        let mut n_scored = vec![0; shares.len()];
+        for (parameter, mask) in &members.masks {
+            let Some((dim, rows)) = self.rows.get(parameter) else { continue };
+            let n_each = mask.numel() / mask.size()[*dim].max(1) as usize;
+            for (range, unit) in rows {
+                n_scored[*unit] += range.len() * n_each;
+                if members.broken.contains(parameter) {
+                    shares[*unit] = f64::NAN;
+                }
+            }
+        }
+        Ok(shares.into_iter().zip(n_scored).map(|(n, scored)| n / scored.max(1) as f64).collect())
+    }
+
     fn named(self, values: Vec<f64>) -> Result<UnitSensitivities> {
         UnitSensitivities::new(self.kind, self.units, values)
     }
@@ -225,7 +244,10 @@ impl Measure {
                     Error::Missing { metric: self.metric.name(), what: "a Fisher matrix, made of neutral text" };
                 cut.efficiency(self.fisher.as_ref().ok_or(missing)?, &error_gradients(model, rejected)?)?
             }
-            Metric::ActDist | Metric::Atp => return Err(Error::BlocksAlone { metric: self.metric.name() }),
+            Metric::SnipDiff | Metric::WandaDiff => cut.shares(&self.left(model, texts)?)?,
+            Metric::ActDist | Metric::Atp | Metric::EapIg | Metric::Patching => {
+                return Err(Error::BlocksAlone { metric: self.metric.name() });
+            }
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 cut.units.iter().map(|_| rng.random()).collect()
@@ -255,6 +277,7 @@ impl MeanGradient {
         let (cut, weights) = (Cut::new(model, kind)?, weights(model));
         let values = match metric {
             Metric::Snip => cut.snip(&weights, self.rejected())?.into_iter().map(|s| s / n_batches as f64).collect(),
+            Metric::SnipDiff => cut.shares(&self.left(&weights)?)?,
             metric => {
                 let (rejected, neutral) = (cut.squares(self.rejected()), cut.squares(self.neutral()));
                 cut.of_squares(metric, &weights, rejected, neutral, n_batches)?

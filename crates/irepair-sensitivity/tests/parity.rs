@@ -1,9 +1,9 @@
-//! Equal to eager PyTorch on `parity/sensitivity/` (generator and conventions next to them): every metric, by both
+//! Equal to eager PyTorch on `parity/sensitivity/` (generators and conventions next to them): every metric, by both
 //! routes.
 //!
 //! Tolerance. Sensitivities are sums of ten thousand squares or products of f32 gradients that agree to about 1e-6 of
 //! their size; 2e-5, relative above 1, leaves a factor of ten. `atp` is a small difference of large terms (it cancels
-//! to 0.1 from sums near 1) and stays inside the same absolute bound.
+//! to 0.1 from sums near 1) and stays inside the same absolute bound, as do `eap_ig` and `patching`.
 
 use irepair_core::{PaddedTokens, Sensitivities};
 use irepair_model::{CausalLm, TextBatch};
@@ -23,12 +23,14 @@ struct Case {
     name: &'static str,
     model: CausalLm,
     golden: Value,
+    locators: Value,
 }
 
 impl Case {
     fn read(name: &'static str) -> Self {
         let (model, _) = CausalLm::load(&parity(&format!("models/{name}/model")), Device::Cpu, Kind::Float).unwrap();
-        Self { name, model, golden: json(&format!("sensitivity/{name}/golden.json")) }
+        let [golden, locators] = ["golden", "locators"].map(|file| json(&format!("sensitivity/{name}/{file}.json")));
+        Self { name, model, golden, locators }
     }
 
     /// `side` of batch `i`: `chosen` or `rejected` behind their prompts, or `utility` alone.
@@ -42,7 +44,8 @@ impl Case {
     }
 
     fn check(&self, key: &str, got: &Sensitivities) {
-        let want = numbers(&self.golden["by_block"][key]);
+        let file = if self.golden["by_block"].get(key).is_some() { &self.golden } else { &self.locators };
+        let want = numbers(&file["by_block"][key]);
         assert_close(&format!("{}: {key}", self.name), got.values(), &want, TOLERANCE);
     }
 }
@@ -86,9 +89,29 @@ fn metrics_of_block_outputs_match() {
     for case in CASES.map(Case::read) {
         let (rejected, chosen) = (case.text(0, "rejected"), case.text(0, "chosen"));
         let chosen = [&chosen];
-        for (key, metric) in [("act_dist", Metric::ActDist), ("atp", Metric::Atp)] {
+        for (key, metric) in [
+            ("act_dist", Metric::ActDist),
+            ("atp", Metric::Atp),
+            ("eap_ig", Metric::EapIg),
+            ("patching", Metric::Patching),
+        ] {
             let texts = Texts { rejected: &[&rejected], chosen: &chosen, neutral: &[] };
             case.check(key, &Measure::new(metric).of(&case.model, &texts).unwrap());
+        }
+    }
+}
+
+/// Shares are counts over some ten thousand weights: within the tolerance not one weight is on the other side.
+#[test]
+fn weights_in_one_top_share_match_with_either_neutral_text() {
+    for case in CASES.map(Case::read) {
+        let rejected = case.text(0, "rejected");
+        for (key, metric) in [("snip_diff", Metric::SnipDiff), ("wanda_diff", Metric::WandaDiff)] {
+            for side in ["utility", "chosen"] {
+                let neutral = case.text(0, side);
+                let texts = Texts { rejected: &[&rejected], chosen: &[], neutral: &[&neutral] };
+                case.check(&format!("{key}_{side}"), &Measure::new(metric).of(&case.model, &texts).unwrap());
+            }
         }
     }
 }

@@ -109,7 +109,17 @@ fn pad_columns_change_no_sensitivity() {
         let both = PaddedTokens::prompted(&[prompt.clone(), long.clone()], &[continuation.clone(), long.clone()], 0);
         let padded = TextBatch::new(both.unwrap(), Device::Cpu).row(0);
         assert_eq!((plain.dims().1, padded.dims().1), (7, 12));
-        let metrics = [Metric::GradL2, Metric::Density, Metric::Snip, Metric::Fisher, Metric::ActDist, Metric::Atp];
+        let metrics = [
+            Metric::GradL2,
+            Metric::Density,
+            Metric::Snip,
+            Metric::Fisher,
+            Metric::ActDist,
+            Metric::Atp,
+            Metric::EapIg,
+            Metric::Patching,
+            Metric::WandaDiff,
+        ];
         for metric in metrics {
             for route in [Route::Stored, Route::Ghost] {
                 // The other side of each pair: another text, laid out once without and once with its pads.
@@ -124,15 +134,19 @@ fn pad_columns_change_no_sensitivity() {
                     let other = [&other];
                     Measure::new(metric)
                         .by(route)
-                        .of(&model, &Texts { chosen: &other, ..Texts::of(&[text]) })
+                        .of(&model, &Texts { chosen: &other, neutral: &other, ..Texts::of(&[text]) })
                         .unwrap()
                         .values()
                         .to_vec()
                 };
                 let (got, want) = (of(&padded, true), of(&plain, false));
-                // A product of two differences: what rounding leaves of a small one is measured by the largest.
-                let least = if metric == Metric::Atp { want.iter().copied().fold(0.0, f64::max) } else { 0.0 };
-                let far = got.iter().zip(&want).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(least));
+                // A product of two differences: what rounding leaves of a small one is measured by the largest. A
+                // difference of two losses: each is rounded to some 2e-7.
+                let largest = want.iter().copied().fold(0.0, f64::max);
+                let differs = [Metric::Atp, Metric::EapIg, Metric::Patching].contains(&metric);
+                let least = if differs { largest } else { 0.0 };
+                let rounded = if metric == Metric::Patching { 1e-6 } else { 0.0 };
+                let far = got.iter().zip(&want).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(least) + rounded);
                 assert!(!far, "{family}, {metric}: {got:?} against {want:?}");
             }
         }
@@ -240,7 +254,7 @@ fn metrics_at_the_mean_gradient_are_their_formulas() {
             let longer = mean_of_norm(&each).unwrap();
             assert!(got.values().iter().zip(longer.values()).all(|(x, y)| *x < 0.999 * y), "{metric}: another number");
         }
-        for metric in [Metric::Fisher, Metric::ActDist, Metric::Atp, Metric::Random] {
+        for metric in Metric::ALL.iter().copied().filter(|metric| !metric.has_mean_gradient()) {
             assert!(MeanGradient::new(metric).is_err(), "{metric}");
         }
     }
@@ -263,7 +277,7 @@ fn texts_that_agree_have_no_activation_distance() {
     let text = rejected();
     let same = [&text];
     let model = model("gpt-neo");
-    for metric in [Metric::ActDist, Metric::Atp] {
+    for metric in [Metric::ActDist, Metric::Atp, Metric::EapIg, Metric::Patching] {
         let got = Measure::new(metric).of(&model, &Texts { chosen: &same, ..Texts::of(&[&text]) }).unwrap();
         assert_eq!(got.values(), [0.0; 3], "{metric}");
     }
@@ -331,7 +345,7 @@ fn what_a_metric_lacks_is_named() {
     assert_eq!(
         "grad_l2".parse::<Metric>().unwrap_err().diagnostic().to_string(),
         "error: no sensitivity metric is called `grad_l2`\n want: grad-l2, density, relative, snip, fisher, contrast, \
-         efficiency, act-dist, atp, random    got: grad_l2"
+         efficiency, act-dist, atp, eap-ig, patching, snip-diff, wanda-diff, random    got: grad_l2"
     );
 }
 

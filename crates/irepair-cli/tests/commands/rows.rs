@@ -146,6 +146,27 @@ fn efficiency_and_natural_steps_work_under_every_loss() {
 }
 
 #[test]
+fn locators_are_measured_alone_or_at_steps() {
+    let dir = workshop();
+    for metric in ["eap-ig", "patching", "snip-diff", "wanda-diff"] {
+        let alone = format!("sensitivity --model base --data pairs.jsonl --metric {metric} --neutral corpus.txt");
+        let said = succeed(&irepair(dir, &alone));
+        assert!(said.contains(&format!("on error text: {}", metric.replace('-', "_"))), "{said}");
+        assert_eq!(said.contains("on neutral text"), metric.ends_with("-diff"), "{said}");
+        let out = format!("located-{metric}");
+        let run =
+            irepair(dir, &format!("{REPAIR} --out {out} --method irepair --utility corpus.txt --sensitivity {metric}"));
+        if metric.ends_with("-diff") {
+            succeed(&run);
+            continue;
+        }
+        let (code, said) = refuse(&run);
+        assert!(code == 2 && said.contains("costs too many passes for a step"), "{said}");
+        assert!(!dir.join(out).exists(), "refused before anything is written");
+    }
+}
+
+#[test]
 fn adapters_are_part_of_the_weights_that_are_written() {
     let dir = workshop();
     let repair = format!("{REPAIR} --method dpo --lora-rank 2 --out adapted --json");

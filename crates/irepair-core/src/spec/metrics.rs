@@ -9,32 +9,87 @@ pub struct MetricRow {
     pub against: Against,
     /// Whether it is a function of one gradient per block, so that it has a value at the mean gradient of many batches.
     pub mean_gradient: bool,
+    /// What it costs: passes over the texts of one batch, `L` being the number of blocks.
+    pub passes: &'static str,
+    /// Whether a repair can measure it at its steps. The others are measured by `irepair sensitivity` alone.
+    pub at_steps: bool,
 }
 
 table! {
     /// How the sensitivity of a block is measured (METHOD §3).
     pub enum Metric("sensitivity metric"): MetricRow {
         /// L2 norm of the block's gradient on rejected text: the paper's [D].
-        GradL2 = "grad-l2" { evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true }
+        GradL2 = "grad-l2" {
+            evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// `grad-l2` over the square root of the block's number of parameters [O].
-        Density = "density" { evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true }
+        Density = "density" {
+            evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// `grad-l2` over the L2 norm of the block's weights (surgical fine-tuning) [O].
-        Relative = "relative" { evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true }
+        Relative = "relative" {
+            evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// Sum of |weight times gradient| (SNIP) [O].
-        Snip = "snip" { evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: true }
+        Snip = "snip" {
+            evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: true,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// Sum of squared per-example gradients: diagonal empirical Fisher [S].
-        Fisher = "fisher" { evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: false }
+        Fisher = "fisher" {
+            evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: false,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// `grad-l2` on rejected text over `grad-l2` on neutral text [O].
-        Contrast = "contrast" { evidence: Evidence::GradientNorms, against: Against::Neutral, mean_gradient: true }
+        Contrast = "contrast" {
+            evidence: Evidence::GradientNorms, against: Against::Neutral, mean_gradient: true,
+            passes: "2 forward, 2 backward", at_steps: true
+        }
         /// What a KL budget spent in the block buys: root of the gradient's square over the Fisher matrix on neutral
         /// text [O].
-        Efficiency = "efficiency" { evidence: Evidence::GradientsAndFisher, against: Against::Nothing, mean_gradient: false }
+        Efficiency = "efficiency" {
+            evidence: Evidence::GradientsAndFisher, against: Against::Nothing, mean_gradient: false,
+            passes: "1 forward, 1 backward", at_steps: true
+        }
         /// Distance of the block's outputs on rejected and chosen text; no backward pass (DINM) [O].
-        ActDist = "act-dist" { evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false }
+        ActDist = "act-dist" {
+            evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
+            passes: "2 forward", at_steps: true
+        }
         /// Attribution patching from rejected to chosen text [O].
-        Atp = "atp" { evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false }
+        Atp = "atp" {
+            evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
+            passes: "2 forward, 1 backward", at_steps: true
+        }
+        /// Attribution patching averaged over five points between the rejected and the chosen text (EAP-IG) [O].
+        EapIg = "eap-ig" {
+            evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
+            passes: "1 + 5 L forward, 5 L backward", at_steps: false
+        }
+        /// How much less likely rejected text is when the block's output is that on chosen text (activation patching)
+        /// [O].
+        Patching = "patching" {
+            evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
+            passes: "2 + L forward", at_steps: false
+        }
+        /// Share of the block's weights that are in the top 5 % by `snip` on rejected text and not on neutral text [O].
+        SnipDiff = "snip-diff" {
+            evidence: Evidence::StoredGradients, against: Against::Neutral, mean_gradient: true,
+            passes: "2 forward, 2 backward", at_steps: true
+        }
+        /// `snip-diff` with the size of a weight times the norm of its inputs (Wanda) for |weight times gradient| [O].
+        WandaDiff = "wanda-diff" {
+            evidence: Evidence::LayerInputs, against: Against::Neutral, mean_gradient: false,
+            passes: "2 forward", at_steps: true
+        }
         /// Uniform numbers: a control [O].
-        Random = "random" { evidence: Evidence::Nothing, against: Against::Nothing, mean_gradient: false }
+        Random = "random" {
+            evidence: Evidence::Nothing, against: Against::Nothing, mean_gradient: false,
+            passes: "none", at_steps: true
+        }
     }
 }
 
@@ -49,6 +104,8 @@ pub enum Evidence {
     GradientsAndFisher,
     /// Block outputs, and gradients of them.
     Activations,
+    /// Inputs of linear layers.
+    LayerInputs,
     /// No text at all.
     Nothing,
 }
@@ -103,11 +160,21 @@ impl Metric {
         self.row().evidence == Evidence::GradientsAndFisher
     }
 
+    /// True when units below the block have a value of their own; block outputs are of whole blocks.
+    pub fn has_units(self) -> bool {
+        self.row().evidence != Evidence::Activations
+    }
+
+    /// True when the metric compares the weights with the largest scores on two texts.
+    pub fn compares_top_shares(self) -> bool {
+        matches!(self, Self::SnipDiff | Self::WandaDiff)
+    }
+
     /// True when the metric comes from gradients of the weights.
     pub fn has_weight_gradients(self) -> bool {
         match self.row().evidence {
             Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher => true,
-            Evidence::Activations | Evidence::Nothing => false,
+            Evidence::Activations | Evidence::LayerInputs | Evidence::Nothing => false,
         }
     }
 }
