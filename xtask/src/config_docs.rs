@@ -121,13 +121,14 @@ fn tables(page: &mut String) {
         let reads: Vec<String> = policy.row().reads.iter().map(|number| format!("`{number}`")).collect();
         let _infallible = writeln!(page, "| `{policy}` | {} | {} |", reads.join(", "), cell(&policy.doc()));
     }
-    page.push_str("\n## Sensitivities\n\n| sensitivity | computed from | compared with | what |\n|---|---|---|---|\n");
+    page.push_str("\n## Sensitivities\n\n| sensitivity | computed from | compared with | passes | what |\n|---|---|---|---|---|\n");
     for metric in Metric::ALL {
         let evidence = match metric.row().evidence {
             Evidence::GradientNorms => "gradient norms",
             Evidence::StoredGradients => "stored gradients",
             Evidence::GradientsAndFisher => "stored gradients, Fisher matrix",
             Evidence::Activations => "block outputs",
+            Evidence::LayerInputs => "layer inputs",
             Evidence::Nothing => "nothing",
         };
         let against = match metric.row().against {
@@ -135,7 +136,8 @@ fn tables(page: &mut String) {
             Against::Chosen => "chosen text",
             Against::Neutral => "neutral text",
         };
-        let _infallible = writeln!(page, "| `{metric}` | {evidence} | {against} | {} |", cell(&metric.doc()));
+        let (passes, what) = (metric.row().passes, cell(&metric.doc()));
+        let _infallible = writeln!(page, "| `{metric}` | {evidence} | {against} | {passes} | {what} |");
     }
 }
 

@@ -14,6 +14,7 @@ mod kept;
 mod kept_stages;
 mod lab;
 mod libtorch;
+mod localise;
 mod mask;
 mod prepare;
 mod provision;
@@ -58,6 +59,8 @@ enum Command {
     Bundle(bundle::Args),
     /// The ablation over slice size and policy
     Ablate(ablate::Args),
+    /// How well each locator finds planted faults
+    Localise(localise::Args),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
     /// All tests of every crate
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Ablate(args) => ablate::run(&args),
+        Command::Localise(args) => localise::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),

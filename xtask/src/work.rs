@@ -117,14 +117,14 @@ fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
 }
 
 /// A bar on a terminal, a line per task elsewhere; both say how much time is left.
-struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     what: String,
     started: Instant,
 }
 
 impl Progress {
-    fn new(what: &str, n: usize) -> Self {
+    pub(crate) fn new(what: &str, n: usize) -> Self {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(n as u64), target);
@@ -135,7 +135,7 @@ impl Progress {
         Self { bar, what: what.to_owned(), started: Instant::now() }
     }
 
-    fn done(&self, name: &str, took: Duration) {
+    pub(crate) fn done(&self, name: &str, took: Duration) {
         self.bar.inc(1);
         self.bar.set_message(name.to_owned());
         if self.bar.is_hidden() {

@@ -1,0 +1,249 @@
+//! Makes a mutant, lets every locator rank its units, and grades the rankings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use irepair_arch::{Architecture, UnitMap};
+use irepair_config::{Metric, UnitKind};
+use irepair_core::fs::write_atomic;
+use irepair_core::{Diagnostic, ExitKind, Unit};
+use irepair_fault::{FAULT_FILE, Faults, Ranking};
+use irepair_report::{SCHEMA, SensitivityResult, read_result};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::mutant::{Answer, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use crate::error::diagnostic;
+use crate::prepare::Prepared;
+use crate::{paths, process};
+
+/// Pairs of a batch of a locator.
+const BATCH: usize = 4;
+
+/// `irepair`, as this command calls it.
+pub(super) struct Program {
+    device: String,
+    n_threads: u32,
+}
+
+impl Program {
+    pub(super) fn of(prepared: &Prepared) -> Self {
+        Self { device: prepared.device.clone(), n_threads: prepared.workers.n_threads }
+    }
+
+    /// What a command prints.
+    ///
+    /// # Errors
+    /// The last words of one that fails.
+    pub(super) fn run(&self, args: &[String]) -> Result<String> {
+        let mut command = process::command(paths::irepair());
+        command.args(args);
+        // These commands only read and write files.
+        if args[0] != "plant" {
+            command.arg(format!("--threads={}", self.n_threads)).arg(format!("--device={}", self.device));
+        }
+        let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting irepair {}", args[0]))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.find("error:").map_or(&*said, |at| &said[at..]).trim().to_owned();
+        let kind = if output.status.code() == Some(2) { ExitKind::Usage } else { ExitKind::Bug };
+        Err(Diagnostic::new(kind, format!("irepair {} failed\n  {}", args.join(" "), last.replace('\n', "\n  ")))
+            .into())
+    }
+}
+
+/// The mutant of a case with the grades of `metrics`; those that were graded before are kept.
+///
+/// # Errors
+/// A command that fails.
+pub(super) fn graded(
+    case: &Case,
+    before: Option<Graded>,
+    metrics: &[Metric],
+    program: &Program,
+    dir: &Path,
+) -> Result<Graded> {
+    let missing = |graded: &Graded| {
+        metrics.iter().copied().filter(|metric| !graded.grades.contains_key(metric)).collect::<Vec<_>>()
+    };
+    if let Some(before) = &before
+        && (before.outcome != Outcome::Killed || missing(before).is_empty())
+    {
+        return Ok(before.clone());
+    }
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let (planted, failed) = plant(case, program, dir)?;
+    let mut found = before.unwrap_or(planted);
+    if found.outcome == Outcome::Killed {
+        write_pairs(&dir.join("pairs.jsonl"), &failed)?;
+        for metric in missing(&found) {
+            found.grades.insert(metric, grade(case, metric, program, dir)?);
+        }
+    }
+    fs::remove_dir_all(dir)?;
+    Ok(found)
+}
+
+/// A prompt that a mutant fails: what the base model answers, and what the mutant does.
+type Failed = (Answer, String);
+
+/// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
+fn plant(case: &Case, program: &Program, dir: &Path) -> Result<(Graded, Vec<Failed>)> {
+    let (tests, mutant) = (&case.tests, dir.join("model"));
+    let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
+    let mut graded = Graded {
+        schema: SCHEMA,
+        identity: case.inputs.key(),
+        model: tests.model.clone(),
+        operator: case.operator,
+        unit: case.kind,
+        seed: case.seed,
+        place: place.join(","),
+        strength: None,
+        outcome: Outcome::Survived,
+        n_failed: 0,
+        n_prompts: tests.answers.len(),
+        perplexity: [tests.perplexity, tests.perplexity],
+        n_units: case.n_units,
+        grades: BTreeMap::new(),
+    };
+    let differing = |answers: Vec<Answer>| -> Vec<Failed> {
+        let pairs = tests.answers.iter().zip(answers);
+        pairs.filter(|(right, wrong)| right.text != wrong.text).map(|(a, b)| (a.clone(), b.text)).collect()
+    };
+    let answers_file = dir.join("answers.jsonl");
+    let Some(operator) = case.operator else {
+        let failed = differing(tests.answers(program, &tests.base, Some(case.seed), &answers_file)?);
+        let (outcome, n_failed) = (Outcome::Killed, failed.len());
+        return Ok((Graded { outcome, n_failed, ..graded }, failed));
+    };
+    let mut failed = Vec::new();
+    for strength in case.strengths() {
+        if mutant.exists() {
+            fs::remove_dir_all(&mutant)?;
+        }
+        let mut args = vec![
+            "plant".to_owned(),
+            format!("--model={}", tests.base.display()),
+            format!("--units={}", graded.place),
+            format!("--operator={operator}"),
+            format!("--seed={}", case.seed),
+            format!("--out={}", mutant.display()),
+        ];
+        args.extend(strength.map(|strength| format!("--strength={strength}")));
+        program.run(&args)?;
+        failed = differing(tests.answers(program, &mutant, None, &answers_file)?);
+        graded.strength = strength;
+        graded.n_failed = failed.len();
+        if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
+            graded.perplexity[1] = tests.perplexity_of(program, &mutant, dir)?;
+            let broken = graded.perplexity[1].is_nan() || graded.perplexity[1] > CAP * graded.perplexity[0];
+            graded.outcome = if broken { Outcome::Broken } else { Outcome::Killed };
+            break;
+        }
+    }
+    Ok((graded, failed))
+}
+
+/// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
+fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
+    let written = failed.iter().filter(|(right, wrong)| !right.text.trim().is_empty() && !wrong.trim().is_empty());
+    let line = |(right, wrong): &Failed| {
+        json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }).to_string() + "\n"
+    };
+    Ok(write_atomic(path, written.take(MOST_PAIRS).map(line).collect::<String>().as_bytes()).map_err(diagnostic)?)
+}
+
+/// The grade of one locator; none where it does not rank units of this kind.
+fn grade(case: &Case, metric: Metric, program: &Program, dir: &Path) -> Result<Option<Grade>> {
+    let planted = dir.join("model");
+    let (mutant, out) = (if planted.exists() { &planted } else { &case.tests.base }, dir.join(metric.name()));
+    let started = Instant::now();
+    let mut args = vec![
+        "sensitivity".to_owned(),
+        format!("--model={}", mutant.display()),
+        format!("--data={}", dir.join("pairs.jsonl").display()),
+        format!("--neutral={}", case.tests.neutral.display()),
+        format!("--metric={metric}"),
+        format!("--n-batches={}", MOST_PAIRS / BATCH),
+        format!("--batch-size={BATCH}"),
+        format!("--seed={}", case.seed),
+        "--skip-prompt".to_owned(),
+        format!("--out={}", out.display()),
+    ];
+    // Some locators measure whole blocks alone.
+    if case.kind != UnitKind::Block {
+        args.push(format!("--unit={}", case.kind));
+    }
+    let done = program.run(&args);
+    let seconds = started.elapsed().as_secs_f64();
+    match done {
+        Ok(_) => {}
+        Err(error) if is_refused(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let map = UnitMap::new(&Architecture::read(&mutant.join("config.json")).map_err(diagnostic)?);
+    let scores: Vec<(Unit, f64)> = if case.kind == UnitKind::Block {
+        let found: SensitivityResult = read_result(&out.join("error.json")).map_err(diagnostic)?;
+        map.units(case.kind).zip(found.values).collect()
+    } else {
+        read_scores(&out.join("error.ranking.jsonl"))?
+    };
+    let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
+    let ranks = if case.operator.is_some() {
+        let faults = Faults::read(&mutant.join(FAULT_FILE)).map_err(diagnostic)?;
+        Ranking::of_scores(case.kind, scores).faulty_ranks(&faults).map_err(diagnostic)?
+    } else {
+        Vec::new()
+    };
+    Ok(Some(Grade { ranks, outlier: outlier(&values), seconds }))
+}
+
+/// A line of a ranking.
+#[derive(Deserialize)]
+struct Line {
+    unit: Unit,
+    score: f64,
+}
+
+fn read_scores(path: &Path) -> Result<Vec<(Unit, f64)>> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let line = |line: &str| serde_json::from_str(line).map(|Line { unit, score }| (unit, score));
+    Ok(text.lines().map(line).collect::<Result<_, _>>()?)
+}
+
+/// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
+fn outlier(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
+}
+
+/// Whether a command was refused by its settings: the locator does not rank such units.
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == ExitKind::Usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_score_above_equal_ones_stands_out_by_the_root_of_how_many_they_are() {
+        assert!((outlier(&[1.0, 1.0, 5.0, 1.0, 1.0]) - 2.0).abs() < 1e-12);
+        assert_eq!(outlier(&[3.0; 4]), 0.0);
+        let scaled = [0.5, 2.0, 7.0].map(|value| 3.0 * value + 1.0);
+        assert!((outlier(&scaled) - outlier(&[0.5, 2.0, 7.0])).abs() < 1e-12, "neither scale nor origin counts");
+    }
+}
