@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,27 +59,45 @@ impl Workers {
     /// # Errors
     /// When a process cannot be started or a stamp cannot be written, and after a signal that asks to stop.
     pub(crate) fn run(self, what: &str, tasks: &[Task]) -> Result<Vec<Diagnostic>> {
-        if tasks.is_empty() {
+        Ok(self.each(what, tasks, |task| task.name.clone(), run_one)?.into_iter().flatten().collect())
+    }
+
+    /// What `work` gives for each item, in their order, several at a time, with progress by `name`.
+    ///
+    /// # Errors
+    /// The first error, after which no item is begun; a signal that asks to stop.
+    pub(crate) fn each<T: Sync, R: Send>(
+        self,
+        what: &str,
+        items: &[T],
+        name: impl Fn(&T) -> String + Sync,
+        work: impl Fn(&T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        if items.is_empty() {
             return Ok(Vec::new());
         }
-        let (progress, next) = (Progress::new(what, tasks.len()), AtomicUsize::new(0));
-        let work = || -> Result<Vec<Diagnostic>> {
-            let mut failures = Vec::new();
-            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !interrupt::requested()) {
+        let (progress, next) = (Progress::new(what, items.len()), AtomicUsize::new(0));
+        let worker = || -> Result<Vec<(usize, R)>> {
+            let mut done = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(at).filter(|_| !interrupt::requested()) else { return Ok(done) };
                 let started = Instant::now();
-                failures.extend(run_one(task)?);
-                progress.done(&task.name, started.elapsed());
+                // No item is begun after one that failed.
+                done.push((at, work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?));
+                progress.done(&name(item), started.elapsed());
             }
-            Ok(failures)
         };
-        let failures = thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.n_workers).map(|_| scope.spawn(work)).collect();
+        let done = thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.n_workers).map(|_| scope.spawn(worker)).collect();
             let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             joined.collect::<Result<Vec<_>>>()
         })?;
         progress.bar.finish_and_clear();
         interrupt::check()?;
-        Ok(failures.concat())
+        let mut done: Vec<(usize, R)> = done.into_iter().flatten().collect();
+        done.sort_by_key(|(at, _)| *at);
+        Ok(done.into_iter().map(|(_, found)| found).collect())
     }
 }
 
@@ -87,24 +105,44 @@ impl Workers {
 fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
     let dir = task.log.parent().unwrap_or(&task.log);
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let log = File::create(&task.log).with_context(|| format!("writing {}", task.log.display()))?;
-    let mut command = process::command(paths::irepair());
-    command.args(&task.args).stdout(log.try_clone()?).stderr(log);
-    if let Some(commit) = process::commit() {
-        command.env("IREPAIR_COMMIT", commit);
-    }
-    if let Some(device) = &task.device {
-        command.env("IREPAIR_DEVICE", device);
-    }
-    let status = process::wait_for(&mut command).with_context(|| format!("starting {}", paths::irepair().display()))?;
-    if status.success() {
+    let failure = irepair(&task.name, &task.args, &task.log, &task.log, task.device.as_deref())?;
+    if failure.is_none() {
         cache::mark_done(&task.output, &task.inputs)?;
         if let Some(place) = &task.kept {
             place.keep(&read_result(&task.output).map_err(diagnostic)?, &task.inputs)?;
         }
+    }
+    Ok(failure)
+}
+
+/// Runs `irepair`, with what it prints in `printed` and its words in `log`, which may be one file. A failure holds its
+/// last words.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn irepair(
+    name: &str,
+    args: &[String],
+    printed: &Path,
+    log: &Path,
+    device: Option<&str>,
+) -> Result<Option<Diagnostic>> {
+    let create = |path: &Path| File::create(path).with_context(|| format!("writing {}", path.display()));
+    let words = create(log)?;
+    let output = if printed == log { words.try_clone()? } else { create(printed)? };
+    let mut command = process::command(paths::irepair());
+    command.args(args).stdout(output).stderr(words);
+    if let Some(commit) = process::commit() {
+        command.env("IREPAIR_COMMIT", commit);
+    }
+    if let Some(device) = device {
+        command.env("IREPAIR_DEVICE", device);
+    }
+    let status = process::wait_for(&mut command).with_context(|| format!("starting {}", paths::irepair().display()))?;
+    if status.success() {
         return Ok(None);
     }
-    let words = fs::read_to_string(&task.log).unwrap_or_default();
+    let words = fs::read_to_string(log).unwrap_or_default();
     let last = words.find("error:").map_or(words.as_str(), |at| &words[at..]).trim().replace('\n', "\n  ");
     let exit = match status.code() {
         Some(2) => ExitKind::Usage,
@@ -113,18 +151,18 @@ fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
         Some(5) => ExitKind::Outcome,
         _ => ExitKind::Bug,
     };
-    Ok(Some(Diagnostic::new(exit, format!("{} failed ({status})\n  {last}", task.name)).at(task.log.display())))
+    Ok(Some(Diagnostic::new(exit, format!("{name} failed ({status})\n  {last}")).at(log.display())))
 }
 
 /// A bar on a terminal, a line per task elsewhere; both say how much time is left.
-pub(crate) struct Progress {
+struct Progress {
     bar: ProgressBar,
     what: String,
     started: Instant,
 }
 
 impl Progress {
-    pub(crate) fn new(what: &str, n: usize) -> Self {
+    fn new(what: &str, n: usize) -> Self {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(n as u64), target);
@@ -135,7 +173,7 @@ impl Progress {
         Self { bar, what: what.to_owned(), started: Instant::now() }
     }
 
-    pub(crate) fn done(&self, name: &str, took: Duration) {
+    fn done(&self, name: &str, took: Duration) {
         self.bar.inc(1);
         self.bar.set_message(name.to_owned());
         if self.bar.is_hidden() {

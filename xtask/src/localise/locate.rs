@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -18,21 +17,22 @@ use serde_json::json;
 
 use super::mutant::{Answer, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
 use crate::error::diagnostic;
-use crate::prepare::Prepared;
-use crate::{paths, process};
+use crate::work::{self, Workers};
 
 /// Pairs of a batch of a locator.
 const BATCH: usize = 4;
 
-/// `irepair`, as this command calls it.
+/// `irepair`, as this command calls it for one mutant.
 pub(super) struct Program {
     device: String,
     n_threads: u32,
+    /// Where the mutant and what is said of it are written.
+    pub(super) dir: PathBuf,
 }
 
 impl Program {
-    pub(super) fn of(prepared: &Prepared) -> Self {
-        Self { device: prepared.device.clone(), n_threads: prepared.workers.n_threads }
+    pub(super) fn new(device: &str, workers: Workers, dir: PathBuf) -> Self {
+        Self { device: device.to_owned(), n_threads: workers.n_threads, dir }
     }
 
     /// What a command prints.
@@ -40,21 +40,16 @@ impl Program {
     /// # Errors
     /// The last words of one that fails.
     pub(super) fn run(&self, args: &[String]) -> Result<String> {
-        let mut command = process::command(paths::irepair());
-        command.args(args);
-        // These commands only read and write files.
+        let mut args = args.to_vec();
+        // A fault is planted by reading and writing files alone.
         if args[0] != "plant" {
-            command.arg(format!("--threads={}", self.n_threads)).arg(format!("--device={}", self.device));
+            args.extend([format!("--threads={}", self.n_threads), format!("--device={}", self.device)]);
         }
-        let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting irepair {}", args[0]))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        let (printed, log) = (self.dir.join("printed"), self.dir.join("log"));
+        match work::irepair(&format!("irepair {}", args.join(" ")), &args, &printed, &log, None)? {
+            Some(failure) => Err(failure.into()),
+            None => fs::read_to_string(&printed).with_context(|| format!("reading {}", printed.display())),
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.find("error:").map_or(&*said, |at| &said[at..]).trim().to_owned();
-        let kind = if output.status.code() == Some(2) { ExitKind::Usage } else { ExitKind::Bug };
-        Err(Diagnostic::new(kind, format!("irepair {} failed\n  {}", args.join(" "), last.replace('\n', "\n  ")))
-            .into())
     }
 }
 
@@ -62,13 +57,8 @@ impl Program {
 ///
 /// # Errors
 /// A command that fails.
-pub(super) fn graded(
-    case: &Case,
-    before: Option<Graded>,
-    metrics: &[Metric],
-    program: &Program,
-    dir: &Path,
-) -> Result<Graded> {
+pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric], program: &Program) -> Result<Graded> {
+    let dir = &program.dir;
     let missing = |graded: &Graded| {
         metrics.iter().copied().filter(|metric| !graded.grades.contains_key(metric)).collect::<Vec<_>>()
     };
@@ -81,12 +71,12 @@ pub(super) fn graded(
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let (planted, failed) = plant(case, program, dir)?;
+    let (planted, failed) = plant(case, program)?;
     let mut found = before.unwrap_or(planted);
     if found.outcome == Outcome::Killed {
         write_pairs(&dir.join("pairs.jsonl"), &failed)?;
         for metric in missing(&found) {
-            found.grades.insert(metric, grade(case, metric, program, dir)?);
+            found.grades.insert(metric, grade(case, metric, program)?);
         }
     }
     fs::remove_dir_all(dir)?;
@@ -97,8 +87,8 @@ pub(super) fn graded(
 type Failed = (Answer, String);
 
 /// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
-fn plant(case: &Case, program: &Program, dir: &Path) -> Result<(Graded, Vec<Failed>)> {
-    let (tests, mutant) = (&case.tests, dir.join("model"));
+fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
+    let (tests, mutant) = (case.tests, program.dir.join("model"));
     let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
     let mut graded = Graded {
         schema: SCHEMA,
@@ -120,9 +110,8 @@ fn plant(case: &Case, program: &Program, dir: &Path) -> Result<(Graded, Vec<Fail
         let pairs = tests.answers.iter().zip(answers);
         pairs.filter(|(right, wrong)| right.text != wrong.text).map(|(a, b)| (a.clone(), b.text)).collect()
     };
-    let answers_file = dir.join("answers.jsonl");
     let Some(operator) = case.operator else {
-        let failed = differing(tests.answers(program, &tests.base, Some(case.seed), &answers_file)?);
+        let failed = differing(tests.answers(program, &tests.base, Some(case.seed))?);
         let (outcome, n_failed) = (Outcome::Killed, failed.len());
         return Ok((Graded { outcome, n_failed, ..graded }, failed));
     };
@@ -141,11 +130,11 @@ fn plant(case: &Case, program: &Program, dir: &Path) -> Result<(Graded, Vec<Fail
         ];
         args.extend(strength.map(|strength| format!("--strength={strength}")));
         program.run(&args)?;
-        failed = differing(tests.answers(program, &mutant, None, &answers_file)?);
+        failed = differing(tests.answers(program, &mutant, None)?);
         graded.strength = strength;
         graded.n_failed = failed.len();
         if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
-            graded.perplexity[1] = tests.perplexity_of(program, &mutant, dir)?;
+            graded.perplexity[1] = tests.perplexity_of(program, &mutant)?;
             let broken = graded.perplexity[1].is_nan() || graded.perplexity[1] > CAP * graded.perplexity[0];
             graded.outcome = if broken { Outcome::Broken } else { Outcome::Killed };
             break;
@@ -164,7 +153,8 @@ fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
 }
 
 /// The grade of one locator; none where it does not rank units of this kind.
-fn grade(case: &Case, metric: Metric, program: &Program, dir: &Path) -> Result<Option<Grade>> {
+fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Grade>> {
+    let dir = &program.dir;
     let planted = dir.join("model");
     let (mutant, out) = (if planted.exists() { &planted } else { &case.tests.base }, dir.join(metric.name()));
     let started = Instant::now();

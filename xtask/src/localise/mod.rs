@@ -8,10 +8,6 @@ mod locate;
 mod mutant;
 mod table;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use irepair_arch::{Architecture, UnitMap};
 use irepair_config::{Metric, Operator, UnitKind};
@@ -23,8 +19,7 @@ use crate::cache::Inputs;
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 use crate::sources::Given;
-use crate::work::Progress;
-use crate::{interrupt, paths, process};
+use crate::{paths, process};
 use locate::Program;
 use mutant::{Case, Graded, Tests};
 
@@ -59,31 +54,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let dir = paths::root().join("experiments").join(&args.profile).join("localise");
     let metrics = all(&args.metric);
+    let models = &prepared.experiment.profile.models;
+    let tests = models.iter().map(|model| Tests::of(&prepared, &model.name)).collect::<Result<Vec<_>>>()?;
     let mut cases = Vec::new();
-    for model in &prepared.experiment.profile.models {
-        let tests = Tests::of(&prepared, &model.name)?;
+    for tests in &tests {
         let map = UnitMap::new(&Architecture::read(&tests.base.join("config.json")).map_err(diagnostic)?);
-        let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &model.name)?;
+        let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &tests.model)?;
         let operators: Vec<Operator> = all(&args.operator);
         for kind in all(&args.unit) {
             let suited = operators.iter().filter(|operator| operator.row().units.contains(&kind));
             for operator in suited.copied().map(Some).chain([None]) {
-                let case = |seed| Case::new(&tests, &map, operator, kind, seed, weights.clone());
+                let case = |seed| Case::new(tests, &map, operator, kind, seed, weights.clone());
                 cases.extend((0..args.seeds).map(case));
             }
         }
     }
-    let (program, runs) = (Program::of(&prepared), prepared.runs.join("localise"));
-    let graded = each(prepared.workers.n_workers, &cases, |case| {
+    let (runs, workers, device) = (prepared.runs.join("localise"), prepared.workers, &prepared.device);
+    let graded = workers.each("localise", &cases, Case::name, |case| {
         let kept = dir.join(format!("{}.json", case.name()));
         let before: Option<Graded> = if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
-        let found = locate::graded(
-            case,
-            before.filter(|before| before.identity == case.inputs.key()),
-            &metrics,
-            &program,
-            &runs.join(case.name()),
-        )?;
+        let before = before.filter(|before| before.identity == case.inputs.key());
+        let program = Program::new(device, workers, runs.join(case.name()));
+        let found =
+            locate::graded(case, before, &metrics, &program).with_context(|| format!("mutant {}", case.name()))?;
         write_result(&kept, &found).map_err(diagnostic)?;
         Ok(found)
     })?;
@@ -97,34 +90,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Those that were asked for, or all there are.
 fn all<T: Entry>(asked: &[T]) -> Vec<T> {
     if asked.is_empty() { T::ALL.to_vec() } else { asked.to_vec() }
-}
-
-/// `work` on every case, several at a time; the first failure ends it.
-fn each(n_workers: usize, cases: &[Case], work: impl Fn(&Case) -> Result<Graded> + Sync) -> Result<Vec<Graded>> {
-    let (progress, next) = (Progress::new("localise", cases.len()), AtomicUsize::new(0));
-    let worker = || -> Result<Vec<(usize, Graded)>> {
-        let mut done = Vec::new();
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = cases.get(i).filter(|_| !interrupt::requested()) else { return Ok(done) };
-            let started = Instant::now();
-            match work(case).with_context(|| format!("mutant {}", case.name())) {
-                Ok(graded) => done.push((i, graded)),
-                Err(error) => {
-                    next.store(cases.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            progress.done(&case.name(), started.elapsed());
-        }
-    };
-    let mut done = thread::scope(|scope| {
-        let workers: Vec<_> = (0..n_workers).map(|_| scope.spawn(worker)).collect();
-        let joined = workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.collect::<Result<Vec<_>>>()
-    })?
-    .concat();
-    interrupt::check()?;
-    done.sort_by_key(|(i, _)| *i);
-    Ok(done.into_iter().map(|(_, graded)| graded).collect())
 }

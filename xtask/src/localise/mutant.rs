@@ -31,7 +31,6 @@ const N_TOKENS: usize = 12;
 pub(super) const MOST_PAIRS: usize = 64;
 
 /// The prompts of a base model, and its own answers to them, which are the right ones.
-#[derive(Clone)]
 pub(super) struct Tests {
     pub(super) model: String,
     pub(super) base: PathBuf,
@@ -50,26 +49,30 @@ pub(super) struct Answer {
 
 impl Tests {
     pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
-        let dir = prepared.runs.join("localise");
+        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let mut prompts = Vec::new();
         for file in ["prompts/clean.test.jsonl", "prompts/error.test.jsonl"] {
             let path = prepared.data(file);
             prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
         }
-        let path = dir.join(format!("{model}.prompts.jsonl"));
-        write_atomic(&path, &prompts).map_err(diagnostic)?;
+        let text = prepared.data("general/valid.txt");
+        let text = fs::read_to_string(&text).with_context(|| format!("reading {}", text.display()))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let neutral = lines.map(|line| json!({ "text": line }).to_string() + "\n").collect::<String>();
         let mut tests = Self {
             model: model.to_owned(),
             base: prepared.base(model),
-            prompts: path,
-            neutral: prepared.data("general/valid.txt"),
+            prompts: dir.join("prompts.jsonl"),
+            neutral: dir.join("neutral.jsonl"),
             answers: Vec::new(),
             perplexity: f64::NAN,
         };
-        let program = Program::of(prepared);
-        tests.answers = tests.answers(&program, &tests.base, None, &dir.join(format!("{model}.answers.jsonl")))?;
-        tests.perplexity = tests.perplexity_of(&program, &tests.base, &dir)?;
+        write_atomic(&tests.prompts, &prompts).map_err(diagnostic)?;
+        write_atomic(&tests.neutral, neutral.as_bytes()).map_err(diagnostic)?;
+        let program = Program::new(&prepared.device, prepared.workers, dir);
+        tests.answers = tests.answers(&program, &tests.base, None)?;
+        tests.perplexity = tests.perplexity_of(&program, &tests.base)?;
         Ok(tests)
     }
 
@@ -85,13 +88,8 @@ impl Tests {
     }
 
     /// Answers of a model: greedy ones, or samples by a seed.
-    pub(super) fn answers(
-        &self,
-        program: &Program,
-        model: &Path,
-        sampled: Option<u32>,
-        out: &Path,
-    ) -> Result<Vec<Answer>> {
+    pub(super) fn answers(&self, program: &Program, model: &Path, sampled: Option<u32>) -> Result<Vec<Answer>> {
+        let out = &program.dir.join("answers.jsonl");
         crate::cache::clear(out)?;
         let mut args = vec![
             "generate".to_owned(),
@@ -107,16 +105,11 @@ impl Tests {
     }
 
     /// Perplexity of a model on neutral texts, each read on its own.
-    pub(super) fn perplexity_of(&self, program: &Program, model: &Path, dir: &Path) -> Result<f64> {
-        let texts = dir.join(format!("{}.neutral.jsonl", self.model));
-        let text = fs::read_to_string(&self.neutral).with_context(|| format!("reading {}", self.neutral.display()))?;
-        let lines =
-            text.lines().filter(|line| !line.trim().is_empty()).map(|line| json!({ "text": line }).to_string() + "\n");
-        write_atomic(&texts, lines.collect::<String>().as_bytes()).map_err(diagnostic)?;
+    pub(super) fn perplexity_of(&self, program: &Program, model: &Path) -> Result<f64> {
         let printed = program.run(&[
             "score".to_owned(),
             format!("--model={}", model.display()),
-            format!("--input={}", texts.display()),
+            format!("--input={}", self.neutral.display()),
         ])?;
         let (mut nll, mut n) = (0.0, 0.0);
         for line in printed.lines() {
@@ -129,8 +122,8 @@ impl Tests {
 }
 
 /// A fault to plant, or none.
-pub(super) struct Case {
-    pub(super) tests: Tests,
+pub(super) struct Case<'a> {
+    pub(super) tests: &'a Tests,
     /// None for the base model itself: nothing is planted, and its failures are samples of its own that differ from its
     /// greedy answers.
     pub(super) operator: Option<Operator>,
@@ -142,9 +135,9 @@ pub(super) struct Case {
     pub(super) inputs: Inputs,
 }
 
-impl Case {
+impl<'a> Case<'a> {
     pub(super) fn new(
-        tests: &Tests,
+        tests: &'a Tests,
         map: &UnitMap,
         operator: Option<Operator>,
         kind: UnitKind,
@@ -165,7 +158,7 @@ impl Case {
             (Some(_), _) => vec![first],
         };
         let inputs = inputs.text(&name);
-        Self { tests: tests.clone(), operator, kind, seed, place, n_units: units.len(), inputs }
+        Self { tests, operator, kind, seed, place, n_units: units.len(), inputs }
     }
 
     pub(super) fn name(&self) -> String {
@@ -249,17 +242,18 @@ mod tests {
 
     use super::*;
 
-    fn case(operator: impl Into<Option<Operator>>, kind: UnitKind, seed: u32) -> Case {
-        let tests = Tests {
-            model: "gpt2".to_owned(),
-            base: PathBuf::new(),
-            prompts: PathBuf::new(),
-            neutral: PathBuf::new(),
-            answers: Vec::new(),
-            perplexity: 1.0,
-        };
+    static TESTS: Tests = Tests {
+        model: String::new(),
+        base: PathBuf::new(),
+        prompts: PathBuf::new(),
+        neutral: PathBuf::new(),
+        answers: Vec::new(),
+        perplexity: 1.0,
+    };
+
+    fn case(operator: impl Into<Option<Operator>>, kind: UnitKind, seed: u32) -> Case<'static> {
         let map = UnitMap::new(&Architecture::gpt2(2, 8, 4, 16, 5));
-        Case::new(&tests, &map, operator.into(), kind, seed, Inputs::default())
+        Case::new(&TESTS, &map, operator.into(), kind, seed, Inputs::default())
     }
 
     #[test]
