@@ -48,19 +48,15 @@ pub fn compose(first: &Patch, second: &Patch, base: Option<&Path>, out: &Path) -
             Route::Xor(..) | Route::Rebuild(..) => {
                 let record = &manifest.tensors[name];
                 let mut finder = Finder::new(record.dtype, &record.shape);
-                let mut differs = false;
                 changes(name, &manifest, route, &mut |part| {
                     match part {
                         Part::Same(n) => finder.same(n),
-                        Part::Change(bytes) => {
-                            differs |= bytes.iter().any(|byte| *byte != 0);
-                            finder.look(bytes);
-                        }
+                        Part::Change(bytes) => finder.look(bytes),
                     }
                     Ok(())
                 })?;
                 // A file of zeros as large as the shape says must not be written.
-                if !differs {
+                if !finder.differs() {
                     let (tensor, want) = (name.clone(), sha256(record.hash(Side::Result)));
                     let (path, got) = (second.path().to_owned(), sha256(record.hash(Side::Base)));
                     return Err(Error::Corrupt { path, tensor, want, got });

@@ -151,6 +151,7 @@ pub(crate) struct Finder {
     /// Whether each column differs; none where there are no columns.
     columns: Option<Vec<bool>>,
     has_rows: bool,
+    differs: bool,
 }
 
 impl Finder {
@@ -162,7 +163,7 @@ impl Finder {
         let columns = matches!(shape, [_, n] if *n <= MOST_COLUMNS).then(|| vec![false; shape[1]]);
         let n_bytes = shape.first().map_or(value, |n| n * row) as u64;
         let has_rows = !shape.is_empty() && row > 0 && dtype.bitsize().is_multiple_of(8);
-        Self { n_bytes, value, row, at: 0, rows: Vec::new(), columns, has_rows }
+        Self { n_bytes, value, row, at: 0, rows: Vec::new(), columns, has_rows, differs: false }
     }
 
     /// The next `n` bytes do not differ.
@@ -172,12 +173,16 @@ impl Finder {
 
     /// The next bytes, xor one another.
     pub(crate) fn look(&mut self, bytes: &[u8]) {
-        let mut rest = if self.has_rows { bytes } else { &[] };
+        if !self.has_rows {
+            self.differs |= bytes.iter().any(|byte| *byte != 0);
+            return;
+        }
+        let mut rest = bytes;
         while !rest.is_empty() {
             let (row, within) = ((self.at / self.row as u64) as usize, (self.at % self.row as u64) as usize);
             let (part, after) = rest.split_at(rest.len().min(self.row - within));
             if part.iter().any(|byte| *byte != 0) {
-                self.differs(row);
+                self.row_differs(row);
                 let value = self.value;
                 if let Some(columns) = &mut self.columns {
                     let differing = part.iter().enumerate().filter(|(_, byte)| **byte != 0);
@@ -189,7 +194,13 @@ impl Finder {
         }
     }
 
-    fn differs(&mut self, row: usize) {
+    /// Whether any byte seen so far is not the same in both.
+    pub(crate) fn differs(&self) -> bool {
+        self.differs
+    }
+
+    fn row_differs(&mut self, row: usize) {
+        self.differs = true;
         match self.rows.last_mut() {
             Some([_, end]) if *end >= row => *end = row + 1,
             _ => self.rows.push([row, row + 1]),
