@@ -26,12 +26,15 @@ pub(crate) fn of_squares(
     neutral: BlockSums,
     n_batches: usize,
 ) -> Result<Vec<f64>> {
-    let compared = match metric {
-        Metric::GradL2 | Metric::Density => BlockSums::default(),
+    let (by, compared) = match metric {
+        Metric::GradL2 => (By::Nothing, BlockSums::default()),
+        Metric::Density => (By::Size, BlockSums::default()),
         Metric::Relative => {
-            BlockSums::over(map, weights.iter().copied().enumerate(), |_, weight| gradient::square_sum(weight))
+            let weights = weights.iter().copied().enumerate();
+            let squares = BlockSums::over(map, weights, |_, weight| gradient::square_sum(weight));
+            (By::Norm { n_batches: 1, plus: 0.0 }, squares)
         }
-        Metric::Contrast => neutral,
+        Metric::Contrast => (By::Norm { n_batches, plus: 1e-12 }, neutral),
         Metric::Snip
         | Metric::Fisher
         | Metric::Efficiency
@@ -47,24 +50,24 @@ pub(crate) fn of_squares(
     };
     let mut sums = BlockSums::read(&[rejected, compared], map.n_blocks())?.into_iter().map(|squares| roots(&squares));
     let (Some(rejected), Some(compared)) = (sums.next(), sums.next()) else { unreachable!("two were read") };
-    let mean = |norm: f64| norm / n_batches as f64;
-    let norms: Vec<f64> = rejected.into_iter().map(mean).collect();
-    Ok(match metric {
-        Metric::Density => ratio(&norms, n_weights(map, weights).into_iter().map(|n| (n as f64).sqrt())),
-        Metric::Relative => ratio(&norms, compared.into_iter()),
-        Metric::Contrast => ratio(&norms, compared.into_iter().map(|norm| mean(norm) + 1e-12)),
-        Metric::GradL2
-        | Metric::Snip
-        | Metric::Fisher
-        | Metric::Efficiency
-        | Metric::ActDist
-        | Metric::Atp
-        | Metric::EapIg
-        | Metric::Patching
-        | Metric::SnipDiff
-        | Metric::WandaDiff
-        | Metric::Random => norms,
+    let norms: Vec<f64> = rejected.into_iter().map(|norm| norm / n_batches as f64).collect();
+    Ok(match by {
+        By::Nothing => norms,
+        By::Size => ratio(&norms, n_weights(map, weights).into_iter().map(|n| (n as f64).sqrt())),
+        By::Norm { n_batches, plus } => ratio(&norms, compared.into_iter().map(|norm| norm / n_batches as f64 + plus)),
     })
+}
+
+/// What a block's norm is divided by.
+enum By {
+    Nothing,
+    /// The root of its number of weights.
+    Size,
+    /// Another norm, of a sum over so many batches, and a number that keeps it from 0.
+    Norm {
+        n_batches: usize,
+        plus: f64,
+    },
 }
 
 /// The block of every parameter.
