@@ -189,13 +189,16 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
         read_scores(&out.join("error.ranking.jsonl"))?
     };
     let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
+    let ranking = Ranking::of_scores(case.kind, scores);
     let ranks = if case.operator.is_some() {
         let faults = Faults::read(&mutant.join(FAULT_FILE)).map_err(diagnostic)?;
-        Ranking::of_scores(case.kind, scores).faulty_ranks(&faults).map_err(diagnostic)?
+        ranking.faulty_ranks(&faults).map_err(diagnostic)?
     } else {
         Vec::new()
     };
-    Ok(Some(Grade { ranks, outlier: outlier(&values), seconds }))
+    let order = ranking.order();
+    let first = order[..ranks.len().max(1)].to_vec();
+    Ok(Some(Grade { ranks, first, last: order[order.len() - 1], outlier: outlier(&values), seconds }))
 }
 
 /// A line of a ranking.

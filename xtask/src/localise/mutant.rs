@@ -230,6 +230,10 @@ pub(super) struct Graded {
 pub(super) struct Grade {
     /// Ranks of the faulty units, from 1; none where nothing was planted.
     pub(super) ranks: Vec<usize>,
+    /// The first units of the ranking, as many as are faulty; one where nothing was planted.
+    pub(super) first: Vec<Unit>,
+    /// The last unit of the ranking.
+    pub(super) last: Unit,
     /// How far the first unit stands out: its score less the mean of all, in standard deviations of all.
     pub(super) outlier: f64,
     /// Of the whole command, the model's loading included.

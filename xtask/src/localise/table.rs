@@ -205,7 +205,13 @@ mod tests {
     use super::*;
 
     fn graded(seed: u32, outcome: Outcome, ranks: &[(Metric, Option<usize>)]) -> Graded {
-        let grade = |rank: usize| Grade { ranks: vec![rank], outlier: 1.0 / rank as f64, seconds: 0.5 };
+        let grade = |rank: usize| Grade {
+            ranks: vec![rank],
+            first: vec!["3".parse().unwrap()],
+            last: "0".parse().unwrap(),
+            outlier: 1.0 / rank as f64,
+            seconds: 0.5,
+        };
         Graded {
             schema: irepair_report::SCHEMA,
             identity: String::new(),
