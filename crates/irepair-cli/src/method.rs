@@ -94,6 +94,7 @@ pub(crate) fn settings(plan: &RepairPlan, n_pairs: usize) -> Settings {
         eval_batch_size: EVAL_BATCH.min(2 * plan.batch_size),
         lora_rank: plan.lora_rank.unwrap_or(0),
         ablation: plan.method.ablates(),
+        equal_step: plan.equal_step,
         fisher_texts: plan.fisher_texts,
         fisher_damping: plan.fisher_damping,
         skip_prompt: plan.skip_prompt,

@@ -88,7 +88,8 @@ pub struct Memory {
     /// What KL and preference losses compare with, in the model's type (METHOD §1 [O]): the first values of everything
     /// the run can come to change; the rest is shared with the model.
     pub reference: u64,
-    /// Gradients: of the slice; of all blocks where the sensitivity needs them stored.
+    /// Gradients: of the slice, with its weights before an update and their change where every step is as long; of all
+    /// blocks where the sensitivity needs them stored.
     pub gradients: u64,
     /// Optimizer state in f32, of every block the policy can come to.
     pub optimizer: u64,
@@ -189,13 +190,15 @@ impl Memory {
             0 | 1 => twice(slice),
             _ => 2 * slice,
         };
+        // The weights before, their change, and a temporary of its norm.
+        let rescaled = if options.equal_step() { slice * (width + 2 * Dtype::F32.n_bytes()) } else { 0 };
         // Once, before anything else is there: a gradient of every parameter, from one text.
         let (fisher, making) = if options.reads_fisher() { (model.n_weights(), held.fisher()) } else { (0, 0) };
         Self {
             weights,
             fisher: fisher.saturating_mul(Dtype::F32.n_bytes()),
             reference: if passes.need_reference() || options.budget_kl.is_some() { touched * width } else { 0 },
-            gradients: (gradients.max(fisher) * width).max(stored * width + compared),
+            gradients: (gradients.max(fisher) * width + rescaled).max(stored * width + compared),
             // Adapters and their moments are small; the projections as they were are not.
             optimizer: match options.lora_rank {
                 // An ablation has the weights as they were, and no state.

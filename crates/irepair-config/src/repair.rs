@@ -104,11 +104,16 @@ options! {
         soft_prefix: usize as "N",
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
+        /// Make every update as long as `lr`, as a share of the weights that it changes: a control, under which two
+        /// places of repair differ in nothing but the place (METHOD §23 [O]).
+        equal_step: bool = false,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
-        /// text, in nats a token, that a step may cost (METHOD §27 [O]). Default 5e-5, 1e-6 for DPO and NPO losses and
-        /// for natural, 1e-5 for dpo on every weight under preset best. Models much smaller than GPT-2 need rates 10 to
+        /// text, in nats a token, that a step may cost (METHOD §27 [O]); with `equal_step` the norm of a step over that
+        /// of the weights that it changes. Default 5e-5, 1e-6 for DPO and NPO losses and for natural, 1e-5 for dpo on
+        /// every weight under preset best, 1e-3 with `equal_step`. Models much smaller than GPT-2 need rates 10 to
         /// 100 times larger.
         lr: f64 as "RATE" = match this.optimizer() {
+            _ if this.equal_step() => 1e-3,
             Optimizer::Natural => 1e-6,
             Optimizer::Rmsprop | Optimizer::Adamw => this.method().row().lr,
         },
@@ -204,7 +209,8 @@ impl RepairOptions {
         let method = with.method.unwrap_or(Method::Dpo);
         let with = Self { method: Some(method), ..with };
         let narrowed = with.policy().is_sliced() || with.lora_rank.is_some() || with.soft_prefix.is_some();
-        let is_its_own = method == Method::Dpo && !narrowed && with.optimizer() == Optimizer::Rmsprop;
+        let is_its_own =
+            method == Method::Dpo && !narrowed && with.optimizer() == Optimizer::Rmsprop && !with.equal_step();
         // A soft prefix changes the model before it has learned anything.
         let is_held = method.trains() && with.n_validation != Some(0) && with.soft_prefix.is_none();
         Self {
@@ -354,6 +360,14 @@ impl Validate for RepairOptions {
             (self.patch.is_some(), "`patch`: no tensor of the model changes"),
         ] {
             checks.clash(self.soft_prefix.is_some() && clashes, "soft_prefix", &format!("clashes with {what}"));
+        }
+        for (clashes, what) in [
+            (method.ablates(), format!("`method`: {method} takes no steps along gradients")),
+            (natural, "`optimizer`: the length of a natural step is a KL; use rmsprop or adamw".to_owned()),
+            (self.lora_rank.is_some(), "`lora_rank`: adapters begin at 0, and have no share".to_owned()),
+            (self.soft_prefix.is_some(), "`soft_prefix`: no weight of the model changes".to_owned()),
+        ] {
+            checks.clash(self.equal_step() && clashes, "equal_step", &format!("clashes with {what}"));
         }
         let corrected = self.optimizer() != Optimizer::Rmsprop && self.optimizer_state() == OptimizerState::Debias;
         let what = "clashes with `optimizer`: adamw and natural always correct for their start at 0; use keep or reset";

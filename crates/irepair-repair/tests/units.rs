@@ -95,6 +95,56 @@ fn a_step_changes_the_rows_of_its_units_and_no_other_bit() {
     }
 }
 
+#[test]
+fn an_equal_step_keeps_the_direction_and_is_the_rate_of_whatever_it_changes() {
+    let data = data();
+    let places = ["1.head.0", "0.attention,2.mlp", "1.neuron.3-6"].map(|units| Scope::Units(units.parse().unwrap()));
+    for family in FAMILIES.iter().map(|family| family.name) {
+        for scope in places.iter().cloned().chain([blocks([1]), Scope::Everything]) {
+            let change = |equal_step| {
+                let model = model(family);
+                let before: Vec<Tensor> = model.parameters().iter().map(|p| p.tensor.detach().copy()).collect();
+                let settings = Settings { equal_step, lr: 0.01, warmup_steps: 0, n_steps: 1, ..settings() };
+                let mut choose = Always(scope.clone());
+                Engine::new(&model, Method::Irepair, &mut choose, &data, settings).unwrap().step().unwrap();
+                let flat = |tensor: Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double).view(-1)).unwrap();
+                let of = |(p, before): (&irepair_model::Parameter, &Tensor)| flat(p.tensor.detach() - before);
+                let change: Vec<f64> = model.parameters().iter().zip(&before).flat_map(of).collect();
+                let was: Vec<f64> = before.into_iter().flat_map(flat).collect();
+                (change, was, model)
+            };
+            let ((plain, ..), (equal, was, model)) = (change(false), change(true));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let what = format!("{family}, {scope:?}");
+            let along = dot(&plain, &equal) / (dot(&plain, &plain) * dot(&equal, &equal)).sqrt();
+            assert!(along > 1.0 - 1e-5, "{what}: {along}");
+            let held: Vec<f64> = match &scope {
+                Scope::Units(units) => {
+                    let inside = inside(&model, units).into_iter().flatten();
+                    inside.zip(&was).filter(|(inside, _)| *inside).map(|(_, weight)| *weight).collect()
+                }
+                // What has no gradient is no part of the step.
+                _ => {
+                    was.iter().zip(of_parameters(&model, &equal)).filter(|(_, moved)| *moved).map(|(w, _)| *w).collect()
+                }
+            };
+            let share = (dot(&equal, &equal) / dot(&held, &held)).sqrt();
+            assert!((share / 0.01 - 1.0).abs() < 1e-4, "{what}: {share}");
+        }
+    }
+}
+
+/// For every weight, whether its parameter moved at all.
+fn of_parameters(model: &CausalLm, change: &[f64]) -> Vec<bool> {
+    let mut rest = change;
+    let moved = model.parameters().iter().flat_map(|p| {
+        let (own, after) = rest.split_at(p.tensor.numel());
+        rest = after;
+        vec![own.iter().any(|change| *change != 0.0); own.len()]
+    });
+    moved.collect()
+}
+
 /// The oracle: the gradient of every block by the plain route, times a mask of 0 and 1, clipped by its own norm, and
 /// the first step of RMSprop by its formula.
 #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use irepair_core::{BlockSlice, Scope, StepRecord};
-use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients};
+use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients, seed_of};
 use irepair_objective::Objective;
 
 use crate::ablation::Ablation;
 use crate::clip::{global_norm, scale_to_norm};
+use crate::equal_step::Before;
 use crate::lora::Lora;
 use crate::numbers::{StepNumbers, StepScalars};
 use crate::rows::SliceRows;
@@ -131,7 +132,12 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         self.snapshot_before_first_update(gradients.iter().map(|(index, _)| *index).chain(ablated));
         match &mut self.lora {
             Some(lora) => lora.update(&mut self.optimizer, self.model.parameters(), &gradients, lr),
-            None => self.optimizer.update_rows(self.model.parameters(), &gradients, rows.as_ref(), lr),
+            None => {
+                let parameters = self.model.parameters();
+                let before = self.settings.equal_step.then(|| Before::of(parameters, &gradients, rows.as_ref()));
+                self.optimizer.update_rows(parameters, &gradients, rows.as_ref(), lr);
+                before.into_iter().for_each(|before| before.rescale(lr, seed_of(&[self.settings.seed, step])));
+            }
         }
         self.ablation.iter().for_each(|ablation| ablation.apply(self.model.parameters(), lr));
         self.next_step += 1;

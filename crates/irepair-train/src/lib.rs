@@ -31,6 +31,7 @@ mod batch;
 mod checkpoint;
 mod clip;
 mod direction;
+mod equal_step;
 mod error;
 mod finite;
 mod flops;

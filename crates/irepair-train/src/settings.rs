@@ -43,6 +43,8 @@ settings! {
     /// Change weights by the ablation of a direction and not along gradients: to strength `s / n_steps` after step `s`.
     /// Learning rate, optimizer and clipping are not read. METHOD §26 [O].
     ablation: bool = false;
+    /// Make every update as long as the learning rate, as a share of the weights that it changes. METHOD §23 [O].
+    equal_step: bool = false;
     /// Learning rate after warm-up. METHOD §17: 5e-5 for models of the paper's size [F].
     lr: f64 = 5e-5;
     /// What the learning rate does after warm-up. METHOD §8: constant [D, L].
@@ -111,6 +113,12 @@ impl Settings {
             let want =
                 "rmsprop or adamw, which it does not read: it has no gradients, and natural needs a Fisher matrix";
             return Err(Error::BadSetting { key: "optimizer", want, got: "natural with ablation".to_owned() });
+        }
+        if self.equal_step
+            && (self.ablation || self.lora_rank > 0 || matches!(self.optimizer, OptimizerKind::Natural { .. }))
+        {
+            let want = "off with natural steps, whose length is a KL, with adapters and with ablation";
+            return Err(Error::BadSetting { key: "equal_step", want, got: "on".to_owned() });
         }
         if self.state_mode == StateMode::Debias && self.optimizer.has_mean() {
             let (key, want) =
