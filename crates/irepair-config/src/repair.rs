@@ -105,7 +105,8 @@ options! {
         /// Treatment of the optimizer state of a block outside the slice (METHOD §8 [D]). Default keep.
         optimizer_state: OptimizerState = OptimizerState::Keep,
         /// Make every update as long as `lr`, as a share of the weights that it changes: a control, under which two
-        /// places of repair differ in nothing but the place (METHOD §23 [O]).
+        /// places of repair differ in nothing but the place (METHOD §23 [O]). Default false.
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         equal_step: bool = false,
         /// Learning rate after the warm-up (METHOD §17 [F], [L] for dpo); under optimizer natural the KL on neutral
         /// text, in nats a token, that a step may cost (METHOD §27 [O]); with `equal_step` the norm of a step over that

@@ -15,12 +15,9 @@ use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::mutant::{Answer, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::mutant::{Answer, BATCH, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
-
-/// Pairs of a batch of a locator.
-const BATCH: usize = 4;
 
 /// `irepair`, as this command calls it for one mutant.
 pub(super) struct Program {

@@ -30,6 +30,9 @@ const N_TOKENS: usize = 12;
 /// Wrong answers that a locator sees, at most.
 pub(super) const MOST_PAIRS: usize = 64;
 
+/// How many of them are one batch.
+pub(super) const BATCH: usize = 16;
+
 /// The prompts of a base model, and its own answers to them, which are the right ones.
 pub(super) struct Tests {
     pub(super) model: String,
@@ -81,7 +84,7 @@ impl Tests {
         let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
         let (prompts, neutral) = (read(&self.prompts)?, read(&self.neutral)?);
         Ok(format!(
-            "{NUMBERS_VERSION} {MARGIN} {CAP} {N_TOKENS} {MOST_PAIRS} {} {}",
+            "{NUMBERS_VERSION} {MARGIN} {CAP} {N_TOKENS} {MOST_PAIRS} {BATCH} {} {}",
             sha256_hex(&prompts),
             sha256_hex(&neutral)
         ))
