@@ -15,7 +15,7 @@ use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::mutant::{Answer, BATCH, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::mutant::{BATCH, CAP, Case, Failed, Grade, Graded, MARGIN, MOST_PAIRS, Outcome, differing};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
 
@@ -80,9 +80,6 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     Ok(found)
 }
 
-/// A prompt that a mutant fails: what the base model answers, and what the mutant does.
-type Failed = (Answer, String);
-
 /// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
 fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
     let (tests, mutant) = (case.tests, program.dir.join("model"));
@@ -103,12 +100,8 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         n_units: case.n_units,
         grades: BTreeMap::new(),
     };
-    let differing = |answers: Vec<Answer>| -> Vec<Failed> {
-        let pairs = tests.answers.iter().zip(answers);
-        pairs.filter(|(right, wrong)| right.text != wrong.text).map(|(a, b)| (a.clone(), b.text)).collect()
-    };
     let Some(operator) = case.operator else {
-        let failed = differing(tests.answers(program, &tests.base, Some(case.seed))?);
+        let failed = differing(&tests.answers, tests.answers(program, &tests.base, Some(case.seed))?);
         let (outcome, n_failed) = (Outcome::Killed, failed.len());
         return Ok((Graded { outcome, n_failed, ..graded }, failed));
     };
@@ -127,7 +120,7 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         ];
         args.extend(strength.map(|strength| format!("--strength={strength}")));
         program.run(&args)?;
-        failed = differing(tests.answers(program, &mutant, None)?);
+        failed = tests.failures(program, &mutant)?;
         graded.strength = strength;
         graded.n_failed = failed.len();
         if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
@@ -142,8 +135,9 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
 fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
-    let written = failed.iter().filter(|(right, wrong)| !right.text.trim().is_empty() && !wrong.trim().is_empty());
-    let line = |(right, wrong): &Failed| {
+    let blank = |text: &str| text.trim().is_empty();
+    let written = failed.iter().filter(|failed| !blank(&failed.right.text) && !blank(&failed.wrong));
+    let line = |Failed { right, wrong }: &Failed| {
         json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }).to_string() + "\n"
     };
     Ok(write_atomic(path, written.take(MOST_PAIRS).map(line).collect::<String>().as_bytes()).map_err(diagnostic)?)

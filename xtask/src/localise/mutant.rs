@@ -17,8 +17,13 @@ use crate::cache::Inputs;
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 
-/// A mutant is killed when it answers at least this share of the prompts otherwise than the base model does.
+/// A mutant is killed when it fails at least this share of the prompts.
 pub(super) const MARGIN: f64 = 0.1;
+
+/// A prompt is failed when the mutant and the base model each give their own answer at least so many times the
+/// probability, as a logarithm, that they give the other's. Where many answers are as good, a greedy one changes with
+/// the last digit of a weight: that is no error.
+pub(super) const DECISIVE: f64 = 1.0;
 
 /// A mutant whose perplexity on neutral text is over this many times the base model's is no fault to look for: it broke
 /// the model.
@@ -84,7 +89,7 @@ impl Tests {
         let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
         let (prompts, neutral) = (read(&self.prompts)?, read(&self.neutral)?);
         Ok(format!(
-            "{NUMBERS_VERSION} {MARGIN} {CAP} {N_TOKENS} {MOST_PAIRS} {BATCH} {} {}",
+            "{NUMBERS_VERSION} {MARGIN} {DECISIVE} {CAP} {N_TOKENS} {MOST_PAIRS} {BATCH} {} {}",
             sha256_hex(&prompts),
             sha256_hex(&neutral)
         ))
@@ -107,21 +112,68 @@ impl Tests {
         Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
+    /// The prompts that a model fails.
+    pub(super) fn failures(&self, program: &Program, model: &Path) -> Result<Vec<Failed>> {
+        let answers = self.answers(program, model, None)?;
+        let differing = differing(&self.answers, answers);
+        if differing.is_empty() {
+            return Ok(differing);
+        }
+        let text = |failed: &Failed, answer: &str| json!({ "text": failed.right.prompt.clone() + answer }).to_string();
+        let texts = |answer: fn(&Failed) -> String| -> String {
+            differing.iter().map(|failed| text(failed, &answer(failed)) + "\n").collect()
+        };
+        let (right, wrong) = (texts(|failed| failed.right.text.clone()), texts(|failed| failed.wrong.clone()));
+        let nlls = |model: &Path, texts: &str| -> Result<Vec<f64>> {
+            let path = program.dir.join("texts.jsonl");
+            write_atomic(&path, texts.as_bytes()).map_err(diagnostic)?;
+            Ok(scored(program, model, &path)?.into_iter().map(|(nll, _)| nll).collect())
+        };
+        // By how many nats a model prefers the right answer; the prompt's count on both sides.
+        let preference = |model: &Path| -> Result<Vec<f64>> {
+            let (right, wrong) = (nlls(model, &right)?, nlls(model, &wrong)?);
+            Ok(right.iter().zip(wrong).map(|(right, wrong)| wrong - right).collect())
+        };
+        let (of_base, of_model) = (preference(&self.base)?, preference(model)?);
+        let decisive = of_base.iter().zip(of_model).map(|(base, model)| *base >= DECISIVE && -model >= DECISIVE);
+        Ok(differing.iter().zip(decisive).filter(|(_, decisive)| *decisive).map(|(failed, _)| failed.clone()).collect())
+    }
+
     /// Perplexity of a model on neutral texts, each read on its own.
     pub(super) fn perplexity_of(&self, program: &Program, model: &Path) -> Result<f64> {
-        let printed = program.run(&[
-            "score".to_owned(),
-            format!("--model={}", model.display()),
-            format!("--input={}", self.neutral.display()),
-        ])?;
-        let (mut nll, mut n) = (0.0, 0.0);
-        for line in printed.lines() {
-            let found: Value = serde_json::from_str(line).context("a line of `irepair score`")?;
-            nll += found["nll_sum"].as_f64().context("`irepair score` gave no sum")?;
-            n += found["n_tokens"].as_f64().context("`irepair score` gave no number of tokens")?;
-        }
+        let (nll, n) =
+            scored(program, model, &self.neutral)?.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
         Ok((nll / n).exp())
     }
+}
+
+/// A prompt that a mutant fails.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Failed {
+    /// What the base model answers.
+    pub(super) right: Answer,
+    /// What the mutant does.
+    pub(super) wrong: String,
+}
+
+/// The prompts whose answers are not those of the base model.
+pub(super) fn differing(right: &[Answer], wrong: Vec<Answer>) -> Vec<Failed> {
+    let pairs = right.iter().zip(wrong).filter(|(right, wrong)| right.text != wrong.text);
+    pairs.map(|(right, wrong)| Failed { right: right.clone(), wrong: wrong.text }).collect()
+}
+
+/// The negative log-likelihood of each text of a file, and its number of tokens.
+fn scored(program: &Program, model: &Path, texts: &Path) -> Result<Vec<(f64, f64)>> {
+    let printed = program.run(&[
+        "score".to_owned(),
+        format!("--model={}", model.display()),
+        format!("--input={}", texts.display()),
+    ])?;
+    let number = |line: &str, key: &str| -> Result<f64> {
+        let found: Value = serde_json::from_str(line).context("a line of `irepair score`")?;
+        found[key].as_f64().with_context(|| format!("`irepair score` gave no {key}"))
+    };
+    printed.lines().map(|line| Ok((number(line, "nll_sum")?, number(line, "n_tokens")?))).collect()
 }
 
 /// A fault to plant, or none.
@@ -171,7 +223,7 @@ impl<'a> Case<'a> {
     /// The strengths that are tried, weakest first; none for an operator without one.
     pub(super) fn strengths(&self) -> Vec<Option<f64>> {
         let of: &[f64] = match self.operator {
-            Some(Operator::Noise) => &[0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
+            Some(Operator::Noise) => &[0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0],
             Some(Operator::ScaleKeys | Operator::ScaleValues) => &[0.0, 2.0, 4.0, 8.0, 16.0, 32.0],
             Some(Operator::BitFlip) => &[1.0, 4.0, 16.0, 64.0, 256.0],
             Some(Operator::SignFlip | Operator::HeadSwap) | None => return vec![None],

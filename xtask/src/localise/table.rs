@@ -7,7 +7,7 @@ use anyhow::Result;
 use irepair_config::{Metric, Operator, UnitKind};
 use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, wilcoxon, wilson};
 
-use super::mutant::{CAP, Grade, Graded, MARGIN, Outcome};
+use super::mutant::{CAP, DECISIVE, Grade, Graded, MARGIN, Outcome};
 
 /// Scores of a locator on some mutants, next to those of a random ranking.
 struct Scores {
@@ -58,10 +58,12 @@ pub(super) fn markdown(mutants: &[Graded], metrics: &[Metric]) -> Result<String>
     let mut text = "# Where is the fault? Locators on planted faults\n\nMade by `cargo xtask localise`.\n\n".to_owned();
     write!(
         text,
-        "A fault is planted in one place of a base model, as weakly as changes the greedy answers to {:.0} % of the prompts; a mutant \
+        "A fault is planted in one place of a base model, as weakly as makes it fail {:.0} % of the prompts: its greedy answer differs \
+         from the base model's, and each of the two gives its own answer at least {:.1} times the probability that it gives the other's. A mutant \
          whose perplexity on neutral text is over {CAP} times the base model's is left out. A locator sees up to 64 prompts \
          that the mutant fails, with both answers, and neutral text, and ranks the units of the kind that holds the fault.\n\n",
-        100.0 * MARGIN
+        100.0 * MARGIN,
+        DECISIVE.exp()
     )?;
     text += &outcomes(mutants)?;
     for kind in UnitKind::ALL {
