@@ -96,7 +96,7 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         outcome: Outcome::Survived,
         n_failed: 0,
         n_prompts: tests.answers.len(),
-        perplexity: [tests.perplexity, tests.perplexity],
+        perplexity: (tests.perplexity, None),
         n_units: case.n_units,
         grades: BTreeMap::new(),
     };
@@ -120,13 +120,18 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         ];
         args.extend(strength.map(|strength| format!("--strength={strength}")));
         program.run(&args)?;
-        failed = tests.failures(program, &mutant)?;
         graded.strength = strength;
+        let Some(found) = unless_ended_by(ExitKind::Outcome, tests.failures(program, &mutant))? else {
+            graded.outcome = Outcome::Broken;
+            break;
+        };
+        failed = found;
         graded.n_failed = failed.len();
         if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
-            graded.perplexity[1] = tests.perplexity_of(program, &mutant)?;
-            let broken = graded.perplexity[1].is_nan() || graded.perplexity[1] > CAP * graded.perplexity[0];
-            graded.outcome = if broken { Outcome::Broken } else { Outcome::Killed };
+            let perplexity = unless_ended_by(ExitKind::Outcome, tests.perplexity_of(program, &mutant))?;
+            let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
+            graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
+            graded.perplexity.1 = perplexity;
             break;
         }
     }
@@ -167,10 +172,9 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
     }
     let done = program.run(&args);
     let seconds = started.elapsed().as_secs_f64();
-    match done {
-        Ok(_) => {}
-        Err(error) if is_refused(&error) => return Ok(None),
-        Err(error) => return Err(error),
+    // It does not rank such units.
+    if unless_ended_by(ExitKind::Usage, done)?.is_none() {
+        return Ok(None);
     }
     let map = UnitMap::new(&Architecture::read(&mutant.join("config.json")).map_err(diagnostic)?);
     let scores: Vec<(Unit, f64)> = if case.kind == UnitKind::Block {
@@ -214,9 +218,12 @@ fn outlier(values: &[f64]) -> f64 {
     if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
 }
 
-/// Whether a command was refused by its settings: the locator does not rank such units.
-fn is_refused(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == ExitKind::Usage)
+/// None for a command that ended so: refused for its settings, or by numbers that are not finite.
+fn unless_ended_by<T>(exit: ExitKind, found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == exit) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 #[cfg(test)]

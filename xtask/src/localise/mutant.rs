@@ -273,8 +273,8 @@ pub(super) struct Graded {
     /// Prompts that it answers otherwise than the base model, of how many.
     pub(super) n_failed: usize,
     pub(super) n_prompts: usize,
-    /// On neutral text, before and after.
-    pub(super) perplexity: [f64; 2],
+    /// On neutral text, before, and after where a fault was planted that a finite one is measured of.
+    pub(super) perplexity: (f64, Option<f64>),
     pub(super) n_units: usize,
     /// By locator; nothing where it does not rank such units.
     pub(super) grades: BTreeMap<Metric, Option<Grade>>,

@@ -226,7 +226,7 @@ mod tests {
             outcome,
             n_failed: 40,
             n_prompts: 300,
-            perplexity: [2.5, 2.75],
+            perplexity: (2.5, Some(2.75)),
             n_units: 12,
             grades: ranks.iter().map(|(metric, rank)| (*metric, rank.map(grade))).collect(),
         }
