@@ -273,7 +273,7 @@ pub(super) struct Graded {
     /// Prompts that it answers otherwise than the base model, of how many.
     pub(super) n_failed: usize,
     pub(super) n_prompts: usize,
-    /// On neutral text, before, and after where a fault was planted that a finite one is measured of.
+    /// On neutral text: the base model's, and the mutant's where it was measured and is finite.
     pub(super) perplexity: (f64, Option<f64>),
     pub(super) n_units: usize,
     /// By locator; nothing where it does not rank such units.
