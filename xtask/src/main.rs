@@ -61,6 +61,8 @@ enum Command {
     Ablate(ablate::Args),
     /// How well each locator finds planted faults
     Localise(localise::Args),
+    /// Whether it matters where planted faults are repaired, on the mutants of `localise`
+    Place(localise::Args),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
     /// All tests of every crate
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Bundle(args) => bundle::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Localise(args) => localise::run(&args),
+        Command::Place(args) => localise::run_places(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),

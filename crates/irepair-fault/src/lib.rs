@@ -28,9 +28,11 @@ mod fault;
 mod operators;
 mod plant;
 mod ranking;
+mod rounding;
 mod tensors;
 
 pub use error::{Error, Result};
 pub use fault::{FAULT_FILE, Fault, Faults};
 pub use plant::plant;
 pub use ranking::Ranking;
+pub use rounding::rounded_to_8_bits;

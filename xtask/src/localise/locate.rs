@@ -8,14 +8,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use irepair_arch::{Architecture, UnitMap};
 use irepair_config::{Metric, UnitKind};
-use irepair_core::fs::write_atomic;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Faults, Ranking};
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::mutant::{BATCH, CAP, Case, Failed, Grade, Graded, MARGIN, MOST_PAIRS, Outcome, differing};
+use super::mutant::{BATCH, CAP, Case, Failed, Grade, Graded, MARGIN, MOST_PAIRS, Outcome, differing, lines};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
 
@@ -30,6 +29,17 @@ pub(super) struct Program {
 impl Program {
     pub(super) fn new(device: &str, workers: Workers, dir: PathBuf) -> Self {
         Self { device: device.to_owned(), n_threads: workers.n_threads, dir }
+    }
+
+    /// Removes all that was written.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(super) fn clear(&self) -> Result<()> {
+        if self.dir.exists() {
+            fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))?;
+        }
+        Ok(())
     }
 
     /// What a command prints.
@@ -64,9 +74,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     {
         return Ok(before.clone());
     }
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
+    program.clear()?;
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let (planted, failed) = plant(case, program)?;
     let mut found = before.unwrap_or(planted);
@@ -76,13 +84,13 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
             found.grades.insert(metric, grade(case, metric, program)?);
         }
     }
-    fs::remove_dir_all(dir)?;
+    program.clear()?;
     Ok(found)
 }
 
 /// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
 fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
-    let (tests, mutant) = (case.tests, program.dir.join("model"));
+    let tests = case.tests;
     let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
     let mut graded = Graded {
         schema: SCHEMA,
@@ -100,26 +108,14 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         n_units: case.n_units,
         grades: BTreeMap::new(),
     };
-    let Some(operator) = case.operator else {
+    if case.operator.is_none() {
         let failed = differing(&tests.answers, tests.answers(program, &tests.base, Some(case.seed))?);
         let (outcome, n_failed) = (Outcome::Killed, failed.len());
         return Ok((Graded { outcome, n_failed, ..graded }, failed));
-    };
+    }
     let mut failed = Vec::new();
     for strength in case.strengths() {
-        if mutant.exists() {
-            fs::remove_dir_all(&mutant)?;
-        }
-        let mut args = vec![
-            "plant".to_owned(),
-            format!("--model={}", tests.base.display()),
-            format!("--units={}", graded.place),
-            format!("--operator={operator}"),
-            format!("--seed={}", case.seed),
-            format!("--out={}", mutant.display()),
-        ];
-        args.extend(strength.map(|strength| format!("--strength={strength}")));
-        program.run(&args)?;
+        let mutant = planted(case, strength, program)?;
         graded.strength = strength;
         let Some(found) = unless_ended_by(ExitKind::Outcome, tests.failures(program, &mutant))? else {
             graded.outcome = Outcome::Broken;
@@ -138,14 +134,40 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
     Ok((graded, failed))
 }
 
+/// The mutant with a fault of this strength.
+///
+/// # Errors
+/// A command that fails.
+pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<PathBuf> {
+    let (mutant, Some(operator)) = (program.dir.join("model"), case.operator) else {
+        return Ok(case.tests.base.clone());
+    };
+    if mutant.exists() {
+        fs::remove_dir_all(&mutant)?;
+    }
+    let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
+    let mut args = vec![
+        "plant".to_owned(),
+        format!("--model={}", case.tests.base.display()),
+        format!("--units={}", place.join(",")),
+        format!("--operator={operator}"),
+        format!("--seed={}", case.seed),
+        format!("--out={}", mutant.display()),
+    ];
+    args.extend(strength.map(|strength| format!("--strength={strength}")));
+    program.run(&args)?;
+    Ok(mutant)
+}
+
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
 fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
     let blank = |text: &str| text.trim().is_empty();
     let written = failed.iter().filter(|failed| !blank(&failed.right.text) && !blank(&failed.wrong));
-    let line = |Failed { right, wrong }: &Failed| {
-        json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }).to_string() + "\n"
-    };
-    Ok(write_atomic(path, written.take(MOST_PAIRS).map(line).collect::<String>().as_bytes()).map_err(diagnostic)?)
+    lines(
+        path,
+        written.take(MOST_PAIRS),
+        |Failed { right, wrong }| json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }),
+    )
 }
 
 /// The grade of one locator; none where it does not rank units of this kind.

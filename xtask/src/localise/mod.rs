@@ -6,13 +6,17 @@
 
 mod locate;
 mod mutant;
+mod place;
+mod place_table;
 mod table;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
-use irepair_arch::{Architecture, UnitMap};
 use irepair_config::{Metric, Operator, UnitKind};
 use irepair_core::fs::write_atomic;
 use irepair_core::spec::Entry;
+use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_report::{read_result, write_result};
 
 use crate::cache::Inputs;
@@ -21,9 +25,10 @@ use crate::prepare::Prepared;
 use crate::sources::Given;
 use crate::{paths, process};
 use locate::Program;
-use mutant::{Case, Graded, Tests};
+use mutant::{Case, Graded, Outcome, Tests};
+use place::{Placed, Pool};
 
-/// Settings of `localise`.
+/// Settings of `localise` and `place`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A directory of experiments/
@@ -46,43 +51,106 @@ pub(crate) struct Args {
     given: Given,
 }
 
-/// Runs it.
+impl Args {
+    /// The prompts of the profile's base models, and the answers of these.
+    fn tests(&self, prepared: &Prepared) -> Result<Vec<Tests>> {
+        prepared.experiment.profile.models.iter().map(|model| Tests::of(prepared, &model.name)).collect()
+    }
+
+    /// The mutants that were asked for.
+    fn cases<'a>(&self, prepared: &Prepared, tests: &'a [Tests]) -> Result<Vec<Case<'a>>> {
+        let (operators, mut cases) = (all(&self.operator), Vec::new());
+        for tests in tests {
+            let map = tests.map()?;
+            let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &tests.model)?;
+            for kind in all(&self.unit) {
+                let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
+                for operator in suited.copied().map(Some).chain([None]) {
+                    let case = |seed| Case::new(tests, &map, operator, kind, seed, weights.clone());
+                    cases.extend((0..self.seeds).map(case));
+                }
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Where results are kept.
+    fn kept(&self) -> PathBuf {
+        paths::root().join("experiments").join(&self.profile).join("localise")
+    }
+}
+
+/// Runs `localise`.
 ///
 /// # Errors
 /// Set-up, build, or a mutant that cannot be made or ranked; finished ones are kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
-    let dir = paths::root().join("experiments").join(&args.profile).join("localise");
-    let metrics = all(&args.metric);
-    let models = &prepared.experiment.profile.models;
-    let tests = models.iter().map(|model| Tests::of(&prepared, &model.name)).collect::<Result<Vec<_>>>()?;
-    let mut cases = Vec::new();
-    for tests in &tests {
-        let map = UnitMap::new(&Architecture::read(&tests.base.join("config.json")).map_err(diagnostic)?);
-        let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &tests.model)?;
-        let operators: Vec<Operator> = all(&args.operator);
-        for kind in all(&args.unit) {
-            let suited = operators.iter().filter(|operator| operator.row().units.contains(&kind));
-            for operator in suited.copied().map(Some).chain([None]) {
-                let case = |seed| Case::new(tests, &map, operator, kind, seed, weights.clone());
-                cases.extend((0..args.seeds).map(case));
-            }
-        }
-    }
+    let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
+    let cases = args.cases(&prepared, &tests)?;
     let (runs, workers, device) = (prepared.runs.join("localise"), prepared.workers, &prepared.device);
     let graded = workers.each("localise", &cases, Case::name, |case| {
-        let kept = dir.join(format!("{}.json", case.name()));
-        let before: Option<Graded> = if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
-        let before = before.filter(|before| before.identity == case.inputs.key());
         let program = Program::new(device, workers, runs.join(case.name()));
-        let found =
-            locate::graded(case, before, &metrics, &program).with_context(|| format!("mutant {}", case.name()))?;
-        write_result(&kept, &found).map_err(diagnostic)?;
+        let found = locate::graded(case, kept_grades(&dir, case)?, &metrics, &program)
+            .with_context(|| format!("mutant {}", case.name()))?;
+        write_result(&dir.join(format!("{}.json", case.name())), &found).map_err(diagnostic)?;
         Ok(found)
     })?;
-    let text = table::markdown(&graded, &metrics)?;
-    let path = dir.join("README.md");
-    write_atomic(&path, text.as_bytes()).map_err(diagnostic)?;
+    write_tables(&dir.join("README.md"), &table::markdown(&graded, &metrics)?)
+}
+
+/// Runs `place`.
+///
+/// # Errors
+/// Set-up, build, or a mutant that cannot be made or repaired; finished ones are kept.
+pub(crate) fn run_places(args: &Args) -> Result<()> {
+    let prepared = Prepared::new(&args.profile, &args.given)?;
+    let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
+    let mut suited = Vec::new();
+    for case in args.cases(&prepared, &tests)?.into_iter().filter(|case| case.place.len() == 1) {
+        if let Some(graded) = kept_grades(&dir, &case)?.filter(|graded| graded.outcome == Outcome::Killed) {
+            suited.push((case, graded));
+        }
+    }
+    if suited.is_empty() {
+        let what = format!("no mutant with one faulty unit is kept in {}", dir.display());
+        return Err(Diagnostic::new(ExitKind::Usage, what)
+            .help("run `cargo xtask localise` with the same flags first")
+            .into());
+    }
+    let pools = tests.iter().map(|tests| Pool::of(&prepared, tests)).collect::<Result<Vec<_>>>()?;
+    let maps = tests.iter().map(Tests::map).collect::<Result<Vec<_>>>()?;
+    let (runs, workers, device) = (prepared.runs.join("place"), prepared.workers, &prepared.device);
+    let placed = workers.each(
+        "place",
+        &suited,
+        |(case, _)| case.name(),
+        |(case, graded)| {
+            let model = tests.iter().position(|tests| tests.model == case.tests.model).context("a case of no model")?;
+            let kept = dir.join("place").join(format!("{}.json", case.name()));
+            let before: Option<Placed> =
+                if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
+            let before = before.filter(|before| before.identity == case.inputs.clone().text(&place::identity()).key());
+            let units: Vec<Unit> = maps[model].units(case.kind).collect();
+            let program = Program::new(device, workers, runs.join(case.name()));
+            let found = place::placed(case, graded, before, (&pools[model], &units, &metrics), &program)
+                .with_context(|| format!("mutant {}", case.name()))?;
+            write_result(&kept, &found).map_err(diagnostic)?;
+            Ok(found)
+        },
+    )?;
+    write_tables(&dir.join("place").join("README.md"), &place_table::markdown(&placed)?)
+}
+
+/// The grades of a mutant that are kept, if they are of the same inputs.
+fn kept_grades(dir: &Path, case: &Case<'_>) -> Result<Option<Graded>> {
+    let kept = dir.join(format!("{}.json", case.name()));
+    let before: Option<Graded> = if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
+    Ok(before.filter(|before| before.identity == case.inputs.key()))
+}
+
+fn write_tables(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, text.as_bytes()).map_err(diagnostic)?;
     process::say(format!("written to {}", path.display()));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use irepair_arch::UnitMap;
+use irepair_arch::{Architecture, UnitMap};
 use irepair_config::{Metric, Operator, UnitKind};
 use irepair_core::fs::{sha256_hex, write_atomic};
 use irepair_core::{NUMBERS_VERSION, Unit, UnitPart};
@@ -57,8 +57,6 @@ pub(super) struct Answer {
 
 impl Tests {
     pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
-        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let mut prompts = Vec::new();
         for file in ["prompts/clean.test.jsonl", "prompts/error.test.jsonl"] {
             let path = prepared.data(file);
@@ -66,22 +64,39 @@ impl Tests {
         }
         let text = prepared.data("general/valid.txt");
         let text = fs::read_to_string(&text).with_context(|| format!("reading {}", text.display()))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let neutral = lines.map(|line| json!({ "text": line }).to_string() + "\n").collect::<String>();
-        let mut tests = Self {
+        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let neutral = dir.join("neutral.jsonl");
+        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
+        let tests = Self {
             model: model.to_owned(),
             base: prepared.base(model),
-            prompts: dir.join("prompts.jsonl"),
-            neutral: dir.join("neutral.jsonl"),
+            prompts: PathBuf::new(),
+            neutral,
             answers: Vec::new(),
             perplexity: f64::NAN,
         };
-        write_atomic(&tests.prompts, &prompts).map_err(diagnostic)?;
-        write_atomic(&tests.neutral, neutral.as_bytes()).map_err(diagnostic)?;
+        let tests = tests.with_prompts(prepared, "base", &prompts)?;
+        let perplexity = tests.perplexity_of(&Program::new(&prepared.device, prepared.workers, dir), &tests.base)?;
+        Ok(Self { perplexity, ..tests })
+    }
+
+    /// Other prompts for the same model.
+    pub(super) fn with_prompts(&self, prepared: &Prepared, name: &str, prompts: &[u8]) -> Result<Self> {
+        let dir = prepared.runs.join("localise").join(format!("{}-{name}", self.model));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let (base, neutral, path) = (self.base.clone(), self.neutral.clone(), dir.join("prompts.jsonl"));
+        write_atomic(&path, prompts).map_err(diagnostic)?;
+        let (model, perplexity) = (self.model.clone(), self.perplexity);
+        let tests = Self { model, base, prompts: path, neutral, answers: Vec::new(), perplexity };
         let program = Program::new(&prepared.device, prepared.workers, dir);
-        tests.answers = tests.answers(&program, &tests.base, None)?;
-        tests.perplexity = tests.perplexity_of(&program, &tests.base)?;
-        Ok(tests)
+        let answers = tests.answers(&program, &tests.base, None)?;
+        Ok(Self { answers, ..tests })
+    }
+
+    /// The units of the model.
+    pub(super) fn map(&self) -> Result<UnitMap> {
+        Ok(UnitMap::new(&Architecture::read(&self.base.join("config.json")).map_err(diagnostic)?))
     }
 
     /// What a mutant's results depend on, besides the weights.
@@ -154,6 +169,12 @@ pub(super) struct Failed {
     pub(super) right: Answer,
     /// What the mutant does.
     pub(super) wrong: String,
+}
+
+/// Writes a JSON object for each item, a line each.
+pub(super) fn lines<T>(path: &Path, items: impl IntoIterator<Item = T>, object: impl Fn(T) -> Value) -> Result<()> {
+    let text: String = items.into_iter().map(|item| object(item).to_string() + "\n").collect();
+    Ok(write_atomic(path, text.as_bytes()).map_err(diagnostic)?)
 }
 
 /// The prompts whose answers are not those of the base model.
@@ -238,7 +259,7 @@ fn name(model: &str, operator: Option<Operator>, kind: UnitKind, seed: u32) -> S
 }
 
 /// A number below `n` that a text decides.
-fn draw(text: &str, n: usize) -> usize {
+pub(super) fn draw(text: &str, n: usize) -> usize {
     let hash = sha256_hex(text.as_bytes());
     let number = u64::from_str_radix(&hash[..15], 16).unwrap_or_default();
     (number % n.max(1) as u64) as usize
@@ -297,8 +318,6 @@ pub(super) struct Grade {
 
 #[cfg(test)]
 mod tests {
-    use irepair_arch::Architecture;
-
     use super::*;
 
     static TESTS: Tests = Tests {

@@ -25,7 +25,7 @@ const BELOW: [(&str, &str); 14] = [
     ("irepair-fault", "arch core"),
     ("irepair-workspace", "core"),
     ("irepair-lab", "core report workspace"),
-    ("xtask", "arch core config stats report fault workspace"),
+    ("xtask", "arch core config stats report fault patch workspace"),
 ];
 
 /// The crates above it.
