@@ -15,7 +15,8 @@ use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::mutant::{Answer, CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::oracle::Answer;
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
 
@@ -41,8 +42,8 @@ impl Program {
     /// The last words of one that fails.
     pub(super) fn run(&self, args: &[String]) -> Result<String> {
         let mut args = args.to_vec();
-        // A fault is planted by reading and writing files alone.
-        if args[0] != "plant" {
+        // A fault that is not trained is planted by reading and writing files alone.
+        if args[0] != "plant" || args.iter().any(|arg| arg.starts_with("--data=")) {
             args.extend([format!("--threads={}", self.n_threads), format!("--device={}", self.device)]);
         }
         let (printed, log) = (self.dir.join("printed"), self.dir.join("log"));
@@ -89,15 +90,15 @@ type Failed = (Answer, String);
 /// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
 fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
     let (tests, mutant) = (case.tests, program.dir.join("model"));
-    let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
     let mut graded = Graded {
         schema: SCHEMA,
         identity: case.inputs.key(),
         model: tests.model.clone(),
         operator: case.operator,
+        spread: case.spread,
         unit: case.kind,
         seed: case.seed,
-        place: place.join(","),
+        place: case.places(),
         strength: None,
         outcome: Outcome::Survived,
         n_failed: 0,
@@ -110,26 +111,14 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         let pairs = tests.answers.iter().zip(answers);
         pairs.filter(|(right, wrong)| right.text != wrong.text).map(|(a, b)| (a.clone(), b.text)).collect()
     };
-    let Some(operator) = case.operator else {
+    if case.operator.is_none() {
         let failed = differing(tests.answers(program, &tests.base, Some(case.seed))?);
         let (outcome, n_failed) = (Outcome::Killed, failed.len());
         return Ok((Graded { outcome, n_failed, ..graded }, failed));
-    };
+    }
     let mut failed = Vec::new();
     for strength in case.strengths() {
-        if mutant.exists() {
-            fs::remove_dir_all(&mutant)?;
-        }
-        let mut args = vec![
-            "plant".to_owned(),
-            format!("--model={}", tests.base.display()),
-            format!("--units={}", graded.place),
-            format!("--operator={operator}"),
-            format!("--seed={}", case.seed),
-            format!("--out={}", mutant.display()),
-        ];
-        args.extend(strength.map(|strength| format!("--strength={strength}")));
-        program.run(&args)?;
+        plant_one_by_one(case, strength, program, &mutant)?;
         failed = differing(tests.answers(program, &mutant, None)?);
         graded.strength = strength;
         graded.n_failed = failed.len();
@@ -141,6 +130,32 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         }
     }
     Ok((graded, failed))
+}
+
+/// Plants every fault of a case with this strength, each in the model that has those before; `mutant` has them all.
+fn plant_one_by_one(case: &Case<'_>, strength: Option<f64>, program: &Program, mutant: &Path) -> Result<()> {
+    let Some(operator) = case.operator else { return Ok(()) };
+    let (faults, mut from) = (case.faults(), case.tests.base.clone());
+    for (i, units) in faults.iter().enumerate() {
+        let last = i + 1 == faults.len();
+        let out = if last { mutant.to_owned() } else { mutant.with_file_name(format!("model-{i}")) };
+        if out.exists() {
+            fs::remove_dir_all(&out)?;
+        }
+        let mut args = vec![
+            "plant".to_owned(),
+            format!("--model={}", from.display()),
+            format!("--units={units}"),
+            format!("--operator={operator}"),
+            format!("--seed={}", case.seed),
+            format!("--out={}", out.display()),
+        ];
+        args.extend(strength.map(|strength| format!("--strength={strength}")));
+        args.extend(operator.trains().then(|| format!("--data={}", case.tests.pairs.0.display())));
+        program.run(&args)?;
+        from = out;
+    }
+    Ok(())
 }
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
@@ -189,7 +204,7 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
         read_scores(&out.join("error.ranking.jsonl"))?
     };
     let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
-    let ranks = if case.operator.is_some() {
+    let ranks = if case.is_ranked() {
         let faults = Faults::read(&mutant.join(FAULT_FILE)).map_err(diagnostic)?;
         Ranking::of_scores(case.kind, scores).faulty_ranks(&faults).map_err(diagnostic)?
     } else {

@@ -1,11 +1,13 @@
 //! `cargo xtask localise`: how well each locator finds faults that were planted (METHOD §24).
 //!
 //! A fault is planted in a base model, the locators rank its units, and the rankings are graded against the truth.
-//! `mutant` plants, `locate` ranks, `table` adds up. A mutant's results are a file of their own, kept in
-//! `experiments/<profile>/localise/`: the command continues where it was stopped.
+//! `oracle` says which answers are right, `mutant` what is planted where, `locate` plants and ranks, `table` adds up.
+//! A mutant's results are a file of their own, kept in `experiments/<profile>/localise/`: the command continues where
+//! it was stopped.
 
 mod locate;
 mod mutant;
+mod oracle;
 mod table;
 
 use anyhow::{Context, Result};
@@ -21,7 +23,8 @@ use crate::prepare::Prepared;
 use crate::sources::Given;
 use crate::{paths, process};
 use locate::Program;
-use mutant::{Case, Graded, Tests};
+use mutant::{Case, Graded, Spread};
+use oracle::Tests;
 
 /// Settings of `localise`.
 #[derive(Debug, clap::Args)]
@@ -64,8 +67,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for kind in all(&args.unit) {
             let suited = operators.iter().filter(|operator| operator.row().units.contains(&kind));
             for operator in suited.copied().map(Some).chain([None]) {
-                let case = |seed| Case::new(tests, &map, operator, kind, seed, weights.clone());
-                cases.extend((0..args.seeds).map(case));
+                for spread in Spread::of(operator, map.units(UnitKind::Block).count()) {
+                    let case = |seed| Case::new(tests, &map, (operator, *spread), kind, seed, weights.clone());
+                    cases.extend((0..args.seeds).map(case));
+                }
             }
         }
     }

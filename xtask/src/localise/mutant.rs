@@ -1,21 +1,15 @@
 //! Mutants: a fault that is just strong enough to change what the model answers.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use irepair_arch::UnitMap;
 use irepair_config::{Metric, Operator, UnitKind};
-use irepair_core::fs::{sha256_hex, write_atomic};
-use irepair_core::{NUMBERS_VERSION, Unit, UnitPart};
+use irepair_core::fs::sha256_hex;
+use irepair_core::{Unit, UnitList, UnitPart};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::locate::Program;
+use super::oracle::Tests;
 use crate::cache::Inputs;
-use crate::error::diagnostic;
-use crate::prepare::Prepared;
 
 /// A mutant is killed when it answers at least this share of the prompts otherwise than the base model does.
 pub(super) const MARGIN: f64 = 0.1;
@@ -24,100 +18,43 @@ pub(super) const MARGIN: f64 = 0.1;
 /// the model.
 pub(super) const CAP: f64 = 2.0;
 
-/// Tokens of an answer.
-const N_TOKENS: usize = 12;
-
 /// Wrong answers that a locator sees, at most.
 pub(super) const MOST_PAIRS: usize = 64;
 
-/// The prompts of a base model, and its own answers to them, which are the right ones.
-pub(super) struct Tests {
-    pub(super) model: String,
-    pub(super) base: PathBuf,
-    pub(super) prompts: PathBuf,
-    pub(super) neutral: PathBuf,
-    pub(super) answers: Vec<Answer>,
-    pub(super) perplexity: f64,
+/// How many units hold a fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Spread {
+    /// As few as the operator acts on.
+    #[default]
+    One,
+    /// Two, in different blocks, each with a fault of its own of the same strength.
+    Two,
+    /// Every unit of the kind: no ranking of them is better than another.
+    All,
 }
 
-/// A prompt and what a model answers.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Answer {
-    pub(super) prompt: String,
-    pub(super) text: String,
-}
-
-impl Tests {
-    pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
-        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let mut prompts = Vec::new();
-        for file in ["prompts/clean.test.jsonl", "prompts/error.test.jsonl"] {
-            let path = prepared.data(file);
-            prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+impl Spread {
+    /// Those that are planted by an operator; one alone where nothing is planted.
+    pub(super) fn of(operator: Option<Operator>, n_blocks: usize) -> &'static [Self] {
+        match operator {
+            Some(Operator::Noise) if n_blocks > 1 => &[Self::One, Self::Two, Self::All],
+            Some(Operator::SignFlip) if n_blocks > 1 => &[Self::One, Self::Two],
+            _ => &[Self::One],
         }
-        let text = prepared.data("general/valid.txt");
-        let text = fs::read_to_string(&text).with_context(|| format!("reading {}", text.display()))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let neutral = lines.map(|line| json!({ "text": line }).to_string() + "\n").collect::<String>();
-        let mut tests = Self {
-            model: model.to_owned(),
-            base: prepared.base(model),
-            prompts: dir.join("prompts.jsonl"),
-            neutral: dir.join("neutral.jsonl"),
-            answers: Vec::new(),
-            perplexity: f64::NAN,
-        };
-        write_atomic(&tests.prompts, &prompts).map_err(diagnostic)?;
-        write_atomic(&tests.neutral, neutral.as_bytes()).map_err(diagnostic)?;
-        let program = Program::new(&prepared.device, prepared.workers, dir);
-        tests.answers = tests.answers(&program, &tests.base, None)?;
-        tests.perplexity = tests.perplexity_of(&program, &tests.base)?;
-        Ok(tests)
     }
 
-    /// What a mutant's results depend on, besides the weights.
-    pub(super) fn identity(&self) -> Result<String> {
-        let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
-        let (prompts, neutral) = (read(&self.prompts)?, read(&self.neutral)?);
-        Ok(format!(
-            "{NUMBERS_VERSION} {MARGIN} {CAP} {N_TOKENS} {MOST_PAIRS} {} {}",
-            sha256_hex(&prompts),
-            sha256_hex(&neutral)
-        ))
-    }
-
-    /// Answers of a model: greedy ones, or samples by a seed.
-    pub(super) fn answers(&self, program: &Program, model: &Path, sampled: Option<u32>) -> Result<Vec<Answer>> {
-        let out = &program.dir.join("answers.jsonl");
-        crate::cache::clear(out)?;
-        let mut args = vec![
-            "generate".to_owned(),
-            format!("--model={}", model.display()),
-            format!("--prompts={}", self.prompts.display()),
-            format!("--max-new-tokens={N_TOKENS}"),
-            format!("--out={}", out.display()),
-        ];
-        args.extend(sampled.into_iter().flat_map(|seed| ["--top-p=1".to_owned(), format!("--seed={seed}")]));
-        program.run(&args)?;
-        let text = fs::read_to_string(out).with_context(|| format!("reading {}", out.display()))?;
-        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
-    }
-
-    /// Perplexity of a model on neutral texts, each read on its own.
-    pub(super) fn perplexity_of(&self, program: &Program, model: &Path) -> Result<f64> {
-        let printed = program.run(&[
-            "score".to_owned(),
-            format!("--model={}", model.display()),
-            format!("--input={}", self.neutral.display()),
-        ])?;
-        let (mut nll, mut n) = (0.0, 0.0);
-        for line in printed.lines() {
-            let found: Value = serde_json::from_str(line).context("a line of `irepair score`")?;
-            nll += found["nll_sum"].as_f64().context("`irepair score` gave no sum")?;
-            n += found["n_tokens"].as_f64().context("`irepair score` gave no number of tokens")?;
+    /// What it adds to the name of an operator.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::One => "",
+            Self::Two => "-two",
+            Self::All => "-all",
         }
-        Ok((nll / n).exp())
+    }
+
+    fn is_one(&self) -> bool {
+        *self == Self::One
     }
 }
 
@@ -127,6 +64,7 @@ pub(super) struct Case<'a> {
     /// None for the base model itself: nothing is planted, and its failures are samples of its own that differ from its
     /// greedy answers.
     pub(super) operator: Option<Operator>,
+    pub(super) spread: Spread,
     pub(super) kind: UnitKind,
     pub(super) seed: u32,
     /// The units that hold the fault.
@@ -139,38 +77,67 @@ impl<'a> Case<'a> {
     pub(super) fn new(
         tests: &'a Tests,
         map: &UnitMap,
-        operator: Option<Operator>,
+        (operator, spread): (Option<Operator>, Spread),
         kind: UnitKind,
         seed: u32,
         inputs: Inputs,
     ) -> Self {
         let units: Vec<Unit> = map.units(kind).collect();
-        let name = name(&tests.model, operator, kind, seed);
+        let name = name(&tests.model, operator, spread, kind, seed);
         let first = units[draw(&name, units.len())];
-        let place = match (operator, first.part) {
-            (None, _) => Vec::new(),
+        let place = match (operator, spread, first.part) {
+            (None, ..) => Vec::new(),
+            (Some(_), Spread::All, _) => units.clone(),
+            (Some(_), Spread::Two, _) => {
+                let others: Vec<Unit> = units.iter().filter(|unit| unit.block != first.block).copied().collect();
+                let other = others[draw(&(name.clone() + " other"), others.len())];
+                vec![first, other]
+            }
             // Two heads of one block.
-            (Some(Operator::HeadSwap), UnitPart::Head(head)) => {
+            (Some(Operator::HeadSwap), Spread::One, UnitPart::Head(head)) => {
                 let n = map.n_per_block(kind);
                 let other = (head + 1 + draw(&(name.clone() + " other"), n - 1)) % n;
                 vec![first, Unit { part: UnitPart::Head(other), ..first }]
             }
-            (Some(_), _) => vec![first],
+            (Some(_), Spread::One, _) => vec![first],
         };
         let inputs = inputs.text(&name);
-        Self { tests, operator, kind, seed, place, n_units: units.len(), inputs }
+        let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&tests.pairs.1) } else { inputs };
+        Self { tests, operator, spread, kind, seed, place, n_units: units.len(), inputs }
     }
 
     pub(super) fn name(&self) -> String {
-        name(&self.tests.model, self.operator, self.kind, self.seed)
+        name(&self.tests.model, self.operator, self.spread, self.kind, self.seed)
+    }
+
+    /// The units that get a fault, as settings write them, for each fault that is planted.
+    pub(super) fn faults(&self) -> Vec<String> {
+        match self.spread {
+            Spread::Two => self.place.iter().map(ToString::to_string).collect(),
+            Spread::One | Spread::All => vec![list(&self.place)],
+        }
+    }
+
+    /// All of the faulty units, as settings write them.
+    pub(super) fn places(&self) -> String {
+        list(&self.place)
+    }
+
+    /// True when rankings have faulty units to be graded by.
+    pub(super) fn is_ranked(&self) -> bool {
+        self.operator.is_some() && self.spread != Spread::All
     }
 
     /// The strengths that are tried, weakest first; none for an operator without one.
     pub(super) fn strengths(&self) -> Vec<Option<f64>> {
         let of: &[f64] = match self.operator {
+            Some(Operator::Noise) if self.spread == Spread::All => {
+                &[0.0078125, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0]
+            }
             Some(Operator::Noise) => &[0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
             Some(Operator::ScaleKeys | Operator::ScaleValues) => &[0.0, 2.0, 4.0, 8.0, 16.0, 32.0],
             Some(Operator::BitFlip) => &[1.0, 4.0, 16.0, 64.0, 256.0],
+            Some(Operator::TrainIn) => &[2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0],
             Some(Operator::SignFlip | Operator::HeadSwap) | None => return vec![None],
         };
         of.iter().copied().map(Some).collect()
@@ -178,8 +145,13 @@ impl<'a> Case<'a> {
 }
 
 /// The name of a case, which decides its place.
-fn name(model: &str, operator: Option<Operator>, kind: UnitKind, seed: u32) -> String {
-    format!("{model}-{}-{kind}-{seed}", operator.map_or("healthy", Operator::name))
+fn name(model: &str, operator: Option<Operator>, spread: Spread, kind: UnitKind, seed: u32) -> String {
+    format!("{model}-{}{}-{kind}-{seed}", operator.map_or("healthy", Operator::name), spread.suffix())
+}
+
+/// Units as settings write them.
+fn list(units: &[Unit]) -> String {
+    units.iter().copied().collect::<UnitList>().to_string()
 }
 
 /// A number below `n` that a text decides.
@@ -209,6 +181,8 @@ pub(super) struct Graded {
     pub(super) model: String,
     /// None where nothing was planted.
     pub(super) operator: Option<Operator>,
+    #[serde(default, skip_serializing_if = "Spread::is_one")]
+    pub(super) spread: Spread,
     pub(super) unit: UnitKind,
     pub(super) seed: u32,
     /// The faulty units, as settings write them.
@@ -228,7 +202,7 @@ pub(super) struct Graded {
 /// How well one locator found the fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Grade {
-    /// Ranks of the faulty units, from 1; none where nothing was planted.
+    /// Ranks of the faulty units, from 1; none where no unit is faulty, or every one.
     pub(super) ranks: Vec<usize>,
     /// How far the first unit stands out: its score less the mean of all, in standard deviations of all.
     pub(super) outlier: f64,
@@ -238,22 +212,33 @@ pub(super) struct Grade {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use irepair_arch::Architecture;
 
     use super::*;
 
-    static TESTS: Tests = Tests {
-        model: String::new(),
-        base: PathBuf::new(),
-        prompts: PathBuf::new(),
-        neutral: PathBuf::new(),
-        answers: Vec::new(),
-        perplexity: 1.0,
-    };
+    const fn no_tests() -> Tests {
+        Tests {
+            model: String::new(),
+            base: PathBuf::new(),
+            prompts: PathBuf::new(),
+            neutral: PathBuf::new(),
+            pairs: (PathBuf::new(), String::new()),
+            answers: Vec::new(),
+            perplexity: 1.0,
+        }
+    }
+
+    static TESTS: Tests = no_tests();
 
     fn case(operator: impl Into<Option<Operator>>, kind: UnitKind, seed: u32) -> Case<'static> {
+        spread(operator, Spread::One, kind, seed)
+    }
+
+    fn spread(operator: impl Into<Option<Operator>>, spread: Spread, kind: UnitKind, seed: u32) -> Case<'static> {
         let map = UnitMap::new(&Architecture::gpt2(2, 8, 4, 16, 5));
-        Case::new(&TESTS, &map, operator.into(), kind, seed, Inputs::default())
+        Case::new(&TESTS, &map, (operator.into(), spread), kind, seed, Inputs::default())
     }
 
     #[test]
@@ -282,11 +267,77 @@ mod tests {
     #[test]
     fn every_strength_is_one_that_its_operator_takes() {
         for operator in Operator::ALL {
-            let case = case(*operator, operator.row().units[0], 0);
-            for strength in case.strengths() {
-                let units = case.place.iter().copied().collect();
-                irepair_fault::Fault::new(units, *operator, strength, 0).check().unwrap();
+            for spread_of in Spread::of(Some(*operator), 2) {
+                let case = spread(*operator, *spread_of, operator.row().units[0], 0);
+                for (strength, units) in
+                    case.strengths().iter().flat_map(|s| case.faults().into_iter().map(|u| (*s, u)))
+                {
+                    let fault = irepair_fault::Fault::new(units.parse().unwrap(), *operator, strength, 0);
+                    let data = operator.trains().then(|| "0".repeat(64));
+                    irepair_fault::Fault { data, ..fault }.check().unwrap();
+                }
             }
         }
+    }
+
+    #[test]
+    fn two_faults_are_in_different_blocks_and_each_is_planted_alone() {
+        let places = || (0..40).map(|seed| spread(Operator::Noise, Spread::Two, UnitKind::Head, seed));
+        for case in places() {
+            let [one, two] = case.place[..] else { panic!("{:?}", case.place) };
+            assert_ne!(one.block, two.block);
+            assert_eq!(case.faults(), [one.to_string(), two.to_string()]);
+            assert!(case.is_ranked());
+        }
+        let found: Vec<Vec<Unit>> = places().map(|case| case.place).collect();
+        assert_eq!(found, places().map(|case| case.place).collect::<Vec<_>>(), "the same seed, the same place");
+        assert!(found.iter().any(|place| place != &found[0]));
+    }
+
+    #[test]
+    fn a_distributed_fault_is_in_every_unit_and_has_no_rank() {
+        for (kind, n, text) in [
+            (UnitKind::Block, 2, "0,1"),
+            (UnitKind::Half, 4, "0.attention,0.mlp,1.attention,1.mlp"),
+            (UnitKind::Head, 8, "0.head.0-3,1.head.0-3"),
+            (UnitKind::Neuron, 64, "0.neuron.0-31,1.neuron.0-31"),
+        ] {
+            let case = spread(Operator::Noise, Spread::All, kind, 3);
+            assert_eq!((case.place.len(), case.n_units, case.faults()), (n, n, vec![text.to_owned()]));
+            assert!(!case.is_ranked());
+            let weakest = |spread_of| spread(Operator::Noise, spread_of, kind, 3).strengths()[0];
+            assert!(weakest(Spread::All) < weakest(Spread::One));
+        }
+    }
+
+    #[test]
+    fn single_faults_keep_their_names() {
+        let name = |spread_of| spread(Operator::Noise, spread_of, UnitKind::Head, 3).name();
+        assert_eq!(
+            [Spread::One, Spread::Two, Spread::All].map(name),
+            ["-noise-head-3", "-noise-two-head-3", "-noise-all-head-3"]
+        );
+        assert_eq!(case(None, UnitKind::Block, 0).name(), "-healthy-block-0");
+        for (operator, n_blocks, n) in [
+            (Some(Operator::Noise), 2, 3),
+            (Some(Operator::Noise), 1, 1),
+            (Some(Operator::SignFlip), 2, 2),
+            (Some(Operator::TrainIn), 2, 1),
+            (None, 2, 1),
+        ] {
+            assert_eq!(Spread::of(operator, n_blocks).len(), n, "{operator:?} {n_blocks}");
+        }
+    }
+
+    #[test]
+    fn a_mutant_depends_on_the_pairs_that_it_was_trained_on_alone() {
+        let tests = |hash: &str| Tests { pairs: (PathBuf::new(), hash.to_owned()), ..no_tests() };
+        let map = UnitMap::new(&Architecture::gpt2(2, 8, 4, 16, 5));
+        let key = |hash: &str, operator| {
+            let tests = tests(hash);
+            Case::new(&tests, &map, (Some(operator), Spread::One), UnitKind::Half, 0, Inputs::default()).inputs.key()
+        };
+        assert_ne!(key("a", Operator::TrainIn), key("b", Operator::TrainIn));
+        assert_eq!(key("a", Operator::Noise), key("b", Operator::Noise));
     }
 }
