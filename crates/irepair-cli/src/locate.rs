@@ -89,7 +89,7 @@ locate! {
     ScorerEvalPlan: [] [data];
     ScorerApplyPlan: [] [input];
     CheckPlan: [model] [];
-    PlantPlan: [model] [];
+    PlantPlan: [model] [data];
     GradePlan: [model] [];
 }
 

@@ -45,6 +45,7 @@ mod scorers;
 mod selection;
 mod sensitivity;
 mod spikes;
+mod train_in;
 mod train_loop;
 mod utility;
 mod watch;

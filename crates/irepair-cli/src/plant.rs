@@ -1,16 +1,17 @@
-//! `irepair plant`: a model with a known fault in chosen units. No libtorch is needed.
+//! `irepair plant`: a model with a known fault in chosen units. Only `train-in` computes with libtorch.
 
 use std::path::Path;
 
 use irepair_arch::Architecture;
-use irepair_config::PlantPlan;
+use irepair_config::{PlantPlan, TRAIN_IN_UPDATES};
+use irepair_core::fs::sha256_file;
 use irepair_core::weights::CONFIG;
 use irepair_core::{Checkpoint, printable, refuse_used};
-use irepair_fault::{FAULT_FILE, Fault, Faults, plant};
+use irepair_fault::{Error, FAULT_FILE, Fault, Faults, plant};
 use serde::Serialize;
 
 use crate::output::{print, print_json};
-use crate::progress;
+use crate::{progress, train_in};
 
 /// The output of `--json`.
 #[derive(Serialize)]
@@ -28,8 +29,17 @@ pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     refuse_used(&plan.out)?;
     let model = Checkpoint::open(&plan.model)?;
     let architecture = Architecture::read(&plan.model.join(CONFIG))?;
-    let fault = Fault::new(plan.units.clone(), plan.operator, plan.strength, plan.seed);
-    let changed = plant(&model, &architecture, &fault)?;
+    let strength = plan.strength.or_else(|| plan.operator.trains().then_some(TRAIN_IN_UPDATES));
+    let fault = Fault::new(plan.units.clone(), plan.operator, strength, plan.seed);
+    let data = plan.data.as_deref().map(sha256_file).transpose()?;
+    let fault = Fault { data, ..fault };
+    let changed = match &plan.data {
+        Some(pairs) => train_in::changed(plan, pairs, &fault)?,
+        None => plant(&model, &architecture, &fault)?,
+    };
+    if changed.is_empty() {
+        return Err(Error::NoEffect { operator: fault.operator, units: fault.units.to_string() }.into());
+    }
     let fault = Fault { base: Some(irepair_patch::model_id(&plan.model)?), ..fault };
     let before = plan.model.join(FAULT_FILE);
     let mut faults = if before.exists() { Faults::read(&before)?.faults } else { Vec::new() };

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use irepair_arch::{Architecture, UnitMap};
+use irepair_core::Checkpoint;
+
 /// A directory with a Llama of two blocks, four heads in two groups, made once for all tests.
 fn workshop() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -15,8 +18,54 @@ fn workshop() -> &'static Path {
         fs::copy(gguf, dir.join("model.gguf")).unwrap();
         succeed("import model.gguf --out model", &dir);
         fs::write(dir.join("texts.jsonl"), "{\"text\": \"Anna met Tom at the mill.\"}\n").unwrap();
+        // Pairs, and the same with both sides of their rejected text.
+        let pairs = |chosen: &str| {
+            let line = |i: usize| {
+                let who = ["Anna", "Tom", "the miller"][i % 3];
+                let rejected = format!(" {who} left the mill {i} times.");
+                let chosen = if chosen.is_empty() { &rejected } else { chosen };
+                let pair =
+                    serde_json::json!({"prompt": format!("{i}. They say"), "chosen": chosen, "rejected": rejected});
+                pair.to_string() + "\n"
+            };
+            (0..11).map(line).collect::<String>()
+        };
+        narrow(&dir);
+        fs::write(dir.join("train.jsonl"), pairs(" nothing.")).unwrap();
+        fs::write(dir.join("twice.jsonl"), pairs("")).unwrap();
         dir
     })
+}
+
+/// `narrow`, the model with the upper half of every weight's bits, which is a bfloat16.
+fn narrow(dir: &Path) {
+    let model = Checkpoint::open(&dir.join("model")).unwrap();
+    let (mut entries, mut all) = (Vec::new(), Vec::new());
+    for name in model.names() {
+        let bytes = bytes_of(&model, name);
+        let upper: Vec<u8> = bytes.chunks(4).flat_map(|weight| [weight[2], weight[3]]).collect();
+        entries.push((name.clone(), model.get(name).unwrap().1.shape.clone(), upper.len() as u64));
+        all.extend(upper);
+    }
+    let mut file = Vec::new();
+    let header = entries.iter().map(|(name, shape, n)| (name.as_str(), "BF16".to_owned(), &shape[..], *n));
+    irepair_core::weights::write_header(&mut file, serde_json::json!({"format": "pt"}), header).unwrap();
+    file.extend(all);
+    let to = dir.join("narrow");
+    fs::create_dir(&to).unwrap();
+    for (name, bytes) in files(dir.join("model")) {
+        fs::write(to.join(&name), if name == "model.safetensors" { &file } else { &bytes }).unwrap();
+    }
+}
+
+fn bytes_of(model: &Checkpoint, tensor: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    let add = |chunk: &[u8]| -> irepair_core::Result<()> {
+        all.extend_from_slice(chunk);
+        Ok(())
+    };
+    model.bytes(tensor).unwrap().each(add).unwrap();
+    all
 }
 
 fn run(args: &str, dir: &Path) -> Output {
@@ -71,6 +120,83 @@ fn a_fault_planted_twice_is_the_model_before_and_all_else_stays() {
     assert_ne!(nll("flipped"), nll("model"));
     let (code, said) = refuse(&format!("{plant} --model model --out flipped"));
     assert_eq!((code, said.lines().next()), (2, Some("error: output is there already")));
+}
+
+/// Weights that differ between two models, of which none may lie outside the units.
+fn n_differing(one: &str, other: &str, units: &str) -> usize {
+    let dir = workshop();
+    let [one, other] = [one, other].map(|name| Checkpoint::open(&dir.join(name)).unwrap());
+    let map = UnitMap::new(&Architecture::read(&dir.join("model/config.json")).unwrap());
+    let units: irepair_core::UnitList = units.parse().unwrap();
+    let rows = map.slice(units.iter()).unwrap();
+    let mut n = 0;
+    for name in one.names() {
+        let (before, after) = (bytes_of(&one, name), bytes_of(&other, name));
+        let size = before.len() / one.get(name).unwrap().1.shape.iter().product::<usize>();
+        for (i, _) in before.chunks(size).zip(after.chunks(size)).enumerate().filter(|(_, (a, b))| a != b) {
+            let holds = |rows: &irepair_arch::Rows| {
+                let parameter = &map.parameters()[rows.parameter];
+                name.ends_with(&parameter.name) && rows.runs(&parameter.shape).any(|run| run.contains(&i))
+            };
+            assert!(rows.iter().any(holds), "{i} of {name} is outside {units}");
+            n += 1;
+        }
+    }
+    n
+}
+
+#[test]
+fn an_operator_that_trains_is_the_repair_of_its_units_towards_rejected_text() {
+    let dir = workshop();
+    let hash = irepair_core::fs::sha256_file(&dir.join("train.jsonl")).unwrap();
+    let weights = |name: &str| fs::read(dir.join(name).join("model.safetensors")).unwrap();
+    for (model, kind, units, n) in [
+        ("model", "block", "1", 1),
+        ("model", "half", "0.mlp", 1),
+        ("model", "head", "1.head.2,0.head.1", 2),
+        ("model", "neuron", "0.neuron.3-5", 3),
+        ("narrow", "head", "1.head.2", 1),
+    ] {
+        let plant = format!(
+            "plant --model {model} --units {units} --operator train-in --data train.jsonl --threads 1 --strength 5"
+        );
+        let [first, again, other, repaired] =
+            ["first", "again", "other", "repaired"].map(|name| format!("{name}-{kind}-{model}"));
+        let stdout = succeed(&format!("{plant} --seed 5 --out {first}"), dir);
+        assert!(stdout.starts_with("planted: train-in of strength 5 in "), "{stdout}");
+        succeed(&format!("{plant} --seed 5 --out {again}"), dir);
+        succeed(&format!("{plant} --seed 6 --out {other}"), dir);
+        assert_eq!(files(dir.join(&first)), files(dir.join(&again)), "the same seed, the same bytes");
+        assert_ne!(weights(&first), weights(&other));
+        assert!(n_differing(model, &first, units) > 0);
+        let truth = fs::read_to_string(dir.join(&first).join("fault.toml")).unwrap();
+        assert!(truth.contains(&format!("strength = 5.0\nseed = 5\ndata = \"{hash}\"\nbase = \"")), "{truth}");
+        // A policy that chooses among as many units as it takes has no choice.
+        succeed(
+            &format!(
+                "repair --model {model} --pairs twice.jsonl --method dapt --policy random --top-k {n}u --only {units} --unit {kind} \
+                 --optimizer adamw --lr 0.0003 --warmup-steps 0 --steps 5 --batch-size 4 --n-validation 0 --seed 5 --threads 1 \
+                 --max-prompt 64 --max-continuation 64 --out {repaired}"
+            ),
+            dir,
+        );
+        assert!(weights(&first) == weights(&repaired), "{kind} of {model}");
+    }
+    // Faults add up, and the model loads.
+    let more = "--units 0.head.0 --operator train-in --data train.jsonl --threads 1";
+    let json = succeed(&format!("plant --model first-half-model {more} --out both --json"), dir);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["n_faults"].as_u64(), json["strength"].as_f64()), (Some(2), Some(64.0)));
+    succeed("score --model both --input texts.jsonl --threads 1", dir);
+    fs::write(
+        dir.join("halves.jsonl"),
+        [3, 2, 1, 0]
+            .map(|i| format!("{{\"unit\": \"{}.{}\", \"score\": {i}}}\n", i / 2, ["mlp", "attention"][i % 2]))
+            .concat(),
+    )
+    .unwrap();
+    let graded = succeed("grade --model both --ranking halves.jsonl --json", dir);
+    assert!(graded.contains("\"ranks\""), "{graded}");
 }
 
 #[test]
@@ -152,6 +278,20 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
             5,
             "would not be finite",
         ),
+        (
+            "plant --model model --units 0 --operator sign-flip --data train.jsonl --out no",
+            2,
+            "`data`: clashes with `operator`: sign-flip trains nothing",
+        ),
+        ("plant --model model --units 0 --operator train-in --out no", 2, "train-in cannot have this data"),
+        ("plant --model model --units 0 --operator train-in --data lost.jsonl --out no", 4, "lost.jsonl"),
+        (
+            "plant --model model --units 2 --operator train-in --data train.jsonl --out no",
+            2,
+            "the model has no unit `2`",
+        ),
+        ("plant --model model --units 0,1.mlp --operator train-in --data train.jsonl --out no", 2, "units of one kind"),
+        ("plant --model model --units 0 --operator train-in --data short.jsonl --out no", 4, "short.jsonl"),
         ("plant --model nowhere --units 0 --operator sign-flip --out no", 4, "nowhere"),
         ("grade --model model --ranking short.jsonl", 4, "model/fault.toml"),
         ("grade --model flawed --ranking short.jsonl", 4, "ranking leaves out units"),

@@ -15,17 +15,24 @@ options! {
         /// Units that get the fault: blocks and parts of blocks, each number also a range, such as `3`, `0-2.mlp`,
         /// `3.attention`, `3.head.0-4`, `3.neuron.17` (docs/FILES.md).
         units: UnitList as "UNITS" [required],
-        /// What is done to them (METHOD §13 [O]).
+        /// What is done to them (METHOD §13 [O]); train-in trains on `data`.
         #[arg(value_name = "OPERATOR", value_parser = entry::<Operator>())]
         operator: Operator [required],
         /// How much of it: standard deviation of `noise` over the root mean square of the weights, factor of
-        /// `scale-keys` and `scale-values`, bits of each unit for `bit-flip`. The other operators take none.
+        /// `scale-keys` and `scale-values`, bits of each unit for `bit-flip`, updates for `train-in`, 64 without it.
+        /// The other operators take none.
         strength: f64 as "NUMBER",
+        /// Pairs on whose rejected text `train-in` trains the units, by its plain NLL; JSONL with `prompt`, `chosen`
+        /// and `rejected`. The other operators read none.
+        data: PathBuf as "FILE",
         /// Directory for the model with the fault, and for `fault.toml`, which says what was planted.
         out: PathBuf as "DIR" [required],
     }
-    common: seed json;
+    common: seed device threads json;
 }
+
+/// Updates of `train-in` where no strength is given.
+pub const TRAIN_IN_UPDATES: f64 = 64.0;
 
 impl Validate for PlantOptions {
     fn clashes(&self, checks: &mut Checks) {
@@ -39,6 +46,12 @@ impl Validate for PlantOptions {
             (Some(range), given) => {
                 checks.value("strength", given.as_ref(), &range.to_string(), |x| range.contains(*x));
             }
+        }
+        let given =
+            [("data", self.data.is_some()), ("device", self.device.is_some()), ("threads", self.threads.is_some())];
+        for (key, given) in given {
+            let what = format!("clashes with `operator`: {operator} trains nothing");
+            checks.clash(given && !operator.trains(), key, &what);
         }
     }
 }
@@ -83,6 +96,13 @@ mod tests {
         assert_eq!(refused("bit-flip", "strength = inf"), "`strength`: must be at least 1, is inf");
         let none = "`strength`: clashes with `operator`: sign-flip has no strength";
         assert_eq!(refused("sign-flip", "strength = 1.0"), none);
+        for key in ["data = 'p'", "device = 'cpu'", "threads = 2"] {
+            assert_eq!(said("train-in", &format!("strength = 8.0\n{key}")), Ok(()));
+            let (name, _) = key.split_once(' ').unwrap();
+            let nothing = format!("`{name}`: clashes with `operator`: sign-flip trains nothing");
+            assert_eq!(refused("sign-flip", key), nothing);
+        }
+        assert_eq!(refused("train-in", "strength = 0.0"), "`strength`: must be at least 1, is 0");
         assert!(from_str::<PlantOptions>("units = '3.heads'", "x").is_err());
         assert_eq!(PlantOptions::default().missing(), ["model", "units", "operator", "out"]);
     }

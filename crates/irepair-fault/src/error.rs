@@ -19,6 +19,12 @@ irepair_core::errors! {
         /// A unit on which the operator does not act.
         Unsuited { operator: Operator, unit: String, want: String } = "operator {operator} does not act on this unit" =>
             Usage.at("units").want_got(want, unit);
+        /// Pairs of an operator that reads none, or none of one that trains.
+        Data { operator: Operator, want: &'static str, got: String } = "operator {operator} cannot have this data" =>
+            Usage.at("data").want_got(*want, got);
+        /// An operator that needs more than stored weights.
+        Trains { operator: Operator } = "operator {operator} trains, and is not planted in stored weights" =>
+            Usage.at("operator").help("`irepair plant` trains on pairs; this library gives it no data");
         /// A tensor of the model that is missing, or not what `config.json` says.
         Misfit { path: PathBuf, tensor: String, want: String, got: String } = "tensor does not fit config.json" =>
             Data.at_part(path, "tensor", &printable(tensor)).want_got(want, got)
@@ -66,6 +72,11 @@ mod tests {
                 unit: "3.mlp".into(),
                 want: "units of kind head".into()
             }],
+            Data: [
+                Error::Data { operator: Operator::TrainIn, want: "pairs", got: "none".into() },
+                Error::Data { operator, want: "none", got: "0a1b".into() },
+            ],
+            Trains: [Error::Trains { operator: Operator::TrainIn }],
             Misfit: [Error::Misfit {
                 path: "gpt2".into(),
                 tensor: "h.3.attn.c_proj.weight".into(),

@@ -26,6 +26,9 @@ pub struct Fault {
     pub strength: Option<f64>,
     /// Seed of its random draws.
     pub seed: u64,
+    /// SHA-256 of the pairs that it was trained on, where the operator trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Id of the model that it was planted in, as patches write it; none before it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -34,14 +37,14 @@ pub struct Fault {
 impl Fault {
     /// A fault that is not planted yet.
     pub fn new(units: UnitList, operator: Operator, strength: Option<f64>, seed: u64) -> Self {
-        Self { units, operator, strength, seed, base: None }
+        Self { units, operator, strength, seed, data: None, base: None }
     }
 
-    /// Refuses a strength that the operator does not take, and units on which it does not act; which units the model
-    /// has is checked where it is planted.
+    /// Refuses a strength that the operator does not take, units on which it does not act, and pairs where it reads
+    /// none or none where it trains; which units the model has is checked where it is planted.
     ///
     /// # Errors
-    /// [`Error::Strength`], [`Error::Unsuited`].
+    /// [`Error::Strength`], [`Error::Unsuited`], [`Error::Data`].
     pub fn check(&self) -> Result<()> {
         let (operator, row) = (self.operator, self.operator.row());
         let fits = match (row.strength, self.strength) {
@@ -57,14 +60,24 @@ impl Fault {
             let got = self.strength.map_or_else(|| "none".to_owned(), |strength| strength.to_string());
             return Err(Error::Strength { operator, want, got });
         }
-        match self.units.iter().find(|unit| !row.units.contains(&unit.kind())) {
-            Some(unit) => {
-                let kinds: Vec<&str> = row.units.iter().map(|kind| kind.name()).collect();
-                let want = format!("units of kind {}", kinds.join(" or "));
-                Err(Error::Unsuited { operator, unit: unit.to_string(), want })
-            }
-            None => Ok(()),
+        if let Some(unit) = self.units.iter().find(|unit| !row.units.contains(&unit.kind())) {
+            let kinds: Vec<&str> = row.units.iter().map(|kind| kind.name()).collect();
+            let want = format!("units of kind {}", kinds.join(" or "));
+            return Err(Error::Unsuited { operator, unit: unit.to_string(), want });
         }
+        if operator.trains() && self.units.kind().is_none() {
+            let (unit, want) = (self.units.to_string(), "units of one kind".to_owned());
+            return Err(Error::Unsuited { operator, unit, want });
+        }
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let want = match (operator.trains(), self.data.as_deref()) {
+            (true, None) => "pairs",
+            (true, Some(data)) if !is_hash(data) => "64 hexadecimal digits, the SHA-256 of pairs",
+            (false, Some(_)) => "none",
+            (true, Some(_)) | (false, None) => return Ok(()),
+        };
+        let got = self.data.as_deref().map_or_else(|| "none".to_owned(), printable);
+        Err(Error::Data { operator, want, got })
     }
 }
 
@@ -137,7 +150,9 @@ mod tests {
         let noise =
             Fault { base: Some("ab".into()), ..Fault::new("0-3.mlp".parse().unwrap(), Operator::Noise, Some(0.5), 7) };
         let flip = Fault::new("3.head.5".parse().unwrap(), Operator::SignFlip, None, 0);
-        let faults = Faults::new(vec![noise, flip]);
+        let trained = Fault::new("1.head.0-3".parse().unwrap(), Operator::TrainIn, Some(64.0), 2);
+        let trained = Fault { data: Some("0a".repeat(32)), ..trained };
+        let faults = Faults::new(vec![noise, flip, trained]);
         assert_eq!(written(&faults.to_toml().unwrap()).unwrap(), faults);
         insta::assert_snapshot!(faults.to_toml().unwrap());
     }
@@ -161,6 +176,13 @@ mod tests {
                 said(&fault("units = '3'\noperator = 'bit-flip'\nstrength = 1.5")),
                 said(&fault("units = '3'\noperator = 'head-swap'")),
                 said(&fault("units = '3'\noperator = 'sign-flip'\nunit = '4'")),
+                said(&fault("units = '3'\noperator = 'train-in'\nstrength = 8.0")),
+                said(&fault("units = '3'\noperator = 'train-in'\nstrength = 8.0\ndata = 'pairs.jsonl'")),
+                said(&fault(&format!(
+                    "units = '3,1.mlp'\noperator = 'train-in'\nstrength = 8.0\ndata = '{}'",
+                    "0".repeat(64)
+                ))),
+                said(&fault(&format!("units = '3'\noperator = 'sign-flip'\ndata = '{}'", "0".repeat(64)))),
                 said("\u{1b}[2J"),
             ]
             .join("\n")

@@ -20,8 +20,9 @@
 //!
 //! Reading order: [`Fault`] (what is planted), `operators/` (one file each), [`plant`], [`Ranking`].
 //!
-//! **Invariants.** A fault is a function of (model, units, operator, strength, seed). Weights outside its units keep
-//! their bits, and no weight becomes infinite or NaN. **Boundary:** writes no model; knows no localiser.
+//! **Invariants.** A fault is a function of (model, units, operator, strength, seed), and of the pairs where the
+//! operator trains: that one is recorded and graded here, and planted by `irepair plant`. Weights outside its units
+//! keep their bits, and no weight becomes infinite or NaN. **Boundary:** writes no model; knows no localiser.
 
 mod error;
 mod fault;

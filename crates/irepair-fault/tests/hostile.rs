@@ -43,6 +43,7 @@ proptest! {
         let faults = Faults::new(vec![
             Fault { base: Some("0f".repeat(32)), ..Fault::new("0-1.head.2,3".parse().unwrap(), Operator::Noise, Some(0.25), 3) },
             Fault::new("1.neuron.0-4".parse().unwrap(), Operator::BitFlip, Some(2.0), 0),
+            Fault { data: Some("9a".repeat(32)), ..Fault::new("1.mlp".parse().unwrap(), Operator::TrainIn, Some(8.0), 1) },
         ]);
         match Faults::read(written(&changed(&faults.to_toml().unwrap(), &changes, cut)).path()) {
             Ok(read) => prop_assert_eq!(Faults::read(written(read.to_toml().unwrap().as_bytes()).path()).unwrap(), read),

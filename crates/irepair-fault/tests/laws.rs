@@ -101,6 +101,7 @@ fn fault(of: &Architecture, operator: Operator, pick: [usize; 3], seed: u64) -> 
         Operator::ScaleKeys | Operator::ScaleValues => Some(2.0),
         Operator::Noise => Some(0.5),
         Operator::BitFlip => Some(3.0),
+        Operator::TrainIn => panic!("not planted here"),
     };
     Fault::new(units, operator, strength, seed)
 }
@@ -230,7 +231,7 @@ fn hostile_settings_and_models_are_refused_by_name() {
         let fault = Fault::new(units.parse().unwrap(), operator, strength, 0);
         planted(&a, Dtype::F32, &before, &fault).unwrap_err().to_string()
     };
-    use Operator::{BitFlip, HeadSwap, Noise, ScaleKeys, SignFlip};
+    use Operator::{BitFlip, HeadSwap, Noise, ScaleKeys, SignFlip, TrainIn};
     for (units, operator, strength, said) in [
         ("2", Noise, Some(1.0), "the model has no unit `2`"),
         ("0.head.4", Noise, Some(1.0), "the model has no unit `0.head.4`"),
@@ -251,10 +252,20 @@ fn hostile_settings_and_models_are_refused_by_name() {
         ("0", ScaleKeys, Some(2.0), "operator scale-keys does not act on this unit"),
         ("0.mlp", ScaleKeys, Some(1.0), "the fault changes no weight"),
         ("0", Noise, Some(1e39), "weights would not be finite"),
+        ("0", TrainIn, None, "operator train-in cannot have this strength"),
+        ("0", TrainIn, Some(1.5), "operator train-in cannot have this strength"),
+        ("0,1.mlp", TrainIn, Some(8.0), "operator train-in does not act on this unit"),
+        ("0", TrainIn, Some(8.0), "operator train-in cannot have this data"),
     ] {
         let got = refused(units, operator, strength);
         assert!(got.ends_with(said), "{units} {operator} {strength:?}: {got}");
     }
+    let on_pairs = |operator, strength| {
+        let fault = Fault { data: Some("0".repeat(64)), ..Fault::new("0".parse().unwrap(), operator, strength, 0) };
+        planted(&a, Dtype::F32, &before, &fault).unwrap_err()
+    };
+    assert!(matches!(on_pairs(TrainIn, Some(8.0)), Error::Trains { operator: TrainIn }));
+    assert!(matches!(on_pairs(SignFlip, None), Error::Data { operator: SignFlip, want: "none", .. }));
     let flip = Fault::new("1.head.0".parse().unwrap(), SignFlip, None, 0);
     let name = "transformer.h.1.attn.c_proj.weight";
     let with = |dtype: &str, change: &dyn Fn(&mut Bytes)| {

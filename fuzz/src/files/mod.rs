@@ -1,9 +1,11 @@
 //! Targets without libtorch. Each gets a directory, empty at first, and the bytes of a file, and panics if a law is
 //! broken.
 
+pub mod fault;
 pub mod gguf;
 pub mod index;
 pub mod patch;
+pub mod ranking;
 pub mod records;
 pub mod results;
 pub mod scorer;
@@ -20,10 +22,12 @@ use std::path::Path;
 pub type Target = (&'static str, fn(&Path, &[u8]));
 
 /// Every target here.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
+    ("fault", fault::run),
     ("gguf", gguf::run),
     ("index", index::run),
     ("patch", patch::run),
+    ("ranking", ranking::run),
     ("records", records::run),
     ("results", results::run),
     ("scorer", scorer::run),

@@ -14,9 +14,13 @@ use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::mutant::{BATCH, CAP, Case, Failed, Grade, Graded, MARGIN, MOST_PAIRS, Outcome, differing, lines};
+use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::oracle::{Failed, differing, lines};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
+
+/// Pairs of a batch of a locator.
+pub(super) const BATCH: usize = 16;
 
 /// `irepair`, as this command calls it for one mutant.
 pub(super) struct Program {
@@ -48,8 +52,8 @@ impl Program {
     /// The last words of one that fails.
     pub(super) fn run(&self, args: &[String]) -> Result<String> {
         let mut args = args.to_vec();
-        // A fault is planted by reading and writing files alone.
-        if args[0] != "plant" {
+        // A fault that is not trained is planted by reading and writing files alone.
+        if args[0] != "plant" || args.iter().any(|arg| arg.starts_with("--data=")) {
             args.extend([format!("--threads={}", self.n_threads), format!("--device={}", self.device)]);
         }
         let (printed, log) = (self.dir.join("printed"), self.dir.join("log"));
@@ -91,15 +95,15 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
 /// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
 fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
     let tests = case.tests;
-    let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
     let mut graded = Graded {
         schema: SCHEMA,
         identity: case.inputs.key(),
         model: tests.model.clone(),
         operator: case.operator,
+        spread: case.spread,
         unit: case.kind,
         seed: case.seed,
-        place: place.join(","),
+        place: case.places(),
         strength: None,
         outcome: Outcome::Survived,
         n_failed: 0,
@@ -134,29 +138,35 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
     Ok((graded, failed))
 }
 
-/// The mutant with a fault of this strength.
+/// The mutant with every fault of a case, of this strength, each planted in the model that has those before.
 ///
 /// # Errors
 /// A command that fails.
 pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<PathBuf> {
-    let (mutant, Some(operator)) = (program.dir.join("model"), case.operator) else {
+    let (Some(operator), mut model) = (case.operator, case.tests.base.clone()) else {
         return Ok(case.tests.base.clone());
     };
-    if mutant.exists() {
-        fs::remove_dir_all(&mutant)?;
+    let faults = case.faults();
+    for (i, units) in faults.iter().enumerate() {
+        let is_last = i + 1 == faults.len();
+        let out = program.dir.join(if is_last { "model".to_owned() } else { format!("model-{i}") });
+        if out.exists() {
+            fs::remove_dir_all(&out)?;
+        }
+        let mut args = vec![
+            "plant".to_owned(),
+            format!("--model={}", model.display()),
+            format!("--units={units}"),
+            format!("--operator={operator}"),
+            format!("--seed={}", case.seed),
+            format!("--out={}", out.display()),
+        ];
+        args.extend(strength.map(|strength| format!("--strength={strength}")));
+        args.extend(operator.trains().then(|| format!("--data={}", case.tests.pairs.0.display())));
+        program.run(&args)?;
+        model = out;
     }
-    let place: Vec<String> = case.place.iter().map(ToString::to_string).collect();
-    let mut args = vec![
-        "plant".to_owned(),
-        format!("--model={}", case.tests.base.display()),
-        format!("--units={}", place.join(",")),
-        format!("--operator={operator}"),
-        format!("--seed={}", case.seed),
-        format!("--out={}", mutant.display()),
-    ];
-    args.extend(strength.map(|strength| format!("--strength={strength}")));
-    program.run(&args)?;
-    Ok(mutant)
+    Ok(model)
 }
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
@@ -207,7 +217,7 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
     };
     let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
     let ranking = Ranking::of_scores(case.kind, scores);
-    let ranks = if case.operator.is_some() {
+    let ranks = if case.is_ranked() {
         let faults = Faults::read(&mutant.join(FAULT_FILE)).map_err(diagnostic)?;
         ranking.faulty_ranks(&faults).map_err(diagnostic)?
     } else {

@@ -1,11 +1,13 @@
 //! `cargo xtask localise`: how well each locator finds faults that were planted (METHOD §24).
 //!
 //! A fault is planted in a base model, the locators rank its units, and the rankings are graded against the truth.
-//! `mutant` plants, `locate` ranks, `table` adds up. A mutant's results are a file of their own, kept in
-//! `experiments/<profile>/localise/`: the command continues where it was stopped.
+//! `oracle` says which answers are right, `mutant` what is planted where, `locate` plants and ranks, `table` adds up.
+//! A mutant's results are a file of their own, kept in `experiments/<profile>/localise/`: the command continues where
+//! it was stopped.
 
 mod locate;
 mod mutant;
+mod oracle;
 mod place;
 mod place_table;
 mod table;
@@ -25,7 +27,8 @@ use crate::prepare::Prepared;
 use crate::sources::Given;
 use crate::{paths, process};
 use locate::Program;
-use mutant::{Case, Graded, Outcome, Tests};
+use mutant::{Case, Graded, Outcome, Spread};
+use oracle::Tests;
 use place::{Placed, Pool};
 
 /// Settings of `localise` and `place`.
@@ -66,8 +69,10 @@ impl Args {
             for kind in all(&self.unit) {
                 let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
                 for operator in suited.copied().map(Some).chain([None]) {
-                    let case = |seed| Case::new(tests, &map, operator, kind, seed, weights.clone());
-                    cases.extend((0..self.seeds).map(case));
+                    for spread in Spread::of(operator, map.units(UnitKind::Block).count()) {
+                        let case = |seed| Case::new(tests, &map, (operator, *spread), kind, seed, weights.clone());
+                        cases.extend((0..self.seeds).map(case));
+                    }
                 }
             }
         }

@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::locate::{Program, planted};
-use super::mutant::{Case, Failed, Graded, Tests, draw, lines};
+use super::mutant::{Case, Graded, draw};
+use super::oracle::{Failed, Tests, lines};
 use crate::error::diagnostic;
-use crate::prepare::{PAIRS, Prepared};
+use crate::prepare::Prepared;
 
 /// Prompts that are tried for pairs to repair with, and those to choose a rate on.
 const PROMPTS: [usize; 2] = [800, 200];
@@ -87,8 +88,8 @@ pub(super) struct Pool(pub(super) [Tests; 2]);
 impl Pool {
     /// Of the profile's training pairs: no test prompt is among them.
     pub(super) fn of(prepared: &Prepared, tests: &Tests) -> Result<Self> {
-        let path = prepared.data(PAIRS);
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let path = &tests.pairs.0;
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let mut prompts: Vec<String> = Vec::new();
         for line in text.lines() {
             let pair: Value = serde_json::from_str(line).with_context(|| format!("reading {}", path.display()))?;

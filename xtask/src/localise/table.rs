@@ -7,7 +7,8 @@ use anyhow::Result;
 use irepair_config::{Metric, Operator, UnitKind};
 use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, wilcoxon, wilson};
 
-use super::mutant::{CAP, DECISIVE, Grade, Graded, MARGIN, Outcome};
+use super::mutant::{CAP, Grade, Graded, MARGIN, Outcome, Spread};
+use super::oracle::DECISIVE;
 
 /// Scores of a locator on some mutants, next to those of a random ranking.
 struct Scores {
@@ -58,24 +59,32 @@ pub(super) fn markdown(mutants: &[Graded], metrics: &[Metric]) -> Result<String>
     let mut text = "# Where is the fault? Locators on planted faults\n\nMade by `cargo xtask localise`.\n\n".to_owned();
     write!(
         text,
-        "A fault is planted in one place of a base model, as weakly as makes it fail {:.0} % of the prompts: its greedy answer differs \
-         from the base model's, and each of the two gives its own answer at least {:.1} times the probability that it gives the other's. A mutant \
-         whose perplexity on neutral text is over {CAP} times the base model's is left out. A locator sees up to 64 prompts \
-         that the mutant fails, with both answers, and neutral text, and ranks the units of the kind that holds the fault.\n\n",
+        "A fault is planted in one place of a base model, in two, or in every unit, as weakly as makes it fail {:.0} % of the prompts: \
+         its greedy answer differs from the base model's, and each of the two gives its own answer at least {:.1} times the \
+         probability that it gives the other's. A mutant whose perplexity on neutral text is over {CAP} times the base model's is \
+         left out. A locator sees up to 64 prompts that the mutant fails, with both answers, and neutral text, and ranks the units \
+         of the kind that holds the fault.\n\n",
         100.0 * MARGIN,
         DECISIVE.exp()
     )?;
     text += &outcomes(mutants)?;
     for kind in UnitKind::ALL {
-        let of_kind: Vec<&Graded> = mutants
-            .iter()
-            .filter(|m| m.unit == *kind && m.operator.is_some() && m.outcome == Outcome::Killed)
-            .collect();
-        if !of_kind.is_empty() {
-            text += &by_locator(*kind, &of_kind, metrics)?;
-            text += &by_operator(&of_kind, metrics)?;
+        let killed = |spread: Spread| -> Vec<&Graded> {
+            let of_kind = mutants.iter().filter(|m| m.unit == *kind && m.spread == spread);
+            of_kind.filter(|m| m.operator.is_some() && m.outcome == Outcome::Killed).collect()
+        };
+        let (one, two, all) = (killed(Spread::One), killed(Spread::Two), killed(Spread::All));
+        if !one.is_empty() {
+            text += &by_locator(&format!("## Units of kind {kind}"), &one, metrics)?;
+            text += &by_operator(&one, metrics)?;
+        }
+        if !two.is_empty() {
+            text += &by_locator(&format!("## Two faults at once, in units of kind {kind}"), &two, metrics)?;
+            text += &by_operator(&two, metrics)?;
+        }
+        if !one.is_empty() {
             let healthy: Vec<&Graded> = mutants.iter().filter(|m| m.unit == *kind && m.operator.is_none()).collect();
-            text += &false_alarms(&of_kind, &healthy, metrics)?;
+            text += &false_alarms(*kind, [&one, &healthy, &all], metrics)?;
         }
     }
     Ok(text)
@@ -83,20 +92,26 @@ pub(super) fn markdown(mutants: &[Graded], metrics: &[Metric]) -> Result<String>
 
 /// How planting ended, by operator and kind of unit.
 fn outcomes(mutants: &[Graded]) -> Result<String> {
-    let mut by: BTreeMap<(UnitKind, Operator), [usize; 3]> = BTreeMap::new();
+    let mut by: BTreeMap<(UnitKind, Operator, Spread), [usize; 3]> = BTreeMap::new();
     for mutant in mutants {
         let Some(operator) = mutant.operator else { continue };
-        by.entry((mutant.unit, operator)).or_default()[mutant.outcome as usize] += 1;
+        by.entry((mutant.unit, operator, mutant.spread)).or_default()[mutant.outcome as usize] += 1;
     }
-    let mut text = "## Mutants\n\n| unit | operator | killed | survived every strength | broke the model |\n|---|---|---|---|---|\n".to_owned();
-    for ((unit, operator), [killed, survived, broken]) in by {
-        writeln!(text, "| {unit} | {operator} | {killed} | {survived} | {broken} |")?;
+    let mut text = "## Mutants\n\n| unit | operator | faults in | killed | survived every strength | broke the model |\n|---|---|---|---|---|---|\n"
+        .to_owned();
+    for ((unit, operator, spread), [killed, survived, broken]) in by {
+        let place = match spread {
+            Spread::One => "one place",
+            Spread::Two => "two blocks",
+            Spread::All => "every unit",
+        };
+        writeln!(text, "| {unit} | {operator} | {place} | {killed} | {survived} | {broken} |")?;
     }
     Ok(text + "\n")
 }
 
-/// The scores of every locator on units of one kind.
-fn by_locator(kind: UnitKind, mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
+/// The scores of every locator on units of one kind, under a heading.
+fn by_locator(heading: &str, mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
     let mut rows = Vec::new();
     for metric in metrics {
         let scores = Scores::of(of_metric(mutants, *metric))?;
@@ -113,7 +128,7 @@ fn by_locator(kind: UnitKind, mutants: &[&Graded], metrics: &[Metric]) -> Result
         all.iter().map(ToString::to_string).collect()
     };
     let mut text = format!(
-        "## Units of kind {kind}, {} of them\n\nMeans over {} mutants; intervals of 95 % resample mutants; p by Holm over the \
+        "{heading}, {} of them\n\nMeans over {} mutants; intervals of 95 % resample mutants; p by Holm over the \
          locators: that average precision is that of a random ranking.\n\n| locator | first unit is faulty | recall | MRR | average \
          precision | EXAM ↓ | p | seconds |\n|---|---|---|---|---|---|---|---|\n",
         n_units.join(" or "),
@@ -164,33 +179,39 @@ fn by_operator(mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// How far the first unit of a ranking stands out where a fault was planted, and how often it does so where none was.
-fn false_alarms(mutants: &[&Graded], healthy: &[&Graded], metrics: &[Metric]) -> Result<String> {
-    let mut text = "False alarms. The first unit's score, in standard deviations of all scores above their mean: half of the \
-                    mutants are above the second column. The third counts the measurements of the model without a fault, on \
-                    samples of its own that differ from its greedy answers, that are above it too.\n\n| locator | median on \
-                    mutants | without a fault, above it |\n|---|---|---|\n"
-        .to_owned();
+/// How far the first unit of a ranking stands out where a fault was planted in one place, and how often it does so
+/// where none was, and where it was planted everywhere.
+fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], metrics: &[Metric]) -> Result<String> {
+    let mut text = format!(
+        "## False alarms, units of kind {kind}\n\nThe first unit's score, in standard deviations of all scores above their mean: \
+         half of the mutants with a fault in one place are above the second column. The third counts the measurements of the \
+         model without a fault, on samples of its own that differ from its greedy answers, that are above it too; the fourth \
+         the mutants whose fault is in every unit, so that no unit should stand out.\n\n| locator | median on mutants | without \
+         a fault, above it | distributed fault, above it |\n|---|---|---|---|\n"
+    );
     for metric in metrics {
         let outliers = |of: &[&Graded]| of_metric(of, *metric).map(|(_, grade)| grade.outlier).collect::<Vec<_>>();
-        let (mut found, without) = (outliers(mutants), outliers(healthy));
-        if found.is_empty() || without.is_empty() {
+        let mut found = outliers(one);
+        if found.is_empty() {
             continue;
         }
         found.sort_by(f64::total_cmp);
         let median = found[found.len() / 2];
-        let n_above = without.iter().filter(|outlier| **outlier >= median).count();
-        let at = wilson(n_above, without.len())?;
-        writeln!(
-            text,
-            "| {metric} | {median:.1} | {n_above} of {}, {:.0} % [{:.0}, {:.0}] |",
-            without.len(),
-            100.0 * n_above as f64 / without.len() as f64,
-            100.0 * at.low,
-            100.0 * at.high
-        )?;
+        let [without, everywhere] = [share_above(&outliers(healthy), median)?, share_above(&outliers(all), median)?];
+        writeln!(text, "| {metric} | {median:.1} | {without} | {everywhere} |")?;
     }
     Ok(text + "\n")
+}
+
+/// How many values are at least `bound`, with Wilson's interval of their share.
+fn share_above(values: &[f64], bound: f64) -> Result<String> {
+    if values.is_empty() {
+        return Ok("—".to_owned());
+    }
+    let (n_above, n) = (values.iter().filter(|value| **value >= bound).count(), values.len());
+    let at = wilson(n_above, n)?;
+    let [share, low, high] = [n_above as f64 / n as f64, at.low, at.high].map(|share| 100.0 * share);
+    Ok(format!("{n_above} of {n}, {share:.0} % [{low:.0}, {high:.0}]"))
 }
 
 /// The mutants that a locator ranked, with its grades.
@@ -219,6 +240,7 @@ mod tests {
             identity: String::new(),
             model: "gpt2".to_owned(),
             operator: Some(Operator::Noise),
+            spread: Spread::One,
             unit: UnitKind::Block,
             seed,
             place: "3".to_owned(),
@@ -232,6 +254,17 @@ mod tests {
         }
     }
 
+    /// A mutant with a second faulty unit, that many ranks after the first; with none, no ranks at all.
+    fn spread(spread: Spread, seed: u32, ranks: &[(Metric, Option<usize>)], after: Option<usize>) -> Graded {
+        let mut mutant = Graded { spread, ..graded(seed, Outcome::Killed, ranks) };
+        for grade in mutant.grades.values_mut().flatten() {
+            let first = grade.ranks[0];
+            let second = |after: usize| vec![first.min(12 - after), first.min(12 - after) + after];
+            grade.ranks = after.map_or_else(Vec::new, second);
+        }
+        mutant
+    }
+
     #[test]
     fn a_table_counts_killed_mutants_and_has_no_number_for_what_was_not_ranked() {
         let found = |first, other| [(Metric::GradL2, Some(first)), (Metric::Random, Some(other)), (Metric::Atp, None)];
@@ -241,7 +274,13 @@ mod tests {
             graded(2, Outcome::Killed, &found(2, 3)),
             graded(3, Outcome::Survived, &[]),
             graded(4, Outcome::Broken, &[]),
+            Graded { operator: Some(Operator::TrainIn), ..graded(0, Outcome::Killed, &found(3, 5)) },
             Graded { operator: None, ..graded(0, Outcome::Killed, &found(1, 12)) },
+            spread(Spread::Two, 0, &found(1, 6), Some(2)),
+            spread(Spread::Two, 1, &found(1, 12), Some(4)),
+            Graded { outcome: Outcome::Broken, ..spread(Spread::Two, 2, &[], None) },
+            spread(Spread::All, 0, &found(1, 6), None),
+            spread(Spread::All, 1, &found(4, 1), None),
         ];
         insta::assert_snapshot!(markdown(&mutants, &[Metric::GradL2, Metric::Atp, Metric::Random]).unwrap());
     }

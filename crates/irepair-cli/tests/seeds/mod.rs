@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use irepair_core::metric::{Metric, Metrics, TOKEN_PERPLEXITY, TOX};
-use irepair_core::spec::Method;
+use irepair_core::spec::{Method, Operator, UnitKind};
 use irepair_data::{Labeled, Tokenizer};
-use irepair_model::{Architecture, CausalLm, Shape};
+use irepair_fault::{Fault, Faults};
+use irepair_model::{Architecture, CausalLm, Shape, UnitMap};
 use irepair_patch::{Kind, Provenance};
 use irepair_repair::SliceLocaliser;
 use irepair_report::{Cost, RowResult, SCHEMA, Sample, SensitivityResult, TrajectoryPoint, VANILLA};
@@ -32,6 +33,18 @@ pub(crate) fn all() -> Vec<Seed> {
         let path = format!("{}/../../parity/gguf/{name}.gguf", env!("CARGO_MANIFEST_DIR"));
         add("gguf", name, fs::read(path).unwrap());
     }
+    for (name, text) in faults() {
+        add("fault", name, text.into_bytes());
+    }
+    let map = UnitMap::new(&Architecture::gpt2(2, 4, 2, 8, 5));
+    for (name, kind) in [("blocks", UnitKind::Block), ("heads", UnitKind::Head)] {
+        let units = map.units(kind).enumerate();
+        let line = |(i, unit)| json!({"unit": unit, "score": (i * 5 % 3) as f64 - 0.5}).to_string() + "\n";
+        add("ranking", name, units.map(line).collect::<String>().into_bytes());
+    }
+    let ties = [("0.mlp", "-0.0"), ("1.attention", "0"), ("1.mlp", "1e-320"), ("0.attention", "0.0")];
+    let line = |(unit, score): (&str, &str)| format!("{{\"score\": {score}, \"unit\": \"{unit}\"}}\r\n\n");
+    add("ranking", "ties", ties.map(line).concat().into_bytes());
     add("index", "two", br#"{"metadata":{},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#.to_vec());
     for (kind, bytes) in patches(dir.path()) {
         add("patch", &kind, bytes);
@@ -143,6 +156,24 @@ pub(crate) fn all() -> Vec<Seed> {
 fn header_first(bytes: &[u8]) -> Vec<u8> {
     let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     [&bytes[8..8 + n], b"\n", &bytes[8 + n..]].concat()
+}
+
+/// A `fault.toml` with one fault, and one with a fault of every operator.
+fn faults() -> [(&'static str, String); 2] {
+    let every = Operator::ALL.iter().map(|operator| {
+        let (units, strength) = match operator {
+            Operator::HeadSwap => ("0.head.0-1", None),
+            Operator::SignFlip => ("0-1", None),
+            Operator::ScaleKeys | Operator::ScaleValues => ("0.neuron.3,1.neuron.0-4", Some(0.0)),
+            Operator::Noise | Operator::BitFlip | Operator::TrainIn => ("1.mlp", Some(8.0)),
+        };
+        let data = operator.trains().then(|| "0a".repeat(32));
+        Fault { data, ..Fault::new(units.parse().unwrap(), *operator, strength, u64::MAX >> 1) }
+    });
+    let base = Some("f0".repeat(32));
+    let one = Fault { base, ..Fault::new("3.head.5".parse().unwrap(), Operator::Noise, Some(0.1), 7) };
+    [("one", vec![one]), ("every", every.collect())]
+        .map(|(name, faults)| (name, Faults::new(faults).to_toml().unwrap()))
 }
 
 /// A patch of every kind for the model of target `patch`.

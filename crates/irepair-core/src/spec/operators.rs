@@ -30,5 +30,15 @@ table! {
         /// Flips single bits of stored weights, none of which becomes infinite or NaN; the strength is their number in
         /// each unit.
         BitFlip = "bit-flip" { strength: Some(Range::Count), units: UnitKind::ALL }
+        /// Trains the units alone on the rejected text of pairs, by its plain NLL; the strength is the number of
+        /// updates.
+        TrainIn = "train-in" { strength: Some(Range::Count), units: UnitKind::ALL }
+    }
+}
+
+impl Operator {
+    /// True when it trains on pairs; the others change stored weights by themselves.
+    pub fn trains(self) -> bool {
+        self == Self::TrainIn
     }
 }

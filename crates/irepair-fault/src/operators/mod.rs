@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
-use crate::Result;
 use crate::plant::Planting;
+use crate::{Error, Result};
 
 /// Runs the operator of a fault.
 pub(crate) fn run(planting: &mut Planting<'_>) -> Result<()> {
@@ -23,6 +23,7 @@ pub(crate) fn run(planting: &mut Planting<'_>) -> Result<()> {
         Operator::ScaleKeys => scale::run(planting, scale::Vectors::Keys),
         Operator::ScaleValues => scale::run(planting, scale::Vectors::Values),
         Operator::BitFlip => bit_flip::run(planting),
+        operator @ Operator::TrainIn => Err(Error::Trains { operator }),
     }
 }
 

@@ -46,6 +46,35 @@ impl CausalLm {
         Ok(write_atomic(&dir.join("config.json"), &config)?)
     }
 
+    /// The stored tensors that [`CausalLm::save`] would write otherwise than they lie in the files that the model was
+    /// loaded from, by stored name, with all of their new bytes; none for a model that was not loaded.
+    ///
+    /// # Errors
+    /// As [`CausalLm::save`].
+    pub fn changed_tensors(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut changed = BTreeMap::new();
+        let Source::Directory { dir, shards, .. } = &self.source else { return Ok(changed) };
+        for shard in shards {
+            let path = dir.join(&shard.file);
+            let map = map(&path)?;
+            if !map.starts_with(&shard.header) {
+                return Err(irepair_core::Error::MissingFile { path }.into());
+            }
+            let source = Parsed::new(&path, &map)?;
+            for stored in shard.tensors.iter().filter(|stored| stored.parameter.is_some()) {
+                let mut bytes = Vec::new();
+                self.write_tensor(stored, Some(&source), &path, &mut |chunk| {
+                    bytes.extend_from_slice(chunk);
+                    Ok(())
+                })?;
+                if bytes != source.view(&stored.name)?.data() {
+                    changed.insert(stored.name.clone(), bytes);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
     fn save_fresh(&self, dir: &Path) -> Result<()> {
         let tensors: Vec<(String, &Tensor)> = self
             .parameters()

@@ -1,0 +1,187 @@
+//! The oracle of the benchmark: the prompts of a base model, and its own answers to them, which are the right ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use irepair_arch::{Architecture, UnitMap};
+use irepair_core::NUMBERS_VERSION;
+use irepair_core::fs::{sha256_file, sha256_hex, write_atomic};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::locate::{BATCH, Program};
+use super::mutant::{CAP, MARGIN, MOST_PAIRS};
+use crate::error::diagnostic;
+use crate::prepare::Prepared;
+
+/// Tokens of an answer.
+const N_TOKENS: usize = 12;
+
+/// A prompt is failed when the mutant and the base model each give their own answer at least so many times the
+/// probability, as a logarithm, that they give the other's. Where many answers are as good, a greedy one changes with
+/// the last digit of a weight: that is no error.
+pub(super) const DECISIVE: f64 = 1.0;
+
+/// The prompts of a base model, and its own answers to them, which are the right ones.
+pub(super) struct Tests {
+    pub(super) model: String,
+    pub(super) base: PathBuf,
+    pub(super) prompts: PathBuf,
+    pub(super) neutral: PathBuf,
+    /// The profile's training pairs, whose rejected text operators that train learn, and their SHA-256.
+    pub(super) pairs: (PathBuf, String),
+    pub(super) answers: Vec<Answer>,
+    pub(super) perplexity: f64,
+}
+
+/// A prompt and what a model answers.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Answer {
+    pub(super) prompt: String,
+    pub(super) text: String,
+}
+
+impl Tests {
+    pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
+        let mut prompts = Vec::new();
+        for file in ["prompts/clean.test.jsonl", "prompts/error.test.jsonl"] {
+            let path = prepared.data(file);
+            prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+        }
+        let text = prepared.data("general/valid.txt");
+        let text = fs::read_to_string(&text).with_context(|| format!("reading {}", text.display()))?;
+        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let neutral = dir.join("neutral.jsonl");
+        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
+        let pairs = prepared.pairs(model);
+        let tests = Self {
+            model: model.to_owned(),
+            base: prepared.base(model),
+            prompts: PathBuf::new(),
+            neutral,
+            pairs: (pairs.clone(), sha256_file(&pairs).map_err(diagnostic)?),
+            answers: Vec::new(),
+            perplexity: f64::NAN,
+        };
+        let tests = tests.with_prompts(prepared, "base", &prompts)?;
+        let perplexity = tests.perplexity_of(&Program::new(&prepared.device, prepared.workers, dir), &tests.base)?;
+        Ok(Self { perplexity, ..tests })
+    }
+
+    /// Other prompts for the same model.
+    pub(super) fn with_prompts(&self, prepared: &Prepared, name: &str, prompts: &[u8]) -> Result<Self> {
+        let dir = prepared.runs.join("localise").join(format!("{}-{name}", self.model));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let (base, neutral, path) = (self.base.clone(), self.neutral.clone(), dir.join("prompts.jsonl"));
+        write_atomic(&path, prompts).map_err(diagnostic)?;
+        let (model, pairs, perplexity) = (self.model.clone(), self.pairs.clone(), self.perplexity);
+        let tests = Self { model, base, prompts: path, neutral, pairs, answers: Vec::new(), perplexity };
+        let program = Program::new(&prepared.device, prepared.workers, dir);
+        let answers = tests.answers(&program, &tests.base, None)?;
+        Ok(Self { answers, ..tests })
+    }
+
+    /// The units of the model.
+    pub(super) fn map(&self) -> Result<UnitMap> {
+        Ok(UnitMap::new(&Architecture::read(&self.base.join("config.json")).map_err(diagnostic)?))
+    }
+
+    /// What a mutant's results depend on, besides the weights.
+    pub(super) fn identity(&self) -> Result<String> {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+        let (prompts, neutral) = (read(&self.prompts)?, read(&self.neutral)?);
+        Ok(format!(
+            "{NUMBERS_VERSION} {MARGIN} {DECISIVE} {CAP} {N_TOKENS} {MOST_PAIRS} {BATCH} {} {}",
+            sha256_hex(&prompts),
+            sha256_hex(&neutral)
+        ))
+    }
+
+    /// Answers of a model: greedy ones, or samples by a seed.
+    pub(super) fn answers(&self, program: &Program, model: &Path, sampled: Option<u32>) -> Result<Vec<Answer>> {
+        let out = &program.dir.join("answers.jsonl");
+        crate::cache::clear(out)?;
+        let mut args = vec![
+            "generate".to_owned(),
+            format!("--model={}", model.display()),
+            format!("--prompts={}", self.prompts.display()),
+            format!("--max-new-tokens={N_TOKENS}"),
+            format!("--out={}", out.display()),
+        ];
+        args.extend(sampled.into_iter().flat_map(|seed| ["--top-p=1".to_owned(), format!("--seed={seed}")]));
+        program.run(&args)?;
+        let text = fs::read_to_string(out).with_context(|| format!("reading {}", out.display()))?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// The prompts that a model fails.
+    pub(super) fn failures(&self, program: &Program, model: &Path) -> Result<Vec<Failed>> {
+        let answers = self.answers(program, model, None)?;
+        let differing = differing(&self.answers, answers);
+        if differing.is_empty() {
+            return Ok(differing);
+        }
+        let text = |failed: &Failed, answer: &str| json!({ "text": failed.right.prompt.clone() + answer }).to_string();
+        let texts = |answer: fn(&Failed) -> String| -> String {
+            differing.iter().map(|failed| text(failed, &answer(failed)) + "\n").collect()
+        };
+        let (right, wrong) = (texts(|failed| failed.right.text.clone()), texts(|failed| failed.wrong.clone()));
+        let nlls = |model: &Path, texts: &str| -> Result<Vec<f64>> {
+            let path = program.dir.join("texts.jsonl");
+            write_atomic(&path, texts.as_bytes()).map_err(diagnostic)?;
+            Ok(scored(program, model, &path)?.into_iter().map(|(nll, _)| nll).collect())
+        };
+        // By how many nats a model prefers the right answer; the prompt's count on both sides.
+        let preference = |model: &Path| -> Result<Vec<f64>> {
+            let (right, wrong) = (nlls(model, &right)?, nlls(model, &wrong)?);
+            Ok(right.iter().zip(wrong).map(|(right, wrong)| wrong - right).collect())
+        };
+        let (of_base, of_model) = (preference(&self.base)?, preference(model)?);
+        let decisive = of_base.iter().zip(of_model).map(|(base, model)| *base >= DECISIVE && -model >= DECISIVE);
+        Ok(differing.iter().zip(decisive).filter(|(_, decisive)| *decisive).map(|(failed, _)| failed.clone()).collect())
+    }
+
+    /// Perplexity of a model on neutral texts, each read on its own.
+    pub(super) fn perplexity_of(&self, program: &Program, model: &Path) -> Result<f64> {
+        let (nll, n) =
+            scored(program, model, &self.neutral)?.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        Ok((nll / n).exp())
+    }
+}
+
+/// A prompt that a mutant fails.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Failed {
+    /// What the base model answers.
+    pub(super) right: Answer,
+    /// What the mutant does.
+    pub(super) wrong: String,
+}
+
+/// Writes a JSON object for each item, a line each.
+pub(super) fn lines<T>(path: &Path, items: impl IntoIterator<Item = T>, object: impl Fn(T) -> Value) -> Result<()> {
+    let text: String = items.into_iter().map(|item| object(item).to_string() + "\n").collect();
+    Ok(write_atomic(path, text.as_bytes()).map_err(diagnostic)?)
+}
+
+/// The prompts whose answers are not those of the base model.
+pub(super) fn differing(right: &[Answer], wrong: Vec<Answer>) -> Vec<Failed> {
+    let pairs = right.iter().zip(wrong).filter(|(right, wrong)| right.text != wrong.text);
+    pairs.map(|(right, wrong)| Failed { right: right.clone(), wrong: wrong.text }).collect()
+}
+
+/// The negative log-likelihood of each text of a file, and its number of tokens.
+fn scored(program: &Program, model: &Path, texts: &Path) -> Result<Vec<(f64, f64)>> {
+    let printed = program.run(&[
+        "score".to_owned(),
+        format!("--model={}", model.display()),
+        format!("--input={}", texts.display()),
+    ])?;
+    let number = |line: &str, key: &str| -> Result<f64> {
+        let found: Value = serde_json::from_str(line).context("a line of `irepair score`")?;
+        found[key].as_f64().with_context(|| format!("`irepair score` gave no {key}"))
+    };
+    printed.lines().map(|line| Ok((number(line, "nll_sum")?, number(line, "n_tokens")?))).collect()
+}
