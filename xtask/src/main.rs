@@ -62,7 +62,7 @@ enum Command {
     /// How well each locator finds planted faults
     Localise(localise::Args),
     /// Whether it matters where planted faults are repaired, on the mutants of `localise`
-    Place(localise::Args),
+    Place(localise::Mutants),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
     /// All tests of every crate

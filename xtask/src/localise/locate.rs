@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use irepair_arch::{Architecture, UnitMap};
 use irepair_config::{Metric, UnitKind};
 use irepair_core::{Diagnostic, ExitKind, Unit};
-use irepair_fault::{FAULT_FILE, Faults, Ranking};
+use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde::Deserialize;
 use serde_json::json;
@@ -70,8 +69,8 @@ impl Program {
 /// A command that fails.
 pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric], program: &Program) -> Result<Graded> {
     let dir = &program.dir;
-    let missing = |graded: &Graded| {
-        metrics.iter().copied().filter(|metric| !graded.grades.contains_key(metric)).collect::<Vec<_>>()
+    let missing = |graded: &Graded| -> Vec<Metric> {
+        metrics.iter().copied().filter(|metric| !graded.grades.contains_key(&metric.to_string())).collect()
     };
     if let Some(before) = &before
         && (before.outcome != Outcome::Killed || missing(before).is_empty())
@@ -85,7 +84,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     if found.outcome == Outcome::Killed {
         write_pairs(&dir.join("pairs.jsonl"), &failed)?;
         for metric in missing(&found) {
-            found.grades.insert(metric, grade(case, metric, program)?);
+            found.grades.insert(metric.to_string(), grade(case, metric, program)?);
         }
     }
     program.clear()?;
@@ -169,6 +168,21 @@ pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program)
     Ok(model)
 }
 
+/// A mutant that was killed with this strength, and in `pairs.jsonl` what a locator sees of it.
+///
+/// # Errors
+/// A command that fails.
+pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<PathBuf> {
+    let (tests, mutant) = (case.tests, planted(case, strength, program)?);
+    let failed = if case.operator.is_some() {
+        tests.failures(program, &mutant)?
+    } else {
+        differing(&tests.answers, tests.answers(program, &mutant, Some(case.seed))?)
+    };
+    write_pairs(&program.dir.join("pairs.jsonl"), &failed)?;
+    Ok(mutant)
+}
+
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
 fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
     let blank = |text: &str| text.trim().is_empty();
@@ -208,24 +222,14 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
     if unless_ended_by(ExitKind::Usage, done)?.is_none() {
         return Ok(None);
     }
-    let map = UnitMap::new(&Architecture::read(&mutant.join("config.json")).map_err(diagnostic)?);
     let scores: Vec<(Unit, f64)> = if case.kind == UnitKind::Block {
         let found: SensitivityResult = read_result(&out.join("error.json")).map_err(diagnostic)?;
-        map.units(case.kind).zip(found.values).collect()
+        case.tests.map()?.units(case.kind).zip(found.values).collect()
     } else {
         read_scores(&out.join("error.ranking.jsonl"))?
     };
     let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
-    let ranking = Ranking::of_scores(case.kind, scores);
-    let ranks = if case.is_ranked() {
-        let faults = Faults::read(&mutant.join(FAULT_FILE)).map_err(diagnostic)?;
-        ranking.faulty_ranks(&faults).map_err(diagnostic)?
-    } else {
-        Vec::new()
-    };
-    let order = ranking.order();
-    let first = order[..ranks.len().max(1)].to_vec();
-    Ok(Some(Grade { ranks, first, last: order[order.len() - 1], outlier: outlier(&values), seconds }))
+    Ok(Some(Grade::of(case, &Ranking::of_scores(case.kind, scores), &values, seconds)))
 }
 
 /// A line of a ranking.
@@ -235,14 +239,14 @@ struct Line {
     score: f64,
 }
 
-fn read_scores(path: &Path) -> Result<Vec<(Unit, f64)>> {
+pub(super) fn read_scores(path: &Path) -> Result<Vec<(Unit, f64)>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let line = |line: &str| serde_json::from_str(line).map(|Line { unit, score }| (unit, score));
     Ok(text.lines().map(line).collect::<Result<_, _>>()?)
 }
 
 /// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
-fn outlier(values: &[f64]) -> f64 {
+pub(super) fn outlier(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();

@@ -5,6 +5,7 @@
 //! A mutant's results are a file of their own, kept in `experiments/<profile>/localise/`: the command continues where
 //! it was stopped.
 
+mod foreign;
 mod locate;
 mod mutant;
 mod oracle;
@@ -31,9 +32,23 @@ use mutant::{Case, Graded, Outcome, Spread};
 use oracle::Tests;
 use place::{Placed, Pool};
 
-/// Settings of `localise` and `place`.
+/// Settings of `localise`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    mutants: Mutants,
+    /// Writes every mutant into this directory for other programs to rank: model, pairs and neutral text
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
+    /// Directory of rankings by another program, `<mutant>.jsonl` for every mutant; may be given several times. Its
+    /// name is that of its row in the tables, which are printed and not kept
+    #[arg(long, value_name = "DIR")]
+    rankings: Vec<PathBuf>,
+}
+
+/// The mutants of `localise` and `place`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Mutants {
     /// A directory of experiments/
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
@@ -54,7 +69,7 @@ pub(crate) struct Args {
     given: Given,
 }
 
-impl Args {
+impl Mutants {
     /// The prompts of the profile's base models, and the answers of these.
     fn tests(&self, prepared: &Prepared) -> Result<Vec<Tests>> {
         prepared.experiment.profile.models.iter().map(|model| Tests::of(prepared, &model.name)).collect()
@@ -79,6 +94,11 @@ impl Args {
         Ok(cases)
     }
 
+    /// True when nothing was left out but seeds.
+    fn is_everything(&self) -> bool {
+        self.operator.is_empty() && self.unit.is_empty() && self.metric.is_empty()
+    }
+
     /// Where results are kept.
     fn kept(&self) -> PathBuf {
         paths::root().join("experiments").join(&self.profile).join("localise")
@@ -89,26 +109,40 @@ impl Args {
 ///
 /// # Errors
 /// Set-up, build, or a mutant that cannot be made or ranked; finished ones are kept.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
     let cases = args.cases(&prepared, &tests)?;
     let (runs, workers, device) = (prepared.runs.join("localise"), prepared.workers, &prepared.device);
-    let graded = workers.each("localise", &cases, Case::name, |case| {
+    let mut graded = workers.each("localise", &cases, Case::name, |case| {
         let program = Program::new(device, workers, runs.join(case.name()));
         let found = locate::graded(case, kept_grades(&dir, case)?, &metrics, &program)
             .with_context(|| format!("mutant {}", case.name()))?;
         write_result(&dir.join(format!("{}.json", case.name())), &found).map_err(diagnostic)?;
+        if let Some(to) = export {
+            foreign::export(case, &found, &program, to).with_context(|| format!("mutant {}", case.name()))?;
+        }
         Ok(found)
     })?;
-    write_tables(&dir.join("README.md"), &table::markdown(&graded, &metrics)?)
+    let mut locators: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+    for rankings in rankings {
+        let name = foreign::name(rankings)?;
+        for (case, graded) in cases.iter().zip(&mut graded) {
+            let grade = foreign::grade(case, graded, rankings)?;
+            graded.grades.insert(name.clone(), grade);
+        }
+        locators.push(name);
+    }
+    let text = table::markdown(&graded, &locators)?;
+    // Tables of some mutants, or with rows that others cannot make again, are not kept.
+    if rankings.is_empty() && args.is_everything() { write_tables(&dir.join("README.md"), &text) } else { print(&text) }
 }
 
 /// Runs `place`.
 ///
 /// # Errors
 /// Set-up, build, or a mutant that cannot be made or repaired; finished ones are kept.
-pub(crate) fn run_places(args: &Args) -> Result<()> {
+pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
     let mut suited = Vec::new();
@@ -144,7 +178,8 @@ pub(crate) fn run_places(args: &Args) -> Result<()> {
             Ok(found)
         },
     )?;
-    write_tables(&dir.join("place").join("README.md"), &place_table::markdown(&placed)?)
+    let text = place_table::markdown(&placed)?;
+    if args.is_everything() { write_tables(&dir.join("place").join("README.md"), &text) } else { print(&text) }
 }
 
 /// The grades of a mutant that are kept, if they are of the same inputs.
@@ -157,6 +192,12 @@ fn kept_grades(dir: &Path, case: &Case<'_>) -> Result<Option<Graded>> {
 fn write_tables(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, text.as_bytes()).map_err(diagnostic)?;
     process::say(format!("written to {}", path.display()));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the tables are the result")]
+fn print(text: &str) -> Result<()> {
+    print!("{text}");
     Ok(())
 }
 

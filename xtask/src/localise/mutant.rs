@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use irepair_arch::UnitMap;
-use irepair_config::{Metric, Operator, UnitKind};
+use irepair_config::{Operator, UnitKind};
 use irepair_core::fs::sha256_hex;
 use irepair_core::{Unit, UnitList, UnitPart};
 use serde::{Deserialize, Serialize};
@@ -196,7 +196,7 @@ pub(super) struct Graded {
     pub(super) perplexity: (f64, Option<f64>),
     pub(super) n_units: usize,
     /// By locator; nothing where it does not rank such units.
-    pub(super) grades: BTreeMap<Metric, Option<Grade>>,
+    pub(super) grades: BTreeMap<String, Option<Grade>>,
 }
 
 /// How well one locator found the fault.

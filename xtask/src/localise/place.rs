@@ -115,9 +115,9 @@ fn choices(case: &Case<'_>, graded: &Graded, units: &[Unit], metrics: &[Metric])
     let mut choices = BTreeMap::from([("oracle".to_owned(), oracle)]);
     choices.insert("random".to_owned(), others[draw(&(case.name() + " elsewhere"), others.len())]);
     for metric in metrics.iter().filter(|metric| **metric != Metric::Random) {
-        let Some(Some(grade)) = graded.grades.get(metric) else { continue };
+        let Some(Some(grade)) = graded.grades.get(&metric.to_string()) else { continue };
         choices.insert(metric.to_string(), grade.first[0]);
-        if *metric == Metric::GradL2 || !choices.contains_key("reverse") {
+        if *metric == Metric::GradL2 {
             choices.insert("reverse".to_owned(), grade.last);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use irepair_config::{Metric, Operator, UnitKind};
+use irepair_config::{Operator, UnitKind};
 use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, wilcoxon, wilson};
 
 use super::mutant::{CAP, Grade, Graded, MARGIN, Outcome, Spread};
@@ -55,7 +55,7 @@ fn mean(values: &[f64]) -> f64 {
 ///
 /// # Errors
 /// Grades that are no ranks.
-pub(super) fn markdown(mutants: &[Graded], metrics: &[Metric]) -> Result<String> {
+pub(super) fn markdown(mutants: &[Graded], locators: &[String]) -> Result<String> {
     let mut text = "# Where is the fault? Locators on planted faults\n\nMade by `cargo xtask localise`.\n\n".to_owned();
     write!(
         text,
@@ -75,16 +75,16 @@ pub(super) fn markdown(mutants: &[Graded], metrics: &[Metric]) -> Result<String>
         };
         let (one, two, all) = (killed(Spread::One), killed(Spread::Two), killed(Spread::All));
         if !one.is_empty() {
-            text += &by_locator(&format!("## Units of kind {kind}"), &one, metrics)?;
-            text += &by_operator(&one, metrics)?;
+            text += &by_locator(&format!("## Units of kind {kind}"), &one, locators)?;
+            text += &by_operator(&one, locators)?;
         }
         if !two.is_empty() {
-            text += &by_locator(&format!("## Two faults at once, in units of kind {kind}"), &two, metrics)?;
-            text += &by_operator(&two, metrics)?;
+            text += &by_locator(&format!("## Two faults at once, in units of kind {kind}"), &two, locators)?;
+            text += &by_operator(&two, locators)?;
         }
         if !one.is_empty() {
             let healthy: Vec<&Graded> = mutants.iter().filter(|m| m.unit == *kind && m.operator.is_none()).collect();
-            text += &false_alarms(*kind, [&one, &healthy, &all], metrics)?;
+            text += &false_alarms(*kind, [&one, &healthy, &all], locators)?;
         }
     }
     Ok(text)
@@ -111,12 +111,12 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
 }
 
 /// The scores of every locator on units of one kind, under a heading.
-fn by_locator(heading: &str, mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
+fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result<String> {
     let mut rows = Vec::new();
-    for metric in metrics {
-        let scores = Scores::of(of_metric(mutants, *metric))?;
+    for locator in locators {
+        let scores = Scores::of(of_locator(mutants, locator))?;
         if scores.n() > 0 {
-            rows.push((*metric, scores));
+            rows.push((locator, scores));
         }
     }
     let ps = rows.iter().map(|(_, scores)| scores.p()).collect::<Result<Vec<_>>>()?;
@@ -134,8 +134,8 @@ fn by_locator(heading: &str, mutants: &[&Graded], metrics: &[Metric]) -> Result<
         n_units.join(" or "),
         mutants.len()
     );
-    for ((metric, scores), p) in rows.iter().zip(ps) {
-        write!(text, "| {metric} |")?;
+    for ((locator, scores), p) in rows.iter().zip(ps) {
+        write!(text, "| {locator} |")?;
         for values in &scores.found {
             let found = bootstrap_mean(values, &Bootstrap::new(0))?;
             match found.interval {
@@ -153,7 +153,7 @@ fn by_locator(heading: &str, mutants: &[&Graded], metrics: &[Metric]) -> Result<
 }
 
 /// Average precision by operator.
-fn by_operator(mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
+fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
     let mut operators: Vec<Operator> = mutants.iter().filter_map(|mutant| mutant.operator).collect();
     operators.sort_unstable();
     operators.dedup();
@@ -163,17 +163,17 @@ fn by_operator(mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
         names.join(" | "),
         "---|".repeat(names.len())
     );
-    for metric in metrics {
+    for locator in locators {
         let mut cells = Vec::new();
         for operator in &operators {
             let of: Vec<&Graded> =
                 mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
-            let scores = Scores::of(of_metric(&of, *metric))?;
+            let scores = Scores::of(of_locator(&of, locator))?;
             cells.push((scores.n() > 0).then(|| format!("{:.2}", mean(&scores.found[3]))));
         }
         if cells.iter().any(Option::is_some) {
             let cells: Vec<String> = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "—".to_owned())).collect();
-            writeln!(text, "| {metric} | {} |", cells.join(" | "))?;
+            writeln!(text, "| {locator} | {} |", cells.join(" | "))?;
         }
     }
     Ok(text + "\n")
@@ -181,7 +181,7 @@ fn by_operator(mutants: &[&Graded], metrics: &[Metric]) -> Result<String> {
 
 /// How far the first unit of a ranking stands out where a fault was planted in one place, and how often it does so
 /// where none was, and where it was planted everywhere.
-fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], metrics: &[Metric]) -> Result<String> {
+fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], locators: &[String]) -> Result<String> {
     let mut text = format!(
         "## False alarms, units of kind {kind}\n\nThe first unit's score, in standard deviations of all scores above their mean: \
          half of the mutants with a fault in one place are above the second column. The third counts the measurements of the \
@@ -189,8 +189,8 @@ fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], metrics: &
          the mutants whose fault is in every unit, so that no unit should stand out.\n\n| locator | median on mutants | without \
          a fault, above it | distributed fault, above it |\n|---|---|---|---|\n"
     );
-    for metric in metrics {
-        let outliers = |of: &[&Graded]| of_metric(of, *metric).map(|(_, grade)| grade.outlier).collect::<Vec<_>>();
+    for locator in locators {
+        let outliers = |of: &[&Graded]| of_locator(of, locator).map(|(_, grade)| grade.outlier).collect::<Vec<_>>();
         let mut found = outliers(one);
         if found.is_empty() {
             continue;
@@ -198,7 +198,7 @@ fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], metrics: &
         found.sort_by(f64::total_cmp);
         let median = found[found.len() / 2];
         let [without, everywhere] = [share_above(&outliers(healthy), median)?, share_above(&outliers(all), median)?];
-        writeln!(text, "| {metric} | {median:.1} | {without} | {everywhere} |")?;
+        writeln!(text, "| {locator} | {median:.1} | {without} | {everywhere} |")?;
     }
     Ok(text + "\n")
 }
@@ -215,16 +215,18 @@ fn share_above(values: &[f64], bound: f64) -> Result<String> {
 }
 
 /// The mutants that a locator ranked, with its grades.
-fn of_metric<'a>(mutants: &[&'a Graded], metric: Metric) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
+fn of_locator<'a>(mutants: &[&'a Graded], locator: &str) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
     mutants
         .iter()
-        .filter_map(move |mutant| Some((*mutant, mutant.grades.get(&metric)?.as_ref()?)))
+        .filter_map(|mutant| Some((*mutant, mutant.grades.get(locator)?.as_ref()?)))
         .collect::<Vec<_>>()
         .into_iter()
 }
 
 #[cfg(test)]
 mod tests {
+    use irepair_config::Metric;
+
     use super::*;
 
     fn graded(seed: u32, outcome: Outcome, ranks: &[(Metric, Option<usize>)]) -> Graded {
@@ -250,7 +252,7 @@ mod tests {
             n_prompts: 300,
             perplexity: (2.5, Some(2.75)),
             n_units: 12,
-            grades: ranks.iter().map(|(metric, rank)| (*metric, rank.map(grade))).collect(),
+            grades: ranks.iter().map(|(metric, rank)| (metric.to_string(), rank.map(grade))).collect(),
         }
     }
 
@@ -282,6 +284,8 @@ mod tests {
             spread(Spread::All, 0, &found(1, 6), None),
             spread(Spread::All, 1, &found(4, 1), None),
         ];
-        insta::assert_snapshot!(markdown(&mutants, &[Metric::GradL2, Metric::Atp, Metric::Random]).unwrap());
+        insta::assert_snapshot!(
+            markdown(&mutants, &[Metric::GradL2, Metric::Atp, Metric::Random].map(|m| m.to_string())).unwrap()
+        );
     }
 }

@@ -1,0 +1,90 @@
+//! Locators of other programs: the mutants for them to rank, and the grades of their rankings.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use irepair_arch::UnitMap;
+use irepair_core::{Diagnostic, ExitKind, Unit};
+use irepair_fault::{FAULT_FILE, Ranking};
+
+use super::locate::{Program, outlier, pairs_of, read_scores};
+use super::mutant::{Case, Grade, Graded, Outcome};
+use crate::error::diagnostic;
+
+/// What another program ranks by: the mutant as `model` without the file that names its fault, `pairs.jsonl` and
+/// `neutral.jsonl`, in a directory of the mutant's name. One that is there already stays.
+///
+/// # Errors
+/// A command that fails; a directory that cannot be written.
+pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &Path) -> Result<()> {
+    let out = to.join(case.name());
+    if graded.outcome != Outcome::Killed || out.exists() {
+        return Ok(());
+    }
+    program.clear()?;
+    fs::create_dir_all(&program.dir).with_context(|| format!("making {}", program.dir.display()))?;
+    let mutant = pairs_of(case, graded.strength, program)?;
+    // Whole, or not there.
+    let half = to.join(format!(".{}", case.name()));
+    if half.exists() {
+        fs::remove_dir_all(&half)?;
+    }
+    let model = half.join("model");
+    fs::create_dir_all(&model).with_context(|| format!("making {}", model.display()))?;
+    for entry in fs::read_dir(&mutant)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name() != FAULT_FILE {
+            fs::copy(entry.path(), model.join(entry.file_name()))?;
+        }
+    }
+    fs::copy(program.dir.join("pairs.jsonl"), half.join("pairs.jsonl"))?;
+    fs::copy(&case.tests.neutral, half.join("neutral.jsonl"))?;
+    fs::rename(&half, &out).with_context(|| format!("writing {}", out.display()))?;
+    program.clear()
+}
+
+/// The name of a directory of rankings, which is that of its row.
+///
+/// # Errors
+/// A path without one.
+pub(super) fn name(rankings: &Path) -> Result<String> {
+    let name = rankings.file_name().with_context(|| format!("{} has no name", rankings.display()))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// The grade of the ranking `<mutant>.jsonl` of a directory; none for a mutant that no locator is graded on.
+///
+/// # Errors
+/// A ranking that is missing, or broken: one that leaves mutants out is not compared.
+pub(super) fn grade(case: &Case<'_>, graded: &Graded, rankings: &Path) -> Result<Option<Grade>> {
+    if graded.outcome != Outcome::Killed {
+        return Ok(None);
+    }
+    let path: PathBuf = rankings.join(format!("{}.jsonl", case.name()));
+    if !path.exists() {
+        let missing = Diagnostic::new(ExitKind::Data, "a ranking is missing: a locator ranks every mutant of a table");
+        return Err(missing.at(path.display()).into());
+    }
+    let map: UnitMap = case.tests.map()?;
+    let ranking = Ranking::read(&path, &map).map_err(diagnostic)?;
+    if ranking.kind() != case.kind {
+        let what =
+            format!("the units ranked are of kind {}, those of the mutant of kind {}", ranking.kind(), case.kind);
+        return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).into());
+    }
+    let values: Vec<f64> = read_scores(&path)?.into_iter().map(|(_, score)| score).collect();
+    Ok(Some(Grade::of(case, &ranking, &values, 0.0)))
+}
+
+impl Grade {
+    /// Of a ranking by these scores that took so long.
+    pub(super) fn of(case: &Case<'_>, ranking: &Ranking, scores: &[f64], seconds: f64) -> Self {
+        let (order, faulty) = (ranking.order(), case.place.iter().collect::<BTreeSet<&Unit>>());
+        let ranks = order.iter().enumerate().filter(|(_, unit)| case.is_ranked() && faulty.contains(unit));
+        let ranks: Vec<usize> = ranks.map(|(i, _)| i + 1).collect();
+        let first = order[..ranks.len().max(1)].to_vec();
+        Self { ranks, first, last: order[order.len() - 1], outlier: outlier(scores), seconds }
+    }
+}
