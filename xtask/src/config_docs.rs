@@ -129,6 +129,7 @@ fn tables(page: &mut String) {
             Evidence::GradientsAndFisher => "stored gradients, Fisher matrix",
             Evidence::Activations => "block outputs",
             Evidence::LayerInputs => "layer inputs",
+            Evidence::Gates => "gates",
             Evidence::Nothing => "nothing",
         };
         let against = match metric.row().against {

@@ -140,7 +140,8 @@ impl Memory {
         let by_ghosts = takes_ghost_norms(options);
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
-            (Measures::Never, _) | (_, Evidence::Activations | Evidence::LayerInputs | Evidence::Nothing) => 0,
+            (Measures::Never, _)
+            | (_, Evidence::Activations | Evidence::LayerInputs | Evidence::Gates | Evidence::Nothing) => 0,
             (Measures::Once, Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher) => {
                 2 * blocks(model.n_block)
             }

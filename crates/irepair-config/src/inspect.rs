@@ -26,7 +26,7 @@ options! {
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         metric: Metric = Metric::GradL2,
         /// How batches become one value (METHOD §3 [D]). Default norm-of-mean, and mean-of-norm for fisher, efficiency,
-        /// act-dist, atp, eap-ig, patching, wanda-diff and random, which have no value at a mean gradient.
+        /// act-dist, atp, eap-ig, patching, wanda-diff, mask and random, which have no value at a mean gradient.
         #[arg(value_name = "REDUCTION", value_parser = entry::<Reduction>())]
         reduction: Reduction = this.metric().default_reduction(),
         /// Batches measured at most (METHOD §17 [F]). Default 500.
@@ -105,8 +105,10 @@ mod tests {
             let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(metric, None) };
             assert_eq!(heads.problems().len(), 1, "{metric}");
         }
-        let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::WandaDiff, None) };
-        assert!(heads.problems().is_empty());
+        for metric in [Metric::WandaDiff, Metric::Mask] {
+            let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(metric, None) };
+            assert!(heads.problems().is_empty(), "{metric}");
+        }
         let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::Atp, None) };
         assert_eq!(heads.problems()[0].to_string(), "`unit`: clashes with `metric`: atp is of whole blocks alone");
     }

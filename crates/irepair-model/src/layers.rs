@@ -97,11 +97,13 @@ impl Linear {
 
     /// `[.., in] -> [.., out]`.
     pub(crate) fn apply(&self, x: &Tensor, block: BlockId, probe: &mut dyn Probe) -> Tensor {
+        let layer = Layer { block, slot: Some(self.slot), has_bias: self.bias.is_some(), normalised: None };
+        let replaced = probe.input(layer, x);
+        let x = replaced.as_ref().unwrap_or(x);
         let y = match self.layout {
             Layout::InOut => x.linear(&self.weight.tr(), self.bias.as_ref()),
             Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
         };
-        let slot = Some(self.slot);
-        probe.layer(Layer { block, slot, has_bias: self.bias.is_some(), normalised: None }, x, y)
+        probe.layer(layer, x, y)
     }
 }

@@ -20,6 +20,12 @@ pub struct Layer<'a> {
 
 /// Is shown the values of a forward pass; each method may replace the value that flows on.
 pub trait Probe {
+    /// Called with a projection's input, `[batch, seq, width]`, before it is used; returns what takes its place, or
+    /// none to leave it as it is.
+    fn input(&mut self, _layer: Layer<'_>, _input: &Tensor) -> Option<Tensor> {
+        None
+    }
+
     /// Called with a layer's input and output, each `[batch, seq, width]`; returns the output that the pass continues
     /// with.
     fn layer(&mut self, _layer: Layer<'_>, _input: &Tensor, output: Tensor) -> Tensor {

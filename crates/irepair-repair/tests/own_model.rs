@@ -115,6 +115,13 @@ fn blocks_that_are_not_shown_are_no_zeros() {
 }
 
 #[test]
+fn gates_that_find_no_place_are_no_zeros() {
+    let error = measured(&Own::random(2.5), Metric::Mask, Route::Stored).unwrap_err();
+    let want = "metric `mask` puts gates at 6 places of the model, and the model lets its probe reach 0";
+    assert_eq!(error.to_string(), want);
+}
+
+#[test]
 fn inputs_of_layers_without_a_place_are_no_zeros() {
     let error = measured(&Own::random(2.5), Metric::WandaDiff, Route::Stored).unwrap_err();
     let want = "metric `wanda-diff` needs the input of every linear layer, and the model shows its probe 0 of 12";

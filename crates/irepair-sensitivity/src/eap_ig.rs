@@ -83,15 +83,11 @@ pub(crate) fn attribution(model: &dyn BlockModel, rejected: &[&TextBatch], chose
 }
 
 #[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod support;
-
-#[cfg(test)]
 mod tests {
     use irepair_model::CausalLm;
 
-    use super::support::{FAMILIES, model_of, text};
     use super::*;
+    use crate::support::{FAMILIES, model_of, text};
     use crate::{activation, patching};
 
     fn pair() -> (TextBatch, TextBatch) {

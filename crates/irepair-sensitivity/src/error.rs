@@ -28,6 +28,13 @@ irepair_core::errors! {
                 "call `Probe::layer` with the layer's slot in `hidden_states_probed` and implement `BlockModel::unit_map`, \
                  or use snip-diff, which needs neither"
             );
+        /// The metric puts gates into the model, and the model does not let all of them in.
+        NoGates { metric: &'static str, want: usize, got: usize } =
+            "metric `{metric}` puts gates at {want} places of the model, and the model lets its probe reach {got}" =>
+            Usage.help(
+                "call `Probe::input` with the layer's slot before the last projection of attention and MLP in \
+                 `hidden_states_probed`, or use grad-l2, which needs no probe"
+            );
         /// A parameter, or a layer shown to the probe, is said to be of a block that the model does not have.
         NoSuchBlock { block: usize, n_blocks: usize } = "model names a block that it does not have" =>
             Usage.want_got(format!("a block below {n_blocks}"), format!("block {block}"))
@@ -61,6 +68,7 @@ mod tests {
             NoMeanGradient: [Error::NoMeanGradient { metric: "fisher" }],
             NoBlockOutputs: [Error::NoBlockOutputs { metric: "act-dist", want: 12, got: 0 }],
             NoLayerInputs: [Error::NoLayerInputs { metric: "wanda-diff", want: 48, got: 0 }],
+            NoGates: [Error::NoGates { metric: "mask", want: 24, got: 0 }],
             NoSuchBlock: [Error::NoSuchBlock { block: 12, n_blocks: 12 }],
             NoUnits: [Error::NoUnits { kind: UnitKind::Head }],
             BlocksAlone: [Error::BlocksAlone { metric: "act-dist" }],

@@ -13,7 +13,8 @@
 //! Reading order: `metric` (each metric in an arm), `gradient` (the paper's metric and those made from the same
 //! gradients), `ghost` (the same norms without storing a weight gradient), `activation` (metrics of block outputs),
 //! `patching` and `eap_ig` (what one block's output does to the error), `top_share` with `snip_diff` and `wanda_diff`
-//! (weights that matter on error text alone), `reduce` (many batches), `units` (halves, heads and neurons out of the
+//! (weights that matter on error text alone), `gates` and `mask` (gates
+//! that are trained to remove the error), `reduce` (many batches), `units` (halves, heads and neurons out of the
 //! same passes).
 //!
 //! **Invariants.** Measuring changes no weight and no gradient flag, and leaves no gradient behind. The plain route
@@ -25,12 +26,17 @@ mod activation;
 mod block_sums;
 mod eap_ig;
 mod error;
+mod gates;
 mod ghost;
 mod gradient;
+mod mask;
 mod metric;
 mod patching;
 mod reduce;
 mod snip_diff;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 mod top_share;
 mod units;
 mod wanda_diff;

@@ -2,7 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use irepair_core::spec::Metric;
+use irepair_core::spec::{Metric, UnitKind};
 use irepair_core::{BlockId, Sensitivities};
 use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, TextBatch};
 use rand::{Rng, SeedableRng};
@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use crate::block_sums::BlockSums;
 use crate::top_share::{Members, TOP_SHARE};
-use crate::{Error, Result, activation, eap_ig, ghost, gradient, patching, snip_diff, wanda_diff};
+use crate::{Error, Result, activation, eap_ig, ghost, gradient, mask, patching, snip_diff, wanda_diff};
 
 /// The metric per block from squared norms of the gradients of the rejected and, for `contrast`, the neutral text.
 /// Gradients are sums over `n_batches` batches; the metric is taken at their mean. The host waits for the device once.
@@ -44,6 +44,7 @@ pub(crate) fn of_squares(
         | Metric::Patching
         | Metric::SnipDiff
         | Metric::WandaDiff
+        | Metric::Mask
         | Metric::Random => {
             return Err(Error::NoMeanGradient { metric: metric.name() });
         }
@@ -111,7 +112,7 @@ pub struct Texts<'a> {
     /// Texts with the error, which every metric reads.
     pub rejected: &'a [&'a TextBatch],
     /// The chosen texts, pair by pair with the rejected ones (`act-dist`, `atp`, `eap-ig`,
-    /// `patching`).
+    /// `patching`, `mask`).
     pub chosen: &'a [&'a TextBatch],
     /// Neutral text (`contrast`, `snip-diff`, `wanda-diff`).
     pub neutral: &'a [&'a TextBatch],
@@ -158,7 +159,8 @@ impl Measure {
     ///
     /// # Errors
     /// A value that is not finite, naming the block; [`Error::Missing`] when there is no rejected text, or the metric's
-    /// other text was not given; [`Error::NoBlockOutputs`]; [`Error::NoLayerInputs`]; [`Error::NoSuchBlock`].
+    /// other text was not given; [`Error::NoBlockOutputs`]; [`Error::NoLayerInputs`]; [`Error::NoGates`];
+    /// [`Error::NoSuchBlock`].
     ///
     /// # Source
     /// METHOD §3.
@@ -192,6 +194,7 @@ impl Measure {
             Metric::EapIg => eap_ig::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Patching => patching::drops(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::SnipDiff | Metric::WandaDiff => self.left(model, texts)?.shares(&map)?,
+            Metric::Mask => mask::closed(model, rejected, given(texts.chosen, "chosen text")?, UnitKind::Block)?,
             Metric::Random => {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 (0..map.n_blocks()).map(|_| rng.random()).collect()

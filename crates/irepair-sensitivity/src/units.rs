@@ -15,7 +15,7 @@ use crate::gradient::{error_gradients, weights};
 use crate::metric::{Measure, Route, given};
 use crate::reduce::MeanGradient;
 use crate::top_share::Members;
-use crate::{Error, Result, Texts, ghost};
+use crate::{Error, Result, Texts, ghost, mask};
 
 /// One value per unit of a kind, in the order of [`UnitMap::units`]: finite, at least 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,7 +217,7 @@ fn by_index(gradients: &[(usize, Tensor)]) -> impl Iterator<Item = (usize, &Tens
 
 impl Measure {
     /// One value per unit of `kind`, from the passes that [`Measure::of`] makes and no other. The value of a head or a
-    /// neuron is that of the weights that it has alone (METHOD §23).
+    /// neuron is that of the weights that it has alone (METHOD §23), under `mask` that of what it writes.
     ///
     /// # Errors
     /// As [`Measure::of`]; [`Error::NoUnits`]; [`Error::BlocksAlone`] for a metric of block outputs.
@@ -245,6 +245,7 @@ impl Measure {
                 cut.efficiency(self.fisher.as_ref().ok_or(missing)?, &error_gradients(model, rejected)?)?
             }
             Metric::SnipDiff | Metric::WandaDiff => cut.shares(&self.left(model, texts)?)?,
+            Metric::Mask => mask::closed(model, rejected, given(texts.chosen, "chosen text")?, kind)?,
             Metric::ActDist | Metric::Atp | Metric::EapIg | Metric::Patching => {
                 return Err(Error::BlocksAlone { metric: self.metric.name() });
             }

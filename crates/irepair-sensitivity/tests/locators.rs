@@ -191,7 +191,7 @@ fn micro_batches_with_shared_counts_are_the_whole_batch() {
     let (rejected_rows, chosen_rows) = (rows(&rejected), rows(&chosen));
     for family in ["gpt2", "llama", "gemma2"] {
         let model = model_of(family, 3, None);
-        for metric in [Metric::EapIg, Metric::Patching, Metric::SnipDiff, Metric::WandaDiff] {
+        for metric in [Metric::EapIg, Metric::Patching, Metric::SnipDiff, Metric::WandaDiff, Metric::Mask] {
             let by_rows = measured(
                 &model,
                 metric,
@@ -292,5 +292,39 @@ fn the_weights_left_of_units_are_those_of_their_block() {
             .of_units(&model, &Texts { chosen: &[&chosen], ..texts }, UnitKind::Head)
             .unwrap_err();
         assert_eq!(error.to_string(), "metric `patching` is of whole blocks alone");
+    }
+}
+
+#[test]
+fn gates_of_every_kind_change_no_weight() {
+    use irepair_core::spec::UnitKind;
+    let (rejected, chosen) = (rejected(), chosen());
+    let texts = Texts { rejected: &[&rejected], chosen: &[&chosen], neutral: &[] };
+    let bits = |model: &CausalLm| -> Vec<Vec<f32>> {
+        let values = |parameter: &Parameter| Vec::try_from(parameter.tensor.detach().flatten(0, -1)).unwrap();
+        model.parameters().iter().map(values).collect()
+    };
+    for family in FAMILIES {
+        let model = model_of(family, 3, Some(24));
+        let before = bits(&model);
+        for kind in UnitKind::ALL.iter().copied() {
+            let found = Measure::new(Metric::Mask).of_units(&model, &texts, kind).unwrap();
+            assert_eq!(found.iter().len(), model.unit_map().unwrap().units(kind).count());
+            assert!(found.values().iter().all(|value| (0.0..=1.0).contains(value)), "{family} {kind}");
+            assert!(found.values().iter().any(|value| *value != found.values()[0]), "{family} {kind} differ");
+            // The same again, from the same start.
+            assert_eq!(Measure::new(Metric::Mask).of_units(&model, &texts, kind).unwrap(), found);
+        }
+        assert!(bits(&model) == before, "{family}");
+        assert!(model.parameters().iter().all(|p| !p.tensor.grad().defined() && !p.tensor.requires_grad()));
+    }
+}
+
+#[test]
+fn equal_texts_close_all_gates_alike() {
+    let text = rejected();
+    for family in FAMILIES {
+        let found = measured(&model_of(family, 3, None), Metric::Mask, &[&text], &[&text]);
+        assert!(found.iter().all(|value| *value == found[0]), "{family}: {found:?}");
     }
 }

@@ -5,6 +5,7 @@
 //! their size; 2e-5, relative above 1, leaves a factor of ten. `atp` is a small difference of large terms (it cancels
 //! to 0.1 from sums near 1) and stays inside the same absolute bound, as do `eap_ig` and `patching`.
 
+use irepair_core::spec::UnitKind;
 use irepair_core::{PaddedTokens, Sensitivities};
 use irepair_model::{CausalLm, TextBatch};
 use irepair_sensitivity::{MeanGradient, Measure, Metric, Route, Texts, mean_of_norm};
@@ -24,13 +25,15 @@ struct Case {
     model: CausalLm,
     golden: Value,
     locators: Value,
+    mask: Value,
 }
 
 impl Case {
     fn read(name: &'static str) -> Self {
         let (model, _) = CausalLm::load(&parity(&format!("models/{name}/model")), Device::Cpu, Kind::Float).unwrap();
-        let [golden, locators] = ["golden", "locators"].map(|file| json(&format!("sensitivity/{name}/{file}.json")));
-        Self { name, model, golden, locators }
+        let [golden, locators, mask] =
+            ["golden", "locators", "mask"].map(|file| json(&format!("sensitivity/{name}/{file}.json")));
+        Self { name, model, golden, locators, mask }
     }
 
     /// `side` of batch `i`: `chosen` or `rejected` behind their prompts, or `utility` alone.
@@ -113,6 +116,26 @@ fn weights_in_one_top_share_match_with_either_neutral_text() {
                 case.check(&format!("{key}_{side}"), &Measure::new(metric).of(&case.model, &texts).unwrap());
             }
         }
+    }
+}
+
+/// Twenty steps add up what rounding leaves in each gradient.
+#[test]
+fn gates_of_every_unit_close_as_far() {
+    for case in CASES.map(Case::read) {
+        let (rejected, chosen) = (case.text(0, "rejected"), case.text(0, "chosen"));
+        let texts = Texts { rejected: &[&rejected], chosen: &[&chosen], neutral: &[] };
+        let measure = Measure::new(Metric::Mask);
+        for kind in UnitKind::ALL.iter().copied() {
+            let want = numbers(&case.mask["by_unit"][kind.name()]);
+            let found = measure.of_units(&case.model, &texts, kind).unwrap();
+            assert_close(&format!("{}: mask, {kind}", case.name), found.values(), &want, TOLERANCE);
+            let n_ties = want.iter().filter(|value| **value == want[0]).count();
+            assert!(n_ties < want.len(), "{}: {kind}s differ", case.name);
+        }
+        let want = numbers(&case.mask["by_unit"]["block"]);
+        let blocks = measure.of(&case.model, &texts).unwrap();
+        assert_close(&format!("{}: mask", case.name), blocks.values(), &want, TOLERANCE);
     }
 }
 

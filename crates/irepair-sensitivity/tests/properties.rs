@@ -119,6 +119,7 @@ fn pad_columns_change_no_sensitivity() {
             Metric::EapIg,
             Metric::Patching,
             Metric::WandaDiff,
+            Metric::Mask,
         ];
         for metric in metrics {
             for route in [Route::Stored, Route::Ghost] {
@@ -141,11 +142,15 @@ fn pad_columns_change_no_sensitivity() {
                 };
                 let (got, want) = (of(&padded, true), of(&plain, false));
                 // A product of two differences: what rounding leaves of a small one is measured by the largest. A
-                // difference of two losses: each is rounded to some 2e-7.
+                // difference of two losses: each is rounded to some 2e-7. Gates add it up over twenty steps.
                 let largest = want.iter().copied().fold(0.0, f64::max);
                 let differs = [Metric::Atp, Metric::EapIg, Metric::Patching].contains(&metric);
                 let least = if differs { largest } else { 0.0 };
-                let rounded = if metric == Metric::Patching { 1e-6 } else { 0.0 };
+                let rounded = match metric {
+                    Metric::Patching => 1e-6,
+                    Metric::Mask => 1e-5,
+                    _ => 0.0,
+                };
                 let far = got.iter().zip(&want).any(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(least) + rounded);
                 assert!(!far, "{family}, {metric}: {got:?} against {want:?}");
             }
@@ -345,7 +350,7 @@ fn what_a_metric_lacks_is_named() {
     assert_eq!(
         "grad_l2".parse::<Metric>().unwrap_err().diagnostic().to_string(),
         "error: no sensitivity metric is called `grad_l2`\n want: grad-l2, density, relative, snip, fisher, contrast, \
-         efficiency, act-dist, atp, eap-ig, patching, snip-diff, wanda-diff, random    got: grad_l2"
+         efficiency, act-dist, atp, eap-ig, patching, snip-diff, wanda-diff, mask, random    got: grad_l2"
     );
 }
 

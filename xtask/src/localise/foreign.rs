@@ -25,7 +25,7 @@ pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &P
     }
     program.clear()?;
     fs::create_dir_all(&program.dir).with_context(|| format!("making {}", program.dir.display()))?;
-    let mutant = pairs_of(case, graded.strength, program)?;
+    let (mutant, _) = pairs_of(case, graded.strength, program)?;
     // Whole, or not there.
     let half = to.join(format!(".{}", case.name()));
     if half.exists() {

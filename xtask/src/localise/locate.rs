@@ -79,10 +79,14 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     }
     program.clear()?;
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let (planted, failed) = plant(case, program)?;
-    let mut found = before.unwrap_or(planted);
+    let mut found = match before {
+        Some(before) => {
+            pairs_of(case, before.strength, program)?;
+            before
+        }
+        None => plant(case, program)?,
+    };
     if found.outcome == Outcome::Killed {
-        write_pairs(&dir.join("pairs.jsonl"), &failed)?;
         for metric in missing(&found) {
             found.grades.insert(metric.to_string(), grade(case, metric, program)?);
         }
@@ -91,8 +95,9 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     Ok(found)
 }
 
-/// Plants the weakest fault that changes enough answers. Where none is to be planted, the base model is the mutant.
-fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
+/// Plants the weakest fault that makes the model fail, and writes what a locator sees of it. Where none is to be
+/// planted, the base model is the mutant.
+fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     let tests = case.tests;
     let mut graded = Graded {
         schema: SCHEMA,
@@ -112,29 +117,27 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<(Graded, Vec<Failed>)> {
         grades: BTreeMap::new(),
     };
     if case.operator.is_none() {
-        let failed = differing(&tests.answers, tests.answers(program, &tests.base, Some(case.seed))?);
-        let (outcome, n_failed) = (Outcome::Killed, failed.len());
-        return Ok((Graded { outcome, n_failed, ..graded }, failed));
+        let (outcome, n_failed) = (Outcome::Killed, pairs_of(case, None, program)?.1);
+        return Ok(Graded { outcome, n_failed, ..graded });
     }
-    let mut failed = Vec::new();
     for strength in case.strengths() {
         let mutant = planted(case, strength, program)?;
         graded.strength = strength;
-        let Some(found) = unless_ended_by(ExitKind::Outcome, tests.failures(program, &mutant))? else {
+        let Some(failed) = unless_ended_by(ExitKind::Outcome, tests.failures(program, &mutant))? else {
             graded.outcome = Outcome::Broken;
             break;
         };
-        failed = found;
         graded.n_failed = failed.len();
         if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
             let perplexity = unless_ended_by(ExitKind::Outcome, tests.perplexity_of(program, &mutant))?;
             let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
             graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
             graded.perplexity.1 = perplexity;
+            write_pairs(&program.dir.join("pairs.jsonl"), &failed)?;
             break;
         }
     }
-    Ok((graded, failed))
+    Ok(graded)
 }
 
 /// The mutant with every fault of a case, of this strength, each planted in the model that has those before.
@@ -168,11 +171,11 @@ pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program)
     Ok(model)
 }
 
-/// A mutant that was killed with this strength, and in `pairs.jsonl` what a locator sees of it.
+/// A mutant that was killed with this strength, how many prompts it fails, and in `pairs.jsonl` what a locator sees.
 ///
 /// # Errors
 /// A command that fails.
-pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<PathBuf> {
+pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<(PathBuf, usize)> {
     let (tests, mutant) = (case.tests, planted(case, strength, program)?);
     let failed = if case.operator.is_some() {
         tests.failures(program, &mutant)?
@@ -180,7 +183,7 @@ pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program
         differing(&tests.answers, tests.answers(program, &mutant, Some(case.seed))?)
     };
     write_pairs(&program.dir.join("pairs.jsonl"), &failed)?;
-    Ok(mutant)
+    Ok((mutant, failed.len()))
 }
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.

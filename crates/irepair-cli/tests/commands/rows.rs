@@ -148,7 +148,7 @@ fn efficiency_and_natural_steps_work_under_every_loss() {
 #[test]
 fn locators_are_measured_alone_or_at_steps() {
     let dir = workshop();
-    for metric in ["eap-ig", "patching", "snip-diff", "wanda-diff"] {
+    for metric in ["eap-ig", "patching", "snip-diff", "wanda-diff", "mask"] {
         let alone = format!("sensitivity --model base --data pairs.jsonl --metric {metric} --neutral corpus.txt");
         let said = succeed(&irepair(dir, &alone));
         assert!(said.contains(&format!("on error text: {}", metric.replace('-', "_"))), "{said}");
@@ -163,6 +163,11 @@ fn locators_are_measured_alone_or_at_steps() {
         let (code, said) = refuse(&run);
         assert!(code == 2 && said.contains("costs too many passes for a step"), "{said}");
         assert!(!dir.join(out).exists(), "refused before anything is written");
+    }
+    for (kind, unit) in [("half", "2.mlp"), ("head", "0.head.1"), ("neuron", "1.neuron.3")] {
+        let measured = format!("sensitivity --model base --data pairs.jsonl --metric mask --unit {kind} --json");
+        let found: serde_json::Value = serde_json::from_str(&succeed(&irepair(dir, &measured))).unwrap();
+        assert!((0.0..=1.0).contains(&found["values"][unit].as_f64().unwrap()), "{found}");
     }
 }
 

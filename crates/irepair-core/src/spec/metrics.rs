@@ -85,6 +85,12 @@ table! {
             evidence: Evidence::LayerInputs, against: Against::Neutral, mean_gradient: false,
             passes: "2 forward", at_steps: true
         }
+        /// How far a gate on what the unit writes closes when gates are trained to make rejected text less likely than
+        /// chosen text, at a price for each that is not open (Hard Concrete) [O].
+        Mask = "mask" {
+            evidence: Evidence::Gates, against: Against::Chosen, mean_gradient: false,
+            passes: "42 forward, 42 backward", at_steps: false
+        }
         /// Uniform numbers: a control [O].
         Random = "random" {
             evidence: Evidence::Nothing, against: Against::Nothing, mean_gradient: false,
@@ -106,6 +112,8 @@ pub enum Evidence {
     Activations,
     /// Inputs of linear layers.
     LayerInputs,
+    /// Gates on the inputs of the projections that write to the residual stream, and gradients of them.
+    Gates,
     /// No text at all.
     Nothing,
 }
@@ -174,7 +182,7 @@ impl Metric {
     pub fn has_weight_gradients(self) -> bool {
         match self.row().evidence {
             Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher => true,
-            Evidence::Activations | Evidence::LayerInputs | Evidence::Nothing => false,
+            Evidence::Activations | Evidence::LayerInputs | Evidence::Gates | Evidence::Nothing => false,
         }
     }
 }

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(
             spellings::<Metric>(),
             "grad-l2 density relative snip fisher contrast efficiency act-dist atp eap-ig patching snip-diff wanda-diff \
-             random"
+             mask random"
         );
         assert_eq!(spellings::<Reduction>(), "norm-of-mean mean-of-norm");
         assert_eq!(spellings::<PromptSide>(), "start end");
