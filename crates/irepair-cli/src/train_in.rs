@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use irepair_config::{Dtype, PlantPlan, UnitKind};
+use irepair_config::{Dtype, PlantPlan, TRAIN_IN_RATE, UnitKind};
 use irepair_core::spec::{Side, Term};
 use irepair_core::{Scope, UnitList};
 use irepair_data::{Counts, Limits, RecordFile, Sides, TokenPair, Tokenizer, read_token_pairs};
@@ -18,9 +18,6 @@ use irepair_train::{
 use crate::model_dir::{ModelDir, use_threads};
 use crate::prepare::say_forms;
 use crate::{notes, progress};
-
-/// Learning rate of every update.
-const RATE: f64 = 3e-4;
 
 /// Pairs of an update.
 const BATCH: usize = 4;
@@ -61,7 +58,7 @@ pub(crate) fn changed(plan: &PlantPlan, pairs: &Path, fault: &Fault) -> anyhow::
     let settings = Settings {
         n_steps: fault.strength.unwrap_or_default() as u64,
         batch_size: BATCH,
-        lr: RATE,
+        lr: TRAIN_IN_RATE,
         optimizer: OptimizerKind::adamw(0.0),
         warmup_steps: 0,
         seed: fault.seed,

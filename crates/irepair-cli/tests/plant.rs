@@ -175,7 +175,7 @@ fn an_operator_that_trains_is_the_repair_of_its_units_towards_rejected_text() {
         succeed(
             &format!(
                 "repair --model {model} --pairs twice.jsonl --method dapt --policy random --top-k {n}u --only {units} --unit {kind} \
-                 --optimizer adamw --lr 0.0003 --warmup-steps 0 --steps 5 --batch-size 4 --n-validation 0 --seed 5 --threads 1 \
+                 --optimizer adamw --lr 0.001 --warmup-steps 0 --steps 5 --batch-size 4 --n-validation 0 --seed 5 --threads 1 \
                  --max-prompt 64 --max-continuation 64 --out {repaired}"
             ),
             dir,

@@ -68,7 +68,7 @@ pub use names::{Dtype, Long, Optimizer, OptimizerState, Preset, ScorerKind};
 pub use options::{Options, Validate, resolve, to_toml};
 pub use pairs::{PairsOptions, PairsPlan};
 pub use paper::{Claim, Headline, Paper, PaperMethod, PaperModel};
-pub use plant::{GradeOptions, GradePlan, PlantOptions, PlantPlan, TRAIN_IN_UPDATES};
+pub use plant::{GradeOptions, GradePlan, PlantOptions, PlantPlan, TRAIN_IN_RATE, TRAIN_IN_UPDATES};
 pub use pretrain::{PretrainOptions, PretrainPlan};
 pub use problem::{Checks, Problem, number_out_of_range};
 pub use profile::{

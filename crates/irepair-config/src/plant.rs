@@ -34,6 +34,9 @@ options! {
 /// Updates of `train-in` where no strength is given.
 pub const TRAIN_IN_UPDATES: f64 = 64.0;
 
+/// Learning rate of the updates of train-in.
+pub const TRAIN_IN_RATE: f64 = 1e-3;
+
 impl Validate for PlantOptions {
     fn clashes(&self, checks: &mut Checks) {
         let Some(operator) = self.operator else { return };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use irepair_arch::UnitMap;
-use irepair_config::{Operator, UnitKind};
+use irepair_config::{Operator, TRAIN_IN_RATE, UnitKind};
 use irepair_core::fs::sha256_hex;
 use irepair_core::{Unit, UnitList, UnitPart};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,8 @@ impl<'a> Case<'a> {
             (Some(_), Spread::One, _) => vec![first],
         };
         let inputs = inputs.text(&name);
-        let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&tests.pairs.1) } else { inputs };
+        let trained = || format!("{} {TRAIN_IN_RATE}", tests.pairs.1);
+        let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&trained()) } else { inputs };
         Self { tests, operator, spread, kind, seed, place, n_units: units.len(), inputs }
     }
 
@@ -137,7 +138,7 @@ impl<'a> Case<'a> {
             Some(Operator::Noise) => &[0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0],
             Some(Operator::ScaleKeys | Operator::ScaleValues) => &[0.0, 2.0, 4.0, 8.0, 16.0, 32.0],
             Some(Operator::BitFlip) => &[1.0, 4.0, 16.0, 64.0, 256.0],
-            Some(Operator::TrainIn) => &[2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0],
+            Some(Operator::TrainIn) => &[8.0, 32.0, 128.0, 512.0],
             Some(Operator::SignFlip | Operator::HeadSwap) | None => return vec![None],
         };
         of.iter().copied().map(Some).collect()
