@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use irepair_arch::UnitMap;
+use irepair_config::Metric;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
 
@@ -13,15 +14,28 @@ use super::locate::{Program, outlier, pairs_of, read_scores};
 use super::mutant::{Case, Grade, Graded, Outcome};
 use crate::error::diagnostic;
 
+/// The file of an exported mutant that says what it was made from.
+const IDENTITY: &str = "identity";
+
 /// What another program ranks by: the mutant as `model` without the file that names its fault, `pairs.jsonl` and
 /// `neutral.jsonl`, in a directory of the mutant's name. One that is there already stays.
 ///
 /// # Errors
 /// A command that fails; a directory that cannot be written.
 pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &Path) -> Result<()> {
-    let out = to.join(case.name());
-    if graded.outcome != Outcome::Killed || out.exists() {
+    let (out, identity) = (to.join(case.name()), case.inputs.key());
+    if graded.outcome != Outcome::Killed {
         return Ok(());
+    }
+    if out.exists() {
+        if fs::read_to_string(out.join(IDENTITY)).is_ok_and(|found| found.trim() == identity) {
+            return Ok(());
+        }
+        let other = "this mutant was written from another base model or other settings";
+        return Err(Diagnostic::new(ExitKind::Usage, other)
+            .at(out.display())
+            .help("remove it, or choose another directory")
+            .into());
     }
     program.clear()?;
     fs::create_dir_all(&program.dir).with_context(|| format!("making {}", program.dir.display()))?;
@@ -41,6 +55,7 @@ pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &P
     }
     fs::copy(program.dir.join("pairs.jsonl"), half.join("pairs.jsonl"))?;
     fs::copy(&case.tests.neutral, half.join("neutral.jsonl"))?;
+    fs::write(half.join(IDENTITY), identity + "\n")?;
     fs::rename(&half, &out).with_context(|| format!("writing {}", out.display()))?;
     program.clear()
 }
@@ -51,7 +66,12 @@ pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &P
 /// A path without one.
 pub(super) fn name(rankings: &Path) -> Result<String> {
     let name = rankings.file_name().with_context(|| format!("{} has no name", rankings.display()))?;
-    Ok(name.to_string_lossy().into_owned())
+    let name = name.to_string_lossy().into_owned();
+    if Metric::ALL.iter().any(|metric| metric.to_string() == name) {
+        let what = format!("`{name}` is a locator of this program: give the directory of rankings another name");
+        return Err(Diagnostic::new(ExitKind::Usage, what).at(rankings.display()).into());
+    }
+    Ok(name)
 }
 
 /// The grade of the ranking `<mutant>.jsonl` of a directory; none for a mutant that no locator is graded on.
@@ -75,12 +95,12 @@ pub(super) fn grade(case: &Case<'_>, graded: &Graded, rankings: &Path) -> Result
         return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).into());
     }
     let values: Vec<f64> = read_scores(&path)?.into_iter().map(|(_, score)| score).collect();
-    Ok(Some(Grade::of(case, &ranking, &values, 0.0)))
+    Ok(Some(Grade::of(case, &ranking, &values, None)))
 }
 
 impl Grade {
-    /// Of a ranking by these scores that took so long.
-    pub(super) fn of(case: &Case<'_>, ranking: &Ranking, scores: &[f64], seconds: f64) -> Self {
+    /// Of a ranking by these scores that took so long, where that is known.
+    pub(super) fn of(case: &Case<'_>, ranking: &Ranking, scores: &[f64], seconds: Option<f64>) -> Self {
         let (order, faulty) = (ranking.order(), case.place.iter().collect::<BTreeSet<&Unit>>());
         let ranks = order.iter().enumerate().filter(|(_, unit)| case.is_ranked() && faulty.contains(unit));
         let ranks: Vec<usize> = ranks.map(|(i, _)| i + 1).collect();

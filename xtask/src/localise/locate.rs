@@ -70,7 +70,9 @@ impl Program {
 pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric], program: &Program) -> Result<Graded> {
     let dir = &program.dir;
     let missing = |graded: &Graded| -> Vec<Metric> {
-        metrics.iter().copied().filter(|metric| !graded.grades.contains_key(&metric.to_string())).collect()
+        let ranks = |metric: &Metric| case.kind == UnitKind::Block || metric.has_units();
+        let is_missing = |metric: &Metric| !graded.grades.contains_key(&metric.to_string());
+        metrics.iter().copied().filter(|metric| ranks(metric) && is_missing(metric)).collect()
     };
     if let Some(before) = &before
         && (before.outcome != Outcome::Killed || missing(before).is_empty())
@@ -88,7 +90,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     };
     if found.outcome == Outcome::Killed {
         for metric in missing(&found) {
-            found.grades.insert(metric.to_string(), grade(case, metric, program)?);
+            found.grades.insert(metric.to_string(), Some(grade(case, metric, program)?));
         }
     }
     program.clear()?;
@@ -121,15 +123,19 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
         return Ok(Graded { outcome, n_failed, ..graded });
     }
     for strength in case.strengths() {
-        let mutant = planted(case, strength, program)?;
         graded.strength = strength;
-        let Some(failed) = unless_ended_by(ExitKind::Outcome, tests.failures(program, &mutant))? else {
-            graded.outcome = Outcome::Broken;
+        let mutant = unless_not_finite(planted(case, strength, program))?;
+        let failed = match &mutant {
+            Some(mutant) => unless_not_finite(tests.failures(program, mutant))?,
+            None => None,
+        };
+        let (Some(mutant), Some(failed)) = (mutant, failed) else {
+            (graded.outcome, graded.n_failed) = (Outcome::Broken, tests.answers.len());
             break;
         };
         graded.n_failed = failed.len();
         if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
-            let perplexity = unless_ended_by(ExitKind::Outcome, tests.perplexity_of(program, &mutant))?;
+            let perplexity = unless_not_finite(tests.perplexity_of(program, &mutant))?;
             let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
             graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
             graded.perplexity.1 = perplexity;
@@ -188,8 +194,7 @@ pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
 fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
-    let blank = |text: &str| text.trim().is_empty();
-    let written = failed.iter().filter(|failed| !blank(&failed.right.text) && !blank(&failed.wrong));
+    let written = failed.iter().filter(|failed| failed.is_pair());
     lines(
         path,
         written.take(MOST_PAIRS),
@@ -197,8 +202,8 @@ fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
     )
 }
 
-/// The grade of one locator; none where it does not rank units of this kind.
-fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Grade>> {
+/// The grade of one locator.
+fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
     let dir = &program.dir;
     let planted = dir.join("model");
     let (mutant, out) = (if planted.exists() { &planted } else { &case.tests.base }, dir.join(metric.name()));
@@ -219,12 +224,8 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
     if case.kind != UnitKind::Block {
         args.push(format!("--unit={}", case.kind));
     }
-    let done = program.run(&args);
+    program.run(&args)?;
     let seconds = started.elapsed().as_secs_f64();
-    // It does not rank such units.
-    if unless_ended_by(ExitKind::Usage, done)?.is_none() {
-        return Ok(None);
-    }
     let scores: Vec<(Unit, f64)> = if case.kind == UnitKind::Block {
         let found: SensitivityResult = read_result(&out.join("error.json")).map_err(diagnostic)?;
         case.tests.map()?.units(case.kind).zip(found.values).collect()
@@ -232,7 +233,7 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Option<Gr
         read_scores(&out.join("error.ranking.jsonl"))?
     };
     let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
-    Ok(Some(Grade::of(case, &Ranking::of_scores(case.kind, scores), &values, seconds)))
+    Ok(Grade::of(case, &Ranking::of_scores(case.kind, scores), &values, Some(seconds)))
 }
 
 /// A line of a ranking.
@@ -257,10 +258,12 @@ pub(super) fn outlier(values: &[f64]) -> f64 {
     if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
 }
 
-/// None for a command that ended so: refused for its settings, or by numbers that are not finite.
-fn unless_ended_by<T>(exit: ExitKind, found: Result<T>) -> Result<Option<T>> {
+/// None for a command that ended by numbers that are not finite.
+pub(super) fn unless_not_finite<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
-        Err(error) if error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == exit) => Ok(None),
+        Err(error) if error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == ExitKind::Outcome) => {
+            Ok(None)
+        }
         found => found.map(Some),
     }
 }

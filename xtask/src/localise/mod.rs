@@ -32,6 +32,10 @@ use mutant::{Case, Graded, Outcome, Spread};
 use oracle::Tests;
 use place::{Placed, Pool};
 
+/// Which base models, and how many mutants of each sort, where nothing else is asked for.
+const PROFILE: &str = "planted";
+const SEEDS: u32 = 5;
+
 /// Settings of `localise`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -50,11 +54,11 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mutants {
     /// A directory of experiments/
-    #[arg(long, default_value = "planted", value_name = "NAME")]
+    #[arg(long, default_value = PROFILE, value_name = "NAME")]
     profile: String,
     /// Mutants of every operator, kind of unit and model, each with another place; and as many measurements of the
     /// model without a fault
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = SEEDS, value_name = "N")]
     seeds: u32,
     /// Operators that plant
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -94,9 +98,27 @@ impl Mutants {
         Ok(cases)
     }
 
-    /// True when nothing was left out but seeds.
-    fn is_everything(&self) -> bool {
-        self.operator.is_empty() && self.unit.is_empty() && self.metric.is_empty()
+    /// The choices that narrow the tables: a flag and its value each.
+    fn narrowed(&self) -> Vec<(&'static str, String)> {
+        fn list<T: ToString>(values: &[T]) -> String {
+            values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        let given = [("unit", list(&self.unit)), ("operator", list(&self.operator)), ("metric", list(&self.metric))];
+        let seeds = (self.seeds != SEEDS).then(|| ("seeds", self.seeds.to_string()));
+        given.into_iter().filter(|(_, value)| !value.is_empty()).chain(seeds).collect()
+    }
+
+    /// The file of the tables: those of other choices stay.
+    fn tables(&self) -> String {
+        let name: Vec<String> = self.narrowed().into_iter().map(|(flag, value)| format!("{flag}={value}")).collect();
+        if name.is_empty() { "README.md".to_owned() } else { name.join("_") + ".md" }
+    }
+
+    /// The command that makes the tables.
+    fn command(&self, name: &str) -> String {
+        let profile = if self.profile == PROFILE { String::new() } else { format!(" --profile {}", self.profile) };
+        let flags = self.narrowed().into_iter().map(|(flag, value)| format!(" --{flag} {value}")).collect::<String>();
+        format!("cargo xtask {name}{profile}{flags}")
     }
 
     /// Where results are kept.
@@ -133,9 +155,9 @@ pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()>
         }
         locators.push(name);
     }
-    let text = table::markdown(&graded, &locators)?;
-    // Tables of some mutants, or with rows that others cannot make again, are not kept.
-    if rankings.is_empty() && args.is_everything() { write_tables(&dir.join("README.md"), &text) } else { print(&text) }
+    let text = table::markdown(&graded, &locators, &args.command("localise"))?;
+    // A table with rows that others cannot make again is not kept.
+    if rankings.is_empty() { write_tables(&dir.join(args.tables()), &text) } else { print(&text) }
 }
 
 /// Runs `place`.
@@ -145,17 +167,17 @@ pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()>
 pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
-    let mut suited = Vec::new();
+    let (mut suited, mut n_others) = (Vec::new(), 0);
     for case in args.cases(&prepared, &tests)?.into_iter().filter(|case| case.place.len() == 1) {
-        if let Some(graded) = kept_grades(&dir, &case)?.filter(|graded| graded.outcome == Outcome::Killed) {
-            suited.push((case, graded));
+        match kept_grades(&dir, &case)? {
+            Some(graded) if graded.outcome == Outcome::Killed => suited.push((case, graded)),
+            Some(_) => n_others += 1,
+            None => {
+                let what = format!("mutant {} has not been ranked", case.name());
+                let help = format!("run `{}` first", args.command("localise"));
+                return Err(Diagnostic::new(ExitKind::Usage, what).help(help).into());
+            }
         }
-    }
-    if suited.is_empty() {
-        let what = format!("no mutant with one faulty unit is kept in {}", dir.display());
-        return Err(Diagnostic::new(ExitKind::Usage, what)
-            .help("run `cargo xtask localise` with the same flags first")
-            .into());
     }
     let pools = tests.iter().map(|tests| Pool::of(&prepared, tests)).collect::<Result<Vec<_>>>()?;
     let maps = tests.iter().map(Tests::map).collect::<Result<Vec<_>>>()?;
@@ -169,7 +191,7 @@ pub(crate) fn run_places(args: &Mutants) -> Result<()> {
             let kept = dir.join("place").join(format!("{}.json", case.name()));
             let before: Option<Placed> =
                 if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
-            let before = before.filter(|before| before.identity == case.inputs.clone().text(&place::identity()).key());
+            let before = before.filter(|before| before.identity == place::identity(case, graded));
             let units: Vec<Unit> = maps[model].units(case.kind).collect();
             let program = Program::new(device, workers, runs.join(case.name()));
             let found = place::placed(case, graded, before, (&pools[model], &units, &metrics), &program)
@@ -178,8 +200,8 @@ pub(crate) fn run_places(args: &Mutants) -> Result<()> {
             Ok(found)
         },
     )?;
-    let text = place_table::markdown(&placed)?;
-    if args.is_everything() { write_tables(&dir.join("place").join("README.md"), &text) } else { print(&text) }
+    let text = place_table::markdown(&placed, n_others, &args.command("place"))?;
+    write_tables(&dir.join("place").join(args.tables()), &text)
 }
 
 /// The grades of a mutant that are kept, if they are of the same inputs.

@@ -104,7 +104,9 @@ impl<'a> Case<'a> {
         let inputs = inputs.text(&name);
         let trained = || format!("{} {TRAIN_IN_RATE}", tests.pairs.1);
         let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&trained()) } else { inputs };
-        Self { tests, operator, spread, kind, seed, place, n_units: units.len(), inputs }
+        let case = Self { tests, operator, spread, kind, seed, place, n_units: units.len(), inputs };
+        let inputs = case.inputs.clone().text(&format!("{} {:?}", case.places(), case.strengths()));
+        Self { inputs, ..case }
     }
 
     pub(super) fn name(&self) -> String {
@@ -211,8 +213,8 @@ pub(super) struct Grade {
     pub(super) last: Unit,
     /// How far the first unit stands out: its score less the mean of all, in standard deviations of all.
     pub(super) outlier: f64,
-    /// Of the whole command, the model's loading included.
-    pub(super) seconds: f64,
+    /// Of the whole command, the model's loading included; none for another program's ranking.
+    pub(super) seconds: Option<f64>,
 }
 
 #[cfg(test)]

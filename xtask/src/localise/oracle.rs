@@ -160,6 +160,13 @@ pub(super) struct Failed {
     pub(super) wrong: String,
 }
 
+impl Failed {
+    /// Whether both answers say something, as texts of a pair do.
+    pub(super) fn is_pair(&self) -> bool {
+        !self.right.text.trim().is_empty() && !self.wrong.trim().is_empty()
+    }
+}
+
 /// Writes a JSON object for each item, a line each.
 pub(super) fn lines<T>(path: &Path, items: impl IntoIterator<Item = T>, object: impl Fn(T) -> Value) -> Result<()> {
     let text: String = items.into_iter().map(|item| object(item).to_string() + "\n").collect();

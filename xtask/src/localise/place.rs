@@ -12,13 +12,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
-use irepair_core::{Checkpoint, Unit};
+use irepair_core::{Checkpoint, Diagnostic, ExitKind, Unit};
 use irepair_fault::rounded_to_8_bits;
 use irepair_report::SCHEMA;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::locate::{Program, planted};
+use super::locate::{Program, planted, unless_not_finite};
 use super::mutant::{Case, Graded, draw};
 use super::oracle::{Failed, Tests, lines};
 use crate::error::diagnostic;
@@ -32,15 +32,27 @@ const MOST_PAIRS: usize = 128;
 
 /// Updates of a repair, and the lengths of a step that are tried, as shares of the weights.
 const STEPS: usize = 100;
-const RATES: [&str; 3] = ["1e-4", "3e-4", "1e-3"];
+const RATES: [&str; 4] = ["3e-4", "1e-3", "3e-3", "1e-2"];
 
 /// Updates on wrong answers after the repair, on every weight, and the length of a step.
-const RELEARNED: [usize; 2] = [10, 40];
+const RELEARNED: usize = 20;
 const RELEARNING_RATE: &str = "3e-4";
 
-/// What the repairs depend on besides the mutant.
-pub(super) fn identity() -> String {
-    format!("{PROMPTS:?} {MOST_PAIRS} {STEPS} {RATES:?} {RELEARNED:?} {RELEARNING_RATE}")
+/// Pairs without which nothing is repaired.
+const FEWEST_PAIRS: usize = 8;
+
+/// Flags of every training.
+const FIXED: [&str; 5] = ["--preset=paper", "--equal-step", "--warmup-steps=0", "--n-validation=0", "--skip-prompt"];
+
+/// The loss of a repair, and that of teaching wrong answers.
+const METHODS: [&str; 2] = ["dpo", "dapt"];
+
+/// What the repairs of a mutant depend on.
+pub(super) fn identity(case: &Case<'_>, graded: &Graded) -> String {
+    let (strength, pairs) = (graded.strength, &case.tests.pairs.1);
+    let numbers = format!("{PROMPTS:?} {MOST_PAIRS} {FEWEST_PAIRS} {STEPS} {RATES:?} {RELEARNED} {RELEARNING_RATE}");
+    let text = format!("{strength:?} {pairs} {numbers} {FIXED:?} {METHODS:?} {}", graded.n_failed);
+    case.inputs.clone().text(&text).key()
 }
 
 /// The repairs of one mutant.
@@ -56,8 +68,14 @@ pub(super) struct Placed {
     pub(super) n_failed: usize,
     /// KL(base model ‖ mutant) on neutral text, nats a token.
     pub(super) kl: f64,
+    /// Perplexity of the base model on neutral text.
+    pub(super) perplexity: f64,
+    /// Test prompts that the mutant fails once its weights are rounded to 8 bits, and those that the base model fails
+    /// once it is taught the wrong answers: what rounding and teaching do without any repair.
+    pub(super) n_failed_rounded: usize,
+    pub(super) n_failed_taught: usize,
     pub(super) n_pairs: usize,
-    /// The unit that each rule chose.
+    /// The unit that each rule chose; none where there are too few pairs to repair with.
     pub(super) choices: BTreeMap<String, Unit>,
     /// By unit, and `all` for every weight.
     pub(super) repairs: BTreeMap<String, Repaired>,
@@ -77,8 +95,8 @@ pub(super) struct Repaired {
     pub(super) perplexity: f64,
     /// Test prompts that fail once the weights are rounded to 8 bits.
     pub(super) n_failed_rounded: usize,
-    /// Test prompts that fail after so many updates on wrong answers.
-    pub(super) relearned: Vec<(usize, usize)>,
+    /// Test prompts that fail after updates on wrong answers.
+    pub(super) n_failed_relearned: usize,
     pub(super) seconds: f64,
 }
 
@@ -98,6 +116,11 @@ impl Pool {
                 prompts.push(prompt);
             }
         }
+        if prompts.len() < PROMPTS[0] + PROMPTS[1] {
+            let what = format!("{} prompts to repair with and to choose on", prompts.len());
+            let help = format!("`place` needs {}", PROMPTS[0] + PROMPTS[1]);
+            return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).help(help).into());
+        }
         let mut rest = prompts.into_iter();
         let mut part = |name: &str, n: usize| {
             let some: Vec<String> = rest.by_ref().take(n).collect();
@@ -111,9 +134,9 @@ impl Pool {
 /// The units that are repaired, by the rule that chooses them.
 fn choices(case: &Case<'_>, graded: &Graded, units: &[Unit], metrics: &[Metric]) -> BTreeMap<String, Unit> {
     let oracle = case.place[0];
-    let others: Vec<Unit> = units.iter().copied().filter(|unit| *unit != oracle).collect();
     let mut choices = BTreeMap::from([("oracle".to_owned(), oracle)]);
-    choices.insert("random".to_owned(), others[draw(&(case.name() + " elsewhere"), others.len())]);
+    // Any of them, as a locator that knows nothing would choose.
+    choices.insert("random".to_owned(), units[draw(&(case.name() + " at random"), units.len())]);
     for metric in metrics.iter().filter(|metric| **metric != Metric::Random) {
         let Some(Some(grade)) = graded.grades.get(&metric.to_string()) else { continue };
         choices.insert(metric.to_string(), grade.first[0]);
@@ -138,7 +161,7 @@ pub(super) fn placed(
     let choices = choices(case, graded, units, metrics);
     let wanted = || choices.values().map(Unit::to_string).chain(["all".to_owned()]);
     if let Some(before) = &before
-        && wanted().all(|place| before.repairs.contains_key(&place))
+        && (before.n_pairs < FEWEST_PAIRS || wanted().all(|place| before.repairs.contains_key(&place)))
     {
         return Ok(Placed { choices, ..before.clone() });
     }
@@ -146,6 +169,7 @@ pub(super) fn placed(
     let mutant = planted(case, graded.strength, program)?;
     let [repair, validation] = &pool.0;
     let mut failed = repair.failures(program, &mutant)?;
+    failed.retain(Failed::is_pair);
     failed.truncate(MOST_PAIRS);
     lines(&program.dir.join("pairs.jsonl"), &failed, |Failed { right, wrong }| {
         pair(&right.prompt, &right.text, wrong)
@@ -158,13 +182,16 @@ pub(super) fn placed(
         || -> Result<Placed> {
             Ok(Placed {
                 schema: SCHEMA,
-                identity: case.inputs.clone().text(&identity()).key(),
+                identity: identity(case, graded),
                 mutant: case.name(),
                 unit: case.kind,
                 place: case.place[0],
                 n_prompts: graded.n_prompts,
                 n_failed: graded.n_failed,
                 kl: kl(case.tests, program, &mutant)?,
+                perplexity: case.tests.perplexity,
+                n_failed_rounded: rounded(case.tests, program, &mutant)?,
+                n_failed_taught: if failed.is_empty() { 0 } else { taught(case, &case.tests.base, program)? },
                 n_pairs: failed.len(),
                 choices: BTreeMap::new(),
                 repairs: BTreeMap::new(),
@@ -173,7 +200,8 @@ pub(super) fn placed(
         Ok,
     )?;
     found.choices = choices.clone();
-    let missing: Vec<String> = wanted().filter(|place| !found.repairs.contains_key(place)).collect();
+    let missing = wanted().filter(|place| failed.len() >= FEWEST_PAIRS && !found.repairs.contains_key(place));
+    let missing: Vec<String> = missing.collect();
     for place in missing {
         let repaired = repaired(case, &mutant, &place, validation, program)?;
         found.repairs.insert(place, repaired);
@@ -192,32 +220,53 @@ fn repaired(case: &Case<'_>, mutant: &Path, place: &str, validation: &Tests, pro
     let (at, tests) = (|rate: &str| program.dir.join(format!("repaired-{rate}")), case.tests);
     let mut tried = Vec::new();
     for rate in RATES {
-        train(program, (mutant, "pairs.jsonl"), &at(rate), ("dpo", rate, STEPS), (case.kind, place))?;
-        tried.push((rate.to_owned(), n_failures(validation, program, &at(rate))?));
+        let repair = (METHODS[0], rate, STEPS);
+        let trained = train(program, (mutant, "pairs.jsonl"), &at(rate), repair, (case.kind, place));
+        let n_failed = unless_not_finite(trained.and_then(|()| n_failures(validation, program, &at(rate))))?;
+        // A model that diverged fails all of them.
+        tried.push((rate.to_owned(), n_failed.unwrap_or(validation.answers.len())));
     }
     // Of equal ones the smallest step.
     let rate = tried.iter().min_by_key(|(_, n)| *n).map_or(RATES[0], |(rate, _)| rate).to_owned();
     let model = at(&rate);
     let n_failed = n_failures(tests, program, &model)?;
-    let rounded = program.dir.join("rounded");
-    let checkpoint = Checkpoint::open(&model).map_err(diagnostic)?;
-    let changed = rounded_to_8_bits(&checkpoint).map_err(diagnostic)?;
-    irepair_patch::write_changed(&checkpoint, &changed, &[], &rounded, &mut |_| {}).map_err(diagnostic)?;
-    let n_failed_rounded = n_failures(tests, program, &rounded)?;
-    fs::remove_dir_all(&rounded)?;
-    let mut relearned = Vec::new();
-    for steps in RELEARNED {
-        let out = program.dir.join("relearned");
-        train(program, (&model, "wrong.jsonl"), &out, ("dapt", RELEARNING_RATE, steps), (case.kind, "all"))?;
-        relearned.push((steps, n_failures(tests, program, &out)?));
-        fs::remove_dir_all(&out)?;
-    }
+    let n_failed_rounded = rounded(tests, program, &model)?;
+    let n_failed_relearned = taught(case, &model, program)?;
     let (kl, perplexity) = (kl(tests, program, &model)?, tests.perplexity_of(program, &model)?);
-    for rate in RATES {
-        fs::remove_dir_all(at(rate))?;
+    for made in RATES.map(at).into_iter().filter(|made| made.exists()) {
+        fs::remove_dir_all(made)?;
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Repaired { n_failed_validation: tried, rate, n_failed, kl, perplexity, n_failed_rounded, relearned, seconds })
+    Ok(Repaired {
+        n_failed_validation: tried,
+        rate,
+        n_failed,
+        kl,
+        perplexity,
+        n_failed_rounded,
+        n_failed_relearned,
+        seconds,
+    })
+}
+
+/// Prompts that a model fails once its weights are rounded to 8 bits.
+fn rounded(tests: &Tests, program: &Program, model: &Path) -> Result<usize> {
+    let out = program.dir.join("rounded");
+    let checkpoint = Checkpoint::open(model).map_err(diagnostic)?;
+    let changed = rounded_to_8_bits(&checkpoint).map_err(diagnostic)?;
+    irepair_patch::write_changed(&checkpoint, &changed, &[], &out, &mut |_| {}).map_err(diagnostic)?;
+    let n_failed = n_failures(tests, program, &out)?;
+    fs::remove_dir_all(&out)?;
+    Ok(n_failed)
+}
+
+/// Prompts that a model fails after updates of every weight on wrong answers.
+fn taught(case: &Case<'_>, model: &Path, program: &Program) -> Result<usize> {
+    let (out, method) = (program.dir.join("taught"), (METHODS[1], RELEARNING_RATE, RELEARNED));
+    train(program, (model, "wrong.jsonl"), &out, method, (case.kind, "all"))?;
+    let n_failed = n_failures(case.tests, program, &out)?;
+    fs::remove_dir_all(&out)?;
+    Ok(n_failed)
 }
 
 /// Prompts that a model fails.
@@ -242,9 +291,7 @@ fn train(
         format!("--lr={rate}"),
         format!("--steps={steps}"),
     ];
-    let fixed =
-        ["--preset=paper", "--equal-step", "--warmup-steps=0", "--n-validation=0", "--skip-prompt"].map(str::to_owned);
-    args.extend(fixed);
+    args.extend(FIXED.map(str::to_owned));
     if place == "all" {
         args.push("--policy=all".to_owned());
     } else {

@@ -31,21 +31,26 @@ fn left(placed: &Placed, n_failed: usize) -> f64 {
     100.0 * n_failed as f64 / placed.n_failed as f64
 }
 
-/// The tables, as Markdown.
+/// The tables, as Markdown. `n_others` mutants survived or broke, and were not repaired.
 ///
 /// # Errors
 /// Statistics of numbers that are not finite.
-pub(super) fn markdown(mutants: &[Placed]) -> Result<String> {
-    let mut text = "# Does it matter where a fault is repaired?\n\nMade by `cargo xtask place`.\n\n\
-        Mutants of `README.md` with one faulty unit, each repaired in one unit of the same kind at a time: the faulty one (oracle), another one at random, the one that \
-        `grad-l2` ranks last (reverse), the first choice of each locator; and in every weight (all), which changes more weights. Every repair is DPO on up to 128 prompts that the mutant fails, with \
-        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from three on 200 validation prompts. All numbers are of test prompts \
+pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Result<String> {
+    let n_repaired = mutants.iter().filter(|placed| !placed.repairs.is_empty()).count();
+    let mut text = format!(
+        "# Does it matter where a fault is repaired?\n\nMade by `{command}`.\n\n\
+        Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough of the prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), one \
+        at random, the one that `grad-l2` ranks last (reverse), the first choice of each locator; and in every weight (all), which changes more weights. Every repair is DPO on up to 128 prompts that the mutant fails, with \
+        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from four on 200 validation prompts. All numbers are of test prompts \
         and neutral text that no repair saw.\n\n\
-        Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: of the repaired model from the healthy one on neutral text, \
-        for every 1 of the mutant. Rounded: error left with the weights at 8 bits. Relearned: error left after 10 and 40 updates of every weight on wrong answers.\n\n"
-        .to_owned();
+        Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: from the healthy model to the repaired one on neutral text, \
+        for every 1 of the mutants. Perplexity: over the healthy model's. Rounded: error left with the weights at 8 bits. Relearned: error left after 20 updates of every weight on wrong answers. \
+        Edge: how often the longest step was chosen. The first two rows are no repairs.\n\n",
+        mutants.len()
+    );
     for kind in UnitKind::ALL {
-        let of: Vec<&Placed> = mutants.iter().filter(|placed| placed.unit == *kind && placed.n_failed > 0).collect();
+        let of = mutants.iter().filter(|placed| placed.unit == *kind && !placed.repairs.is_empty());
+        let of: Vec<&Placed> = of.collect();
         if !of.is_empty() {
             text += &of_kind(*kind, &of)?;
         }
@@ -53,12 +58,29 @@ pub(super) fn markdown(mutants: &[Placed]) -> Result<String> {
     Ok(text)
 }
 
+/// A row of a table.
+struct Row {
+    rule: String,
+    cells: Vec<String>,
+    p: f64,
+    after: Vec<String>,
+}
+
 fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
     let mut text = format!(
         "## Units of kind {kind}\n\nMeans over mutants, [95 % bootstrap over mutants]; p by Holm over the rules: that a rule leaves as much \
-         as a random place (signed-rank test).\n\n| place | mutants | is the faulty one % | error left | less the random place's | p | KL | rounded | relearned: 10 | 40 |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n"
+         as the random place (signed-rank test).\n\n| place | mutants | is the faulty one % | error left | less the random place's | p | KL | perplexity | rounded | relearned | edge % |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n"
     );
+    let over = |values: &mut dyn Iterator<Item = f64>| {
+        let values: Vec<f64> = values.collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    let rounded = over(&mut mutants.iter().map(|placed| left(placed, placed.n_failed_rounded)));
+    let taught = over(&mut mutants.iter().map(|placed| left(placed, placed.n_failed_taught)));
+    let n = mutants.len();
+    writeln!(text, "| the mutant | {n} | | 100 | | | 1.00 | | {rounded:.0} | | |")?;
+    writeln!(text, "| the healthy model, taught | {n} | | 0 | | | 0.00 | 1.00 | | {taught:.0} | |")?;
     let mut rows = Vec::new();
     for rule in rules(mutants) {
         let of: Vec<(&Placed, &Repaired)> =
@@ -67,8 +89,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
             continue;
         }
         let mean = |value: &dyn Fn(&Placed, &Repaired) -> f64| {
-            let values: Vec<f64> = of.iter().map(|(placed, repaired)| value(placed, repaired)).collect();
-            values.iter().sum::<f64>() / values.len() as f64
+            over(&mut of.iter().map(|(placed, repaired)| value(placed, repaired)))
         };
         let both = of.iter().filter_map(|(placed, repaired)| {
             Some((left(placed, repaired.n_failed), left(placed, repair(placed, "random")?.n_failed)))
@@ -80,25 +101,30 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
             Err(StatsError::NoDifference) => 1.0,
             Err(error) => return Err(error.into()),
         };
-        let relearned = |i: usize| mean(&|placed, repaired| left(placed, repaired.relearned[i].1));
-        let is_right =
-            mean(&|placed, _| f64::from(u8::from(placed.choices.get(&rule).is_some_and(|unit| *unit == placed.place))));
-        let cells = [
-            if rule == "all" { "—".to_owned() } else { format!("{:.0}", 100.0 * is_right) },
+        let share = |found: bool| if found { 100.0 } else { 0.0 };
+        let is_right = mean(&|placed, _| share(placed.choices.get(&rule) == Some(&placed.place)));
+        let cells = vec![
+            if rule == "all" { "—".to_owned() } else { format!("{is_right:.0}") },
             with_interval(&of.iter().map(|(placed, repaired)| left(placed, repaired.n_failed)).collect::<Vec<_>>())?,
             if rule == "random" { "0".to_owned() } else { with_interval(&differences)? },
         ];
-        let after = [
-            format!("{:.2}", mean(&|placed, repaired| repaired.kl / placed.kl)),
+        // A ratio of means: one mutant with hardly any KL would be the mean of ratios.
+        let kl = mean(&|_, repaired| repaired.kl) / mean(&|placed, _| placed.kl);
+        let edge = |_: &Placed, repaired: &Repaired| {
+            share(repaired.n_failed_validation.last().is_some_and(|(rate, _)| *rate == repaired.rate))
+        };
+        let after = vec![
+            format!("{kl:.2}"),
+            format!("{:.2}", mean(&|placed, repaired| repaired.perplexity / placed.perplexity)),
             format!("{:.0}", mean(&|placed, repaired| left(placed, repaired.n_failed_rounded))),
-            format!("{:.0}", relearned(0)),
-            format!("{:.0}", relearned(1)),
+            format!("{:.0}", mean(&|placed, repaired| left(placed, repaired.n_failed_relearned))),
+            format!("{:.0}", mean(&edge)),
         ];
-        rows.push((rule, of.len(), cells, p, after));
+        rows.push((of.len(), Row { rule, cells, p, after }));
     }
-    let ps: Vec<f64> = rows.iter().filter(|(rule, ..)| rule != "random").map(|(.., p, _)| *p).collect();
+    let ps: Vec<f64> = rows.iter().filter(|(_, row)| row.rule != "random").map(|(_, row)| row.p).collect();
     let mut ps = if ps.is_empty() { ps } else { holm(&ps)? }.into_iter();
-    for (rule, n, cells, _, after) in rows {
+    for (n, Row { rule, cells, after, .. }) in rows {
         let p = if rule == "random" { None } else { ps.next() };
         let p = p.map_or_else(|| "—".to_owned(), |p| format!("{p:.2}"));
         writeln!(text, "| {rule} | {n} | {} | {p} | {} |", cells.join(" | "), after.join(" | "))?;
@@ -129,7 +155,7 @@ mod tests {
             kl: n_failed as f64 / 100.0,
             perplexity: 3.0,
             n_failed_rounded: n_failed + 1,
-            relearned: vec![(10, n_failed + 5), (40, n_failed + 20)],
+            n_failed_relearned: n_failed + 20,
             seconds: 1.0,
         }
     }
@@ -146,6 +172,9 @@ mod tests {
             n_prompts: 300,
             n_failed: 50,
             kl: 0.5,
+            perplexity: 2.5,
+            n_failed_rounded: 51,
+            n_failed_taught: 15,
             n_pairs: 64,
             choices: choices.map(|(rule, place)| (rule.to_owned(), unit(place))).into(),
             repairs: BTreeMap::from([
@@ -159,6 +188,6 @@ mod tests {
     #[test]
     fn rules_are_compared_with_a_random_place_mutant_by_mutant() {
         let mutants = [placed(0, 5, 30), placed(1, 10, 25), placed(2, 20, 20)];
-        insta::assert_snapshot!(markdown(&mutants).unwrap());
+        insta::assert_snapshot!(markdown(&mutants, 4, "cargo xtask place").unwrap());
     }
 }

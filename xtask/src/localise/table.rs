@@ -15,12 +15,19 @@ struct Scores {
     /// By score of [`Localisation::named`]: one value a mutant.
     found: [Vec<f64>; 5],
     chance: [Vec<f64>; 5],
+    /// The mean rank of the faulty units, and that of a random ranking.
+    ranks: [Vec<f64>; 2],
     seconds: Vec<f64>,
 }
 
 impl Scores {
     fn of<'a>(mutants: impl Iterator<Item = (&'a Graded, &'a Grade)>) -> Result<Self> {
-        let mut scores = Self { found: Default::default(), chance: Default::default(), seconds: Vec::new() };
+        let mut scores = Self {
+            found: Default::default(),
+            chance: Default::default(),
+            ranks: Default::default(),
+            seconds: Vec::new(),
+        };
         for (mutant, grade) in mutants {
             let found = Localisation::of_ranks(mutant.n_units, &grade.ranks)?.named();
             let chance = Localisation::of_chance(mutant.n_units, grade.ranks.len())?.named();
@@ -28,18 +35,22 @@ impl Scores {
                 scores.found[i].push(found[i].1);
                 scores.chance[i].push(chance[i].1);
             }
-            scores.seconds.push(grade.seconds);
+            let ranks: Vec<f64> = grade.ranks.iter().map(|rank| *rank as f64).collect();
+            scores.ranks[0].push(mean(&ranks));
+            scores.ranks[1].push((mutant.n_units as f64 + 1.0) / 2.0);
+            scores.seconds.extend(grade.seconds);
         }
         Ok(scores)
     }
 
     fn n(&self) -> usize {
-        self.seconds.len()
+        self.found[0].len()
     }
 
-    /// p that average precision is that of a random ranking, by the signed-rank test over mutants.
+    /// p that the faulty units rank as in a random ranking, by the signed-rank test over mutants. Mean ranks are
+    /// symmetric about that of a random ranking, as the test wants; average precision is not.
     fn p(&self) -> Result<f64> {
-        match wilcoxon(&self.found[3], &self.chance[3]) {
+        match wilcoxon(&self.ranks[0], &self.ranks[1]) {
             Ok(test) => Ok(test.p),
             Err(StatsError::NoDifference) => Ok(1.0),
             Err(error) => Err(error.into()),
@@ -55,14 +66,14 @@ fn mean(values: &[f64]) -> f64 {
 ///
 /// # Errors
 /// Grades that are no ranks.
-pub(super) fn markdown(mutants: &[Graded], locators: &[String]) -> Result<String> {
-    let mut text = "# Where is the fault? Locators on planted faults\n\nMade by `cargo xtask localise`.\n\n".to_owned();
+pub(super) fn markdown(mutants: &[Graded], locators: &[String], command: &str) -> Result<String> {
+    let mut text = format!("# Where is the fault? Locators on planted faults\n\nMade by `{command}`.\n\n");
     write!(
         text,
         "A fault is planted in one place of a base model, in two, or in every unit, as weakly as makes it fail {:.0} % of the prompts: \
          its greedy answer differs from the base model's, and each of the two gives its own answer at least {:.1} times the \
          probability that it gives the other's. A mutant whose perplexity on neutral text is over {CAP} times the base model's is \
-         left out. A locator sees up to 64 prompts that the mutant fails, with both answers, and neutral text, and ranks the units \
+         left out. A locator sees the first 64 prompts that the mutant fails, with both answers, and neutral text, and ranks the units \
          of the kind that holds the fault.\n\n",
         100.0 * MARGIN,
         DECISIVE.exp()
@@ -128,14 +139,13 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
         all.iter().map(ToString::to_string).collect()
     };
     let mut text = format!(
-        "{heading}, {} of them\n\nMeans over {} mutants; intervals of 95 % resample mutants; p by Holm over the \
-         locators: that average precision is that of a random ranking.\n\n| locator | first unit is faulty | recall | MRR | average \
-         precision | EXAM ↓ | p | seconds |\n|---|---|---|---|---|---|---|---|\n",
-        n_units.join(" or "),
-        mutants.len()
+        "{heading}, {} of them\n\nMeans over mutants; intervals of 95 % resample mutants; p by Holm over the locators: that the \
+         faulty units rank as in a random ranking (signed-rank test of their mean ranks), *worse* where they rank later.\n\n| locator \
+         | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ | p | seconds |\n|---|---|---|---|---|---|---|---|---|\n",
+        n_units.join(" or ")
     );
     for ((locator, scores), p) in rows.iter().zip(ps) {
-        write!(text, "| {locator} |")?;
+        write!(text, "| {locator} | {} |", scores.n())?;
         for values in &scores.found {
             let found = bootstrap_mean(values, &Bootstrap::new(0))?;
             match found.interval {
@@ -143,11 +153,14 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
                 None => write!(text, " {:.2} |", found.value)?,
             }
         }
-        writeln!(text, " {p:.2e} | {:.1} |", mean(&scores.seconds))?;
+        let side = if mean(&scores.ranks[0]) > mean(&scores.ranks[1]) { " worse" } else { "" };
+        let seconds =
+            if scores.seconds.is_empty() { "—".to_owned() } else { format!("{:.1}", mean(&scores.seconds)) };
+        writeln!(text, " {p:.2e}{side} | {seconds} |")?;
     }
     if let Some((_, scores)) = rows.first() {
         let chance: Vec<String> = scores.chance.iter().map(|values| format!("{:.2}", mean(values))).collect();
-        writeln!(text, "| a random ranking, exactly | {} | | |", chance.join(" | "))?;
+        writeln!(text, "| a random ranking, exactly | {} | {} | | |", scores.n(), chance.join(" | "))?;
     }
     Ok(text + "\n")
 }
@@ -235,7 +248,7 @@ mod tests {
             first: vec!["3".parse().unwrap()],
             last: "0".parse().unwrap(),
             outlier: 1.0 / rank as f64,
-            seconds: 0.5,
+            seconds: Some(0.5),
         };
         Graded {
             schema: irepair_report::SCHEMA,
@@ -285,7 +298,36 @@ mod tests {
             spread(Spread::All, 1, &found(4, 1), None),
         ];
         insta::assert_snapshot!(
-            markdown(&mutants, &[Metric::GradL2, Metric::Atp, Metric::Random].map(|m| m.to_string())).unwrap()
+            markdown(
+                &mutants,
+                &[Metric::GradL2, Metric::Atp, Metric::Random].map(|m| m.to_string()),
+                "cargo xtask localise"
+            )
+            .unwrap()
         );
+    }
+
+    /// Where the place is unknown to a locator, its row says so: about one table in twenty has a p below 0.05.
+    #[test]
+    fn a_random_ranking_is_seldom_called_other_than_random() {
+        let mut state = 1u64;
+        let mut rank = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) % n + 1) as usize
+        };
+        for n_units in [12, 48] {
+            let rejected = (0..400).filter(|_| {
+                let mutants: Vec<Graded> = (0..30)
+                    .map(|seed| Graded {
+                        n_units,
+                        ..graded(seed, Outcome::Killed, &[(Metric::Random, Some(rank(n_units as u64)))])
+                    })
+                    .collect();
+                let of: Vec<&Graded> = mutants.iter().collect();
+                Scores::of(of_locator(&of, "random")).unwrap().p().unwrap() < 0.05
+            });
+            let n = rejected.count();
+            assert!((4..=36).contains(&n), "{n} of 400 with {n_units} units");
+        }
     }
 }
