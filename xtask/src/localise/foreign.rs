@@ -37,8 +37,7 @@ pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &P
             .help("remove it, or choose another directory")
             .into());
     }
-    program.clear()?;
-    fs::create_dir_all(&program.dir).with_context(|| format!("making {}", program.dir.display()))?;
+    program.begin()?;
     let (mutant, _) = pairs_of(case, graded.strength, program)?;
     // Whole, or not there.
     let half = to.join(format!(".{}", case.name()));

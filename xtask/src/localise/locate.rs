@@ -34,6 +34,15 @@ impl Program {
         Self { device: device.to_owned(), n_threads: workers.n_threads, dir }
     }
 
+    /// Makes the directory, empty.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn begin(&self) -> Result<()> {
+        self.clear()?;
+        fs::create_dir_all(&self.dir).with_context(|| format!("making {}", self.dir.display()))
+    }
+
     /// Removes all that was written.
     ///
     /// # Errors
@@ -68,7 +77,6 @@ impl Program {
 /// # Errors
 /// A command that fails.
 pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric], program: &Program) -> Result<Graded> {
-    let dir = &program.dir;
     let missing = |graded: &Graded| -> Vec<Metric> {
         let ranks = |metric: &Metric| case.kind == UnitKind::Block || metric.has_units();
         let is_missing = |metric: &Metric| !graded.grades.contains_key(&metric.to_string());
@@ -79,8 +87,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     {
         return Ok(before.clone());
     }
-    program.clear()?;
-    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    program.begin()?;
     let mut found = match before {
         Some(before) => {
             pairs_of(case, before.strength, program)?;

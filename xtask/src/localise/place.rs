@@ -165,7 +165,7 @@ pub(super) fn placed(
     {
         return Ok(Placed { choices, ..before.clone() });
     }
-    program.clear()?;
+    program.begin()?;
     let mutant = planted(case, graded.strength, program)?;
     let [repair, validation] = &pool.0;
     let mut failed = repair.failures(program, &mutant)?;
