@@ -257,6 +257,30 @@ mod tests {
     }
 
     #[test]
+    fn pad_columns_change_neither_loss_nor_gradient() {
+        let (prompt, long) = (vec![3, 8, 2], vec![7; 6]);
+        let of = |continuation: &[u32]| {
+            // A longer neighbour pads both sides; then it is dropped.
+            let wide = text(&[prompt.clone(), long.clone()], &[continuation.to_vec(), long.clone()]).row(0);
+            [text(std::slice::from_ref(&prompt), &[continuation.to_vec()]), wide]
+        };
+        let (rejected, chosen) = (of(&[4, 1, 12, 5]), of(&[9, 9, 3]));
+        for (family, kind) in FAMILIES.iter().flat_map(|f| UnitKind::ALL.iter().map(move |kind| (*f, *kind))) {
+            let model = model_of(family, 3, Some(24));
+            model.freeze();
+            let [plain, padded] = [0, 1].map(|i| {
+                let (rejected, chosen) = ([&rejected[i]], [&chosen[i]]);
+                let task = Task::new(&model, &rejected, &chosen, kind).unwrap();
+                let (loss, gradient) = task.loss(&mixed(task.n_units())).unwrap();
+                [vec![loss.double_value(&[])], host::vectors(&[gradient]).unwrap().remove(0)].concat()
+            });
+            let largest = plain.iter().fold(0.0, |max: f64, value| value.abs().max(max));
+            let near = plain.iter().zip(&padded).all(|(a, b)| (a - b).abs() < 1e-5 * largest);
+            assert!(near, "{family} {kind}: {padded:?} against {plain:?}");
+        }
+    }
+
+    #[test]
     fn at_a_high_price_no_gate_closes() {
         let (rejected, chosen) = pair();
         for kind in UnitKind::ALL.iter().copied() {

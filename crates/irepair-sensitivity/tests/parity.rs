@@ -119,7 +119,7 @@ fn weights_in_one_top_share_match_with_either_neutral_text() {
     }
 }
 
-/// Twenty steps add up what rounding leaves in each gradient.
+/// Twenty steps add up what rounding leaves in each gradient: 4e-6 at most.
 #[test]
 fn gates_of_every_unit_close_as_far() {
     for case in CASES.map(Case::read) {
