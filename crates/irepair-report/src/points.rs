@@ -34,21 +34,31 @@ pub struct Form {
 }
 
 impl Form {
-    /// The degeneration guard: true when no value is far from that of the model before repair. A value that only one of
-    /// the two has fails, because there is nothing left to measure; copies count where both looked at them.
+    /// The degeneration guard: true when no value is far from that of the model before repair.
+    pub fn passes(&self, before: &Self) -> bool {
+        self.lost(before).is_empty()
+    }
+
+    /// What the guard finds, in words that end "the answers are": far from the model before repair. A value that only
+    /// one of the two has is found, because there is nothing left to measure; copies count where both looked at them.
     ///
     /// # Source
     /// METHOD §9, §22 \[O\]; the five limits are ours.
-    pub fn passes(&self, before: &Self) -> bool {
+    pub fn lost(&self, before: &Self) -> Vec<&'static str> {
         let holds = |now: Option<f64>, then: Option<f64>, rule: fn(f64, f64) -> bool| match (now, then) {
             (Some(now), Some(then)) => rule(now, then),
             (now, then) => now.is_none() && then.is_none(),
         };
-        holds(self.mean_length, before.mean_length, |now, then| now >= LEAST_KEPT * then)
-            && holds(self.n_distinct(), before.n_distinct(), |now, then| now >= LEAST_KEPT * then)
-            && holds(self.blank, before.blank, |now, then| now <= then + MOST_BLANK)
-            && holds(self.repeated, before.repeated, |now, then| now <= then + MOST_REPEATED)
-            && self.copied.zip(before.copied).is_none_or(|(now, then)| now <= then + MOST_COPIED)
+        let kept = |now, then| holds(now, then, |now, then| now >= LEAST_KEPT * then);
+        let copied = self.copied.zip(before.copied);
+        let found = [
+            ("far shorter", kept(self.mean_length, before.mean_length)),
+            ("far less varied", kept(self.n_distinct(), before.n_distinct())),
+            ("blank", holds(self.blank, before.blank, |now, then| now <= then + MOST_BLANK)),
+            ("repetitive", holds(self.repeated, before.repeated, |now, then| now <= then + MOST_REPEATED)),
+            ("copied from their prompts", copied.is_none_or(|(now, then)| now <= then + MOST_COPIED)),
+        ];
+        found.into_iter().filter(|(_, holds)| !holds).map(|(what, _)| what).collect()
     }
 }
 
@@ -263,6 +273,9 @@ mod tests {
         ] {
             assert!(!broken.passes(&before), "{broken:?}");
         }
+        assert_eq!(Form { distinct: Some(0.1), ..before }.lost(&before), ["far less varied"]);
+        let vanished = Form { mean_length: Some(0.0), blank: Some(1.0), ..before };
+        assert_eq!(vanished.lost(&before), ["far shorter", "far less varied", "blank"]);
         assert!(Form::default().passes(&Form::default()));
         assert!(Form { copied: Some(0.15), ..before }.passes(&before), "a few copies more");
         let unseen = Form { copied: None, ..before };

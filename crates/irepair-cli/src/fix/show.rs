@@ -194,9 +194,6 @@ pub(crate) fn result(result: &FixResult, place: &Place, plan: &FixPlan) -> anyho
             let n = result.n_measured;
             text += &format!("  {n} points were measured on these prompts: see the report\n");
         }
-        if !found.passes {
-            text += "  the answers lost their form: they are far shorter, blank, repeated or copied\n";
-        }
     }
     if !result.menu.is_empty() {
         text += &format!("\n{}* chosen; another one: the same command with --choose N\n", menu(result));

@@ -68,12 +68,17 @@ impl Change {
 }
 
 impl FixMeasured {
-    /// Why nothing was gained though failures fell, in words: greedy answers fail as before, or how large a difference
-    /// so many test prompts show, half the width of the paired interval. None elsewhere.
+    /// Why nothing was gained, in words: the answers lost their form; or failures fell, but greedy answers fail as
+    /// before, or how large a difference so many test prompts show, half the width of the paired interval. None
+    /// elsewhere.
     pub fn why_nothing(&self) -> Option<String> {
+        if !self.passes {
+            let [before, after] = &self.form;
+            return Some(format!("the answers lost their form: they are {}", after.lost(before).join(", ")));
+        }
         let Change { before, after, difference, greedy } = &self.judged;
         let [low, high] = (*difference)?;
-        if self.passes && high < 0.0 && !self.judged.fell_greedily() {
+        if high < 0.0 && !self.judged.fell_greedily() {
             return Some(format!(
                 "greedy answers alone fail as often as before: {} of {}",
                 greedy[1].n_failed, greedy[1].n
@@ -81,7 +86,7 @@ impl FixMeasured {
         }
         let fell = before.percent? - after.percent?;
         let second_fine = self.second.as_ref().is_none_or(|change| change.difference.is_none_or(|[low, _]| low <= 0.0));
-        (self.passes && second_fine && fell > 0.0 && high >= 0.0).then(|| {
+        (second_fine && fell > 0.0 && high >= 0.0).then(|| {
             format!(
                 "failures fell by {fell:.1} points, but {} answers to test prompts show differences of {:.1} points or \
                  more; more prompts show smaller ones",
@@ -185,7 +190,10 @@ mod tests {
         assert_eq!(of(rate(35.0, [26.4, 44.7]), Some([-9.0, -1.0])), None, "it is shown");
         assert_eq!(of(rate(45.0, [35.6, 54.8]), Some([-1.0, 11.0])), None, "they rose");
         assert_eq!(of(rate(35.0, [26.4, 44.7]), None), None);
-        assert_eq!(FixMeasured { passes: false, ..few.clone() }.why_nothing(), None, "the text broke");
+        let mut broken = FixMeasured { passes: false, ..few.clone() };
+        let form = Form { mean_length: Some(10.0), distinct: Some(0.5), repeated: Some(0.0), ..Form::default() };
+        broken.form = [form, Form { distinct: Some(0.01), repeated: Some(1.0), ..form }];
+        assert_eq!(broken.why_nothing().unwrap(), "the answers lost their form: they are far less varied, repetitive");
         let worse = Change {
             before: rate(5.0, [2.0, 11.0]),
             after: rate(9.0, [5.0, 16.0]),
