@@ -31,9 +31,11 @@ mod plant;
 mod ranking;
 mod rounding;
 mod tensors;
+mod undone;
 
 pub use error::{Error, Result};
 pub use fault::{FAULT_FILE, Fault, Faults};
 pub use plant::plant;
 pub use ranking::Ranking;
 pub use rounding::rounded_to_8_bits;
+pub use undone::undone;

@@ -23,6 +23,7 @@ struct Line {
 pub struct Ranking {
     kind: UnitKind,
     order: Vec<Unit>,
+    scores: Vec<f64>,
 }
 
 impl Ranking {
@@ -31,7 +32,8 @@ impl Ranking {
         let mut scores: Vec<(Unit, f64)> = scores.into_iter().collect();
         // `+ 0.0`: a tie between the two zeros is one.
         scores.sort_by(|a, b| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0)));
-        Self { kind, order: scores.into_iter().map(|(unit, _)| unit).collect() }
+        let (order, scores) = scores.into_iter().unzip();
+        Self { kind, order, scores }
     }
 
     /// Reads a file of one JSON object a line, `{"unit": "3.head.5", "score": 0.25}`, in any order: every unit of one
@@ -79,6 +81,11 @@ impl Ranking {
     /// The units, the first in rank first.
     pub fn order(&self) -> &[Unit] {
         &self.order
+    }
+
+    /// Their scores, in the same order.
+    pub fn scores(&self) -> &[f64] {
+        &self.scores
     }
 
     /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a

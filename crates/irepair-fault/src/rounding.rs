@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use irepair_core::Checkpoint;
-use irepair_core::float::{decode, encode};
+use irepair_core::float::encode;
 
 use crate::Result;
+use crate::tensors::numbers;
 
 /// The matrices of `model` with every row rounded to 255 levels between its largest magnitude and that below 0, by
 /// stored name, with all of their new bytes in the type that they have. Vectors stay as they are.
@@ -20,15 +21,10 @@ pub fn rounded_to_8_bits(model: &Checkpoint) -> Result<BTreeMap<String, Vec<u8>>
     for name in model.names() {
         let Some((_, stored)) = model.get(name) else { continue };
         let [_, width] = stored.shape[..] else { continue };
-        let mut bytes = Vec::new();
-        model.bytes(name)?.each(|chunk| -> Result<()> {
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        })?;
         // A type that is no number of 16 or 32 bits is left alone.
-        let Some(values) = decode(stored.dtype, &bytes) else { continue };
-        let mut out = Vec::with_capacity(bytes.len());
-        encode(stored.dtype, values.chunks(width.max(1)).flat_map(levels), &mut out);
+        let Some((dtype, values)) = numbers(model, name)? else { continue };
+        let mut out = Vec::new();
+        encode(dtype, values.chunks(width.max(1)).flat_map(levels), &mut out);
         rounded.insert(name.clone(), out);
     }
     Ok(rounded)

@@ -61,11 +61,7 @@ impl<'a> Tensors<'a> {
         if !matches!(place.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(misfit("F32, F16 or BF16".to_owned(), format!("{:?}", place.dtype)));
         }
-        let mut bytes = Vec::new();
-        self.model.bytes(stored)?.each(|chunk| -> Result<()> {
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        })?;
+        let bytes = bytes(self.model, stored)?;
         Ok(Tensor { name: (*stored).to_owned(), dtype: place.dtype, before: bytes.clone(), bytes })
     }
 
@@ -98,6 +94,22 @@ impl<'a> Tensors<'a> {
         }
         Ok(changed)
     }
+}
+
+/// A stored tensor as it is.
+fn bytes(model: &Checkpoint, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    model.bytes(name)?.each(|chunk| -> Result<()> {
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// The numbers of a tensor and their type; none where it is not there or its type is no number of 16 or 32 bits.
+pub(crate) fn numbers(model: &Checkpoint, name: &str) -> Result<Option<(Dtype, Vec<f32>)>> {
+    let Some((_, stored)) = model.get(name) else { return Ok(None) };
+    Ok(decode(stored.dtype, &bytes(model, name)?).map(|values| (stored.dtype, values)))
 }
 
 impl Tensor {

@@ -7,7 +7,7 @@ use irepair_arch::{Architecture, FAMILIES, Rows, Shape, Slot, UnitMap};
 use irepair_core::spec::{Operator, UnitKind};
 use irepair_core::weights::write_header;
 use irepair_core::{Checkpoint, Unit, UnitList, float};
-use irepair_fault::{Error, Fault, plant};
+use irepair_fault::{Error, Fault, plant, undone};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -297,4 +297,45 @@ fn heads_of_several_blocks_swap_pair_by_pair() {
     };
     let both = swap("0.head.1,0.head.3,1.head.0,1.head.2", &before);
     assert_eq!(both, swap("1.head.0,1.head.2", &swap("0.head.3,0.head.1", &before)));
+}
+
+/// All numbers of a model of 32 bits, moved from `at` by `share` of the way to `to`.
+fn moved(at: &Bytes, to: &Bytes, share: f32) -> Bytes {
+    let numbers = |bytes: &[u8]| float::decode(Dtype::F32, bytes).unwrap();
+    let tensor = |(name, bytes): (&String, &Vec<u8>)| {
+        let (at, to, mut out) = (numbers(bytes), numbers(&to[name]), Vec::new());
+        float::encode(Dtype::F32, at.iter().zip(to).map(|(at, to)| at + share * (to - at)), &mut out);
+        (name.clone(), out)
+    };
+    at.iter().map(tensor).collect()
+}
+
+#[test]
+fn a_repair_that_goes_back_undoes_the_fault_and_one_elsewhere_has_no_direction() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, family) in FAMILIES.iter().enumerate() {
+        let a = architecture(i);
+        let clean = weights(&a, Dtype::F32, 1);
+        let fault = Fault::new("1.head.2".parse().unwrap(), Operator::Noise, Some(0.5), 3);
+        let mutant = planted(&a, Dtype::F32, &clean, &fault).unwrap();
+        let held = |name: &str, tensors: &Bytes| write(&dir.path().join(family.name).join(name), &a, "F32", tensors);
+        let (clean_model, mutant_model) = (held("clean", &clean), held("mutant", &mutant));
+        let cosine = |tensors: &Bytes| undone(&clean_model, &mutant_model, &held("repaired", tensors)).unwrap();
+        for (share, want) in [(0.5, 1.0), (1.0, 1.0), (-2.0, -1.0)] {
+            let found = cosine(&moved(&mutant, &clean, share)).unwrap();
+            assert!((found - want).abs() < 1e-5, "{}: {found} for {share}", family.name);
+        }
+        assert_eq!(cosine(&mutant), None, "nothing was repaired");
+        // Weights that the fault did not change do not count, alone or next to others.
+        let elsewhere = |base: &Bytes| {
+            let other = Fault::new("1.head.0".parse().unwrap(), Operator::Noise, Some(0.5), 4);
+            planted(&a, Dtype::F32, base, &other).unwrap()
+        };
+        assert_eq!(cosine(&elsewhere(&mutant)), None);
+        assert_eq!(cosine(&elsewhere(&moved(&mutant, &clean, 0.5))), cosine(&moved(&mutant, &clean, 0.5)));
+        // Other noise in the same place is nearly at right angles to the way back.
+        let other = Fault { seed: 5, ..fault.clone() };
+        let beyond = cosine(&planted(&a, Dtype::F32, &mutant, &other).unwrap()).unwrap();
+        assert!(beyond.abs() < 0.3, "{}: {beyond}", family.name);
+    }
 }

@@ -49,7 +49,7 @@ pub use fix::{
     write_fix_page,
 };
 pub use json::tables_json;
-pub use plots::{Figure, GrowthLine, growth};
+pub use plots::{Dots, Figure, GrowthLine, dots, growth};
 pub use points::{Form, candidate, front, front_percent, kl_without_error, points_since_advance, within_budget};
 pub use report::{Report, tables_csv, tables_markdown, write_report};
 pub use result::{

@@ -1,6 +1,7 @@
 //! SVG figures: readable alone or in a page, on a light and on a dark background.
 
 mod bars;
+mod dots;
 mod front;
 mod growth;
 mod heat_map;
@@ -10,6 +11,7 @@ mod sensitivity;
 mod trajectory;
 
 pub(crate) use bars::{cost_bars, density_bars, sensitivity_bars};
+pub use dots::{Dots, dots};
 pub(crate) use front::{against_compute, fronts};
 pub use growth::{GrowthLine, growth};
 pub(crate) use heat_map::selection_heat_maps;
