@@ -10,7 +10,7 @@ use irepair_config::Metric;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
 
-use super::locate::{Program, outlier, pairs_of, read_scores};
+use super::locate::{Program, outlier, pairs_of};
 use super::mutant::{Case, Grade, Graded, Outcome};
 use crate::error::diagnostic;
 
@@ -93,17 +93,16 @@ pub(super) fn grade(case: &Case<'_>, graded: &Graded, rankings: &Path) -> Result
             format!("the units ranked are of kind {}, those of the mutant of kind {}", ranking.kind(), case.kind);
         return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).into());
     }
-    let values: Vec<f64> = read_scores(&path)?.into_iter().map(|(_, score)| score).collect();
-    Ok(Some(Grade::of(case, &ranking, &values, None)))
+    Ok(Some(Grade::of(case, &ranking, None)))
 }
 
 impl Grade {
-    /// Of a ranking by these scores that took so long, where that is known.
-    pub(super) fn of(case: &Case<'_>, ranking: &Ranking, scores: &[f64], seconds: Option<f64>) -> Self {
+    /// Of a ranking that took so long, where that is known.
+    pub(super) fn of(case: &Case<'_>, ranking: &Ranking, seconds: Option<f64>) -> Self {
         let (order, faulty) = (ranking.order(), case.place.iter().collect::<BTreeSet<&Unit>>());
         let ranks = order.iter().enumerate().filter(|(_, unit)| case.is_ranked() && faulty.contains(unit));
         let ranks: Vec<usize> = ranks.map(|(i, _)| i + 1).collect();
         let first = order[..ranks.len().max(1)].to_vec();
-        Self { ranks, first, last: order[order.len() - 1], outlier: outlier(scores), seconds }
+        Self { ranks, first, last: order[order.len() - 1], outlier: outlier(ranking.scores()), seconds }
     }
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
-use irepair_core::{Diagnostic, ExitKind, Unit};
+use irepair_core::{Diagnostic, ExitKind};
 use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
-use serde::Deserialize;
+use irepair_stats::mean;
 use serde_json::json;
 
 use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
@@ -205,7 +205,7 @@ fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
     lines(
         path,
         written.take(MOST_PAIRS),
-        |Failed { right, wrong }| json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }),
+        |Failed { right, wrong, .. }| json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }),
     )
 }
 
@@ -233,33 +233,19 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
     }
     program.run(&args)?;
     let seconds = started.elapsed().as_secs_f64();
-    let scores: Vec<(Unit, f64)> = if case.kind == UnitKind::Block {
+    let map = case.tests.map()?;
+    let ranking = if case.kind == UnitKind::Block {
         let found: SensitivityResult = read_result(&out.join("error.json")).map_err(diagnostic)?;
-        case.tests.map()?.units(case.kind).zip(found.values).collect()
+        Ranking::of_scores(case.kind, map.units(case.kind).zip(found.values))
     } else {
-        read_scores(&out.join("error.ranking.jsonl"))?
+        Ranking::read(&out.join("error.ranking.jsonl"), &map).map_err(diagnostic)?
     };
-    let values: Vec<f64> = scores.iter().map(|(_, score)| *score).collect();
-    Ok(Grade::of(case, &Ranking::of_scores(case.kind, scores), &values, Some(seconds)))
-}
-
-/// A line of a ranking.
-#[derive(Deserialize)]
-struct Line {
-    unit: Unit,
-    score: f64,
-}
-
-pub(super) fn read_scores(path: &Path) -> Result<Vec<(Unit, f64)>> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let line = |line: &str| serde_json::from_str(line).map(|Line { unit, score }| (unit, score));
-    Ok(text.lines().map(line).collect::<Result<_, _>>()?)
+    Ok(Grade::of(case, &ranking, Some(seconds)))
 }
 
 /// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
 pub(super) fn outlier(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
+    let (n, mean) = (values.len() as f64, mean(values).unwrap_or_default());
     let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }

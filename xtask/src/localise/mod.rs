@@ -5,6 +5,8 @@
 //! A mutant's results are a file of their own, kept in `experiments/<profile>/localise/`: the command continues where
 //! it was stopped.
 
+mod agreement;
+mod figure;
 mod foreign;
 mod locate;
 mod mutant;
@@ -13,19 +15,21 @@ mod place;
 mod place_table;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, Operator, UnitKind};
 use irepair_core::fs::write_atomic;
 use irepair_core::spec::Entry;
-use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_report::{read_result, write_result};
+use serde::de::DeserializeOwned;
 
 use crate::cache::Inputs;
 use crate::error::diagnostic;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, read_experiment};
 use crate::sources::Given;
+use crate::work::Workers;
 use crate::{paths, process};
 use locate::Program;
 use mutant::{Case, Graded, Outcome, Spread};
@@ -48,6 +52,9 @@ pub(crate) struct Args {
     /// name is that of its row in the tables, which are printed and not kept
     #[arg(long, value_name = "DIR")]
     rankings: Vec<PathBuf>,
+    /// Makes the tables of the kept results, whatever base models they are of, and nothing else
+    #[arg(long, conflicts_with_all = ["export", "rankings"])]
+    kept: bool,
 }
 
 /// The mutants of `localise` and `place`.
@@ -79,23 +86,53 @@ impl Mutants {
         prepared.experiment.profile.models.iter().map(|model| Tests::of(prepared, &model.name)).collect()
     }
 
+    /// The locators that were asked for. One that ranks by a seed says less than the exact mean of all rankings.
+    fn metrics(&self) -> Vec<Metric> {
+        let all = all(&self.metric).into_iter();
+        all.filter(|metric| *metric != Metric::Random || !self.metric.is_empty()).collect()
+    }
+
+    fn locators(&self) -> Vec<String> {
+        self.metrics().iter().map(ToString::to_string).collect()
+    }
+
     /// The mutants that were asked for.
     fn cases<'a>(&self, prepared: &Prepared, tests: &'a [Tests]) -> Result<Vec<Case<'a>>> {
-        let (operators, mut cases) = (all(&self.operator), Vec::new());
+        let mut cases = Vec::new();
         for tests in tests {
             let map = tests.map()?;
             let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &tests.model)?;
-            for kind in all(&self.unit) {
-                let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
-                for operator in suited.copied().map(Some).chain([None]) {
-                    for spread in Spread::of(operator, map.units(UnitKind::Block).count()) {
-                        let case = |seed| Case::new(tests, &map, (operator, *spread), kind, seed, weights.clone());
-                        cases.extend((0..self.seeds).map(case));
-                    }
+            let sorts = self.sorts(map.units(UnitKind::Block).count()).into_iter();
+            cases.extend(sorts.map(|(fault, kind, seed)| Case::new(tests, &map, fault, kind, seed, weights.clone())));
+        }
+        Ok(cases)
+    }
+
+    /// Fault, kind and seed of the mutants of each model that were asked for, in the order of the tables.
+    fn sorts(&self, n_blocks: usize) -> Vec<((Option<Operator>, Spread), UnitKind, u32)> {
+        let (operators, mut sorts) = (all(&self.operator), Vec::new());
+        for kind in all(&self.unit) {
+            let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
+            for operator in suited.copied().map(Some).chain([None]) {
+                for spread in Spread::of(operator, n_blocks) {
+                    sorts.extend((0..self.seeds).map(|seed| ((operator, *spread), kind, seed)));
                 }
             }
         }
-        Ok(cases)
+        sorts
+    }
+
+    /// The grades that are kept of them, whatever base models they are of: nothing is made.
+    ///
+    /// # Errors
+    /// An unknown profile; a mutant of which none is kept.
+    fn kept_grades(&self) -> Result<Vec<Graded>> {
+        let models = read_experiment(&self.profile)?.profile.models;
+        let of = |model: &str, ((operator, spread), kind, seed)| {
+            let path = self.kept().join(format!("{}.json", mutant::name(model, operator, spread, kind, seed)));
+            Ok(read_result(&path).map_err(diagnostic)?)
+        };
+        models.iter().flat_map(|model| self.sorts(2).into_iter().map(|sort| of(&model.name, sort))).collect()
     }
 
     /// The choices that narrow the tables: a flag and its value each.
@@ -131,22 +168,23 @@ impl Mutants {
 ///
 /// # Errors
 /// Set-up, build, or a mutant that cannot be made or ranked; finished ones are kept.
-pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()> {
+pub(crate) fn run(Args { mutants: args, export, rankings, kept }: &Args) -> Result<()> {
+    if *kept {
+        return write_ranks(args, &args.kept_grades()?, &args.locators());
+    }
     let prepared = Prepared::new(&args.profile, &args.given)?;
-    let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
+    let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
     let cases = args.cases(&prepared, &tests)?;
-    let (runs, workers, device) = (prepared.runs.join("localise"), prepared.workers, &prepared.device);
-    let mut graded = workers.each("localise", &cases, Case::name, |case| {
-        let program = Program::new(device, workers, runs.join(case.name()));
-        let found = locate::graded(case, kept_grades(&dir, case)?, &metrics, &program)
-            .with_context(|| format!("mutant {}", case.name()))?;
-        write_result(&dir.join(format!("{}.json", case.name())), &found).map_err(diagnostic)?;
+    let runs = Runs::of(&prepared, "localise");
+    let mut graded = prepared.workers.each("localise", &cases, Case::name, |case| {
+        let found = ranked(case, &dir, &metrics, &runs)?;
         if let Some(to) = export {
-            foreign::export(case, &found, &program, to).with_context(|| format!("mutant {}", case.name()))?;
+            foreign::export(case, &found, &runs.program(case), to)
+                .with_context(|| format!("mutant {}", case.name()))?;
         }
         Ok(found)
     })?;
-    let mut locators: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+    let mut locators = args.locators();
     for rankings in rankings {
         let name = foreign::name(rankings)?;
         for (case, graded) in cases.iter().zip(&mut graded) {
@@ -155,9 +193,17 @@ pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()>
         }
         locators.push(name);
     }
-    let text = table::markdown(&graded, &locators, &args.command("localise"))?;
     // A table with rows that others cannot make again is not kept.
-    if rankings.is_empty() { write_tables(&dir.join(args.tables()), &text) } else { print(&text) }
+    if rankings.is_empty() {
+        write_ranks(args, &graded, &locators)
+    } else {
+        print(&table::markdown(&graded, &locators, &args.command("localise"))?)
+    }
+}
+
+fn write_ranks(args: &Mutants, graded: &[Graded], locators: &[String]) -> Result<()> {
+    let text = table::markdown(graded, locators, &args.command("localise"))?;
+    write_tables(&args.kept().join(args.tables()), &text, figure::precision(graded, locators)?)
 }
 
 /// Runs `place`.
@@ -166,54 +212,71 @@ pub(crate) fn run(Args { mutants: args, export, rankings }: &Args) -> Result<()>
 /// Set-up, build, or a mutant that cannot be made or repaired; finished ones are kept.
 pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
-    let (dir, metrics, tests) = (args.kept(), all(&args.metric), args.tests(&prepared)?);
-    let (mut suited, mut n_others) = (Vec::new(), 0);
-    for case in args.cases(&prepared, &tests)?.into_iter().filter(|case| case.place.len() == 1) {
-        match kept_grades(&dir, &case)? {
-            Some(graded) if graded.outcome == Outcome::Killed => suited.push((case, graded)),
-            Some(_) => n_others += 1,
-            None => {
-                let what = format!("mutant {} has not been ranked", case.name());
-                let help = format!("run `{}` first", args.command("localise"));
-                return Err(Diagnostic::new(ExitKind::Usage, what).help(help).into());
-            }
+    let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
+    let mut cases = args.cases(&prepared, &tests)?;
+    cases.retain(|case| case.place.len() == 1);
+    let pools = tests.iter().map(|tests| Ok((tests.model.as_str(), Pool::of(&prepared, tests)?)));
+    let pools = pools.collect::<Result<BTreeMap<_, _>>>()?;
+    let (localise, runs) = (Runs::of(&prepared, "localise"), Runs::of(&prepared, "place"));
+    let placed = prepared.workers.each("place", &cases, Case::name, |case| {
+        let graded = ranked(case, &dir, &metrics, &localise)?;
+        if graded.outcome != Outcome::Killed {
+            return Ok(None);
         }
-    }
-    let pools = tests.iter().map(|tests| Pool::of(&prepared, tests)).collect::<Result<Vec<_>>>()?;
-    let maps = tests.iter().map(Tests::map).collect::<Result<Vec<_>>>()?;
-    let (runs, workers, device) = (prepared.runs.join("place"), prepared.workers, &prepared.device);
-    let placed = workers.each(
-        "place",
-        &suited,
-        |(case, _)| case.name(),
-        |(case, graded)| {
-            let model = tests.iter().position(|tests| tests.model == case.tests.model).context("a case of no model")?;
-            let kept = dir.join("place").join(format!("{}.json", case.name()));
-            let before: Option<Placed> =
-                if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
-            let before = before.filter(|before| before.identity == place::identity(case, graded));
-            let units: Vec<Unit> = maps[model].units(case.kind).collect();
-            let program = Program::new(device, workers, runs.join(case.name()));
-            let found = place::placed(case, graded, before, (&pools[model], &units, &metrics), &program)
-                .with_context(|| format!("mutant {}", case.name()))?;
-            write_result(&kept, &found).map_err(diagnostic)?;
-            Ok(found)
-        },
-    )?;
+        let path = dir.join("place").join(format!("{}.json", case.name()));
+        let before = kept(&path, &place::identity(case, &graded), |placed: &Placed| &placed.identity)?;
+        let pool = &pools[case.tests.model.as_str()];
+        let found = place::placed(case, &graded, before, (pool, &metrics), &runs.program(case))
+            .with_context(|| format!("mutant {}", case.name()))?;
+        write_result(&path, &found).map_err(diagnostic)?;
+        Ok(Some(found))
+    })?;
+    let placed: Vec<Placed> = placed.into_iter().flatten().collect();
+    let n_others = cases.len() - placed.len();
     let text = place_table::markdown(&placed, n_others, &args.command("place"))?;
-    write_tables(&dir.join("place").join(args.tables()), &text)
+    write_tables(&dir.join("place").join(args.tables()), &text, figure::places(&placed)?)
 }
 
-/// The grades of a mutant that are kept, if they are of the same inputs.
-fn kept_grades(dir: &Path, case: &Case<'_>) -> Result<Option<Graded>> {
-    let kept = dir.join(format!("{}.json", case.name()));
-    let before: Option<Graded> = if kept.exists() { Some(read_result(&kept).map_err(diagnostic)?) } else { None };
-    Ok(before.filter(|before| before.identity == case.inputs.key()))
+/// Where the work of a command lies, a directory for each mutant.
+struct Runs<'a> {
+    prepared: (&'a str, Workers),
+    dir: PathBuf,
 }
 
-fn write_tables(path: &Path, text: &str) -> Result<()> {
-    write_atomic(path, text.as_bytes()).map_err(diagnostic)?;
-    process::say(format!("written to {}", path.display()));
+impl<'a> Runs<'a> {
+    fn of(prepared: &'a Prepared, name: &str) -> Self {
+        Self { prepared: (&prepared.device, prepared.workers), dir: prepared.runs.join(name) }
+    }
+
+    fn program(&self, case: &Case<'_>) -> Program {
+        let (device, workers) = self.prepared;
+        Program::new(device, workers, self.dir.join(case.name()))
+    }
+}
+
+/// The mutant of a case, ranked by every locator, and kept.
+fn ranked(case: &Case<'_>, dir: &Path, metrics: &[Metric], runs: &Runs<'_>) -> Result<Graded> {
+    let path = dir.join(format!("{}.json", case.name()));
+    let before = kept(&path, &case.inputs.key(), |graded: &Graded| &graded.identity)?;
+    let found = locate::graded(case, before, metrics, &runs.program(case))
+        .with_context(|| format!("mutant {}", case.name()))?;
+    write_result(&path, &found).map_err(diagnostic)?;
+    Ok(found)
+}
+
+/// A result that is kept in a file, if it is that of the same inputs.
+fn kept<T: DeserializeOwned>(path: &Path, identity: &str, of: impl Fn(&T) -> &String) -> Result<Option<T>> {
+    let before: Option<T> = if path.exists() { Some(read_result(path).map_err(diagnostic)?) } else { None };
+    Ok(before.filter(|before| of(before) == identity))
+}
+
+/// Writes tables, and their figure next to them.
+fn write_tables(path: &Path, text: &str, figure: Option<String>) -> Result<()> {
+    let figure = figure.map(|svg| (path.with_extension("svg"), svg));
+    for (path, text) in std::iter::once((path.to_owned(), text.to_owned())).chain(figure) {
+        write_atomic(&path, text.as_bytes()).map_err(diagnostic)?;
+        process::say(format!("written to {}", path.display()));
+    }
     Ok(())
 }
 

@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
 }
 
 /// The name of a case, which decides its place.
-fn name(model: &str, operator: Option<Operator>, spread: Spread, kind: UnitKind, seed: u32) -> String {
+pub(super) fn name(model: &str, operator: Option<Operator>, spread: Spread, kind: UnitKind, seed: u32) -> String {
     format!("{model}-{}{}-{kind}-{seed}", operator.map_or("healthy", Operator::name), spread.suffix())
 }
 
@@ -233,6 +233,7 @@ mod tests {
             neutral: PathBuf::new(),
             pairs: (PathBuf::new(), String::new()),
             answers: Vec::new(),
+            nlls: Vec::new(),
             perplexity: 1.0,
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct Tests {
     /// The profile's training pairs, whose rejected text operators that train learn, and their SHA-256.
     pub(super) pairs: (PathBuf, String),
     pub(super) answers: Vec<Answer>,
+    /// The base model's negative log-likelihood of each prompt with its answer.
+    pub(super) nlls: Vec<f64>,
     pub(super) perplexity: f64,
 }
 
@@ -49,23 +51,28 @@ impl Tests {
             let path = prepared.data(file);
             prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
         }
-        let text = prepared.data("general/valid.txt");
-        let text = fs::read_to_string(&text).with_context(|| format!("reading {}", text.display()))?;
-        let dir = prepared.runs.join("localise").join(format!("{model}-base"));
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let neutral = dir.join("neutral.jsonl");
-        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
         let pairs = prepared.pairs(model);
         let tests = Self {
             model: model.to_owned(),
             base: prepared.base(model),
             prompts: PathBuf::new(),
-            neutral,
+            neutral: PathBuf::new(),
             pairs: (pairs.clone(), sha256_file(&pairs).map_err(diagnostic)?),
             answers: Vec::new(),
+            nlls: Vec::new(),
             perplexity: f64::NAN,
         };
-        let tests = tests.with_prompts(prepared, "base", &prompts)?;
+        tests.with_prompts(prepared, "base", &prompts)?.with_neutral(prepared, "general/valid.txt")
+    }
+
+    /// The same tests with a file of the profile as neutral text, a text a line.
+    pub(super) fn with_neutral(self, prepared: &Prepared, file: &str) -> Result<Self> {
+        let path = prepared.data(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let dir = prepared.runs.join("localise").join(format!("{}-base", self.model));
+        let neutral = dir.join(file.replace('/', "-") + ".jsonl");
+        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
+        let tests = Self { neutral, ..self };
         let perplexity = tests.perplexity_of(&Program::new(&prepared.device, prepared.workers, dir), &tests.base)?;
         Ok(Self { perplexity, ..tests })
     }
@@ -77,10 +84,12 @@ impl Tests {
         let (base, neutral, path) = (self.base.clone(), self.neutral.clone(), dir.join("prompts.jsonl"));
         write_atomic(&path, prompts).map_err(diagnostic)?;
         let (model, pairs, perplexity) = (self.model.clone(), self.pairs.clone(), self.perplexity);
-        let tests = Self { model, base, prompts: path, neutral, pairs, answers: Vec::new(), perplexity };
+        let (answers, nlls) = (Vec::new(), Vec::new());
+        let tests = Self { model, base, prompts: path, neutral, pairs, answers, nlls, perplexity };
         let program = Program::new(&prepared.device, prepared.workers, dir);
         let answers = tests.answers(&program, &tests.base, None)?;
-        Ok(Self { answers, ..tests })
+        let nlls = nlls_of(&program, &tests.base, answers.iter().map(|answer| (&answer.prompt, &answer.text)))?;
+        Ok(Self { answers, nlls, ..tests })
     }
 
     /// The units of the model.
@@ -118,29 +127,20 @@ impl Tests {
 
     /// The prompts that a model fails.
     pub(super) fn failures(&self, program: &Program, model: &Path) -> Result<Vec<Failed>> {
-        let answers = self.answers(program, model, None)?;
-        let differing = differing(&self.answers, answers);
+        let differing = differing(&self.answers, self.answers(program, model, None)?);
         if differing.is_empty() {
             return Ok(differing);
         }
-        let text = |failed: &Failed, answer: &str| json!({ "text": failed.right.prompt.clone() + answer }).to_string();
-        let texts = |answer: fn(&Failed) -> String| -> String {
-            differing.iter().map(|failed| text(failed, &answer(failed)) + "\n").collect()
-        };
-        let (right, wrong) = (texts(|failed| failed.right.text.clone()), texts(|failed| failed.wrong.clone()));
-        let nlls = |model: &Path, texts: &str| -> Result<Vec<f64>> {
-            let path = program.dir.join("texts.jsonl");
-            write_atomic(&path, texts.as_bytes()).map_err(diagnostic)?;
-            Ok(scored(program, model, &path)?.into_iter().map(|(nll, _)| nll).collect())
-        };
-        // By how many nats a model prefers the right answer; the prompt's count on both sides.
-        let preference = |model: &Path| -> Result<Vec<f64>> {
-            let (right, wrong) = (nlls(model, &right)?, nlls(model, &wrong)?);
-            Ok(right.iter().zip(wrong).map(|(right, wrong)| wrong - right).collect())
-        };
-        let (of_base, of_model) = (preference(&self.base)?, preference(model)?);
-        let decisive = of_base.iter().zip(of_model).map(|(base, model)| *base >= DECISIVE && -model >= DECISIVE);
-        Ok(differing.iter().zip(decisive).filter(|(_, decisive)| *decisive).map(|(failed, _)| failed.clone()).collect())
+        let right = differing.iter().map(|failed| (&failed.right.prompt, &failed.right.text));
+        let wrong = differing.iter().map(|failed| (&failed.right.prompt, &failed.wrong));
+        // The prompt's own counts on both sides.
+        let of_model = nlls_of(program, model, right.chain(wrong.clone()))?;
+        let (right, of_wrong) = of_model.split_at(differing.len());
+        let of_base = nlls_of(program, &self.base, wrong)?;
+        let decisive = differing.iter().enumerate().filter(|(i, failed)| {
+            of_base[*i] - self.nlls[failed.at] >= DECISIVE && right[*i] - of_wrong[*i] >= DECISIVE
+        });
+        Ok(decisive.map(|(_, failed)| failed.clone()).collect())
     }
 
     /// Perplexity of a model on neutral texts, each read on its own.
@@ -154,6 +154,8 @@ impl Tests {
 /// A prompt that a mutant fails.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failed {
+    /// Its place among the prompts.
+    at: usize,
     /// What the base model answers.
     pub(super) right: Answer,
     /// What the mutant does.
@@ -175,8 +177,19 @@ pub(super) fn lines<T>(path: &Path, items: impl IntoIterator<Item = T>, object: 
 
 /// The prompts whose answers are not those of the base model.
 pub(super) fn differing(right: &[Answer], wrong: Vec<Answer>) -> Vec<Failed> {
-    let pairs = right.iter().zip(wrong).filter(|(right, wrong)| right.text != wrong.text);
-    pairs.map(|(right, wrong)| Failed { right: right.clone(), wrong: wrong.text }).collect()
+    let pairs = right.iter().zip(wrong).enumerate().filter(|(_, (right, wrong))| right.text != wrong.text);
+    pairs.map(|(at, (right, wrong))| Failed { at, right: right.clone(), wrong: wrong.text }).collect()
+}
+
+/// The negative log-likelihood of each prompt with its answer.
+fn nlls_of<'a>(
+    program: &Program,
+    model: &Path,
+    texts: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<Vec<f64>> {
+    let path = program.dir.join("texts.jsonl");
+    lines(&path, texts, |(prompt, answer)| json!({ "text": prompt.clone() + answer }))?;
+    Ok(scored(program, model, &path)?.into_iter().map(|(nll, _)| nll).collect())
 }
 
 /// The negative log-likelihood of each text of a file, and its number of tokens.

@@ -2,10 +2,11 @@
 //!
 //! Every killed mutant with one faulty unit is repaired in that unit, in a random one, in the one that a locator holds
 //! to be the least suspect, and in the first choice of each locator: as many weights, as long a step, the same rates to
-//! choose from by validation prompts, and what is left is measured on prompts of neither kind. `locate` ranked the
-//! units before; a mutant's repairs are a file of their own.
+//! choose from by validation prompts, and what is left is measured on prompts and neutral text that neither a repair
+//! nor a locator saw. `locate` ranked the units before; a mutant's repairs are a file of their own.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
 use irepair_core::{Checkpoint, Diagnostic, ExitKind, Unit};
-use irepair_fault::rounded_to_8_bits;
+use irepair_fault::{rounded_to_8_bits, undone};
 use irepair_report::SCHEMA;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,18 +25,25 @@ use super::oracle::{Failed, Tests, lines};
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 
-/// Prompts that are tried for pairs to repair with, and those to choose a rate on.
-const PROMPTS: [usize; 2] = [800, 200];
+/// Prompts that are tried for pairs to repair with, those to choose a rate on, and those to measure on: of the
+/// profile's training pairs, so that no locator saw them.
+const PROMPTS: [usize; 3] = [800, 200, 300];
+
+/// Neutral text to measure on; locators see another one.
+const NEUTRAL: &str = "general/test.txt";
+
+/// Units that stand for one at random: every one where there are not more, as many draws without repetition else.
+pub(super) const N_RANDOM: usize = 6;
 
 /// Pairs that a repair learns from, at most.
 const MOST_PAIRS: usize = 128;
 
 /// Updates of a repair, and the lengths of a step that are tried, as shares of the weights.
 const STEPS: usize = 100;
-const RATES: [&str; 4] = ["3e-4", "1e-3", "3e-3", "1e-2"];
+const RATES: [&str; 4] = ["3e-5", "1e-4", "3e-4", "1e-3"];
 
 /// Updates on wrong answers after the repair, on every weight, and the length of a step.
-const RELEARNED: usize = 20;
+const RELEARNED: [usize; 2] = [10, 40];
 const RELEARNING_RATE: &str = "3e-4";
 
 /// Pairs without which nothing is repaired.
@@ -50,8 +58,8 @@ const METHODS: [&str; 2] = ["dpo", "dapt"];
 /// What the repairs of a mutant depend on.
 pub(super) fn identity(case: &Case<'_>, graded: &Graded) -> String {
     let (strength, pairs) = (graded.strength, &case.tests.pairs.1);
-    let numbers = format!("{PROMPTS:?} {MOST_PAIRS} {FEWEST_PAIRS} {STEPS} {RATES:?} {RELEARNED} {RELEARNING_RATE}");
-    let text = format!("{strength:?} {pairs} {numbers} {FIXED:?} {METHODS:?} {}", graded.n_failed);
+    let numbers = format!("{PROMPTS:?} {NEUTRAL} {MOST_PAIRS} {FEWEST_PAIRS} {STEPS} {RATES:?} {RELEARNED:?}");
+    let text = format!("{strength:?} {pairs} {numbers} {RELEARNING_RATE} {FIXED:?} {METHODS:?} {}", graded.n_failed);
     case.inputs.clone().text(&text).key()
 }
 
@@ -68,16 +76,17 @@ pub(super) struct Placed {
     pub(super) n_failed: usize,
     /// KL(base model ‖ mutant) on neutral text, nats a token.
     pub(super) kl: f64,
-    /// Perplexity of the base model on neutral text.
-    pub(super) perplexity: f64,
-    /// Test prompts that the mutant fails once its weights are rounded to 8 bits, and those that the base model fails
-    /// once it is taught the wrong answers: what rounding and teaching do without any repair.
-    pub(super) n_failed_rounded: usize,
-    pub(super) n_failed_taught: usize,
+    /// Perplexity on neutral text: the base model's and the mutant's.
+    pub(super) perplexity: [f64; 2],
+    /// Test prompts that the base model and the mutant fail once their weights are rounded to 8 bits.
+    pub(super) n_failed_rounded: [usize; 2],
+    /// Test prompts that the base model fails once it is taught the wrong answers, by updates.
+    pub(super) n_failed_taught: Vec<(usize, usize)>,
     pub(super) n_pairs: usize,
-    /// The unit that each rule chose; none where there are too few pairs to repair with.
+    /// The unit that each rule chose, and those that stand for a random one.
     pub(super) choices: BTreeMap<String, Unit>,
-    /// By unit, and `all` for every weight.
+    pub(super) random: Vec<Unit>,
+    /// By unit, and `all` for every weight; none where there are too few pairs to repair with.
     pub(super) repairs: BTreeMap<String, Repaired>,
 }
 
@@ -93,15 +102,17 @@ pub(super) struct Repaired {
     /// KL(base model ‖ repaired) on neutral text.
     pub(super) kl: f64,
     pub(super) perplexity: f64,
+    /// How far it goes back to the base model's weights ([`undone`]); none where it changed none that the fault did.
+    pub(super) cosine: Option<f64>,
     /// Test prompts that fail once the weights are rounded to 8 bits.
     pub(super) n_failed_rounded: usize,
-    /// Test prompts that fail after updates on wrong answers.
-    pub(super) n_failed_relearned: usize,
+    /// Test prompts that fail after updates on wrong answers, by updates.
+    pub(super) n_failed_relearned: Vec<(usize, usize)>,
     pub(super) seconds: f64,
 }
 
-/// Prompts to repair with and to choose on, with the base model's answers.
-pub(super) struct Pool(pub(super) [Tests; 2]);
+/// Prompts to repair with, to choose on and to measure on, with the base model's answers.
+pub(super) struct Pool([Tests; 3]);
 
 impl Pool {
     /// Of the profile's training pairs: no test prompt is among them.
@@ -116,9 +127,10 @@ impl Pool {
                 prompts.push(prompt);
             }
         }
-        if prompts.len() < PROMPTS[0] + PROMPTS[1] {
-            let what = format!("{} prompts to repair with and to choose on", prompts.len());
-            let help = format!("`place` needs {}", PROMPTS[0] + PROMPTS[1]);
+        let n: usize = PROMPTS.iter().sum();
+        if prompts.len() < n {
+            let what = format!("{} prompts to repair with, to choose on and to measure on", prompts.len());
+            let help = format!("`place` needs {n}");
             return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).help(help).into());
         }
         let mut rest = prompts.into_iter();
@@ -127,17 +139,17 @@ impl Pool {
             let text: String = some.iter().map(|prompt| json!({ "prompt": prompt }).to_string() + "\n").collect();
             tests.with_prompts(prepared, name, text.as_bytes())
         };
-        Ok(Self([part("repair", PROMPTS[0])?, part("validation", PROMPTS[1])?]))
+        let [repair, validation, test] = PROMPTS;
+        let (repair, validation) = (part("repair", repair)?, part("validation", validation)?);
+        Ok(Self([repair, validation, part("test", test)?.with_neutral(prepared, NEUTRAL)?]))
     }
 }
 
 /// The units that are repaired, by the rule that chooses them.
-fn choices(case: &Case<'_>, graded: &Graded, units: &[Unit], metrics: &[Metric]) -> BTreeMap<String, Unit> {
+fn choices(case: &Case<'_>, graded: &Graded, metrics: &[Metric]) -> BTreeMap<String, Unit> {
     let oracle = case.place[0];
     let mut choices = BTreeMap::from([("oracle".to_owned(), oracle)]);
-    // Any of them, as a locator that knows nothing would choose.
-    choices.insert("random".to_owned(), units[draw(&(case.name() + " at random"), units.len())]);
-    for metric in metrics.iter().filter(|metric| **metric != Metric::Random) {
+    for metric in metrics {
         let Some(Some(grade)) = graded.grades.get(&metric.to_string()) else { continue };
         choices.insert(metric.to_string(), grade.first[0]);
         if *metric == Metric::GradL2 {
@@ -145,6 +157,19 @@ fn choices(case: &Case<'_>, graded: &Graded, units: &[Unit], metrics: &[Metric])
         }
     }
     choices
+}
+
+/// The units that stand for one at random, as a locator that knows nothing would choose.
+fn random(case: &Case<'_>, mut units: Vec<Unit>) -> Vec<Unit> {
+    let n = units.len().min(N_RANDOM);
+    if n < units.len() {
+        for i in 0..n {
+            let other = i + draw(&format!("{} at random {i}", case.name()), units.len() - i);
+            units.swap(i, other);
+        }
+        units.truncate(n);
+    }
+    units
 }
 
 /// The repairs of a mutant; those that were made before are kept.
@@ -155,27 +180,28 @@ pub(super) fn placed(
     case: &Case<'_>,
     graded: &Graded,
     before: Option<Placed>,
-    (pool, units, metrics): (&Pool, &[Unit], &[Metric]),
+    (pool, metrics): (&Pool, &[Metric]),
     program: &Program,
 ) -> Result<Placed> {
-    let choices = choices(case, graded, units, metrics);
-    let wanted = || choices.values().map(Unit::to_string).chain(["all".to_owned()]);
+    let choices = choices(case, graded, metrics);
+    let random = random(case, case.tests.map()?.units(case.kind).collect());
+    let wanted = || choices.values().chain(&random).map(Unit::to_string).chain(["all".to_owned()]);
     if let Some(before) = &before
         && (before.n_pairs < FEWEST_PAIRS || wanted().all(|place| before.repairs.contains_key(&place)))
     {
-        return Ok(Placed { choices, ..before.clone() });
+        return Ok(Placed { choices, random, ..before.clone() });
     }
     program.begin()?;
     let mutant = planted(case, graded.strength, program)?;
-    let [repair, validation] = &pool.0;
+    let [repair, validation, test] = &pool.0;
     let mut failed = repair.failures(program, &mutant)?;
     failed.retain(Failed::is_pair);
     failed.truncate(MOST_PAIRS);
-    lines(&program.dir.join("pairs.jsonl"), &failed, |Failed { right, wrong }| {
+    lines(&program.dir.join("pairs.jsonl"), &failed, |Failed { right, wrong, .. }| {
         pair(&right.prompt, &right.text, wrong)
     })?;
     // Those that bring the error back.
-    lines(&program.dir.join("wrong.jsonl"), &failed, |Failed { right, wrong }| {
+    lines(&program.dir.join("wrong.jsonl"), &failed, |Failed { right, wrong, .. }| {
         pair(&right.prompt, wrong, &right.text)
     })?;
     let mut found = before.map_or_else(
@@ -186,25 +212,26 @@ pub(super) fn placed(
                 mutant: case.name(),
                 unit: case.kind,
                 place: case.place[0],
-                n_prompts: graded.n_prompts,
-                n_failed: graded.n_failed,
-                kl: kl(case.tests, program, &mutant)?,
-                perplexity: case.tests.perplexity,
-                n_failed_rounded: rounded(case.tests, program, &mutant)?,
-                n_failed_taught: if failed.is_empty() { 0 } else { taught(case, &case.tests.base, program)? },
+                n_prompts: test.answers.len(),
+                n_failed: n_failures(test, program, &mutant)?,
+                kl: kl(test, program, &mutant)?,
+                perplexity: [test.perplexity, test.perplexity_of(program, &mutant)?],
+                n_failed_rounded: [rounded(test, program, &test.base)?, rounded(test, program, &mutant)?],
+                n_failed_taught: if failed.is_empty() { Vec::new() } else { taught(case, &test.base, test, program)? },
                 n_pairs: failed.len(),
                 choices: BTreeMap::new(),
+                random: Vec::new(),
                 repairs: BTreeMap::new(),
             })
         },
         Ok,
     )?;
-    found.choices = choices.clone();
-    let missing = wanted().filter(|place| failed.len() >= FEWEST_PAIRS && !found.repairs.contains_key(place));
-    let missing: Vec<String> = missing.collect();
-    for place in missing {
-        let repaired = repaired(case, &mutant, &place, validation, program)?;
-        found.repairs.insert(place, repaired);
+    (found.choices, found.random) = (choices.clone(), random.clone());
+    for place in wanted().filter(|_| failed.len() >= FEWEST_PAIRS) {
+        if let Entry::Vacant(entry) = found.repairs.entry(place) {
+            let repaired = repaired(case, &mutant, entry.key(), [validation, test], program)?;
+            entry.insert(repaired);
+        }
     }
     program.clear()?;
     Ok(found)
@@ -215,24 +242,35 @@ fn pair(prompt: &str, chosen: &str, rejected: &str) -> Value {
 }
 
 /// Repairs a place at every rate, keeps the best on validation prompts, and measures it once.
-fn repaired(case: &Case<'_>, mutant: &Path, place: &str, validation: &Tests, program: &Program) -> Result<Repaired> {
+fn repaired(
+    case: &Case<'_>,
+    mutant: &Path,
+    place: &str,
+    [validation, tests]: [&Tests; 2],
+    program: &Program,
+) -> Result<Repaired> {
     let started = Instant::now();
-    let (at, tests) = (|rate: &str| program.dir.join(format!("repaired-{rate}")), case.tests);
-    let mut tried = Vec::new();
+    let at = |rate: &str| program.dir.join(format!("repaired-{rate}"));
+    let (mut tried, mut finished) = (Vec::new(), Vec::new());
     for rate in RATES {
         let repair = (METHODS[0], rate, STEPS);
         let trained = train(program, (mutant, "pairs.jsonl"), &at(rate), repair, (case.kind, place));
         let n_failed = unless_not_finite(trained.and_then(|()| n_failures(validation, program, &at(rate))))?;
+        finished.extend(n_failed.map(|n| (rate, n)));
         // A model that diverged fails all of them.
         tried.push((rate.to_owned(), n_failed.unwrap_or(validation.answers.len())));
     }
     // Of equal ones the smallest step.
-    let rate = tried.iter().min_by_key(|(_, n)| *n).map_or(RATES[0], |(rate, _)| rate).to_owned();
+    let (rate, _) = finished.into_iter().min_by_key(|(_, n)| *n).context("no step leaves finite weights")?;
+    let rate = rate.to_owned();
     let model = at(&rate);
     let n_failed = n_failures(tests, program, &model)?;
     let n_failed_rounded = rounded(tests, program, &model)?;
-    let n_failed_relearned = taught(case, &model, program)?;
+    let n_failed_relearned = taught(case, &model, tests, program)?;
     let (kl, perplexity) = (kl(tests, program, &model)?, tests.perplexity_of(program, &model)?);
+    let open = |dir: &Path| -> Result<Checkpoint> { Ok(Checkpoint::open(dir).map_err(diagnostic)?) };
+    let (clean, faulty, changed) = (open(&tests.base)?, open(mutant)?, open(&model)?);
+    let cosine = undone(&clean, &faulty, &changed).map_err(diagnostic)?;
     for made in RATES.map(at).into_iter().filter(|made| made.exists()) {
         fs::remove_dir_all(made)?;
     }
@@ -243,6 +281,7 @@ fn repaired(case: &Case<'_>, mutant: &Path, place: &str, validation: &Tests, pro
         n_failed,
         kl,
         perplexity,
+        cosine,
         n_failed_rounded,
         n_failed_relearned,
         seconds,
@@ -260,13 +299,16 @@ fn rounded(tests: &Tests, program: &Program, model: &Path) -> Result<usize> {
     Ok(n_failed)
 }
 
-/// Prompts that a model fails after updates of every weight on wrong answers.
-fn taught(case: &Case<'_>, model: &Path, program: &Program) -> Result<usize> {
-    let (out, method) = (program.dir.join("taught"), (METHODS[1], RELEARNING_RATE, RELEARNED));
-    train(program, (model, "wrong.jsonl"), &out, method, (case.kind, "all"))?;
-    let n_failed = n_failures(case.tests, program, &out)?;
-    fs::remove_dir_all(&out)?;
-    Ok(n_failed)
+/// Prompts that a model fails after updates of every weight on wrong answers, by updates.
+fn taught(case: &Case<'_>, model: &Path, tests: &Tests, program: &Program) -> Result<Vec<(usize, usize)>> {
+    let out = program.dir.join("taught");
+    let by = RELEARNED.map(|steps| -> Result<(usize, usize)> {
+        train(program, (model, "wrong.jsonl"), &out, (METHODS[1], RELEARNING_RATE, steps), (case.kind, "all"))?;
+        let n_failed = n_failures(tests, program, &out)?;
+        fs::remove_dir_all(&out)?;
+        Ok((steps, n_failed))
+    });
+    by.into_iter().collect()
 }
 
 /// Prompts that a model fails.

@@ -1,34 +1,58 @@
 //! Repairs of all places as tables.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
 use irepair_config::UnitKind;
-use irepair_stats::{Bootstrap, Error as StatsError, bootstrap_mean, holm, wilcoxon};
+use irepair_core::Unit;
+use irepair_stats::{Bootstrap, Error as StatsError, bootstrap_mean, holm, mean, wilcoxon};
 
-use super::place::{Placed, Repaired};
+use super::place::{N_RANDOM, Placed, Repaired};
 
-/// The rules of a table, in its order: the truth, the controls, what locators chose.
-fn rules(mutants: &[&Placed]) -> Vec<String> {
-    let first = ["oracle", "random", "reverse"].map(str::to_owned);
-    let mut named: Vec<String> = mutants.iter().flat_map(|placed| placed.choices.keys().cloned()).collect();
-    named.sort();
-    named.dedup();
-    named.retain(|name| !first.contains(name));
-    first.into_iter().chain(named).chain(["all".to_owned()]).collect()
+/// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
+/// unit of every mutant the first stands for all.
+pub(super) fn rules(mutants: &[&Placed]) -> Vec<String> {
+    let controls = ["oracle", "random", "reverse"].map(str::to_owned);
+    let chosen =
+        |rule: &str| -> Vec<Option<Unit>> { mutants.iter().map(|placed| placed.choices.get(rule).copied()).collect() };
+    let named: BTreeSet<&String> = mutants.iter().flat_map(|placed| placed.choices.keys()).collect();
+    let mut locators: Vec<String> = Vec::new();
+    // `grad-l2` before `density`, which is the same for units of one size.
+    for name in named.into_iter().rev().filter(|name| !controls.contains(*name)) {
+        if locators.iter().all(|other| chosen(other) != chosen(name)) {
+            locators.push(name.clone());
+        }
+    }
+    locators.sort();
+    controls.into_iter().chain(locators).chain(["all".to_owned()]).collect()
 }
 
-/// The repair that a rule made of a mutant.
-fn repair<'a>(placed: &'a Placed, rule: &str) -> Option<&'a Repaired> {
-    if rule == "all" {
-        return placed.repairs.get("all");
+/// The repairs of a mutant that a rule made: one, but for `random`.
+pub(super) fn repairs<'a>(placed: &'a Placed, rule: &str) -> Vec<&'a Repaired> {
+    let of = |place: &str| placed.repairs.get(place);
+    match rule {
+        "all" => of("all").into_iter().collect(),
+        "random" => placed.random.iter().filter_map(|unit| of(&unit.to_string())).collect(),
+        _ => placed.choices.get(rule).and_then(|unit| of(&unit.to_string())).into_iter().collect(),
     }
-    placed.repairs.get(&placed.choices.get(rule)?.to_string())
 }
 
 /// Prompts that fail for every one that the mutant fails, in percent.
-fn left(placed: &Placed, n_failed: usize) -> f64 {
+pub(super) fn left(placed: &Placed, n_failed: usize) -> f64 {
     100.0 * n_failed as f64 / placed.n_failed as f64
+}
+
+/// A number of each mutant: the mean over the repairs that a rule made of it. Mutants without one are left out.
+pub(super) fn of_rule(
+    mutants: &[&Placed],
+    rule: &str,
+    value: impl Fn(&Placed, &Repaired) -> Option<f64>,
+) -> Vec<(usize, f64)> {
+    let of = |placed: &Placed| {
+        mean(&repairs(placed, rule).into_iter().filter_map(|repaired| value(placed, repaired)).collect::<Vec<_>>())
+    };
+    mutants.iter().enumerate().filter_map(|(i, placed)| Some((i, of(placed)?))).collect()
 }
 
 /// The tables, as Markdown. `n_others` mutants survived or broke, and were not repaired.
@@ -36,20 +60,22 @@ fn left(placed: &Placed, n_failed: usize) -> f64 {
 /// # Errors
 /// Statistics of numbers that are not finite.
 pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Result<String> {
-    let n_repaired = mutants.iter().filter(|placed| !placed.repairs.is_empty()).count();
+    let n_repaired = mutants.iter().filter(|placed| is_repaired(placed)).count();
     let mut text = format!(
         "# Does it matter where a fault is repaired?\n\nMade by `{command}`.\n\n\
-        Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough of the prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), one \
-        at random, the one that `grad-l2` ranks last (reverse), the first choice of each locator; and in every weight (all), which changes more weights. Every repair is DPO on up to 128 prompts that the mutant fails, with \
-        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from four on 200 validation prompts. All numbers are of test prompts \
-        and neutral text that no repair saw.\n\n\
+        Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough new prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), each of \
+        up to {N_RANDOM} units drawn at random, of which the mean is taken (random: all units where there are not more), the one that `grad-l2` ranks last (reverse), the first choice of each locator (of locators that always chose the same unit one is \
+        listed); and in every weight (all), which changes more weights. Every repair is DPO on up to 128 prompts that the mutant fails, with \
+        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from four on 200 validation prompts. All numbers are of 300 test prompts \
+        and neutral text that neither a repair nor a locator saw. All these prompts are of the profile's training pairs, on which `train-in` trained its mutants.\n\n\
         Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: from the healthy model to the repaired one on neutral text, \
-        for every 1 of the mutants. Perplexity: over the healthy model's. Rounded: error left with the weights at 8 bits. Relearned: error left after 20 updates of every weight on wrong answers. \
-        Edge: how often the longest step was chosen. The first two rows are no repairs.\n\n",
+        for every 1 of the mutants. Perplexity: over the healthy model's. Undoes: the cosine between the repair and the way back to the healthy weights, over the weights that the fault changed; in brackets the mutants in which the repair \
+        changed one. Rounded: error left with the weights at 8 bits. Relearned: error left after so many updates of every weight on wrong answers. \
+        Edge: how often the shortest and the longest step was chosen. The first three rows are no repairs.\n\n",
         mutants.len()
     );
     for kind in UnitKind::ALL {
-        let of = mutants.iter().filter(|placed| placed.unit == *kind && !placed.repairs.is_empty());
+        let of = mutants.iter().filter(|placed| placed.unit == *kind && is_repaired(placed));
         let of: Vec<&Placed> = of.collect();
         if !of.is_empty() {
             text += &of_kind(*kind, &of)?;
@@ -58,78 +84,98 @@ pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Re
     Ok(text)
 }
 
-/// A row of a table.
-struct Row {
-    rule: String,
-    cells: Vec<String>,
-    p: f64,
-    after: Vec<String>,
+/// True for a mutant that fails test prompts and was repaired.
+pub(super) fn is_repaired(placed: &Placed) -> bool {
+    placed.n_failed > 0 && !placed.repairs.is_empty()
 }
 
 fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
+    let relearned: Vec<String> = mutants[0].n_failed_taught.iter().map(|(updates, _)| updates.to_string()).collect();
     let mut text = format!(
-        "## Units of kind {kind}\n\nMeans over mutants, [95 % bootstrap over mutants]; p by Holm over the rules: that a rule leaves as much \
-         as the random place (signed-rank test).\n\n| place | mutants | is the faulty one % | error left | less the random place's | p | KL | perplexity | rounded | relearned | edge % |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n"
+        "## Units of kind {kind}\n\nMeans over mutants, [95 % bootstrap over mutants]; p that a rule leaves as much \
+         as a random place (signed-rank test): of oracle and of reverse alone, of locators by Holm.\n\n| place | mutants | is the faulty one % | error left | less a random place's | p | KL | perplexity | undoes | rounded | relearned {} | edge % |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        relearned.join(", ")
     );
-    let over = |values: &mut dyn Iterator<Item = f64>| {
-        let values: Vec<f64> = values.collect();
-        values.iter().sum::<f64>() / values.len() as f64
-    };
-    let rounded = over(&mut mutants.iter().map(|placed| left(placed, placed.n_failed_rounded)));
-    let taught = over(&mut mutants.iter().map(|placed| left(placed, placed.n_failed_taught)));
+    let over = |value: &dyn Fn(&Placed) -> f64| mean(&mutants.iter().map(|placed| value(placed)).collect::<Vec<_>>());
+    let rounded = |i: usize| shown(over(&|placed| left(placed, placed.n_failed_rounded[i])), 0);
+    let taught = |i: usize| shown(over(&|placed| left(placed, placed.n_failed_taught.get(i).map_or(0, |at| at.1))), 0);
+    let perplexity = shown(over(&|placed| placed.perplexity[1] / placed.perplexity[0]), 2);
+    let taught: Vec<String> = (0..relearned.len()).map(taught).collect();
     let n = mutants.len();
-    writeln!(text, "| the mutant | {n} | | 100 | | | 1.00 | | {rounded:.0} | | |")?;
-    writeln!(text, "| the healthy model, taught | {n} | | 0 | | | 0.00 | 1.00 | | {taught:.0} | |")?;
-    let mut rows = Vec::new();
-    for rule in rules(mutants) {
-        let of: Vec<(&Placed, &Repaired)> =
-            mutants.iter().filter_map(|placed| Some((*placed, repair(placed, &rule)?))).collect();
-        if of.is_empty() {
+    writeln!(text, "| the mutant | {n} | | 100 | | | 1.00 | {perplexity} | | {} | | |", rounded(1))?;
+    writeln!(text, "| the healthy model | {n} | | 0 | | | 0.00 | 1.00 | 1.00 | {} | | |", rounded(0))?;
+    writeln!(text, "| the healthy model, taught | {n} | | | | | | | | | {} | |", taught.join(", "))?;
+    let rules = rules(mutants);
+    let left_by = |rule: &str| of_rule(mutants, rule, |placed, repaired| Some(left(placed, repaired.n_failed)));
+    let random: BTreeMap<usize, f64> = left_by("random").into_iter().collect();
+    let p = |rule: &str| -> Result<f64> {
+        let both = left_by(rule).into_iter().filter_map(|(i, own)| Some((own, *random.get(&i)?)));
+        let (own, random): (Vec<f64>, Vec<f64>) = both.unzip();
+        match wilcoxon(&own, &random) {
+            Ok(test) => Ok(test.p),
+            Err(StatsError::NoDifference) => Ok(1.0),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let alone = ["oracle", "reverse"];
+    let locators: Vec<&String> =
+        rules.iter().filter(|rule| ![&alone[..], &["random", "all"]].concat().contains(&rule.as_str())).collect();
+    let ps = locators.iter().map(|rule| p(rule)).collect::<Result<Vec<_>>>()?;
+    let ps = if ps.is_empty() { ps } else { holm(&ps)? };
+    let mut ps: BTreeMap<&str, f64> = locators.into_iter().map(String::as_str).zip(ps).collect();
+    for rule in alone {
+        ps.insert(rule, p(rule)?);
+    }
+    for rule in &rules {
+        let values = |value: &dyn Fn(&Placed, &Repaired) -> Option<f64>| -> Vec<f64> {
+            of_rule(mutants, rule, value).into_iter().map(|(_, value)| value).collect()
+        };
+        let by = |value: &dyn Fn(&Placed, &Repaired) -> f64, digits| {
+            shown(mean(&values(&|placed, repaired| Some(value(placed, repaired)))), digits)
+        };
+        let lefts = left_by(rule);
+        if lefts.is_empty() {
             continue;
         }
-        let mean = |value: &dyn Fn(&Placed, &Repaired) -> f64| {
-            over(&mut of.iter().map(|(placed, repaired)| value(placed, repaired)))
+        let right = |placed: &&Placed| match rule.as_str() {
+            "random" => placed.random.contains(&placed.place).then(|| 1.0 / placed.random.len() as f64),
+            rule => placed.choices.get(rule).map(|unit| f64::from(u8::from(*unit == placed.place))),
         };
-        let both = of.iter().filter_map(|(placed, repaired)| {
-            Some((left(placed, repaired.n_failed), left(placed, repair(placed, "random")?.n_failed)))
-        });
-        let (own, random): (Vec<f64>, Vec<f64>) = both.unzip();
-        let differences: Vec<f64> = own.iter().zip(&random).map(|(own, random)| own - random).collect();
-        let p = match wilcoxon(&own, &random) {
-            Ok(test) => test.p,
-            Err(StatsError::NoDifference) => 1.0,
-            Err(error) => return Err(error.into()),
-        };
-        let share = |found: bool| if found { 100.0 } else { 0.0 };
-        let is_right = mean(&|placed, _| share(placed.choices.get(&rule) == Some(&placed.place)));
-        let cells = vec![
-            if rule == "all" { "—".to_owned() } else { format!("{is_right:.0}") },
-            with_interval(&of.iter().map(|(placed, repaired)| left(placed, repaired.n_failed)).collect::<Vec<_>>())?,
-            if rule == "random" { "0".to_owned() } else { with_interval(&differences)? },
-        ];
+        let right: Vec<f64> = mutants.iter().map(|placed| 100.0 * right(placed).unwrap_or(0.0)).collect();
+        let differences: Vec<f64> = lefts.iter().filter_map(|(i, left)| Some(left - random.get(i)?)).collect();
         // A ratio of means: one mutant with hardly any KL would be the mean of ratios.
-        let kl = mean(&|_, repaired| repaired.kl) / mean(&|placed, _| placed.kl);
-        let edge = |_: &Placed, repaired: &Repaired| {
-            share(repaired.n_failed_validation.last().is_some_and(|(rate, _)| *rate == repaired.rate))
+        let kl = mean(&values(&|_, repaired| Some(repaired.kl))).zip(over(&|placed| placed.kl));
+        let cosines = values(&|_, repaired| repaired.cosine);
+        let relearned = (0..relearned.len()).map(|i| {
+            shown(mean(&values(&|placed, repaired| Some(left(placed, repaired.n_failed_relearned.get(i)?.1)))), 0)
+        });
+        let edge = |at: Option<&(String, usize)>, repaired: &Repaired| {
+            if at.is_some_and(|(rate, _)| *rate == repaired.rate) { 100.0 } else { 0.0 }
         };
-        let after = vec![
-            format!("{kl:.2}"),
-            format!("{:.2}", mean(&|placed, repaired| repaired.perplexity / placed.perplexity)),
-            format!("{:.0}", mean(&|placed, repaired| left(placed, repaired.n_failed_rounded))),
-            format!("{:.0}", mean(&|placed, repaired| left(placed, repaired.n_failed_relearned))),
-            format!("{:.0}", mean(&edge)),
+        let cells = [
+            if rule == "all" { "—".to_owned() } else { shown(mean(&right), 0) },
+            with_interval(&lefts.iter().map(|(_, left)| *left).collect::<Vec<_>>())?,
+            if rule == "random" { "0".to_owned() } else { with_interval(&differences)? },
+            ps.get(rule.as_str()).map_or_else(|| "—".to_owned(), |p| format!("{p:.1e}")),
+            shown(kl.map(|(repaired, mutant)| repaired / mutant), 2),
+            by(&|placed, repaired| repaired.perplexity / placed.perplexity[0], 2),
+            mean(&cosines).map_or_else(|| "—".to_owned(), |mean| format!("{mean:.2} ({})", cosines.len())),
+            by(&|placed, repaired| left(placed, repaired.n_failed_rounded), 0),
+            relearned.collect::<Vec<_>>().join(", "),
+            format!(
+                "{}, {}",
+                by(&|_, repaired| edge(repaired.n_failed_validation.first(), repaired), 0),
+                by(&|_, repaired| edge(repaired.n_failed_validation.last(), repaired), 0)
+            ),
         ];
-        rows.push((of.len(), Row { rule, cells, p, after }));
-    }
-    let ps: Vec<f64> = rows.iter().filter(|(_, row)| row.rule != "random").map(|(_, row)| row.p).collect();
-    let mut ps = if ps.is_empty() { ps } else { holm(&ps)? }.into_iter();
-    for (n, Row { rule, cells, after, .. }) in rows {
-        let p = if rule == "random" { None } else { ps.next() };
-        let p = p.map_or_else(|| "—".to_owned(), |p| format!("{p:.2}"));
-        writeln!(text, "| {rule} | {n} | {} | {p} | {} |", cells.join(" | "), after.join(" | "))?;
+        writeln!(text, "| {rule} | {} | {} |", lefts.len(), cells.join(" | "))?;
     }
     Ok(text + "\n")
+}
+
+fn shown(value: Option<f64>, n_digits: usize) -> String {
+    value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
 }
 
 fn with_interval(values: &[f64]) -> Result<String> {
@@ -143,26 +189,25 @@ fn with_interval(values: &[f64]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn repaired(n_failed: usize) -> Repaired {
         Repaired {
-            n_failed_validation: vec![("1e-4".to_owned(), 3)],
-            rate: "1e-4".to_owned(),
+            n_failed_validation: ["3e-4", "1e-3"].map(|rate| (rate.to_owned(), 3)).into(),
+            rate: if n_failed < 20 { "3e-4" } else { "1e-3" }.to_owned(),
             n_failed,
             kl: n_failed as f64 / 100.0,
             perplexity: 3.0,
+            cosine: (n_failed != 30).then_some(0.25),
             n_failed_rounded: n_failed + 1,
-            n_failed_relearned: n_failed + 20,
+            n_failed_relearned: vec![(10, n_failed + 10), (40, n_failed + 20)],
             seconds: 1.0,
         }
     }
 
     fn placed(seed: usize, oracle: usize, random: usize) -> Placed {
         let unit = |text: &str| text.parse().unwrap();
-        let choices = [("oracle", "3"), ("random", "7"), ("grad-l2", "3"), ("reverse", "7")];
+        let choices = [("oracle", "3"), ("grad-l2", "3"), ("density", "3"), ("reverse", "7")];
         Placed {
             schema: irepair_report::SCHEMA,
             identity: String::new(),
@@ -172,11 +217,12 @@ mod tests {
             n_prompts: 300,
             n_failed: 50,
             kl: 0.5,
-            perplexity: 2.5,
-            n_failed_rounded: 51,
-            n_failed_taught: 15,
+            perplexity: [2.5, 3.5],
+            n_failed_rounded: [2, 51],
+            n_failed_taught: vec![(10, 5), (40, 15)],
             n_pairs: 64,
             choices: choices.map(|(rule, place)| (rule.to_owned(), unit(place))).into(),
+            random: vec![unit("3"), unit("7")],
             repairs: BTreeMap::from([
                 ("3".to_owned(), repaired(oracle)),
                 ("7".to_owned(), repaired(random)),

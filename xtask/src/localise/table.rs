@@ -3,25 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use irepair_config::{Operator, UnitKind};
-use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, wilcoxon, wilson};
+use irepair_stats::{
+    Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, mean, median, wilcoxon, wilson,
+};
 
+use super::agreement::agreement;
 use super::mutant::{CAP, Grade, Graded, MARGIN, Outcome, Spread};
 use super::oracle::DECISIVE;
 
 /// Scores of a locator on some mutants, next to those of a random ranking.
-struct Scores {
+pub(super) struct Scores {
     /// By score of [`Localisation::named`]: one value a mutant.
-    found: [Vec<f64>; 5],
-    chance: [Vec<f64>; 5],
+    pub(super) found: [Vec<f64>; 5],
+    pub(super) chance: [Vec<f64>; 5],
     /// The mean rank of the faulty units, and that of a random ranking.
     ranks: [Vec<f64>; 2],
     seconds: Vec<f64>,
 }
 
 impl Scores {
-    fn of<'a>(mutants: impl Iterator<Item = (&'a Graded, &'a Grade)>) -> Result<Self> {
+    pub(super) fn of<'a>(mutants: impl Iterator<Item = (&'a Graded, &'a Grade)>) -> Result<Self> {
         let mut scores = Self {
             found: Default::default(),
             chance: Default::default(),
@@ -36,7 +39,7 @@ impl Scores {
                 scores.chance[i].push(chance[i].1);
             }
             let ranks: Vec<f64> = grade.ranks.iter().map(|rank| *rank as f64).collect();
-            scores.ranks[0].push(mean(&ranks));
+            scores.ranks[0].push(mean(&ranks).context("a fault without a rank")?);
             scores.ranks[1].push((mutant.n_units as f64 + 1.0) / 2.0);
             scores.seconds.extend(grade.seconds);
         }
@@ -58,8 +61,9 @@ impl Scores {
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+/// A mean with so many digits.
+fn shown(values: &[f64], n_digits: usize) -> String {
+    mean(values).map_or_else(|| "—".to_owned(), |mean| format!("{mean:.n_digits$}"))
 }
 
 /// The tables, as Markdown.
@@ -96,6 +100,7 @@ pub(super) fn markdown(mutants: &[Graded], locators: &[String], command: &str) -
         if !one.is_empty() {
             let healthy: Vec<&Graded> = mutants.iter().filter(|m| m.unit == *kind && m.operator.is_none()).collect();
             text += &false_alarms(*kind, [&one, &healthy, &all], locators)?;
+            text += &agreement(*kind, [&one, &healthy], locators)?;
         }
     }
     Ok(text)
@@ -154,12 +159,10 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
             }
         }
         let side = if mean(&scores.ranks[0]) > mean(&scores.ranks[1]) { " worse" } else { "" };
-        let seconds =
-            if scores.seconds.is_empty() { "—".to_owned() } else { format!("{:.1}", mean(&scores.seconds)) };
-        writeln!(text, " {p:.2e}{side} | {seconds} |")?;
+        writeln!(text, " {p:.2e}{side} | {} |", shown(&scores.seconds, 1))?;
     }
     if let Some((_, scores)) = rows.first() {
-        let chance: Vec<String> = scores.chance.iter().map(|values| format!("{:.2}", mean(values))).collect();
+        let chance: Vec<String> = scores.chance.iter().map(|values| shown(values, 2)).collect();
         writeln!(text, "| a random ranking, exactly | {} | {} | | |", scores.n(), chance.join(" | "))?;
     }
     Ok(text + "\n")
@@ -182,7 +185,7 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
             let of: Vec<&Graded> =
                 mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
             let scores = Scores::of(of_locator(&of, locator))?;
-            cells.push((scores.n() > 0).then(|| format!("{:.2}", mean(&scores.found[3]))));
+            cells.push((scores.n() > 0).then(|| shown(&scores.found[3], 2)));
         }
         if cells.iter().any(Option::is_some) {
             let cells: Vec<String> = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "—".to_owned())).collect();
@@ -197,19 +200,14 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
 fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], locators: &[String]) -> Result<String> {
     let mut text = format!(
         "## False alarms, units of kind {kind}\n\nThe first unit's score, in standard deviations of all scores above their mean: \
-         half of the mutants with a fault in one place are above the second column. The third counts the measurements of the \
-         model without a fault, on samples of its own that differ from its greedy answers, that are above it too; the fourth \
+         half of the mutants with a fault in one place are at or above the second column. The third counts the measurements of the \
+         model without a fault, on samples of its own that differ from its greedy answers, that are at or above it too; the fourth \
          the mutants whose fault is in every unit, so that no unit should stand out.\n\n| locator | median on mutants | without \
-         a fault, above it | distributed fault, above it |\n|---|---|---|---|\n"
+         a fault, at or above it | distributed fault, at or above it |\n|---|---|---|---|\n"
     );
     for locator in locators {
         let outliers = |of: &[&Graded]| of_locator(of, locator).map(|(_, grade)| grade.outlier).collect::<Vec<_>>();
-        let mut found = outliers(one);
-        if found.is_empty() {
-            continue;
-        }
-        found.sort_by(f64::total_cmp);
-        let median = found[found.len() / 2];
+        let Some(median) = median(&outliers(one)) else { continue };
         let [without, everywhere] = [share_above(&outliers(healthy), median)?, share_above(&outliers(all), median)?];
         writeln!(text, "| {locator} | {median:.1} | {without} | {everywhere} |")?;
     }
@@ -228,7 +226,7 @@ fn share_above(values: &[f64], bound: f64) -> Result<String> {
 }
 
 /// The mutants that a locator ranked, with its grades.
-fn of_locator<'a>(mutants: &[&'a Graded], locator: &str) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
+pub(super) fn of_locator<'a>(mutants: &[&'a Graded], locator: &str) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
     mutants
         .iter()
         .filter_map(|mutant| Some((*mutant, mutant.grades.get(locator)?.as_ref()?)))
