@@ -71,7 +71,7 @@ pub(crate) fn measure(
         let test = &prompts.parts()[2];
         let items = prompts.of(test);
         let failures = asking.failures(model, &items, before.more, true)?;
-        let passes = failures.form.passes(&before.failures.form);
+        let mut lost = failures.form.lost(&before.failures.form);
         let (judged, second) = before.failures.change(&failures);
         let (before, after) = (&before.failures.greedy, &failures.greedy);
         let kl = kl_heldout(base, model, neutral, plan.batch_size)?.metric;
@@ -85,6 +85,11 @@ pub(crate) fn measure(
         let kept = (!prompts.keep.is_empty()).then(|| unchanged(&prompts.keep)).transpose()?;
         let perplexity = |model: &CausalLm| anyhow::Ok(texts_perplexity(model, neutral, plan.batch_size)?.value);
         let perplexity = [perplexity(base)?, perplexity(model)?];
+        for what in after.form().lost(&before.form()) {
+            if !lost.contains(&what) {
+                lost.push(what);
+            }
+        }
         Ok(FixMeasured {
             judged,
             second,
@@ -94,7 +99,8 @@ pub(crate) fn measure(
             fine: rate(&fine, 1),
             kept,
             form: [before.form(), after.form()],
-            passes: passes && after.form().passes(&before.form()),
+            passes: lost.is_empty(),
+            lost: lost.into_iter().map(str::to_owned).collect(),
             samples: samples(&items, before, after),
         })
     })

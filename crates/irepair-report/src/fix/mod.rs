@@ -164,6 +164,9 @@ pub struct FixMeasured {
     pub kept: Option<KeptAnswers>,
     /// Form of the answers before and after.
     pub form: [Form; 2],
+    /// What the guard found, of the greedy answers or of all ([`Form::lost`]).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lost: Vec<String>,
     /// Whether the form passes the degeneration guard.
     pub passes: bool,
     /// Some of the test prompts, with the answers.

@@ -293,6 +293,7 @@ mod tests {
                 fine: rate(0),
                 kept: Some(KeptAnswers { n: 5, n_same: 4, after: Vec::new() }),
                 form: [Form::default(); 2],
+                lost: Vec::new(),
                 passes: true,
                 samples: vec![sample],
             }),

@@ -73,8 +73,9 @@ impl FixMeasured {
     /// elsewhere.
     pub fn why_nothing(&self) -> Option<String> {
         if !self.passes {
-            let [before, after] = &self.form;
-            return Some(format!("the answers lost their form: they are {}", after.lost(before).join(", ")));
+            let what =
+                if self.lost.is_empty() { String::new() } else { format!(": they are {}", self.lost.join(", ")) };
+            return Some(format!("the answers lost their form{what}"));
         }
         let Change { before, after, difference, greedy } = &self.judged;
         let [low, high] = (*difference)?;
@@ -131,6 +132,7 @@ mod tests {
             fine: Rate::default(),
             kept: None,
             form: [Form::default(); 2],
+            lost: Vec::new(),
             passes: true,
             samples: Vec::new(),
         }
@@ -191,8 +193,8 @@ mod tests {
         assert_eq!(of(rate(45.0, [35.6, 54.8]), Some([-1.0, 11.0])), None, "they rose");
         assert_eq!(of(rate(35.0, [26.4, 44.7]), None), None);
         let mut broken = FixMeasured { passes: false, ..few.clone() };
-        let form = Form { mean_length: Some(10.0), distinct: Some(0.5), repeated: Some(0.0), ..Form::default() };
-        broken.form = [form, Form { distinct: Some(0.01), repeated: Some(1.0), ..form }];
+        assert_eq!(broken.why_nothing().unwrap(), "the answers lost their form");
+        broken.lost = vec!["far less varied".to_owned(), "repetitive".to_owned()];
         assert_eq!(broken.why_nothing().unwrap(), "the answers lost their form: they are far less varied, repetitive");
         let worse = Change {
             before: rate(5.0, [2.0, 11.0]),
