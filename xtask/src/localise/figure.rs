@@ -5,7 +5,7 @@ use irepair_config::UnitKind;
 use irepair_report::{Dots, dots};
 use irepair_stats::{Bootstrap, Estimate, bootstrap_mean, mean};
 
-use super::mutant::{Graded, Outcome, Spread};
+use super::mutant::{Graded, Spread};
 use super::place::Placed;
 use super::place_table::{is_repaired, left, of_rule, rules};
 use super::table::{Scores, of_locator};
@@ -67,7 +67,7 @@ pub(super) fn places(mutants: &[Placed]) -> Result<Option<String>> {
 
 /// True for a fault in one place that made the model fail.
 fn is_single(mutant: &Graded) -> bool {
-    mutant.operator.is_some() && mutant.spread == Spread::One && mutant.outcome == Outcome::Killed
+    mutant.operator.is_some() && mutant.spread == Spread::One && mutant.is_ranked()
 }
 
 fn estimate(values: &[f64]) -> Result<Option<Estimate>> {

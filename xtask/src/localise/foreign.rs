@@ -11,7 +11,7 @@ use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
 
 use super::locate::{Program, outlier, pairs_of};
-use super::mutant::{Case, Grade, Graded, Outcome};
+use super::mutant::{Case, Grade, Graded};
 use crate::error::diagnostic;
 
 /// The file of an exported mutant that says what it was made from.
@@ -24,7 +24,7 @@ const IDENTITY: &str = "identity";
 /// A command that fails; a directory that cannot be written.
 pub(super) fn export(case: &Case<'_>, graded: &Graded, program: &Program, to: &Path) -> Result<()> {
     let (out, identity) = (to.join(case.name()), case.inputs.key());
-    if graded.outcome != Outcome::Killed {
+    if !graded.is_ranked() {
         return Ok(());
     }
     if out.exists() {
@@ -78,7 +78,7 @@ pub(super) fn name(rankings: &Path) -> Result<String> {
 /// # Errors
 /// A ranking that is missing, or broken: one that leaves mutants out is not compared.
 pub(super) fn grade(case: &Case<'_>, graded: &Graded, rankings: &Path) -> Result<Option<Grade>> {
-    if graded.outcome != Outcome::Killed {
+    if !graded.is_ranked() {
         return Ok(None);
     }
     let path: PathBuf = rankings.join(format!("{}.jsonl", case.name()));

@@ -13,7 +13,7 @@ use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use irepair_stats::mean;
 use serde_json::json;
 
-use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, Outcome};
+use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, OTHER_SEEDS, Outcome};
 use super::oracle::{Failed, differing, lines};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
@@ -32,6 +32,11 @@ pub(super) struct Program {
 impl Program {
     pub(super) fn new(device: &str, workers: Workers, dir: PathBuf) -> Self {
         Self { device: device.to_owned(), n_threads: workers.n_threads, dir }
+    }
+
+    /// The same with a directory in its own.
+    fn within(&self, name: &str) -> Self {
+        Self { device: self.device.clone(), n_threads: self.n_threads, dir: self.dir.join(name) }
     }
 
     /// Makes the directory, empty.
@@ -83,7 +88,8 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
         metrics.iter().copied().filter(|metric| ranks(metric) && is_missing(metric)).collect()
     };
     if let Some(before) = &before
-        && (before.outcome != Outcome::Killed || missing(before).is_empty())
+        && (before.outcome != Outcome::Killed
+            || before.is_planted_again() && (!before.is_stable() || missing(before).is_empty()))
     {
         return Ok(before.clone());
     }
@@ -95,7 +101,10 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
         }
         None => plant(case, program)?,
     };
-    if found.outcome == Outcome::Killed {
+    if found.outcome == Outcome::Killed && !found.is_planted_again() {
+        found.again = Some(planted_again(case, found.strength, program)?);
+    }
+    if found.is_ranked() {
         for metric in missing(&found) {
             found.grades.insert(metric.to_string(), Some(grade(case, metric, program)?));
         }
@@ -121,6 +130,7 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
         outcome: Outcome::Survived,
         n_failed: 0,
         n_prompts: tests.answers.len(),
+        again: None,
         perplexity: (tests.perplexity, None),
         n_units: case.n_units,
         grades: BTreeMap::new(),
@@ -131,7 +141,7 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     }
     for strength in case.strengths() {
         graded.strength = strength;
-        let mutant = unless_not_finite(planted(case, strength, program))?;
+        let mutant = unless_not_finite(planted(case, strength, case.seed, program))?;
         let failed = match &mutant {
             Some(mutant) => unless_not_finite(tests.failures(program, mutant))?,
             None => None,
@@ -153,11 +163,25 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     Ok(graded)
 }
 
+/// How many prompts the mutant fails with each of [`OTHER_SEEDS`]: all where its numbers are not finite.
+fn planted_again(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<Vec<usize>> {
+    let apart = program.within("again");
+    let n_failed = |more: u32| {
+        apart.begin()?;
+        let mutant = unless_not_finite(planted(case, strength, case.seed + more, &apart))?;
+        let failed = mutant.map(|mutant| unless_not_finite(case.tests.failures(&apart, &mutant))).transpose()?;
+        Ok(failed.flatten().map_or(case.tests.answers.len(), |failed| failed.len()))
+    };
+    let found = OTHER_SEEDS.into_iter().map(n_failed).collect();
+    apart.clear()?;
+    found
+}
+
 /// The mutant with every fault of a case, of this strength, each planted in the model that has those before.
 ///
 /// # Errors
 /// A command that fails.
-pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<PathBuf> {
+pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, seed: u32, program: &Program) -> Result<PathBuf> {
     let (Some(operator), mut model) = (case.operator, case.tests.base.clone()) else {
         return Ok(case.tests.base.clone());
     };
@@ -173,7 +197,7 @@ pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program)
             format!("--model={}", model.display()),
             format!("--units={units}"),
             format!("--operator={operator}"),
-            format!("--seed={}", case.seed),
+            format!("--seed={seed}"),
             format!("--out={}", out.display()),
         ];
         args.extend(strength.map(|strength| format!("--strength={strength}")));
@@ -189,7 +213,7 @@ pub(super) fn planted(case: &Case<'_>, strength: Option<f64>, program: &Program)
 /// # Errors
 /// A command that fails.
 pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program) -> Result<(PathBuf, usize)> {
-    let (tests, mutant) = (case.tests, planted(case, strength, program)?);
+    let (tests, mutant) = (case.tests, planted(case, strength, case.seed, program)?);
     let failed = if case.operator.is_some() {
         tests.failures(program, &mutant)?
     } else {

@@ -32,7 +32,7 @@ use crate::sources::Given;
 use crate::work::Workers;
 use crate::{paths, process};
 use locate::Program;
-use mutant::{Case, Graded, Outcome, Spread};
+use mutant::{Case, Graded, Spread};
 use oracle::Tests;
 use place::{Placed, Pool};
 
@@ -70,6 +70,9 @@ pub(crate) struct Mutants {
     /// Operators that plant
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     operator: Vec<Operator>,
+    /// How many units hold the fault
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    spread: Vec<Spread>,
     /// Kinds of units that hold the fault and are ranked
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     unit: Vec<UnitKind>,
@@ -114,7 +117,9 @@ impl Mutants {
         for kind in all(&self.unit) {
             let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
             for operator in suited.copied().map(Some).chain([None]) {
-                for spread in Spread::of(operator, n_blocks) {
+                let asked =
+                    |spread: &&Spread| operator.is_none() || self.spread.is_empty() || self.spread.contains(spread);
+                for spread in Spread::of(operator, n_blocks).iter().filter(asked) {
                     sorts.extend((0..self.seeds).map(|seed| ((operator, *spread), kind, seed)));
                 }
             }
@@ -140,7 +145,13 @@ impl Mutants {
         fn list<T: ToString>(values: &[T]) -> String {
             values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         }
-        let given = [("unit", list(&self.unit)), ("operator", list(&self.operator)), ("metric", list(&self.metric))];
+        let spread: Vec<&str> = self.spread.iter().map(|spread| spread.name()).collect();
+        let given = [
+            ("unit", list(&self.unit)),
+            ("operator", list(&self.operator)),
+            ("spread", spread.join(",")),
+            ("metric", list(&self.metric)),
+        ];
         let seeds = (self.seeds != SEEDS).then(|| ("seeds", self.seeds.to_string()));
         given.into_iter().filter(|(_, value)| !value.is_empty()).chain(seeds).collect()
     }
@@ -220,7 +231,7 @@ pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let (localise, runs) = (Runs::of(&prepared, "localise"), Runs::of(&prepared, "place"));
     let placed = prepared.workers.each("place", &cases, Case::name, |case| {
         let graded = ranked(case, &dir, &metrics, &localise)?;
-        if graded.outcome != Outcome::Killed {
+        if !graded.is_ranked() {
             return Ok(None);
         }
         let path = dir.join("place").join(format!("{}.json", case.name()));

@@ -18,11 +18,17 @@ pub(super) const MARGIN: f64 = 0.1;
 /// the model.
 pub(super) const CAP: f64 = 2.0;
 
+/// A mutant is stable when it fails at least this share of [`MARGIN`] with every other seed that plants it again.
+pub(super) const STABLE: f64 = 0.5;
+
+/// Seeds that plant a killed mutant again, at the same place with the same strength: so much is added to its own.
+pub(super) const OTHER_SEEDS: [u32; 2] = [1000, 2000];
+
 /// Wrong answers that a locator sees, at most.
 pub(super) const MOST_PAIRS: usize = 64;
 
 /// How many units hold a fault.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Spread {
     /// As few as the operator acts on.
@@ -44,13 +50,17 @@ impl Spread {
         }
     }
 
-    /// What it adds to the name of an operator.
-    fn suffix(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::One => "",
-            Self::Two => "-two",
-            Self::All => "-all",
+            Self::One => "one",
+            Self::Two => "two",
+            Self::All => "all",
         }
+    }
+
+    /// What it adds to the name of an operator.
+    fn suffix(self) -> String {
+        if self == Self::One { String::new() } else { format!("-{}", self.name()) }
     }
 
     fn is_one(&self) -> bool {
@@ -195,11 +205,32 @@ pub(super) struct Graded {
     /// Prompts that it fails, of how many.
     pub(super) n_failed: usize,
     pub(super) n_prompts: usize,
+    /// Prompts that it fails when it is planted with each of [`OTHER_SEEDS`]; none where no seed decides the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) again: Option<Vec<usize>>,
     /// On neutral text: the base model's, and the mutant's where it was measured and is finite.
     pub(super) perplexity: (f64, Option<f64>),
     pub(super) n_units: usize,
     /// By locator; nothing where it does not rank such units.
     pub(super) grades: BTreeMap<String, Option<Grade>>,
+}
+
+impl Graded {
+    /// True when it is killed, and does not depend on the seed that planted it.
+    pub(super) fn is_ranked(&self) -> bool {
+        self.outcome == Outcome::Killed && self.is_stable()
+    }
+
+    /// False when another seed, at the same place and of the same strength, does much less harm.
+    pub(super) fn is_stable(&self) -> bool {
+        let bound = STABLE * MARGIN * self.n_prompts as f64;
+        self.again.iter().flatten().all(|n_failed| *n_failed as f64 >= bound)
+    }
+
+    /// True when it is known what other seeds do, or no seed decides the fault.
+    pub(super) fn is_planted_again(&self) -> bool {
+        self.again.is_some() || !self.operator.is_some_and(Operator::draws)
+    }
 }
 
 /// How well one locator found the fault.

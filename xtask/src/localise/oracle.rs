@@ -47,8 +47,8 @@ pub(super) struct Answer {
 impl Tests {
     pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
         let mut prompts = Vec::new();
-        for file in ["prompts/clean.test.jsonl", "prompts/error.test.jsonl"] {
-            let path = prepared.data(file);
+        let clean = prepared.optional_data("prompts/clean.test.jsonl");
+        for path in clean.into_iter().chain([prepared.data("prompts/error.test.jsonl")]) {
             prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
         }
         let pairs = prepared.pairs(model);

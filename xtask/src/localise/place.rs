@@ -192,7 +192,7 @@ pub(super) fn placed(
         return Ok(Placed { choices, random, ..before.clone() });
     }
     program.begin()?;
-    let mutant = planted(case, graded.strength, program)?;
+    let mutant = planted(case, graded.strength, case.seed, program)?;
     let [repair, validation, test] = &pool.0;
     let mut failed = repair.failures(program, &mutant)?;
     failed.retain(Failed::is_pair);

@@ -10,7 +10,7 @@ use irepair_stats::{
 };
 
 use super::agreement::agreement;
-use super::mutant::{CAP, Grade, Graded, MARGIN, Outcome, Spread};
+use super::mutant::{CAP, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE, Spread};
 use super::oracle::DECISIVE;
 
 /// Scores of a locator on some mutants, next to those of a random ranking.
@@ -86,7 +86,7 @@ pub(super) fn markdown(mutants: &[Graded], locators: &[String], command: &str) -
     for kind in UnitKind::ALL {
         let killed = |spread: Spread| -> Vec<&Graded> {
             let of_kind = mutants.iter().filter(|m| m.unit == *kind && m.spread == spread);
-            of_kind.filter(|m| m.operator.is_some() && m.outcome == Outcome::Killed).collect()
+            of_kind.filter(|m| m.operator.is_some() && m.is_ranked()).collect()
         };
         let (one, two, all) = (killed(Spread::One), killed(Spread::Two), killed(Spread::All));
         if !one.is_empty() {
@@ -108,20 +108,35 @@ pub(super) fn markdown(mutants: &[Graded], locators: &[String], command: &str) -
 
 /// How planting ended, by operator and kind of unit.
 fn outcomes(mutants: &[Graded]) -> Result<String> {
-    let mut by: BTreeMap<(UnitKind, Operator, Spread), [usize; 3]> = BTreeMap::new();
+    let mut by: BTreeMap<(UnitKind, Operator, Spread), ([usize; 3], usize, usize)> = BTreeMap::new();
     for mutant in mutants {
         let Some(operator) = mutant.operator else { continue };
-        by.entry((mutant.unit, operator, mutant.spread)).or_default()[mutant.outcome as usize] += 1;
+        let (ended, planted_again, unstable) = by.entry((mutant.unit, operator, mutant.spread)).or_default();
+        ended[mutant.outcome as usize] += 1;
+        if mutant.outcome == Outcome::Killed {
+            *planted_again += usize::from(mutant.again.is_some());
+            *unstable += usize::from(!mutant.is_stable());
+        }
     }
-    let mut text = "## Mutants\n\n| unit | operator | faults in | killed | survived every strength | broke the model |\n|---|---|---|---|---|---|\n"
-        .to_owned();
-    for ((unit, operator, spread), [killed, survived, broken]) in by {
+    let mut text = format!(
+        "## Mutants\n\nUnstable: killed, but with one of {} other seeds, at the same place and strength, it fails less than {:.0} % of the prompts; \
+         left out of what follows. Operators that draw nothing plant the same fault with every seed.\n\n\
+         | unit | operator | faults in | killed | of them unstable | survived every strength | broke the model |\n|---|---|---|---|---|---|---|\n",
+        OTHER_SEEDS.len(),
+        100.0 * STABLE * MARGIN
+    );
+    for ((unit, operator, spread), ([killed, survived, broken], planted_again, unstable)) in by {
         let place = match spread {
             Spread::One => "one place",
             Spread::Two => "two blocks",
             Spread::All => "every unit",
         };
-        writeln!(text, "| {unit} | {operator} | {place} | {killed} | {survived} | {broken} |")?;
+        let unstable = match operator.draws() {
+            true if planted_again < killed => format!("{unstable} of {planted_again}"),
+            true => unstable.to_string(),
+            false => String::new(),
+        };
+        writeln!(text, "| {unit} | {operator} | {place} | {killed} | {unstable} | {survived} | {broken} |")?;
     }
     Ok(text + "\n")
 }
@@ -261,6 +276,7 @@ mod tests {
             outcome,
             n_failed: 40,
             n_prompts: 300,
+            again: Some(vec![30, 15]),
             perplexity: (2.5, Some(2.75)),
             n_units: 12,
             grades: ranks.iter().map(|(metric, rank)| (metric.to_string(), rank.map(grade))).collect(),
@@ -287,6 +303,7 @@ mod tests {
             graded(2, Outcome::Killed, &found(2, 3)),
             graded(3, Outcome::Survived, &[]),
             graded(4, Outcome::Broken, &[]),
+            Graded { again: Some(vec![30, 14]), ..graded(5, Outcome::Killed, &[]) },
             Graded { operator: Some(Operator::TrainIn), ..graded(0, Outcome::Killed, &found(3, 5)) },
             Graded { operator: None, ..graded(0, Outcome::Killed, &found(1, 12)) },
             spread(Spread::Two, 0, &found(1, 6), Some(2)),

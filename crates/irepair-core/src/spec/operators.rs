@@ -41,4 +41,9 @@ impl Operator {
     pub fn trains(self) -> bool {
         self == Self::TrainIn
     }
+
+    /// True when a seed decides what it plants; the others plant the same fault with every seed.
+    pub fn draws(self) -> bool {
+        matches!(self, Self::Noise | Self::BitFlip | Self::TrainIn)
+    }
 }
