@@ -107,7 +107,7 @@ pub(crate) fn attribution(model: &dyn BlockModel, rejected: &[&TextBatch], chose
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
         let (minus, last) = Outputs::of(Metric::Atp, model, rejected, true)?;
-        let loss = text_nll(rejected, &model.project(&last))?;
+        let loss = text_nll(model, rejected, &last)?;
         let gradients = Tensor::f_run_backward(&[&loss], &minus, false, false).map_err(irepair_model::Error::from)?;
         let (plus, _) = no_grad(|| Outputs::of(Metric::Atp, model, chosen, false))?;
         no_grad(|| {

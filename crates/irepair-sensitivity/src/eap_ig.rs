@@ -66,7 +66,7 @@ pub(crate) fn changes(
                 let got = moved.n_seen;
                 let missing = Error::NoBlockOutputs { metric: Metric::EapIg.name(), want: model.n_blocks(), got };
                 let (start, way) = moved.found.ok_or(missing)?;
-                let loss = text_nll(rejected, &model.project(&last))?;
+                let loss = text_nll(model, rejected, &last)?;
                 let gradient =
                     Tensor::f_run_backward(&[&loss], &[&start], false, false).map_err(irepair_model::Error::from)?;
                 let product = no_grad(|| shared.columns(&gradient[0]).to_kind(Kind::Float) * way);

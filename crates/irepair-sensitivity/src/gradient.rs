@@ -2,7 +2,6 @@
 
 use irepair_core::{BlockSlice, Scope};
 use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients};
-use irepair_objective::TextLogits;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::Result;
@@ -13,10 +12,19 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
     no_grad(|| tensor.detach().to_kind(Kind::Float).square().sum(Kind::Float))
 }
 
-/// `NLL_tok` of the texts, `[]` float32, from their logits `[batch, seq, vocab]`.
-pub(crate) fn text_nll(text: &TextBatch, logits: &Tensor) -> Result<Tensor> {
-    let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
-    Ok(TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits }.log_probs()?.nll_mean()?)
+/// `NLL_tok` of the texts, `[]` float32, from their last hidden states `[batch, seq, width]`. The head is applied to the
+/// positions that predict a target, and to no other.
+///
+/// # Errors
+/// Texts without a counted token.
+pub(crate) fn text_nll(model: &dyn BlockModel, text: &TextBatch, last: &Tensor) -> Result<Tensor> {
+    if text.counts.targets == 0.0 {
+        return Err(irepair_objective::Error::NothingCounted { what: "text" }.into());
+    }
+    let width = *last.size().last().unwrap_or(&0);
+    let predicted = model.project(&last.reshape([-1, width]).index_select(0, &text.target_positions));
+    let log_probs = predicted.log_softmax(-1, Kind::Float).gather(-1, &text.target_ids.unsqueeze(-1), false);
+    Ok(-log_probs.sum(Kind::Float) / text.counts.targets)
 }
 
 /// Gradients of `NLL_tok` of the texts for every block parameter. Leaves the model's gradient flags as they were.
@@ -33,7 +41,7 @@ pub fn error_gradients(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<G
     model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
     let mut sum = Gradients::new();
     for text in texts {
-        add_gradients(&mut sum, model.gradients(&text_nll(text, &model.logits(text))?)?);
+        add_gradients(&mut sum, model.gradients(&text_nll(model, text, &model.hidden_states(text))?)?);
     }
     Ok(sum)
 }

@@ -67,15 +67,21 @@ impl<'a> Task<'a> {
         if want != got {
             return Err(Error::NoGates { metric: Metric::Mask.name(), want, got });
         }
-        let TextBatch { ids, attention_mask, loss_mask, counts, .. } = text;
-        let logits = self.model.project(&last);
-        let values =
-            TextLogits { ids, attention_mask, loss_mask, counts: *counts, logits: &logits }.log_probs()?.values;
-        // Entry `t` is about token `t + 1`.
+        // From the last column of the prompt on: it predicts the first of the continuation.
         let start = (text.n_prompt_cols() as i64 - 1).max(0);
         let continuation = |tensor: &Tensor| tensor.narrow(1, start, tensor.size()[1] - start);
-        let sum = |tensor: &Tensor| continuation(tensor).sum_dim_intlist(-1, false, Kind::Float);
-        Ok(sum(&values) / sum(&counted_targets(attention_mask, loss_mask)).clamp_min(1.0))
+        let [ids, attention_mask, loss_mask] = [&text.ids, &text.attention_mask, &text.loss_mask].map(continuation);
+        let logits = self.model.project(&continuation(&last));
+        let text = TextLogits {
+            ids: &ids,
+            attention_mask: &attention_mask,
+            loss_mask: &loss_mask,
+            counts: text.counts,
+            logits: &logits,
+        };
+        let sum = |tensor: &Tensor| tensor.sum_dim_intlist(-1, false, Kind::Float);
+        let n_counted = sum(&counted_targets(&attention_mask, &loss_mask));
+        Ok(sum(&text.log_probs()?.values) / n_counted.clamp_min(1.0))
     }
 
     /// The loss `mean over pairs of softplus(log p(y-) - log p(y+))`, of means over tokens, `[]`, and its gradient by

@@ -40,11 +40,11 @@ pub(crate) fn changes(model: &dyn BlockModel, rejected: &[&TextBatch], chosen: &
         no_grad(|| -> Result<()> {
             let shared = Shared::of(rejected, chosen);
             let (outputs, _) = Outputs::of(Metric::Patching, model, chosen, false)?;
-            let before = text_nll(rejected, &model.logits(rejected))?;
+            let before = text_nll(model, rejected, &model.hidden_states(rejected))?;
             for (at, chosen) in outputs.iter().enumerate() {
                 let mut patch = Patch { at, n_seen: 0, shared: &shared, chosen };
                 let last = model.hidden_states_probed(rejected, &mut patch);
-                sums.push(BlockId(at), text_nll(rejected, &model.project(&last))? - &before);
+                sums.push(BlockId(at), text_nll(model, rejected, &last)? - &before);
             }
             Ok(())
         })?;

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
+use irepair_core::spec::Against;
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use irepair_stats::mean;
 use serde_json::json;
 
-use super::mutant::{CAP, Case, Grade, Graded, MARGIN, MOST_PAIRS, OTHER_SEEDS, Outcome};
+use super::mutant::{CAP, Case, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
 use super::oracle::{Failed, differing, lines};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
@@ -113,8 +114,8 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     Ok(found)
 }
 
-/// Plants the weakest fault that makes the model fail, and writes what a locator sees of it. Where none is to be
-/// planted, the base model is the mutant.
+/// Plants a fault that makes the model fail where the next weaker one does not, found by bisection, and writes what a
+/// locator sees of it. Where none is to be planted, the base model is the mutant.
 fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     let tests = case.tests;
     let mut graded = Graded {
@@ -139,27 +140,35 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
         let (outcome, n_failed) = (Outcome::Killed, pairs_of(case, None, program)?.1);
         return Ok(Graded { outcome, n_failed, ..graded });
     }
-    for strength in case.strengths() {
-        graded.strength = strength;
-        let mutant = unless_not_finite(planted(case, strength, case.seed, program))?;
-        let failed = match &mutant {
-            Some(mutant) => unless_not_finite(tests.failures(program, mutant))?,
-            None => None,
-        };
-        let (Some(mutant), Some(failed)) = (mutant, failed) else {
-            (graded.outcome, graded.n_failed) = (Outcome::Broken, tests.answers.len());
-            break;
-        };
-        graded.n_failed = failed.len();
-        if failed.len() as f64 >= MARGIN * tests.answers.len() as f64 {
-            let perplexity = unless_not_finite(tests.perplexity_of(program, &mutant))?;
-            let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
-            graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
-            graded.perplexity.1 = perplexity;
-            write_pairs(&program.dir.join("pairs.jsonl"), &failed)?;
-            break;
+    // Strengths below `weakest` fail too few prompts; those from `enough` on fail enough, or give no finite numbers.
+    let (strengths, mut found, mut last) = (case.strengths(), None, None);
+    let (mut weakest, mut enough) = (0, strengths.len());
+    while weakest < enough {
+        let at = (weakest + enough) / 2;
+        last = Some(at);
+        let mutant = unless_not_finite(planted(case, strengths[at], case.seed, program))?;
+        let failed = mutant.map(|mutant| unless_not_finite(tests.failures(program, &mutant))).transpose()?.flatten();
+        let n_failed = failed.as_ref().map_or(tests.answers.len(), Vec::len);
+        if n_failed as f64 >= MARGIN * tests.answers.len() as f64 {
+            (enough, found) = (at, Some(failed));
+        } else {
+            (weakest, graded.strength, graded.n_failed) = (at + 1, strengths[at], n_failed);
         }
     }
+    let Some(failed) = found else { return Ok(graded) };
+    graded.strength = strengths[enough];
+    let Some(failed) = failed else {
+        return Ok(Graded { outcome: Outcome::Broken, n_failed: tests.answers.len(), ..graded });
+    };
+    let mutant = program.dir.join("model");
+    if last != Some(enough) {
+        planted(case, graded.strength, case.seed, program)?;
+    }
+    let perplexity = unless_not_finite(tests.perplexity_of(program, &mutant))?;
+    let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
+    graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
+    (graded.perplexity.1, graded.n_failed) = (perplexity, failed.len());
+    write_pairs(&program.dir.join("pairs.jsonl"), &failed, tests.n_pairs)?;
     Ok(graded)
 }
 
@@ -219,16 +228,16 @@ pub(super) fn pairs_of(case: &Case<'_>, strength: Option<f64>, program: &Program
     } else {
         differing(&tests.answers, tests.answers(program, &mutant, Some(case.seed))?)
     };
-    write_pairs(&program.dir.join("pairs.jsonl"), &failed)?;
+    write_pairs(&program.dir.join("pairs.jsonl"), &failed, tests.n_pairs)?;
     Ok((mutant, failed.len()))
 }
 
 /// The first failed prompts as pairs: chosen is the base model's answer, rejected the mutant's.
-fn write_pairs(path: &Path, failed: &[Failed]) -> Result<()> {
+fn write_pairs(path: &Path, failed: &[Failed], n_pairs: usize) -> Result<()> {
     let written = failed.iter().filter(|failed| failed.is_pair());
     lines(
         path,
-        written.take(MOST_PAIRS),
+        written.take(n_pairs),
         |Failed { right, wrong, .. }| json!({ "prompt": right.prompt, "chosen": right.text, "rejected": wrong }),
     )
 }
@@ -243,14 +252,16 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
         "sensitivity".to_owned(),
         format!("--model={}", mutant.display()),
         format!("--data={}", dir.join("pairs.jsonl").display()),
-        format!("--neutral={}", case.tests.neutral.display()),
         format!("--metric={metric}"),
-        format!("--n-batches={}", MOST_PAIRS / BATCH),
+        format!("--n-batches={}", case.tests.n_pairs.div_ceil(BATCH)),
         format!("--batch-size={BATCH}"),
         format!("--seed={}", case.seed),
         "--skip-prompt".to_owned(),
         format!("--out={}", out.display()),
     ];
+    if metric.row().against == Against::Neutral || metric.reads_fisher() {
+        args.push(format!("--neutral={}", case.tests.neutral.display()));
+    }
     // Some locators measure whole blocks alone.
     if case.kind != UnitKind::Block {
         args.push(format!("--unit={}", case.kind));

@@ -16,6 +16,7 @@ mod place_table;
 mod table;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -32,7 +33,7 @@ use crate::sources::Given;
 use crate::work::Workers;
 use crate::{paths, process};
 use locate::Program;
-use mutant::{Case, Graded, Spread};
+use mutant::{Case, Graded, MOST_PAIRS, Spread};
 use oracle::Tests;
 use place::{Placed, Pool};
 
@@ -67,6 +68,12 @@ pub(crate) struct Mutants {
     /// model without a fault
     #[arg(long, default_value_t = SEEDS, value_name = "N")]
     seeds: u32,
+    /// Test prompts that a mutant may fail, spread over those of the profile. Without it, all
+    #[arg(long, value_name = "N")]
+    n_prompts: Option<NonZeroUsize>,
+    /// Failed prompts that a locator sees, at most
+    #[arg(long, default_value_t = MOST_PAIRS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    n_pairs: u32,
     /// Operators that plant
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     operator: Vec<Operator>,
@@ -86,7 +93,8 @@ pub(crate) struct Mutants {
 impl Mutants {
     /// The prompts of the profile's base models, and the answers of these.
     fn tests(&self, prepared: &Prepared) -> Result<Vec<Tests>> {
-        prepared.experiment.profile.models.iter().map(|model| Tests::of(prepared, &model.name)).collect()
+        let models = prepared.experiment.profile.models.iter();
+        models.map(|model| Tests::of(prepared, &model.name, self.n_prompts, self.n_pairs as usize)).collect()
     }
 
     /// The locators that were asked for. One that ranks by a seed says less than the exact mean of all rankings.
@@ -153,7 +161,10 @@ impl Mutants {
             ("metric", list(&self.metric)),
         ];
         let seeds = (self.seeds != SEEDS).then(|| ("seeds", self.seeds.to_string()));
-        given.into_iter().filter(|(_, value)| !value.is_empty()).chain(seeds).collect()
+        let n_prompts = self.n_prompts.map(|n| ("n-prompts", n.to_string()));
+        let n_pairs = (self.n_pairs != MOST_PAIRS).then(|| ("n-pairs", self.n_pairs.to_string()));
+        let numbers = seeds.into_iter().chain(n_prompts).chain(n_pairs);
+        given.into_iter().filter(|(_, value)| !value.is_empty()).chain(numbers).collect()
     }
 
     /// The file of the tables: those of other choices stay.
@@ -208,12 +219,12 @@ pub(crate) fn run(Args { mutants: args, export, rankings, kept }: &Args) -> Resu
     if rankings.is_empty() {
         write_ranks(args, &graded, &locators)
     } else {
-        print(&table::markdown(&graded, &locators, &args.command("localise"))?)
+        print(&table::markdown(&graded, &locators, (&args.command("localise"), args.n_pairs))?)
     }
 }
 
 fn write_ranks(args: &Mutants, graded: &[Graded], locators: &[String]) -> Result<()> {
-    let text = table::markdown(graded, locators, &args.command("localise"))?;
+    let text = table::markdown(graded, locators, (&args.command("localise"), args.n_pairs))?;
     write_tables(&args.kept().join(args.tables()), &text, figure::precision(graded, locators)?)
 }
 

@@ -24,8 +24,8 @@ pub(super) const STABLE: f64 = 0.5;
 /// Seeds that plant a killed mutant again, at the same place with the same strength: so much is added to its own.
 pub(super) const OTHER_SEEDS: [u32; 2] = [1000, 2000];
 
-/// Wrong answers that a locator sees, at most.
-pub(super) const MOST_PAIRS: usize = 64;
+/// Wrong answers that a locator sees, at most, where nothing else is asked for.
+pub(super) const MOST_PAIRS: u32 = 64;
 
 /// How many units hold a fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -263,6 +263,7 @@ mod tests {
             prompts: PathBuf::new(),
             neutral: PathBuf::new(),
             pairs: (PathBuf::new(), String::new()),
+            n_pairs: 64,
             answers: Vec::new(),
             nlls: Vec::new(),
             perplexity: 1.0,

@@ -1,6 +1,7 @@
 //! The oracle of the benchmark: the prompts of a base model, and its own answers to them, which are the right ones.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::locate::{BATCH, Program};
-use super::mutant::{CAP, MARGIN, MOST_PAIRS};
+use super::mutant::{CAP, MARGIN};
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 
@@ -31,6 +32,8 @@ pub(super) struct Tests {
     pub(super) neutral: PathBuf,
     /// The profile's training pairs, whose rejected text operators that train learn, and their SHA-256.
     pub(super) pairs: (PathBuf, String),
+    /// Wrong answers that a locator sees, at most.
+    pub(super) n_pairs: usize,
     pub(super) answers: Vec<Answer>,
     /// The base model's negative log-likelihood of each prompt with its answer.
     pub(super) nlls: Vec<f64>,
@@ -45,12 +48,22 @@ pub(super) struct Answer {
 }
 
 impl Tests {
-    pub(super) fn of(prepared: &Prepared, model: &str) -> Result<Self> {
-        let mut prompts = Vec::new();
+    /// Of a model of a profile, with so many of its test prompts, or all; a locator sees at most `n_pairs` answers.
+    ///
+    /// # Errors
+    /// Data that cannot be read; a command that fails.
+    pub(super) fn of(
+        prepared: &Prepared,
+        model: &str,
+        n_prompts: Option<NonZeroUsize>,
+        n_pairs: usize,
+    ) -> Result<Self> {
+        let mut prompts = String::new();
         let clean = prepared.optional_data("prompts/clean.test.jsonl");
         for path in clean.into_iter().chain([prepared.data("prompts/error.test.jsonl")]) {
-            prompts.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+            prompts += &fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         }
+        let prompts = n_prompts.map_or_else(|| prompts.clone(), |n| spread(&prompts, n.get()));
         let pairs = prepared.pairs(model);
         let tests = Self {
             model: model.to_owned(),
@@ -58,11 +71,12 @@ impl Tests {
             prompts: PathBuf::new(),
             neutral: PathBuf::new(),
             pairs: (pairs.clone(), sha256_file(&pairs).map_err(diagnostic)?),
+            n_pairs,
             answers: Vec::new(),
             nlls: Vec::new(),
             perplexity: f64::NAN,
         };
-        tests.with_prompts(prepared, "base", &prompts)?.with_neutral(prepared, "general/valid.txt")
+        tests.with_prompts(prepared, "base", prompts.as_bytes())?.with_neutral(prepared, "general/valid.txt")
     }
 
     /// The same tests with a file of the profile as neutral text, a text a line.
@@ -83,9 +97,10 @@ impl Tests {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let (base, neutral, path) = (self.base.clone(), self.neutral.clone(), dir.join("prompts.jsonl"));
         write_atomic(&path, prompts).map_err(diagnostic)?;
-        let (model, pairs, perplexity) = (self.model.clone(), self.pairs.clone(), self.perplexity);
+        let (model, pairs, n_pairs, perplexity) =
+            (self.model.clone(), self.pairs.clone(), self.n_pairs, self.perplexity);
         let (answers, nlls) = (Vec::new(), Vec::new());
-        let tests = Self { model, base, prompts: path, neutral, pairs, answers, nlls, perplexity };
+        let tests = Self { model, base, prompts: path, neutral, pairs, n_pairs, answers, nlls, perplexity };
         let program = Program::new(&prepared.device, prepared.workers, dir);
         let answers = tests.answers(&program, &tests.base, None)?;
         let nlls = nlls_of(&program, &tests.base, answers.iter().map(|answer| (&answer.prompt, &answer.text)))?;
@@ -102,7 +117,8 @@ impl Tests {
         let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
         let (prompts, neutral) = (read(&self.prompts)?, read(&self.neutral)?);
         Ok(format!(
-            "{NUMBERS_VERSION} {MARGIN} {DECISIVE} {CAP} {N_TOKENS} {MOST_PAIRS} {BATCH} {} {}",
+            "{NUMBERS_VERSION} {MARGIN} {DECISIVE} {CAP} {N_TOKENS} {} {BATCH} {} {}",
+            self.n_pairs,
             sha256_hex(&prompts),
             sha256_hex(&neutral)
         ))
@@ -149,6 +165,13 @@ impl Tests {
             scored(program, model, &self.neutral)?.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
         Ok((nll / n).exp())
     }
+}
+
+/// So many lines of a text, spread over all: files are often sorted by kind.
+fn spread(text: &str, n: usize) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let n = n.min(lines.len());
+    (0..n).map(|i| lines[i * lines.len() / n].to_owned() + "\n").collect()
 }
 
 /// A prompt that a mutant fails.
@@ -204,4 +227,17 @@ fn scored(program: &Program, model: &Path, texts: &Path) -> Result<Vec<(f64, f64
         found[key].as_f64().with_context(|| format!("`irepair score` gave no {key}"))
     };
     printed.lines().map(|line| Ok((number(line, "nll_sum")?, number(line, "n_tokens")?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_taken_from_all_of_a_file() {
+        let text = "0\n1\n\n2\n3\n4\n5\n6\n";
+        assert_eq!(spread(text, 3), "0\n2\n4\n");
+        assert_eq!(spread(text, 9), "0\n1\n2\n3\n4\n5\n6\n", "all there are");
+        assert_eq!(spread("", 3), "");
+    }
 }

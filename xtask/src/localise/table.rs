@@ -70,14 +70,14 @@ fn shown(values: &[f64], n_digits: usize) -> String {
 ///
 /// # Errors
 /// Grades that are no ranks.
-pub(super) fn markdown(mutants: &[Graded], locators: &[String], command: &str) -> Result<String> {
+pub(super) fn markdown(mutants: &[Graded], locators: &[String], (command, n_pairs): (&str, u32)) -> Result<String> {
     let mut text = format!("# Where is the fault? Locators on planted faults\n\nMade by `{command}`.\n\n");
     write!(
         text,
         "A fault is planted in one place of a base model, in two, or in every unit, as weakly as makes it fail {:.0} % of the prompts: \
          its greedy answer differs from the base model's, and each of the two gives its own answer at least {:.1} times the \
          probability that it gives the other's. A mutant whose perplexity on neutral text is over {CAP} times the base model's is \
-         left out. A locator sees the first 64 prompts that the mutant fails, with both answers, and neutral text, and ranks the units \
+         left out. A locator sees the first {n_pairs} prompts that the mutant fails, with both answers, and neutral text, and ranks the units \
          of the kind that holds the fault.\n\n",
         100.0 * MARGIN,
         DECISIVE.exp()
@@ -316,7 +316,7 @@ mod tests {
             markdown(
                 &mutants,
                 &[Metric::GradL2, Metric::Atp, Metric::Random].map(|m| m.to_string()),
-                "cargo xtask localise"
+                ("cargo xtask localise", 64)
             )
             .unwrap()
         );
