@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(
             problems(&of(Metric::Patching)),
             [
-                "`sensitivity`: patching costs too many passes for a step (2 + L forward); `irepair sensitivity --metric \
+                "`sensitivity`: patching costs too many passes for a step (2 + L / 2 forward); `irepair sensitivity --metric \
               patching` measures it, and `only` keeps a repair to the blocks that it finds"
             ]
         );

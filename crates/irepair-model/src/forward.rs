@@ -207,7 +207,10 @@ impl CausalLm {
     ) -> Tensor {
         for b in blocks {
             let cache = caches.as_mut().map(|c| &mut c[b]);
-            hidden = self.blocks[b].apply(&hidden, context, cache, probe);
+            hidden = match probe.known(BlockId(b)) {
+                Some(known) => known,
+                None => self.blocks[b].apply(&hidden, context, cache, probe),
+            };
         }
         hidden
     }

@@ -32,6 +32,12 @@ pub trait Probe {
         output
     }
 
+    /// Called before each block. The residual stream after it, where the probe has it already: the block is then not
+    /// computed, and [`Probe::block`] not called for it. A model may compute every block all the same.
+    fn known(&mut self, _block: BlockId) -> Option<Tensor> {
+        None
+    }
+
     /// Called with the residual stream after each block, `[batch, seq, width]`.
     fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
         hidden

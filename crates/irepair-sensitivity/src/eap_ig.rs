@@ -3,8 +3,8 @@
 //! `atp` takes the gradient at the rejected text alone, which is the slope there and not between the two texts. The
 //! mean of the gradients on the way, times its length, is the integral of the loss along it: what `patching` measures.
 //!
-//! Cost: one forward pass of the chosen text, and for every block as many forward and backward passes of the rejected
-//! text as there are points. Backward passes reach down to the block's output.
+//! Cost: one forward pass of each text, and for every block as many forward and backward passes of the rejected text
+//! as there are points, each through the blocks above it.
 
 use irepair_core::BlockId;
 use irepair_core::spec::Metric;
@@ -28,22 +28,38 @@ struct Moved<'a> {
     shared: &'a Shared,
     /// The block's output on the chosen text.
     chosen: &'a Tensor,
+    /// The same on the rejected text.
+    rejected: &'a Tensor,
     /// The output that the pass continues with, where its graph starts, and the whole way, on the shared columns.
     found: Option<(Tensor, Tensor)>,
 }
 
-impl Probe for Moved<'_> {
-    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
-        self.n_seen += 1;
-        if self.n_seen != self.at + 1 {
-            return hidden;
-        }
+impl Moved<'_> {
+    /// Where the graph starts: the block's output, on the way from `hidden`.
+    fn start(&mut self, hidden: &Tensor) -> Tensor {
         let hidden = hidden.detach();
         let way = self.shared.difference(self.chosen, &hidden);
         let columns = self.shared.columns(&hidden) + (&way * self.point).to_kind(hidden.kind());
         let start = self.shared.replaced(&hidden, &columns).set_requires_grad(true);
         self.found = Some((start.shallow_clone(), way));
         start
+    }
+}
+
+impl Probe for Moved<'_> {
+    /// What lies below the block changes nothing that is read.
+    fn known(&mut self, _block: BlockId) -> Option<Tensor> {
+        if self.n_seen > self.at {
+            return None;
+        }
+        self.n_seen += 1;
+        let rejected = self.rejected;
+        Some(if self.n_seen == self.at + 1 { self.start(rejected) } else { rejected.shallow_clone() })
+    }
+
+    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
+        self.n_seen += 1;
+        if self.n_seen == self.at + 1 { self.start(&hidden) } else { hidden }
     }
 }
 
@@ -58,10 +74,12 @@ pub(crate) fn changes(
     let mut sums = BlockSums::default();
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
-        let (outputs, _) = no_grad(|| Outputs::of(Metric::EapIg, model, chosen, false))?;
-        for (at, chosen) in outputs.iter().enumerate() {
+        let outputs = |text| no_grad(|| Outputs::of(Metric::EapIg, model, text, false));
+        let (of_chosen, of_rejected) = (outputs(chosen)?.0, outputs(rejected)?.0);
+        for (at, (chosen, rejected_at)) in of_chosen.iter().zip(&of_rejected).enumerate() {
             for &point in points {
-                let mut moved = Moved { at, n_seen: 0, point, shared: &shared, chosen, found: None };
+                let mut moved =
+                    Moved { at, n_seen: 0, point, shared: &shared, chosen, rejected: rejected_at, found: None };
                 let last = model.hidden_states_probed(rejected, &mut moved);
                 let got = moved.n_seen;
                 let missing = Error::NoBlockOutputs { metric: Metric::EapIg.name(), want: model.n_blocks(), got };

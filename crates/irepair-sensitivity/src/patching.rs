@@ -1,6 +1,6 @@
 //! Activation patching (METHOD §3): what the error loses when a block's output comes from the run on the chosen text.
 //!
-//! Cost: two forward passes over a pair, and one for every block. No backward pass.
+//! Cost: two forward passes over a pair, and for every block one of the blocks above it. No backward pass.
 
 use irepair_core::BlockId;
 use irepair_core::spec::Metric;
@@ -19,9 +19,18 @@ struct Patch<'a> {
     shared: &'a Shared,
     /// The block's output on the chosen text.
     chosen: &'a Tensor,
+    /// The same on the rejected text.
+    rejected: &'a Tensor,
 }
 
 impl Probe for Patch<'_> {
+    /// What lies below the block changes nothing that is read.
+    fn known(&mut self, _block: BlockId) -> Option<Tensor> {
+        let is_known = self.n_seen <= self.at;
+        self.n_seen += usize::from(is_known);
+        is_known.then(|| self.shared.replaced(self.rejected, &self.shared.columns(self.chosen)))
+    }
+
     fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
         self.n_seen += 1;
         if self.n_seen == self.at + 1 {
@@ -39,10 +48,11 @@ pub(crate) fn changes(model: &dyn BlockModel, rejected: &[&TextBatch], chosen: &
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         no_grad(|| -> Result<()> {
             let shared = Shared::of(rejected, chosen);
-            let (outputs, _) = Outputs::of(Metric::Patching, model, chosen, false)?;
-            let before = text_nll(model, rejected, &model.hidden_states(rejected))?;
-            for (at, chosen) in outputs.iter().enumerate() {
-                let mut patch = Patch { at, n_seen: 0, shared: &shared, chosen };
+            let outputs = |text| Outputs::of(Metric::Patching, model, text, false);
+            let ((of_chosen, _), (of_rejected, last)) = (outputs(chosen)?, outputs(rejected)?);
+            let before = text_nll(model, rejected, &last)?;
+            for (at, (chosen, of_rejected)) in of_chosen.iter().zip(&of_rejected).enumerate() {
+                let mut patch = Patch { at, n_seen: 0, shared: &shared, chosen, rejected: of_rejected };
                 let last = model.hidden_states_probed(rejected, &mut patch);
                 sums.push(BlockId(at), text_nll(model, rejected, &last)? - &before);
             }

@@ -67,13 +67,13 @@ table! {
         /// Attribution patching averaged over five points between the rejected and the chosen text (EAP-IG) [O].
         EapIg = "eap-ig" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "1 + 5 L forward, 5 L backward", at_steps: false
+            passes: "2 + 5 L / 2 forward, 5 L / 2 backward", at_steps: false
         }
         /// How much less likely rejected text is when the block's output is that on chosen text (activation patching)
         /// [O].
         Patching = "patching" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "2 + L forward", at_steps: false
+            passes: "2 + L / 2 forward", at_steps: false
         }
         /// Share of the block's weights that are in the top 5 % by `snip` on rejected text and not on neutral text [O].
         SnipDiff = "snip-diff" {
