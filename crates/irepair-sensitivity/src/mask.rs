@@ -71,7 +71,8 @@ impl<'a> Task<'a> {
         let start = (text.n_prompt_cols() as i64 - 1).max(0);
         let continuation = |tensor: &Tensor| tensor.narrow(1, start, tensor.size()[1] - start);
         let [ids, attention_mask, loss_mask] = [&text.ids, &text.attention_mask, &text.loss_mask].map(continuation);
-        let logits = self.model.project(&continuation(&last));
+        // Contiguous: libtorch multiplies a part of a tensor row by row.
+        let logits = self.model.project(&continuation(&last).contiguous());
         let text = TextLogits {
             ids: &ids,
             attention_mask: &attention_mask,

@@ -261,17 +261,18 @@ pub(crate) fn run_places(args: &Mutants) -> Result<()> {
 
 /// Where the work of a command lies, a directory for each mutant.
 struct Runs<'a> {
-    prepared: (&'a str, Workers),
+    /// Device and processes.
+    on: (&'a str, Workers),
     dir: PathBuf,
 }
 
 impl<'a> Runs<'a> {
     fn of(prepared: &'a Prepared, name: &str) -> Self {
-        Self { prepared: (&prepared.device, prepared.workers), dir: prepared.runs.join(name) }
+        Self { on: (&prepared.device, prepared.workers), dir: prepared.runs.join(name) }
     }
 
     fn program(&self, case: &Case<'_>) -> Program {
-        let (device, workers) = self.prepared;
+        let (device, workers) = self.on;
         Program::new(device, workers, self.dir.join(case.name()))
     }
 }

@@ -1,6 +1,6 @@
 //! Mutants: a fault that is just strong enough to make the model fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use irepair_arch::UnitMap;
 use irepair_config::{Operator, TRAIN_IN_RATE, UnitKind};
@@ -93,8 +93,8 @@ impl<'a> Case<'a> {
         inputs: Inputs,
     ) -> Self {
         let units: Vec<Unit> = map.units(kind).collect();
-        let name = name(&tests.model, operator, spread, kind, seed);
-        let first = units[draw(&name, units.len())];
+        let name_of = |seed| name(&tests.model, operator, spread, kind, seed);
+        let (name, first) = (name_of(seed), units[apart(name_of, seed, units.len())]);
         let place = match (operator, spread, first.part) {
             (None, ..) => Vec::new(),
             (Some(_), Spread::All, _) => units.clone(),
@@ -160,6 +160,22 @@ impl<'a> Case<'a> {
 /// The name of a case, which decides its place.
 pub(super) fn name(model: &str, operator: Option<Operator>, spread: Spread, kind: UnitKind, seed: u32) -> String {
     format!("{model}-{}{}-{kind}-{seed}", operator.map_or("healthy", Operator::name), spread.suffix())
+}
+
+/// A number below `n` that the name of a seed decides, with another for every smaller seed while there are `n` of them:
+/// two seeds that plant in one place are one mutant, or nearly.
+fn apart(name: impl Fn(u32) -> String, seed: u32, n: usize) -> usize {
+    let (mut taken, mut at) = (BTreeSet::new(), 0);
+    for seed in 0..=seed {
+        if taken.len() == n {
+            taken.clear();
+        }
+        at = draw(&name(seed), n);
+        while !taken.insert(at) {
+            at = (at + 1) % n;
+        }
+    }
+    at
 }
 
 /// Units as settings write them.
@@ -291,6 +307,9 @@ mod tests {
         different.sort();
         different.dedup();
         assert_eq!(different.len(), 8, "each of two blocks of four heads");
+        let mut first = heads[..8].to_vec();
+        first.sort();
+        assert_eq!(first, different, "no place again before all were drawn");
         assert_ne!(heads, places(Operator::SignFlip, UnitKind::Head));
         assert!(case(None, UnitKind::Head, 0).place.is_empty(), "a healthy model");
     }

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use irepair_config::UnitKind;
 use irepair_core::Unit;
-use irepair_stats::{Bootstrap, Error as StatsError, bootstrap_mean, holm, mean, wilcoxon};
+use irepair_stats::{Bootstrap, bootstrap_mean, holm, mean};
 
 use super::place::{N_RANDOM, Placed, Repaired};
+use super::table::{shown, signed_rank_p};
 
 /// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
 /// unit of every mutant the first stands for all.
@@ -112,11 +113,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
     let p = |rule: &str| -> Result<f64> {
         let both = left_by(rule).into_iter().filter_map(|(i, own)| Some((own, *random.get(&i)?)));
         let (own, random): (Vec<f64>, Vec<f64>) = both.unzip();
-        match wilcoxon(&own, &random) {
-            Ok(test) => Ok(test.p),
-            Err(StatsError::NoDifference) => Ok(1.0),
-            Err(error) => Err(error.into()),
-        }
+        signed_rank_p(&own, &random)
     };
     let alone = ["oracle", "reverse"];
     let locators: Vec<&String> =
@@ -172,10 +169,6 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         writeln!(text, "| {rule} | {} | {} |", lefts.len(), cells.join(" | "))?;
     }
     Ok(text + "\n")
-}
-
-fn shown(value: Option<f64>, n_digits: usize) -> String {
-    value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
 }
 
 fn with_interval(values: &[f64]) -> Result<String> {

@@ -53,17 +53,25 @@ impl Scores {
     /// p that the faulty units rank as in a random ranking, by the signed-rank test over mutants. Mean ranks are
     /// symmetric about that of a random ranking, as the test wants; average precision is not.
     fn p(&self) -> Result<f64> {
-        match wilcoxon(&self.ranks[0], &self.ranks[1]) {
-            Ok(test) => Ok(test.p),
-            Err(StatsError::NoDifference) => Ok(1.0),
-            Err(error) => Err(error.into()),
-        }
+        signed_rank_p(&self.ranks[0], &self.ranks[1])
     }
 }
 
-/// A mean with so many digits.
-fn shown(values: &[f64], n_digits: usize) -> String {
-    mean(values).map_or_else(|| "—".to_owned(), |mean| format!("{mean:.n_digits$}"))
+/// p of the signed-rank test; 1 where no pair differs.
+///
+/// # Errors
+/// Numbers that are not finite.
+pub(super) fn signed_rank_p(a: &[f64], b: &[f64]) -> Result<f64> {
+    match wilcoxon(a, b) {
+        Ok(test) => Ok(test.p),
+        Err(StatsError::NoDifference) => Ok(1.0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A number with so many digits, or a dash for none.
+pub(super) fn shown(value: Option<f64>, n_digits: usize) -> String {
+    value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
 }
 
 /// The tables, as Markdown.
@@ -174,10 +182,10 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
             }
         }
         let side = if mean(&scores.ranks[0]) > mean(&scores.ranks[1]) { " worse" } else { "" };
-        writeln!(text, " {p:.2e}{side} | {} |", shown(&scores.seconds, 1))?;
+        writeln!(text, " {p:.2e}{side} | {} |", shown(mean(&scores.seconds), 1))?;
     }
     if let Some((_, scores)) = rows.first() {
-        let chance: Vec<String> = scores.chance.iter().map(|values| shown(values, 2)).collect();
+        let chance: Vec<String> = scores.chance.iter().map(|values| shown(mean(values), 2)).collect();
         writeln!(text, "| a random ranking, exactly | {} | {} | | |", scores.n(), chance.join(" | "))?;
     }
     Ok(text + "\n")
@@ -200,7 +208,7 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
             let of: Vec<&Graded> =
                 mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
             let scores = Scores::of(of_locator(&of, locator))?;
-            cells.push((scores.n() > 0).then(|| shown(&scores.found[3], 2)));
+            cells.push((scores.n() > 0).then(|| shown(mean(&scores.found[3]), 2)));
         }
         if cells.iter().any(Option::is_some) {
             let cells: Vec<String> = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "—".to_owned())).collect();
