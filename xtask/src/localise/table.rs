@@ -114,16 +114,26 @@ pub(super) fn markdown(mutants: &[Graded], locators: &[String], (command, n_pair
     Ok(text)
 }
 
+/// How mutants of one sort ended.
+#[derive(Default)]
+struct Ended {
+    /// Killed, survived and broken ones.
+    by_outcome: [usize; 3],
+    /// Killed ones that were planted with other seeds too, and those of them that these do not kill.
+    planted_again: usize,
+    unstable: usize,
+}
+
 /// How planting ended, by operator and kind of unit.
 fn outcomes(mutants: &[Graded]) -> Result<String> {
-    let mut by: BTreeMap<(UnitKind, Operator, Spread), ([usize; 3], usize, usize)> = BTreeMap::new();
+    let mut by: BTreeMap<(UnitKind, Operator, Spread), Ended> = BTreeMap::new();
     for mutant in mutants {
         let Some(operator) = mutant.operator else { continue };
-        let (ended, planted_again, unstable) = by.entry((mutant.unit, operator, mutant.spread)).or_default();
-        ended[mutant.outcome as usize] += 1;
+        let ended = by.entry((mutant.unit, operator, mutant.spread)).or_default();
+        ended.by_outcome[mutant.outcome as usize] += 1;
         if mutant.outcome == Outcome::Killed {
-            *planted_again += usize::from(mutant.again.is_some());
-            *unstable += usize::from(!mutant.is_stable());
+            ended.planted_again += usize::from(mutant.again.is_some());
+            ended.unstable += usize::from(!mutant.is_stable());
         }
     }
     let mut text = format!(
@@ -133,7 +143,7 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
         OTHER_SEEDS.len(),
         100.0 * STABLE * MARGIN
     );
-    for ((unit, operator, spread), ([killed, survived, broken], planted_again, unstable)) in by {
+    for ((unit, operator, spread), Ended { by_outcome: [killed, survived, broken], planted_again, unstable }) in by {
         let place = match spread {
             Spread::One => "one place",
             Spread::Two => "two blocks",
