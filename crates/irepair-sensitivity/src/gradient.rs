@@ -12,8 +12,8 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
     no_grad(|| tensor.detach().to_kind(Kind::Float).square().sum(Kind::Float))
 }
 
-/// `NLL_tok` of the texts, `[]` float32, from their last hidden states `[batch, seq, width]`. The head is applied to the
-/// positions that predict a target, and to no other.
+/// `NLL_tok` of the texts, `[]` float32, from their last hidden states `[batch, seq, width]`. The head is applied to
+/// the positions that predict a target, and to no other.
 ///
 /// # Errors
 /// Texts without a counted token.
