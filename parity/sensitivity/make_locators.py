@@ -6,9 +6,10 @@ writes: <case>/locators.json        values by block
 
 Conventions, where METHOD leaves a choice; those of make.py hold here too:
 - Everything is taken on batch 0 of golden.json. L- is the mean NLL over all counted tokens of the batch's rejected texts.
-- `patching`: H_b of the rejected texts, with the chosen texts' H_b at the first min(len y+, len y-) continuation
-  positions of each pair; L- with that output, less L-. `patching` is 0 where that is negative, `patching_change` is it.
-- `eap_ig`: at m = 5 points p = 0.1, 0.3, .. 0.9, the output of block b alone is H_b(X-) + p (H_b(X+) - H_b(X-)) at those
+- `patching`: block b adds D_b = H_b - H_(b-1) to the residual stream. H_b of the rejected texts, with D_b(X+) in place of
+  D_b(X-) at the first min(len y+, len y-) continuation positions of each pair; L- with that output, less L-. `patching`
+  is 0 where that is negative, `patching_change` is it.
+- `eap_ig`: at m = 5 points p = 0.1, 0.3, .. 0.9, the output of block b alone is H_b(X-) + p (D_b(X+) - D_b(X-)) at those
   positions. The mean over points of the gradient of L- there, times that difference, summed, then the absolute value.
 - `snip_diff`, `wanda_diff`: every weight of a block has a score on error text X- and on neutral text N. The top set of
   a text holds the k = round(0.05 n) weights of the largest score, n being the number of weights that have one, in all
@@ -44,18 +45,31 @@ def loss_with(model, batch, b, output):
         hook.remove()
 
 
+def run(model, batch):
+    """L- of a batch, what its blocks give, and what they add to what they are given."""
+    given = []
+    hooks = [block.register_forward_pre_hook(lambda module, args, kwargs: given.append(
+        args[0] if args else kwargs["hidden_states"]), with_kwargs=True) for block in blocks_of(model)]
+    try:
+        logits, outputs = forward_with_outputs(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    added = [(out - x).detach() for x, out in zip(given, outputs, strict=True)]
+    return nll_tok(logits, batch).item(), outputs, added
+
+
 def activations(model, batch):
     rejected, chosen = rejected_of(batch), chosen_of(batch)
     start = max(map(len, batch["prompts"]))
-    logits, minus = forward_with_outputs(model, rejected)
-    _, plus = forward_with_outputs(model, chosen)
-    before = nll_tok(logits, rejected).item()
+    before, minus, added_minus = run(model, rejected)
+    _, _, added_plus = run(model, chosen)
 
     def between(b, point):
         out = minus[b].detach().clone()
         for i, (c, r) in enumerate(zip(batch["chosen"], batch["rejected"], strict=True)):
             at = slice(start, start + min(len(c), len(r)))
-            out[i, at] += point * (plus[b][i, at] - minus[b][i, at]).detach()
+            out[i, at] += point * (added_plus[b][i, at] - added_minus[b][i, at])
         return out
 
     patched, attribution = [], []

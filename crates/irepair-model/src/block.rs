@@ -49,7 +49,7 @@ impl Block {
         let normed = self.normed(&self.attention_norm, x, probe);
         let attended = self.attention.apply(&normed, self.id, context, cache, probe);
         let attended = self.normed(&self.attention_out_norm, &attended, probe);
-        let x = if self.parallel {
+        let output = if self.parallel {
             let normed = self.normed(&self.mlp_norm, x, probe);
             let inner = self.mlp.apply(&normed, self.id, probe);
             self.normed(&self.mlp_out_norm, &inner, probe) + attended + x
@@ -59,7 +59,7 @@ impl Block {
             let inner = self.mlp.apply(&normed, self.id, probe);
             attended + self.normed(&self.mlp_out_norm, &inner, probe)
         };
-        probe.block(self.id, x)
+        probe.block(self.id, x, output)
     }
 
     /// `x` through a norm that not every family has.

@@ -38,9 +38,10 @@ pub trait Probe {
         None
     }
 
-    /// Called with the residual stream after each block, `[batch, seq, width]`.
-    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
-        hidden
+    /// Called with the residual stream before and after each block, `[batch, seq, width]`; returns the stream that the
+    /// pass continues with.
+    fn block(&mut self, _block: BlockId, _input: &Tensor, output: Tensor) -> Tensor {
+        output
     }
 
     /// True when `layer` is to be called for norms too (their normalised input costs a second pass over it).

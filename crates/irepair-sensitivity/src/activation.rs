@@ -9,17 +9,20 @@ use crate::block_sums::BlockSums;
 use crate::gradient::text_nll;
 use crate::{Error, Result};
 
-/// Keeps the residual stream after every block.
+/// Keeps the residual stream before the first block and after every one.
 pub(crate) struct Outputs {
-    hidden: Vec<Tensor>,
+    stream: Vec<Tensor>,
     differentiable: bool,
 }
 
 impl Probe for Outputs {
-    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
-        let hidden = if self.differentiable { differentiable(hidden) } else { hidden };
-        self.hidden.push(hidden.shallow_clone());
-        hidden
+    fn block(&mut self, _block: BlockId, input: &Tensor, output: Tensor) -> Tensor {
+        if self.stream.is_empty() {
+            self.stream.push(input.shallow_clone());
+        }
+        let output = if self.differentiable { differentiable(output) } else { output };
+        self.stream.push(output.shallow_clone());
+        output
     }
 }
 
@@ -29,21 +32,27 @@ pub(crate) fn differentiable(tensor: Tensor) -> Tensor {
 }
 
 impl Outputs {
-    /// The outputs of all blocks, and the last hidden states.
+    /// Those of a run on the texts, and the last hidden states.
     pub(crate) fn of(
         metric: Metric,
         model: &dyn BlockModel,
         text: &TextBatch,
         differentiable: bool,
-    ) -> Result<(Vec<Tensor>, Tensor)> {
-        let mut probe = Self { hidden: Vec::new(), differentiable };
+    ) -> Result<(Self, Tensor)> {
+        let mut probe = Self { stream: Vec::new(), differentiable };
         let last = model.hidden_states_probed(text, &mut probe);
-        let (want, got) = (model.n_blocks(), probe.hidden.len());
-        if want == got {
-            Ok((probe.hidden, last))
-        } else {
-            Err(Error::NoBlockOutputs { metric: metric.name(), want, got })
-        }
+        let (want, got) = (model.n_blocks(), probe.stream.len().saturating_sub(1));
+        if want == got { Ok((probe, last)) } else { Err(Error::NoBlockOutputs { metric: metric.name(), want, got }) }
+    }
+
+    /// After every block.
+    pub(crate) fn hidden(&self) -> &[Tensor] {
+        &self.stream[1..]
+    }
+
+    /// What a block adds to the residual stream.
+    pub(crate) fn added(&self, block: BlockId) -> Tensor {
+        &self.stream[block.0 + 1] - &self.stream[block.0]
     }
 }
 
@@ -68,15 +77,15 @@ impl Shared {
         tensor.narrow(1, self.start, self.width)
     }
 
-    /// `H_b(chosen) - H_b(rejected)`, zero where either is padding: `[batch, width, d]` float32.
+    /// `chosen - rejected`, zero where either is padding: `[batch, width, d]` float32.
     pub(crate) fn difference(&self, chosen: &Tensor, rejected: &Tensor) -> Tensor {
         let difference = (self.columns(chosen) - self.columns(rejected)).to_kind(Kind::Float);
         difference.where_self(&self.both.unsqueeze(-1), &difference.zeros_like())
     }
 
-    /// `hidden` with `columns` in place of its shared columns, where both texts hold a real token.
-    pub(crate) fn replaced(&self, hidden: &Tensor, columns: &Tensor) -> Tensor {
-        let columns = columns.where_self(&self.both.unsqueeze(-1), &self.columns(hidden));
+    /// `hidden` with a [`Shared::difference`] added to its shared columns.
+    pub(crate) fn moved(&self, hidden: &Tensor, by: &Tensor) -> Tensor {
+        let columns = self.columns(hidden) + by.to_kind(hidden.kind());
         let end = self.start + self.width;
         let after = hidden.narrow(1, end, hidden.size()[1] - end);
         Tensor::cat(&[hidden.narrow(1, 0, self.start), columns, after], 1)
@@ -90,8 +99,9 @@ pub(crate) fn distance(model: &dyn BlockModel, rejected: &[&TextBatch], chosen: 
     for (rejected, chosen) in rejected.iter().zip(chosen) {
         let shared = Shared::of(rejected, chosen);
         let outputs = |text: &TextBatch| no_grad(|| Outputs::of(Metric::ActDist, model, text, false));
-        for (block, (minus, plus)) in outputs(rejected)?.0.iter().zip(outputs(chosen)?.0).enumerate() {
-            let squares = shared.difference(&plus, minus).square();
+        let (minus, plus) = (outputs(rejected)?.0, outputs(chosen)?.0);
+        for (block, (minus, plus)) in minus.hidden().iter().zip(plus.hidden()).enumerate() {
+            let squares = shared.difference(plus, minus).square();
             let by_pair = squares.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float).sqrt();
             sums.push(BlockId(block), by_pair.sum(Kind::Double));
         }
@@ -108,11 +118,12 @@ pub(crate) fn attribution(model: &dyn BlockModel, rejected: &[&TextBatch], chose
         let shared = Shared::of(rejected, chosen);
         let (minus, last) = Outputs::of(Metric::Atp, model, rejected, true)?;
         let loss = text_nll(model, rejected, &last)?;
-        let gradients = Tensor::f_run_backward(&[&loss], &minus, false, false).map_err(irepair_model::Error::from)?;
+        let minus = minus.hidden();
+        let gradients = Tensor::f_run_backward(&[&loss], minus, false, false).map_err(irepair_model::Error::from)?;
         let (plus, _) = no_grad(|| Outputs::of(Metric::Atp, model, chosen, false))?;
         no_grad(|| {
             for (block, gradient) in gradients.iter().enumerate() {
-                let moved = shared.difference(&plus[block], &minus[block]);
+                let moved = shared.difference(&plus.hidden()[block], &minus[block]);
                 let product = shared.columns(gradient).to_kind(Kind::Float) * moved;
                 sums.push(BlockId(block), product.sum(Kind::Double));
             }

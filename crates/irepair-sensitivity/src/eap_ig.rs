@@ -1,69 +1,26 @@
 //! Attribution patching along the way from rejected to chosen text (METHOD §3; EAP-IG, arXiv 2403.17806).
 //!
-//! `atp` takes the gradient at the rejected text alone, which is the slope there and not between the two texts. The
-//! mean of the gradients on the way, times its length, is the integral of the loss along it: what `patching` measures.
+//! The gradient at the rejected text alone is the slope there and not between the two texts. The mean of the gradients
+//! on the way, times its length, is the integral of the loss along it: what `patching` measures.
 //!
 //! Cost: one forward pass of each text, and for every block as many forward and backward passes of the rejected text
 //! as there are points, each through the blocks above it.
 
 use irepair_core::BlockId;
 use irepair_core::spec::Metric;
-use irepair_model::{BlockModel, Probe, TextBatch};
+use irepair_model::{BlockModel, TextBatch};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::activation::{Outputs, Shared};
+use crate::Result;
 use crate::block_sums::BlockSums;
-use crate::gradient::text_nll;
-use crate::{Error, Result};
+use crate::patching::Runs;
 
 /// Where on the way gradients are taken: 0 is the rejected text, 1 the chosen one. Midpoints of five equal parts, whose
 /// mean is exact for a loss of second degree.
 pub(crate) const POINTS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
 
-/// Moves the output of one block, which is the `at`-th that it is shown, along the way.
-struct Moved<'a> {
-    at: usize,
-    n_seen: usize,
-    point: f64,
-    shared: &'a Shared,
-    /// The block's output on the chosen text.
-    chosen: &'a Tensor,
-    /// The same on the rejected text.
-    rejected: &'a Tensor,
-    /// The output that the pass continues with, where its graph starts, and the whole way, on the shared columns.
-    found: Option<(Tensor, Tensor)>,
-}
-
-impl Moved<'_> {
-    /// Where the graph starts: the block's output, on the way from `hidden`.
-    fn start(&mut self, hidden: &Tensor) -> Tensor {
-        let hidden = hidden.detach();
-        let way = self.shared.difference(self.chosen, &hidden);
-        let columns = self.shared.columns(&hidden) + (&way * self.point).to_kind(hidden.kind());
-        let start = self.shared.replaced(&hidden, &columns).set_requires_grad(true);
-        self.found = Some((start.shallow_clone(), way));
-        start
-    }
-}
-
-impl Probe for Moved<'_> {
-    /// What lies below the block changes nothing that is read.
-    fn known(&mut self, _block: BlockId) -> Option<Tensor> {
-        if self.n_seen > self.at {
-            return None;
-        }
-        self.n_seen += 1;
-        let rejected = self.rejected;
-        Some(if self.n_seen == self.at + 1 { self.start(rejected) } else { rejected.shallow_clone() })
-    }
-
-    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
-        self.n_seen += 1;
-        if self.n_seen == self.at + 1 { self.start(&hidden) } else { hidden }
-    }
-}
-
-/// `sum over pairs and shared positions of <mean over points of dL/dH_b, H_b(X+) - H_b(X-)>`.
+/// `sum over pairs and shared positions of <mean over points of dL/dH_b, D_b(X+) - D_b(X-)>`, with `D_b` what block `b`
+/// adds.
 pub(crate) fn changes(
     model: &dyn BlockModel,
     rejected: &[&TextBatch],
@@ -73,22 +30,16 @@ pub(crate) fn changes(
     model.freeze();
     let mut sums = BlockSums::default();
     for (rejected, chosen) in rejected.iter().zip(chosen) {
-        let shared = Shared::of(rejected, chosen);
-        let outputs = |text| no_grad(|| Outputs::of(Metric::EapIg, model, text, false));
-        let (of_chosen, of_rejected) = (outputs(chosen)?.0, outputs(rejected)?.0);
-        for (at, (chosen, rejected_at)) in of_chosen.iter().zip(&of_rejected).enumerate() {
+        let runs = Runs::of(Metric::EapIg, model, rejected, chosen)?;
+        for block in (0..model.n_blocks()).map(BlockId) {
+            let way = no_grad(|| runs.way(block));
             for &point in points {
-                let mut moved =
-                    Moved { at, n_seen: 0, point, shared: &shared, chosen, rejected: rejected_at, found: None };
-                let last = model.hidden_states_probed(rejected, &mut moved);
-                let got = moved.n_seen;
-                let missing = Error::NoBlockOutputs { metric: Metric::EapIg.name(), want: model.n_blocks(), got };
-                let (start, way) = moved.found.ok_or(missing)?;
-                let loss = text_nll(model, rejected, &last)?;
+                let start = no_grad(|| runs.moved(block, &(&way * point))).set_requires_grad(true);
+                let loss = runs.loss(block, &start)?;
                 let gradient =
                     Tensor::f_run_backward(&[&loss], &[&start], false, false).map_err(irepair_model::Error::from)?;
-                let product = no_grad(|| shared.columns(&gradient[0]).to_kind(Kind::Float) * way);
-                sums.push(BlockId(at), product.sum(Kind::Double) / points.len() as f64);
+                let product = no_grad(|| runs.columns(&gradient[0]).to_kind(Kind::Float) * &way);
+                sums.push(block, product.sum(Kind::Double) / points.len() as f64);
             }
         }
     }
@@ -105,8 +56,8 @@ mod tests {
     use irepair_model::CausalLm;
 
     use super::*;
+    use crate::patching;
     use crate::support::{FAMILIES, model_of, text};
-    use crate::{activation, patching};
 
     fn pair() -> (TextBatch, TextBatch) {
         let prompts = [vec![3, 8], vec![1], vec![5, 2, 9]];
@@ -119,13 +70,20 @@ mod tests {
     }
 
     #[test]
-    fn one_point_at_the_rejected_text_is_attribution_patching() {
+    fn one_point_at_the_rejected_text_is_the_slope_there() {
         let (rejected, chosen) = pair();
         for family in FAMILIES {
             let model = model(family);
             let found = changes(&model, &[&rejected], &[&chosen], &[0.0]).unwrap();
-            let want = activation::attribution(&model, &[&rejected], &[&chosen]).unwrap();
-            let near = found.iter().zip(&want).all(|(found, want)| (found.abs() - want).abs() < 1e-6);
+            let runs = Runs::of(Metric::EapIg, &model, &rejected, &chosen).unwrap();
+            let slope = |block| {
+                let at = |part: f64| no_grad(|| runs.loss(block, &runs.moved(block, &(runs.way(block) * part))));
+                let [before, after] = [-0.02, 0.02].map(|part| at(part).unwrap().double_value(&[]));
+                (after - before) / 0.04
+            };
+            let want: Vec<f64> = (0..3).map(|block| slope(BlockId(block))).collect();
+            let size = want.iter().map(|slope| slope.abs()).fold(0.0, f64::max);
+            let near = found.iter().zip(&want).all(|(found, want)| (found - want).abs() < 3e-5 + 1e-2 * size);
             assert!(near, "{family}: {found:?} against {want:?}");
         }
     }

@@ -53,7 +53,7 @@ fn mixed(rejected: &Tensor, chosen: &Tensor) -> Tensor {
     mixed
 }
 
-/// Keeps the output of one block, or puts another in its place.
+/// Keeps what one block adds, or lets it add another thing.
 struct Swap<'a> {
     block: BlockId,
     with: Option<&'a Tensor>,
@@ -61,17 +61,17 @@ struct Swap<'a> {
 }
 
 impl Probe for Swap<'_> {
-    fn block(&mut self, block: BlockId, hidden: Tensor) -> Tensor {
+    fn block(&mut self, block: BlockId, input: &Tensor, output: Tensor) -> Tensor {
         if block != self.block {
-            return hidden;
+            return output;
         }
-        self.seen = Some(hidden.shallow_clone());
-        self.with.map_or(hidden, Tensor::shallow_clone)
+        self.seen = Some(&output - input);
+        self.with.map_or(output, |added| input + added)
     }
 }
 
 #[test]
-fn patching_is_the_loss_with_one_output_swapped() {
+fn patching_is_the_loss_with_what_one_block_adds_swapped() {
     let (rejected, chosen) = (rejected(), chosen());
     for family in FAMILIES {
         let model = model_of(family, 3, None);
@@ -89,10 +89,6 @@ fn patching_is_the_loss_with_one_output_swapped() {
                 nll(&rejected, &model.project(&last)) - before
             };
             let mut changes: Vec<f64> = (0..3).map(change).collect();
-            // Behind the last block is the head alone: its patch is the chosen text's last hidden states.
-            let last = mixed(&model.hidden_states(&rejected), &model.hidden_states(&chosen));
-            let by_head = nll(&rejected, &model.project(&last)) - before;
-            assert!((changes[2] - by_head).abs() < 1e-6, "{family}: {changes:?}, {by_head}");
             changes.iter_mut().for_each(|change| *change = change.max(0.0));
             changes
         });
@@ -145,7 +141,7 @@ impl BlockModel for Linear {
 
     fn hidden_states_probed(&self, batch: &TextBatch, probe: &mut dyn Probe) -> Tensor {
         let embedded = Tensor::embedding(&self.parameters[0].tensor, &batch.ids, -1, false, false);
-        (0..3).fold(embedded, |x, b| probe.block(BlockId(b), &x + x.matmul(&self.parameters[2 + b].tensor)))
+        (0..3).fold(embedded, |x, b| probe.block(BlockId(b), &x, &x + x.matmul(&self.parameters[2 + b].tensor)))
     }
 
     fn head(&self) -> Tensor {
@@ -163,16 +159,44 @@ fn where_the_loss_is_linear_attribution_is_all_of_the_change() {
     for (sign, falls) in [(-1.0, true), (1.0, false)] {
         let model = Linear::new(sign);
         let before = nll(&rejected, &model.logits(&rejected));
-        // Tokens do not see one another: with any block patched, the last hidden states are these.
-        let last = mixed(&model.hidden_states(&rejected), &model.hidden_states(&chosen));
-        let change = nll(&rejected, &model.project(&last)) - before;
-        assert!(change.abs() > 0.05 && (change > 0.0) == falls, "{change}");
-        for metric in [Metric::Atp, Metric::EapIg] {
-            let got = measured(&model, metric, &[&rejected], &[&chosen]);
-            assert_near(metric.name(), &got, &[change.abs(); 3], 3e-5);
+        let change = |last: &Tensor| nll(&rejected, &model.project(last)) - before;
+        // Tokens do not see one another: with the whole stream after any block patched, the last hidden states are these.
+        let stream = change(&mixed(&model.hidden_states(&rejected), &model.hidden_states(&chosen)));
+        assert!(stream.abs() > 0.05 && (stream > 0.0) == falls, "{stream}");
+        assert_near("atp", &measured(&model, Metric::Atp, &[&rejected], &[&chosen]), &[stream.abs(); 3], 3e-5);
+        // With what one block adds patched, the blocks above it carry the difference on.
+        let map = |b: usize| &model.parameters[2 + b].tensor;
+        let through = |x: &Tensor, b: usize| x + x.matmul(map(b));
+        let embedded = |text: &TextBatch| Tensor::embedding(&model.parameters[0].tensor, &text.ids, -1, false, false);
+        let before_block = |text: &TextBatch, block: usize| (0..block).fold(embedded(text), |x, b| through(&x, b));
+        let changes: Vec<f64> = (0..3)
+            .map(|block| {
+                let [on_rejected, on_chosen] = [&rejected, &chosen].map(|text| before_block(text, block));
+                let added = mixed(&on_rejected.matmul(map(block)), &on_chosen.matmul(map(block)));
+                change(&(block + 1..3).fold(on_rejected + added, |x, b| through(&x, b)))
+            })
+            .collect();
+        assert!(changes.iter().any(|change| change.abs() > 0.01), "{changes:?}");
+        let sizes: Vec<f64> = changes.iter().map(|change| change.abs()).collect();
+        assert_near("eap-ig", &measured(&model, Metric::EapIg, &[&rejected], &[&chosen]), &sizes, 3e-5);
+        let drops: Vec<f64> = changes.iter().map(|change| change.max(0.0)).collect();
+        assert_near("patching", &measured(&model, Metric::Patching, &[&rejected], &[&chosen]), &drops, 3e-5);
+    }
+}
+
+/// With the whole residual stream patched, every block would get the same number.
+#[test]
+fn blocks_differ_where_both_continuations_have_one_length() {
+    let (rejected, chosen) =
+        (batch([&[4, 4, 1], &[18, 6, 2], &[2, 11, 3]]), batch([&[9, 1, 8], &[7, 7, 16], &[15, 3, 3]]));
+    for family in FAMILIES {
+        let model = model_of(family, 3, None);
+        for metric in [Metric::EapIg, Metric::Patching] {
+            let found = measured(&model, metric, &[&rejected], &[&chosen]);
+            let largest = found.iter().copied().fold(0.0, f64::max);
+            let smallest = found.iter().copied().fold(f64::INFINITY, f64::min);
+            assert!(largest > 1.05 * smallest, "{family} {}: {found:?}", metric.name());
         }
-        let got = measured(&model, Metric::Patching, &[&rejected], &[&chosen]);
-        assert_near("patching", &got, &[change.max(0.0); 3], 3e-5);
     }
 }
 

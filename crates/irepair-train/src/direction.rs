@@ -132,7 +132,7 @@ struct CountedSums {
 }
 
 impl Probe for CountedSums {
-    fn block(&mut self, _block: BlockId, hidden: Tensor) -> Tensor {
+    fn block(&mut self, _block: BlockId, _input: &Tensor, hidden: Tensor) -> Tensor {
         // Values at padded positions mean nothing, and may be NaN.
         let counted = hidden.masked_fill(&self.not_counted, 0.0);
         self.blocks.push(counted.sum_dim_intlist([1].as_slice(), false, Kind::Double));

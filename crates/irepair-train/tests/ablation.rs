@@ -79,7 +79,7 @@ fn largest(tensor: &Tensor) -> f64 {
 fn oracle(model: &CausalLm, pairs: &[TokenPair]) -> (usize, Tensor) {
     struct Blocks(Vec<Tensor>);
     impl Probe for Blocks {
-        fn block(&mut self, block: BlockId, hidden: Tensor) -> Tensor {
+        fn block(&mut self, block: BlockId, _input: &Tensor, hidden: Tensor) -> Tensor {
             assert_eq!(block.0, self.0.len());
             self.0.push(hidden.get(0).to_kind(Kind::Double));
             hidden

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use irepair_config::Metric;
 use irepair_core::NUMBERS_VERSION;
 
 /// First parts of a path of this workspace.
@@ -54,18 +55,37 @@ fn named(line: &str, here: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A violation when [`NUMBERS_VERSION`] is not the number of entries under *Numbers changed*.
-pub(super) fn numbers(changelog: &str) -> Option<String> {
-    let (mut inside, mut n) = (false, 0);
-    for line in changelog.lines() {
-        if line.starts_with('#') {
-            inside = line.ends_with("Numbers changed");
+/// Violations: [`NUMBERS_VERSION`] is not the number of entries under *Numbers changed*, or a metric's own version is
+/// not that of those that begin with its name under *Numbers changed, of locators alone*.
+pub(super) fn numbers(changelog: &str) -> Vec<String> {
+    let (all, of_locators) =
+        (entries(changelog, "Numbers changed"), entries(changelog, "Numbers changed, of locators alone"));
+    let mut found = Vec::new();
+    let mut check = |n: usize, version: u32, what: &str| {
+        if n != version as usize {
+            found.push(format!("CHANGELOG.md: {n} entries under *Numbers changed{what}"));
         }
-        n += u32::from(inside && line.starts_with("- "));
+    };
+    let must = "in crates/irepair-core/src must be their number, so that results are computed again";
+    check(all.len(), NUMBERS_VERSION, &format!("*: NUMBERS_VERSION {must}"));
+    for metric in Metric::ALL {
+        let names = |entry: &&&str| entry.split(": ").next().is_some_and(|head| head.contains(&format!("`{metric}`")));
+        let n = of_locators.iter().filter(names).count();
+        check(n, metric.numbers_version(), &format!(", of locators alone* name `{metric}`: `numbers_version` {must}"));
     }
-    let what =
-        "entries under *Numbers changed*: NUMBERS_VERSION in crates/irepair-core/src/lib.rs must be their number";
-    (n != NUMBERS_VERSION).then(|| format!("CHANGELOG.md: {n} {what}, so that rows are computed again"))
+    found
+}
+
+/// First lines of the entries under a heading.
+fn entries<'a>(changelog: &'a str, heading: &str) -> Vec<&'a str> {
+    let (mut inside, mut found) = (false, Vec::new());
+    for line in changelog.lines() {
+        if let Some(title) = line.strip_prefix("###") {
+            inside = title.trim() == heading;
+        }
+        found.extend(line.strip_prefix("- ").filter(|_| inside));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -90,8 +110,20 @@ mod tests {
 
     #[test]
     fn an_entry_without_a_version_is_named() {
-        assert!(numbers("### Numbers changed\n").is_some());
         let entries = "- one\n  more of it\n".repeat(NUMBERS_VERSION as usize);
-        assert_eq!(numbers(&format!("### Added\n- x\n### Numbers changed\n{entries}### Fixed\n- y\n")), None);
+        let text = |all: &str, of_locators: &str| {
+            format!(
+                "### Added\n- x\n### Numbers changed\n{all}### Numbers changed, of locators alone\n{of_locators}### Fixed\n- y\n"
+            )
+        };
+        let of_locators = "- `patching`, `eap-ig`: like `mask`\n";
+        assert_eq!(numbers(&text(&entries, of_locators)), [""; 0]);
+        assert_eq!(numbers(&text("", of_locators)).len(), 1);
+        assert_eq!(numbers(&text(&entries, "")).len(), 2);
+        let other = format!("{of_locators}- `mask`: other\n");
+        assert!(
+            numbers(&text(&entries, &other))[0]
+                .contains("1 entries under *Numbers changed, of locators alone* name `mask`")
+        );
     }
 }

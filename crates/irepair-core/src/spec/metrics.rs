@@ -64,12 +64,13 @@ table! {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
             passes: "2 forward, 1 backward", at_steps: true
         }
-        /// Attribution patching averaged over five points between the rejected and the chosen text (EAP-IG) [O].
+        /// Attribution patching of what the block adds, averaged over five points between the rejected and the chosen
+        /// text (EAP-IG) [O].
         EapIg = "eap-ig" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
             passes: "2 + 5 L / 2 forward, 5 L / 2 backward", at_steps: false
         }
-        /// How much less likely rejected text is when the block's output is that on chosen text (activation patching)
+        /// How much less likely rejected text is when the block adds what it adds on chosen text (activation patching)
         /// [O].
         Patching = "patching" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
@@ -176,6 +177,12 @@ impl Metric {
     /// True when the metric compares the weights with the largest scores on two texts.
     pub fn compares_top_shares(self) -> bool {
         matches!(self, Self::SnipDiff | Self::WandaDiff)
+    }
+
+    /// How many entries CHANGELOG.md has that name the metric under *Numbers changed, of locators alone*: a ranking of
+    /// another version is made again. No repair chooses by such a metric.
+    pub fn numbers_version(self) -> u32 {
+        u32::from(matches!(self, Self::EapIg | Self::Patching))
     }
 
     /// True when the metric comes from gradients of the weights.
