@@ -53,17 +53,17 @@ impl Own {
         probe.layer(Layer { block: BlockId(block), slot: None, has_bias: false, normalised: None }, x, y)
     }
 
-    fn block(&self, x: Tensor, block: usize, mask: &Tensor, probe: &mut dyn Probe) -> Tensor {
+    fn block(&self, input: &Tensor, block: usize, mask: &Tensor, probe: &mut dyn Probe) -> Tensor {
         let normalised = |x: &Tensor| x.layer_norm([WIDTH], None::<&Tensor>, None::<&Tensor>, 1e-5, true);
-        let (n_rows, n_cols) = (x.size()[0], x.size()[1]);
+        let (n_rows, n_cols) = (input.size()[0], input.size()[1]);
         let heads = |t: &Tensor| t.reshape([n_rows, n_cols, N_HEADS, WIDTH / N_HEADS]).transpose(1, 2);
-        let qkv = self.linear(&normalised(&x), block, 0, probe).chunk(3, -1);
+        let qkv = self.linear(&normalised(input), block, 0, probe).chunk(3, -1);
         let [q, k, v] = [0, 1, 2].map(|i| heads(&qkv[i]));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(mask), 0.0, false, None, false);
-        let x = x + self.linear(&y.transpose(1, 2).reshape([n_rows, n_cols, WIDTH]), block, 1, probe);
+        let x = input + self.linear(&y.transpose(1, 2).reshape([n_rows, n_cols, WIDTH]), block, 1, probe);
         let inner = self.linear(&normalised(&x), block, 2, probe).gelu("none");
         let x = x + self.linear(&inner, block, 3, probe);
-        probe.block(BlockId(block), x)
+        probe.block(BlockId(block), input, x)
     }
 }
 

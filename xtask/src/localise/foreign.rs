@@ -100,9 +100,9 @@ impl Grade {
     /// Of a ranking that took so long, where that is known.
     pub(super) fn of(case: &Case<'_>, ranking: &Ranking, seconds: Option<f64>) -> Self {
         let (order, faulty) = (ranking.order(), case.place.iter().collect::<BTreeSet<&Unit>>());
-        let ranks = order.iter().enumerate().filter(|(_, unit)| case.is_ranked() && faulty.contains(unit));
+        let ranks = order.iter().enumerate().filter(|(_, unit)| case.has_ranks() && faulty.contains(unit));
         let ranks: Vec<usize> = ranks.map(|(i, _)| i + 1).collect();
         let first = order[..ranks.len().max(1)].to_vec();
-        Self { ranks, first, last: order[order.len() - 1], outlier: outlier(ranking.scores()), seconds }
+        Self { ranks, first, last: order[order.len() - 1], outlier: outlier(ranking.scores()), seconds, numbers: 0 }
     }
 }

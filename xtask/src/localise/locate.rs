@@ -141,15 +141,18 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
         return Ok(Graded { outcome, n_failed, ..graded });
     }
     // Strengths below `weakest` fail too few prompts; those from `enough` on fail enough, or give no finite numbers.
-    let (strengths, mut found, mut last) = (case.strengths(), None, None);
+    let (strengths, mut found) = (case.strengths(), None);
+    let [model, killed] = ["model", "killed"].map(|name| program.dir.join(name));
     let (mut weakest, mut enough) = (0, strengths.len());
     while weakest < enough {
         let at = (weakest + enough) / 2;
-        last = Some(at);
         let mutant = unless_not_finite(planted(case, strengths[at], case.seed, program))?;
         let failed = mutant.map(|mutant| unless_not_finite(tests.failures(program, &mutant))).transpose()?.flatten();
         let n_failed = failed.as_ref().map_or(tests.answers.len(), Vec::len);
         if n_failed as f64 >= MARGIN * tests.answers.len() as f64 {
+            if failed.is_some() {
+                replace(&killed, &model)?;
+            }
             (enough, found) = (at, Some(failed));
         } else {
             (weakest, graded.strength, graded.n_failed) = (at + 1, strengths[at], n_failed);
@@ -160,16 +163,21 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     let Some(failed) = failed else {
         return Ok(Graded { outcome: Outcome::Broken, n_failed: tests.answers.len(), ..graded });
     };
-    let mutant = program.dir.join("model");
-    if last != Some(enough) {
-        planted(case, graded.strength, case.seed, program)?;
-    }
-    let perplexity = unless_not_finite(tests.perplexity_of(program, &mutant))?;
+    replace(&model, &killed)?;
+    let perplexity = unless_not_finite(tests.perplexity_of(program, &model))?;
     let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
     graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
     (graded.perplexity.1, graded.n_failed) = (perplexity, failed.len());
     write_pairs(&program.dir.join("pairs.jsonl"), &failed, tests.n_pairs)?;
     Ok(graded)
+}
+
+/// Puts a directory where another may be.
+fn replace(to: &Path, from: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::rename(from, to).with_context(|| format!("renaming {}", from.display()))
 }
 
 /// How many prompts the mutant fails with each of [`OTHER_SEEDS`]: all where its numbers are not finite.
@@ -275,7 +283,7 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
     } else {
         Ranking::read(&out.join("error.ranking.jsonl"), &map).map_err(diagnostic)?
     };
-    Ok(Grade::of(case, &ranking, Some(seconds)))
+    Ok(Grade { numbers: metric.numbers_version(), ..Grade::of(case, &ranking, Some(seconds)) })
 }
 
 /// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.

@@ -143,7 +143,7 @@ impl Mutants {
         let models = read_experiment(&self.profile)?.profile.models;
         let of = |model: &str, ((operator, spread), kind, seed)| {
             let path = self.kept().join(format!("{}.json", mutant::name(model, operator, spread, kind, seed)));
-            Ok(read_result(&path).map_err(diagnostic)?)
+            Ok(read_result::<Graded>(&path).map_err(diagnostic)?.of_today())
         };
         models.iter().flat_map(|model| self.sorts(2).into_iter().map(|sort| of(&model.name, sort))).collect()
     }
@@ -281,7 +281,7 @@ impl<'a> Runs<'a> {
 fn ranked(case: &Case<'_>, dir: &Path, metrics: &[Metric], runs: &Runs<'_>) -> Result<Graded> {
     let path = dir.join(format!("{}.json", case.name()));
     let before = kept(&path, &case.inputs.key(), |graded: &Graded| &graded.identity)?;
-    let found = locate::graded(case, before, metrics, &runs.program(case))
+    let found = locate::graded(case, before.map(Graded::of_today), metrics, &runs.program(case))
         .with_context(|| format!("mutant {}", case.name()))?;
     write_result(&path, &found).map_err(diagnostic)?;
     Ok(found)

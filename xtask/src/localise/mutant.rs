@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use irepair_arch::UnitMap;
-use irepair_config::{Operator, TRAIN_IN_RATE, UnitKind};
+use irepair_config::{Metric, Operator, TRAIN_IN_RATE, UnitKind};
 use irepair_core::fs::sha256_hex;
 use irepair_core::{Unit, UnitList, UnitPart};
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
     }
 
     /// True when rankings have faulty units to be graded by.
-    pub(super) fn is_ranked(&self) -> bool {
+    pub(super) fn has_ranks(&self) -> bool {
         self.operator.is_some() && self.spread != Spread::All
     }
 
@@ -237,6 +237,13 @@ impl Graded {
         self.outcome == Outcome::Killed && self.is_stable()
     }
 
+    /// The same without the grades of metrics whose numbers have changed since.
+    pub(super) fn of_today(mut self) -> Self {
+        let version = |name: &String| name.parse().map_or(0, Metric::numbers_version);
+        self.grades.retain(|name, grade| grade.as_ref().is_none_or(|grade| grade.numbers == version(name)));
+        self
+    }
+
     /// False when another seed, at the same place and of the same strength, does much less harm.
     pub(super) fn is_stable(&self) -> bool {
         let bound = STABLE * MARGIN * self.n_prompts as f64;
@@ -262,6 +269,13 @@ pub(super) struct Grade {
     pub(super) outlier: f64,
     /// Of the whole command, the model's loading included; none for another program's ranking.
     pub(super) seconds: Option<f64>,
+    /// [`Metric::numbers_version`] when it was made; 0 for another program's ranking.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) numbers: u32,
+}
+
+fn is_none(n: &u32) -> bool {
+    *n == 0
 }
 
 #[cfg(test)]
@@ -346,7 +360,7 @@ mod tests {
             let [one, two] = case.place[..] else { panic!("{:?}", case.place) };
             assert_ne!(one.block, two.block);
             assert_eq!(case.faults(), [one.to_string(), two.to_string()]);
-            assert!(case.is_ranked());
+            assert!(case.has_ranks());
         }
         let found: Vec<Vec<Unit>> = places().map(|case| case.place).collect();
         assert_eq!(found, places().map(|case| case.place).collect::<Vec<_>>(), "the same seed, the same place");
@@ -363,7 +377,7 @@ mod tests {
         ] {
             let case = spread(Operator::Noise, Spread::All, kind, 3);
             assert_eq!((case.place.len(), case.n_units, case.faults()), (n, n, vec![text.to_owned()]));
-            assert!(!case.is_ranked());
+            assert!(!case.has_ranks());
             let weakest = |spread_of| spread(Operator::Noise, spread_of, kind, 3).strengths()[0];
             assert!(weakest(Spread::All) < weakest(Spread::One));
         }

@@ -150,6 +150,7 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
             Spread::All => "every unit",
         };
         let unstable = match operator.draws() {
+            true if planted_again == 0 && killed > 0 => "not measured".to_owned(),
             true if planted_again < killed => format!("{unstable} of {planted_again}"),
             true => unstable.to_string(),
             false => String::new(),
@@ -280,6 +281,7 @@ mod tests {
             last: "0".parse().unwrap(),
             outlier: 1.0 / rank as f64,
             seconds: Some(0.5),
+            numbers: 0,
         };
         Graded {
             schema: irepair_report::SCHEMA,
