@@ -257,12 +257,9 @@ mod tests {
     fn plan(profile: &str, n_seeds: u32) -> String {
         let nowhere = tempfile::tempdir().unwrap();
         let given = match profile {
-            "paper" => Given {
-                model_dir: Some(nowhere.path().into()),
-                data: Some(nowhere.path().into()),
-                device: None,
-                workers: None,
-            },
+            "paper" => {
+                Given { model_dir: Some(nowhere.path().into()), data: Some(nowhere.path().into()), ..Given::default() }
+            }
             _ => Given::default(),
         };
         let prepared = Prepared::plan(profile, &given).unwrap();

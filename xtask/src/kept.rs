@@ -50,6 +50,7 @@ pub(crate) fn dir(profile: &str, under: &str) -> PathBuf {
 }
 
 /// Where and how the result of a row is kept.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// Of the row.

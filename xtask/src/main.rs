@@ -4,6 +4,7 @@ mod ablate;
 mod bundle;
 mod cache;
 mod check;
+mod claims;
 mod config_docs;
 mod doctor;
 mod dry_run;

@@ -11,11 +11,12 @@ use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
 
 use crate::cache::Inputs;
+use crate::claims::{Claims, Shard};
 use crate::error::diagnostic;
 use crate::identity::Hashes;
 use crate::sources::{Given, Sources};
 use crate::work::Workers;
-use crate::{kept, libtorch, paths};
+use crate::{claims, kept, libtorch, paths};
 
 /// A profile, read; after [`Prepared::make`] ready to run.
 pub(crate) struct Prepared {
@@ -32,7 +33,9 @@ pub(crate) struct Prepared {
     pub(crate) runs: PathBuf,
     /// Of gigabytes of weights, and of data, that every row asks for.
     pub(crate) hashes: RefCell<Hashes>,
-    /// Locks `runs/<profile>` against other processes from [`Prepared::make`] on.
+    /// The process shares the work with others.
+    shard: Option<Shard>,
+    /// Locks `runs/<profile>` against other processes, shards apart, from [`Prepared::make`] on.
     pub(crate) _lock: Option<DirLock>,
 }
 
@@ -67,8 +70,8 @@ impl Prepared {
         let sources = Sources::look(&experiment.profile, given)?.and_device(&device, libtorch::driver());
         let workers = Workers::for_device(&device, given.workers);
         let runs = paths::root().join("runs").join(name);
-        let (name, hashes) = (name.to_owned(), RefCell::default());
-        Ok(Self { name, warning: None, experiment, device, workers, sources, runs, hashes, _lock: None })
+        let (name, hashes, shard) = (name.to_owned(), RefCell::default(), given.shard);
+        Ok(Self { name, warning: None, experiment, device, workers, sources, runs, hashes, shard, _lock: None })
     }
 
     /// Reads the profile and makes what its rows need and is not there yet.
@@ -79,6 +82,30 @@ impl Prepared {
         let mut prepared = Self::plan(name, given)?;
         prepared.make()?;
         Ok(prepared)
+    }
+
+    /// Locks the profile's runs: alone, or together with the other shards, and then its preparation until it is made.
+    ///
+    /// # Errors
+    /// When another process has them; after a signal that asks to stop.
+    pub(crate) fn lock(&mut self) -> Result<Option<DirLock>> {
+        let shares = self.shard.is_some();
+        let lock = if shares { DirLock::share(&self.runs) } else { DirLock::take(&self.runs) };
+        self._lock = Some(lock.map_err(diagnostic)?);
+        self.turn("prepared")
+    }
+
+    /// Where there are shards, waits until this one alone has a folder of the runs.
+    ///
+    /// # Errors
+    /// When it cannot be locked; after a signal that asks to stop.
+    pub(crate) fn turn(&self, folder: &str) -> Result<Option<DirLock>> {
+        self.shard.map(|_| claims::turn(&self.runs.join(folder))).transpose()
+    }
+
+    /// What shards have of a stage of the work; none where this process is alone.
+    pub(crate) fn claims(&self, stage: &str) -> Option<Claims> {
+        Some(Claims::new(self.runs.join("claims").join(stage.replace(' ', "-")), self.shard?))
     }
 
     /// A file of the profile's data.

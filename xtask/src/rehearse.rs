@@ -16,7 +16,7 @@ use crate::error::diagnostic;
 use crate::prepare::{Prepared, read_experiment};
 use crate::sources::Given;
 use crate::stages::build;
-use crate::{cache, identity, paths, process};
+use crate::{cache, claims, identity, paths, process};
 
 /// Printed above every table of a rehearsal.
 const WARNING: &str = "REHEARSAL WITH ALMOST RANDOM WEIGHTS, NOT A RESULT";
@@ -42,17 +42,20 @@ pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
         let what = "--rehearse generates models and data: --model-dir and --data have no use";
         return Err(Diagnostic::new(ExitKind::Usage, what).help("leave them out").into());
     }
-    build()?;
     let name = format!("{name}-rehearsal");
     let inputs = paths::root().join("runs").join(&name).join("stand-ins");
+    // Where there are shards, one makes what all need.
+    let turn = given.shard.map(|_| claims::turn(&inputs)).transpose()?;
+    build()?;
     let data = make_data(&inputs)?;
     for model in &real.profile.models {
         make_model(model, &inputs, &data)?;
     }
+    drop(turn);
     let experiment = shortened(real);
     // Any machine can rehearse; on one with a GPU, `--device cuda` does so there.
     let device = given.device.clone().unwrap_or_else(|| "cpu".to_owned());
-    let given = Given { device: None, workers: None, model_dir: Some(inputs.join("models")), data: Some(data) };
+    let given = Given { device: None, model_dir: Some(inputs.join("models")), data: Some(data), ..given.clone() };
     let mut prepared = Prepared::of(&name, experiment, &given, device)?;
     prepared.warning = Some(WARNING.to_owned());
     prepared.make()?;

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
     only: Vec<String>,
     /// Repeat finished rows
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shard")]
     fresh: bool,
     #[command(flatten)]
     given: Given,

@@ -16,7 +16,7 @@ use crate::cache::Inputs;
 use crate::error::diagnostic;
 use crate::kept::Place;
 use crate::prepare::{Prepared, Split};
-use crate::work::Task;
+use crate::work::{Task, run_one};
 use crate::{cache, identity, kept, libtorch, paths, process};
 
 /// The word list of profiles that train no scorer.
@@ -116,6 +116,55 @@ impl Cell {
         write_result(&output, &self.titled(kept).result).map_err(diagnostic)?;
         cache::mark_done(&output, inputs)?;
         Ok(true)
+    }
+}
+
+/// What is to be done for a cell.
+struct Work<'a> {
+    cell: &'a Cell,
+    /// The job in the form that the process reads.
+    job: String,
+    inputs: Inputs,
+    kept: Option<Place>,
+    /// What the device is called in results; none for a CPU.
+    device: Option<String>,
+    /// What was done before does not count.
+    fresh: bool,
+}
+
+impl Work<'_> {
+    fn name(&self) -> String {
+        format!("{} seed {}", self.cell.job.row(), self.cell.job.repair.seed())
+    }
+
+    fn output(&self) -> PathBuf {
+        self.cell.dir.join("result.json")
+    }
+
+    /// True when there is a result of this work; one that is kept is taken.
+    fn is_done(&self) -> Result<bool> {
+        let Self { cell, inputs, kept, .. } = self;
+        if self.fresh {
+            return Ok(false);
+        }
+        if cache::is_done(&self.output(), inputs) {
+            let result = read_result(&self.output()).map_err(diagnostic)?;
+            if cell.is_reached_by(&result) {
+                kept.iter().try_for_each(|place| place.keep(&result, inputs))?;
+                return Ok(true);
+            }
+        }
+        cell.take_kept(inputs)
+    }
+
+    fn run(&self) -> Result<Option<Diagnostic>> {
+        let Self { cell, inputs, kept, device, .. } = self;
+        cache::begin(&cell.dir, inputs, self.fresh)?;
+        let (file, log) = (cell.dir.join("job.toml"), cell.dir.join("log.txt"));
+        write_atomic(&file, self.job.as_bytes()).map_err(diagnostic)?;
+        let args = vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
+        let (output, inputs, device, kept) = (self.output(), inputs.clone(), device.clone(), kept.clone());
+        run_one(&Task { name: self.name(), args, output, inputs, log, device, kept })
     }
 }
 
@@ -317,7 +366,7 @@ impl Prepared {
         let numbers = identity::numbers(&paths::irepair())?;
         let device = Some(&self.device).filter(|device| *device != "cpu");
         let device = device.map(|device| libtorch::gpu().unwrap_or_else(|| device.clone()));
-        let (mut tasks, mut n_kept, mask) = (Vec::new(), 0, Arc::new(self.mask()?));
+        let (mut works, mask) = (Vec::new(), Arc::new(self.mask()?));
         for cell in cells {
             let job = toml::to_string(&cell.job)?;
             let settings = identity::settings(&cell.job)?;
@@ -327,31 +376,10 @@ impl Prepared {
             let trained_on = self.hashes.borrow_mut().trained(&cell.job)?;
             let kept =
                 cell.kept.clone().map(|path| Place { path, settings, measured_on, trained_on, mask: mask.clone() });
-            let output = cell.dir.join("result.json");
-            let is_enough = || anyhow::Ok(cell.is_reached_by(&read_result(&output).map_err(diagnostic)?));
-            if !fresh && cache::is_done(&output, &inputs) && is_enough()? {
-                if let Some(place) = &kept {
-                    place.keep(&read_result(&output).map_err(diagnostic)?, &inputs)?;
-                }
-                continue;
-            }
-            if !fresh && cell.take_kept(&inputs)? {
-                n_kept += 1;
-                continue;
-            }
-            cache::begin(&cell.dir, &inputs, fresh)?;
-            let file = cell.dir.join("job.toml");
-            write_atomic(&file, job.as_bytes()).map_err(diagnostic)?;
-            let args =
-                vec!["job".to_owned(), format!("--job={}", file.display()), format!("--out={}", cell.dir.display())];
-            let name = format!("{} seed {}", cell.job.row(), cell.job.repair.seed());
-            let (log, device) = (cell.dir.join("log.txt"), device.clone());
-            tasks.push(Task { name, args, output, inputs, log, device, kept });
+            works.push(Work { cell, job, inputs, kept, device: device.clone(), fresh });
         }
-        if n_kept > 0 {
-            process::say(format!("{what}: {n_kept} of {} are kept in experiments/{}/results/", cells.len(), self.name));
-        }
-        let failures = self.workers.run(what, &tasks)?;
+        let claims = self.claims(what);
+        let failures = self.workers.share(what, claims.as_ref(), &works, Work::name, Work::is_done, Work::run)?;
         let done = cells.iter().map(|cell| cell.dir.join("result.json")).filter(|path| path.exists());
         let results = done.map(|path| Ok(read_result(&path).map_err(diagnostic)?));
         Ok((results.collect::<Result<_>>()?, failures))

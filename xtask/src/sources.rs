@@ -10,6 +10,7 @@ use irepair_config::{BaseModel, CORPUS, DataFile, Profile, Source, stored};
 use irepair_core::hub::{self, Repository};
 use irepair_core::{Diagnostic, ExitKind};
 
+use crate::claims::Shard;
 use crate::fetch::{self, Manifests};
 use crate::paths;
 
@@ -30,6 +31,10 @@ pub(crate) struct Given {
     /// IREPAIR_DATA
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// This process is the I-th of N that share the work in one checkout, on one machine or on several with that
+    /// directory in common (docs/SCALE.md)
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
 }
 
 /// A model or file that a profile needs.

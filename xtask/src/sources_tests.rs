@@ -10,12 +10,7 @@ fn paper() -> Profile {
 }
 
 fn given(model_dir: Option<&Path>, data: Option<&Path>) -> Given {
-    Given {
-        device: None,
-        workers: None,
-        model_dir: model_dir.map(Path::to_path_buf),
-        data: data.map(Path::to_path_buf),
-    }
+    Given { model_dir: model_dir.map(Path::to_path_buf), data: data.map(Path::to_path_buf), ..Given::default() }
 }
 
 /// Writes files of any content.

@@ -10,7 +10,7 @@ use irepair_config::{
     to_toml,
 };
 use irepair_core::fs::{sha256_file, write_atomic};
-use irepair_core::{DirLock, is_unfinished};
+use irepair_core::is_unfinished;
 
 use crate::cache::{self, Inputs};
 use crate::error::diagnostic;
@@ -29,7 +29,8 @@ impl Prepared {
     pub(crate) fn make(&mut self) -> Result<()> {
         self.sources.complete()?;
         interrupt::listen();
-        self._lock = Some(DirLock::take(&self.runs).map_err(diagnostic)?);
+        // Where there are shards, one makes what all need.
+        let _turn = self.lock()?;
         fetch::fetch(&self.sources.manifests)?;
         build()?;
         self.language()?;

@@ -13,6 +13,7 @@ use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::read_result;
 
 use crate::cache::{self, Inputs};
+use crate::claims::Claims;
 use crate::error::diagnostic;
 use crate::kept::Place;
 use crate::{interrupt, paths, process};
@@ -62,6 +63,60 @@ impl Workers {
         Ok(self.each(what, tasks, |task| task.name.clone(), run_one)?.into_iter().flatten().collect())
     }
 
+    /// Does the work of all items that are not done, with other shards where there are `claims`, and returns the
+    /// failures of this process. It ends when no item is left that a living process has not done or failed at.
+    ///
+    /// # Errors
+    /// Those of `is_done` and `work`; a signal that asks to stop.
+    pub(crate) fn share<T: Sync>(
+        self,
+        what: &str,
+        claims: Option<&Claims>,
+        items: &[T],
+        name: impl Fn(&T) -> String + Sync,
+        is_done: impl Fn(&T) -> Result<bool> + Sync,
+        work: impl Fn(&T) -> Result<Option<Diagnostic>> + Sync,
+    ) -> Result<Vec<Diagnostic>> {
+        let name = |item: &&T| name(item);
+        let Some(claims) = claims else {
+            let mut left = Vec::new();
+            for item in items {
+                left.extend((!is_done(item)?).then_some(item));
+            }
+            say_done(what, items.len() - left.len(), items.len());
+            return Ok(self.each(what, &left, name, |item| work(item))?.into_iter().flatten().collect());
+        };
+        let mut left = claims.order(items.iter().collect::<Vec<_>>());
+        say_done(what, claims.offer(&left, name, |item| is_done(item))?, items.len());
+        let mut failures = Vec::new();
+        loop {
+            let done = self.each_claimed(what, &left, name, |item| {
+                let Some(claim) = claims.take(&name(item))? else { return Ok(None) };
+                // Done since this process looked.
+                if is_done(item)? {
+                    claim.end(true)?;
+                    return Ok(None);
+                }
+                let failure = work(item)?;
+                // What was interrupted is for another process.
+                if !interrupt::requested() {
+                    claim.end(failure.is_none())?;
+                }
+                Ok(Some(failure))
+            })?;
+            failures.extend(done.into_iter().flatten());
+            let mut open = Vec::new();
+            for item in left {
+                open.extend(claims.is_open(&name(&item))?.then_some(item));
+            }
+            if open.is_empty() {
+                return Ok(failures);
+            }
+            left = open;
+            claims.pause()?;
+        }
+    }
+
     /// What `work` gives for each item, in their order, several at a time, with progress by `name`.
     ///
     /// # Errors
@@ -72,6 +127,17 @@ impl Workers {
         items: &[T],
         name: impl Fn(&T) -> String + Sync,
         work: impl Fn(&T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        self.each_claimed(what, items, name, |item| work(item).map(Some))
+    }
+
+    /// [`Workers::each`] of the items for which `work` gives something; the others count as those of another process.
+    fn each_claimed<T: Sync, R: Send>(
+        self,
+        what: &str,
+        items: &[T],
+        name: impl Fn(&T) -> String + Sync,
+        work: impl Fn(&T) -> Result<Option<R>> + Sync,
     ) -> Result<Vec<R>> {
         if items.is_empty() {
             return Ok(Vec::new());
@@ -84,8 +150,11 @@ impl Workers {
                 let Some(item) = items.get(at).filter(|_| !interrupt::requested()) else { return Ok(done) };
                 let started = Instant::now();
                 // No item is begun after one that failed.
-                done.push((at, work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?));
-                progress.done(&name(item), started.elapsed());
+                let found = work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
+                if let Some(found) = found {
+                    done.push((at, found));
+                    progress.done(&name(item), started.elapsed());
+                }
             }
         };
         let done = thread::scope(|scope| {
@@ -101,8 +170,14 @@ impl Workers {
     }
 }
 
+fn say_done(what: &str, n_done: usize, n: usize) {
+    if n_done > 0 {
+        process::say(format!("{what}: {n_done} of {n} are done or kept"));
+    }
+}
+
 /// Runs one task; a failure holds the last lines of the process.
-fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
+pub(crate) fn run_one(task: &Task) -> Result<Option<Diagnostic>> {
     let dir = task.log.parent().unwrap_or(&task.log);
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let failure = irepair(&task.name, &task.args, &task.log, &task.log, task.device.as_deref())?;

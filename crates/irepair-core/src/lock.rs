@@ -18,9 +18,21 @@ impl DirLock {
     /// # Errors
     /// [`Error::Busy`] when another process holds it; [`Error::Io`] when it cannot be made or opened.
     pub fn take(dir: &Path) -> Result<Self> {
+        Self::by(dir, File::try_lock)
+    }
+
+    /// [`DirLock::take`] together with others that share it: it keeps out those that want the directory alone.
+    ///
+    /// # Errors
+    /// As [`DirLock::take`].
+    pub fn share(dir: &Path) -> Result<Self> {
+        Self::by(dir, File::try_lock_shared)
+    }
+
+    fn by(dir: &Path, lock: impl Fn(&File) -> std::result::Result<(), TryLockError>) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
         let handle = File::open(dir).map_err(Error::io("open", dir))?;
-        match handle.try_lock() {
+        match lock(&handle) {
             Ok(()) => Ok(Self { _dir: Some(handle) }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy { path: dir.to_owned() }),
             Err(TryLockError::Error(_)) => Ok(Self { _dir: None }),
@@ -54,7 +66,12 @@ mod tests {
         assert!(refused.starts_with("error: another process works in this directory"), "{refused}");
         drop(first);
         DirLock::wait(&dir).unwrap();
-        DirLock::take(&dir).unwrap();
+        let [one, two] = [(), ()].map(|()| DirLock::share(&dir).unwrap());
+        assert!(DirLock::take(&dir).is_err(), "it is shared");
+        drop((one, two));
+        let alone = DirLock::take(&dir).unwrap();
+        assert!(DirLock::share(&dir).is_err(), "it is not shared");
+        drop(alone);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "no file is left");
     }
 }

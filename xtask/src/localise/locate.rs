@@ -78,22 +78,28 @@ impl Program {
     }
 }
 
+/// Locators of `metrics` that rank units of a mutant's kind, and have not ranked them.
+fn missing(graded: &Graded, metrics: &[Metric]) -> Vec<Metric> {
+    let ranks = |metric: &Metric| graded.unit == UnitKind::Block || metric.has_units();
+    let is_missing = |metric: &Metric| !graded.grades.contains_key(&metric.to_string());
+    metrics.iter().copied().filter(|metric| ranks(metric) && is_missing(metric)).collect()
+}
+
+/// True when nothing is left to do for a mutant.
+pub(super) fn is_graded(graded: &Graded, metrics: &[Metric]) -> bool {
+    graded.outcome != Outcome::Killed
+        || graded.is_planted_again() && (!graded.is_stable() || missing(graded, metrics).is_empty())
+}
+
 /// The mutant of a case with the grades of `metrics`; those that were graded before are kept.
 ///
 /// # Errors
 /// A command that fails.
 pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric], program: &Program) -> Result<Graded> {
-    let missing = |graded: &Graded| -> Vec<Metric> {
-        let ranks = |metric: &Metric| case.kind == UnitKind::Block || metric.has_units();
-        let is_missing = |metric: &Metric| !graded.grades.contains_key(&metric.to_string());
-        metrics.iter().copied().filter(|metric| ranks(metric) && is_missing(metric)).collect()
+    let before = match before {
+        Some(before) if is_graded(&before, metrics) => return Ok(before),
+        before => before,
     };
-    if let Some(before) = &before
-        && (before.outcome != Outcome::Killed
-            || before.is_planted_again() && (!before.is_stable() || missing(before).is_empty()))
-    {
-        return Ok(before.clone());
-    }
     program.begin()?;
     let mut found = match before {
         Some(before) => {
@@ -106,7 +112,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
         found.again = Some(planted_again(case, found.strength, program)?);
     }
     if found.is_ranked() {
-        for metric in missing(&found) {
+        for metric in missing(&found, metrics) {
             found.grades.insert(metric.to_string(), Some(grade(case, metric, program)?));
         }
     }

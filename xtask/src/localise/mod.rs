@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     mutants: Mutants,
     /// Writes every mutant into this directory for other programs to rank: model, pairs and neutral text
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "shard")]
     export: Option<PathBuf>,
     /// Directory of rankings by another program, `<mutant>.jsonl` for every mutant; may be given several times. Its
     /// name is that of its row in the tables, which are printed and not kept
@@ -195,17 +195,23 @@ pub(crate) fn run(Args { mutants: args, export, rankings, kept }: &Args) -> Resu
         return write_ranks(args, &args.kept_grades()?, &args.locators());
     }
     let prepared = Prepared::new(&args.profile, &args.given)?;
+    let turn = prepared.turn("localise")?;
     let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
+    drop(turn);
     let cases = args.cases(&prepared, &tests)?;
     let runs = Runs::of(&prepared, "localise");
-    let mut graded = prepared.workers.each("localise", &cases, Case::name, |case| {
-        let found = ranked(case, &dir, &metrics, &runs)?;
-        if let Some(to) = export {
-            foreign::export(case, &found, &runs.program(case), to)
-                .with_context(|| format!("mutant {}", case.name()))?;
-        }
-        Ok(found)
-    })?;
+    let mut graded = all_ranked(&prepared, &cases, &dir, &metrics, &runs)?;
+    if let Some(to) = export {
+        let cases: Vec<_> = cases.iter().zip(&graded).collect();
+        prepared.workers.each(
+            "export",
+            &cases,
+            |(case, _)| case.name(),
+            |(case, found)| {
+                foreign::export(case, found, &runs.program(case), to).with_context(|| format!("mutant {}", case.name()))
+            },
+        )?;
+    }
     let mut locators = args.locators();
     for rankings in rankings {
         let name = foreign::name(rankings)?;
@@ -234,26 +240,36 @@ fn write_ranks(args: &Mutants, graded: &[Graded], locators: &[String]) -> Result
 /// Set-up, build, or a mutant that cannot be made or repaired; finished ones are kept.
 pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let prepared = Prepared::new(&args.profile, &args.given)?;
+    let turn = prepared.turn("localise")?;
     let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
     let mut cases = args.cases(&prepared, &tests)?;
     cases.retain(|case| case.place.len() == 1);
     let pools = tests.iter().map(|tests| Ok((tests.model.as_str(), Pool::of(&prepared, tests)?)));
     let pools = pools.collect::<Result<BTreeMap<_, _>>>()?;
+    drop(turn);
     let (localise, runs) = (Runs::of(&prepared, "localise"), Runs::of(&prepared, "place"));
-    let placed = prepared.workers.each("place", &cases, Case::name, |case| {
-        let graded = ranked(case, &dir, &metrics, &localise)?;
-        if !graded.is_ranked() {
-            return Ok(None);
-        }
-        let path = dir.join("place").join(format!("{}.json", case.name()));
-        let before = kept(&path, &place::identity(case, &graded), |placed: &Placed| &placed.identity)?;
+    let graded = all_ranked(&prepared, &cases, &dir, &metrics, &localise)?;
+    let mutants: Vec<(&Case<'_>, &Graded)> = cases.iter().zip(&graded).filter(|(_, found)| found.is_ranked()).collect();
+    let path = |case: &Case<'_>| dir.join("place").join(format!("{}.json", case.name()));
+    let before = |(case, graded): &(&Case<'_>, &Graded)| {
+        kept(&path(case), &place::identity(case, graded), |placed: &Placed| &placed.identity)
+    };
+    let is_done = |mutant: &(&Case<'_>, &Graded)| match before(mutant)? {
+        Some(found) => place::is_placed(mutant.0, mutant.1, &found, &metrics),
+        None => Ok(false),
+    };
+    let placed = |mutant: &(&Case<'_>, &Graded)| {
+        let (case, graded) = mutant;
         let pool = &pools[case.tests.model.as_str()];
-        let found = place::placed(case, &graded, before, (pool, &metrics), &runs.program(case))
+        let found = place::placed(case, graded, before(mutant)?, (pool, &metrics), &runs.program(case))
             .with_context(|| format!("mutant {}", case.name()))?;
-        write_result(&path, &found).map_err(diagnostic)?;
-        Ok(Some(found))
-    })?;
-    let placed: Vec<Placed> = placed.into_iter().flatten().collect();
+        write_result(&path(case), &found).map_err(diagnostic)?;
+        Ok(found)
+    };
+    let claims = prepared.claims("place");
+    let work = |mutant: &_| placed(mutant).map(|_| None);
+    prepared.workers.share("place", claims.as_ref(), &mutants, |(case, _)| case.name(), is_done, work)?;
+    let placed = mutants.iter().map(placed).collect::<Result<Vec<_>>>()?;
     let n_others = cases.len() - placed.len();
     let text = place_table::markdown(&placed, n_others, &args.command("place"))?;
     write_tables(&dir.join("place").join(args.tables()), &text, figure::places(&placed)?)
@@ -277,13 +293,32 @@ impl<'a> Runs<'a> {
     }
 }
 
+/// The mutants of all cases, ranked by every locator, and kept.
+fn all_ranked(
+    prepared: &Prepared,
+    cases: &[Case<'_>],
+    dir: &Path,
+    metrics: &[Metric],
+    runs: &Runs<'_>,
+) -> Result<Vec<Graded>> {
+    let is_done = |case: &Case<'_>| Ok(before(case, dir)?.is_some_and(|found| locate::is_graded(&found, metrics)));
+    let ranked = |case: &Case<'_>| ranked(case, dir, metrics, runs);
+    let (claims, work) = (prepared.claims("localise"), |case: &Case<'_>| ranked(case).map(|_| None));
+    prepared.workers.share("localise", claims.as_ref(), cases, Case::name, is_done, work)?;
+    cases.iter().map(ranked).collect()
+}
+
+/// What is kept of a mutant, as far as it holds.
+fn before(case: &Case<'_>, dir: &Path) -> Result<Option<Graded>> {
+    let path = dir.join(format!("{}.json", case.name()));
+    Ok(kept(&path, &case.inputs.key(), |graded: &Graded| &graded.identity)?.map(Graded::of_today))
+}
+
 /// The mutant of a case, ranked by every locator, and kept.
 fn ranked(case: &Case<'_>, dir: &Path, metrics: &[Metric], runs: &Runs<'_>) -> Result<Graded> {
-    let path = dir.join(format!("{}.json", case.name()));
-    let before = kept(&path, &case.inputs.key(), |graded: &Graded| &graded.identity)?;
-    let found = locate::graded(case, before.map(Graded::of_today), metrics, &runs.program(case))
+    let found = locate::graded(case, before(case, dir)?, metrics, &runs.program(case))
         .with_context(|| format!("mutant {}", case.name()))?;
-    write_result(&path, &found).map_err(diagnostic)?;
+    write_result(&dir.join(format!("{}.json", case.name())), &found).map_err(diagnostic)?;
     Ok(found)
 }
 

@@ -172,6 +172,24 @@ fn random(case: &Case<'_>, mut units: Vec<Unit>) -> Vec<Unit> {
     units
 }
 
+/// The places that are repaired.
+fn wanted<'a>(choices: &'a BTreeMap<String, Unit>, random: &'a [Unit]) -> impl Iterator<Item = String> + 'a {
+    choices.values().chain(random).map(Unit::to_string).chain(["all".to_owned()])
+}
+
+fn is_complete(found: &Placed, mut wanted: impl Iterator<Item = String>) -> bool {
+    found.n_pairs < FEWEST_PAIRS || wanted.all(|place| found.repairs.contains_key(&place))
+}
+
+/// True when nothing is left to do for a mutant.
+///
+/// # Errors
+/// When the model's settings cannot be read.
+pub(super) fn is_placed(case: &Case<'_>, graded: &Graded, found: &Placed, metrics: &[Metric]) -> Result<bool> {
+    let random = random(case, case.tests.map()?.units(case.kind).collect());
+    Ok(is_complete(found, wanted(&choices(case, graded, metrics), &random)))
+}
+
 /// The repairs of a mutant; those that were made before are kept.
 ///
 /// # Errors
@@ -185,12 +203,11 @@ pub(super) fn placed(
 ) -> Result<Placed> {
     let choices = choices(case, graded, metrics);
     let random = random(case, case.tests.map()?.units(case.kind).collect());
-    let wanted = || choices.values().chain(&random).map(Unit::to_string).chain(["all".to_owned()]);
-    if let Some(before) = &before
-        && (before.n_pairs < FEWEST_PAIRS || wanted().all(|place| before.repairs.contains_key(&place)))
-    {
-        return Ok(Placed { choices, random, ..before.clone() });
-    }
+    let wanted = || wanted(&choices, &random);
+    let before = match before {
+        Some(before) if is_complete(&before, wanted()) => return Ok(Placed { choices, random, ..before }),
+        before => before,
+    };
     program.begin()?;
     let mutant = planted(case, graded.strength, case.seed, program)?;
     let [repair, validation, test] = &pool.0;
