@@ -63,7 +63,7 @@ enum Command {
     /// How well each locator finds planted faults
     Localise(localise::Args),
     /// Whether it matters where planted faults are repaired, on the mutants of `localise`
-    Place(localise::Mutants),
+    Place(localise::PlaceArgs),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
     /// All tests of every crate

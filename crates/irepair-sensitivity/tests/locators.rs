@@ -160,7 +160,7 @@ fn where_the_loss_is_linear_attribution_is_all_of_the_change() {
         let model = Linear::new(sign);
         let before = nll(&rejected, &model.logits(&rejected));
         let change = |last: &Tensor| nll(&rejected, &model.project(last)) - before;
-        // Tokens do not see one another: with the whole stream after any block patched, the last hidden states are these.
+        // Tokens do not see one another: with the whole stream after any block patched the last states are these.
         let stream = change(&mixed(&model.hidden_states(&rejected), &model.hidden_states(&chosen)));
         assert!(stream.abs() > 0.05 && (stream > 0.0) == falls, "{stream}");
         assert_near("atp", &measured(&model, Metric::Atp, &[&rejected], &[&chosen]), &[stream.abs(); 3], 3e-5);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use irepair_config::{Operator, UnitKind};
 
 use super::mutant::Graded;
-use super::table::of_locator;
+use super::scores::of_locator;
 
 /// On how many pairs of seeds each locator names the same unit first, as Markdown: on mutants with a fault in one
 /// place, and on the model without a fault.

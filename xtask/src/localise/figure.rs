@@ -8,7 +8,7 @@ use irepair_stats::{Bootstrap, Estimate, bootstrap_mean, mean};
 use super::mutant::{Graded, Spread};
 use super::place::Placed;
 use super::place_table::{is_repaired, left, of_rule, rules};
-use super::table::{Scores, of_locator};
+use super::scores::{Scores, of_locator};
 
 /// Average precision of every locator on mutants with a fault in one place, as an SVG: the best on the first kind of
 /// units above. None without such mutants.

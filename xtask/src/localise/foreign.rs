@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use irepair_arch::UnitMap;
 use irepair_config::Metric;
+use irepair_core::fs::sha256_hex;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
 
@@ -99,10 +100,47 @@ pub(super) fn grade(case: &Case<'_>, graded: &Graded, rankings: &Path) -> Result
 impl Grade {
     /// Of a ranking that took so long, where that is known.
     pub(super) fn of(case: &Case<'_>, ranking: &Ranking, seconds: Option<f64>) -> Self {
-        let (order, faulty) = (ranking.order(), case.place.iter().collect::<BTreeSet<&Unit>>());
+        let (order, faulty) = (drawn(ranking, &case.name()), case.place.iter().collect::<BTreeSet<&Unit>>());
         let ranks = order.iter().enumerate().filter(|(_, unit)| case.has_ranks() && faulty.contains(unit));
         let ranks: Vec<usize> = ranks.map(|(i, _)| i + 1).collect();
         let first = order[..ranks.len().max(1)].to_vec();
         Self { ranks, first, last: order[order.len() - 1], outlier: outlier(ranking.scores()), seconds, numbers: 0 }
+    }
+}
+
+/// The order of a ranking, in which units of equal scores stand in an order that a name draws: the lower unit first
+/// would be right more often than chance where faults lie low.
+fn drawn(ranking: &Ranking, name: &str) -> Vec<Unit> {
+    let mut drawn = Vec::with_capacity(ranking.order().len());
+    let scored: Vec<(&Unit, &f64)> = ranking.order().iter().zip(ranking.scores()).collect();
+    for equal in scored.chunk_by(|a, b| a.1 == b.1) {
+        let mut equal: Vec<Unit> = equal.iter().map(|(unit, _)| **unit).collect();
+        if equal.len() > 1 {
+            equal.sort_by_cached_key(|unit| sha256_hex(format!("{name} {unit}").as_bytes()));
+        }
+        drawn.append(&mut equal);
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use irepair_config::UnitKind;
+
+    use super::*;
+
+    #[test]
+    fn equal_scores_stand_in_an_order_that_the_name_draws() {
+        let unit = |i: usize| i.to_string().parse::<Unit>().unwrap();
+        let scores = |i: usize| if i == 7 { 1.0 } else { 0.0 };
+        let ranking = Ranking::of_scores(UnitKind::Block, (0..12).map(|i| (unit(i), scores(i))));
+        let mut second = BTreeSet::new();
+        for seed in 0..200 {
+            let order = drawn(&ranking, &format!("mutant-{seed}"));
+            assert_eq!(order, drawn(&ranking, &format!("mutant-{seed}")));
+            assert_eq!((order[0], order.iter().collect::<BTreeSet<_>>().len()), (unit(7), 12));
+            second.insert(order[1]);
+        }
+        assert_eq!(second.len(), 11, "every one of them comes first now and then");
     }
 }

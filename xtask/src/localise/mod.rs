@@ -6,6 +6,7 @@
 //! it was stopped.
 
 mod agreement;
+mod asked;
 mod figure;
 mod foreign;
 mod locate;
@@ -13,33 +14,26 @@ mod mutant;
 mod oracle;
 mod place;
 mod place_table;
+mod scores;
 mod table;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use irepair_config::{Metric, Operator, UnitKind};
+use irepair_config::Metric;
 use irepair_core::fs::write_atomic;
-use irepair_core::spec::Entry;
 use irepair_report::{read_result, write_result};
 use serde::de::DeserializeOwned;
 
-use crate::cache::Inputs;
 use crate::error::diagnostic;
-use crate::prepare::{Prepared, read_experiment};
-use crate::sources::Given;
+use crate::prepare::Prepared;
+use crate::process;
 use crate::work::Workers;
-use crate::{paths, process};
+use asked::Mutants;
 use locate::Program;
-use mutant::{Case, Graded, MOST_PAIRS, Spread};
-use oracle::Tests;
+use mutant::{Case, Graded};
 use place::{Placed, Pool};
-
-/// Which base models, and how many mutants of each sort, where nothing else is asked for.
-const PROFILE: &str = "planted";
-const SEEDS: u32 = 5;
 
 /// Settings of `localise`.
 #[derive(Debug, clap::Args)]
@@ -58,132 +52,14 @@ pub(crate) struct Args {
     kept: bool,
 }
 
-/// The mutants of `localise` and `place`.
+/// Settings of `place`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Mutants {
-    /// A directory of experiments/
-    #[arg(long, default_value = PROFILE, value_name = "NAME")]
-    profile: String,
-    /// Mutants of every operator, kind of unit and model, each with another place; and as many measurements of the
-    /// model without a fault
-    #[arg(long, default_value_t = SEEDS, value_name = "N")]
-    seeds: u32,
-    /// Test prompts that a mutant may fail, spread over those of the profile. Without it, all
-    #[arg(long, value_name = "N")]
-    n_prompts: Option<NonZeroUsize>,
-    /// Failed prompts that a locator sees, at most
-    #[arg(long, default_value_t = MOST_PAIRS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    n_pairs: u32,
-    /// Operators that plant
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    operator: Vec<Operator>,
-    /// How many units hold the fault
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    spread: Vec<Spread>,
-    /// Kinds of units that hold the fault and are ranked
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    unit: Vec<UnitKind>,
-    /// Locators that rank
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    metric: Vec<Metric>,
+pub(crate) struct PlaceArgs {
     #[command(flatten)]
-    given: Given,
-}
-
-impl Mutants {
-    /// The prompts of the profile's base models, and the answers of these.
-    fn tests(&self, prepared: &Prepared) -> Result<Vec<Tests>> {
-        let models = prepared.experiment.profile.models.iter();
-        models.map(|model| Tests::of(prepared, &model.name, self.n_prompts, self.n_pairs as usize)).collect()
-    }
-
-    /// The locators that were asked for. One that ranks by a seed says less than the exact mean of all rankings.
-    fn metrics(&self) -> Vec<Metric> {
-        let all = all(&self.metric).into_iter();
-        all.filter(|metric| *metric != Metric::Random || !self.metric.is_empty()).collect()
-    }
-
-    fn locators(&self) -> Vec<String> {
-        self.metrics().iter().map(ToString::to_string).collect()
-    }
-
-    /// The mutants that were asked for.
-    fn cases<'a>(&self, prepared: &Prepared, tests: &'a [Tests]) -> Result<Vec<Case<'a>>> {
-        let mut cases = Vec::new();
-        for tests in tests {
-            let map = tests.map()?;
-            let weights = prepared.with_weights(Inputs::default().text(&tests.identity()?), &tests.model)?;
-            let sorts = self.sorts(map.units(UnitKind::Block).count()).into_iter();
-            cases.extend(sorts.map(|(fault, kind, seed)| Case::new(tests, &map, fault, kind, seed, weights.clone())));
-        }
-        Ok(cases)
-    }
-
-    /// Fault, kind and seed of the mutants of each model that were asked for, in the order of the tables.
-    fn sorts(&self, n_blocks: usize) -> Vec<((Option<Operator>, Spread), UnitKind, u32)> {
-        let (operators, mut sorts) = (all(&self.operator), Vec::new());
-        for kind in all(&self.unit) {
-            let suited = operators.iter().filter(|operator: &&Operator| operator.row().units.contains(&kind));
-            for operator in suited.copied().map(Some).chain([None]) {
-                let asked =
-                    |spread: &&Spread| operator.is_none() || self.spread.is_empty() || self.spread.contains(spread);
-                for spread in Spread::of(operator, n_blocks).iter().filter(asked) {
-                    sorts.extend((0..self.seeds).map(|seed| ((operator, *spread), kind, seed)));
-                }
-            }
-        }
-        sorts
-    }
-
-    /// The grades that are kept of them, whatever base models they are of: nothing is made.
-    ///
-    /// # Errors
-    /// An unknown profile; a mutant of which none is kept.
-    fn kept_grades(&self) -> Result<Vec<Graded>> {
-        let models = read_experiment(&self.profile)?.profile.models;
-        let of = |model: &str, ((operator, spread), kind, seed)| {
-            let path = self.kept().join(format!("{}.json", mutant::name(model, operator, spread, kind, seed)));
-            Ok(read_result::<Graded>(&path).map_err(diagnostic)?.of_today())
-        };
-        models.iter().flat_map(|model| self.sorts(2).into_iter().map(|sort| of(&model.name, sort))).collect()
-    }
-
-    /// The choices that narrow the tables: a flag and its value each.
-    fn narrowed(&self) -> Vec<(&'static str, String)> {
-        fn list<T: ToString>(values: &[T]) -> String {
-            values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
-        let spread: Vec<&str> = self.spread.iter().map(|spread| spread.name()).collect();
-        let given = [
-            ("unit", list(&self.unit)),
-            ("operator", list(&self.operator)),
-            ("spread", spread.join(",")),
-            ("metric", list(&self.metric)),
-        ];
-        let seeds = (self.seeds != SEEDS).then(|| ("seeds", self.seeds.to_string()));
-        let n_prompts = self.n_prompts.map(|n| ("n-prompts", n.to_string()));
-        let n_pairs = (self.n_pairs != MOST_PAIRS).then(|| ("n-pairs", self.n_pairs.to_string()));
-        let numbers = seeds.into_iter().chain(n_prompts).chain(n_pairs);
-        given.into_iter().filter(|(_, value)| !value.is_empty()).chain(numbers).collect()
-    }
-
-    /// The file of the tables: those of other choices stay.
-    fn tables(&self) -> String {
-        let name: Vec<String> = self.narrowed().into_iter().map(|(flag, value)| format!("{flag}={value}")).collect();
-        if name.is_empty() { "README.md".to_owned() } else { name.join("_") + ".md" }
-    }
-
-    /// The command that makes the tables.
-    fn command(&self, name: &str) -> String {
-        let profile = if self.profile == PROFILE { String::new() } else { format!(" --profile {}", self.profile) };
-        let flags = self.narrowed().into_iter().map(|(flag, value)| format!(" --{flag} {value}")).collect::<String>();
-        format!("cargo xtask {name}{profile}{flags}")
-    }
-
-    /// Where results are kept.
-    fn kept(&self) -> PathBuf {
-        paths::root().join("experiments").join(&self.profile).join("localise")
-    }
+    mutants: Mutants,
+    /// Makes the tables of the kept results, whatever base models they are of, and nothing else
+    #[arg(long)]
+    kept: bool,
 }
 
 /// Runs `localise`.
@@ -238,7 +114,11 @@ fn write_ranks(args: &Mutants, graded: &[Graded], locators: &[String]) -> Result
 ///
 /// # Errors
 /// Set-up, build, or a mutant that cannot be made or repaired; finished ones are kept.
-pub(crate) fn run_places(args: &Mutants) -> Result<()> {
+pub(crate) fn run_places(PlaceArgs { mutants: args, kept: is_kept }: &PlaceArgs) -> Result<()> {
+    if *is_kept {
+        let (placed, n_others) = args.kept_places()?;
+        return write_places(args, &placed, n_others);
+    }
     let prepared = Prepared::new(&args.profile, &args.given)?;
     let turn = prepared.turn("localise")?;
     let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
@@ -270,9 +150,12 @@ pub(crate) fn run_places(args: &Mutants) -> Result<()> {
     let work = |mutant: &_| placed(mutant).map(|_| None);
     prepared.workers.share("place", claims.as_ref(), &mutants, |(case, _)| case.name(), is_done, work)?;
     let placed = mutants.iter().map(placed).collect::<Result<Vec<_>>>()?;
-    let n_others = cases.len() - placed.len();
-    let text = place_table::markdown(&placed, n_others, &args.command("place"))?;
-    write_tables(&dir.join("place").join(args.tables()), &text, figure::places(&placed)?)
+    write_places(args, &placed, cases.len() - placed.len())
+}
+
+fn write_places(args: &Mutants, placed: &[Placed], n_others: usize) -> Result<()> {
+    let text = place_table::markdown(placed, n_others, &args.command("place"))?;
+    write_tables(&args.kept().join("place").join(args.tables()), &text, figure::places(placed)?)
 }
 
 /// Where the work of a command lies, a directory for each mutant.
@@ -342,9 +225,4 @@ fn write_tables(path: &Path, text: &str, figure: Option<String>) -> Result<()> {
 fn print(text: &str) -> Result<()> {
     print!("{text}");
     Ok(())
-}
-
-/// Those that were asked for, or all there are.
-fn all<T: Entry>(asked: &[T]) -> Vec<T> {
-    if asked.is_empty() { T::ALL.to_vec() } else { asked.to_vec() }
 }

@@ -232,6 +232,11 @@ pub(super) struct Graded {
 }
 
 impl Graded {
+    /// What tells the base models and prompts of a name from one another.
+    pub(super) fn base(&self) -> (u64, usize) {
+        (self.perplexity.0.to_bits(), self.n_prompts)
+    }
+
     /// True when it is killed, and does not depend on the seed that planted it.
     pub(super) fn is_ranked(&self) -> bool {
         self.outcome == Outcome::Killed && self.is_stable()

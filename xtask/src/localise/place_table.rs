@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use irepair_config::UnitKind;
 use irepair_core::Unit;
-use irepair_stats::{Bootstrap, bootstrap_mean, holm, mean};
+use irepair_stats::{Bootstrap, bootstrap_mean, holm, mean, median};
 
 use super::place::{N_RANDOM, Placed, Repaired};
-use super::table::{shown, signed_rank_p};
+use super::scores::{shown, signed_rank_p};
 
 /// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
 /// unit of every mutant the first stands for all.
 pub(super) fn rules(mutants: &[&Placed]) -> Vec<String> {
-    let controls = ["oracle", "random", "reverse"].map(str::to_owned);
+    let controls = ["oracle", "near", "random", "reverse"].map(str::to_owned);
     let chosen =
         |rule: &str| -> Vec<Option<Unit>> { mutants.iter().map(|placed| placed.choices.get(rule).copied()).collect() };
     let named: BTreeSet<&String> = mutants.iter().flat_map(|placed| placed.choices.keys()).collect();
@@ -29,11 +29,19 @@ pub(super) fn rules(mutants: &[&Placed]) -> Vec<String> {
     controls.into_iter().chain(locators).chain(["all".to_owned()]).collect()
 }
 
-/// The repairs of a mutant that a rule made: one, but for `random`.
+/// Blocks between the faulty one and those near it, at most.
+const NEAR: usize = 2;
+
+/// The repairs of a mutant that a rule made: one, but for `random` and `near`.
 pub(super) fn repairs<'a>(placed: &'a Placed, rule: &str) -> Vec<&'a Repaired> {
     let of = |place: &str| placed.repairs.get(place);
     match rule {
         "all" => of("all").into_iter().collect(),
+        "near" => {
+            let units = placed.repairs.iter().filter_map(|(place, found)| Some((place.parse::<Unit>().ok()?, found)));
+            let is_near = |unit: Unit| unit != placed.place && unit.block.0.abs_diff(placed.place.block.0) <= NEAR;
+            units.filter(|(unit, _)| is_near(*unit)).map(|(_, found)| found).collect()
+        }
         "random" => placed.random.iter().filter_map(|unit| of(&unit.to_string())).collect(),
         _ => placed.choices.get(rule).and_then(|unit| of(&unit.to_string())).into_iter().collect(),
     }
@@ -66,12 +74,12 @@ pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Re
         "# Does it matter where a fault is repaired?\n\nMade by `{command}`.\n\n\
         Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough new prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), each of \
         up to {N_RANDOM} units drawn at random, of which the mean is taken (random: all units where there are not more), the one that `grad-l2` ranks last (reverse), the first choice of each locator (of locators that always chose the same unit one is \
-        listed); and in every weight (all), which changes more weights. Every repair is DPO on up to 128 prompts that the mutant fails, with \
+        listed); and in every weight (all), which changes more weights. Near: the mean of those of these units that are at most {NEAR} blocks from the faulty one and are not it, a control for depth. Every repair is DPO on up to 128 prompts that the mutant fails, with \
         both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from four on 200 validation prompts. All numbers are of 300 test prompts \
         and neutral text that neither a repair nor a locator saw. All these prompts are of the profile's training pairs, on which `train-in` trained its mutants.\n\n\
         Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: from the healthy model to the repaired one on neutral text, \
         for every 1 of the mutants. Perplexity: over the healthy model's. Undoes: the cosine between the repair and the way back to the healthy weights, over the weights that the fault changed; in brackets the mutants in which the repair \
-        changed one. Rounded: error left with the weights at 8 bits. Relearned: error left after so many updates of every weight on wrong answers. \
+        changed one. Rounded: error left with the weights at 8 bits. Relearned: error left after so many updates of every weight on wrong answers, the median over mutants: few that fail little would be the mean. \
         Edge: how often the shortest and the longest step was chosen. The first three rows are no repairs.\n\n",
         mutants.len()
     );
@@ -94,13 +102,16 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
     let relearned: Vec<String> = mutants[0].n_failed_taught.iter().map(|(updates, _)| updates.to_string()).collect();
     let mut text = format!(
         "## Units of kind {kind}\n\nMeans over mutants, [95 % bootstrap over mutants]; p that a rule leaves as much \
-         as a random place (signed-rank test): of oracle and of reverse alone, of locators by Holm.\n\n| place | mutants | is the faulty one % | error left | less a random place's | p | KL | perplexity | undoes | rounded | relearned {} | edge % |\n\
+         as a random place (signed-rank test): of oracle, near and reverse alone, of locators by Holm.\n\n| place | mutants | is the faulty one % | error left | less a random place's | p | KL | perplexity | undoes | rounded | relearned {} | edge % |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
         relearned.join(", ")
     );
     let over = |value: &dyn Fn(&Placed) -> f64| mean(&mutants.iter().map(|placed| value(placed)).collect::<Vec<_>>());
     let rounded = |i: usize| shown(over(&|placed| left(placed, placed.n_failed_rounded[i])), 0);
-    let taught = |i: usize| shown(over(&|placed| left(placed, placed.n_failed_taught.get(i).map_or(0, |at| at.1))), 0);
+    let taught = |i: usize| {
+        let values = mutants.iter().filter_map(|placed| Some(left(placed, placed.n_failed_taught.get(i)?.1)));
+        shown(median(&values.collect::<Vec<_>>()), 0)
+    };
     let perplexity = shown(over(&|placed| placed.perplexity[1] / placed.perplexity[0]), 2);
     let taught: Vec<String> = (0..relearned.len()).map(taught).collect();
     let n = mutants.len();
@@ -115,13 +126,13 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         let (own, random): (Vec<f64>, Vec<f64>) = both.unzip();
         signed_rank_p(&own, &random)
     };
-    let alone = ["oracle", "reverse"];
+    let alone = ["oracle", "near", "reverse"];
     let locators: Vec<&String> =
         rules.iter().filter(|rule| ![&alone[..], &["random", "all"]].concat().contains(&rule.as_str())).collect();
     let ps = locators.iter().map(|rule| p(rule)).collect::<Result<Vec<_>>>()?;
     let ps = if ps.is_empty() { ps } else { holm(&ps)? };
     let mut ps: BTreeMap<&str, f64> = locators.into_iter().map(String::as_str).zip(ps).collect();
-    for rule in alone {
+    for rule in alone.into_iter().filter(|rule| !left_by(rule).is_empty()) {
         ps.insert(rule, p(rule)?);
     }
     for rule in &rules {
@@ -145,7 +156,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         let kl = mean(&values(&|_, repaired| Some(repaired.kl))).zip(over(&|placed| placed.kl));
         let cosines = values(&|_, repaired| repaired.cosine);
         let relearned = (0..relearned.len()).map(|i| {
-            shown(mean(&values(&|placed, repaired| Some(left(placed, repaired.n_failed_relearned.get(i)?.1)))), 0)
+            shown(median(&values(&|placed, repaired| Some(left(placed, repaired.n_failed_relearned.get(i)?.1)))), 0)
         });
         let edge = |at: Option<&(String, usize)>, repaired: &Repaired| {
             if at.is_some_and(|(rate, _)| *rate == repaired.rate) { 100.0 } else { 0.0 }
@@ -168,7 +179,24 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         ];
         writeln!(text, "| {rule} | {} | {} |", lefts.len(), cells.join(" | "))?;
     }
+    text += &beyond_depth(&left_by("oracle"), &left_by("near"))?;
     Ok(text + "\n")
+}
+
+/// How much less a repair of the faulty unit leaves than repairs near it, by mutant.
+fn beyond_depth(oracle: &[(usize, f64)], near: &[(usize, f64)]) -> Result<String> {
+    let near: BTreeMap<usize, f64> = near.iter().copied().collect();
+    let (own, near): (Vec<f64>, Vec<f64>) = oracle.iter().filter_map(|(i, own)| Some((*own, *near.get(i)?))).unzip();
+    if own.is_empty() {
+        return Ok(String::new());
+    }
+    let less: Vec<f64> = own.iter().zip(&near).map(|(own, near)| near - own).collect();
+    Ok(format!(
+        "\nIn the faulty unit {} less is left than near it ({} mutants, p {:.1e} alone).\n",
+        with_interval(&less)?,
+        own.len(),
+        signed_rank_p(&own, &near)?
+    ))
 }
 
 fn with_interval(values: &[f64]) -> Result<String> {

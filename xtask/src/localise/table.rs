@@ -3,76 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use irepair_config::{Operator, UnitKind};
-use irepair_stats::{
-    Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, mean, median, wilcoxon, wilson,
-};
+use irepair_stats::{a12, holm, mean, median, wilson};
 
 use super::agreement::agreement;
-use super::mutant::{CAP, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE, Spread};
+use super::mutant::{CAP, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE, Spread};
 use super::oracle::DECISIVE;
-
-/// Scores of a locator on some mutants, next to those of a random ranking.
-pub(super) struct Scores {
-    /// By score of [`Localisation::named`]: one value a mutant.
-    pub(super) found: [Vec<f64>; 5],
-    pub(super) chance: [Vec<f64>; 5],
-    /// The mean rank of the faulty units, and that of a random ranking.
-    ranks: [Vec<f64>; 2],
-    seconds: Vec<f64>,
-}
-
-impl Scores {
-    pub(super) fn of<'a>(mutants: impl Iterator<Item = (&'a Graded, &'a Grade)>) -> Result<Self> {
-        let mut scores = Self {
-            found: Default::default(),
-            chance: Default::default(),
-            ranks: Default::default(),
-            seconds: Vec::new(),
-        };
-        for (mutant, grade) in mutants {
-            let found = Localisation::of_ranks(mutant.n_units, &grade.ranks)?.named();
-            let chance = Localisation::of_chance(mutant.n_units, grade.ranks.len())?.named();
-            for i in 0..5 {
-                scores.found[i].push(found[i].1);
-                scores.chance[i].push(chance[i].1);
-            }
-            let ranks: Vec<f64> = grade.ranks.iter().map(|rank| *rank as f64).collect();
-            scores.ranks[0].push(mean(&ranks).context("a fault without a rank")?);
-            scores.ranks[1].push((mutant.n_units as f64 + 1.0) / 2.0);
-            scores.seconds.extend(grade.seconds);
-        }
-        Ok(scores)
-    }
-
-    fn n(&self) -> usize {
-        self.found[0].len()
-    }
-
-    /// p that the faulty units rank as in a random ranking, by the signed-rank test over mutants. Mean ranks are
-    /// symmetric about that of a random ranking, as the test wants; average precision is not.
-    fn p(&self) -> Result<f64> {
-        signed_rank_p(&self.ranks[0], &self.ranks[1])
-    }
-}
-
-/// p of the signed-rank test; 1 where no pair differs.
-///
-/// # Errors
-/// Numbers that are not finite.
-pub(super) fn signed_rank_p(a: &[f64], b: &[f64]) -> Result<f64> {
-    match wilcoxon(a, b) {
-        Ok(test) => Ok(test.p),
-        Err(StatsError::NoDifference) => Ok(1.0),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A number with so many digits, or a dash for none.
-pub(super) fn shown(value: Option<f64>, n_digits: usize) -> String {
-    value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
-}
+use super::scores::{Scores, against_first, of_locator, shown, with_interval};
 
 /// The tables, as Markdown.
 ///
@@ -122,6 +60,8 @@ struct Ended {
     /// Killed ones that were planted with other seeds too, and those of them that these do not kill.
     planted_again: usize,
     unstable: usize,
+    /// Where killed and broken ones hold their faults.
+    places: [Vec<String>; 2],
 }
 
 /// How planting ended, by operator and kind of unit.
@@ -131,6 +71,12 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
         let Some(operator) = mutant.operator else { continue };
         let ended = by.entry((mutant.unit, operator, mutant.spread)).or_default();
         ended.by_outcome[mutant.outcome as usize] += 1;
+        let place = if mutant.spread == Spread::All { "all".to_owned() } else { mutant.place.clone() };
+        match mutant.outcome {
+            Outcome::Killed => ended.places[0].push(place),
+            Outcome::Broken => ended.places[1].push(place),
+            Outcome::Survived => {}
+        }
         if mutant.outcome == Outcome::Killed {
             ended.planted_again += usize::from(mutant.again.is_some());
             ended.unstable += usize::from(!mutant.is_stable());
@@ -139,11 +85,13 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
     let mut text = format!(
         "## Mutants\n\nUnstable: killed, but with one of {} other seeds, at the same place and strength, it fails less than {:.0} % of the prompts; \
          left out of what follows. Operators that draw nothing plant the same fault with every seed.\n\n\
-         | unit | operator | faults in | killed | of them unstable | survived every strength | broke the model |\n|---|---|---|---|---|---|---|\n",
+         | unit | operator | faults in | killed | of them unstable | survived every strength | broke the model | killed at | broke at |\n|---|---|---|---|---|---|---|---|---|\n",
         OTHER_SEEDS.len(),
         100.0 * STABLE * MARGIN
     );
-    for ((unit, operator, spread), Ended { by_outcome: [killed, survived, broken], planted_again, unstable }) in by {
+    for ((unit, operator, spread), ended) in by {
+        let Ended { by_outcome: [killed, survived, broken], planted_again, unstable, places } = ended;
+        let places = places.map(|places| places.join(" · ")).join(" | ");
         let place = match spread {
             Spread::One => "one place",
             Spread::Two => "two blocks",
@@ -155,7 +103,7 @@ fn outcomes(mutants: &[Graded]) -> Result<String> {
             true => unstable.to_string(),
             false => String::new(),
         };
-        writeln!(text, "| {unit} | {operator} | {place} | {killed} | {unstable} | {survived} | {broken} |")?;
+        writeln!(text, "| {unit} | {operator} | {place} | {killed} | {unstable} | {survived} | {broken} | {places} |")?;
     }
     Ok(text + "\n")
 }
@@ -171,6 +119,7 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
     }
     let ps = rows.iter().map(|(_, scores)| scores.p()).collect::<Result<Vec<_>>>()?;
     let ps = if ps.is_empty() { ps } else { holm(&ps)? };
+    let against = against_first(mutants, &rows.iter().map(|(locator, _)| *locator).collect::<Vec<_>>())?;
     let n_units: Vec<String> = {
         let mut all: Vec<usize> = mutants.iter().map(|mutant| mutant.n_units).collect();
         all.sort_unstable();
@@ -178,31 +127,29 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
         all.iter().map(ToString::to_string).collect()
     };
     let mut text = format!(
-        "{heading}, {} of them\n\nMeans over mutants; intervals of 95 % resample mutants; p by Holm over the locators: that the \
-         faulty units rank as in a random ranking (signed-rank test of their mean ranks), *worse* where they rank later.\n\n| locator \
-         | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ | p | seconds |\n|---|---|---|---|---|---|---|---|---|\n",
+        "{heading}, {} of them\n\nMeans over mutants. Intervals of 95 % resample mutants, that of the first unit is Wilson's; none where \
+         all values are equal. p by Holm over the locators, of signed-rank tests of the faulty units' mean ranks: that they rank as in a random \
+         ranking, *worse* where they rank later; and that they rank as by the locator of the largest average precision (the first), mutant by mutant.\n\n| locator \
+         | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ | p, random | p, the first | seconds |\n|---|---|---|---|---|---|---|---|---|---|\n",
         n_units.join(" or ")
     );
     for ((locator, scores), p) in rows.iter().zip(ps) {
         write!(text, "| {locator} | {} |", scores.n())?;
-        for values in &scores.found {
-            let found = bootstrap_mean(values, &Bootstrap::new(0))?;
-            match found.interval {
-                Some(at) => write!(text, " {:.2} [{:.2}, {:.2}] |", found.value, at.low, at.high)?,
-                None => write!(text, " {:.2} |", found.value)?,
-            }
+        for (i, values) in scores.found.iter().enumerate() {
+            write!(text, " {} |", with_interval(values, i == 0)?)?;
         }
         let side = if mean(&scores.ranks[0]) > mean(&scores.ranks[1]) { " worse" } else { "" };
-        writeln!(text, " {p:.2e}{side} | {} |", shown(mean(&scores.seconds), 1))?;
+        let less = against.get(locator).map_or_else(|| "the first".to_owned(), |p| format!("{p:.2e}"));
+        writeln!(text, " {p:.2e}{side} | {less} | {} |", shown(mean(&scores.seconds), 1))?;
     }
     if let Some((_, scores)) = rows.first() {
         let chance: Vec<String> = scores.chance.iter().map(|values| shown(mean(values), 2)).collect();
-        writeln!(text, "| a random ranking, exactly | {} | {} | | |", scores.n(), chance.join(" | "))?;
+        writeln!(text, "| a random ranking, exactly | {} | {} | | | |", scores.n(), chance.join(" | "))?;
     }
     Ok(text + "\n")
 }
 
-/// Average precision by operator.
+/// Scores by operator: average precision next to one another, and all in rows.
 fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
     let mut operators: Vec<Operator> = mutants.iter().filter_map(|mutant| mutant.operator).collect();
     operators.sort_unstable();
@@ -226,6 +173,17 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
             writeln!(text, "| {locator} | {} |", cells.join(" | "))?;
         }
     }
+    text += "\nAll scores by operator:\n\n| operator | locator | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ |\n|---|---|---|---|---|---|---|---|\n";
+    for operator in &operators {
+        let of: Vec<&Graded> = mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
+        for locator in locators {
+            let scores = Scores::of(of_locator(&of, locator))?;
+            if scores.n() > 0 {
+                let cells: Vec<String> = scores.found.iter().map(|values| shown(mean(values), 2)).collect();
+                writeln!(text, "| {operator} | {locator} | {} | {} |", scores.n(), cells.join(" | "))?;
+            }
+        }
+    }
     Ok(text + "\n")
 }
 
@@ -233,17 +191,24 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
 /// where none was, and where it was planted everywhere.
 fn false_alarms(kind: UnitKind, [one, healthy, all]: [&[&Graded]; 3], locators: &[String]) -> Result<String> {
     let mut text = format!(
-        "## False alarms, units of kind {kind}\n\nThe first unit's score, in standard deviations of all scores above their mean: \
-         half of the mutants with a fault in one place are at or above the second column. The third counts the measurements of the \
-         model without a fault, on samples of its own that differ from its greedy answers, that are at or above it too; the fourth \
-         the mutants whose fault is in every unit, so that no unit should stand out.\n\n| locator | median on mutants | without \
-         a fault, at or above it | distributed fault, at or above it |\n|---|---|---|---|\n"
+        "## False alarms, units of kind {kind}\n\nThe first unit's score, in standard deviations of all scores above their mean \
+         (at most the root of one less than there are units). AUC: how often it is larger on a mutant with a fault in one place than on the \
+         model without a fault, measured on samples of its own that differ from its greedy answers (0.5: the score does not say whether there is a fault). The next \
+         columns count the measurements without a fault that are at or above what half of those mutants reach, and what nine in ten of them reach; the last \
+         the mutants whose fault is in every unit, so that no unit should stand out, at or above the median.\n\n| locator | median on mutants | AUC | without \
+         a fault, at or above it | at or above nine in ten | distributed fault, at or above the median |\n|---|---|---|---|---|---|\n"
     );
     for locator in locators {
         let outliers = |of: &[&Graded]| of_locator(of, locator).map(|(_, grade)| grade.outlier).collect::<Vec<_>>();
-        let Some(median) = median(&outliers(one)) else { continue };
-        let [without, everywhere] = [share_above(&outliers(healthy), median)?, share_above(&outliers(all), median)?];
-        writeln!(text, "| {locator} | {median:.1} | {without} | {everywhere} |")?;
+        let (mut faulty, healthy) = (outliers(one), outliers(healthy));
+        let Some(median) = median(&faulty) else { continue };
+        faulty.sort_by(f64::total_cmp);
+        // As many as nine in ten are at or above it.
+        let most = faulty[faulty.len() / 10];
+        let auc = if healthy.is_empty() { "—".to_owned() } else { format!("{:.2}", a12(&healthy, &faulty)?) };
+        let [without, at_most, everywhere] =
+            [(&healthy, median), (&healthy, most), (&outliers(all), median)].map(|(of, bound)| share_above(of, bound));
+        writeln!(text, "| {locator} | {median:.1} | {auc} | {} | {} | {} |", without?, at_most?, everywhere?)?;
     }
     Ok(text + "\n")
 }
@@ -259,20 +224,12 @@ fn share_above(values: &[f64], bound: f64) -> Result<String> {
     Ok(format!("{n_above} of {n}, {share:.0} % [{low:.0}, {high:.0}]"))
 }
 
-/// The mutants that a locator ranked, with its grades.
-pub(super) fn of_locator<'a>(mutants: &[&'a Graded], locator: &str) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
-    mutants
-        .iter()
-        .filter_map(|mutant| Some((*mutant, mutant.grades.get(locator)?.as_ref()?)))
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use irepair_config::Metric;
 
     use super::*;
+    use crate::localise::mutant::Grade;
 
     fn graded(seed: u32, outcome: Outcome, ranks: &[(Metric, Option<usize>)]) -> Graded {
         let grade = |rank: usize| Grade {

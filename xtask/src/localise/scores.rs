@@ -1,0 +1,117 @@
+//! Scores of locators on mutants, and what chance and the best locator would have.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, mean, wilcoxon, wilson};
+
+use super::mutant::{Grade, Graded};
+
+/// Scores of a locator on some mutants, next to those of a random ranking.
+pub(super) struct Scores {
+    /// By score of [`Localisation::named`]: one value a mutant.
+    pub(super) found: [Vec<f64>; 5],
+    pub(super) chance: [Vec<f64>; 5],
+    /// The mean rank of the faulty units, and that of a random ranking.
+    pub(super) ranks: [Vec<f64>; 2],
+    pub(super) seconds: Vec<f64>,
+}
+
+impl Scores {
+    pub(super) fn of<'a>(mutants: impl Iterator<Item = (&'a Graded, &'a Grade)>) -> Result<Self> {
+        let mut scores = Self {
+            found: Default::default(),
+            chance: Default::default(),
+            ranks: Default::default(),
+            seconds: Vec::new(),
+        };
+        for (mutant, grade) in mutants {
+            let found = Localisation::of_ranks(mutant.n_units, &grade.ranks)?.named();
+            let chance = Localisation::of_chance(mutant.n_units, grade.ranks.len())?.named();
+            for i in 0..5 {
+                scores.found[i].push(found[i].1);
+                scores.chance[i].push(chance[i].1);
+            }
+            let ranks: Vec<f64> = grade.ranks.iter().map(|rank| *rank as f64).collect();
+            scores.ranks[0].push(mean(&ranks).context("a fault without a rank")?);
+            scores.ranks[1].push((mutant.n_units as f64 + 1.0) / 2.0);
+            scores.seconds.extend(grade.seconds);
+        }
+        Ok(scores)
+    }
+
+    pub(super) fn n(&self) -> usize {
+        self.found[0].len()
+    }
+
+    /// p that the faulty units rank as in a random ranking, by the signed-rank test over mutants. Mean ranks are
+    /// symmetric about that of a random ranking, as the test wants; average precision is not.
+    pub(super) fn p(&self) -> Result<f64> {
+        signed_rank_p(&self.ranks[0], &self.ranks[1])
+    }
+}
+
+/// p of the signed-rank test; 1 where no pair differs.
+///
+/// # Errors
+/// Numbers that are not finite.
+pub(super) fn signed_rank_p(a: &[f64], b: &[f64]) -> Result<f64> {
+    match wilcoxon(a, b) {
+        Ok(test) => Ok(test.p),
+        Err(StatsError::NoDifference) => Ok(1.0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A number with so many digits, or a dash for none.
+pub(super) fn shown(value: Option<f64>, n_digits: usize) -> String {
+    value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
+}
+
+/// A mean with its interval: Wilson's where every value is 0 or 1 by nature, else the bootstrap's, and none where all
+/// values are equal, of which every resample is the same.
+pub(super) fn with_interval(values: &[f64], is_share: bool) -> Result<String> {
+    let (value, n) = (mean(values).context("a mean of nothing")?, values.len());
+    let at = match values.iter().any(|other| *other != values[0]) {
+        _ if is_share => Some(wilson((value * n as f64).round() as usize, n)?),
+        true => bootstrap_mean(values, &Bootstrap::new(0))?.interval,
+        false => None,
+    };
+    Ok(at.map_or_else(|| format!("{value:.2}"), |at| format!("{value:.2} [{:.2}, {:.2}]", at.low, at.high)))
+}
+
+/// p of every locator but that of the largest average precision: that both rank the faulty units alike, of the mutants
+/// that both ranked.
+pub(super) fn against_first<'a>(mutants: &[&Graded], locators: &[&'a String]) -> Result<BTreeMap<&'a String, f64>> {
+    let precision = |locator: &String| anyhow::Ok(mean(&Scores::of(of_locator(mutants, locator))?.found[3]));
+    let mut first: Option<(&String, Option<f64>)> = None;
+    for locator in locators {
+        let precision = precision(locator)?;
+        if first.is_none_or(|(_, most)| precision > most) {
+            first = Some((locator, precision));
+        }
+    }
+    let Some((first, _)) = first else { return Ok(BTreeMap::new()) };
+    let others: Vec<&String> = locators.iter().copied().filter(|locator| *locator != first).collect();
+    let rank = |mutant: &Graded, locator: &String| {
+        let ranks = mutant.grades.get(locator)?.as_ref()?.ranks.iter().map(|rank| *rank as f64);
+        mean(&ranks.collect::<Vec<_>>())
+    };
+    let p = |other: &&String| {
+        let both = mutants.iter().filter_map(|mutant| Some((rank(mutant, first)?, rank(mutant, other)?)));
+        let (first, other): (Vec<f64>, Vec<f64>) = both.unzip();
+        signed_rank_p(&first, &other)
+    };
+    let ps = others.iter().map(p).collect::<Result<Vec<_>>>()?;
+    let ps = if ps.is_empty() { ps } else { holm(&ps)? };
+    Ok(others.into_iter().zip(ps).collect())
+}
+
+/// The mutants that a locator ranked, with its grades.
+pub(super) fn of_locator<'a>(mutants: &[&'a Graded], locator: &str) -> impl Iterator<Item = (&'a Graded, &'a Grade)> {
+    mutants
+        .iter()
+        .filter_map(|mutant| Some((*mutant, mutant.grades.get(locator)?.as_ref()?)))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
