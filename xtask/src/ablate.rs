@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     seeds: Option<u32>,
     #[command(flatten)]
-    given: Given,
+    pub(crate) given: Given,
 }
 
 /// Runs it.

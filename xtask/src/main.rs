@@ -25,6 +25,7 @@ mod report;
 mod reproduce;
 mod rows;
 mod setup;
+mod slurm;
 mod sources;
 mod stages;
 mod supply;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use irepair_workspace::{error, interrupt, paths, process, python};
+use sources::Given;
 
 /// Sets up, tests and runs the project.
 #[derive(Parser)]
@@ -66,6 +68,8 @@ enum Command {
     Place(localise::PlaceArgs),
     /// The learning-rate search that writes learning-rates.toml
     Tune(tune::Args),
+    /// Two shards under a real Slurm on this machine, which is installed where it is not there: as root on Debian
+    TrySlurm,
     /// All tests of every crate
     Test(test::Args),
     /// Format, tidy, clippy, docs, tests: what CI runs
@@ -80,8 +84,27 @@ enum Command {
     Lab(lab::Command),
 }
 
+impl Command {
+    /// The settings of commands that shards can share.
+    fn given(&self) -> Option<&Given> {
+        Some(match self {
+            Self::Reproduce(args) => &args.given,
+            Self::Ablate(args) => &args.given,
+            Self::Localise(args) => args.given(),
+            Self::Place(args) => args.given(),
+            Self::Tune(args) => &args.given,
+            _ => return None,
+        })
+    }
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let queue = command.given().map(|given| &given.queue);
+    if let Some((queue, n_shards)) = queue.and_then(|queue| Some((queue, queue.n_shards()?))) {
+        return error::exit_code(queue.submit(n_shards));
+    }
+    let done = match command {
         Command::Lab(_) => return lab::run(),
         Command::Setup => setup::run(),
         Command::Doctor => doctor::run(),
@@ -92,6 +115,7 @@ fn main() -> ExitCode {
         Command::Localise(args) => localise::run(&args),
         Command::Place(args) => localise::run_places(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::TrySlurm => slurm::try_out(),
         Command::Test(args) => test::run(&args),
         Command::Check => check::run(),
         Command::Tidy(args) => tidy::run(&args),

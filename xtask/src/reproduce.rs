@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "shard")]
     fresh: bool,
     #[command(flatten)]
-    given: Given,
+    pub(crate) given: Given,
     /// Print rows, needs, what is missing, and estimates of memory, disk and time; start nothing
     #[arg(long)]
     dry_run: bool,

@@ -13,6 +13,7 @@ use irepair_core::{Diagnostic, ExitKind};
 use crate::claims::Shard;
 use crate::fetch::{self, Manifests};
 use crate::paths;
+use crate::slurm::Queue;
 
 /// The device, and directories of models and data that exist already.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -35,6 +36,8 @@ pub(crate) struct Given {
     /// directory in common (docs/SCALE.md)
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
+    #[command(flatten)]
+    pub(crate) queue: Queue,
 }
 
 /// A model or file that a profile needs.

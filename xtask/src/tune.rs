@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
     only: Vec<String>,
     #[command(flatten)]
-    given: Given,
+    pub(crate) given: Given,
 }
 
 /// Measured with one rate: means over seeds, on validation data.

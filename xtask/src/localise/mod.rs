@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 use crate::process;
+use crate::sources::Given;
 use crate::work::Workers;
 use asked::Mutants;
 use locate::Program;
@@ -60,6 +61,18 @@ pub(crate) struct PlaceArgs {
     /// Makes the tables of the kept results, whatever base models they are of, and nothing else
     #[arg(long)]
     kept: bool,
+}
+
+impl Args {
+    pub(crate) fn given(&self) -> &Given {
+        &self.mutants.given
+    }
+}
+
+impl PlaceArgs {
+    pub(crate) fn given(&self) -> &Given {
+        &self.mutants.given
+    }
 }
 
 /// Runs `localise`.
