@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A Slurm cluster on this machine, of one controller and two node daemons of one core each: `cluster.sh start DIR`, which prints the environment that
-# its commands want, and `cluster.sh stop DIR`. Needs root on Debian; Slurm and MUNGE are installed where they are not there.
+# A Slurm cluster on this machine, of one controller and two node daemons of one core each: `cluster.sh start DIR`,
+# which prints the environment that its commands want, and `cluster.sh stop DIR`. Needs root on Debian; Slurm and MUNGE
+# are installed where they are not there.
 set -euo pipefail
 [ $# = 2 ] || { echo "usage: $0 start|stop DIR" >&2; exit 2; }
 what=$1 dir=$(mkdir -p "$2" && cd "$2" && pwd)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two shards under a real Slurm controller and two node daemons on this machine, one of them stopped while it works: `cargo xtask try-slurm`, as root on
-# Debian. Rows of a rehearsal of `paper`, some minutes.
+# Two shards under a real Slurm controller and two node daemons on this machine, one of them stopped while it works:
+# `cargo xtask try-slurm`, as root on Debian. Rows of a rehearsal of `paper`, some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 xtask=$1 dir=$(mktemp -d /tmp/irepair-slurm.XXXXXX) runs=runs/paper-rehearsal
