@@ -3,7 +3,6 @@
 //! A piece of work is a file whose name says that it is free, or who has it. Renaming takes it: of several processes
 //! one alone succeeds. Its holder locks the file, so that what a process had when it died is taken over by another.
 
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -39,12 +38,6 @@ impl FromStr for Shard {
             Some((at, n)) if (1..=n).contains(&at) && n <= 10_000 => Ok(Self { at, n }),
             _ => Err("a shard is I/N: this one and how many there are, 1/4 to 4/4".to_owned()),
         }
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.at, self.n)
     }
 }
 

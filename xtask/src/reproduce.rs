@@ -69,6 +69,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bases = prepared.cells(under, Some(1), |row| row.starts_with(VANILLA));
     let (base_results, failures) = prepared.results("base models", &bases, args.fresh)?;
     refuse_failures(failures)?;
+    if base_results.len() < bases.len() {
+        let what = format!("{} of {} base models have a result", base_results.len(), bases.len());
+        let help = "another shard failed at the others, and said why: mend that and start the shards again";
+        return Err(Diagnostic::new(ExitKind::Outcome, what).help(help).into());
+    }
     check_bases(&base_results, &prepared.experiment.profile.preconditions)?;
     // Before the rows, which take nights: what is done by then can be shown.
     share(&prepared, report)?;
