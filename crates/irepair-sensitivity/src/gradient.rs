@@ -1,7 +1,8 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients};
+use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients, states_at};
+use irepair_objective::head_log_probs;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::Result;
@@ -13,7 +14,7 @@ pub(crate) fn square_sum(tensor: &Tensor) -> Tensor {
 }
 
 /// `NLL_tok` of the texts, `[]` float32, from their last hidden states `[batch, seq, width]`. The head is applied to
-/// the positions that predict a target, and to no other.
+/// the positions that predict a target, a chunk of them at a time: the logits of all are never in memory together.
 ///
 /// # Errors
 /// Texts without a counted token.
@@ -21,10 +22,12 @@ pub(crate) fn text_nll(model: &dyn BlockModel, text: &TextBatch, last: &Tensor) 
     if text.counts.targets == 0.0 {
         return Err(irepair_objective::Error::NothingCounted { what: "text" }.into());
     }
-    let width = *last.size().last().unwrap_or(&0);
-    let predicted = model.project(&last.reshape([-1, width]).index_select(0, &text.target_positions));
-    let log_probs = predicted.log_softmax(-1, Kind::Float).gather(-1, &text.target_ids.unsqueeze(-1), false);
-    Ok(-log_probs.sum(Kind::Float) / text.counts.targets)
+    let hidden = states_at(last, &text.target_positions);
+    let scores = head_log_probs(&hidden, &model.head(), model.logit_softcap(), &text.target_ids);
+    let nll = -scores.values.sum(Kind::Float) / text.counts.targets;
+    let vjp = scores.vjp(&scores.values.full_like(-1.0 / text.counts.targets));
+    // The second vjp takes the value of the first away, and not its gradient.
+    Ok(vjp.map_or_else(|| nll.shallow_clone(), |vjp| &nll + (&vjp - vjp.detach())))
 }
 
 /// Gradients of `NLL_tok` of the texts for every block parameter. Leaves the model's gradient flags as they were.
