@@ -38,6 +38,13 @@ pub(crate) fn command(plan: &GradePlan) -> anyhow::Result<()> {
     let map = UnitMap::new(&architecture);
     faults.units().iter().try_for_each(|unit| map.check(unit))?;
     let ranking = Ranking::read(&plan.ranking, &map)?;
+    if faults.model.is_some() {
+        faults.check_model(&plan.model.join(FAULT_FILE), &irepair_patch::model_id(&plan.model)?)?;
+    }
+    let left_out = ranking.unranked(&faults);
+    if !left_out.is_empty() {
+        tracing::warn!("not graded: {left_out}: no unit of kind {} holds it", ranking.kind());
+    }
     let (n, ranks) = (ranking.order().len(), ranking.faulty_ranks(&faults)?);
     let scores = Localisation::of_ranks(n, &ranks)?.named();
     let chance = Localisation::of_chance(n, ranks.len())?.named();

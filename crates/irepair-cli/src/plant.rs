@@ -40,11 +40,14 @@ pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     if changed.is_empty() {
         return Err(Error::NoEffect { operator: fault.operator, units: fault.units.to_string() }.into());
     }
-    let fault = Fault { base: Some(irepair_patch::model_id(&plan.model)?), ..fault };
+    let [base, id] = irepair_patch::changed_ids(&model, &changed)?;
     let before = plan.model.join(FAULT_FILE);
-    let mut faults = if before.exists() { Faults::read(&before)?.faults } else { Vec::new() };
-    faults.push(fault.clone());
-    let faults = Faults::new(faults);
+    let mut faults = if before.exists() { Faults::read(&before)? } else { Faults::new(Vec::new()) };
+    faults.check_model(&before, &base)?;
+    let fault = Fault { base: Some(base), ..fault };
+    faults.faults.push(fault.clone());
+    faults.check_new(&id)?;
+    faults.model = Some(id);
     let truth = faults.to_toml()?;
     let bar = progress::bar("plant", changed.len() as u64);
     let on_step = &mut |step: irepair_patch::Step<'_>| {

@@ -107,12 +107,32 @@ fn a_fault_planted_twice_is_the_model_before_and_all_else_stays() {
     };
     assert_eq!(differing(&once), ["model.safetensors"]);
 
-    let json: serde_json::Value =
-        serde_json::from_str(&succeed(&format!("{plant} --model flipped --out back --json"), dir)).unwrap();
-    assert_eq!((json["n_faults"].as_u64(), json["operator"].as_str()), (Some(2), Some("sign-flip")));
+    // Planted twice it is no fault; without its record it is the model before.
+    let (code, said) = refuse(&format!("{plant} --model flipped --out back"));
+    assert!(code == 5 && said.contains("back to what it was before fault 1") && !dir.join("back").exists(), "{said}");
+    let bare = dir.join("bare");
+    fs::create_dir(&bare).unwrap();
+    for (name, bytes) in &once {
+        fs::write(bare.join(name), bytes).unwrap();
+    }
+    succeed(&format!("{plant} --model bare --out back"), dir);
     let mut twice = files(dir.join("back"));
-    assert_eq!(String::from_utf8(twice.remove("fault.toml").unwrap()).unwrap().matches("[[faults]]").count(), 2);
+    twice.remove("fault.toml").unwrap();
     assert!(differing(&twice).is_empty());
+
+    let plant = "plant --units 0.head.1 --operator sign-flip";
+    let json: serde_json::Value =
+        serde_json::from_str(&succeed(&format!("{plant} --model flipped --out two --json"), dir)).unwrap();
+    assert_eq!((json["n_faults"].as_u64(), json["operator"].as_str()), (Some(2), Some("sign-flip")));
+    // A record that came along with other weights is refused.
+    fs::copy(dir.join("flipped/fault.toml"), bare.join("fault.toml")).unwrap();
+    fs::copy(dir.join("model/model.safetensors"), bare.join("model.safetensors")).unwrap();
+    fs::write(dir.join("two.jsonl"), "{\"unit\": \"0\", \"score\": 1}\n{\"unit\": \"1\", \"score\": 0}\n").unwrap();
+    for args in ["grade --model bare --ranking two.jsonl".to_owned(), format!("{plant} --model bare --out no")] {
+        let (code, said) = refuse(&args);
+        assert!(code == 4 && said.contains("the weights are not those that the faults were planted in"), "{said}");
+    }
+    let plant = "plant --units 1.head.2 --operator sign-flip";
 
     // It loads like any other model, and computes something else.
     let nll = |model: &str| succeed(&format!("score --model {model} --input texts.jsonl --threads 1"), dir);
@@ -220,6 +240,9 @@ fn a_ranking_is_graded_next_to_chance() {
     assert_eq!(json["scores"]["top1"], serde_json::json!({"value": 0.0, "random": 0.25}));
     fs::write(dir.join("blocks.jsonl"), "{\"unit\": \"1\", \"score\": 1}\n{\"unit\": \"0\", \"score\": 0}\n").unwrap();
     assert!(succeed("grade --model noisy --ranking blocks.jsonl", dir).contains("of which faulty: 2\n"));
+    succeed("plant --model noisy --units 1.neuron.3 --operator sign-flip --out noisier", dir);
+    let graded = run("grade --model noisier --ranking heads.jsonl", dir);
+    assert!(String::from_utf8_lossy(&graded.stderr).contains("not graded: 1.neuron.3: no unit of kind head holds it"));
 }
 
 #[test]
@@ -293,7 +316,12 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
         ("plant --model model --units 0,1.mlp --operator train-in --data train.jsonl --out no", 2, "units of one kind"),
         ("plant --model model --units 0 --operator train-in --data short.jsonl --out no", 4, "short.jsonl"),
         ("plant --model nowhere --units 0 --operator sign-flip --out no", 4, "nowhere"),
-        ("grade --model model --ranking short.jsonl", 4, "model/fault.toml"),
+        ("grade --model model --ranking short.jsonl", 4, "the model has no record of faults"),
+        (
+            "plant --model model --units 0 --operator train-in --strength 1e308 --data train.jsonl --out no",
+            2,
+            "at most 1000000 updates",
+        ),
         ("grade --model flawed --ranking short.jsonl", 4, "ranking leaves out units"),
     ] {
         let (code, said) = refuse(args);

@@ -63,7 +63,7 @@ impl Validate for SensitivityOptions {
     fn clashes(&self, checks: &mut Checks) {
         let metric = self.metric();
         let what = format!("clashes with `metric`: {metric} has no value at a mean gradient, only mean-of-norm");
-        let alone = self.unit.is_some() && !metric.has_units();
+        let alone = self.unit.is_some_and(|unit| unit != UnitKind::Block) && !metric.has_units();
         checks.clash(alone, "unit", &format!("clashes with `metric`: {metric} is of whole blocks alone"));
         checks.clash(self.reduction().row().at_mean_gradient && !metric.has_mean_gradient(), "reduction", &what);
     }
@@ -109,6 +109,8 @@ mod tests {
             let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(metric, None) };
             assert!(heads.problems().is_empty(), "{metric}");
         }
+        let blocks = SensitivityOptions { unit: Some(UnitKind::Block), ..of(Metric::Atp, None) };
+        assert!(blocks.problems().is_empty());
         let heads = SensitivityOptions { unit: Some(UnitKind::Head), ..of(Metric::Atp, None) };
         assert_eq!(heads.problems()[0].to_string(), "`unit`: clashes with `metric`: atp is of whole blocks alone");
     }

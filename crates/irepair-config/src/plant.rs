@@ -62,8 +62,7 @@ impl Validate for PlantOptions {
 options! {
     /// Settings of a grading: how well a ranking of units finds a planted fault (METHOD §13).
     pub struct GradeOptions => GradePlan(this) {
-        /// Directory of the model with the fault, with its `fault.toml`; of the model itself, only `config.json` is
-        /// read.
+        /// Directory of the model with the fault, with its `fault.toml`.
         model: PathBuf as "DIR" [required],
         /// Ranking of every unit of one kind: JSONL with `unit` and `score`, higher scores first (docs/FILES.md).
         ranking: PathBuf as "FILE" [required],

@@ -36,6 +36,15 @@ irepair_core::errors! {
         /// An operator that leaves every weight as it is.
         NoEffect { operator: Operator, units: String } = "the fault changes no weight" =>
             Outcome.at(units).help(format!("{operator} of this strength leaves these units as they are: take another strength or operator"));
+        /// A fault after which the model is the one that an earlier fault was planted in.
+        Undone { fault: usize } = "the fault takes the model back to what it was before fault {fault}" =>
+            Outcome.at("units").help("take another operator, strength or seed, or other units");
+        /// A model without a record of faults.
+        NoFault { path: PathBuf } = "the model has no record of faults" =>
+            Data.at(path.display()).help("`irepair plant` writes it next to the model that it makes");
+        /// A model whose weights are not those that its faults were planted in.
+        OtherModel { path: PathBuf } = "the weights are not those that the faults were planted in" =>
+            Data.at(path.display()).help("the model was repaired, patched or trained since: plant in it again, or take the one that `irepair plant` wrote");
         /// A key of `fault.toml`.
         BadFault { path: PathBuf, reason: String } = "file is no record of faults: {reason}" =>
             Data.at(path.display()).help("docs/FILES.md has its keys; `irepair plant` writes it");
@@ -85,6 +94,9 @@ mod tests {
             }],
             NotFinite: [Error::NotFinite { tensor: "h.3.mlp.c_proj.weight".into(), n: 12 }],
             NoEffect: [Error::NoEffect { operator: Operator::ScaleKeys, units: "3.mlp".into() }],
+            Undone: [Error::Undone { fault: 1 }],
+            NoFault: [Error::NoFault { path: "gpt2/fault.toml".into() }],
+            OtherModel: [Error::OtherModel { path: "mutant/fault.toml".into() }],
             BadFault: [Error::BadFault { path: "mutant/fault.toml".into(), reason: "unknown key `unit`".into() }],
             BadLine: [Error::BadLine { path: "ranking.jsonl".into(), line: 7, reason: "unit `3` occurs twice".into() }],
             Incomplete: [Error::Incomplete {

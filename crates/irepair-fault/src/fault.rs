@@ -10,6 +10,9 @@ use crate::{Error, Result};
 
 /// The file of a mutant that holds its faults.
 pub const FAULT_FILE: &str = "fault.toml";
+/// Updates of an operator that trains, at most.
+const MOST_UPDATES: f64 = 1e6;
+
 /// Its format.
 const FORMAT: u32 = 1;
 
@@ -47,6 +50,10 @@ impl Fault {
     /// [`Error::Strength`], [`Error::Unsuited`], [`Error::Data`].
     pub fn check(&self) -> Result<()> {
         let (operator, row) = (self.operator, self.operator.row());
+        if operator.trains() && self.strength.is_some_and(|n| n > MOST_UPDATES) {
+            let want = format!("at most {MOST_UPDATES} updates");
+            return Err(Error::Strength { operator, want, got: self.strength.unwrap_or(0.0).to_string() });
+        }
         let fits = match (row.strength, self.strength) {
             (None, None) => true,
             // Counts are whole numbers.
@@ -56,7 +63,8 @@ impl Fault {
             _ => false,
         };
         if !fits {
-            let want = row.strength.map_or_else(|| "none".to_owned(), |range| range.to_string());
+            let whole = if row.strength == Some(irepair_core::spec::Range::Count) { "a whole number, " } else { "" };
+            let want = row.strength.map_or_else(|| "none".to_owned(), |range| format!("{whole}{range}"));
             let got = self.strength.map_or_else(|| "none".to_owned(), |strength| strength.to_string());
             return Err(Error::Strength { operator, want, got });
         }
@@ -86,6 +94,9 @@ impl Fault {
 #[serde(deny_unknown_fields)]
 pub struct Faults {
     format: u32,
+    /// Id of the model that holds them, as patches write it; none in files of versions that did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The faults.
     pub faults: Vec<Fault>,
 }
@@ -93,7 +104,30 @@ pub struct Faults {
 impl Faults {
     /// These faults.
     pub fn new(faults: Vec<Fault>) -> Self {
-        Self { format: FORMAT, faults }
+        Self { format: FORMAT, model: None, faults }
+    }
+
+    /// Refuses a model of another id: it was repaired, patched or trained since the faults were planted. A file without
+    /// an id says nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::OtherModel`].
+    pub fn check_model(&self, path: &Path, id: &str) -> Result<()> {
+        match &self.model {
+            Some(model) if model != id => Err(Error::OtherModel { path: path.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a model of this id when it is the one that an earlier fault was planted in.
+    ///
+    /// # Errors
+    /// [`Error::Undone`].
+    pub fn check_new(&self, id: &str) -> Result<()> {
+        match self.faults.iter().position(|fault| fault.base.as_deref() == Some(id)) {
+            Some(i) => Err(Error::Undone { fault: i + 1 }),
+            None => Ok(()),
+        }
     }
 
     /// Every unit that holds one.
@@ -107,7 +141,7 @@ impl Faults {
     /// [`Error::BadFault`], naming the key or the fault; those of reading.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
-            return Err(irepair_core::Error::io("read", path)(std::io::ErrorKind::NotFound.into()).into());
+            return Err(Error::NoFault { path: path.to_owned() });
         }
         let text = fs::read_to_string(path)?;
         let bad = |reason: String| Error::BadFault { path: path.to_owned(), reason };
@@ -153,7 +187,11 @@ mod tests {
         let trained = Fault::new("1.head.0-3".parse().unwrap(), Operator::TrainIn, Some(64.0), 2);
         let trained = Fault { data: Some("0a".repeat(32)), ..trained };
         let faults = Faults::new(vec![noise, flip, trained]);
+        let faults = Faults { model: Some("cd".into()), ..faults };
         assert_eq!(written(&faults.to_toml().unwrap()).unwrap(), faults);
+        assert!(faults.check_model("m".as_ref(), "cd").is_ok() && faults.check_model("m".as_ref(), "ab").is_err());
+        assert!(faults.check_new("cd").is_ok());
+        assert!(matches!(faults.check_new("ab"), Err(Error::Undone { fault: 1 })));
         insta::assert_snapshot!(faults.to_toml().unwrap());
     }
 
@@ -175,6 +213,7 @@ mod tests {
                 said(&fault("units = '3'\noperator = 'noise'\nstrength = nan")),
                 said(&fault("units = '3'\noperator = 'bit-flip'\nstrength = 1.5")),
                 said(&fault("units = '3'\noperator = 'head-swap'")),
+                said(&fault("units = '3'\noperator = 'train-in'\nstrength = 1e308")),
                 said(&fault("units = '3'\noperator = 'sign-flip'\nunit = '4'")),
                 said(&fault("units = '3'\noperator = 'train-in'\nstrength = 8.0")),
                 said(&fault("units = '3'\noperator = 'train-in'\nstrength = 8.0\ndata = 'pairs.jsonl'")),
@@ -187,6 +226,6 @@ mod tests {
             ]
             .join("\n")
         );
-        assert!(matches!(Faults::read("/no/such/fault.toml".as_ref()), Err(Error::Core(_))));
+        assert!(matches!(Faults::read("/no/such/fault.toml".as_ref()), Err(Error::NoFault { .. })));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use irepair_arch::UnitMap;
 use irepair_core::spec::UnitKind;
-use irepair_core::{Unit, fs, printable};
+use irepair_core::{Unit, UnitList, fs, printable};
 use serde::Deserialize;
 
 use crate::{Error, Faults, Result};
@@ -47,7 +47,10 @@ impl Ranking {
         let text = fs::read_to_string(path)?;
         for (i, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let bad = |reason: String| Error::BadLine { path: path.to_owned(), line: i + 1, reason };
-            let line: Line = serde_json::from_str(text).map_err(|e| bad(printable(&e.to_string())))?;
+            let line: Line = serde_json::from_str(text).map_err(|e| {
+                let is_python = ["NaN", "Infinity"].iter().any(|word| text.contains(word));
+                bad(if is_python { "a score is not a finite number".to_owned() } else { printable(&e.to_string()) })
+            })?;
             let unit: Unit = line.unit.parse().map_err(|e: irepair_core::Error| bad(e.to_string()))?;
             map.check(unit).map_err(|e| bad(e.to_string()))?;
             match kind {
@@ -86,6 +89,12 @@ impl Ranking {
     /// Their scores, in the same order.
     pub fn scores(&self) -> &[f64] {
         &self.scores
+    }
+
+    /// The units that hold a fault and of which no unit of the ranking is a part, nor holds it.
+    pub fn unranked(&self, faults: &Faults) -> UnitList {
+        let is_ranked = |fault: &Unit| self.order.iter().any(|unit| unit.holds(*fault) || fault.holds(*unit));
+        faults.units().iter().filter(|fault| !is_ranked(fault)).collect()
     }
 
     /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use irepair_core::Checkpoint;
+use irepair_core::fs::sha256_hex;
 use irepair_core::tensor_file::Stored;
 
 use crate::manifest::Record;
@@ -57,6 +58,21 @@ pub fn create(base: &Path, repaired: &Path, kind: Kind, provenance: Provenance, 
 pub fn model_id(dir: &Path) -> Result<String> {
     let tensors = records(&Checkpoint::open(dir)?)?;
     Ok(Manifest { kind: Kind::default(), tensors, provenance: Provenance::default() }.model_id(Side::Base))
+}
+
+/// The ids of a model and of the same with other bytes in some tensors, as patches write them.
+///
+/// # Errors
+/// Those of reading a model.
+pub fn changed_ids(model: &Checkpoint, changed: &BTreeMap<String, Vec<u8>>) -> Result<[String; 2]> {
+    let mut tensors = records(model)?;
+    for (name, bytes) in changed {
+        if let Some(record) = tensors.get_mut(name) {
+            record.result = Some(sha256_hex(bytes));
+        }
+    }
+    let manifest = Manifest { kind: Kind::default(), tensors, provenance: Provenance::default() };
+    Ok([Side::Base, Side::Result].map(|side| manifest.model_id(side)))
 }
 
 /// Every tensor of a model, hashed and unchanged.

@@ -33,7 +33,7 @@ mod rows;
 mod verify;
 
 pub use compose::compose;
-pub use create::{create, model_id};
+pub use create::{changed_ids, create, model_id};
 pub use edit::write_changed;
 pub use error::{Error, Result};
 pub use kind::Kind;

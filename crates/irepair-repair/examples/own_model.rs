@@ -88,7 +88,7 @@ impl BlockModel for Own {
         let causal = Tensor::ones([n, n], (Kind::Bool, self.device())).tril(0);
         let itself = Tensor::eye(n, (Kind::Bool, self.device()));
         let mask = batch.attention_mask.unsqueeze(1).logical_and(&causal).logical_or(&itself).unsqueeze(1);
-        (0..N_BLOCKS).fold(x, |x, block| self.block(x, block, &mask, probe))
+        (0..N_BLOCKS).fold(x, |x, block| self.block(&x, block, &mask, probe))
     }
 
     fn head(&self) -> Tensor {

@@ -246,6 +246,9 @@ impl Measure {
             }
             Metric::SnipDiff | Metric::WandaDiff => cut.shares(&self.left(model, texts)?)?,
             Metric::Mask => mask::closed(model, rejected, given(texts.chosen, "chosen text")?, kind)?,
+            Metric::ActDist | Metric::Atp | Metric::EapIg | Metric::Patching if kind == UnitKind::Block => {
+                self.of(model, texts)?.values().to_vec()
+            }
             Metric::ActDist | Metric::Atp | Metric::EapIg | Metric::Patching => {
                 return Err(Error::BlocksAlone { metric: self.metric.name() });
             }

@@ -312,9 +312,10 @@ fn the_weights_left_of_units_are_those_of_their_block() {
                 assert!(found.values().iter().any(|share| *share > 0.0), "{family} {metric} {kind}");
             }
         }
-        let error = Measure::new(Metric::Patching)
-            .of_units(&model, &Texts { chosen: &[&chosen], ..texts }, UnitKind::Head)
-            .unwrap_err();
+        let texts = Texts { chosen: &[&chosen], ..texts };
+        let blocks = Measure::new(Metric::Patching).of_units(&model, &texts, UnitKind::Block).unwrap();
+        assert_eq!(blocks.values(), Measure::new(Metric::Patching).of(&model, &texts).unwrap().values());
+        let error = Measure::new(Metric::Patching).of_units(&model, &texts, UnitKind::Head).unwrap_err();
         assert_eq!(error.to_string(), "metric `patching` is of whole blocks alone");
     }
 }
