@@ -108,7 +108,7 @@ impl Faults {
     }
 
     /// Refuses a model of another id: it was repaired, patched or trained since the faults were planted. A file without
-    /// an id says nothing of it.
+    /// an id is accepted.
     ///
     /// # Errors
     /// [`Error::OtherModel`].
