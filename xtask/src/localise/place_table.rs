@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use irepair_config::UnitKind;
 use irepair_core::Unit;
-use irepair_stats::{Bootstrap, bootstrap_mean, holm, mean, median};
+use irepair_stats::{Bootstrap, bootstrap_mean, mean, median};
 
 use super::place::{N_RANDOM, Placed, Repaired};
-use super::scores::{shown, signed_rank_p};
+use super::scores::{corrected, shown, signed_rank_p};
 
 /// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
 /// unit of every mutant the first stands for all.
@@ -130,8 +130,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
     let locators: Vec<&String> =
         rules.iter().filter(|rule| ![&alone[..], &["random", "all"]].concat().contains(&rule.as_str())).collect();
     let ps = locators.iter().map(|rule| p(rule)).collect::<Result<Vec<_>>>()?;
-    let ps = if ps.is_empty() { ps } else { holm(&ps)? };
-    let mut ps: BTreeMap<&str, f64> = locators.into_iter().map(String::as_str).zip(ps).collect();
+    let mut ps: BTreeMap<&str, f64> = locators.into_iter().map(String::as_str).zip(corrected(ps)?).collect();
     for rule in alone.into_iter().filter(|rule| !left_by(rule).is_empty()) {
         ps.insert(rule, p(rule)?);
     }

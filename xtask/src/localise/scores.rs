@@ -63,6 +63,14 @@ pub(super) fn signed_rank_p(a: &[f64], b: &[f64]) -> Result<f64> {
     }
 }
 
+/// p of several tests by Holm; none of none.
+///
+/// # Errors
+/// Numbers that are no p.
+pub(super) fn corrected(ps: Vec<f64>) -> Result<Vec<f64>> {
+    if ps.is_empty() { Ok(ps) } else { Ok(holm(&ps)?) }
+}
+
 /// A number with so many digits, or a dash for none.
 pub(super) fn shown(value: Option<f64>, n_digits: usize) -> String {
     value.map_or_else(|| "—".to_owned(), |value| format!("{value:.n_digits$}"))
@@ -82,17 +90,19 @@ pub(super) fn with_interval(values: &[f64], is_share: bool) -> Result<String> {
 
 /// p of every locator but that of the largest average precision: that both rank the faulty units alike, of the mutants
 /// that both ranked.
-pub(super) fn against_first<'a>(mutants: &[&Graded], locators: &[&'a String]) -> Result<BTreeMap<&'a String, f64>> {
-    let precision = |locator: &String| anyhow::Ok(mean(&Scores::of(of_locator(mutants, locator))?.found[3]));
+pub(super) fn against_first<'a>(
+    mutants: &[&Graded],
+    rows: &[(&'a String, Scores)],
+) -> Result<BTreeMap<&'a String, f64>> {
     let mut first: Option<(&String, Option<f64>)> = None;
-    for locator in locators {
-        let precision = precision(locator)?;
+    for (locator, scores) in rows {
+        let precision = mean(&scores.found[3]);
         if first.is_none_or(|(_, most)| precision > most) {
             first = Some((locator, precision));
         }
     }
     let Some((first, _)) = first else { return Ok(BTreeMap::new()) };
-    let others: Vec<&String> = locators.iter().copied().filter(|locator| *locator != first).collect();
+    let others: Vec<&String> = rows.iter().map(|(locator, _)| *locator).filter(|locator| *locator != first).collect();
     let rank = |mutant: &Graded, locator: &String| {
         let ranks = mutant.grades.get(locator)?.as_ref()?.ranks.iter().map(|rank| *rank as f64);
         mean(&ranks.collect::<Vec<_>>())
@@ -103,8 +113,7 @@ pub(super) fn against_first<'a>(mutants: &[&Graded], locators: &[&'a String]) ->
         signed_rank_p(&first, &other)
     };
     let ps = others.iter().map(p).collect::<Result<Vec<_>>>()?;
-    let ps = if ps.is_empty() { ps } else { holm(&ps)? };
-    Ok(others.into_iter().zip(ps).collect())
+    Ok(others.into_iter().zip(corrected(ps)?).collect())
 }
 
 /// The mutants that a locator ranked, with its grades.

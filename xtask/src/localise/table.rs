@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use irepair_config::{Operator, UnitKind};
-use irepair_stats::{a12, holm, mean, median, wilson};
+use irepair_stats::{a12, mean, median, wilson};
 
 use super::agreement::agreement;
 use super::mutant::{CAP, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE, Spread};
 use super::oracle::DECISIVE;
-use super::scores::{Scores, against_first, of_locator, shown, with_interval};
+use super::scores::{Scores, against_first, corrected, of_locator, shown, with_interval};
 
 /// The tables, as Markdown.
 ///
@@ -118,8 +118,7 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
         }
     }
     let ps = rows.iter().map(|(_, scores)| scores.p()).collect::<Result<Vec<_>>>()?;
-    let ps = if ps.is_empty() { ps } else { holm(&ps)? };
-    let against = against_first(mutants, &rows.iter().map(|(locator, _)| *locator).collect::<Vec<_>>())?;
+    let (ps, against) = (corrected(ps)?, against_first(mutants, &rows)?);
     let n_units: Vec<String> = {
         let mut all: Vec<usize> = mutants.iter().map(|mutant| mutant.n_units).collect();
         all.sort_unstable();
