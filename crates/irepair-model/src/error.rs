@@ -50,6 +50,8 @@ irepair_core::errors! {
             Device.want_got(device, found).help(
                 "use `--device cpu`, or install the CUDA build: `cargo xtask setup` on a machine with an NVIDIA driver"
             );
+        /// Another rank is gone, or failed.
+        Ranks(error: irepair_ranks::Error);
         /// A file that is missing or broken, or an operation on it that failed.
         Core(error: irepair_core::Error);
         /// libtorch has no memory left.
@@ -109,6 +111,7 @@ mod tests {
             NotFinite: [Error::NotFinite],
             UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
             NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],
+            Ranks: [irepair_ranks::Error::OutOfStep { rank: 1, reason: "its gradients are too short".into() }.into()],
             Core: [irepair_core::Error::NoTokens.into()],
             OutOfMemory: [Error::OutOfMemory { said: "CUDA out of memory. Tried to allocate 2.00 GiB".into() }],
             Torch: [Error::Torch { said: "expected scalar type Float but found Half".into() }],

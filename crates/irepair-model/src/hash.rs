@@ -10,7 +10,7 @@ const N_CHUNK: usize = 1 << 22;
 
 /// SHA-256 over names, types, shapes and every bit of the parameters, in their order. The same file read on another
 /// device has the same hash; a file that was replaced has another, whatever its name and date.
-pub fn weights_sha256(parameters: &[Parameter]) -> String {
+pub fn weights_sha256<'a>(parameters: impl IntoIterator<Item = &'a Parameter>) -> String {
     let mut hashes = String::new();
     for Parameter { name, tensor, .. } in parameters {
         hashes += &format!("{name} {:?} {:?}\n", tensor.kind(), tensor.size());

@@ -44,6 +44,7 @@ mod params;
 #[path = "../tests/private/mod.rs"]
 mod private;
 mod probe;
+mod rank_sum;
 mod rotation;
 mod soft_prefix;
 mod stochastic;
@@ -66,6 +67,7 @@ pub use irepair_arch::{Architecture, Error as ArchitectureError, FAMILIES, Part,
 pub use kernels::settle_kernels;
 pub use params::{Parameter, first_not_finite, normal};
 pub use probe::{Layer, Probe};
+pub use rank_sum::sum_over_ranks;
 pub use soft_prefix::SOFT_PREFIX;
 pub use stochastic::{round_stochastically, seed_of};
 pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use irepair_core::spec::{Measures, UnitKind};
 use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities, Unit, UnitList};
 use irepair_model::{BlockModel, Fisher};
+use irepair_ranks::Ranks;
 use irepair_sensitivity::{Measure, Metric, Route, UnitSensitivities};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
@@ -158,8 +159,12 @@ impl Localise for SliceLocaliser {
         self.measure.fisher = Some(fisher);
     }
 
+    fn take_ranks(&mut self, ranks: &Arc<dyn Ranks>) {
+        self.measure.ranks = Some(Arc::clone(ranks));
+    }
+
     fn identity(&self) -> Identity {
-        let Measure { metric, route, seed, fisher: _ } = &self.measure;
+        let Measure { metric, route, seed, fisher: _, ranks: _ } = &self.measure;
         let identity = Identity::default().with("the policy", self.policy);
         let identity = identity
             .with("the sensitivity metric", metric)

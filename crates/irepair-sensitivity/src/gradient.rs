@@ -1,8 +1,11 @@
 //! The paper's sensitivity: gradient norms per block; and the metrics made from the same gradients.
 
 use irepair_core::{BlockSlice, Scope};
-use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients, states_at};
+use irepair_model::{
+    BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch, add_gradients, states_at, sum_over_ranks,
+};
 use irepair_objective::head_log_probs;
+use irepair_ranks::Ranks;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::Result;
@@ -40,13 +43,28 @@ pub(crate) fn text_nll(model: &dyn BlockModel, text: &TextBatch, last: &Tensor) 
 /// # Source
 /// METHOD §3 [D]: `g_p = d NLL_tok(theta; X-) / d p`.
 pub fn error_gradients(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<Gradients> {
+    let mut sum = Gradients::new();
+    each_gradient(model, texts, |gradients| add_gradients(&mut sum, gradients))?;
+    Ok(sum)
+}
+
+/// [`error_gradients`] of all texts, of which every rank takes its share; the sum has the same bits.
+///
+/// # Errors
+/// As [`error_gradients`]; when a rank is gone.
+pub(crate) fn over_ranks(model: &dyn BlockModel, texts: &[&TextBatch], ranks: &dyn Ranks) -> Result<Gradients> {
+    let mut parts = Vec::new();
+    each_gradient(model, &texts[ranks.share(texts.len())], |gradients| parts.push(gradients))?;
+    Ok(sum_over_ranks(Some(ranks), parts)?)
+}
+
+fn each_gradient(model: &dyn BlockModel, texts: &[&TextBatch], mut take: impl FnMut(Gradients)) -> Result<()> {
     let _flags = GradFlags::of(model);
     model.train_only(&Scope::Blocks(BlockSlice::from_indices(0..model.n_blocks())));
-    let mut sum = Gradients::new();
     for text in texts {
-        add_gradients(&mut sum, model.gradients(&text_nll(model, text, &model.hidden_states(text))?)?);
+        take(model.gradients(&text_nll(model, text, &model.hidden_states(text))?)?);
     }
-    Ok(sum)
+    Ok(())
 }
 
 /// Sum of squared gradient entries per block, from `(parameter index, gradient)`. The host waits for the device once.

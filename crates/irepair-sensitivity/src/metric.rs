@@ -2,9 +2,12 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::sync::Arc;
+
 use irepair_core::spec::{Metric, UnitKind};
 use irepair_core::{BlockId, Sensitivities};
-use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, TextBatch};
+use irepair_model::{BlockMap, BlockModel, Fisher, GradFlags, Gradients, TextBatch};
+use irepair_ranks::Ranks;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
@@ -141,12 +144,14 @@ pub struct Measure {
     pub seed: u64,
     /// The Fisher matrix of the model that a repair starts from (`efficiency`).
     pub fisher: Option<Fisher>,
+    /// Processes that share the micro-batches of metrics of weight gradients; each measures the others whole.
+    pub ranks: Option<Arc<dyn Ranks>>,
 }
 
 impl Measure {
     /// A measurement by the plain route.
     pub fn new(metric: Metric) -> Self {
-        Self { metric, route: Route::Stored, seed: 0, fisher: None }
+        Self { metric, route: Route::Stored, seed: 0, fisher: None, ranks: None }
     }
 
     /// Takes gradient norms by `route`.
@@ -178,16 +183,12 @@ impl Measure {
                 let neutral = self.squares(model, given(texts.neutral, "neutral text")?)?;
                 of_squares(self.metric, &map, &weights, self.squares(model, rejected)?, neutral, 1)?
             }
-            Metric::Snip => gradient::snip(&map, &weights, &gradient::error_gradients(model, rejected)?)?,
+            Metric::Snip => gradient::snip(&map, &weights, &self.gradients(model, rejected)?)?,
             Metric::Fisher => gradient::fisher(model, rejected)?,
             Metric::Efficiency => {
                 let missing =
                     Error::Missing { metric: self.metric.name(), what: "a Fisher matrix, made of neutral text" };
-                gradient::efficiency(
-                    &map,
-                    self.fisher.as_ref().ok_or(missing)?,
-                    &gradient::error_gradients(model, rejected)?,
-                )?
+                gradient::efficiency(&map, self.fisher.as_ref().ok_or(missing)?, &self.gradients(model, rejected)?)?
             }
             Metric::ActDist => activation::distance(model, rejected, given(texts.chosen, "chosen text")?)?,
             Metric::Atp => activation::attribution(model, rejected, given(texts.chosen, "chosen text")?)?,
@@ -210,9 +211,17 @@ impl Measure {
             if self.metric == Metric::WandaDiff {
                 return wanda_diff::top(model, texts, TOP_SHARE);
             }
-            snip_diff::top(&gradient::weights(model), &gradient::error_gradients(model, texts)?, TOP_SHARE)
+            snip_diff::top(&gradient::weights(model), &self.gradients(model, texts)?, TOP_SHARE)
         };
         Ok(top(texts.rejected, "rejected text")?.without(top(texts.neutral, "neutral text")?))
+    }
+
+    /// Gradients of the texts, shared among the ranks where there are several.
+    pub(crate) fn gradients(&self, model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<Gradients> {
+        match &self.ranks {
+            Some(ranks) => gradient::over_ranks(model, texts, &**ranks),
+            None => gradient::error_gradients(model, texts),
+        }
     }
 
     /// Squared gradient norms per block, on the device.
@@ -223,7 +232,7 @@ impl Measure {
         {
             return Ok(squares);
         }
-        Ok(gradient::squares(&model.block_map(), &gradient::error_gradients(model, texts)?))
+        Ok(gradient::squares(&model.block_map(), &self.gradients(model, texts)?))
     }
 }
 

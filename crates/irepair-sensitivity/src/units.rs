@@ -237,12 +237,12 @@ impl Measure {
                 };
                 cut.of_squares(self.metric, &weights, self.rows(model, rejected, &cut)?, neutral, 1)?
             }
-            Metric::Snip => cut.snip(&weights, &error_gradients(model, rejected)?)?,
+            Metric::Snip => cut.snip(&weights, &self.gradients(model, rejected)?)?,
             Metric::Fisher => cut.fisher(model, rejected)?,
             Metric::Efficiency => {
                 let missing =
                     Error::Missing { metric: self.metric.name(), what: "a Fisher matrix, made of neutral text" };
-                cut.efficiency(self.fisher.as_ref().ok_or(missing)?, &error_gradients(model, rejected)?)?
+                cut.efficiency(self.fisher.as_ref().ok_or(missing)?, &self.gradients(model, rejected)?)?
             }
             Metric::SnipDiff | Metric::WandaDiff => cut.shares(&self.left(model, texts)?)?,
             Metric::Mask => mask::closed(model, rejected, given(texts.chosen, "chosen text")?, kind)?,
@@ -267,7 +267,7 @@ impl Measure {
         {
             return Ok(rows);
         }
-        Ok(cut.squares(&error_gradients(model, texts)?))
+        Ok(cut.squares(&self.gradients(model, texts)?))
     }
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use irepair_core::{BlockSlice, Scope, StepRecord};
-use irepair_model::{BlockModel, CausalLm, Gradients, Rounded, add_gradients, seed_of};
+use irepair_model::{BlockModel, CausalLm, Rounded, seed_of};
 use irepair_objective::Objective;
+use irepair_ranks::Ranks;
 
 use crate::ablation::Ablation;
 use crate::clip::{global_norm, scale_to_norm};
 use crate::equal_step::Before;
 use crate::lora::Lora;
-use crate::numbers::{StepNumbers, StepScalars};
+use crate::numbers::StepNumbers;
+use crate::parts::Parts;
 use crate::rows::SliceRows;
 use crate::validate::Best;
 use crate::{BatchSampler, Error, Identity, Localise, Optimizer, RepairData, Result, Settings, forwards};
@@ -37,6 +39,8 @@ pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) next_step: u64,
     pub(crate) best: Best,
     pub(crate) identity: Identity,
+    /// The processes that take the steps together; none for one that is alone.
+    pub(crate) ranks: Option<Arc<dyn Ranks>>,
 }
 
 /// How a run ended.
@@ -95,25 +99,26 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         model.train_only(&scope);
         let rows = SliceRows::of(model, &scope)?;
         rows.iter().for_each(|rows| rows.train_only(model));
-        let (mut gradients, mut scalars) = (Gradients::new(), StepScalars::default());
+        let mut parts = Parts::new(self.ranks.as_deref());
         // A second gradient of a slice is small compared with the activations of a second text; one of the whole model
         // is not.
         let terms = if scope == Scope::Everything { vec![self.objective.clone()] } else { self.objective.terms() };
-        for (micro, term) in batch.micro.iter().flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
-            let parts = forwards::loss(model, self.reference(), term, micro)?;
+        let mine = parts.share(&batch.micro).iter();
+        for (micro, term) in mine.flat_map(|micro| terms.iter().map(move |term| (micro, term))) {
+            let loss = forwards::loss(model, self.reference(), term, micro)?;
             // A micro-batch in which nothing counts adds nothing.
-            if parts.total.requires_grad() {
-                add_gradients(&mut gradients, model.gradients(&parts.total)?);
-            }
-            scalars.push(&parts);
+            let mut gradients = if loss.total.requires_grad() { model.gradients(&loss.total)? } else { Vec::new() };
+            // Adapters stand for projections; other weights stay as they are.
+            gradients.retain(|(index, _)| self.lora.as_ref().is_none_or(|lora| lora.adapts(*index)));
+            // Rows outside the units of the slice have no gradient from here on: neither norm nor optimizer sees one.
+            let gradients = match &rows {
+                Some(rows) => rows.cut(gradients),
+                None => gradients,
+            };
+            parts.add(&loss, gradients);
         }
-
-        // Adapters stand for projections; other weights stay as they are.
-        gradients.retain(|(index, _)| self.lora.as_ref().is_none_or(|lora| lora.adapts(*index)));
-        // Rows outside the units of the slice have no gradient from here on: neither norm nor optimizer sees one.
-        if let Some(rows) = &rows {
-            gradients = rows.cut(gradients);
-        }
+        // Here the ranks send each other the gradients of the slice, and nothing else.
+        let (mut gradients, scalars) = parts.sum()?;
 
         // 4. Wait for the device, once for all numbers. Refuse what is not finite; clip over the slice.
         let numbers = scalars.read(global_norm(&gradients))?;

@@ -46,6 +46,11 @@ irepair_core::errors! {
             Usage.help("choose blocks, or train the weights themselves: setting `lora_rank` 0");
         /// Choosing the blocks failed, as `found` says.
         Localise { found: Box<Diagnostic> } = "choosing the slice failed: {}", found.what => ((**found).clone());
+        /// A rank would train another run than rank 0, or has drifted away from it.
+        OtherRank { rank: usize, changes: String } = "rank {rank} differs from rank 0: {changes}" =>
+            Usage.help("all ranks must be started with the same program, model, files and settings");
+        /// Another rank is gone, or failed.
+        Ranks(error: irepair_ranks::Error);
         /// From the model crate.
         Model(error: irepair_model::Error);
         /// From the objective crate.
@@ -139,6 +144,8 @@ mod tests {
             MixedUnits: [Error::MixedUnits { got: "3,4.head.1".into() }],
             SlicedAdapters: [Error::SlicedAdapters],
             Localise: [Error::localise(&irepair_core::Error::NoBlocks)],
+            OtherRank: [Error::OtherRank { rank: 2, changes: "the training pairs, setting `lr` (0.1 → 0.2)".into() }],
+            Ranks: [irepair_ranks::Error::Lost { rank: 1, why: "its connection was closed".into() }.into()],
             Model: [irepair_model::Error::ContextOverflow { n_positions: 1024, got: 1025 }.into()],
             Objective: [irepair_objective::Error::NothingCounted { what: "chosen text" }.into()],
             Data: [irepair_data::Error::TooFew { wanted: 2, n: 1 }.into()],

@@ -43,6 +43,8 @@ mod numbers;
 mod optimizer;
 mod optimizer_state;
 mod packed;
+mod parts;
+mod ranks;
 mod rows;
 mod run;
 mod sampler;

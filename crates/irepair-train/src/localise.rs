@@ -1,7 +1,10 @@
 //! How the blocks of a step are chosen.
 
+use std::sync::Arc;
+
 use irepair_core::Scope;
 use irepair_model::{BlockModel, Fisher};
+use irepair_ranks::Ranks;
 
 use crate::{Identity, Result, StepBatch};
 
@@ -25,6 +28,9 @@ pub trait Localise {
 
     /// The Fisher matrix of the model that the run starts from, given once before the first step.
     fn take_fisher(&mut self, _fisher: Fisher) {}
+
+    /// The ranks that take the steps together, given once before the first step: each may measure its share.
+    fn take_ranks(&mut self, _ranks: &Arc<dyn Ranks>) {}
 
     /// What decides the choices besides batch and step: kind and every number. A run is resumed only by a localiser of
     /// the same identity.

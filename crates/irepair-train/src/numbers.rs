@@ -2,9 +2,11 @@
 
 use irepair_model::host;
 use irepair_objective::Loss;
+use irepair_ranks::Ranks;
 use tch::Tensor;
 
 use crate::Result;
+use crate::ranks::gather_numbers;
 
 /// Losses of the micro-batches and terms of a step, on the device: totals, NLLs, KLs.
 #[derive(Debug, Default)]
@@ -29,6 +31,19 @@ impl StepScalars {
         for (all, scalar) in self.0.iter_mut().zip([Some(total), nll.as_ref(), kl.as_ref()]) {
             all.extend(scalar.map(Tensor::detach));
         }
+    }
+
+    /// Those of all ranks, in their order.
+    ///
+    /// # Errors
+    /// When a rank is gone, or the copy to the host fails.
+    pub(crate) fn of_all(self, ranks: &dyn Ranks) -> Result<Self> {
+        let of_all = |mine: &[Tensor]| -> Result<Vec<Tensor>> {
+            let numbers = gather_numbers(Some(ranks), host::numbers(mine)?)?;
+            Ok(numbers.into_iter().map(Tensor::from).collect())
+        };
+        let [totals, nlls, kls] = &self.0;
+        Ok(Self([of_all(totals)?, of_all(nlls)?, of_all(kls)?]))
     }
 
     /// Waits for the device once, for the losses and the norm of the gradients.

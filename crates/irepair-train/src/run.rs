@@ -61,6 +61,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             localiser,
             data: Arc::clone(data),
             settings,
+            ranks: None,
         })
     }
 
@@ -142,6 +143,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.
     pub fn finish(mut self) -> Result<(M, Outcome)> {
+        self.agree_on_weights()?;
         let last_loss = self.validate_at_end()?;
         let (model, outcome) = self.give_back()?;
         Ok((model, Outcome { last_loss, ..outcome }))

@@ -9,6 +9,7 @@ use irepair_objective::Objective;
 use tch::{Tensor, no_grad};
 
 use crate::batch::{StepBatch, micro_batch};
+use crate::ranks::{gather_numbers, share_among};
 use crate::sampler::share;
 use crate::{Engine, Error, Localise, Result, forwards};
 
@@ -129,7 +130,9 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         }
         let batch = StepBatch::joined(micro);
         let of = |micro| forwards::loss(&*self.model, self.reference(), objective, micro).map(|loss| loss.total);
-        let totals = no_grad(|| batch.micro.iter().map(of).collect::<Result<Vec<Tensor>>>())?;
-        Ok(host::numbers(&totals)?.into_iter().fold(0.0, |sum, total| sum + total))
+        let mine = share_among(self.ranks.as_deref(), &batch.micro);
+        let totals = no_grad(|| mine.iter().map(of).collect::<Result<Vec<Tensor>>>())?;
+        let totals = gather_numbers(self.ranks.as_deref(), host::numbers(&totals)?)?;
+        Ok(totals.into_iter().fold(0.0, |sum, total| sum + total))
     }
 }

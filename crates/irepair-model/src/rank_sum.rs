@@ -1,0 +1,126 @@
+//! Sums of gradients over ranks, in the order of the parts of a step (METHOD §25).
+//!
+//! Every rank owns a run of each tensor: it receives that run of every part, adds the parts in order and sends the sum
+//! to all. So every rank sends `(n_parts + n_ranks) / n_ranks` of a slice, the same additions happen in the same order
+//! as on one process, and all ranks end with the same bits.
+
+use irepair_ranks::{Ranks, share_of};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::checkpoint::{bytes_of, dtype_of, kind_of};
+use crate::{Error, Gradients, Result, add_gradients};
+
+/// What other ranks must know of a gradient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Layout {
+    index: usize,
+    shape: Vec<i64>,
+    dtype: Dtype,
+}
+
+impl Layout {
+    fn kind(&self) -> Kind {
+        kind_of(self.dtype).unwrap_or(Kind::Float)
+    }
+
+    /// Bytes of the run that `rank` of `n_ranks` owns.
+    fn run(&self, rank: usize, n_ranks: usize) -> std::ops::Range<usize> {
+        let size = self.kind().elt_size_in_bytes();
+        let run = share_of(rank, self.shape.iter().product::<i64>() as usize, n_ranks);
+        run.start * size..run.end * size
+    }
+}
+
+/// The sum of the gradients of all parts, where every rank gives those of its own parts: ranks in their order, each
+/// one's parts in theirs. On one rank alone, or without any, the plain sum.
+///
+/// # Errors
+/// When a rank is gone, failed, or sent what does not fit.
+pub fn sum_over_ranks(ranks: Option<&dyn Ranks>, parts: Vec<Gradients>) -> Result<Gradients> {
+    let Some(ranks) = ranks.filter(|ranks| ranks.n_ranks() > 1) else {
+        return Ok(parts.into_iter().fold(Gradients::new(), |mut sum, part| {
+            add_gradients(&mut sum, part);
+            sum
+        }));
+    };
+    let n = ranks.n_ranks();
+    let device = parts.iter().flatten().map(|(_, gradient)| gradient.device()).next().unwrap_or(Device::Cpu);
+    let layouts = gathered_layouts(ranks, &parts)?;
+    let mine: Vec<Vec<Vec<u8>>> = parts
+        .into_iter()
+        .map(|part| part.iter().map(|(_, gradient)| bytes_of(gradient, dtype_of(gradient.kind()))).collect())
+        .collect();
+
+    // The run of every rank goes to it, for each of this rank's parts.
+    let of_mine = &layouts[ranks.rank()];
+    let to: Vec<Vec<u8>> = (0..n)
+        .map(|rank| {
+            let tensors = mine.iter().flatten().zip(of_mine.iter().flatten());
+            tensors.flat_map(|(bytes, layout)| &bytes[layout.run(rank, n)]).copied().collect()
+        })
+        .collect();
+    drop(mine);
+    let found = ranks.exchange(&to.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    drop(to);
+
+    // This rank's run of every tensor, summed over all parts in order.
+    let mut sums = Gradients::new();
+    for (rank, (bytes, parts)) in found.iter().zip(&layouts).enumerate() {
+        let mut left = bytes.as_slice();
+        for part in parts {
+            let run = |layout: &Layout| cut(&mut left, layout, layout.run(ranks.rank(), n).len(), rank);
+            add_gradients(&mut sums, part.iter().map(run).collect::<Result<_>>()?);
+        }
+    }
+    drop(found);
+    let summed: Vec<u8> = sums.iter().flat_map(|(_, sum)| bytes_of(sum, dtype_of(sum.kind()))).collect();
+    let found = ranks.gather(&summed)?;
+
+    // Every tensor from the runs of its owners.
+    let union = union(&layouts);
+    let mut left: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();
+    let whole = |layout: &Layout| {
+        let runs = left.iter_mut().enumerate();
+        let runs = runs.map(|(rank, left)| Ok(cut(left, layout, layout.run(rank, n).len(), rank)?.1));
+        let runs: Vec<Tensor> = runs.collect::<Result<_>>()?;
+        Ok((layout.index, no_grad(|| Tensor::f_cat(&runs, 0)?.f_view(layout.shape.as_slice())?.f_to_device(device))?))
+    };
+    union.iter().map(whole).collect()
+}
+
+/// The layouts of the parts of every rank.
+fn gathered_layouts(ranks: &dyn Ranks, parts: &[Gradients]) -> Result<Vec<Vec<Vec<Layout>>>> {
+    let layout = |(index, gradient): &(usize, Tensor)| Layout {
+        index: *index,
+        shape: gradient.size(),
+        dtype: dtype_of(gradient.kind()),
+    };
+    let mine: Vec<Vec<Layout>> = parts.iter().map(|part| part.iter().map(layout).collect()).collect();
+    let mine = serde_json::to_vec(&mine).unwrap_or_default();
+    let read = |(rank, bytes): (usize, &Vec<u8>)| serde_json::from_slice(bytes).map_err(|e| out_of_step(rank, &e));
+    ranks.gather(&mine)?.iter().enumerate().map(read).collect()
+}
+
+/// Every tensor that any part has, by index.
+fn union(layouts: &[Vec<Vec<Layout>>]) -> Vec<Layout> {
+    let mut all: Vec<Layout> = layouts.iter().flatten().flatten().cloned().collect();
+    all.sort_by_key(|layout| layout.index);
+    all.dedup_by_key(|layout| layout.index);
+    all
+}
+
+fn out_of_step(rank: usize, reason: &dyn std::fmt::Display) -> Error {
+    irepair_ranks::Error::OutOfStep { rank, reason: reason.to_string() }.into()
+}
+
+/// Takes a run of `n_bytes` of a tensor from the front of what `rank` sent.
+fn cut(left: &mut &[u8], layout: &Layout, n_bytes: usize, rank: usize) -> Result<(usize, Tensor)> {
+    let (run, rest) =
+        left.split_at_checked(n_bytes).ok_or_else(|| out_of_step(rank, &"its gradients are too short"))?;
+    *left = rest;
+    let kind = layout.kind();
+    let n = (n_bytes / kind.elt_size_in_bytes()) as i64;
+    Ok((layout.index, Tensor::f_from_data_size(run, &[n], kind)?))
+}

@@ -1,0 +1,131 @@
+//! What stands on a connection: frames, each of a kind, a number and bytes.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+/// Bytes read at a time: a length that is a lie takes no memory before its bytes have come.
+const CHUNK: usize = 1 << 20;
+
+/// A frame as it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Bytes of the exchange of this number.
+    Data(u64, Vec<u8>),
+    /// "I am here."
+    Beat,
+    /// The sender failed: the exit code of its process, and its message.
+    Failed(u8, String),
+    /// The sender has finished.
+    Bye,
+}
+
+const DATA: u8 = 1;
+const BEAT: u8 = 2;
+const FAILED: u8 = 3;
+const BYE: u8 = 4;
+
+fn write(mut to: impl Write, kind: u8, number: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut head = [0; 17];
+    head[0] = kind;
+    head[1..9].copy_from_slice(&number.to_le_bytes());
+    head[9..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    to.write_all(&head)?;
+    to.write_all(bytes)
+}
+
+/// Writes the bytes of exchange `number`.
+pub(crate) fn write_data(to: impl Write, number: u64, bytes: &[u8]) -> io::Result<()> {
+    write(to, DATA, number, bytes)
+}
+
+/// Writes "I am here."
+pub(crate) fn write_beat(to: impl Write) -> io::Result<()> {
+    write(to, BEAT, 0, &[])
+}
+
+/// Writes that this rank failed.
+pub(crate) fn write_failed(to: impl Write, exit: u8, message: &str) -> io::Result<()> {
+    write(to, FAILED, u64::from(exit), message.as_bytes())
+}
+
+/// Writes that this rank has finished.
+pub(crate) fn write_bye(to: impl Write) -> io::Result<()> {
+    write(to, BYE, 0, &[])
+}
+
+/// Reads a frame; `heard` is called whenever bytes have come.
+pub(crate) fn read(mut from: impl Read, mut heard: impl FnMut()) -> io::Result<Frame> {
+    let mut head = [0; 17];
+    from.read_exact(&mut head)?;
+    heard();
+    let number = |at: usize| head[at..at + 8].iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+    let (kind, n, mut left) = (head[0], number(1), number(9));
+    let mut bytes = Vec::new();
+    while left > 0 {
+        let (start, take) = (bytes.len(), left.min(CHUNK as u64) as usize);
+        bytes.resize(start + take, 0);
+        from.read_exact(&mut bytes[start..])?;
+        left -= take as u64;
+        heard();
+    }
+    match kind {
+        DATA => Ok(Frame::Data(n, bytes)),
+        BEAT => Ok(Frame::Beat),
+        FAILED => Ok(Frame::Failed(n as u8, String::from_utf8_lossy(&bytes).into_owned())),
+        BYE => Ok(Frame::Bye),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not an irepair that speaks there")),
+    }
+}
+
+/// Longest line of those that meet: they are read from whoever connects.
+const MOST_LINE: u64 = 1 << 16;
+
+/// Writes one line of JSON, by which processes meet.
+pub(crate) fn write_line(mut to: &TcpStream, value: &impl serde::Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(value)? + "\n";
+    to.write_all(line.as_bytes())
+}
+
+/// Reads one line of JSON, a byte at a time: what follows belongs to frames.
+pub(crate) fn read_line<T: serde::de::DeserializeOwned>(from: &TcpStream) -> io::Result<T> {
+    let mut line = Vec::new();
+    for byte in from.take(MOST_LINE).bytes() {
+        match byte? {
+            b'\n' => return Ok(serde_json::from_slice(&line)?),
+            byte => line.push(byte),
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut wire = Vec::new();
+        let long = vec![7; CHUNK + 3];
+        write_data(&mut wire, 4, &long).unwrap();
+        write_beat(&mut wire).unwrap();
+        write_failed(&mut wire, 5, "no").unwrap();
+        write_bye(&mut wire).unwrap();
+        let (mut wire, mut n_heard) = (&wire[..], 0);
+        let mut next = || read(&mut wire, || n_heard += 1).unwrap();
+        let found = [next(), next(), next(), next()];
+        assert_eq!(found, [Frame::Data(4, long), Frame::Beat, Frame::Failed(5, "no".into()), Frame::Bye]);
+        assert_eq!(n_heard, 4 + 2 + 1);
+    }
+
+    #[test]
+    fn a_length_that_is_a_lie_takes_no_memory() {
+        let mut wire = vec![DATA];
+        wire.extend(0u64.to_le_bytes());
+        wire.extend(u64::MAX.to_le_bytes());
+        wire.extend([1, 2, 3]);
+        assert_eq!(read(&wire[..], || ()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        wire[0] = 9;
+        wire[9..17].fill(0);
+        assert_eq!(read(&wire[..], || ()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,215 @@
+//! n ranks give the bits of n micro-batches on one process: losses, slices, weights and states (METHOD §25).
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+
+use irepair_core::StepRecord;
+use irepair_core::spec::{Method, Metric, UnitKind};
+use irepair_model::{BlockModel, CausalLm};
+use irepair_ranks::{Place, Ranks, TcpRanks};
+use irepair_repair::SliceLocaliser;
+use irepair_sensitivity::Route;
+use irepair_slicing::{Policy, PolicySpec};
+use irepair_train::{Engine, Error, Identity, Localise, RepairData, Settings};
+use support::{bits, data, model, settings};
+
+#[path = "../../irepair-train/tests/support/mod.rs"]
+mod support;
+
+/// What is trained.
+#[derive(Clone, Copy)]
+struct Run {
+    family: &'static str,
+    method: Method,
+    policy: Policy,
+    metric: Metric,
+    unit: UnitKind,
+    lora_rank: usize,
+    budget_kl: Option<f64>,
+}
+
+const IREPAIR: Run = Run {
+    family: "gpt2",
+    method: Method::Irepair,
+    policy: Policy::Dynamic,
+    metric: Metric::GradL2,
+    unit: UnitKind::Block,
+    lora_rank: 0,
+    budget_kl: None,
+};
+
+fn settings_of(run: &Run, accumulation: usize) -> Settings {
+    let budget_kl = run.budget_kl;
+    Settings { accumulation, lora_rank: run.lora_rank, budget_kl, n_steps: 4, ..settings() }
+}
+
+fn engine<'a>(run: &Run, model: &'a CausalLm, data: &Arc<RepairData>, accumulation: usize) -> Engine<&'a CausalLm> {
+    let settings = settings_of(run, accumulation);
+    let slicer = SliceLocaliser::new(&PolicySpec::new(run.policy), data, &settings).unwrap();
+    let slicer = slicer.metric(run.metric, Route::Ghost);
+    let slicer: Box<dyn Localise + Send> = Box::new(match run.unit {
+        UnitKind::Block => slicer,
+        kind => slicer.among_units(kind, model.unit_map().unwrap().units(kind).collect()),
+    });
+    Engine::new(model, run.method, slicer, data, settings).unwrap()
+}
+
+/// Records without what a clock says, and the bits of the weights, of a whole run.
+fn trained(run: &Run, accumulation: usize, ranks: Option<Arc<dyn Ranks>>) -> (Vec<StepRecord>, Vec<Vec<u32>>) {
+    let (model, data) = (model(run.family), data());
+    let mut engine = engine(run, &model, &data, accumulation);
+    if let Some(ranks) = ranks {
+        engine = engine.among(ranks, Identity::default()).unwrap();
+    }
+    let mut records = Vec::new();
+    while engine.unfinished() {
+        records.push(StepRecord { seconds: 0.0, ..engine.step().unwrap() });
+    }
+    engine.finish().unwrap();
+    (records, bits(&model))
+}
+
+fn places(n_ranks: usize) -> Vec<Place> {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let place = |rank| Place { rank, n_ranks, local_rank: rank, address: address.clone(), secret: String::new() };
+    (0..n_ranks).map(place).collect()
+}
+
+fn on_ranks<T: Send + 'static>(n: usize, work: impl Fn(Arc<dyn Ranks>) -> T + Clone + Send + 'static) -> Vec<T> {
+    let start = |place| {
+        let work = work.clone();
+        thread::spawn(move || work(Arc::new(TcpRanks::join(&place).unwrap())))
+    };
+    let started: Vec<_> = places(n).into_iter().map(start).collect();
+    started.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn n_ranks_give_the_bits_of_n_micro_batches() {
+    let head = Run { unit: UnitKind::Head, metric: Metric::Density, family: "llama", ..IREPAIR };
+    let dpo = Run { method: Method::Dpo, policy: Policy::All, ..IREPAIR };
+    let runs = [
+        (IREPAIR, 2, 2),
+        (IREPAIR, 4, 4),
+        (Run { metric: Metric::Contrast, family: "gemma2", ..IREPAIR }, 3, 3),
+        (Run { metric: Metric::Snip, ..IREPAIR }, 2, 4),
+        (head, 2, 3),
+        (Run { budget_kl: Some(0.5), ..dpo }, 2, 2),
+        (Run { lora_rank: 2, ..dpo }, 3, 4),
+        (Run { method: Method::DaptKl, policy: Policy::Fixed, ..IREPAIR }, 2, 2),
+    ];
+    for (run, n, accumulation) in runs {
+        let alone = trained(&run, accumulation, None);
+        for (rank, found) in on_ranks(n, move |ranks| trained(&run, accumulation, Some(ranks))).into_iter().enumerate()
+        {
+            assert_eq!(found.0, alone.0, "{} by {n} ranks, rank {rank}", run.method);
+            assert!(found.1 == alone.1, "{} by {n} ranks, rank {rank}: weights", run.method);
+        }
+    }
+}
+
+#[test]
+fn only_the_slice_travels() {
+    let n_sent = |run: Run| {
+        on_ranks(2, move |ranks| {
+            trained(&run, 2, Some(Arc::clone(&ranks)));
+            ranks.n_bytes_sent()
+        })[0]
+    };
+    let random = Run { policy: Policy::Random, ..IREPAIR };
+    let (one_block, all) = (n_sent(random), n_sent(Run { policy: Policy::All, ..IREPAIR }));
+    let model = model("gpt2");
+    let block: usize =
+        model.parameters().iter().filter(|p| p.block.is_some_and(|b| b.0 == 1)).map(|p| p.tensor.numel()).sum();
+    // Two terms of a micro-batch, of which the other rank gets half; and half of the sum. Four steps of four bytes.
+    let gradients = (4 * 4 * block * 3 / 2) as u64;
+    assert!(one_block > gradients && one_block < gradients + 30_000, "{one_block} bytes, {gradients} of gradients");
+    // One term where everything learns.
+    let gradients = (4 * 4 * model.parameters().iter().map(|p| p.tensor.numel()).sum::<usize>()) as u64;
+    assert!(all > gradients && all < gradients + 30_000, "{all} bytes, {gradients} of gradients");
+}
+
+#[test]
+fn a_run_over_ranks_is_resumed_with_the_same_bits_by_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.safetensors");
+    let path = state.clone();
+    on_ranks(2, move |ranks| {
+        let (model, data) = (model("gpt2"), data());
+        let mut engine = engine(&IREPAIR, &model, &data, 2).among(ranks, Identity::default()).unwrap();
+        engine.step().unwrap();
+        engine.step().unwrap();
+        engine.agree_on_weights().unwrap();
+        assert!(engine.any_rank(engine.ranks().unwrap().rank() == 1).unwrap());
+        assert!(!engine.any_rank(false).unwrap());
+        if engine.ranks().unwrap().is_first() {
+            engine.save(&path).unwrap();
+        }
+    });
+    let (model, data) = (model("gpt2"), data());
+    let mut engine = engine(&IREPAIR, &model, &data, 2);
+    engine.resume(&state).unwrap();
+    while engine.unfinished() {
+        engine.step().unwrap();
+    }
+    engine.finish().unwrap();
+    assert!(bits(&model) == trained(&IREPAIR, 2, None).1);
+}
+
+#[test]
+fn a_rank_with_another_run_is_refused_by_all() {
+    let changed = |what: &'static str| {
+        on_ranks(3, move |ranks| {
+            let is_other = ranks.rank() == 1;
+            let model = model("gpt2");
+            if is_other && what == "weights" {
+                tch::no_grad(|| drop(model.parameters()[5].tensor.view(-1).narrow(0, 0, 1).g_add_scalar_(1e-3)));
+            }
+            let mut texts = support::plain_data();
+            if is_other && what == "pairs" {
+                texts.pairs[3].chosen[0] += 1;
+            }
+            let run = if is_other && what == "method" { Run { method: Method::Dpo, ..IREPAIR } } else { IREPAIR };
+            let program = if is_other && what == "program" { "b" } else { "a" };
+            let program = Identity::default().with("the program", program);
+            engine(&run, &model, &Arc::new(texts), 3).among(ranks, program).err().map(|error| error.to_string())
+        })
+    };
+    for (what, said) in
+        [("weights", "the model's weights"), ("pairs", "the training pairs"), ("program", "the program (a → b)")]
+    {
+        let said = Some(format!("rank 1 differs from rank 0: {said}"));
+        assert_eq!(changed(what), vec![said; 3], "{what}");
+    }
+    assert!(changed("method")[2].as_ref().unwrap().contains("the objective"));
+    assert_eq!(changed("nothing"), [None, None, None]);
+}
+
+#[test]
+fn weights_that_drift_apart_end_the_run() {
+    let found = on_ranks(2, |ranks| {
+        let (model, data) = (model("gpt2"), data());
+        let is_second = ranks.rank() == 1;
+        let mut engine = engine(&IREPAIR, &model, &data, 2).among(ranks, Identity::default()).unwrap();
+        let slice = engine.step().unwrap().slice;
+        let of_slice = |p: &&irepair_model::Parameter| p.block.is_some_and(|b| slice.iter().any(|block| block == b));
+        let weight = model.parameters().iter().find(of_slice).unwrap();
+        if is_second {
+            tch::no_grad(|| drop(weight.tensor.view(-1).narrow(0, 0, 1).g_add_scalar_(1e-7)));
+        }
+        let Err(Error::OtherRank { rank: 1, changes }) = engine.agree_on_weights() else { panic!("not seen") };
+        changes
+    });
+    assert_eq!(found, ["its weights have drifted by step 1"; 2]);
+}
+
+#[test]
+fn fewer_micro_batches_than_ranks_are_refused() {
+    let found = on_ranks(2, |ranks| {
+        let (model, data) = (model("gpt2"), data());
+        let refused = engine(&IREPAIR, &model, &data, 1).among(ranks, Identity::default());
+        matches!(refused, Err(Error::BadSetting { key: "accumulation", .. }))
+    });
+    assert_eq!(found, [true, true]);
+}
