@@ -12,6 +12,8 @@ use irepair_config::{
 };
 use irepair_core::{ExitKind, NUMBERS_VERSION};
 
+use crate::ranks::RanksArgs;
+
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
 #[derive(Parser)]
 #[command(name = "irepair", version = version(), max_term_width = 100)]
@@ -92,7 +94,12 @@ fn out_of_range(error: &clap::Error) -> Option<Problem> {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Repair a model with pairs of chosen and rejected continuations.
-    Repair(Box<Given<RepairOptions>>),
+    Repair {
+        #[command(flatten)]
+        given: Box<Given<RepairOptions>>,
+        #[command(flatten)]
+        ranks: RanksArgs,
+    },
     /// From prompts that go wrong and a judge to a repaired model: pairs, search, choice, proof.
     Fix(Box<Given<FixOptions>>),
     /// Show how strongly an error moves each block.

@@ -5,16 +5,26 @@ use std::process::ExitCode;
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
+use crate::ranks::Quiet;
+
 /// Prints `error` to stderr and returns its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(Quiet(exit)) = error.downcast_ref() {
+        return ExitCode::from(*exit);
+    }
     let diagnostic = diagnostic(error);
-    // Nothing is left to do if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{diagnostic}");
+    show(&diagnostic);
     ExitCode::from(diagnostic.exit as u8)
 }
 
+/// Prints a message to stderr.
+pub(crate) fn show(diagnostic: &Diagnostic) {
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{diagnostic}");
+}
+
 /// The message of the first error of the chain that has one.
-fn diagnostic(error: &anyhow::Error) -> Diagnostic {
+pub(crate) fn diagnostic(error: &anyhow::Error) -> Diagnostic {
     fn known<'a, E: Diagnose + 'static>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Diagnose> {
         cause.downcast_ref::<E>().map(|e| e as &dyn Diagnose)
     }
@@ -32,6 +42,7 @@ fn diagnostic(error: &anyhow::Error) -> Diagnostic {
         known::<irepair_model::ArchitectureError>,
         known::<irepair_model::Error>,
         known::<irepair_objective::Error>,
+        known::<irepair_ranks::Error>,
         known::<irepair_sensitivity::Error>,
         known::<irepair_train::Error>,
         known::<irepair_classifier::Error>,

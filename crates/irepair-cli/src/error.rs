@@ -166,6 +166,17 @@ irepair_core::errors! {
         /// No answer fails.
         NothingFails { n: usize } = "nothing fails: the judge objects to none of {n} answers" =>
             NothingFails.help("there is nothing to repair; give prompts on which the model goes wrong, or another judge");
+        /// A number of ranks that is not the launcher's.
+        OtherRanks { want: usize, got: usize } = "--ranks is not the number of ranks that the launcher started" =>
+            Usage.want_got(want, got).help("leave --ranks out under torchrun and srun");
+        /// A pipe, where several processes read a file.
+        RanksPipe { path: PathBuf } = "several ranks cannot read a pipe" =>
+            Usage.at(path.display()).help("each reads the file for itself: write it to disk");
+        /// A rank could not be started.
+        NoRank { what: String, why: String } = "ranks cannot be started, {what}: {why}" =>
+            Bug.help("without --ranks one process repairs alone");
+        /// The error of one rank among several, with its number.
+        Shown { found: Box<Diagnostic> } = "{}", found.what => ((**found).clone());
         /// A run that does not fit into the memory there is.
         Memory { needed: String, free: String, instead: String } = "not enough memory" =>
             Device.want_got(format!("about {needed}"), format!("{free} free")).help(format!("use {instead}"));
@@ -231,6 +242,10 @@ mod tests {
                 },
                 CliError::NotFinite { found: found(), dump: "out/not-finite.json".into(), state: None },
             ],
+            OtherRanks: [CliError::OtherRanks { want: 2, got: 4 }],
+            RanksPipe: [CliError::RanksPipe { path: "/dev/stdin".into() }],
+            NoRank: [CliError::NoRank { what: "rank 1".into(), why: "no such file".into() }],
+            Shown: [CliError::Shown { found: found() }],
             Memory: [CliError::Memory {
                 needed: "2.00 GiB".into(),
                 free: "1.00 GiB".into(),

@@ -11,7 +11,7 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Set by a program that starts this one: the end of standard input is then the request to stop.
-const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
+pub(crate) const FOLLOW_STDIN: &str = "IREPAIR_STOP_WITH_STDIN";
 
 /// While a value exists, the first signal is remembered instead of ending the process; the second one ends it at once.
 pub(crate) struct Listening(());

@@ -50,7 +50,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let relearn = relearn.transpose()?;
     // Training takes far longer than reading these.
     relearn.as_ref().map_or(Ok(()), |relearn| enough_texts(relearn, &Tokenizer::load(&base)?))?;
-    let (opened, run) = run(&repair, plan.clone(), |out| Ok(DirLock::take(out)?), watcher.as_mut())?;
+    let (opened, run) = run(&repair, plan.clone(), Some(|out| Ok(DirLock::take(out)?)), watcher.as_mut(), None)?;
     let trained = plan.method.trains();
     let stopped = watcher.as_ref().filter(|_| trained).and_then(|watcher| watcher.stopped(&run.outcome));
     let compared = watcher.as_ref().filter(|_| trained).map(|w| w.compared(&run.outcome)).unwrap_or_default();

@@ -36,6 +36,7 @@ mod prepare;
 mod pretrain;
 mod progress;
 mod prompts;
+mod ranks;
 mod relearn;
 mod repair;
 mod run_dir;
@@ -60,8 +61,9 @@ use crate::locate::Locate;
 fn main() -> ExitCode {
     let cli = arguments::parse();
     irepair_model::keep_freed_memory();
+    let level = if ranks::is_silent() { "error" } else { "info" };
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| "info".into()))
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| level.into()))
         .with_writer(progress::StderrAboveBars)
         .with_ansi(output::colours(&std::io::stderr()))
         .with_target(false)
@@ -76,9 +78,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Repair(given) => {
+        Command::Repair { given, ranks } => {
             let (given, plan) = given.given_and_plan(RepairOptions::with_preset)?;
-            repair::command((given, plan.located()?))
+            ranks::command(given, plan.located()?, &ranks)
         }
         Command::Fix(given) => {
             let (given, plan) = given.given_and_plan(|options| options)?;

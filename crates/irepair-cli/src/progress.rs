@@ -9,7 +9,11 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, P
 use tracing_subscriber::fmt::MakeWriter;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
-    let target = if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if stderr().is_terminal() && !crate::ranks::is_silent() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     MultiProgress::with_draw_target(target)
 });
 

@@ -11,6 +11,7 @@ use irepair_core::{DirLock, StepRecord, is_unfinished, mark_finished};
 use irepair_data::split_validation;
 use irepair_model::{BlockModel, CausalLm, Rounded, weights_sha256};
 use irepair_patch::{Kind, Patch, Provenance, Side, model_id};
+use irepair_ranks::{Ranks, TcpRanks};
 use irepair_report::{EVENTS, write_events};
 use irepair_train::{Engine, Outcome, RepairData};
 use serde::Serialize;
@@ -20,6 +21,7 @@ use crate::model_dir::{LoadedModel, ModelDir, use_threads};
 use crate::not_finite::{self, PairsFile, Source};
 use crate::output::{four_decimals, print, print_json};
 use crate::prepare::{Prepared, limits, sides};
+use crate::ranks::on_this_machine;
 use crate::run_dir::{STATE, claim, refuse_used, remove_state};
 use crate::selection::{UnitsUpdated, blocks, selection};
 use crate::train_loop::TrainLoop;
@@ -41,8 +43,8 @@ pub(crate) struct Repaired {
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Hash of the weights that the run started from.
     weights_before: String,
-    /// Keeps other processes out of the output directory.
-    _held: DirLock,
+    /// Keeps other processes out of the output directory; none in a rank that writes nothing.
+    _held: Option<DirLock>,
 }
 
 #[derive(Serialize)]
@@ -99,8 +101,13 @@ impl Rounding {
 }
 
 /// Runs the command.
-pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Result<()> {
+pub(crate) fn command((given, plan): (RepairOptions, RepairPlan), ranks: Option<&Arc<TcpRanks>>) -> anyhow::Result<()> {
     use_threads(plan.threads);
+    if ranks.is_some_and(|ranks| !ranks.is_first()) {
+        // Only the first rank writes, and only it knows when the output is whole.
+        run(&given, plan, None, None, ranks)?;
+        return Ok(());
+    }
     let (model, out, json) = (plan.model.clone(), plan.out.clone(), plan.json);
     refuse_used(&out)?;
     refuse_inside(plan.patch.as_deref(), &out)?;
@@ -108,7 +115,7 @@ pub(crate) fn command((given, plan): (RepairOptions, RepairPlan)) -> anyhow::Res
     if !(is_unfinished(&out) && out.join(SETTINGS).exists()) {
         plan.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     }
-    let (opened, run) = run(&given, plan, claim, None)?;
+    let (opened, run) = run(&given, plan, Some(claim), None, ranks)?;
     remove(&out.join("config.json"))?;
     write_atomic(&out.join(SETTINGS), to_toml(&RepairOptions::from(run.plan.clone())).as_bytes())?;
     opened.model.save(&out)?;
@@ -253,12 +260,14 @@ fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the model and trains it, logging to `metrics.jsonl` of the output directory; continues a run that was stopped
-/// there. `hold` locks the directory just before the first file is written.
+/// there. `hold` locks the directory just before the first file is written; without it none is, as in every rank but the
+/// first.
 pub(crate) fn run(
     given: &RepairOptions,
     plan: RepairPlan,
-    hold: fn(&Path) -> anyhow::Result<DirLock>,
+    hold: Option<fn(&Path) -> anyhow::Result<DirLock>>,
     mut watcher: Option<&mut Watcher<'_>>,
+    ranks: Option<&Arc<TcpRanks>>,
 ) -> anyhow::Result<(LoadedModel, Repaired)> {
     let dir = ModelDir::read(&plan.model)?;
     let mut prepared = Prepared::new(&dir, given, plan)?;
@@ -275,13 +284,19 @@ pub(crate) fn run(
         let settings = method::settings(plan, data.pairs.len());
         let localiser = method::localiser(plan, &data, &settings, opened.model.config())?;
         let train_loop = TrainLoop::new("repair", out, METRICS, settings.n_steps, plan.checkpoint_every);
+        let train_loop = if hold.is_some() { train_loop } else { train_loop.silent() };
         let mut engine = Engine::new(&opened.model, objective, localiser, &data, settings)?
             .identified_by("the tokenizer", &opened.tokenizer.sha256()?)
             .identified_by("--dtype", plan.dtype.to_string().as_str())
             .identified_by("--append-eos", if plan.append_eos { "true" } else { "false" });
+        if let Some(ranks) = ranks {
+            engine = engine.among(Arc::<TcpRanks>::clone(ranks), on_this_machine(out)?)?;
+        }
         // Files are written after this line.
-        held = Some(hold(out)?);
-        remove(&out.join(not_finite::DUMP))?;
+        if let Some(hold) = hold {
+            held = Some(hold(out)?);
+            remove(&out.join(not_finite::DUMP))?;
+        }
         let trained = train_loop.run(&mut engine, watcher.as_deref_mut().map(|w| (w, &opened)));
         let columns = plan.columns.clone().unwrap_or_default();
         let file = PairsFile { path: &plan.pairs, columns: &columns, limits: limits(plan), sides: sides(plan) };
@@ -295,14 +310,17 @@ pub(crate) fn run(
                 };
                 Ok((records, outcome))
             })
-            .map_err(|error| not_finite::explain(error, &source, out))?;
+            .map_err(|error| if hold.is_some() { not_finite::explain(error, &source, out) } else { error })?;
     }
     let plan = prepared.plan;
     // Nothing is trained, so the state of another run is not continued.
-    if held.is_none() && plan.out.join(STATE).exists() {
+    if method::objective(&plan).is_none() && plan.out.join(STATE).exists() {
         return Err(CliError::OutExists { path: plan.out }.into());
     }
-    let _held = held.map_or_else(|| hold(&plan.out), Ok)?;
+    let _held = match (held, hold) {
+        (None, Some(hold)) => Some(hold(&plan.out)?),
+        (held, _) => held,
+    };
     let peak_rss_bytes = watcher.map_or_else(environment::peak_rss_bytes, |w| w.peak_rss_bytes());
     warn_of_ln_2(&plan, &records);
     Ok((opened, Repaired { records, outcome, plan, peak_rss_bytes, weights_before, _held }))

@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::interrupt::{self, Listening};
 use crate::model_dir::LoadedModel;
 use crate::progress;
+use crate::ranks::of_ranks;
 use crate::run_dir::STATE;
 use crate::spikes::SpikeWatch;
 use crate::watch::Watcher;
@@ -23,12 +24,19 @@ pub(crate) struct TrainLoop {
     log: PathBuf,
     n_steps: u64,
     checkpoint_every: u64,
+    /// False in every rank but the first.
+    writes: bool,
 }
 
 impl TrainLoop {
     /// A run of `n_steps` in the directory `out`, whose steps are logged in its file `log`.
     pub(crate) fn new(what: &'static str, out: &Path, log: &str, n_steps: u64, checkpoint_every: u64) -> Self {
-        Self { what, state: out.join(STATE), log: out.join(log), n_steps, checkpoint_every }
+        Self { what, state: out.join(STATE), log: out.join(log), n_steps, checkpoint_every, writes: true }
+    }
+
+    /// Without a log, checkpoints and records: another rank has them.
+    pub(crate) fn silent(self) -> Self {
+        Self { writes: false, ..self }
     }
 
     /// Takes all steps that are left; returns the records of all steps, from the log: memory does not grow with the
@@ -39,7 +47,10 @@ impl TrainLoop {
         mut watcher: Option<(&mut Watcher<'_>, &LoadedModel)>,
     ) -> anyhow::Result<Vec<StepRecord>> {
         let records = self.resume(engine)?;
-        let mut log = LineLog::start(&self.log, &records.iter().map(line).collect::<String>())?;
+        let mut log = match self.writes {
+            true => Some(LineLog::start(&self.log, &records.iter().map(line).collect::<String>())?),
+            false => None,
+        };
         let bar = progress::bar(self.what, self.n_steps);
         if let Some((watcher, opened)) = &mut watcher {
             watcher.resume(&records, engine.model())?;
@@ -62,6 +73,7 @@ impl TrainLoop {
             // Rows of tables are watched on validation data of their own.
             let is_first = engine.next_step() == 0 && watcher.is_none();
             let validation_loss_before = if is_first { engine.validation_loss()? } else { None };
+            let n_before = engine.next_step();
             let mut record = match engine.step() {
                 Ok(record) => StepRecord { validation_loss_before, ..record },
                 Err(error) if watcher.as_mut().is_some_and(|(watcher, _)| watcher.ends_with(&error)) => {
@@ -69,12 +81,20 @@ impl TrainLoop {
                     log = self.settle(log)?;
                     break;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    // Another rank is gone, and nothing has changed since the step before: that is kept.
+                    if of_ranks(&error).is_some() && engine.next_step() == n_before && n_before > 0 {
+                        self.settle(log)?;
+                        self.save(engine, &watcher)?;
+                    }
+                    return Err(error);
+                }
             };
             // The first step may measure for hours; before it there is nothing new to keep.
             let listening = listening.get_or_insert_with(Listening::start);
             spikes.look(&mut record);
-            log.add(&line(&record))?;
+            log.iter_mut().try_for_each(|log| log.add(&line(&record)))?;
             bar.set_position(record.step + 1);
             let units = record.units.as_ref().filter(|units| units.len() <= 4);
             let slice = units.map_or_else(|| format!("block {}", record.slice), |units| format!("unit {units}"));
@@ -83,12 +103,14 @@ impl TrainLoop {
                 watcher.count(&record, engine.model());
                 watcher.look(engine, !engine.unfinished(), opened)?;
             }
-            let interrupted = listening.asked() && engine.unfinished();
+            // All ranks stop after the same step.
+            let interrupted = engine.any_rank(listening.asked())? && engine.unfinished();
             let due = engine.next_step().is_multiple_of(self.checkpoint_every) && engine.unfinished();
             if interrupted || due || !engine.unfinished() {
                 log = self.settle(log)?;
             }
             if interrupted || due {
+                engine.agree_on_weights()?;
                 self.save(engine, &watcher)?;
             }
             if interrupted {
@@ -99,6 +121,7 @@ impl TrainLoop {
         spikes.finish();
         // Of a run that ends here. One that is killed before its result is written comes to the same points.
         drop_weights(&watcher)?;
+        let Some(log) = log else { return Ok(Vec::new()) };
         log.lines()?.map(|line| Ok(serde_json::from_str(&line?)?)).collect()
     }
 
@@ -108,7 +131,9 @@ impl TrainLoop {
         engine: &Engine<&CausalLm>,
         watcher: &Option<(&mut Watcher<'_>, &LoadedModel)>,
     ) -> anyhow::Result<()> {
-        engine.save(&self.state)?;
+        if self.writes {
+            engine.save(&self.state)?;
+        }
         drop_weights(watcher)
     }
 
@@ -131,13 +156,14 @@ impl TrainLoop {
     }
 
     /// Flushes the log; one that was removed or changed meanwhile is written again.
-    fn settle(&self, log: LineLog) -> anyhow::Result<LineLog> {
+    fn settle(&self, log: Option<LineLog>) -> anyhow::Result<Option<LineLog>> {
+        let Some(log) = log else { return Ok(None) };
         log.flush()?;
         if log.is_whole() {
-            return Ok(log);
+            return Ok(Some(log));
         }
         tracing::warn!("{} was changed by another program: it is written again", self.log.display());
-        Ok(log.restore()?)
+        Ok(Some(log.restore()?))
     }
 }
 

@@ -13,13 +13,16 @@ use crate::wire;
 pub(crate) const BEAT: Duration = Duration::from_secs(2);
 
 /// A rank that was silent for so long is gone.
-pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const SILENCE: Duration = Duration::from_secs(12);
 
 /// How long a rank may take to notice by itself that another one is gone.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// After so many seconds without a rank, all others have ended.
-pub const MOST_SECONDS: u64 = SILENCE.as_secs() + GRACE.as_secs() + 2 * BEAT.as_secs();
+pub const MOST_SECONDS: u64 = SILENCE.as_secs() + LATEST_SECONDS + BEAT.as_secs();
+
+/// After so many seconds without one that was seen to end, all others have ended.
+pub const LATEST_SECONDS: u64 = GRACE.as_secs() + 1;
 
 /// Says every few seconds that this rank is there, and notes who has fallen silent.
 pub(crate) fn beat(group: &Group) {

@@ -55,6 +55,16 @@ pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Why a connection broke, where the process at its other end is gone or the way to it.
+fn said(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "its connection was closed".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl TcpRanks {
     /// Meets the other ranks.
     ///
@@ -158,10 +168,7 @@ impl Group {
                 Ok(Frame::Beat) => {}
                 Ok(Frame::Failed(exit, message)) => break End::Failed(exit, message),
                 Ok(Frame::Bye) => break End::Finished,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    break End::Lost("its connection was closed".to_owned());
-                }
-                Err(error) => break End::Lost(error.to_string()),
+                Err(error) => break End::Lost(said(&error)),
             }
         };
         peer.ended(end);
@@ -213,7 +220,7 @@ impl Ranks for TcpRanks {
                 if held(&peer.end).is_none() {
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
-                peer.ended(End::Lost(error.to_string()));
+                peer.ended(End::Lost(said(&error)));
                 return Err(group.end_of(rank));
             }
             group.n_sent.fetch_add(to[rank].len() as u64, Ordering::Relaxed);

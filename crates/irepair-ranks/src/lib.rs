@@ -28,7 +28,7 @@ mod wire;
 use std::fmt::Debug;
 use std::ops::Range;
 
-pub use alarm::MOST_SECONDS;
+pub use alarm::{LATEST_SECONDS, MOST_SECONDS};
 pub use error::{Error, Result};
 pub use group::TcpRanks;
 pub use place::{Place, SECRET};

@@ -202,7 +202,8 @@ impl Search<'_> {
         let pause_at = (n_steps < last).then_some(n_steps);
         let asked = Kept { pause_at, most_kl: Some(most_kl), ..kept(self.budget_kl) };
         let mut watcher = Watcher::new(self.steps.every, Some(&asked), Box::new(measures), &plan, &dir);
-        let (_, run) = super::quietly(|| run(&given, plan, |out| Ok(DirLock::take(out)?), Some(&mut watcher)))?;
+        let (_, run) =
+            super::quietly(|| run(&given, plan, Some(|out| Ok(DirLock::take(out)?)), Some(&mut watcher), None))?;
         let track = Track {
             n_steps,
             ended: watcher.stopped(&run.outcome) != Some(Stopped::Paused),

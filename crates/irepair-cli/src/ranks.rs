@@ -1,0 +1,245 @@
+//! Several processes that repair one model together: how they are started, and how they end together.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use irepair_config::{RepairOptions, RepairPlan, resolve};
+use irepair_core::fs::sha256_file;
+use irepair_core::{Diagnose, ExitKind};
+use irepair_model::exit_at_once;
+use irepair_ranks::{LATEST_SECONDS, Place, Ranks, SECRET, TcpRanks};
+use irepair_train::Identity;
+
+use crate::error::CliError;
+use crate::interrupt::FOLLOW_STDIN;
+use crate::locate::Locate;
+use crate::run_dir::STATE;
+use crate::{diagnose, repair};
+
+/// The processes of a repair.
+#[derive(clap::Args)]
+pub(crate) struct RanksArgs {
+    /// Repair with this many processes on this machine, each on its share of the micro-batches of a step, of which
+    /// there is one for each without `accumulation`. The result is that of one process with as many micro-batches.
+    /// torchrun and srun start such processes on several machines.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    ranks: Option<u32>,
+}
+
+/// Threads of a rank, set by the process that starts it.
+const THREADS: &str = "IREPAIR_RANK_THREADS";
+
+/// Repairs: alone, as one of several ranks, or by starting them.
+pub(crate) fn command(given: RepairOptions, plan: RepairPlan, RanksArgs { ranks }: &RanksArgs) -> anyhow::Result<()> {
+    let n_asked = ranks.map(|n| n as usize);
+    match (Place::from_environment()?, n_asked) {
+        (Some(place), n) if n.is_some_and(|n| n != place.n_ranks) => {
+            Err(CliError::OtherRanks { want: place.n_ranks, got: n.unwrap_or_default() }.into())
+        }
+        (Some(place), _) => as_rank(given, plan, &place),
+        (None, Some(n)) if n > 1 => {
+            refuse_pipes(&plan)?;
+            start(n, &plan)
+        }
+        (None, _) => repair::command((given, plan), None),
+    }
+}
+
+/// Every rank reads the files for itself: a pipe has its bytes once.
+fn refuse_pipes(plan: &RepairPlan) -> anyhow::Result<()> {
+    let is_pipe = |path: &&Path| path.exists() && !path.is_file() && !path.is_dir();
+    match [Some(plan.pairs.as_path()), plan.utility.as_deref()].into_iter().flatten().find(is_pipe) {
+        Some(path) => Err(CliError::RanksPipe { path: path.to_owned() }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Repairs as one of several ranks.
+fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Result<()> {
+    let (given, plan) = settled(given, plan, place)?;
+    let ranks = Arc::new(TcpRanks::join(place)?);
+    if ranks.is_first() {
+        tracing::info!("{} ranks, this is rank 0; only it writes files and shows progress", place.n_ranks);
+    }
+    let watched = Arc::downgrade(&ranks);
+    ranks.on_loss(move |error| {
+        if let Some(ranks) = watched.upgrade() {
+            // Within a long computation: the last checkpoint is what is left.
+            if ranks.shows(error) {
+                diagnose::show(&error.diagnostic());
+            }
+            ranks.fail(error.exit(), &error.to_string());
+        }
+        exit_at_once(i32::from(error.exit()));
+    });
+    repair::command((given, plan), Some(&ranks)).map_err(|error| ended(&ranks, error))
+}
+
+/// The settings of a rank, with what depends on how many there are.
+fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Result<(RepairOptions, RepairPlan)> {
+    refuse_pipes(&plan)?;
+    if given.accumulation.is_none() {
+        given.accumulation = Some(place.n_ranks);
+    }
+    // Ranks that find other memory free must not choose other batches.
+    given.batch_size = Some(plan.batch_size);
+    if given.threads.is_none() {
+        given.threads = std::env::var(THREADS).ok().and_then(|n| n.parse().ok());
+    }
+    let device = (plan.device == "cuda").then(|| format!("cuda:{}", place.local_rank));
+    let mut plan = resolve(&given, "the command line")?.located()?;
+    if let Some(device) = device {
+        plan.device = device;
+    }
+    Ok((given, plan))
+}
+
+/// What must be equal among ranks and may change before a run is resumed: the program, and the state itself.
+pub(crate) fn on_this_machine(out: &Path) -> anyhow::Result<Identity> {
+    let program = std::env::current_exe().ok().and_then(|path| sha256_file(&path).ok()).unwrap_or_default();
+    let state = out.join(STATE);
+    let state = if state.exists() { sha256_file(&state)? } else { "none".to_owned() };
+    Ok(Identity::default().with("the program", program).with("the state that it continues from", state))
+}
+
+/// Ends this rank's part with an error: all others hear of it, and one of them shows it.
+fn ended(ranks: &TcpRanks, error: anyhow::Error) -> anyhow::Error {
+    let mut diagnostic = diagnose::diagnostic(&error);
+    if let Some(of_others) = of_ranks(&error) {
+        let (exit, is_shown) = (of_others.exit(), ranks.shows(of_others));
+        ranks.fail(exit, &diagnostic.what);
+        return if is_shown { error } else { Quiet(exit).into() };
+    }
+    let exit = diagnostic.exit as u8;
+    ranks.fail(exit, &diagnostic.what);
+    if ranks.is_shown_below(&diagnostic.what) {
+        return Quiet(exit).into();
+    }
+    if !ranks.is_first() {
+        diagnostic.what = format!("rank {}: {}", ranks.rank(), diagnostic.what);
+    }
+    CliError::Shown { found: Box::new(diagnostic) }.into()
+}
+
+/// The error of another rank, where that is what an error is.
+pub(crate) fn of_ranks(error: &anyhow::Error) -> Option<&irepair_ranks::Error> {
+    error.downcast_ref::<irepair_ranks::Error>().or_else(|| match error.downcast_ref::<irepair_train::Error>()? {
+        irepair_train::Error::Ranks(error) => Some(error),
+        irepair_train::Error::Model(irepair_model::Error::Ranks(error)) => Some(error),
+        _ => None,
+    })
+}
+
+/// An error that another rank has shown: the exit code alone is left.
+#[derive(Debug, thiserror::Error)]
+#[error("shown by another rank")]
+pub(crate) struct Quiet(pub(crate) u8);
+
+/// Starts `n` ranks of this very command on this machine, and ends as they end.
+fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
+    let failed = |what: &str, error: std::io::Error| CliError::NoRank { what: what.to_owned(), why: error.to_string() };
+    let program = std::env::current_exe().map_err(|error| failed("this program", error))?;
+    // Held no longer than it takes to know a free port.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = port.map_err(|error| failed("a port", error))?.port();
+    let secret = secret();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let ranks = Arc::new(Mutex::new(Vec::new()));
+    stop_with_signal(&ranks)?;
+    for rank in 0..n {
+        let mut command = Command::new(&program);
+        command.args(std::env::args_os().skip(1));
+        for (name, value) in
+            [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", n), ("MASTER_PORT", usize::from(port))]
+        {
+            command.env(name, value.to_string());
+        }
+        command.env("MASTER_ADDR", "127.0.0.1").env(SECRET, &secret).env(FOLLOW_STDIN, "1");
+        command.env_remove("TORCHELASTIC_USE_AGENT_STORE").env_remove("IREPAIR_MASTER_PORT");
+        if plan.threads.is_none() && plan.device == "cpu" {
+            command.env(THREADS, (cores / n).max(1).to_string());
+        }
+        command.stdin(Stdio::piped()).stdout(if rank == 0 { Stdio::inherit() } else { Stdio::null() });
+        own_group(&mut command);
+        let child = command.spawn().map_err(|error| failed(&format!("rank {rank}"), error))?;
+        ranks.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
+    match wait(&ranks)? {
+        0 => Ok(()),
+        exit => Err(Quiet(exit).into()),
+    }
+}
+
+/// A signal of the terminal goes to this process, which passes it on in its own way.
+fn own_group(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
+/// A word that no stranger guesses.
+fn secret() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Each state has keys of its own, from the system.
+    (0..4).map(|_| format!("{:016x}", RandomState::new().hash_one(std::process::id()))).collect()
+}
+
+type Children = Arc<Mutex<Vec<Child>>>;
+
+/// The first signal asks all ranks to stop after their step, the second one ends them.
+fn stop_with_signal(ranks: &Children) -> anyhow::Result<()> {
+    let (ranks, n_signals) = (Arc::clone(ranks), AtomicUsize::new(0));
+    let heard = move || {
+        let is_first = n_signals.fetch_add(1, Ordering::SeqCst) == 0;
+        for child in ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if is_first {
+                drop(child.stdin.take());
+            } else {
+                let _ = child.kill();
+            }
+        }
+        if is_first {
+            tracing::info!("stopping after this step; interrupt again to stop at once");
+        }
+    };
+    ctrlc::set_handler(heard)
+        .map_err(|error| CliError::NoRank { what: "signals".to_owned(), why: error.to_string() })?;
+    Ok(())
+}
+
+/// Waits until every rank has ended; the exit code of the first that failed. Those that outlive it too long are ended.
+fn wait(ranks: &Children) -> anyhow::Result<u8> {
+    let mut first_failure: Option<(u8, Instant)> = None;
+    loop {
+        let mut n_left = 0;
+        for child in ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => {}
+                Ok(Some(status)) => {
+                    // A rank ended by a signal says nothing: the others do, with the code of a lost rank.
+                    let exit = status.code().map_or(ExitKind::Outcome as u8, |code| code as u8);
+                    first_failure.get_or_insert((exit, Instant::now()));
+                }
+                Ok(None) => n_left += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let late = Duration::from_secs(LATEST_SECONDS);
+        if first_failure.is_some_and(|(_, since)| since.elapsed() > late) {
+            ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(|child| drop(child.kill()));
+        }
+        if n_left == 0 {
+            return Ok(first_failure.map_or(0, |(exit, _)| exit));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// True in a process that is a rank above the first one: it says nothing but its errors.
+pub(crate) fn is_silent() -> bool {
+    Place::from_environment().ok().flatten().is_some_and(|place| place.rank > 0)
+}
