@@ -12,7 +12,7 @@ use irepair_config::{
 };
 use irepair_core::{ExitKind, NUMBERS_VERSION};
 
-use crate::ranks::RanksArgs;
+use crate::rank::RanksArgs;
 
 /// Repair language models: find the few transformer blocks that carry an error, change only those, prove it.
 #[derive(Parser)]

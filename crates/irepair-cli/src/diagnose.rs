@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 
-use crate::ranks::Quiet;
+use crate::rank::Quiet;
 
 /// Prints `error` to stderr and returns its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {

@@ -36,6 +36,7 @@ mod prepare;
 mod pretrain;
 mod progress;
 mod prompts;
+mod rank;
 mod ranks;
 mod relearn;
 mod repair;
@@ -61,7 +62,7 @@ use crate::locate::Locate;
 fn main() -> ExitCode {
     let cli = arguments::parse();
     irepair_model::keep_freed_memory();
-    let level = if ranks::is_silent() { "error" } else { "info" };
+    let level = if rank::is_silent() { "error" } else { "info" };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("IREPAIR_LOG").unwrap_or_else(|_| level.into()))
         .with_writer(progress::StderrAboveBars)

@@ -9,7 +9,7 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, P
 use tracing_subscriber::fmt::MakeWriter;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
-    let target = if stderr().is_terminal() && !crate::ranks::is_silent() {
+    let target = if stderr().is_terminal() && !crate::rank::is_silent() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()

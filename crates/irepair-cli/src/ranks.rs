@@ -7,27 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use irepair_config::{RepairOptions, RepairPlan, resolve};
-use irepair_core::fs::sha256_file;
 use irepair_core::{Diagnose, ExitKind};
 use irepair_model::exit_at_once;
 use irepair_ranks::{LATEST_SECONDS, Place, Ranks, SECRET, TcpRanks};
-use irepair_train::Identity;
 
 use crate::error::CliError;
 use crate::interrupt::FOLLOW_STDIN;
 use crate::locate::Locate;
-use crate::run_dir::STATE;
+use crate::rank::{Quiet, RanksArgs, of_ranks};
 use crate::{diagnose, repair};
-
-/// The processes of a repair.
-#[derive(clap::Args)]
-pub(crate) struct RanksArgs {
-    /// Repair with this many processes on this machine, each on its share of the micro-batches of a step, of which
-    /// there is one for each without `accumulation`. The result is that of one process with as many micro-batches.
-    /// torchrun and srun start such processes on several machines.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    ranks: Option<u32>,
-}
 
 /// Threads of a rank, set by the process that starts it.
 const THREADS: &str = "IREPAIR_RANK_THREADS";
@@ -97,14 +85,6 @@ fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow:
     Ok((given, plan))
 }
 
-/// What must be equal among ranks and may change before a run is resumed: the program, and the state itself.
-pub(crate) fn on_this_machine(out: &Path) -> anyhow::Result<Identity> {
-    let program = std::env::current_exe().ok().and_then(|path| sha256_file(&path).ok()).unwrap_or_default();
-    let state = out.join(STATE);
-    let state = if state.exists() { sha256_file(&state)? } else { "none".to_owned() };
-    Ok(Identity::default().with("the program", program).with("the state that it continues from", state))
-}
-
 /// Ends this rank's part with an error: all others hear of it, and one of them shows it.
 fn ended(ranks: &TcpRanks, error: anyhow::Error) -> anyhow::Error {
     let mut diagnostic = diagnose::diagnostic(&error);
@@ -123,20 +103,6 @@ fn ended(ranks: &TcpRanks, error: anyhow::Error) -> anyhow::Error {
     }
     CliError::Shown { found: Box::new(diagnostic) }.into()
 }
-
-/// The error of another rank, where that is what an error is.
-pub(crate) fn of_ranks(error: &anyhow::Error) -> Option<&irepair_ranks::Error> {
-    error.downcast_ref::<irepair_ranks::Error>().or_else(|| match error.downcast_ref::<irepair_train::Error>()? {
-        irepair_train::Error::Ranks(error) => Some(error),
-        irepair_train::Error::Model(irepair_model::Error::Ranks(error)) => Some(error),
-        _ => None,
-    })
-}
-
-/// An error that another rank has shown: the exit code alone is left.
-#[derive(Debug, thiserror::Error)]
-#[error("shown by another rank")]
-pub(crate) struct Quiet(pub(crate) u8);
 
 /// Starts `n` ranks of this very command on this machine, and ends as they end.
 fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
@@ -220,7 +186,7 @@ fn wait(ranks: &Children) -> anyhow::Result<u8> {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => {}
                 Ok(Some(status)) => {
-                    // A rank ended by a signal says nothing: the others do, with the code of a lost rank.
+                    // A rank ended by a signal has no code: the others end with that of a lost rank.
                     let exit = status.code().map_or(ExitKind::Outcome as u8, |code| code as u8);
                     first_failure.get_or_insert((exit, Instant::now()));
                 }
@@ -237,9 +203,4 @@ fn wait(ranks: &Children) -> anyhow::Result<u8> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// True in a process that is a rank above the first one: it says nothing but its errors.
-pub(crate) fn is_silent() -> bool {
-    Place::from_environment().ok().flatten().is_some_and(|place| place.rank > 0)
 }

@@ -21,7 +21,7 @@ use crate::model_dir::{LoadedModel, ModelDir, use_threads};
 use crate::not_finite::{self, PairsFile, Source};
 use crate::output::{four_decimals, print, print_json};
 use crate::prepare::{Prepared, limits, sides};
-use crate::ranks::on_this_machine;
+use crate::rank::on_this_machine;
 use crate::run_dir::{STATE, claim, refuse_used, remove_state};
 use crate::selection::{UnitsUpdated, blocks, selection};
 use crate::train_loop::TrainLoop;
@@ -260,8 +260,8 @@ fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the model and trains it, logging to `metrics.jsonl` of the output directory; continues a run that was stopped
-/// there. `hold` locks the directory just before the first file is written; without it none is, as in every rank but the
-/// first.
+/// there. `hold` locks the directory just before the first file is written; without it none is, as in every rank above
+/// the first.
 pub(crate) fn run(
     given: &RepairOptions,
     plan: RepairPlan,

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::interrupt::{self, Listening};
 use crate::model_dir::LoadedModel;
 use crate::progress;
-use crate::ranks::of_ranks;
+use crate::rank::of_ranks;
 use crate::run_dir::STATE;
 use crate::spikes::SpikeWatch;
 use crate::watch::Watcher;

@@ -16,7 +16,7 @@ use crate::{Error, Place, Result};
 /// How long ranks wait for each other, seconds.
 const WAIT_SECONDS: u64 = 120;
 
-/// How long one who connects may take to say who it is.
+/// How long one who connects may take to give its first line.
 const HELLO: Duration = Duration::from_secs(10);
 
 /// The first line of one who connects.

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! **Invariants.** All ranks call the same exchanges in the same order. A rank that dies or falls silent is an error of
-//! all others within [`MOST_SECONDS`] seconds. Strangers who connect are turned away.
+//! all others within [`MOST_SECONDS`] seconds. Others who connect are turned away.
 //! **Boundary.** Bytes only: no tensor, no model.
 
 mod alarm;

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// Name of the variable that holds a word all ranks know, and strangers do not.
+/// Name of the variable that holds a word that only the ranks know.
 pub const SECRET: &str = "IREPAIR_RANKS_SECRET";
 
 /// A process's place among the ranks.
@@ -40,12 +40,6 @@ impl Place {
             return Ok(None);
         };
         Ok((found.n_ranks > 1).then_some(found))
-    }
-
-    /// The names of every variable that [`Place::from_environment`] takes a place from: to be removed for a process
-    /// that shall be alone.
-    pub fn variables() -> [&'static str; 4] {
-        ["WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"]
     }
 
     fn of_torchrun(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {

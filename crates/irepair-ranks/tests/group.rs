@@ -132,9 +132,9 @@ fn a_rank_within_a_long_computation_is_told() {
 }
 
 #[test]
-fn strangers_are_turned_away_and_the_run_goes_on() {
+fn others_are_turned_away_and_the_run_continues() {
     let address = free_address();
-    let strangers = {
+    let others = {
         let address = address.clone();
         thread::spawn(move || {
             let silent = connect(&address);
@@ -154,7 +154,7 @@ fn strangers_are_turned_away_and_the_run_goes_on() {
         let address = address.clone();
         thread::spawn(move || TcpRanks::join(&place(0, 2, &address)).unwrap().gather(b"0").unwrap())
     };
-    let (refused, counts, no_port) = strangers.join().unwrap();
+    let (refused, counts, no_port) = others.join().unwrap();
     assert_eq!(refused, "rank 0 refused this process: it belongs to another run");
     assert_eq!(counts, "rank 0 refused this process: it counts 3 ranks, and rank 0 counts 2");
     assert!(no_port);

@@ -11,7 +11,7 @@ use crate::error::diagnostic;
 
 /// Crates below the libtorch line, which build before set-up, and the crates of the workspace that each may depend on.
 /// Lowest first. A new arrow is a design change.
-const BELOW: [(&str, &str); 14] = [
+const BELOW: [(&str, &str); 15] = [
     ("irepair-core", ""),
     ("irepair-arch", "core"),
     ("irepair-config", "arch core"),
@@ -23,6 +23,7 @@ const BELOW: [(&str, &str); 14] = [
     ("irepair-scorer", "core data"),
     ("irepair-gguf", "core"),
     ("irepair-fault", "arch core"),
+    ("irepair-ranks", "core"),
     ("irepair-workspace", "core"),
     ("irepair-lab", "core report workspace"),
     ("xtask", "arch core config stats report fault patch workspace"),
@@ -30,18 +31,18 @@ const BELOW: [(&str, &str); 14] = [
 
 /// The crates above it.
 const ABOVE: [(&str, &str); 10] = [
-    ("irepair-model", "arch core"),
+    ("irepair-model", "arch core ranks"),
     ("irepair-objective", "core"),
-    ("irepair-sensitivity", "core model objective"),
-    ("irepair-train", "core data model objective"),
-    ("irepair-repair", "core data model objective sensitivity slicing train"),
+    ("irepair-sensitivity", "core model objective ranks"),
+    ("irepair-train", "core data model objective ranks"),
+    ("irepair-repair", "core data model objective ranks sensitivity slicing train"),
     ("irepair-baselines", "core data model objective train"),
     ("irepair-classifier", "arch core data model scorer train"),
     ("irepair-eval", "core data model objective scorer"),
     ("irepair-bench", "arch core data slicing model objective sensitivity train repair baselines eval"),
     (
         "irepair-cli",
-        "arch core config data slicing stats patch report scorer gguf fault model objective sensitivity train repair baselines \
+        "arch core config data slicing stats patch report scorer gguf fault ranks model objective sensitivity train repair baselines \
          classifier eval",
     ),
 ];
