@@ -40,9 +40,9 @@ fn command(args: &str, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
     command.current_dir(dir).args(args.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Those of a launcher that runs the tests themselves.
-    ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"]
-        .iter()
-        .for_each(|name| drop(command.env_remove(name)));
+    for name in ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"] {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -63,6 +63,7 @@ impl Place {
         let rank = below(number(variable, "SLURM_PROCID")?, n_ranks, "SLURM_PROCID")?;
         let local_rank = variable("SLURM_LOCALID").map_or(Ok(0), |_| number(variable, "SLURM_LOCALID"))?;
         let nodes = variable("SLURM_STEP_NODELIST").unwrap_or_else(|| "127.0.0.1".to_owned());
+        let host = variable("MASTER_ADDR").unwrap_or_else(|| first_node(&nodes));
         let id = |name: &str| variable(name).and_then(|id| id.parse::<usize>().ok()).unwrap_or_default();
         let (job, step) = (id("SLURM_JOB_ID"), id("SLURM_STEP_ID"));
         // A port that two jobs on one machine do not share, as far as one can tell.
@@ -71,7 +72,7 @@ impl Place {
             None => 20_000 + (job * 16 + step % 16) % 20_000,
         };
         let secret = variable(SECRET).unwrap_or_else(|| format!("slurm {job}.{step}"));
-        Ok(Self { rank, n_ranks, local_rank, address: address(&first_node(&nodes), port), secret })
+        Ok(Self { rank, n_ranks, local_rank, address: address(&host, port), secret })
     }
 }
 

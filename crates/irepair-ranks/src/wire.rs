@@ -78,7 +78,7 @@ pub(crate) fn read(mut from: impl Read, mut heard: impl FnMut()) -> io::Result<F
 }
 
 /// Longest line of those that meet: they are read from whoever connects.
-const MOST_LINE: u64 = 1 << 16;
+const MOST_LINE: usize = 1 << 16;
 
 /// Writes one line of JSON, by which processes meet.
 pub(crate) fn write_line(mut to: &TcpStream, value: &impl serde::Serialize) -> io::Result<()> {
@@ -87,15 +87,16 @@ pub(crate) fn write_line(mut to: &TcpStream, value: &impl serde::Serialize) -> i
 }
 
 /// Reads one line of JSON, a byte at a time: what follows belongs to frames.
-pub(crate) fn read_line<T: serde::de::DeserializeOwned>(from: &TcpStream) -> io::Result<T> {
-    let mut line = Vec::new();
-    for byte in from.take(MOST_LINE).bytes() {
-        match byte? {
-            b'\n' => return Ok(serde_json::from_slice(&line)?),
-            byte => line.push(byte),
+pub(crate) fn read_line<T: serde::de::DeserializeOwned>(mut from: &TcpStream) -> io::Result<T> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while line.len() < MOST_LINE {
+        from.read_exact(&mut byte)?;
+        if byte == *b"\n" {
+            return Ok(serde_json::from_slice(&line)?);
         }
+        line.extend(byte);
     }
-    Err(io::ErrorKind::UnexpectedEof.into())
+    Err(io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
