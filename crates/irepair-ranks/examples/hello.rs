@@ -1,11 +1,12 @@
 //! Three ranks in one process tell each other their numbers: `cargo run -p irepair-ranks --example hello`.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::thread;
 
 use irepair_ranks::{Place, Ranks, Result, TcpRanks};
 
-fn main() {
+fn main() -> std::io::Result<()> {
     let n_ranks = 3;
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.map_or_else(|_| "127.0.0.1:29500".to_owned(), |address| address.to_string());
@@ -20,11 +21,11 @@ fn main() {
         })
     };
     let started: Vec<_> = (0..n_ranks).map(start).collect();
+    let mut out = std::io::stdout();
     for rank in started {
-        match rank.join() {
-            Ok(Ok(said)) => println!("{said}"),
-            Ok(Err(error)) => eprintln!("{error}"),
-            Err(_) => eprintln!("a rank panicked"),
-        }
+        let said =
+            rank.join().unwrap_or_else(|_| Ok("a rank panicked".to_owned())).unwrap_or_else(|error| error.to_string());
+        writeln!(out, "{said}")?;
     }
+    Ok(())
 }
