@@ -63,7 +63,12 @@ fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Res
         }
         exit_at_once(i32::from(error.exit()));
     });
-    repair::command((given, plan), Some(&ranks)).map_err(|error| ended(&ranks, error))
+    let done = repair::command((given, plan), Some(&ranks)).map_err(|error| ended(&ranks, error));
+    if ranks.is_first() {
+        let n_sent = ranks.n_bytes_sent() as f64 / f64::from(1 << 20);
+        tracing::info!("rank 0 sent {n_sent:.1} MiB to others");
+    }
+    done
 }
 
 /// The settings of a rank, with what depends on how many there are.
@@ -147,7 +152,7 @@ fn own_group(command: &mut Command) {
     let _ = command;
 }
 
-/// A word that no stranger guesses.
+/// A word that nothing but chance would find.
 fn secret() -> String {
     use std::hash::{BuildHasher, RandomState};
     // Each state has keys of its own, from the system.

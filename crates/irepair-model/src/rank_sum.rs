@@ -4,6 +4,8 @@
 //! to all. So every rank sends `(n_parts + n_ranks) / n_ranks` of a slice, the same additions happen in the same order
 //! as on one process, and all ranks end with the same bits.
 
+use std::collections::VecDeque;
+
 use irepair_ranks::{Ranks, share_of};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,9 @@ impl Layout {
     }
 }
 
+/// Bytes of a part that are sent at a time: what is in memory beyond the gradients is a few times this, or one tensor.
+const MOST_BYTES: usize = 1 << 25;
+
 /// The sum of the gradients of all parts, where every rank gives those of its own parts: ranks in their order, each
 /// one's parts in theirs. On one rank alone, or without any, the plain sum.
 ///
@@ -45,32 +50,75 @@ pub fn sum_over_ranks(ranks: Option<&dyn Ranks>, parts: Vec<Gradients>) -> Resul
             sum
         }));
     };
-    let n = ranks.n_ranks();
     let device = parts.iter().flatten().map(|(_, gradient)| gradient.device()).next().unwrap_or(Device::Cpu);
     let layouts = gathered_layouts(ranks, &parts)?;
-    let mine: Vec<Vec<Vec<u8>>> = parts
-        .into_iter()
-        .map(|part| part.iter().map(|(_, gradient)| bytes_of(gradient, dtype_of(gradient.kind()))).collect())
-        .collect();
+    let mut left: Vec<VecDeque<(usize, Tensor)>> = parts.into_iter().map(VecDeque::from).collect();
+    let mut sum = Gradients::new();
+    for group in groups(&layouts) {
+        let end = group.last().map_or(0, |layout| layout.index + 1);
+        let mut parts = Vec::new();
+        for part in &mut left {
+            parts.push(part.drain(..part.partition_point(|(index, _)| *index < end)).collect());
+        }
+        let of_group: Vec<Vec<Vec<&Layout>>> =
+            layouts.iter().map(|parts| parts.iter().map(|part| within(part, &group)).collect()).collect();
+        sum.extend(sum_of_group(ranks, parts, &of_group, &group, device)?);
+    }
+    Ok(sum)
+}
 
+/// The tensors of a part that are in a group.
+fn within<'a>(part: &'a [Layout], group: &[Layout]) -> Vec<&'a Layout> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Vec::new() };
+    part.iter().filter(|layout| (first.index..=last.index).contains(&layout.index)).collect()
+}
+
+/// Every tensor that any part has, by index, in groups that are sent at a time.
+fn groups(layouts: &[Vec<Vec<Layout>>]) -> Vec<Vec<Layout>> {
+    let mut all: Vec<Layout> = layouts.iter().flatten().flatten().cloned().collect();
+    all.sort_by_key(|layout| layout.index);
+    all.dedup_by_key(|layout| layout.index);
+    let (mut groups, mut n_bytes): (Vec<Vec<Layout>>, usize) = (Vec::new(), 0);
+    for layout in all {
+        let size = layout.run(0, 1).len();
+        match groups.last_mut().filter(|_| n_bytes + size <= MOST_BYTES) {
+            Some(group) => group.push(layout),
+            None => {
+                groups.push(vec![layout]);
+                n_bytes = 0;
+            }
+        }
+        n_bytes += size;
+    }
+    groups
+}
+
+/// The sum of the tensors of a group: of this rank's parts, and what `layouts` says of everyone's.
+fn sum_of_group(
+    ranks: &dyn Ranks,
+    parts: Vec<Gradients>,
+    layouts: &[Vec<Vec<&Layout>>],
+    group: &[Layout],
+    device: Device,
+) -> Result<Gradients> {
+    let (n, rank) = (ranks.n_ranks(), ranks.rank());
     // The run of every rank goes to it, for each of this rank's parts.
-    let of_mine = &layouts[ranks.rank()];
-    let to: Vec<Vec<u8>> = (0..n)
-        .map(|rank| {
-            let tensors = mine.iter().flatten().zip(of_mine.iter().flatten());
-            tensors.flat_map(|(bytes, layout)| &bytes[layout.run(rank, n)]).copied().collect()
-        })
-        .collect();
-    drop(mine);
+    let mut to = vec![Vec::new(); n];
+    for (part, layouts) in parts.into_iter().zip(&layouts[rank]) {
+        for ((_, gradient), layout) in part.into_iter().zip(layouts) {
+            let bytes = bytes_of(&gradient, layout.dtype);
+            to.iter_mut().enumerate().for_each(|(owner, to)| to.extend_from_slice(&bytes[layout.run(owner, n)]));
+        }
+    }
     let found = ranks.exchange(&to.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     drop(to);
 
     // This rank's run of every tensor, summed over all parts in order.
     let mut sums = Gradients::new();
-    for (rank, (bytes, parts)) in found.iter().zip(&layouts).enumerate() {
+    for (from, (bytes, parts)) in found.iter().zip(layouts).enumerate() {
         let mut left = bytes.as_slice();
         for part in parts {
-            let run = |layout: &Layout| cut(&mut left, layout, layout.run(ranks.rank(), n).len(), rank);
+            let run = |layout: &&Layout| cut(&mut left, layout, layout.run(rank, n).len(), from);
             add_gradients(&mut sums, part.iter().map(run).collect::<Result<_>>()?);
         }
     }
@@ -79,15 +127,14 @@ pub fn sum_over_ranks(ranks: Option<&dyn Ranks>, parts: Vec<Gradients>) -> Resul
     let found = ranks.gather(&summed)?;
 
     // Every tensor from the runs of its owners.
-    let union = union(&layouts);
     let mut left: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();
     let whole = |layout: &Layout| {
         let runs = left.iter_mut().enumerate();
-        let runs = runs.map(|(rank, left)| Ok(cut(left, layout, layout.run(rank, n).len(), rank)?.1));
+        let runs = runs.map(|(owner, left)| Ok(cut(left, layout, layout.run(owner, n).len(), owner)?.1));
         let runs: Vec<Tensor> = runs.collect::<Result<_>>()?;
         Ok((layout.index, no_grad(|| Tensor::f_cat(&runs, 0)?.f_view(layout.shape.as_slice())?.f_to_device(device))?))
     };
-    union.iter().map(whole).collect()
+    group.iter().map(whole).collect()
 }
 
 /// The layouts of the parts of every rank.
@@ -103,14 +150,6 @@ fn gathered_layouts(ranks: &dyn Ranks, parts: &[Gradients]) -> Result<Vec<Vec<Ve
     ranks.gather(&mine)?.iter().enumerate().map(read).collect()
 }
 
-/// Every tensor that any part has, by index.
-fn union(layouts: &[Vec<Vec<Layout>>]) -> Vec<Layout> {
-    let mut all: Vec<Layout> = layouts.iter().flatten().flatten().cloned().collect();
-    all.sort_by_key(|layout| layout.index);
-    all.dedup_by_key(|layout| layout.index);
-    all
-}
-
 fn out_of_step(rank: usize, reason: &dyn std::fmt::Display) -> Error {
     irepair_ranks::Error::OutOfStep { rank, reason: reason.to_string() }.into()
 }
@@ -123,4 +162,22 @@ fn cut(left: &mut &[u8], layout: &Layout, n_bytes: usize, rank: usize) -> Result
     let kind = layout.kind();
     let n = (n_bytes / kind.elt_size_in_bytes()) as i64;
     Ok((layout.index, Tensor::f_from_data_size(run, &[n], kind)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_group_is_much_larger_than_asked() {
+        let layout = |index, n| Layout { index, shape: vec![n], dtype: Dtype::F32 };
+        let half = (MOST_BYTES / 8) as i64;
+        let layouts = [vec![vec![layout(1, half), layout(4, half), layout(5, 1)]], vec![vec![layout(2, 9 * half)]]];
+        let indices: Vec<Vec<usize>> =
+            groups(&layouts).iter().map(|group| group.iter().map(|layout| layout.index).collect()).collect();
+        assert_eq!(indices, [vec![1], vec![2], vec![4, 5]]);
+        let of = |part: &[Layout], group: &[Layout]| within(part, group).iter().map(|l| l.index).collect::<Vec<_>>();
+        assert_eq!(of(&layouts[0][0], &groups(&layouts)[2]), [4, 5]);
+        assert!(groups(&[vec![], vec![vec![]]]).is_empty());
+    }
 }
