@@ -286,7 +286,11 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
     for (args, want, words) in [
         ("plant --model model --units 2 --operator sign-flip --out no", 2, "the model has no unit `2`"),
         ("plant --model model --units 0.head.4 --operator sign-flip --out no", 2, "heads 0 to 3"),
-        ("plant --model model --units 0.heads.1 --operator sign-flip --out no", 2, "`0.heads.1` is no list of units"),
+        (
+            "plant --model model --units 0.heads.1 --operator sign-flip --out no",
+            2,
+            "`0.heads.1` is no list of units: `heads` is no part of a block",
+        ),
         ("plant --model model --units 0.head.1 --operator melt --out no", 2, "melt"),
         ("plant --model model --units 0.head.1 --operator noise --out no", 2, "noise cannot have this strength"),
         (
