@@ -49,6 +49,22 @@ impl UnitList {
         unit.and_wider().into_iter().flatten().any(|unit| self.contains(unit))
     }
 
+    /// True when it names `unit`, a unit that holds it, or a part of it.
+    pub fn overlaps(&self, unit: Unit) -> bool {
+        let any = |first, last| {
+            let of = |part| Unit { part, ..unit };
+            self.0.range(of(first)..=of(last)).next().is_some()
+        };
+        self.covers(unit)
+            || match unit.part {
+                // Parts of a block follow it in order.
+                UnitPart::Whole => any(UnitPart::Whole, UnitPart::Neuron(usize::MAX)),
+                UnitPart::Attention => any(UnitPart::Head(0), UnitPart::Head(usize::MAX)),
+                UnitPart::Mlp => any(UnitPart::Neuron(0), UnitPart::Neuron(usize::MAX)),
+                UnitPart::Head(_) | UnitPart::Neuron(_) => false,
+            }
+    }
+
     /// The kind that all of its units have; none where there are several, or no unit.
     pub fn kind(&self) -> Option<UnitKind> {
         let kind = self.0.first()?.kind();
@@ -193,6 +209,18 @@ mod tests {
         assert_eq!(serde_json::to_string(&list("0.head.1")).unwrap(), "\"0.head.1\"");
         assert_eq!((list("0-1.mlp").kind(), list("0,1.mlp").kind()), (Some(UnitKind::Half), None));
         assert!(list("0-4.head.2").contains("3.head.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_list_overlaps_what_it_names_what_holds_that_and_its_parts() {
+        let (of, n) = (list("0-2,0-2.attention,0-2.mlp,0-2.head.0-3,0-2.neuron.0-3"), 3 * (3 + 4 + 4));
+        assert_eq!(of.len(), n);
+        for named in of.iter() {
+            for unit in of.iter() {
+                let want = named.holds(unit) || unit.holds(named);
+                assert_eq!(UnitList::from_iter([named]).overlaps(unit), want, "{named} {unit}");
+            }
+        }
     }
 
     #[test]

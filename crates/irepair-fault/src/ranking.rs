@@ -93,8 +93,8 @@ impl Ranking {
 
     /// The units that hold a fault and of which no unit of the ranking is a part, nor holds it.
     pub fn unranked(&self, faults: &Faults) -> UnitList {
-        let is_ranked = |fault: &Unit| self.order.iter().any(|unit| unit.holds(*fault) || fault.holds(*unit));
-        faults.units().iter().filter(|fault| !is_ranked(fault)).collect()
+        let ranked: UnitList = self.order.iter().copied().collect();
+        faults.units().iter().filter(|fault| !ranked.overlaps(*fault)).collect()
     }
 
     /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a
@@ -104,9 +104,8 @@ impl Ranking {
     /// [`Error::NoneFaulty`] when there are none of this kind.
     pub fn faulty_ranks(&self, faults: &Faults) -> Result<Vec<usize>> {
         let planted = faults.units();
-        let holds = |unit: &Unit| planted.iter().any(|fault| unit.holds(fault) || fault.holds(*unit));
-        let ranked = self.order.iter().enumerate();
-        let ranks: Vec<usize> = ranked.filter(|(_, unit)| holds(unit)).map(|(i, _)| i + 1).collect();
+        let faulty = (1..).zip(&self.order).filter(|(_, unit)| planted.overlaps(**unit));
+        let ranks: Vec<usize> = faulty.map(|(rank, _)| rank).collect();
         if ranks.is_empty() {
             return Err(Error::NoneFaulty { kind: self.kind, faults: planted.to_string() });
         }
