@@ -324,7 +324,7 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
         (
             "plant --model model --units 0 --operator train-in --strength 1e308 --data train.jsonl --out no",
             2,
-            "at most 1000000 updates",
+            "at most 1000000, is",
         ),
         ("grade --model flawed --ranking short.jsonl", 4, "ranking leaves out units"),
     ] {
