@@ -108,7 +108,7 @@ fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
         first("--method irepair --unit head --exclude 0-2.attention"),
         "error: `only` and `exclude` leave no unit of kind head to choose"
     );
-    assert!(refused("--method dpo --unit head").1.contains("all changes every parameter; use blocks"));
+    assert!(refused("--method dpo --unit head").1.contains("all, that of dpo, changes every parameter; use dynamic"));
     assert!(refused("--method irepair --unit head --top-k 1b").1.contains("`1u` counts units of kind head"));
     assert!(!dir.join("unit-refused").exists(), "refused before anything is written");
 }
