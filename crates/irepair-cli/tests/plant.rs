@@ -245,6 +245,34 @@ fn a_ranking_is_graded_next_to_chance() {
     assert!(String::from_utf8_lossy(&graded.stderr).contains("not graded: 1.neuron.3: no unit of kind head holds it"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_ranking_may_come_through_a_pipe_and_pairs_that_are_read_twice_may_not() {
+    let dir = workshop();
+    succeed("plant --model model --units 1 --operator sign-flip --out piped", dir);
+    let shell = |script: &str| {
+        let args = ["-c", script, env!("CARGO_BIN_EXE_irepair")];
+        Command::new("bash").current_dir(dir).args(args).output().unwrap()
+    };
+    let blocks = r#"printf '{"unit": "1", "score": 1}\n{"unit": "0", "score": 0}\n'"#;
+    for grade in [
+        format!(r#""$0" grade --model piped --ranking <({blocks})"#),
+        format!(r#"{blocks} | "$0" grade --model piped --ranking /dev/stdin"#),
+    ] {
+        let output = shell(&grade);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("rank of the first faulty one: 1\n"));
+    }
+    let plant =
+        r#"cat train.jsonl | "$0" plant --model model --units 1 --operator train-in --data /dev/stdin --out no"#;
+    let output = shell(plant);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && said.contains("file is read twice") && !dir.join("no").exists(),
+        "{said}"
+    );
+}
+
 #[test]
 fn sensitivities_of_units_are_a_ranking_that_can_be_graded() {
     let dir = workshop();

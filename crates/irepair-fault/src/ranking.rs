@@ -37,14 +37,14 @@ impl Ranking {
     }
 
     /// Reads a file of one JSON object a line, `{"unit": "3.head.5", "score": 0.25}`, in any order: every unit of one
-    /// kind of the model once, with a finite score.
+    /// kind of the model once, with a finite score. It may come through a pipe.
     ///
     /// # Errors
     /// [`Error::BadLine`], [`Error::Incomplete`]; those of reading.
     pub fn read(path: &Path, map: &UnitMap) -> Result<Self> {
         let mut scores: BTreeMap<Unit, f64> = BTreeMap::new();
         let mut kind = None;
-        let text = fs::read_to_string(path)?;
+        let text = fs::read_stream_to_string(path)?;
         for (i, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let bad = |reason: String| Error::BadLine { path: path.to_owned(), line: i + 1, reason };
             let line: Line = serde_json::from_str(text).map_err(|e| {
