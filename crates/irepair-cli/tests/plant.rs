@@ -109,7 +109,7 @@ fn a_fault_planted_twice_is_the_model_before_and_all_else_stays() {
 
     // Planted twice it is no fault; without its record it is the model before.
     let (code, said) = refuse(&format!("{plant} --model flipped --out back"));
-    assert!(code == 5 && said.contains("back to what it was before fault 1") && !dir.join("back").exists(), "{said}");
+    assert!(code == 6 && said.contains("back to what it was before fault 1") && !dir.join("back").exists(), "{said}");
     let bare = dir.join("bare");
     fs::create_dir(&bare).unwrap();
     for (name, bytes) in &once {
@@ -327,7 +327,7 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
             "`strength`: must be a number over 0",
         ),
         ("plant --model model --units 0.head.1 --operator head-swap --out no", 2, "two heads of block 0"),
-        ("plant --model model --units 0.mlp --operator scale-values --strength 1 --out no", 5, "changes no weight"),
+        ("plant --model model --units 0.mlp --operator scale-values --strength 1 --out no", 6, "changes no weight"),
         (
             "plant --model model --units 0.mlp --operator scale-values --strength 1e39 --out no",
             5,

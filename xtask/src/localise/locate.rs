@@ -300,7 +300,8 @@ pub(super) fn outlier(values: &[f64]) -> f64 {
     if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
 }
 
-/// None for a command that ended by numbers that are not finite.
+/// None for a command that ended by numbers that are not finite: the exit code of that, which these commands have for
+/// nothing else. A fault that changes no weight has another one.
 pub(super) fn unless_not_finite<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Err(error) if error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == ExitKind::Outcome) => {
@@ -313,6 +314,26 @@ pub(super) fn unless_not_finite<T>(found: Result<T>) -> Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_are_not_finite_are_no_error_and_all_else_is() {
+        let ended = |exit: ExitKind| unless_not_finite::<()>(Err(Diagnostic::new(exit, "it failed").into()));
+        assert!(ended(ExitKind::Outcome).unwrap().is_none());
+        for exit in [ExitKind::Unchanged, ExitKind::Data, ExitKind::Usage, ExitKind::Device, ExitKind::Bug] {
+            assert!(ended(exit).is_err(), "{exit:?}");
+        }
+        assert!(unless_not_finite::<()>(Err(anyhow::anyhow!("a file cannot be made"))).is_err());
+        // Of all that planting ends with, weights that are not finite alone break the mutant.
+        let exit = |error: irepair_fault::Error| diagnostic(error).exit;
+        assert_eq!(exit(irepair_fault::Error::NotFinite { tensor: "w".to_owned(), n: 1 }), ExitKind::Outcome);
+        let operator = irepair_config::Operator::BitFlip;
+        for other in [
+            irepair_fault::Error::NoEffect { operator, units: "3".to_owned() },
+            irepair_fault::Error::Undone { fault: 1 },
+        ] {
+            assert_eq!(exit(other), ExitKind::Unchanged);
+        }
+    }
 
     #[test]
     fn one_score_above_equal_ones_stands_out_by_the_root_of_how_many_they_are() {
