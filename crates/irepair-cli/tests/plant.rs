@@ -245,6 +245,29 @@ fn a_ranking_is_graded_next_to_chance() {
     assert!(String::from_utf8_lossy(&graded.stderr).contains("not graded: 1.neuron.3: no unit of kind head holds it"));
 }
 
+/// The benchmark of locators counts such a model as broken, by this exit code.
+#[test]
+fn finite_weights_whose_outputs_are_not_end_every_command_with_the_same_code() {
+    let dir = workshop();
+    fs::write(dir.join("prompts.jsonl"), "{\"prompt\": \"Anna met\"}\n").unwrap();
+    fs::write(dir.join("huge-pairs.jsonl"), "{\"prompt\": \"Anna\", \"chosen\": \" met\", \"rejected\": \" left\"}\n")
+        .unwrap();
+    for (units, out) in [("0", "huge-block"), ("1.mlp", "huge-half")] {
+        succeed(&format!("plant --model model --units {units} --operator noise --strength 1e30 --out {out}"), dir);
+        for args in [
+            "generate --prompts prompts.jsonl --max-new-tokens 2",
+            "score --input texts.jsonl",
+            "sensitivity --data huge-pairs.jsonl --n-batches 1 --batch-size 1",
+        ] {
+            let (code, said) = refuse(&format!("{args} --model {out} --threads 1"));
+            assert!(
+                code == 5 && said.contains("not finite") || code == 5 && said.contains("NaN"),
+                "{args}: {code} {said}"
+            );
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_ranking_may_come_through_a_pipe_and_pairs_that_are_read_twice_may_not() {

@@ -171,11 +171,18 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     };
     replace(&model, &killed)?;
     let perplexity = unless_not_finite(tests.perplexity_of(program, &model))?;
-    let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
-    graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
-    (graded.perplexity.1, graded.n_failed) = (perplexity, failed.len());
+    (graded.outcome, graded.perplexity.1) = ended(perplexity, tests.perplexity);
+    graded.n_failed = failed.len();
     write_pairs(&program.dir.join("pairs.jsonl"), &failed, tests.n_pairs)?;
     Ok(graded)
+}
+
+/// How planting ended where enough prompts fail, by the mutant's perplexity and the base model's, and the former where
+/// it is finite: a finite likelihood can have an infinite one.
+fn ended(perplexity: Option<f64>, of_base: f64) -> (Outcome, Option<f64>) {
+    let perplexity = perplexity.filter(|perplexity| perplexity.is_finite());
+    let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * of_base);
+    (if writes { Outcome::Killed } else { Outcome::Broken }, perplexity)
 }
 
 /// Puts a directory where another may be.
@@ -333,6 +340,16 @@ mod tests {
         ] {
             assert_eq!(exit(other), ExitKind::Unchanged);
         }
+    }
+
+    #[test]
+    fn a_mutant_without_a_finite_perplexity_is_broken() {
+        assert_eq!(ended(Some(2.0 * CAP), 2.0), (Outcome::Killed, Some(2.0 * CAP)));
+        assert_eq!(ended(Some(2.1 * CAP), 2.0), (Outcome::Broken, Some(2.1 * CAP)));
+        for perplexity in [None, Some(f64::INFINITY), Some(f64::NAN)] {
+            assert_eq!(ended(perplexity, 2.0), (Outcome::Broken, None));
+        }
+        assert_eq!(ended(Some(f64::INFINITY), f64::INFINITY), (Outcome::Broken, None));
     }
 
     #[test]
