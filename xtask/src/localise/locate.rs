@@ -11,7 +11,6 @@ use irepair_core::spec::Against;
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
-use irepair_stats::mean;
 use serde_json::json;
 
 use super::mutant::{CAP, Case, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
@@ -299,14 +298,6 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
     Ok(Grade { numbers: metric.numbers_version(), ..Grade::of(case, &ranking, Some(seconds)) })
 }
 
-/// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
-pub(super) fn outlier(values: &[f64]) -> f64 {
-    let (n, mean) = (values.len() as f64, mean(values).unwrap_or_default());
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
-}
-
 /// None for a command that ended by numbers that are not finite: the exit code of that, which these commands have for
 /// nothing else. A fault that changes no weight has another one.
 pub(super) fn unless_not_finite<T>(found: Result<T>) -> Result<Option<T>> {
@@ -350,13 +341,5 @@ mod tests {
             assert_eq!(ended(perplexity, 2.0), (Outcome::Broken, None));
         }
         assert_eq!(ended(Some(f64::INFINITY), f64::INFINITY), (Outcome::Broken, None));
-    }
-
-    #[test]
-    fn one_score_above_equal_ones_stands_out_by_the_root_of_how_many_they_are() {
-        assert!((outlier(&[1.0, 1.0, 5.0, 1.0, 1.0]) - 2.0).abs() < 1e-12);
-        assert_eq!(outlier(&[3.0; 4]), 0.0);
-        let scaled = [0.5, 2.0, 7.0].map(|value| 3.0 * value + 1.0);
-        assert!((outlier(&scaled) - outlier(&[0.5, 2.0, 7.0])).abs() < 1e-12, "neither scale nor origin counts");
     }
 }
