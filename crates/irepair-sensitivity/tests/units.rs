@@ -148,8 +148,8 @@ fn silence(model: &CausalLm, unit: &str) {
     }
 }
 
-/// Nothing moves a neuron, or a head with values of its own, whose weights are all 0: 0 / 0 is 0. A head that shares its
-/// values with others has a gradient then, and so has a half with biases: x / 0 is no number.
+/// Nothing moves a neuron, or a head with values of its own, whose weights are all 0: 0 / 0 is 0. A head that shares
+/// its values with others has a gradient then, and so has a half with biases: x / 0 is no number.
 #[test]
 fn a_dead_unit_has_a_relative_value_of_0_and_one_with_a_gradient_is_named() {
     for (family, dead, unit_of) in [
