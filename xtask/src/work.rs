@@ -219,14 +219,15 @@ pub(crate) fn irepair(
     }
     let words = fs::read_to_string(log).unwrap_or_default();
     let last = words.find("error:").map_or(words.as_str(), |at| &words[at..]).trim().replace('\n', "\n  ");
-    let exit = match status.code() {
-        Some(2) => ExitKind::Usage,
-        Some(3) => ExitKind::Device,
-        Some(4) => ExitKind::Data,
-        Some(5) => ExitKind::Outcome,
-        _ => ExitKind::Bug,
-    };
-    Ok(Some(Diagnostic::new(exit, format!("{name} failed ({status})\n  {last}")).at(log.display())))
+    let what = format!("{name} failed ({status})\n  {last}");
+    Ok(Some(Diagnostic::new(exit_kind(status.code()), what).at(log.display())))
+}
+
+/// What the exit code of a process says; a process that was killed has none.
+fn exit_kind(code: Option<i32>) -> ExitKind {
+    use ExitKind::{Data, Device, Interrupted, NothingFails, Outcome, Unchanged, Usage};
+    let known = [Usage, Device, Data, Outcome, Unchanged, NothingFails, Interrupted];
+    known.into_iter().find(|kind| Some(*kind as i32) == code).unwrap_or(ExitKind::Bug)
 }
 
 /// A bar on a terminal, a line per task elsewhere; both say how much time is left.
@@ -256,5 +257,24 @@ impl Progress {
             let left = self.started.elapsed().as_secs_f64() / n_done as f64 * n.saturating_sub(n_done) as f64;
             process::say(format!("{what} {n_done}/{n}: {name} in {:.1} s, about {left:.0} s left", took.as_secs_f64()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_changes_nothing_did_not_diverge() {
+        let kinds = [Some(5), Some(6), Some(4), Some(130), Some(101), None].map(exit_kind);
+        let want = [
+            ExitKind::Outcome,
+            ExitKind::Unchanged,
+            ExitKind::Data,
+            ExitKind::Interrupted,
+            ExitKind::Bug,
+            ExitKind::Bug,
+        ];
+        assert_eq!(kinds, want);
     }
 }

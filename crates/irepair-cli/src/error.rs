@@ -36,6 +36,9 @@ irepair_core::errors! {
         /// A repair after which the model is what it was.
         Unchanged { out: PathBuf, why: &'static str } = "nothing is repaired: the weights are those before" =>
             Unchanged.at(out.display()).help(why);
+        /// A pipe where a file is read twice, once for its hash.
+        ReadTwice { path: PathBuf } = "file is read twice, and a pipe holds its text once" =>
+            Usage.at(path.display()).help("write it to an ordinary file, and give that: its SHA-256 is recorded, and then it is read");
         /// A text of a file that does not fit the model.
         TooLong { place: String, n_positions: usize, got: usize, help: &'static str } =
             "text is longer than the model's context" =>
@@ -203,6 +206,7 @@ mod tests {
             OutNotEmpty: [CliError::OutNotEmpty { path: "repaired".into(), found: "metrics.jsonl".into() }],
             AllSame: [CliError::AllSame { path: "pairs.jsonl".into(), n: 20 }],
             Unchanged: [CliError::Unchanged { out: "repaired".into(), why: "give a larger --lr" }],
+            ReadTwice: [CliError::ReadTwice { path: "/dev/fd/63".into() }],
             TooLong: [CliError::TooLong {
                 place: "texts.jsonl, line 3".into(),
                 n_positions: 48,

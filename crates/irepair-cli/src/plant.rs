@@ -10,6 +10,7 @@ use irepair_core::{Checkpoint, printable, refuse_used};
 use irepair_fault::{Error, FAULT_FILE, Fault, Faults, plant};
 use serde::Serialize;
 
+use crate::error::CliError;
 use crate::output::{print, print_json};
 use crate::{progress, train_in};
 
@@ -24,6 +25,14 @@ struct Planted<'a> {
     n_faults: usize,
 }
 
+/// The SHA-256 of the pairs, which are read again for their text.
+fn hash_of(pairs: &Path) -> anyhow::Result<String> {
+    if pairs.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(CliError::ReadTwice { path: pairs.to_owned() }.into());
+    }
+    Ok(sha256_file(pairs)?)
+}
+
 /// Runs the command.
 pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     refuse_used(&plan.out)?;
@@ -31,7 +40,7 @@ pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     let architecture = Architecture::read(&plan.model.join(CONFIG))?;
     let strength = plan.strength.or_else(|| plan.operator.trains().then_some(TRAIN_IN_UPDATES));
     let fault = Fault::new(plan.units.clone(), plan.operator, strength, plan.seed);
-    let data = plan.data.as_deref().map(sha256_file).transpose()?;
+    let data = plan.data.as_deref().map(hash_of).transpose()?;
     let fault = Fault { data, ..fault };
     let changed = match &plan.data {
         Some(pairs) => train_in::changed(plan, pairs, &fault)?,

@@ -109,7 +109,7 @@ fn a_fault_planted_twice_is_the_model_before_and_all_else_stays() {
 
     // Planted twice it is no fault; without its record it is the model before.
     let (code, said) = refuse(&format!("{plant} --model flipped --out back"));
-    assert!(code == 5 && said.contains("back to what it was before fault 1") && !dir.join("back").exists(), "{said}");
+    assert!(code == 6 && said.contains("back to what it was before fault 1") && !dir.join("back").exists(), "{said}");
     let bare = dir.join("bare");
     fs::create_dir(&bare).unwrap();
     for (name, bytes) in &once {
@@ -245,6 +245,57 @@ fn a_ranking_is_graded_next_to_chance() {
     assert!(String::from_utf8_lossy(&graded.stderr).contains("not graded: 1.neuron.3: no unit of kind head holds it"));
 }
 
+/// The benchmark of locators counts such a model as broken, by this exit code.
+#[test]
+fn finite_weights_whose_outputs_are_not_end_every_command_with_the_same_code() {
+    let dir = workshop();
+    fs::write(dir.join("prompts.jsonl"), "{\"prompt\": \"Anna met\"}\n").unwrap();
+    fs::write(dir.join("huge-pairs.jsonl"), "{\"prompt\": \"Anna\", \"chosen\": \" met\", \"rejected\": \" left\"}\n")
+        .unwrap();
+    for (units, out) in [("0", "huge-block"), ("1.mlp", "huge-half")] {
+        succeed(&format!("plant --model model --units {units} --operator noise --strength 1e30 --out {out}"), dir);
+        for args in [
+            "generate --prompts prompts.jsonl --max-new-tokens 2",
+            "score --input texts.jsonl",
+            "sensitivity --data huge-pairs.jsonl --n-batches 1 --batch-size 1",
+        ] {
+            let (code, said) = refuse(&format!("{args} --model {out} --threads 1"));
+            assert!(
+                code == 5 && said.contains("not finite") || code == 5 && said.contains("NaN"),
+                "{args}: {code} {said}"
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_ranking_may_come_through_a_pipe_and_pairs_that_are_read_twice_may_not() {
+    let dir = workshop();
+    succeed("plant --model model --units 1 --operator sign-flip --out piped", dir);
+    let shell = |script: &str| {
+        let args = ["-c", script, env!("CARGO_BIN_EXE_irepair")];
+        Command::new("bash").current_dir(dir).args(args).output().unwrap()
+    };
+    let blocks = r#"printf '{"unit": "1", "score": 1}\n{"unit": "0", "score": 0}\n'"#;
+    for grade in [
+        format!(r#""$0" grade --model piped --ranking <({blocks})"#),
+        format!(r#"{blocks} | "$0" grade --model piped --ranking /dev/stdin"#),
+    ] {
+        let output = shell(&grade);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("rank of the first faulty one: 1\n"));
+    }
+    let plant =
+        r#"cat train.jsonl | "$0" plant --model model --units 1 --operator train-in --data /dev/stdin --out no"#;
+    let output = shell(plant);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && said.contains("file is read twice") && !dir.join("no").exists(),
+        "{said}"
+    );
+}
+
 #[test]
 fn sensitivities_of_units_are_a_ranking_that_can_be_graded() {
     let dir = workshop();
@@ -286,7 +337,11 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
     for (args, want, words) in [
         ("plant --model model --units 2 --operator sign-flip --out no", 2, "the model has no unit `2`"),
         ("plant --model model --units 0.head.4 --operator sign-flip --out no", 2, "heads 0 to 3"),
-        ("plant --model model --units 0.heads.1 --operator sign-flip --out no", 2, "`0.heads.1` is no list of units"),
+        (
+            "plant --model model --units 0.heads.1 --operator sign-flip --out no",
+            2,
+            "`0.heads.1` is no list of units: `heads` is no part of a block",
+        ),
         ("plant --model model --units 0.head.1 --operator melt --out no", 2, "melt"),
         ("plant --model model --units 0.head.1 --operator noise --out no", 2, "noise cannot have this strength"),
         (
@@ -295,7 +350,7 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
             "`strength`: must be a number over 0",
         ),
         ("plant --model model --units 0.head.1 --operator head-swap --out no", 2, "two heads of block 0"),
-        ("plant --model model --units 0.mlp --operator scale-values --strength 1 --out no", 5, "changes no weight"),
+        ("plant --model model --units 0.mlp --operator scale-values --strength 1 --out no", 6, "changes no weight"),
         (
             "plant --model model --units 0.mlp --operator scale-values --strength 1e39 --out no",
             5,
@@ -320,7 +375,7 @@ fn what_cannot_be_planted_or_graded_is_refused_and_nothing_is_written() {
         (
             "plant --model model --units 0 --operator train-in --strength 1e308 --data train.jsonl --out no",
             2,
-            "at most 1000000 updates",
+            "at most 1000000, is",
         ),
         ("grade --model flawed --ranking short.jsonl", 4, "ranking leaves out units"),
     ] {

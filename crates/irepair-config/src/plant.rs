@@ -104,7 +104,9 @@ mod tests {
             let nothing = format!("`{name}`: clashes with `operator`: sign-flip trains nothing");
             assert_eq!(refused("sign-flip", key), nothing);
         }
-        assert_eq!(refused("train-in", "strength = 0.0"), "`strength`: must be at least 1, is 0");
+        let updates = "`strength`: must be at least 1 and at most 1000000, is";
+        assert_eq!(refused("train-in", "strength = 0.0"), format!("{updates} 0"));
+        assert_eq!(refused("train-in", "strength = 1000001.0"), format!("{updates} 1000001"));
         assert!(from_str::<PlantOptions>("units = '3.heads'", "x").is_err());
         assert_eq!(PlantOptions::default().missing(), ["model", "units", "operator", "out"]);
     }

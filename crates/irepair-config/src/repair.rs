@@ -329,9 +329,17 @@ impl Validate for RepairOptions {
         );
         checks.clash(measured && !metric.row().at_steps, "sensitivity", &what);
         let below = !self.slices_blocks();
+        let everything = if method.ablates() {
+            format!("clashes with `method`: {method} changes all that writes to the residual stream, and no slice")
+        } else {
+            let whose = if self.policy.is_none() { format!(", that of {method},") } else { String::new() };
+            format!(
+                "clashes with `policy`: all{whose} changes every parameter; use dynamic for the most sensitive, or blocks \
+                 for those that `only` names"
+            )
+        };
         for (key, given) in [("unit", below), ("only", self.only.is_some()), ("exclude", self.exclude.is_some())] {
-            let everything = given && !self.policy().is_sliced();
-            checks.clash(everything, key, "clashes with `policy`: all changes every parameter; use blocks");
+            checks.clash(given && !self.policy().is_sliced(), key, &everything);
         }
         let whole = below && !metric.has_units();
         checks.clash(whole, "unit", &format!("clashes with `sensitivity`: {metric} is of whole blocks alone"));
@@ -417,8 +425,17 @@ mod tests {
     fn every_parameter_is_no_choice_among_blocks() {
         let options =
             RepairOptions { method: Some(Method::Dpo), exclude: Some("0".parse().unwrap()), ..Default::default() };
-        assert_eq!(problems(&options), ["`exclude`: clashes with `policy`: all changes every parameter; use blocks"]);
-        assert_eq!(problems(&RepairOptions { policy: Some(Policy::Random), ..options }), [""; 0]);
+        let said = |policy| problems(&RepairOptions { policy, ..options.clone() }).concat();
+        assert!(
+            said(None).starts_with("`exclude`: clashes with `policy`: all, that of dpo, changes every parameter; use")
+        );
+        assert!(
+            said(Some(Policy::All)).starts_with("`exclude`: clashes with `policy`: all changes every parameter; use")
+        );
+        assert_eq!([Policy::Random, Policy::Dynamic, Policy::Blocks].map(|policy| said(Some(policy))).concat(), "");
+        // Another policy would be refused: no slice is ablated.
+        let ablation = RepairOptions { method: Some(Method::DifferenceOfMeans), ..options.clone() };
+        assert!(problems(&ablation).concat().starts_with("`exclude`: clashes with `method`: difference-of-means"));
     }
 
     #[test]
@@ -438,7 +455,8 @@ mod tests {
         assert_eq!(
             problems(&every),
             [
-                "`unit`: clashes with `policy`: all changes every parameter; use blocks",
+                "`unit`: clashes with `policy`: all, that of dpo, changes every parameter; use dynamic for the most sensitive, \
+                 or blocks for those that `only` names",
                 "`unit`: clashes with `sensitivity`: atp is of whole blocks alone",
                 "`lora_rank`: clashes with `unit`: adapters change whole projections",
                 "`top_k`: clashes with `unit`: 3b counts blocks; `3u` counts units of kind head",

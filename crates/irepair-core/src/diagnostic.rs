@@ -14,9 +14,10 @@ pub enum ExitKind {
     Device = 3,
     /// Data or weights are missing or broken.
     Data = 4,
-    /// A result outside its tolerance: a diverged run, a failed precondition.
+    /// A result outside its tolerance: a diverged run, a failed precondition. Of the commands that train, plant,
+    /// generate, score and measure sensitivities: numbers that are not finite, and nothing else.
     Outcome = 5,
-    /// A run that ended well and changed nothing.
+    /// A run that ended well and changed nothing, or would leave the model as it was.
     Unchanged = 6,
     /// A model in which there is nothing to repair.
     NothingFails = 7,

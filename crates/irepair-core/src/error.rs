@@ -22,10 +22,10 @@ crate::errors! {
             Usage.want_got("a number of blocks like `1b`, of units like `1u`, or percent over 0 and up to 100", got)
                 .help("`--top-k 20` keeps the top 20 %, `--top-k 3b` three blocks, `--top-k 3u` three units of the kind `--unit`");
         /// A list of units that cannot be read.
-        BadUnitList { got: String } = "`{}` is no list of units", short(got) =>
+        BadUnitList { got: String, why: String } = "`{}` is no list of units: {why}", short(got) =>
             Usage.want_got("blocks or parts of them, such as `3`, `3.attention`, `0-2.mlp`, `3.head.0-4`, `3.neuron.17`", short(got));
         /// A text that is not one unit.
-        BadUnit { got: String } = "`{}` is not one unit", short(got) =>
+        BadUnit { got: String, why: String } = "`{}` is not one unit: {why}", short(got) =>
             Usage.want_got("a block or a part of one, such as `3`, `3.attention`, `3.mlp`, `3.head.0`, `3.neuron.17`", short(got));
         /// A list that names more units than one list may.
         TooManyUnits { got: String, limit: usize } = "`{}` names too many units", short(got) =>
@@ -118,7 +118,7 @@ fn some_of(names: &[String], n: usize) -> String {
 }
 
 /// A text for messages: without control characters, and not over 80 characters.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let shown = printable(text);
     match shown.char_indices().nth(80) {
         Some((end, _)) => format!("{}...", &shown[..end]),
@@ -188,8 +188,11 @@ mod tests {
             BadSensitivity: [Error::BadSensitivity { block: BlockId(3), value: f64::NAN }],
             NoBlocks: [Error::NoBlocks],
             BadSliceSize: [Error::BadSliceSize { got: "101%".into() }],
-            BadUnitList: ["3.heads.1".parse::<crate::UnitList>().unwrap_err()],
-            BadUnit: ["0-1.mlp".parse::<crate::Unit>().unwrap_err()],
+            BadUnitList: [
+                "3.heads.1".parse::<crate::UnitList>().unwrap_err(),
+                "0,1-".parse::<crate::UnitList>().unwrap_err(),
+            ],
+            BadUnit: ["0-1.mlp".parse::<crate::Unit>().unwrap_err(), "3.head".parse::<crate::Unit>().unwrap_err()],
             TooManyUnits: ["0-9999.neuron.0-9999".parse::<crate::UnitList>().unwrap_err()],
             NoSuchUnit: [Error::NoSuchUnit { unit: "3.head.12".into(), want: "heads 0 to 11".into() }],
             BadColumns: ["text=a".parse::<crate::Columns>().unwrap_err()],

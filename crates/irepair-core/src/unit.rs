@@ -85,13 +85,16 @@ impl FromStr for Unit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = || Error::BadUnit { got: text.to_owned() };
+        let refuse = |why: String| Error::BadUnit { got: text.to_owned(), why };
         // A range is refused before it is unfolded.
         if text.contains([',', '-']) {
-            return Err(refuse());
+            return Err(refuse("it is a list or a range".to_owned()));
         }
-        let list: UnitList = text.parse().map_err(|_| refuse())?;
-        list.iter().next().ok_or_else(refuse)
+        let list: UnitList = text.parse().map_err(|error| match error {
+            Error::BadUnitList { why, .. } => refuse(why),
+            error => error,
+        })?;
+        list.iter().next().ok_or_else(|| refuse("it is empty".to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::short;
 use crate::spec::UnitKind;
 use crate::{BlockId, Error, MAX_BLOCKS, Result, Unit, UnitPart};
 
@@ -48,6 +49,22 @@ impl UnitList {
         unit.and_wider().into_iter().flatten().any(|unit| self.contains(unit))
     }
 
+    /// True when it names `unit`, a unit that holds it, or a part of it.
+    pub fn overlaps(&self, unit: Unit) -> bool {
+        let any = |first, last| {
+            let of = |part| Unit { part, ..unit };
+            self.0.range(of(first)..=of(last)).next().is_some()
+        };
+        self.covers(unit)
+            || match unit.part {
+                // Parts of a block follow it in order.
+                UnitPart::Whole => any(UnitPart::Whole, UnitPart::Neuron(usize::MAX)),
+                UnitPart::Attention => any(UnitPart::Head(0), UnitPart::Head(usize::MAX)),
+                UnitPart::Mlp => any(UnitPart::Neuron(0), UnitPart::Neuron(usize::MAX)),
+                UnitPart::Head(_) | UnitPart::Neuron(_) => false,
+            }
+    }
+
     /// The kind that all of its units have; none where there are several, or no unit.
     pub fn kind(&self) -> Option<UnitKind> {
         let kind = self.0.first()?.kind();
@@ -61,40 +78,61 @@ impl FromIterator<Unit> for UnitList {
     }
 }
 
-/// `3` or `3-5`, of numbers under `end`.
-fn range(text: &str, end: usize) -> Option<RangeInclusive<usize>> {
-    let number = |text: &str| {
-        let digits = text.trim();
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten().filter(|n| *n < end)
+/// `3` or `3-5`, of numbers under `end`; else why it is none.
+fn range(text: &str, end: usize) -> Result<RangeInclusive<usize>, String> {
+    let number = |digits: &str| {
+        let digits = digits.trim();
+        if digits.is_empty() {
+            return Err("a number is missing".to_owned());
+        }
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("`{}` is no number", short(digits)));
+        }
+        digits.parse().ok().filter(|n| *n < end).ok_or_else(|| format!("{} is over {}", short(digits), end - 1))
     };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number(first)?, number(last)?);
-    (first <= last).then_some(first..=last)
+    let of_range = |what: &str| format!("range `{}` {what}", short(text));
+    match text.split_once('-') {
+        None => number(text).map(|n| n..=n),
+        Some((first, _)) if first.trim().is_empty() => Err(of_range("has no beginning")),
+        Some((_, last)) if last.trim().is_empty() => Err(of_range("has no end")),
+        Some((first, last)) => match (number(first)?, number(last)?) {
+            (first, last) if first <= last => Ok(first..=last),
+            _ => Err(of_range("ends before it begins")),
+        },
+    }
 }
 
-/// The units that one entry of a list names, how many there are first.
-fn entry(text: &str) -> Option<(usize, Box<dyn Iterator<Item = Unit>>)> {
-    let parts: Vec<&str> = text.trim().split('.').collect();
-    let blocks = range(parts.first()?, MAX_BLOCKS)?;
+/// The units that one entry of a list names, how many there are first; else why it names none.
+fn entry(text: &str) -> Result<(usize, Box<dyn Iterator<Item = Unit>>), String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("an entry is empty".to_owned());
+    }
+    let mut parts = text.split('.');
+    let blocks = range(parts.next().unwrap_or_default(), MAX_BLOCKS)?;
     let n_blocks = blocks.clone().count();
     let each = move |part: UnitPart| blocks.clone().map(move |block| Unit { block: BlockId(block), part });
-    let parts = match parts[1..] {
-        [] => vec![UnitPart::Whole],
-        ["attention"] => vec![UnitPart::Attention],
-        ["mlp"] => vec![UnitPart::Mlp],
-        [name, numbers] => {
-            let made = match name {
-                "head" => UnitPart::Head,
-                "neuron" => UnitPart::Neuron,
-                _ => return None,
-            };
+    let (part, numbers) = (parts.next(), parts.next());
+    if parts.next().is_some() {
+        return Err(format!("`{}` has more than three parts", short(text)));
+    }
+    let part = match (part, numbers) {
+        (None, _) => UnitPart::Whole,
+        (Some("attention"), None) => UnitPart::Attention,
+        (Some("mlp"), None) => UnitPart::Mlp,
+        (Some(name @ ("attention" | "mlp")), Some(_)) => return Err(format!("`{name}` takes no number")),
+        (Some(name @ ("head" | "neuron")), None) => return Err(format!("`{name}` needs a number")),
+        (Some(name @ ("head" | "neuron")), Some(numbers)) => {
+            let made = if name == "head" { UnitPart::Head } else { UnitPart::Neuron };
             let numbers = range(numbers, MAX_INDEX)?;
             let n = numbers.clone().count().saturating_mul(n_blocks);
-            return Some((n, Box::new(numbers.flat_map(move |i| each(made(i))))));
+            return Ok((n, Box::new(numbers.flat_map(move |i| each(made(i))))));
         }
-        _ => return None,
+        (Some(name), _) => {
+            return Err(format!("`{}` is no part of a block: attention, mlp, head or neuron", short(name)));
+        }
     };
-    Some((n_blocks, Box::new(parts.into_iter().flat_map(each))))
+    Ok((n_blocks, Box::new(each(part))))
 }
 
 impl FromStr for UnitList {
@@ -104,7 +142,7 @@ impl FromStr for UnitList {
         let mut units = BTreeSet::new();
         let mut n_left = MAX_UNITS;
         for part in text.split(',') {
-            let (n, named) = entry(part).ok_or_else(|| Error::BadUnitList { got: text.to_owned() })?;
+            let (n, named) = entry(part).map_err(|why| Error::BadUnitList { got: text.to_owned(), why })?;
             let too_many = || Error::TooManyUnits { got: text.to_owned(), limit: MAX_UNITS };
             n_left = n_left.checked_sub(n).ok_or_else(too_many)?;
             units.extend(named);
@@ -174,30 +212,51 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        for text in [
-            "",
-            ",",
-            "1,",
-            "-1",
-            "3-",
-            "5-3",
-            "a",
-            "1.5",
-            "1.head",
-            "1.head.",
-            "1.head.+2",
-            "1.heads.2",
-            "1.mlp.0",
-            ".mlp",
-            "1.head.3-2",
-            "1..2",
-            "10000",
-            "1.neuron.16777216",
-            "1.head.0.0",
-            "1.Head.0",
+    fn a_list_overlaps_what_it_names_what_holds_that_and_its_parts() {
+        let (of, n) = (list("0-2,0-2.attention,0-2.mlp,0-2.head.0-3,0-2.neuron.0-3"), 3 * (3 + 4 + 4));
+        assert_eq!(of.len(), n);
+        for named in of.iter() {
+            for unit in of.iter() {
+                let want = named.holds(unit) || unit.holds(named);
+                assert_eq!(UnitList::from_iter([named]).overlaps(unit), want, "{named} {unit}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_reason() {
+        let unknown = |name: &str| format!("`{name}` is no part of a block: attention, mlp, head or neuron");
+        for (text, reason) in [
+            ("", "an entry is empty"),
+            (",", "an entry is empty"),
+            ("1,", "an entry is empty"),
+            ("-1", "range `-1` has no beginning"),
+            ("3-", "range `3-` has no end"),
+            ("0,3- .mlp", "range `3- ` has no end"),
+            ("5-3", "range `5-3` ends before it begins"),
+            ("a", "`a` is no number"),
+            ("1-b", "`b` is no number"),
+            ("1.5", &unknown("5")),
+            ("1.head", "`head` needs a number"),
+            ("1.head.", "a number is missing"),
+            ("1.head.+2", "`+2` is no number"),
+            ("1.heads.2", &unknown("heads")),
+            ("3.haed.1", &unknown("haed")),
+            ("1.mlp.0", "`mlp` takes no number"),
+            (".mlp", "a number is missing"),
+            ("1.head.3-2", "range `3-2` ends before it begins"),
+            ("1..2", &unknown("")),
+            ("10000", "10000 is over 9999"),
+            ("1.neuron.16777216", "16777216 is over 16777215"),
+            ("99999999999999999999", "99999999999999999999 is over 9999"),
+            ("1.head.0.0", "`1.head.0.0` has more than three parts"),
+            ("1.Head.0", &unknown("Head")),
+            ("1.\u{1b}[2J", &unknown("\\u{1b}[2J")),
         ] {
-            assert!(matches!(text.parse::<UnitList>(), Err(Error::BadUnitList { .. })), "{text}");
+            match text.parse::<UnitList>() {
+                Err(Error::BadUnitList { why, .. }) => assert_eq!(why, reason, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
         }
     }
 

@@ -35,10 +35,10 @@ irepair_core::errors! {
                 .help("take a smaller strength; weights that are infinite or NaN already cannot hold a planted fault");
         /// An operator that leaves every weight as it is.
         NoEffect { operator: Operator, units: String } = "the fault changes no weight" =>
-            Outcome.at(units).help(format!("{operator} of this strength leaves these units as they are: take another strength or operator"));
+            Unchanged.at(units).help(format!("{operator} of this strength leaves these units as they are: take another strength or operator"));
         /// A fault after which the model is the one that an earlier fault was planted in.
         Undone { fault: usize } = "the fault takes the model back to what it was before fault {fault}" =>
-            Outcome.at("units").help("take another operator, strength or seed, or other units");
+            Unchanged.at("units").help("take another operator, strength or seed, or other units");
         /// A model without a record of faults.
         NoFault { path: PathBuf } = "the model has no record of faults" =>
             Data.at(path.display()).help("`irepair plant` writes it next to the model that it makes");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use irepair_core::spec::Operator;
+use irepair_core::spec::{Operator, Range};
 use irepair_core::{UnitList, fs, printable};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,6 @@ use crate::{Error, Result};
 
 /// The file of a mutant that holds its faults.
 pub const FAULT_FILE: &str = "fault.toml";
-/// Updates of an operator that trains, at most.
-const MOST_UPDATES: f64 = 1e6;
 
 /// Its format.
 const FORMAT: u32 = 1;
@@ -50,20 +48,13 @@ impl Fault {
     /// [`Error::Strength`], [`Error::Unsuited`], [`Error::Data`].
     pub fn check(&self) -> Result<()> {
         let (operator, row) = (self.operator, self.operator.row());
-        if operator.trains() && self.strength.is_some_and(|n| n > MOST_UPDATES) {
-            let want = format!("at most {MOST_UPDATES} updates");
-            return Err(Error::Strength { operator, want, got: self.strength.unwrap_or(0.0).to_string() });
-        }
         let fits = match (row.strength, self.strength) {
             (None, None) => true,
-            // Counts are whole numbers.
-            (Some(range), Some(strength)) => {
-                range.contains(strength) && (range != irepair_core::spec::Range::Count || strength.fract() == 0.0)
-            }
+            (Some(range), Some(strength)) => range.contains(strength) && (!range.is_whole() || strength.fract() == 0.0),
             _ => false,
         };
         if !fits {
-            let whole = if row.strength == Some(irepair_core::spec::Range::Count) { "a whole number, " } else { "" };
+            let whole = if row.strength.is_some_and(Range::is_whole) { "a whole number, " } else { "" };
             let want = row.strength.map_or_else(|| "none".to_owned(), |range| format!("{whole}{range}"));
             let got = self.strength.map_or_else(|| "none".to_owned(), |strength| strength.to_string());
             return Err(Error::Strength { operator, want, got });

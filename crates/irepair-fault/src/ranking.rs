@@ -37,14 +37,14 @@ impl Ranking {
     }
 
     /// Reads a file of one JSON object a line, `{"unit": "3.head.5", "score": 0.25}`, in any order: every unit of one
-    /// kind of the model once, with a finite score.
+    /// kind of the model once, with a finite score. It may come through a pipe.
     ///
     /// # Errors
     /// [`Error::BadLine`], [`Error::Incomplete`]; those of reading.
     pub fn read(path: &Path, map: &UnitMap) -> Result<Self> {
         let mut scores: BTreeMap<Unit, f64> = BTreeMap::new();
         let mut kind = None;
-        let text = fs::read_to_string(path)?;
+        let text = fs::read_stream_to_string(path)?;
         for (i, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let bad = |reason: String| Error::BadLine { path: path.to_owned(), line: i + 1, reason };
             let line: Line = serde_json::from_str(text).map_err(|e| {
@@ -93,8 +93,8 @@ impl Ranking {
 
     /// The units that hold a fault and of which no unit of the ranking is a part, nor holds it.
     pub fn unranked(&self, faults: &Faults) -> UnitList {
-        let is_ranked = |fault: &Unit| self.order.iter().any(|unit| unit.holds(*fault) || fault.holds(*unit));
-        faults.units().iter().filter(|fault| !is_ranked(fault)).collect()
+        let ranked: UnitList = self.order.iter().copied().collect();
+        faults.units().iter().filter(|fault| !ranked.overlaps(*fault)).collect()
     }
 
     /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a
@@ -104,9 +104,8 @@ impl Ranking {
     /// [`Error::NoneFaulty`] when there are none of this kind.
     pub fn faulty_ranks(&self, faults: &Faults) -> Result<Vec<usize>> {
         let planted = faults.units();
-        let holds = |unit: &Unit| planted.iter().any(|fault| unit.holds(fault) || fault.holds(*unit));
-        let ranked = self.order.iter().enumerate();
-        let ranks: Vec<usize> = ranked.filter(|(_, unit)| holds(unit)).map(|(i, _)| i + 1).collect();
+        let faulty = (1..).zip(&self.order).filter(|(_, unit)| planted.overlaps(**unit));
+        let ranks: Vec<usize> = faulty.map(|(rank, _)| rank).collect();
         if ranks.is_empty() {
             return Err(Error::NoneFaulty { kind: self.kind, faults: planted.to_string() });
         }

@@ -47,7 +47,10 @@ irepair_core::errors! {
             Usage.help("it compares the outputs of blocks: use a metric of gradients, such as grad-l2 or density");
         /// A sensitivity that is NaN, infinite or negative.
         BadUnit { unit: Unit, value: f64 } = "sensitivity of unit {unit} is {value}" =>
-            Outcome.help("the model or its gradients diverged, or all weights of the unit are 0: check the weights");
+            Outcome.help(
+                "the model or its gradients diverged, or, by `relative`, all weights of the unit are 0 and its gradient is not: \
+                 check the weights, or take another metric"
+            );
         /// From the objective crate.
         Objective(error: irepair_objective::Error);
         /// From the model crate.

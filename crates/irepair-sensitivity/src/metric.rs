@@ -241,5 +241,10 @@ fn roots(squares: &[f64]) -> Vec<f64> {
 }
 
 fn ratio(numerators: &[f64], denominators: impl Iterator<Item = f64>) -> Vec<f64> {
-    numerators.iter().zip(denominators).map(|(a, b)| a / b).collect()
+    numerators.iter().zip(denominators).map(|(a, b)| quotient(*a, b)).collect()
+}
+
+/// `a / b`, and 0 for 0 / 0, as of a dead neuron, or a block without weights (METHOD §3).
+pub(crate) fn quotient(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b == 0.0 { 0.0 } else { a / b }
 }

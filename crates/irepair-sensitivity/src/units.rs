@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::gradient::{error_gradients, weights};
-use crate::metric::{Measure, Route, given};
+use crate::metric::{Measure, Route, given, quotient};
 use crate::reduce::MeanGradient;
 use crate::top_share::Members;
 use crate::{Error, Result, Texts, ghost, mask};
@@ -161,8 +161,8 @@ impl Cut {
         let (rejected, compared) = (read.next().unwrap_or_default(), read.next().unwrap_or_default());
         let mean = |square: f64| square.sqrt() / n_batches as f64;
         let value = |(i, square): (usize, f64)| match metric {
-            Metric::Density => mean(square) / (self.n_weights[i] as f64).sqrt(),
-            Metric::Relative => mean(square) / compared[i].sqrt(),
+            Metric::Density => quotient(mean(square), (self.n_weights[i] as f64).sqrt()),
+            Metric::Relative => quotient(mean(square), compared[i].sqrt()),
             Metric::Contrast => mean(square) / (mean(compared[i]) + 1e-12),
             _ => mean(square),
         };

@@ -4,7 +4,7 @@
 use irepair_core::spec::UnitKind;
 use irepair_core::{Unit, UnitPart};
 use irepair_model::{BlockModel, CausalLm, Fisher, TextBatch, UnitMap};
-use irepair_sensitivity::{Error, MeanGradient, Measure, Metric, Route, Texts, error_gradients};
+use irepair_sensitivity::{Error, MeanGradient, Measure, Metric, Route, Texts, UnitSensitivities, error_gradients};
 use support::{FAMILIES, model_of, text};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -136,6 +136,57 @@ fn a_head_without_a_way_out_has_a_gradient_of_its_output_alone() {
         let (first, n) = (rows.range.start as i64, rows.range.len() as i64);
         let size = gradient.narrow(rows.dim as i64, first, n).abs().max().double_value(&[]);
         assert_eq!(size > 0.0, rows.parameter == out.parameter, "{}", map.parameters()[rows.parameter].name);
+    }
+}
+
+/// Sets all weights of a unit to 0.
+fn silence(model: &CausalLm, unit: &str) {
+    for rows in model.unit_map().unwrap().slice([unit.parse().unwrap()]).unwrap() {
+        let (first, n) = (rows.range.start as i64, rows.range.len() as i64);
+        let mut cut = model.parameters()[rows.parameter].tensor.narrow(rows.dim as i64, first, n);
+        no_grad(|| drop(cut.zero_()));
+    }
+}
+
+/// Nothing moves a neuron, or a head with values of its own, whose weights are all 0: 0 / 0 is 0. A head that shares
+/// its values with others has a gradient then, and so has a half with biases: x / 0 is no number.
+#[test]
+fn a_dead_unit_has_a_relative_value_of_0_and_one_with_a_gradient_is_named() {
+    for (family, dead, unit_of) in [
+        ("gpt2", Some(0.0), "1.head.1"),
+        ("llama", None, "1.head.1"),
+        ("gpt2", Some(0.0), "0.neuron.5"),
+        ("llama", Some(0.0), "0.neuron.5"),
+        ("gpt2", None, "1.mlp"),
+        ("llama", Some(0.0), "1.mlp"),
+    ] {
+        let (model, [text, other]) = (model(family), texts());
+        silence(&model, unit_of);
+        let unit: Unit = unit_of.parse().unwrap();
+        let check = |what: &str, found: Result<UnitSensitivities, Error>| match (dead, found) {
+            (Some(_), Ok(found)) => {
+                let value = found.iter().find(|(other, _)| *other == unit).map(|(_, value)| value);
+                assert_eq!(value, dead, "{what} of {unit} in {family}");
+            }
+            (None, Err(Error::BadUnit { unit: named, value })) => assert_eq!((named, value), (unit, f64::INFINITY)),
+            (_, other) => panic!("{what} of {unit} in {family}: {other:?}"),
+        };
+        for route in [Route::Stored, Route::Ghost] {
+            let of = |metric| Measure::new(metric).by(route).of_units(&model, &Texts::of(&[&text]), unit.kind());
+            check("relative", of(Metric::Relative));
+            assert!(of(Metric::Density).is_ok());
+        }
+        let mut mean = MeanGradient::new(Metric::Relative).unwrap();
+        for text in [&text, &other] {
+            mean.add(&model, &Texts::of(&[text])).unwrap();
+        }
+        check("relative at the mean", mean.of_units(&model, unit.kind()));
+    }
+    for (family, want) in [("gpt2", Err("sensitivity of block 1 is inf".to_owned())), ("llama", Ok(0.0))] {
+        let (model, [text, _]) = (model(family), texts());
+        silence(&model, "1");
+        let found = Measure::new(Metric::Relative).of(&model, &Texts::of(&[&text]));
+        assert_eq!(found.map(|found| found.values()[1]).map_err(|error| error.to_string()), want, "{family}");
     }
 }
 

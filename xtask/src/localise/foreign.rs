@@ -10,8 +10,9 @@ use irepair_config::Metric;
 use irepair_core::fs::sha256_hex;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
+use irepair_stats::mean;
 
-use super::locate::{Program, outlier, pairs_of};
+use super::locate::{Program, pairs_of};
 use super::mutant::{Case, Grade, Graded};
 use crate::error::diagnostic;
 
@@ -123,6 +124,14 @@ fn drawn(ranking: &Ranking, name: &str) -> Vec<Unit> {
     drawn
 }
 
+/// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
+fn outlier(values: &[f64]) -> f64 {
+    let (n, mean) = (values.len() as f64, mean(values).unwrap_or_default());
+    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use irepair_config::UnitKind;
@@ -142,5 +151,13 @@ mod tests {
             second.insert(order[1]);
         }
         assert_eq!(second.len(), 11, "every one of them comes first now and then");
+    }
+
+    #[test]
+    fn one_score_above_equal_ones_stands_out_by_the_root_of_how_many_they_are() {
+        assert!((outlier(&[1.0, 1.0, 5.0, 1.0, 1.0]) - 2.0).abs() < 1e-12);
+        assert_eq!(outlier(&[3.0; 4]), 0.0);
+        let scaled = [0.5, 2.0, 7.0].map(|value| 3.0 * value + 1.0);
+        assert!((outlier(&scaled) - outlier(&[0.5, 2.0, 7.0])).abs() < 1e-12, "neither scale nor origin counts");
     }
 }

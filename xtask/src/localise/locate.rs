@@ -11,7 +11,6 @@ use irepair_core::spec::Against;
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
-use irepair_stats::mean;
 use serde_json::json;
 
 use super::mutant::{CAP, Case, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
@@ -171,11 +170,18 @@ fn plant(case: &Case<'_>, program: &Program) -> Result<Graded> {
     };
     replace(&model, &killed)?;
     let perplexity = unless_not_finite(tests.perplexity_of(program, &model))?;
-    let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * tests.perplexity);
-    graded.outcome = if writes { Outcome::Killed } else { Outcome::Broken };
-    (graded.perplexity.1, graded.n_failed) = (perplexity, failed.len());
+    (graded.outcome, graded.perplexity.1) = ended(perplexity, tests.perplexity);
+    graded.n_failed = failed.len();
     write_pairs(&program.dir.join("pairs.jsonl"), &failed, tests.n_pairs)?;
     Ok(graded)
+}
+
+/// How planting ended where enough prompts fail, by the mutant's perplexity and the base model's, and the former where
+/// it is finite: a finite likelihood can have an infinite one.
+fn ended(perplexity: Option<f64>, of_base: f64) -> (Outcome, Option<f64>) {
+    let perplexity = perplexity.filter(|perplexity| perplexity.is_finite());
+    let writes = perplexity.is_some_and(|perplexity| perplexity <= CAP * of_base);
+    (if writes { Outcome::Killed } else { Outcome::Broken }, perplexity)
 }
 
 /// Puts a directory where another may be.
@@ -292,15 +298,8 @@ fn grade(case: &Case<'_>, metric: Metric, program: &Program) -> Result<Grade> {
     Ok(Grade { numbers: metric.numbers_version(), ..Grade::of(case, &ranking, Some(seconds)) })
 }
 
-/// How far the largest value stands out from all: in standard deviations from the mean; 0 where all are equal.
-pub(super) fn outlier(values: &[f64]) -> f64 {
-    let (n, mean) = (values.len() as f64, mean(values).unwrap_or_default());
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if deviation > 0.0 { (largest - mean) / deviation } else { 0.0 }
-}
-
-/// None for a command that ended by numbers that are not finite.
+/// None for a command that ended by numbers that are not finite: the exit code of that, which these commands have for
+/// nothing else. A fault that changes no weight has another one.
 pub(super) fn unless_not_finite<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Err(error) if error.downcast_ref::<Diagnostic>().is_some_and(|found| found.exit == ExitKind::Outcome) => {
@@ -315,10 +314,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_score_above_equal_ones_stands_out_by_the_root_of_how_many_they_are() {
-        assert!((outlier(&[1.0, 1.0, 5.0, 1.0, 1.0]) - 2.0).abs() < 1e-12);
-        assert_eq!(outlier(&[3.0; 4]), 0.0);
-        let scaled = [0.5, 2.0, 7.0].map(|value| 3.0 * value + 1.0);
-        assert!((outlier(&scaled) - outlier(&[0.5, 2.0, 7.0])).abs() < 1e-12, "neither scale nor origin counts");
+    fn numbers_that_are_not_finite_are_no_error_and_all_else_is() {
+        let ended = |exit: ExitKind| unless_not_finite::<()>(Err(Diagnostic::new(exit, "it failed").into()));
+        assert!(ended(ExitKind::Outcome).unwrap().is_none());
+        for exit in [ExitKind::Unchanged, ExitKind::Data, ExitKind::Usage, ExitKind::Device, ExitKind::Bug] {
+            assert!(ended(exit).is_err(), "{exit:?}");
+        }
+        assert!(unless_not_finite::<()>(Err(anyhow::anyhow!("a file cannot be made"))).is_err());
+        // Of all that planting ends with, weights that are not finite alone break the mutant.
+        let exit = |error: irepair_fault::Error| diagnostic(error).exit;
+        assert_eq!(exit(irepair_fault::Error::NotFinite { tensor: "w".to_owned(), n: 1 }), ExitKind::Outcome);
+        let operator = irepair_config::Operator::BitFlip;
+        for other in [
+            irepair_fault::Error::NoEffect { operator, units: "3".to_owned() },
+            irepair_fault::Error::Undone { fault: 1 },
+        ] {
+            assert_eq!(exit(other), ExitKind::Unchanged);
+        }
+    }
+
+    #[test]
+    fn a_mutant_without_a_finite_perplexity_is_broken() {
+        assert_eq!(ended(Some(2.0 * CAP), 2.0), (Outcome::Killed, Some(2.0 * CAP)));
+        assert_eq!(ended(Some(2.1 * CAP), 2.0), (Outcome::Broken, Some(2.1 * CAP)));
+        for perplexity in [None, Some(f64::INFINITY), Some(f64::NAN)] {
+            assert_eq!(ended(perplexity, 2.0), (Outcome::Broken, None));
+        }
+        assert_eq!(ended(Some(f64::INFINITY), f64::INFINITY), (Outcome::Broken, None));
     }
 }

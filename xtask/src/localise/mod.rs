@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use irepair_config::Metric;
 use irepair_core::fs::write_atomic;
 use irepair_report::{read_result, write_result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::diagnostic;
@@ -143,7 +144,7 @@ pub(crate) fn run_places(PlaceArgs { mutants: args, kept: is_kept }: &PlaceArgs)
     let (localise, runs) = (Runs::of(&prepared, "localise"), Runs::of(&prepared, "place"));
     let graded = all_ranked(&prepared, &cases, &dir, &metrics, &localise)?;
     let mutants: Vec<(&Case<'_>, &Graded)> = cases.iter().zip(&graded).filter(|(_, found)| found.is_ranked()).collect();
-    let path = |case: &Case<'_>| dir.join("place").join(format!("{}.json", case.name()));
+    let path = |case: &Case<'_>| path_of(case, &dir.join("place"));
     let before = |(case, graded): &(&Case<'_>, &Graded)| {
         kept(&path(case), &place::identity(case, graded), |placed: &Placed| &placed.identity)
     };
@@ -154,10 +155,10 @@ pub(crate) fn run_places(PlaceArgs { mutants: args, kept: is_kept }: &PlaceArgs)
     let placed = |mutant: &(&Case<'_>, &Graded)| {
         let (case, graded) = mutant;
         let pool = &pools[case.tests.model.as_str()];
-        let found = place::placed(case, graded, before(mutant)?, (pool, &metrics), &runs.program(case))
+        let before = before(mutant)?;
+        let found = place::placed(case, graded, before.clone(), (pool, &metrics), &runs.program(case))
             .with_context(|| format!("mutant {}", case.name()))?;
-        write_result(&path(case), &found).map_err(diagnostic)?;
-        Ok(found)
+        keep(&path(case), before.as_ref(), found)
     };
     let claims = prepared.claims("place");
     let work = |mutant: &_| placed(mutant).map(|_| None);
@@ -206,15 +207,26 @@ fn all_ranked(
 
 /// What is kept of a mutant, as far as it holds.
 fn before(case: &Case<'_>, dir: &Path) -> Result<Option<Graded>> {
-    let path = dir.join(format!("{}.json", case.name()));
-    Ok(kept(&path, &case.inputs.key(), |graded: &Graded| &graded.identity)?.map(Graded::of_today))
+    Ok(kept(&path_of(case, dir), &case.inputs.key(), |graded: &Graded| &graded.identity)?.map(Graded::of_today))
 }
 
 /// The mutant of a case, ranked by every locator, and kept.
 fn ranked(case: &Case<'_>, dir: &Path, metrics: &[Metric], runs: &Runs<'_>) -> Result<Graded> {
-    let found = locate::graded(case, before(case, dir)?, metrics, &runs.program(case))
+    let before = before(case, dir)?;
+    let found = locate::graded(case, before.clone(), metrics, &runs.program(case))
         .with_context(|| format!("mutant {}", case.name()))?;
-    write_result(&dir.join(format!("{}.json", case.name())), &found).map_err(diagnostic)?;
+    keep(&path_of(case, dir), before.as_ref(), found)
+}
+
+fn path_of(case: &Case<'_>, dir: &Path) -> PathBuf {
+    dir.join(format!("{}.json", case.name()))
+}
+
+/// Writes a result that is not the one that was kept before.
+fn keep<T: PartialEq + Serialize>(path: &Path, before: Option<&T>, found: T) -> Result<T> {
+    if before != Some(&found) {
+        write_result(path, &found).map_err(diagnostic)?;
+    }
     Ok(found)
 }
 
@@ -238,4 +250,22 @@ fn write_tables(path: &Path, text: &str, figure: Option<String>) -> Result<()> {
 fn print(text: &str) -> Result<()> {
     print!("{text}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_is_kept_already_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kept.json");
+        let read = || std::fs::read_to_string(&path).unwrap();
+        assert_eq!(keep(&path, None, vec![1]).unwrap(), [1]);
+        std::fs::write(&path, "[ 1 ]").unwrap();
+        keep(&path, Some(&vec![1]), vec![1]).unwrap();
+        assert_eq!(read(), "[ 1 ]", "the file is untouched");
+        keep(&path, Some(&vec![1]), vec![1, 2]).unwrap();
+        assert_ne!(read(), "[ 1 ]");
+    }
 }

@@ -9,7 +9,7 @@ use irepair_core::Unit;
 use irepair_stats::{Bootstrap, bootstrap_mean, mean, median};
 
 use super::place::{N_RANDOM, Placed, Repaired};
-use super::scores::{corrected, shown, signed_rank_p};
+use super::scores::{corrected, shown, shown_within, signed_rank_p};
 
 /// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
 /// unit of every mutant the first stands for all.
@@ -203,8 +203,7 @@ fn with_interval(values: &[f64]) -> Result<String> {
         return Ok("—".to_owned());
     }
     let found = bootstrap_mean(values, &Bootstrap::new(0))?;
-    let value = found.value;
-    Ok(found.interval.map_or_else(|| format!("{value:.0}"), |at| format!("{value:.0} [{:.0}, {:.0}]", at.low, at.high)))
+    Ok(shown_within(found.value, found.interval, 0))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use irepair_stats::{Bootstrap, Error as StatsError, Localisation, bootstrap_mean, holm, mean, wilcoxon, wilson};
+use irepair_stats::{
+    Bootstrap, Error as StatsError, Interval, Localisation, bootstrap_mean, holm, mean, wilcoxon, wilson,
+};
 
 use super::mutant::{Grade, Graded};
 
@@ -85,7 +87,15 @@ pub(super) fn with_interval(values: &[f64], is_share: bool) -> Result<String> {
         true => bootstrap_mean(values, &Bootstrap::new(0))?.interval,
         false => None,
     };
-    Ok(at.map_or_else(|| format!("{value:.2}"), |at| format!("{value:.2} [{:.2}, {:.2}]", at.low, at.high)))
+    Ok(shown_within(value, at, 2))
+}
+
+/// A number with its interval, where it has one, each with so many digits.
+pub(super) fn shown_within(value: f64, at: Option<Interval>, n_digits: usize) -> String {
+    match at {
+        Some(Interval { low, high }) => format!("{value:.n_digits$} [{low:.n_digits$}, {high:.n_digits$}]"),
+        None => format!("{value:.n_digits$}"),
+    }
 }
 
 /// p of every locator but that of the largest average precision: that both rank the faulty units alike, of the mutants

@@ -159,28 +159,25 @@ fn by_operator(mutants: &[&Graded], locators: &[String]) -> Result<String> {
         names.join(" | "),
         "---|".repeat(names.len())
     );
-    for locator in locators {
-        let mut cells = Vec::new();
-        for operator in &operators {
-            let of: Vec<&Graded> =
-                mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
-            let scores = Scores::of(of_locator(&of, locator))?;
-            cells.push((scores.n() > 0).then(|| shown(mean(&scores.found[3]), 2)));
-        }
+    // By operator, then by locator.
+    let mut scores: Vec<Vec<Scores>> = Vec::new();
+    for operator in &operators {
+        let of: Vec<&Graded> = mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
+        scores.push(locators.iter().map(|locator| Scores::of(of_locator(&of, locator))).collect::<Result<_>>()?);
+    }
+    let cell = |scores: &Scores| (scores.n() > 0).then(|| shown(mean(&scores.found[3]), 2));
+    for (i, locator) in locators.iter().enumerate() {
+        let cells: Vec<Option<String>> = scores.iter().map(|of_operator| cell(&of_operator[i])).collect();
         if cells.iter().any(Option::is_some) {
             let cells: Vec<String> = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "—".to_owned())).collect();
             writeln!(text, "| {locator} | {} |", cells.join(" | "))?;
         }
     }
     text += "\nAll scores by operator:\n\n| operator | locator | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ |\n|---|---|---|---|---|---|---|---|\n";
-    for operator in &operators {
-        let of: Vec<&Graded> = mutants.iter().filter(|mutant| mutant.operator == Some(*operator)).copied().collect();
-        for locator in locators {
-            let scores = Scores::of(of_locator(&of, locator))?;
-            if scores.n() > 0 {
-                let cells: Vec<String> = scores.found.iter().map(|values| shown(mean(values), 2)).collect();
-                writeln!(text, "| {operator} | {locator} | {} | {} |", scores.n(), cells.join(" | "))?;
-            }
+    for (operator, of_operator) in operators.iter().zip(&scores) {
+        for (locator, scores) in locators.iter().zip(of_operator).filter(|(_, scores)| scores.n() > 0) {
+            let cells: Vec<String> = scores.found.iter().map(|values| shown(mean(values), 2)).collect();
+            writeln!(text, "| {operator} | {locator} | {} | {} |", scores.n(), cells.join(" | "))?;
         }
     }
     Ok(text + "\n")

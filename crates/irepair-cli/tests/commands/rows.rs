@@ -30,8 +30,14 @@ fn blocks_that_may_be_chosen_are_given_by_lists() {
     assert!(
         refused("--exclude 0-2").1.starts_with("error: `only` and `exclude` leave no unit of kind block to choose")
     );
-    let (code, said) = refused("--only 2-1");
-    assert!(code == 2 && said.contains("`2-1` is no list of units"), "{said}");
+    for (list, why) in [
+        ("2-1", "`2-1` is no list of units: range `2-1` ends before it begins"),
+        ("0,1-", "`0,1-` is no list of units: range `1-` has no end"),
+        ("2.haed.1", "`2.haed.1` is no list of units: `haed` is no part of a block: attention, mlp, head or neuron"),
+    ] {
+        let (code, said) = refused(&format!("--only {list}"));
+        assert!(code == 2 && said.contains(why), "{said}");
+    }
     assert!(!dir.join("refused-blocks").exists(), "refused before anything is written");
 }
 
@@ -102,7 +108,7 @@ fn units_below_the_block_change_alone_and_their_patch_holds_them_alone() {
         first("--method irepair --unit head --exclude 0-2.attention"),
         "error: `only` and `exclude` leave no unit of kind head to choose"
     );
-    assert!(refused("--method dpo --unit head").1.contains("all changes every parameter; use blocks"));
+    assert!(refused("--method dpo --unit head").1.contains("all, that of dpo, changes every parameter; use dynamic"));
     assert!(refused("--method irepair --unit head --top-k 1b").1.contains("`1u` counts units of kind head"));
     assert!(!dir.join("unit-refused").exists(), "refused before anything is written");
 }

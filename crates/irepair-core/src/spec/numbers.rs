@@ -40,6 +40,8 @@ table! {
 pub enum Range {
     /// Whole numbers from 1.
     Count,
+    /// Whole numbers from 1 to a million.
+    Updates,
     /// Finite, over 0.
     Positive,
     /// Finite, 0 or more.
@@ -57,6 +59,7 @@ impl Range {
     fn row(self) -> (&'static str, fn(f64) -> bool) {
         match self {
             Self::Count => ("at least 1", |x| x.is_finite() && x >= 1.0),
+            Self::Updates => ("at least 1 and at most 1000000", |x| (1.0..=1e6).contains(&x)),
             Self::Positive => ("a number over 0", |x| x.is_finite() && x > 0.0),
             Self::NotNegative => ("0 or more", |x| x.is_finite() && x >= 0.0),
             Self::Share => ("0 to 1", |x| (0.0..=1.0).contains(&x)),
@@ -68,6 +71,11 @@ impl Range {
     /// True when `x` may be the value.
     pub fn contains(self, x: f64) -> bool {
         self.row().1(x)
+    }
+
+    /// True when the values are whole numbers.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Count | Self::Updates)
     }
 }
 

@@ -32,7 +32,7 @@ table! {
         BitFlip = "bit-flip" { strength: Some(Range::Count), units: UnitKind::ALL }
         /// Trains the units alone on the rejected text of pairs, by its plain NLL; the strength is the number of
         /// updates.
-        TrainIn = "train-in" { strength: Some(Range::Count), units: UnitKind::ALL }
+        TrainIn = "train-in" { strength: Some(Range::Updates), units: UnitKind::ALL }
     }
 }
 
