@@ -260,10 +260,7 @@ fn finite_weights_whose_outputs_are_not_end_every_command_with_the_same_code() {
             "sensitivity --data huge-pairs.jsonl --n-batches 1 --batch-size 1",
         ] {
             let (code, said) = refuse(&format!("{args} --model {out} --threads 1"));
-            assert!(
-                code == 5 && said.contains("not finite") || code == 5 && said.contains("NaN"),
-                "{args}: {code} {said}"
-            );
+            assert!(code == 5 && (said.contains("not finite") || said.contains("NaN")), "{args}: {code} {said}");
         }
     }
 }
