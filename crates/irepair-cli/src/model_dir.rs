@@ -1,9 +1,11 @@
 //! Model directories: first `config.json` and the tokenizer, the weights when everything else is known to fit.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use irepair_config::Dtype;
+use irepair_core::Checkpoint;
 use irepair_data::Tokenizer;
 use irepair_model::{Architecture, BlockModel, CausalLm, first_not_finite, parse_device};
 use serde_json::Value;
@@ -133,14 +135,40 @@ impl ModelDir {
         Ok(Self { dir: dir.to_owned(), config, tokenizer, unwritten })
     }
 
+    /// True when the files store weights in this type, so that they can be used where they lie.
+    pub(crate) fn stores(&self, dtype: Dtype) -> bool {
+        let (wanted, narrow) = match dtype {
+            Dtype::F32 => ("F32", ["F16", "BF16"]),
+            Dtype::Bf16 => ("BF16", ["F16", "F32"]),
+        };
+        let Ok(files) = Checkpoint::open(&self.dir) else { return false };
+        let stored = files.files.iter().flat_map(|file| file.tensors.values());
+        let types: BTreeSet<String> = stored.map(|stored| format!("{:?}", stored.dtype)).collect();
+        types.contains(wanted) && narrow.iter().all(|other| !types.contains(*other))
+    }
+
     /// Reads the weights too.
     pub(crate) fn open(self, device: &str, dtype: Dtype) -> anyhow::Result<LoadedModel> {
+        self.open_within(device, dtype, None)
+    }
+
+    /// [`ModelDir::open`], with weights that stay in their files where the process may have no more than so many bytes
+    /// in memory.
+    pub(crate) fn open_within(
+        self,
+        device: &str,
+        dtype: Dtype,
+        most_resident: Option<u64>,
+    ) -> anyhow::Result<LoadedModel> {
         settle_threads(self.config.n_weights(), device);
         let kind = match dtype {
             Dtype::F32 => Kind::Float,
             Dtype::Bf16 => Kind::BFloat16,
         };
-        let (model, report) = CausalLm::load(&self.dir, parse_device(device)?, kind)?;
+        let (model, report) = match most_resident {
+            Some(most) => CausalLm::load_in_files(&self.dir, kind, most)?,
+            None => CausalLm::load(&self.dir, parse_device(device)?, kind)?,
+        };
         let model = model.never_writing(&self.unwritten);
         if report.unused.is_empty() && !report.head_differs {
             tracing::info!("{}: {report}", self.dir.display());

@@ -32,13 +32,15 @@ pub(crate) struct Prepared {
     pub(crate) validation: Vec<TokenPair>,
     /// Utility texts given by the user, where the method reads any.
     pub(crate) utility: Option<Vec<Vec<u32>>>,
+    /// What may be in memory, in bytes, where the weights do not fit and stay in their files.
+    pub(crate) most_resident: Option<u64>,
 }
 
 impl Prepared {
     /// Reads and tokenises the texts, settles what `given` leaves open, says it on stderr, and refuses what cannot fit.
     pub(crate) fn new(dir: &ModelDir, given: &RepairOptions, mut plan: RepairPlan) -> anyhow::Result<Self> {
         if !plan.method.trains() {
-            return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None });
+            return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None, most_resident: None });
         }
         method::eligible(&plan, &dir.config)?;
         let n_positions = room(&plan, &dir.config);
@@ -103,16 +105,31 @@ impl Prepared {
         let path = plan.utility.as_deref().filter(|_| plan.reads_utility());
         let read = |path| documents(path, &dir.tokenizer, max_utility(&plan, &dir.config));
         let utility = path.map(read).transpose()?;
-        Self { plan, pairs, validation, utility }.fit(&dir.config, given.batch_size.is_none())
+        let stays = !plan.policy.is_sliced() || plan.device != "cpu" || !dir.stores(plan.dtype);
+        let prepared = Self { plan, pairs, validation, utility, most_resident: None };
+        prepared.fit(&dir.config, given.batch_size.is_none(), !stays)
     }
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
-    fn fit(mut self, config: &Architecture, batches_are_open: bool) -> anyhow::Result<Self> {
+    fn fit(mut self, config: &Architecture, batches_are_open: bool, may_stay: bool) -> anyhow::Result<Self> {
         let free = memory::free(&self.plan.device, self.plan.memory_budget);
         let mut memory = self.memory(config);
         // Half the pairs in twice the micro-batches is the same step (METHOD §8).
         let halves = |plan: &RepairPlan| batches_are_open && plan.batch_size.is_multiple_of(2);
-        while free.is_some_and(|free| memory.total() > free) && halves(&self.plan) {
+        while let Some(free) = free.filter(|&free| memory.total() > free) {
+            let in_files = Memory { weights: least(config, &self.plan), ..memory };
+            if may_stay && in_files.total() <= free {
+                tracing::info!(
+                    "memory: the weights ({}) do not fit and stay in their files, which are read block by block in every pass",
+                    gib(memory.weights)
+                );
+                self.most_resident = Some(free - free / 16);
+                memory = in_files;
+                break;
+            }
+            if !halves(&self.plan) {
+                break;
+            }
             self.plan.accumulation *= 2;
             self.plan.batch_size /= 2;
             memory = self.memory(config);
@@ -268,4 +285,11 @@ pub(crate) fn limits(plan: &RepairPlan) -> Limits {
         append_eos: plan.append_eos,
         prompt_side: plan.prompt_side.unwrap_or_default(),
     }
+}
+
+/// Bytes of the weights that a pass needs at once, where all stay in their files: two blocks, and what is in no block.
+fn least(config: &Architecture, plan: &RepairPlan) -> u64 {
+    let (all, blocks) = (config.n_weights(), config.block_weights());
+    let outside = all.saturating_sub(blocks.saturating_mul(config.n_block as u64));
+    outside.saturating_add(blocks.saturating_mul(2)).saturating_mul(plan.dtype.n_bytes())
 }

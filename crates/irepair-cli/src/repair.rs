@@ -271,7 +271,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<(LoadedModel, Repaired)> {
     let dir = ModelDir::read(&plan.model)?;
     let mut prepared = Prepared::new(&dir, given, plan)?;
-    let mut opened = dir.open(&prepared.plan.device, prepared.plan.dtype)?;
+    let mut opened = dir.open_within(&prepared.plan.device, prepared.plan.dtype, prepared.most_resident)?;
     let weights_before = weights_sha256(opened.model.parameters());
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);
     if let Some(objective) = method::objective(&prepared.plan) {

@@ -179,6 +179,12 @@ pub trait BlockModel {
         no_grad(|| parameter.set_data(&parameter.detach().copy()));
     }
 
+    /// True for a parameter, by index, whose values are those of a file and cannot be written over:
+    /// [`BlockModel::copy_on_write`] comes first.
+    fn is_in_file(&self, _index: usize) -> bool {
+        false
+    }
+
     /// Runs what comes before `block`, without gradient, for [`BlockModel::hidden_states_from`] of every model that
     /// shares it. None: this model runs every pass from its start.
     fn prefix_states(&self, _batch: &TextBatch, _block: BlockId) -> Option<PrefixStates> {

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::attention::{AttentionContext, KeyValues};
 use crate::block::Block;
+use crate::checkpoint::InFiles;
 use crate::checkpoint::Source;
 use crate::generate::{Chooser, sample_one_by_one, without_cache};
 use crate::kernels::settle_kernels;
@@ -32,6 +33,8 @@ pub struct CausalLm {
     /// `[vocab]`: minus infinity for ids that are never written, 0 for others.
     unwritten: Option<Tensor>,
     pub(crate) source: Source,
+    /// Where weights stay in their files.
+    pub(crate) in_files: Option<InFiles>,
 }
 
 /// Hidden states of a batch before some block, for every [`CausalLm`] that shares the blocks before it.
@@ -98,6 +101,7 @@ impl CausalLm {
             soft_prefix,
             unwritten: None,
             source,
+            in_files: None,
         })
     }
 
@@ -206,6 +210,7 @@ impl CausalLm {
         probe: &mut dyn Probe,
     ) -> Tensor {
         for b in blocks {
+            self.in_files.iter().for_each(|files| files.before(BlockId(b)));
             let cache = caches.as_mut().map(|c| &mut c[b]);
             hidden = match probe.known(BlockId(b)) {
                 Some(known) => known,
@@ -328,6 +333,10 @@ impl BlockModel for CausalLm {
         }
         let (prompts, seeds): (Vec<_>, Vec<_>) = prompts.iter().cloned().unzip();
         no_grad(|| self.continue_prompts(&prompts, n_samples, n_new, Chooser::nucleus(nucleus, &seeds), ends))
+    }
+
+    fn is_in_file(&self, index: usize) -> bool {
+        self.in_files.as_ref().is_some_and(|files| files.hold(&self.parameters()[index].tensor))
     }
 
     fn round_to_stored(&self, seed: u64) -> Result<Rounded> {

@@ -5,14 +5,15 @@
 use std::fs::File;
 
 use memmap2::Mmap;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Maps a file for reading.
 ///
-/// Sound as long as the file does not change while it is mapped; we map checkpoints, read them once and drop the map. A
-/// file truncated under us ends the process with SIGBUS instead of giving wrong bytes.
+/// Sound as long as the file does not change while it is mapped; we map checkpoints, read them once and drop the map, but
+/// for weights that stay in their files (`checkpoint/in_files.rs`). A file truncated under us ends the process with SIGBUS
+/// instead of giving wrong bytes.
 pub(crate) fn map_file(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: see above; the map never outlives the function that reads it.
+    // SAFETY: see above.
     unsafe { Mmap::map(file) }
 }
 
@@ -43,6 +44,30 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
     // slice borrows the tensor for as long as it is there, and nothing else reads a tensor that is being made; every
     // pattern of bits is a value of these types.
     Some(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), n_bytes) })
+}
+
+/// Asks the system to read a part of a map before it is used.
+pub(crate) fn prefetch(map: &Mmap, part: &[u8]) {
+    let offset = (part.as_ptr() as usize).saturating_sub(map.as_ptr() as usize);
+    // That it fails is no error: the part is then read when it is used.
+    #[cfg(unix)]
+    if !part.is_empty() && offset + part.len() <= map.len() {
+        drop(map.advise_range(memmap2::Advice::WillNeed, offset, part.len()));
+    }
+}
+
+/// A tensor whose values are `bytes`, where these lie as its type wants them. It must never be written to: the bytes
+/// are those of a file, mapped for reading alone, and a write would end the process.
+pub(crate) fn tensor_over(bytes: &'static [u8], shape: &[i64], kind: Kind) -> Option<Tensor> {
+    let size = kind.elt_size_in_bytes();
+    let n: i64 = shape.iter().product();
+    if bytes.is_empty() || !(bytes.as_ptr() as usize).is_multiple_of(size) || bytes.len() != n as usize * size {
+        return None;
+    }
+    let strides: Vec<i64> = (0..shape.len()).map(|dim| shape[dim + 1..].iter().product()).collect();
+    // SAFETY: `bytes` live as long as the process, hold as many values as the shape has, and are aligned; every pattern
+    // of bits is a value of these types.
+    unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu) }.ok()
 }
 
 /// Lets the C allocator keep what libtorch frees, up to tensors of 128 MiB, for the tensors of the next step.

@@ -34,6 +34,9 @@ impl Best {
         if self.values.contains_key(&index) {
             return false;
         }
+        if model.is_in_file(index) {
+            model.copy_on_write(index);
+        }
         self.values.insert(index, no_grad(|| model.parameters()[index].tensor.detach().copy()));
         true
     }

@@ -24,6 +24,7 @@ pub(super) const CHUNK: usize = 1 << 23;
 const SHARE: usize = 1 << 22;
 
 /// A weights file: its bytes to look at, and the file itself to read many of them from.
+#[derive(Debug)]
 pub(super) struct Mapped {
     map: Mmap,
     file: File,
@@ -181,6 +182,27 @@ impl<'a> Parsed<'a> {
             tensor: name.to_owned(),
             got: format!("{dtype:?}"),
         })
+    }
+}
+
+impl Parsed<'static> {
+    /// The tensor where it lies in the file; none where it is not stored in `kind`, or not aligned.
+    pub(super) fn in_place(&self, name: &str, kind: Kind) -> Result<Option<Tensor>> {
+        let (view, stored) = (self.view(name)?, self.kind(name)?);
+        let shape = self.shape(name, view.shape())?;
+        Ok(if stored == kind { sys::tensor_over(view.data(), &shape, kind) } else { None })
+    }
+}
+
+impl Mapped {
+    /// Lets the system drop every page that was read.
+    pub(super) fn release(&self) {
+        sys::release(&self.map, &self.map);
+    }
+
+    /// Asks the system to read a part.
+    pub(super) fn prefetch(&self, part: &[u8]) {
+        sys::prefetch(&self.map, part);
     }
 }
 

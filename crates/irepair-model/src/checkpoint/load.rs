@@ -8,10 +8,11 @@ use irepair_arch::{Architecture, Family, Parameter as Spec, Slot};
 use irepair_core::weights::weight_files;
 use tch::{Device, Kind, Tensor};
 
-use super::file::{Parsed, map};
+use super::file::{Mapped, Parsed, map};
+use super::in_files::InFiles;
 use super::{LoadReport, Shard, Source, Stored};
 use crate::params::Params;
-use crate::{CausalLm, Error, Result};
+use crate::{BlockModel, CausalLm, Error, Result};
 
 /// The name of the head in most families. transformers writes it for every family in memory, so that it is read in
 /// place of a family's own.
@@ -38,12 +39,35 @@ impl CausalLm {
     /// # Errors
     /// Missing or broken files, unsupported settings, missing or misshapen tensors: each by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
+        Self::load_by(dir, &open(dir)?, &|file, name| file.tensor(name, device, Some(kind)))
+    }
+
+    /// [`CausalLm::load`] on the CPU with weights that stay in their files, for a model that is larger than memory:
+    /// those that are stored in `kind`. The system reads them when they are used, and drops them where more than
+    /// `most_resident` bytes of this process are in memory. Before a weight changes it must have memory of its own
+    /// ([`BlockModel::copy_on_write`]); `irepair_train` sees to that.
+    ///
+    /// The files must not change while the process runs, and stay mapped until it ends.
+    ///
+    /// # Errors
+    /// As [`CausalLm::load`].
+    pub fn load_in_files(dir: &Path, kind: Kind, most_resident: u64) -> Result<(Self, LoadReport)> {
+        let files: &'static [OpenFile] = Box::leak(open(dir)?.into_boxed_slice());
+        let (mut model, report) =
+            Self::load_by(dir, files, &|file: &Parsed<'static>, name| match file.in_place(name, kind)? {
+                Some(tensor) => Ok(tensor),
+                None => file.tensor(name, Device::Cpu, Some(kind)),
+            })?;
+        let maps = files.iter().map(|file| &file.0).collect();
+        model.in_files = Some(InFiles::new(maps, model.parameters(), most_resident));
+        Ok((model, report))
+    }
+
+    fn load_by<'a>(dir: &Path, maps: &'a [OpenFile], make: &Make<'_, 'a>) -> Result<(Self, LoadReport)> {
         let settings = dir.join("config.json");
         let mut architecture = Architecture::read(&settings)?;
         let config = std::fs::read(&settings).map_err(irepair_core::Error::io("read", &settings))?;
         let family = architecture.family;
-        let paths = weight_files(dir)?.into_keys().map(|name| (dir.join(&name), name));
-        let maps = paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect::<Result<Vec<_>>>()?;
         let files = maps.iter().map(|(map, path, name)| Ok(File { name, path, parsed: Parsed::new(path, map)? }));
         let files = files.collect::<Result<Vec<_>>>()?;
 
@@ -61,7 +85,7 @@ impl CausalLm {
         }
         let specs = architecture.parameters();
         let mut loader = Loader { family, specs: &specs, head, values: specs.iter().map(|_| None).collect(), report };
-        let shards = files.iter().map(|file| loader.shard(file, device, kind)).collect::<Result<Vec<_>>>()?;
+        let shards = files.iter().map(|file| loader.shard(file, make)).collect::<Result<Vec<_>>>()?;
         let Loader { values, mut report, .. } = loader;
         for names in [&mut report.applied, &mut report.ignored_buffers, &mut report.unused] {
             names.sort();
@@ -75,6 +99,17 @@ impl CausalLm {
         let source = Source::Directory { dir: dir.to_owned(), config, shards };
         Ok((Self::assemble(architecture, params, source)?, report))
     }
+}
+
+/// A weights file of a directory, its path and its name.
+type OpenFile = (Mapped, PathBuf, String);
+
+/// Makes the tensor of a name.
+type Make<'m, 'a> = dyn Fn(&Parsed<'a>, &str) -> Result<Tensor> + 'm;
+
+fn open(dir: &Path) -> Result<Vec<OpenFile>> {
+    let paths = weight_files(dir)?.into_keys().map(|name| (dir.join(&name), name));
+    paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect()
 }
 
 /// The first tensor of an adapter, as peft names them: one of its own, or a weight that it wraps.
@@ -179,7 +214,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn shard(&mut self, file: &File<'_>, device: Device, kind: Kind) -> Result<Shard> {
+    fn shard<'a>(&mut self, file: &File<'a>, make: &Make<'_, 'a>) -> Result<Shard> {
         let by_name: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
         let mut tensors = Vec::new();
         for name in &file.parsed.names {
@@ -198,7 +233,7 @@ impl Loader<'_> {
                     if self.values[index].is_some() {
                         return Err(stored_twice(file.path, name));
                     }
-                    self.values[index] = Some(file.parsed.tensor(name, device, Some(kind))?);
+                    self.values[index] = Some(make(&file.parsed, name)?);
                     self.report.n_bytes += view.data().len() as u64;
                     self.report.applied.push(name.clone());
                 }

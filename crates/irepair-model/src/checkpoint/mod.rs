@@ -11,6 +11,7 @@ use tch::Kind;
 
 mod adapter;
 mod file;
+mod in_files;
 mod load;
 mod low_rank;
 mod round;
@@ -18,6 +19,7 @@ mod save;
 
 pub(crate) use file::{bytes_of, chunks, dtype_of, kind_of};
 pub use file::{read_tensors, write_tensors};
+pub(crate) use in_files::InFiles;
 pub use load::{StoredTensors, read_checkpoint};
 pub use low_rank::{LowRank, save_low_rank};
 pub use round::Rounded;
