@@ -70,9 +70,13 @@ pub(crate) fn follow_parent() {
 
 /// Ends the process at once.
 fn leave() -> ! {
-    let diagnostic = Diagnostic::new(ExitKind::Interrupted, "interrupted")
-        .help("run the same command again: it continues from its last checkpoint, or starts again where there is none");
     // Nothing is left to do if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{diagnostic}");
+    let _ = writeln!(std::io::stderr(), "{}", interrupted());
     exit_at_once(ExitKind::Interrupted as i32);
+}
+
+/// The message of a process that a signal ended.
+pub(crate) fn interrupted() -> Diagnostic {
+    Diagnostic::new(ExitKind::Interrupted, "interrupted")
+        .help("run the same command again: it continues from its last checkpoint, or starts again where there is none")
 }

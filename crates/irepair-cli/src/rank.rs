@@ -25,20 +25,18 @@ pub(crate) fn is_silent() -> bool {
 }
 
 /// What must be equal among ranks and may change before a run is resumed: the program, and the state itself.
-pub(crate) fn on_this_machine(out: &Path) -> anyhow::Result<Identity> {
+pub(crate) fn on_this_machine(out: &Path, checkpoint_every: u64) -> anyhow::Result<Identity> {
     let program = std::env::current_exe().ok().and_then(|path| sha256_file(&path).ok()).unwrap_or_default();
     let state = out.join(STATE);
     let state = if state.exists() { sha256_file(&state)? } else { "none".to_owned() };
-    Ok(Identity::default().with("the program", program).with("the state that it continues from", state))
+    let identity = Identity::default().with("setting `checkpoint_every`", checkpoint_every);
+    Ok(identity.with("the program", program).with("the state that it continues from", state))
 }
 
 /// The error of another rank, where that is what an error is.
 pub(crate) fn of_ranks(error: &anyhow::Error) -> Option<&irepair_ranks::Error> {
-    error.downcast_ref::<irepair_ranks::Error>().or_else(|| match error.downcast_ref::<irepair_train::Error>()? {
-        irepair_train::Error::Ranks(error) => Some(error),
-        irepair_train::Error::Model(irepair_model::Error::Ranks(error)) => Some(error),
-        _ => None,
-    })
+    let of_training = || error.downcast_ref::<irepair_train::Error>()?.of_ranks();
+    error.downcast_ref::<irepair_ranks::Error>().or_else(of_training)
 }
 
 /// An error that another rank has shown: the exit code alone is left.

@@ -1,5 +1,6 @@
 //! Several processes that repair one model together: how they are started, and how they end together.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,13 @@ use irepair_model::exit_at_once;
 use irepair_ranks::{LATEST_SECONDS, Place, Ranks, SECRET, TcpRanks};
 
 use crate::error::CliError;
-use crate::interrupt::FOLLOW_STDIN;
+use crate::interrupt::{self, FOLLOW_STDIN};
 use crate::locate::Locate;
 use crate::rank::{Quiet, RanksArgs, of_ranks};
 use crate::{diagnose, repair};
+
+/// How long the first rank may take to save what it has after another one failed.
+const SAVING_SECONDS: u64 = 600;
 
 /// Threads of a rank, set by the process that starts it.
 const THREADS: &str = "IREPAIR_RANK_THREADS";
@@ -48,18 +52,23 @@ fn refuse_pipes(plan: &RepairPlan) -> anyhow::Result<()> {
 /// Repairs as one of several ranks.
 fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Result<()> {
     let (given, plan) = settled(given, plan, place)?;
-    let ranks = Arc::new(TcpRanks::join(place)?);
-    if ranks.is_first() {
-        tracing::info!("{} ranks, this is rank 0; only it writes files and shows progress", place.n_ranks);
+    if place.rank == 0 {
+        let Place { n_ranks, address, .. } = place;
+        tracing::info!(
+            "rank 0 of {n_ranks}, which alone writes files and shows progress, waits for the others at {address}"
+        );
     }
+    let ranks = Arc::new(TcpRanks::join(place)?);
     let watched = Arc::downgrade(&ranks);
     ranks.on_loss(move |error| {
         if let Some(ranks) = watched.upgrade() {
             // Within a long computation: the last checkpoint is what is left.
-            if ranks.shows(error) {
+            let cause = ranks.cause(error);
+            let (error, shows) = (cause.as_ref().unwrap_or(error), ranks.shows(error));
+            if shows {
                 diagnose::show(&error.diagnostic());
             }
-            ranks.fail(error.exit(), &error.to_string());
+            ranks.fail(error.exit(), &error.to_string(), shows);
         }
         exit_at_once(i32::from(error.exit()));
     });
@@ -82,6 +91,11 @@ fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow:
     if given.threads.is_none() {
         given.threads = std::env::var(THREADS).ok().and_then(|n| n.parse().ok());
     }
+    if given.accumulation.is_some_and(|n| n < place.n_ranks) {
+        let got = format!("{} for {} ranks", plan.accumulation, place.n_ranks);
+        let want = "a micro-batch for every rank, or more";
+        return Err(irepair_train::Error::BadSetting { key: "accumulation", want, got }.into());
+    }
     let device = (plan.device == "cuda").then(|| format!("cuda:{}", place.local_rank));
     let mut plan = resolve(&given, "the command line")?.located()?;
     if let Some(device) = device {
@@ -93,13 +107,18 @@ fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow:
 /// Ends this rank's part with an error: all others hear of it, and one of them shows it.
 fn ended(ranks: &TcpRanks, error: anyhow::Error) -> anyhow::Error {
     let mut diagnostic = diagnose::diagnostic(&error);
-    if let Some(of_others) = of_ranks(&error) {
-        let (exit, is_shown) = (of_others.exit(), ranks.shows(of_others));
-        ranks.fail(exit, &diagnostic.what);
-        return if is_shown { error } else { Quiet(exit).into() };
+    if let Some(of_others) = of_ranks(&error).filter(|error| error.is_of_another()) {
+        let (cause, shows) = (ranks.cause(of_others), ranks.shows(of_others));
+        let shown = cause.as_ref().unwrap_or(of_others);
+        ranks.fail(shown.exit(), &shown.to_string(), shows);
+        return match (shows, cause) {
+            (true, Some(cause)) => cause.into(),
+            (true, None) => error,
+            (false, _) => Quiet(of_others.exit()).into(),
+        };
     }
     let exit = diagnostic.exit as u8;
-    ranks.fail(exit, &diagnostic.what);
+    ranks.fail(exit, &diagnostic.what, true);
     if ranks.is_shown_below(&diagnostic.what) {
         return Quiet(exit).into();
     }
@@ -119,7 +138,7 @@ fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
     let secret = secret();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ranks = Arc::new(Mutex::new(Vec::new()));
-    stop_with_signal(&ranks)?;
+    let n_signals = stop_with_signal(&ranks)?;
     for rank in 0..n {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1));
@@ -138,9 +157,18 @@ fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
         let child = command.spawn().map_err(|error| failed(&format!("rank {rank}"), error))?;
         ranks.lock().unwrap_or_else(PoisonError::into_inner).push(child);
     }
-    match wait(&ranks)? {
-        0 => Ok(()),
-        exit => Err(Quiet(exit).into()),
+    let ended = wait(&ranks)?;
+    if n_signals.load(Ordering::SeqCst) > 1 {
+        diagnose::show(&interrupt::interrupted());
+        return Err(Quiet(ExitKind::Interrupted as u8).into());
+    }
+    match ended {
+        Ended { exit: 0, .. } => Ok(()),
+        // Nothing is left that could have said it.
+        Ended { killed: Some(rank), said: false, .. } => {
+            Err(irepair_ranks::Error::Lost { rank, why: "a signal ended it".to_owned() }.into())
+        }
+        Ended { exit, .. } => Err(Quiet(exit).into()),
     }
 }
 
@@ -162,10 +190,11 @@ fn secret() -> String {
 type Children = Arc<Mutex<Vec<Child>>>;
 
 /// The first signal asks all ranks to stop after their step, the second one ends them.
-fn stop_with_signal(ranks: &Children) -> anyhow::Result<()> {
-    let (ranks, n_signals) = (Arc::clone(ranks), AtomicUsize::new(0));
+fn stop_with_signal(ranks: &Children) -> anyhow::Result<Arc<AtomicUsize>> {
+    let (ranks, n_signals) = (Arc::clone(ranks), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&n_signals);
     let heard = move || {
-        let is_first = n_signals.fetch_add(1, Ordering::SeqCst) == 0;
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
         for child in ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             if is_first {
                 drop(child.stdin.take());
@@ -179,33 +208,51 @@ fn stop_with_signal(ranks: &Children) -> anyhow::Result<()> {
     };
     ctrlc::set_handler(heard)
         .map_err(|error| CliError::NoRank { what: "signals".to_owned(), why: error.to_string() })?;
-    Ok(())
+    Ok(n_signals)
 }
 
-/// Waits until every rank has ended; the exit code of the first that failed. Those that outlive it too long are ended.
-fn wait(ranks: &Children) -> anyhow::Result<u8> {
-    let mut first_failure: Option<(u8, Instant)> = None;
+/// How the ranks ended.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    /// The code of the first that failed.
+    exit: u8,
+    /// The first that a signal ended.
+    killed: Option<usize>,
+    /// True when one that failed ended of itself, with a message.
+    said: bool,
+}
+
+/// Waits until every rank has ended. Those that outlive a failed one too long are ended; the first may be saving what it
+/// has.
+fn wait(ranks: &Children) -> anyhow::Result<Ended> {
+    let (mut ended, mut done, mut since) = (Ended::default(), BTreeSet::new(), None::<Instant>);
     loop {
-        let mut n_left = 0;
-        for child in ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            match child.try_wait() {
-                Ok(Some(status)) if status.success() => {}
-                Ok(Some(status)) => {
-                    // A rank ended by a signal has no code: the others end with that of a lost rank.
-                    let exit = status.code().map_or(ExitKind::Outcome as u8, |code| code as u8);
-                    first_failure.get_or_insert((exit, Instant::now()));
-                }
-                Ok(None) => n_left += 1,
-                Err(error) => return Err(error.into()),
+        let mut children = ranks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (rank, child) in children.iter_mut().enumerate() {
+            let status = match child.try_wait()? {
+                Some(status) if done.insert(rank) && !status.success() => status,
+                _ => continue,
+            };
+            since.get_or_insert_with(Instant::now);
+            // A rank ended by a signal has no code: the others end with that of a lost rank.
+            match status.code() {
+                Some(_) => ended.said = true,
+                None => drop(ended.killed.get_or_insert(rank)),
+            }
+            if ended.exit == 0 {
+                ended.exit = status.code().map_or(ExitKind::Outcome as u8, |code| code as u8);
             }
         }
-        let late = Duration::from_secs(LATEST_SECONDS);
-        if first_failure.is_some_and(|(_, since)| since.elapsed() > late) {
-            ranks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(|child| drop(child.kill()));
+        if done.len() == children.len() {
+            return Ok(ended);
         }
-        if n_left == 0 {
-            return Ok(first_failure.map_or(0, |(exit, _)| exit));
+        for (rank, child) in children.iter_mut().enumerate() {
+            let patience = Duration::from_secs(if rank == 0 { SAVING_SECONDS } else { LATEST_SECONDS });
+            if since.is_some_and(|since| since.elapsed() > patience) && !done.contains(&rank) {
+                let _ = child.kill();
+            }
         }
+        drop(children);
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -290,7 +290,7 @@ pub(crate) fn run(
             .identified_by("--dtype", plan.dtype.to_string().as_str())
             .identified_by("--append-eos", if plan.append_eos { "true" } else { "false" });
         if let Some(ranks) = ranks {
-            engine = engine.among(Arc::<TcpRanks>::clone(ranks), on_this_machine(out)?)?;
+            engine = engine.among(Arc::<TcpRanks>::clone(ranks), on_this_machine(out, plan.checkpoint_every)?)?;
         }
         // Files are written after this line.
         if let Some(hold) = hold {

@@ -11,7 +11,6 @@ use crate::error::CliError;
 use crate::interrupt::{self, Listening};
 use crate::model_dir::LoadedModel;
 use crate::progress;
-use crate::rank::of_ranks;
 use crate::run_dir::STATE;
 use crate::spikes::SpikeWatch;
 use crate::watch::Watcher;
@@ -74,22 +73,15 @@ impl TrainLoop {
             let is_first = engine.next_step() == 0 && watcher.is_none();
             let validation_loss_before = if is_first { engine.validation_loss()? } else { None };
             let n_before = engine.next_step();
-            let mut record = match engine.step() {
+            let mut record = match engine.step_or_stay() {
                 Ok(record) => StepRecord { validation_loss_before, ..record },
                 Err(error) if watcher.as_mut().is_some_and(|(watcher, _)| watcher.ends_with(&error)) => {
                     tracing::warn!("{error}: the run ends with the best weights it had before");
                     log = self.settle(log)?;
                     break;
                 }
-                Err(error) => {
-                    let error = anyhow::Error::from(error);
-                    // Another rank is gone, and nothing has changed since the step before: that is kept.
-                    if of_ranks(&error).is_some() && engine.next_step() == n_before && n_before > 0 {
-                        self.settle(log)?;
-                        self.save(engine, &watcher)?;
-                    }
-                    return Err(error);
-                }
+                Err(error) if engine.next_step() == n_before => return Err(self.kept_after(engine, log, error)),
+                Err(error) => return Err(error.into()),
             };
             // The first step may measure for hours; before it there is nothing new to keep.
             let listening = listening.get_or_insert_with(Listening::start);
@@ -103,17 +95,27 @@ impl TrainLoop {
                 watcher.count(&record, engine.model());
                 watcher.look(engine, !engine.unfinished(), opened)?;
             }
+            if let Some(error) = engine.take_lost() {
+                return Err(self.kept_after(engine, log, error));
+            }
             // All ranks stop after the same step.
-            let interrupted = engine.any_rank(listening.asked())? && engine.unfinished();
+            let interrupted = match engine.any_rank(listening.asked()) {
+                Ok(asked) => asked && engine.unfinished(),
+                Err(error) => return Err(self.kept_after(engine, log, error)),
+            };
             let due = engine.next_step().is_multiple_of(self.checkpoint_every) && engine.unfinished();
             if interrupted || due || !engine.unfinished() {
                 log = self.settle(log)?;
             }
             if interrupted || due {
-                engine.agree_on_weights()?;
+                if let Err(error) = engine.agree_on_weights() {
+                    return Err(self.kept_after(engine, log, error));
+                }
                 self.save(engine, &watcher)?;
             }
             if interrupted {
+                // The others wait until the state is written.
+                engine.any_rank(true)?;
                 let (state, n_done, n_steps) = (self.state.clone(), engine.next_step(), self.n_steps);
                 return Err(CliError::Interrupted { state, n_done, n_steps }.into());
             }
@@ -135,6 +137,27 @@ impl TrainLoop {
             engine.save(&self.state)?;
         }
         drop_weights(watcher)
+    }
+
+    /// The error that ended the run. Where it is that another rank is gone, the first one keeps what it has: the state
+    /// after the last whole step.
+    fn kept_after(
+        &self,
+        engine: &mut Engine<&CausalLm>,
+        log: Option<LineLog>,
+        error: irepair_train::Error,
+    ) -> anyhow::Error {
+        let is_lost = error.of_ranks().is_some_and(irepair_ranks::Error::is_of_another);
+        if is_lost && self.writes && engine.next_step() > 0 && engine.unfinished() {
+            engine.end_alone();
+            match self.settle(log).and_then(|_| Ok(engine.save(&self.state)?)) {
+                Ok(()) => tracing::info!("the state after step {} is kept", engine.next_step()),
+                Err(failed) => {
+                    tracing::warn!("the state after step {} could not be kept: {failed:#}", engine.next_step())
+                }
+            }
+        }
+        error.into()
     }
 
     /// Continues the run that was stopped here, if any; returns the records of its steps.

@@ -38,19 +38,18 @@ impl Layout {
 /// Bytes of a part that are sent at a time: what is in memory beyond the gradients is a few times this, or one tensor.
 const MOST_BYTES: usize = 1 << 25;
 
-/// The sum of the gradients of all parts, where every rank gives those of its own parts: ranks in their order, each
+/// The sum, on `device`, of the gradients of all parts, where every rank gives those of its own parts: ranks in their order, each
 /// one's parts in theirs. On one rank alone, or without any, the plain sum.
 ///
 /// # Errors
 /// When a rank is gone, failed, or sent what does not fit.
-pub fn sum_over_ranks(ranks: Option<&dyn Ranks>, parts: Vec<Gradients>) -> Result<Gradients> {
+pub fn sum_over_ranks(ranks: Option<&dyn Ranks>, parts: Vec<Gradients>, device: Device) -> Result<Gradients> {
     let Some(ranks) = ranks.filter(|ranks| ranks.n_ranks() > 1) else {
         return Ok(parts.into_iter().fold(Gradients::new(), |mut sum, part| {
             add_gradients(&mut sum, part);
             sum
         }));
     };
-    let device = parts.iter().flatten().map(|(_, gradient)| gradient.device()).next().unwrap_or(Device::Cpu);
     let layouts = gathered_layouts(ranks, &parts)?;
     let mut left: Vec<VecDeque<(usize, Tensor)>> = parts.into_iter().map(VecDeque::from).collect();
     let mut sum = Gradients::new();

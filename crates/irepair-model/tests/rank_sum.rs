@@ -41,7 +41,7 @@ fn n_ranks_give_the_bits_of_one() {
             thread::spawn(move || {
                 let ranks = TcpRanks::join(&place).unwrap();
                 let parts = share_of(rank, n_parts as usize, n_ranks).map(|p| part(p as i64, kind)).collect();
-                let sum = sum_over_ranks(Some(&ranks), parts).unwrap();
+                let sum = sum_over_ranks(Some(&ranks), parts, tch::Device::Cpu).unwrap();
                 assert!(n_ranks == 1 || ranks.n_bytes_sent() > 0);
                 bits(&sum)
             })
@@ -51,5 +51,5 @@ fn n_ranks_give_the_bits_of_one() {
             assert_eq!(sum.join().unwrap(), bits(&alone), "{n_ranks} ranks, {n_parts} parts");
         }
     }
-    assert!(sum_over_ranks(None, Vec::new()).unwrap().is_empty());
+    assert!(sum_over_ranks(None, Vec::new(), tch::Device::Cpu).unwrap().is_empty());
 }

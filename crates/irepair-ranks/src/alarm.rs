@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Error;
-use crate::group::{End, Group, held};
+use crate::group::{End, Group, Peer, held};
 use crate::wire;
 
 /// How often a rank says that it is there.
@@ -26,8 +26,15 @@ pub const LATEST_SECONDS: u64 = GRACE.as_secs() + 1;
 
 /// Says every few seconds that this rank is there, and notes who has fallen silent.
 pub(crate) fn beat(group: &Group) {
+    let mut last = group.started.elapsed();
     while !group.closed.load(Ordering::SeqCst) {
         let now = group.started.elapsed();
+        // This process slept itself, as one that was suspended: what others sent meanwhile is still to be read.
+        if now.saturating_sub(last) > SILENCE / 2 {
+            let heard = |peer: &Peer| peer.heard.store(now.as_millis() as u64, Ordering::Relaxed);
+            group.peers.iter().flatten().for_each(heard);
+        }
+        last = now;
         for peer in group.peers.iter().flatten() {
             // Where the lock is taken, bytes are on their way, which say it too.
             if let Ok(_writing) = peer.writing.try_lock() {
@@ -47,10 +54,10 @@ pub(crate) fn beat(group: &Group) {
 /// Calls `end` when a rank has been gone for a while and this one has not ended of itself.
 pub(crate) fn watch(group: &Group, end: impl Fn(&Error)) {
     let mut since: Option<(usize, Instant)> = None;
-    while !group.closed.load(Ordering::SeqCst) {
+    while !group.closed.load(Ordering::SeqCst) && !group.ending.load(Ordering::SeqCst) {
         let is_gone = |rank: &usize| {
             let peer = group.peers[*rank].as_ref();
-            peer.is_some_and(|peer| matches!(&*held(&peer.end), Some(End::Lost(_) | End::Failed(..))))
+            peer.is_some_and(|peer| matches!(&*held(&peer.end), Some(End::Lost(_) | End::Failed(_))))
         };
         match since {
             None => since = (0..group.peers.len()).find(is_gone).map(|rank| (rank, Instant::now())),

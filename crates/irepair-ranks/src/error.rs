@@ -8,9 +8,9 @@ irepair_core::errors! {
     pub enum Error {
         /// A rank ended, or was not heard from for too long.
         Lost { rank: usize, why: String } = "rank {rank} is gone: {why}" =>
-            Outcome.help("all ranks have ended; run the same command again: it continues from its last checkpoint");
-        /// A rank failed and said why. It has shown the message itself.
-        Failed { rank: usize, message: String, exit: u8 } = "rank {rank} failed: {message}" =>
+            Outcome.help("all ranks end; run the same command again: it continues from the state that was kept last, or starts again");
+        /// A rank failed and said why. `shown`: it has shown the message itself.
+        Failed { rank: usize, message: String, exit: u8, shown: bool } = "rank {rank} failed: {message}" =>
             Outcome.help("see the message of that rank");
         /// Some ranks did not come.
         Missing { n_ranks: usize, missing: String, seconds: u64 } = "not all {n_ranks} ranks came within {seconds} s" =>
@@ -19,10 +19,10 @@ irepair_core::errors! {
         /// Rank 0 cannot be reached.
         Unreachable { address: String, why: String } = "rank 0 cannot be reached: {why}" =>
             Outcome.at(address)
-                .help("MASTER_ADDR and MASTER_PORT must be an address and a free port of the machine of rank 0");
+                .help("MASTER_ADDR and MASTER_PORT (IREPAIR_MASTER_PORT under torchrun) must be an address and a free port of the machine of rank 0");
         /// The port for the other ranks cannot be opened.
         NoPort { address: String, why: String } = "no port for the other ranks: {why}" =>
-            Outcome.at(address).help("MASTER_PORT must be a free port of the machine of rank 0");
+            Outcome.at(address).help("MASTER_PORT must be a free port of the machine of rank 0; under torchrun, which takes that one, IREPAIR_MASTER_PORT names another");
         /// Rank 0 turned this process away.
         Refused { reason: String } = "rank 0 refused this process: {reason}" =>
             Usage.help("start all ranks with the same command, each with a rank of its own");
@@ -44,9 +44,9 @@ impl Error {
         }
     }
 
-    /// True where another rank, and not this one, has shown the message.
-    pub fn is_shown_elsewhere(&self) -> bool {
-        matches!(self, Self::Failed { .. })
+    /// True when another rank has ended.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Lost { .. })
     }
 }
 
@@ -58,7 +58,12 @@ mod tests {
     fn every_message_is_the_one_that_was_read() {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(Error {
             Lost: [Error::Lost { rank: 1, why: "its connection was closed".into() }],
-            Failed: [Error::Failed { rank: 2, message: "the loss is not finite at step 7".into(), exit: 5 }],
+            Failed: [Error::Failed {
+                rank: 2,
+                message: "the loss is not finite at step 7".into(),
+                exit: 5,
+                shown: true
+            }],
             Missing: [Error::Missing { n_ranks: 4, missing: "1, 3".into(), seconds: 120 }],
             Unreachable: [Error::Unreachable { address: "10.0.0.1:29500".into(), why: "connection refused".into() }],
             NoPort: [Error::NoPort { address: "127.0.0.1:29500".into(), why: "address already in use".into() }],

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::alarm::{self, SILENCE};
-use crate::wire::{self, Frame};
+use crate::wire::{self, Failure, Frame};
 use crate::{Error, Place, Ranks, Result, join};
 
 /// How another rank ended.
@@ -16,8 +16,8 @@ use crate::{Error, Place, Ranks, Result, join};
 pub(crate) enum End {
     /// It finished.
     Finished,
-    /// It failed, with this exit code and message.
-    Failed(u8, String),
+    /// It failed.
+    Failed(Failure),
     /// It is gone.
     Lost(String),
 }
@@ -42,6 +42,8 @@ pub(crate) struct Group {
     pub(crate) started: Instant,
     /// True once this rank has ended.
     pub(crate) closed: AtomicBool,
+    /// True once it ends by itself.
+    pub(crate) ending: AtomicBool,
     n_exchanges: Mutex<u64>,
     n_sent: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl TcpRanks {
             peers,
             started: Instant::now(),
             closed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             n_exchanges: Mutex::new(0),
             n_sent: AtomicU64::new(0),
         });
@@ -112,23 +115,36 @@ impl TcpRanks {
         std::thread::spawn(move || alarm::watch(&group, end));
     }
 
-    /// Tells all others that this rank ends with a message that it shows itself.
-    pub fn fail(&self, exit: u8, message: &str) {
-        self.0.close(|stream| wire::write_failed(stream, exit, message));
+    /// Tells all others that this rank ends with a message, and whether it shows it itself.
+    pub fn fail(&self, exit: u8, message: &str, shown: bool) {
+        let failure = Failure { exit, shown, message: message.to_owned() };
+        self.0.close(|stream| wire::write_failed(stream, &failure));
     }
 
-    /// True where this rank shows the message of `error`: it is the first of those left, and no other has shown it.
+    /// True where this rank shows the message of `error`: no other has, and it is the first of those left.
     pub fn shows(&self, error: &Error) -> bool {
+        let is_out = |peer: &Peer| match &*held(&peer.end) {
+            Some(End::Lost(_)) => true,
+            Some(End::Failed(failure)) => !failure.shown,
+            _ => false,
+        };
         match error {
-            Error::Failed { .. } => false,
-            Error::Lost { .. } => self.0.peers[..self.0.rank].iter().flatten().all(Peer::is_lost),
+            Error::Failed { shown: true, .. } => false,
+            Error::Lost { .. } | Error::Failed { .. } => self.0.peers[..self.0.rank].iter().flatten().all(is_out),
             _ => true,
         }
     }
 
+    /// What began the end of all, where `error` is of a rank that ended because of it: the rank that is gone.
+    pub fn cause(&self, error: &Error) -> Option<Error> {
+        let is_lost = |rank: &usize| self.0.peers[*rank].as_ref().is_some_and(Peer::is_lost);
+        let is_of_another = matches!(error, Error::Failed { shown: false, .. });
+        (0..self.n_ranks()).find(is_lost).filter(|_| is_of_another).map(|rank| self.0.end_of(rank))
+    }
+
     /// True where a rank below this one has shown `message`, or does so soon.
     pub fn is_shown_below(&self, message: &str) -> bool {
-        let shown = |peer: &Peer| matches!(&*held(&peer.end), Some(End::Failed(_, said)) if said == message);
+        let shown = |peer: &Peer| matches!(&*held(&peer.end), Some(End::Failed(failure)) if failure.message == message);
         let until = Instant::now() + alarm::BEAT;
         while self.0.rank > 0 && Instant::now() < until {
             if self.0.peers[..self.0.rank].iter().flatten().any(shown) {
@@ -166,7 +182,7 @@ impl Group {
             match wire::read(&mut from, heard) {
                 Ok(Frame::Data(number, bytes)) => drop(inbox.send((number, bytes))),
                 Ok(Frame::Beat) => {}
-                Ok(Frame::Failed(exit, message)) => break End::Failed(exit, message),
+                Ok(Frame::Failed(failure)) => break End::Failed(failure),
                 Ok(Frame::Bye) => break End::Finished,
                 Err(error) => break End::Lost(said(&error)),
             }
@@ -179,7 +195,7 @@ impl Group {
     pub(crate) fn end_of(&self, rank: usize) -> Error {
         let end = self.peers[rank].as_ref().and_then(|peer| held(&peer.end).clone());
         match end {
-            Some(End::Failed(exit, message)) => Error::Failed { rank, message, exit },
+            Some(End::Failed(Failure { exit, shown, message })) => Error::Failed { rank, message, exit, shown },
             Some(End::Lost(why)) => Error::Lost { rank, why },
             Some(End::Finished) => Error::Lost { rank, why: "it has finished before this one".to_owned() },
             None => Error::Lost { rank, why: "its connection was closed".to_owned() },
@@ -241,6 +257,10 @@ impl Ranks for TcpRanks {
             }
         }
         Ok(found)
+    }
+
+    fn ends_itself(&self) {
+        self.0.ending.store(true, Ordering::SeqCst);
     }
 
     fn n_bytes_sent(&self) -> u64 {

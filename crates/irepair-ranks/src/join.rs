@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::sync::mpsc;
 use std::thread::sleep;
@@ -66,7 +66,8 @@ fn go(place: &Place, deadline: Instant) -> Result<BTreeMap<usize, TcpStream>> {
     let unreachable = |why: io::Error| Error::Unreachable { address: place.address.clone(), why: why.to_string() };
     let first = connect(&place.address, deadline).map_err(unreachable)?;
     let here = first.local_addr().map_err(unreachable)?;
-    let listener = TcpListener::bind((here.ip(), 0)).map_err(unreachable)?;
+    let at = if is_local(&place.address) { here.ip() } else { anywhere(here.ip()) };
+    let listener = TcpListener::bind((at, 0)).map_err(unreachable)?;
     let port = listener.local_addr().map_err(unreachable)?.port();
     let hello = Hello {
         irepair: env!("CARGO_PKG_VERSION").to_owned(),
@@ -83,15 +84,21 @@ fn go(place: &Place, deadline: Instant) -> Result<BTreeMap<usize, TcpStream>> {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             Error::Missing { n_ranks: place.n_ranks, missing: "unknown".to_owned(), seconds: WAIT_SECONDS }
         }
+        io::ErrorKind::InvalidData => unreachable(io::Error::other("another program answers there")),
         _ => unreachable(why),
     })?;
     if let Some(reason) = answer.refused {
         return Err(Error::Refused { reason });
     }
+    let first_ip = first.peer_addr().map_err(unreachable)?.ip();
     let mut found = BTreeMap::from([(0, first)]);
     for rank in 1..place.rank {
         let lost = |why: io::Error| Error::Lost { rank, why: why.to_string() };
-        let address = answer.addresses.get(rank - 1).ok_or_else(|| lost(io::ErrorKind::NotFound.into()))?;
+        let mut address = *answer.addresses.get(rank - 1).ok_or_else(|| lost(io::ErrorKind::NotFound.into()))?;
+        // It is on the machine of rank 0.
+        if address.ip().is_loopback() {
+            address.set_ip(first_ip);
+        }
         let stream = connect(&address.to_string(), deadline).map_err(lost)?;
         write_line(&stream, &hello).map_err(lost)?;
         found.insert(rank, stream);
@@ -105,12 +112,27 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-/// A port at an address of this machine; at all of them where the name leads to another, as behind a gateway.
+/// True for an address that only this machine can mean.
+fn is_local(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A port for all who may come: at every address of this machine, unless only this machine can mean the one given. The
+/// name of a machine is often an alias of its loopback, where others do not reach it.
 fn listen(address: &str) -> io::Result<TcpListener> {
-    TcpListener::bind(address).or_else(|error| match (error.kind(), address.rsplit_once(':')) {
-        (io::ErrorKind::AddrNotAvailable, Some((_, port))) => TcpListener::bind(format!("0.0.0.0:{port}")),
-        _ => Err(error),
-    })
+    if is_local(address) {
+        return TcpListener::bind(address);
+    }
+    let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
+    TcpListener::bind((anywhere(first.ip()), first.port()))
+}
+
+/// The address that stands for all of a kind.
+fn anywhere(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// A connection, tried again while the other side is not there yet.

@@ -56,6 +56,9 @@ pub trait Ranks: Debug + Send + Sync {
         self.exchange(&vec![mine; self.n_ranks()])
     }
 
+    /// Says that this rank ends by itself, however long it takes: it saves what it has.
+    fn ends_itself(&self) {}
+
     /// Bytes sent to others so far.
     fn n_bytes_sent(&self) -> u64;
 

@@ -54,6 +54,9 @@ impl Place {
             None if n_ranks > 1 => number(variable, "MASTER_PORT")? + next,
             None => 0,
         };
+        if port > usize::from(u16::MAX) {
+            return Err(Error::BadPlace { name: "MASTER_PORT", want: "a port below 65536", got: port.to_string() });
+        }
         let secret = variable(SECRET).or_else(|| variable("TORCHELASTIC_RUN_ID")).unwrap_or_default();
         Ok(Self { rank, n_ranks, local_rank, address: address(&host, port), secret })
     }

@@ -13,10 +13,20 @@ pub(crate) enum Frame {
     Data(u64, Vec<u8>),
     /// "I am here."
     Beat,
-    /// The sender failed: the exit code of its process, and its message.
-    Failed(u8, String),
+    /// The sender failed.
+    Failed(Failure),
     /// The sender has finished.
     Bye,
+}
+
+/// How a rank failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The exit code of its process.
+    pub(crate) exit: u8,
+    /// True when it shows its message itself.
+    pub(crate) shown: bool,
+    pub(crate) message: String,
 }
 
 const DATA: u8 = 1;
@@ -44,8 +54,8 @@ pub(crate) fn write_beat(to: impl Write) -> io::Result<()> {
 }
 
 /// Writes that this rank failed.
-pub(crate) fn write_failed(to: impl Write, exit: u8, message: &str) -> io::Result<()> {
-    write(to, FAILED, u64::from(exit), message.as_bytes())
+pub(crate) fn write_failed(to: impl Write, Failure { exit, shown, message }: &Failure) -> io::Result<()> {
+    write(to, FAILED, u64::from(*exit) | u64::from(*shown) << 8, message.as_bytes())
 }
 
 /// Writes that this rank has finished.
@@ -71,7 +81,10 @@ pub(crate) fn read(mut from: impl Read, mut heard: impl FnMut()) -> io::Result<F
     match kind {
         DATA => Ok(Frame::Data(n, bytes)),
         BEAT => Ok(Frame::Beat),
-        FAILED => Ok(Frame::Failed(n as u8, String::from_utf8_lossy(&bytes).into_owned())),
+        FAILED => {
+            let message = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(Frame::Failed(Failure { exit: n as u8, shown: n >> 8 == 1, message }))
+        }
         BYE => Ok(Frame::Bye),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not an irepair that speaks there")),
     }
@@ -92,7 +105,7 @@ pub(crate) fn read_line<T: serde::de::DeserializeOwned>(mut from: &TcpStream) ->
     while line.len() < MOST_LINE {
         from.read_exact(&mut byte)?;
         if byte == *b"\n" {
-            return Ok(serde_json::from_slice(&line)?);
+            return serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e));
         }
         line.extend(byte);
     }
@@ -109,12 +122,13 @@ mod tests {
         let long = vec![7; CHUNK + 3];
         write_data(&mut wire, 4, &long).unwrap();
         write_beat(&mut wire).unwrap();
-        write_failed(&mut wire, 5, "no").unwrap();
+        let failure = Failure { exit: 5, shown: true, message: "no".into() };
+        write_failed(&mut wire, &failure).unwrap();
         write_bye(&mut wire).unwrap();
         let (mut wire, mut n_heard) = (&wire[..], 0);
         let mut next = || read(&mut wire, || n_heard += 1).unwrap();
         let found = [next(), next(), next(), next()];
-        assert_eq!(found, [Frame::Data(4, long), Frame::Beat, Frame::Failed(5, "no".into()), Frame::Bye]);
+        assert_eq!(found, [Frame::Data(4, long), Frame::Beat, Frame::Failed(failure), Frame::Bye]);
         assert_eq!(n_heard, 4 + 2 + 1);
     }
 

@@ -64,13 +64,13 @@ impl Each for Vec<[u8; 2]> {
 fn a_rank_that_fails_tells_the_others_why() {
     let found = on_all(3, |ranks| {
         if ranks.rank() == 1 {
-            ranks.fail(4, "no such file");
+            ranks.fail(4, "no such file", true);
             return None;
         }
         let error = ranks.gather(b"mine").unwrap_err();
         assert!(!ranks.shows(&error));
         assert_eq!(ranks.is_shown_below("no such file"), ranks.rank() == 2);
-        ranks.fail(error.exit(), &error.to_string());
+        ranks.fail(error.exit(), &error.to_string(), false);
         Some((error.to_string(), error.exit()))
     });
     let said = Some(("rank 1 failed: no such file".to_owned(), 4));
@@ -121,7 +121,7 @@ fn connect(address: &str) -> TcpStream {
 fn a_rank_within_a_long_computation_is_told() {
     let found = on_all(2, |ranks| {
         if ranks.rank() == 1 {
-            ranks.fail(5, "the loss is not finite");
+            ranks.fail(5, "the loss is not finite", true);
             return None;
         }
         let (told, tell) = mpsc::channel();

@@ -213,3 +213,78 @@ fn fewer_micro_batches_than_ranks_are_refused() {
     });
     assert_eq!(found, [true, true]);
 }
+
+/// One rank of one, whose exchange of this number finds another one gone.
+#[derive(Debug)]
+struct Failing {
+    n_left: std::sync::atomic::AtomicI64,
+}
+
+impl Ranks for Failing {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn n_ranks(&self) -> usize {
+        1
+    }
+
+    fn exchange(&self, to: &[&[u8]]) -> irepair_ranks::Result<Vec<Vec<u8>>> {
+        match self.n_left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) {
+            n if n > 0 => Ok(to.iter().map(|bytes| bytes.to_vec()).collect()),
+            _ => Err(irepair_ranks::Error::Lost { rank: 1, why: "the test".to_owned() }),
+        }
+    }
+
+    fn n_bytes_sent(&self) -> u64 {
+        0
+    }
+}
+
+/// Whatever exchange it is that fails, the state that the first rank can save leads to the bits of the whole run.
+#[test]
+fn a_loss_at_any_exchange_leaves_a_state_of_whole_steps() {
+    let run = Run { policy: Policy::Ema, method: Method::IrepairNoKl, budget_kl: Some(5.0), ..IREPAIR };
+    let whole = trained(&run, 2, None);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut n_kept, mut n_alone) = (0, 0);
+    // The first exchange is that of the agreement.
+    for n_left in 1..60 {
+        let (first, data) = (model(run.family), data());
+        let failing = Arc::new(Failing { n_left: n_left.into() });
+        let mut engine = engine(&run, &first, &data, 2).among(failing, Identity::default()).unwrap();
+        let state = dir.path().join(format!("{n_left}.safetensors"));
+        let mut records = Vec::new();
+        while engine.unfinished() {
+            let before = engine.next_step();
+            match engine.step_or_stay() {
+                Ok(record) => records.push(StepRecord { seconds: 0.0, ..record }),
+                Err(_) => assert_eq!(engine.next_step(), before, "exchange {n_left}"),
+            }
+            if engine.next_step() == before || engine.take_lost().is_some() {
+                engine.save(&state).unwrap();
+                break;
+            }
+        }
+        assert_eq!(records, whole.0[..records.len()], "exchange {n_left}");
+        if !state.exists() {
+            // All steps were taken: the end needs no other rank.
+            engine.finish().unwrap();
+            assert!(bits(&first) == whole.1, "exchange {n_left}");
+            n_alone += 1;
+            continue;
+        }
+        let second = model(run.family);
+        let mut resumed = self::engine(&run, &second, &data, 2);
+        resumed.resume(&state).unwrap();
+        assert_eq!(resumed.next_step(), records.len() as u64, "exchange {n_left}");
+        while resumed.unfinished() {
+            records.push(StepRecord { seconds: 0.0, ..resumed.step().unwrap() });
+        }
+        resumed.finish().unwrap();
+        assert_eq!(records, whole.0, "exchange {n_left}");
+        assert!(bits(&second) == whole.1, "exchange {n_left}");
+        n_kept += 1;
+    }
+    assert!(n_kept > 15 && n_alone > 1, "{n_kept} kept, {n_alone} alone");
+}

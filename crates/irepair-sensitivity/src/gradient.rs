@@ -55,7 +55,7 @@ pub fn error_gradients(model: &dyn BlockModel, texts: &[&TextBatch]) -> Result<G
 pub(crate) fn over_ranks(model: &dyn BlockModel, texts: &[&TextBatch], ranks: &dyn Ranks) -> Result<Gradients> {
     let mut parts = Vec::new();
     each_gradient(model, &texts[ranks.share(texts.len())], |gradients| parts.push(gradients))?;
-    Ok(sum_over_ranks(Some(ranks), parts)?)
+    Ok(sum_over_ranks(Some(ranks), parts, model.device())?)
 }
 
 fn each_gradient(model: &dyn BlockModel, texts: &[&TextBatch], mut take: impl FnMut(Gradients)) -> Result<()> {

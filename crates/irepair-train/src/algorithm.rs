@@ -41,6 +41,8 @@ pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) identity: Identity,
     /// The processes that take the steps together; none for one that is alone.
     pub(crate) ranks: Option<Arc<dyn Ranks>>,
+    /// The error of a rank that was lost where this one could end its step alone.
+    pub(crate) lost: Option<Error>,
 }
 
 /// How a run ended.
@@ -118,7 +120,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             parts.add(&loss, gradients);
         }
         // Here the ranks send each other the gradients of the slice, and nothing else.
-        let (mut gradients, scalars) = parts.sum()?;
+        let (mut gradients, scalars) = parts.sum(step, &scope, model.device())?;
 
         // 4. Wait for the device, once for all numbers. Refuse what is not finite; clip over the slice.
         let numbers = scalars.read(global_norm(&gradients))?;
@@ -146,7 +148,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         }
         self.ablation.iter().for_each(|ablation| ablation.apply(self.model.parameters(), lr));
         self.next_step += 1;
-        let validation_loss = self.validate_when_due()?;
+        let validation_loss =
+            self.validate_when_due().or_else(|error| self.alone_after(error, Self::validate_when_due))?;
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
         let n_before = self.ablation.as_ref().filter(|_| step == 0).map_or(0, Ablation::n_tokens);

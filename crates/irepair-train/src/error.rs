@@ -63,6 +63,14 @@ irepair_core::errors! {
 }
 
 impl Error {
+    /// The error of the ranks, where it is one.
+    pub fn of_ranks(&self) -> Option<&irepair_ranks::Error> {
+        match self {
+            Self::Ranks(error) | Self::Model(irepair_model::Error::Ranks(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// An error of choosing the blocks.
     pub fn localise(error: &impl irepair_core::Diagnose) -> Self {
         Self::Localise { found: Box::new(error.diagnostic()) }

@@ -1,13 +1,15 @@
 //! The parts of a step: a term of the loss on a micro-batch each. Their gradients and losses add up in order, here or
 //! over ranks.
 
+use irepair_core::Scope;
 use irepair_model::{Gradients, add_gradients, sum_over_ranks};
 use irepair_objective::Loss;
 use irepair_ranks::Ranks;
+use tch::Device;
 
 use crate::numbers::StepScalars;
 use crate::ranks::share_among;
-use crate::{MicroBatch, Result};
+use crate::{Error, MicroBatch, Result};
 
 /// What the parts of a step have given so far.
 pub(crate) struct Parts<'a> {
@@ -36,15 +38,22 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The sum of the gradients, and the losses, of the parts of all ranks.
+    /// The sum of the gradients, on `device`, and the losses, of the parts of all ranks, which must have chosen the
+    /// same slice: machines that compute differently may not.
     ///
     /// # Errors
-    /// When a rank is gone.
-    pub(crate) fn sum(self) -> Result<(Gradients, StepScalars)> {
+    /// When a rank is gone, or chose another slice.
+    pub(crate) fn sum(self, step: u64, scope: &Scope, device: Device) -> Result<(Gradients, StepScalars)> {
+        if let Some(ranks) = self.ranks {
+            let chosen = ranks.gather(format!("{scope:?}").as_bytes())?;
+            if let Some(rank) = chosen.iter().position(|theirs| theirs != &chosen[0]) {
+                return Err(Error::OtherRank { rank, changes: format!("it chose another slice at step {step}") });
+            }
+        }
         let scalars = match self.ranks {
             Some(ranks) => self.scalars.of_all(ranks)?,
             None => self.scalars,
         };
-        Ok((sum_over_ranks(self.ranks, self.gradients)?, scalars))
+        Ok((sum_over_ranks(self.ranks, self.gradients, device)?, scalars))
     }
 }

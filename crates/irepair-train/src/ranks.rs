@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use irepair_core::StepRecord;
 use irepair_model::{BlockModel, weights_sha256};
 use irepair_ranks::Ranks;
 
@@ -59,6 +60,43 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// The processes that take the steps together.
     pub fn ranks(&self) -> Option<&dyn Ranks> {
         self.ranks.as_deref()
+    }
+
+    /// [`Engine::step`], after whose failure for the loss of a rank the run is what it was before: it can be saved.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn step_or_stay(&mut self) -> Result<StepRecord> {
+        let memory = self.ranks.as_ref().map(|_| (self.next_step, self.localiser.state()));
+        let taken = self.step();
+        if let (Err(_), Some((step, memory))) = (&taken, memory)
+            && step == self.next_step
+        {
+            self.localiser.load_state(memory)?;
+        }
+        taken
+    }
+
+    /// The error of a rank that was lost after the last step had changed the weights: the first rank has ended the step
+    /// alone, and takes no other.
+    pub fn take_lost(&mut self) -> Option<Error> {
+        self.lost.take()
+    }
+
+    /// `work` once more on the first rank alone, where another rank is why it failed.
+    pub(crate) fn alone_after<T>(&mut self, error: Error, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let is_first = self.ranks.as_ref().is_some_and(|ranks| ranks.is_first());
+        if !is_first || !error.of_ranks().is_some_and(irepair_ranks::Error::is_of_another) {
+            return Err(error);
+        }
+        self.end_alone();
+        self.lost = Some(error);
+        work(self)
+    }
+
+    /// Leaves the other ranks: what this one does from here on may take as long as it takes.
+    pub fn end_alone(&mut self) {
+        self.ranks.take().iter().for_each(|ranks| ranks.ends_itself());
     }
 
     /// True on every rank when any of them says so.

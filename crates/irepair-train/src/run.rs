@@ -62,6 +62,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             data: Arc::clone(data),
             settings,
             ranks: None,
+            lost: None,
         })
     }
 
@@ -143,8 +144,13 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// # Errors
     /// When a final validation that was due fails, or one of the weights is not finite.
     pub fn finish(mut self) -> Result<(M, Outcome)> {
-        self.agree_on_weights()?;
-        let last_loss = self.validate_at_end()?;
+        let last = self.agree_on_weights().and_then(|()| self.validate_at_end());
+        let last_loss = last.or_else(|error| self.alone_after(error, Self::validate_at_end))?;
+        if let Some(error) = &self.lost {
+            tracing::warn!("{error}; all steps were taken, and rank 0 ends the run alone");
+        }
+        // What is left takes one process.
+        self.ranks = None;
         let (model, outcome) = self.give_back()?;
         Ok((model, Outcome { last_loss, ..outcome }))
     }
