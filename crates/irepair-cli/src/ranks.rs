@@ -33,15 +33,21 @@ pub(crate) fn command(given: RepairOptions, plan: RepairPlan, RanksArgs { ranks 
         }
         (Some(place), _) => as_rank(given, plan, &place),
         (None, Some(n)) if n > 1 => {
-            refuse_pipes(&plan)?;
+            refuse(n, &given, &plan)?;
             start(n, &plan)
         }
         (None, _) => repair::command((given, plan), None),
     }
 }
 
-/// Every rank reads the files for itself: a pipe has its bytes once.
-fn refuse_pipes(plan: &RepairPlan) -> anyhow::Result<()> {
+/// Refuses what several ranks cannot do: share fewer micro-batches than they are, and read a pipe, which has its bytes
+/// once.
+fn refuse(n_ranks: usize, given: &RepairOptions, plan: &RepairPlan) -> anyhow::Result<()> {
+    if given.accumulation.is_some_and(|n| n < n_ranks) {
+        let got = format!("{} for {n_ranks} ranks", plan.accumulation);
+        let want = "a micro-batch for every rank, or more";
+        return Err(irepair_train::Error::BadSetting { key: "accumulation", want, got }.into());
+    }
     let is_pipe = |path: &&Path| path.exists() && !path.is_file() && !path.is_dir();
     match [Some(plan.pairs.as_path()), plan.utility.as_deref()].into_iter().flatten().find(is_pipe) {
         Some(path) => Err(CliError::RanksPipe { path: path.to_owned() }.into()),
@@ -51,7 +57,6 @@ fn refuse_pipes(plan: &RepairPlan) -> anyhow::Result<()> {
 
 /// Repairs as one of several ranks.
 fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Result<()> {
-    let (given, plan) = settled(given, plan, place)?;
     if place.rank == 0 {
         let Place { n_ranks, address, .. } = place;
         tracing::info!(
@@ -72,7 +77,8 @@ fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Res
         }
         exit_at_once(i32::from(error.exit()));
     });
-    let done = repair::command((given, plan), Some(&ranks)).map_err(|error| ended(&ranks, error));
+    let done = settled(given, plan, place).and_then(|settings| repair::command(settings, Some(&ranks)));
+    let done = done.map_err(|error| ended(&ranks, error));
     if ranks.is_first() {
         let n_sent = ranks.n_bytes_sent() as f64 / f64::from(1 << 20);
         tracing::info!("rank 0 sent {n_sent:.1} MiB to others");
@@ -82,7 +88,7 @@ fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Res
 
 /// The settings of a rank, with what depends on how many there are.
 fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Result<(RepairOptions, RepairPlan)> {
-    refuse_pipes(&plan)?;
+    refuse(place.n_ranks, &given, &plan)?;
     if given.accumulation.is_none() {
         given.accumulation = Some(place.n_ranks);
     }
@@ -90,11 +96,6 @@ fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow:
     given.batch_size = Some(plan.batch_size);
     if given.threads.is_none() {
         given.threads = std::env::var(THREADS).ok().and_then(|n| n.parse().ok());
-    }
-    if given.accumulation.is_some_and(|n| n < place.n_ranks) {
-        let got = format!("{} for {} ranks", plan.accumulation, place.n_ranks);
-        let want = "a micro-batch for every rank, or more";
-        return Err(irepair_train::Error::BadSetting { key: "accumulation", want, got }.into());
     }
     let device = (plan.device == "cuda").then(|| format!("cuda:{}", place.local_rank));
     let mut plan = resolve(&given, "the command line")?.located()?;
