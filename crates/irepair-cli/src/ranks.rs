@@ -223,8 +223,8 @@ struct Ended {
     said: bool,
 }
 
-/// Waits until every rank has ended. Those that outlive a failed one too long are ended; the first may be saving what it
-/// has.
+/// Waits until every rank has ended. Those that outlive a failed one too long are ended; the first may be saving what
+/// it has.
 fn wait(ranks: &Children) -> anyhow::Result<Ended> {
     let (mut ended, mut done, mut since) = (Ended::default(), BTreeSet::new(), None::<Instant>);
     loop {

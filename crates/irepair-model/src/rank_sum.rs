@@ -38,8 +38,8 @@ impl Layout {
 /// Bytes of a part that are sent at a time: what is in memory beyond the gradients is a few times this, or one tensor.
 const MOST_BYTES: usize = 1 << 25;
 
-/// The sum, on `device`, of the gradients of all parts, where every rank gives those of its own parts: ranks in their order, each
-/// one's parts in theirs. On one rank alone, or without any, the plain sum.
+/// The sum, on `device`, of the gradients of all parts, where every rank gives those of its own: ranks in their order,
+/// each one's parts in theirs. On one rank alone, or without any, the plain sum.
 ///
 /// # Errors
 /// When a rank is gone, failed, or sent what does not fit.

@@ -9,9 +9,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Maps a file for reading.
 ///
-/// Sound as long as the file does not change while it is mapped; we map checkpoints, read them once and drop the map, but
-/// for weights that stay in their files (`checkpoint/in_files.rs`). A file truncated under us ends the process with SIGBUS
-/// instead of giving wrong bytes.
+/// Sound as long as the file does not change while it is mapped; we map checkpoints, read them once and drop the map,
+/// but for weights that stay in their files (`checkpoint/in_files.rs`). A file truncated under us ends the process with
+/// SIGBUS instead of giving wrong bytes.
 pub(crate) fn map_file(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: see above.
     unsafe { Mmap::map(file) }
