@@ -232,9 +232,11 @@ pub(super) struct Graded {
 }
 
 impl Graded {
-    /// What tells the base models and prompts of a name from one another.
-    pub(super) fn base(&self) -> (u64, usize) {
-        (self.perplexity.0.to_bits(), self.n_prompts)
+    /// True when it is of the base model and the prompts of another one, by the number of prompts and the perplexity of
+    /// the base model, which may be `apart` as a share.
+    pub(super) fn has_base_of(&self, other: &Self, apart: f64) -> bool {
+        let (here, there) = (self.perplexity.0, other.perplexity.0);
+        self.n_prompts == other.n_prompts && (here == there || (here / there - 1.0).abs() <= apart)
     }
 
     /// True when it is killed, and does not depend on the seed that planted it.
