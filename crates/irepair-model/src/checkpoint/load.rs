@@ -39,7 +39,8 @@ impl CausalLm {
     /// # Errors
     /// Missing or broken files, unsupported settings, missing or misshapen tensors: each by name.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<(Self, LoadReport)> {
-        Self::load_by(dir, &open(dir)?, &|file, name| file.tensor(name, device, Some(kind)))
+        let (architecture, files) = open(dir)?;
+        Self::load_by(dir, architecture, &files, &|file, name| file.tensor(name, device, Some(kind)))
     }
 
     /// [`CausalLm::load`] on the CPU with weights that stay in their files, for a model that is larger than memory:
@@ -52,20 +53,26 @@ impl CausalLm {
     /// # Errors
     /// As [`CausalLm::load`].
     pub fn load_in_files(dir: &Path, kind: Kind, most_resident: u64) -> Result<(Self, LoadReport)> {
-        let files: &'static [OpenFile] = Box::leak(open(dir)?.into_boxed_slice());
-        let (mut model, report) =
-            Self::load_by(dir, files, &|file: &Parsed<'static>, name| match file.in_place(name, kind)? {
-                Some(tensor) => Ok(tensor),
-                None => file.tensor(name, Device::Cpu, Some(kind)),
-            })?;
+        let (architecture, files) = open(dir)?;
+        let files: &'static [OpenFile] = Box::leak(files.into_boxed_slice());
+        let (mut model, report) = Self::load_by(dir, architecture, files, &|file: &Parsed<'static>, name| match file
+            .in_place(name, kind)?
+        {
+            Some(tensor) => Ok(tensor),
+            None => file.tensor(name, Device::Cpu, Some(kind)),
+        })?;
         let maps = files.iter().map(|file| &file.0).collect();
         model.in_files = Some(InFiles::new(maps, model.parameters(), most_resident));
         Ok((model, report))
     }
 
-    fn load_by<'a>(dir: &Path, maps: &'a [OpenFile], make: &Make<'_, 'a>) -> Result<(Self, LoadReport)> {
+    fn load_by<'a>(
+        dir: &Path,
+        mut architecture: Architecture,
+        maps: &'a [OpenFile],
+        make: &Make<'_, 'a>,
+    ) -> Result<(Self, LoadReport)> {
         let settings = dir.join("config.json");
-        let mut architecture = Architecture::read(&settings)?;
         let config = std::fs::read(&settings).map_err(irepair_core::Error::io("read", &settings))?;
         let family = architecture.family;
         let files = maps.iter().map(|(map, path, name)| Ok(File { name, path, parsed: Parsed::new(path, map)? }));
@@ -107,9 +114,11 @@ type OpenFile = (Mapped, PathBuf, String);
 /// Makes the tensor of a name.
 type Make<'m, 'a> = dyn Fn(&Parsed<'a>, &str) -> Result<Tensor> + 'm;
 
-fn open(dir: &Path) -> Result<Vec<OpenFile>> {
+/// What `config.json` says, and the weights files: in this order, so that a directory without either lacks the first.
+fn open(dir: &Path) -> Result<(Architecture, Vec<OpenFile>)> {
+    let architecture = Architecture::read(&dir.join("config.json"))?;
     let paths = weight_files(dir)?.into_keys().map(|name| (dir.join(&name), name));
-    paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect()
+    Ok((architecture, paths.map(|(path, name)| Ok((map(&path)?, path, name))).collect::<Result<_>>()?))
 }
 
 /// The first tensor of an adapter, as peft names them: one of its own, or a weight that it wraps.
