@@ -1,11 +1,13 @@
 //! SIGINT and SIGTERM during training: the process ends after the step, and keeps its state.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_model::exit_at_once;
+
+use crate::diagnose;
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -70,8 +72,7 @@ pub(crate) fn follow_parent() {
 
 /// Ends the process at once.
 fn leave() -> ! {
-    // Nothing is left to do if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{}", interrupted());
+    diagnose::show(&interrupted());
     exit_at_once(ExitKind::Interrupted as i32);
 }
 

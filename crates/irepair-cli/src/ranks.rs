@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use irepair_config::{RepairOptions, RepairPlan, resolve};
-use irepair_core::{Diagnose, ExitKind};
+use irepair_core::{Diagnose, Diagnostic, ExitKind};
 use irepair_model::exit_at_once;
 use irepair_ranks::{LATEST_SECONDS, Place, Ranks, SECRET, TcpRanks};
 
@@ -68,12 +68,7 @@ fn as_rank(given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow::Res
     ranks.on_loss(move |error| {
         if let Some(ranks) = watched.upgrade() {
             // Within a long computation: the last checkpoint is what is left.
-            let cause = ranks.cause(error);
-            let (error, shows) = (cause.as_ref().unwrap_or(error), ranks.shows(error));
-            if shows {
-                diagnose::show(&error.diagnostic());
-            }
-            ranks.fail(error.exit(), &error.to_string(), shows);
+            left_for(&ranks, error).iter().for_each(diagnose::show);
         }
         exit_at_once(i32::from(error.exit()));
     });
@@ -105,17 +100,22 @@ fn settled(mut given: RepairOptions, plan: RepairPlan, place: &Place) -> anyhow:
     Ok((given, plan))
 }
 
+/// Ends this rank's part because another one has ended; the message, where it is this rank that shows it.
+fn left_for(ranks: &TcpRanks, error: &irepair_ranks::Error) -> Option<Diagnostic> {
+    let (cause, shows) = (ranks.cause(error), ranks.shows(error));
+    let error = cause.as_ref().unwrap_or(error);
+    ranks.fail(error.exit(), &error.to_string(), shows);
+    shows.then(|| error.diagnostic())
+}
+
 /// Ends this rank's part with an error: all others hear of it, and one of them shows it.
 fn ended(ranks: &TcpRanks, error: anyhow::Error) -> anyhow::Error {
     let mut diagnostic = diagnose::diagnostic(&error);
     if let Some(of_others) = of_ranks(&error).filter(|error| error.is_of_another()) {
-        let (cause, shows) = (ranks.cause(of_others), ranks.shows(of_others));
-        let shown = cause.as_ref().unwrap_or(of_others);
-        ranks.fail(shown.exit(), &shown.to_string(), shows);
-        return match (shows, cause) {
-            (true, Some(cause)) => cause.into(),
-            (true, None) => error,
-            (false, _) => Quiet(of_others.exit()).into(),
+        let exit = of_others.exit();
+        return match left_for(ranks, of_others) {
+            Some(found) => CliError::Shown { found: Box::new(found) }.into(),
+            None => Quiet(exit).into(),
         };
     }
     let exit = diagnostic.exit as u8;

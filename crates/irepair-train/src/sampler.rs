@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use irepair_data::{EpochOrder, without_replacement};
+use irepair_ranks::share_of;
 use tch::Device;
 
 use crate::batch::{StepBatch, micro_batch};
@@ -80,5 +81,5 @@ impl BatchSampler {
 
 /// The `part`-th of `n_parts` nearly equal runs of `items`.
 pub(crate) fn share<T>(items: &[T], part: usize, n_parts: usize) -> &[T] {
-    &items[items.len() * part / n_parts..items.len() * (part + 1) / n_parts]
+    &items[share_of(part, items.len(), n_parts)]
 }
