@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use irepair_config::{Operator, UnitKind};
 
-use super::mutant::Graded;
+use super::graded::Graded;
 use super::scores::of_locator;
 
 /// On how many pairs of seeds each locator names the same unit first, as Markdown: on mutants with a fault in one

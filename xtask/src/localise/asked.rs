@@ -9,7 +9,8 @@ use irepair_core::spec::Entry;
 use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_report::read_result;
 
-use super::mutant::{self, Case, Graded, MOST_PAIRS, Spread};
+use super::graded::Graded;
+use super::mutant::{self, Case, MOST_PAIRS, Spread};
 use super::oracle::Tests;
 use super::place::Placed;
 use crate::cache::Inputs;

@@ -5,7 +5,8 @@ use irepair_config::UnitKind;
 use irepair_report::{Dots, dots};
 use irepair_stats::{Bootstrap, Estimate, bootstrap_mean, mean};
 
-use super::mutant::{Graded, Spread};
+use super::graded::Graded;
+use super::mutant::Spread;
 use super::place::Placed;
 use super::place_table::{is_repaired, left, of_rule, rules};
 use super::scores::{Scores, of_locator};

@@ -12,8 +12,9 @@ use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_fault::{FAULT_FILE, Ranking};
 use irepair_stats::mean;
 
+use super::graded::{Grade, Graded};
 use super::locate::{Program, pairs_of};
-use super::mutant::{Case, Grade, Graded};
+use super::mutant::Case;
 use crate::error::diagnostic;
 
 /// The file of an exported mutant that says what it was made from.

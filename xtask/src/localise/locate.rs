@@ -13,7 +13,8 @@ use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde_json::json;
 
-use super::mutant::{CAP, Case, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
+use super::graded::{CAP, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
+use super::mutant::Case;
 use super::oracle::{Failed, differing, lines};
 use crate::error::diagnostic;
 use crate::work::{self, Workers};
@@ -112,7 +113,7 @@ pub(super) fn graded(case: &Case<'_>, before: Option<Graded>, metrics: &[Metric]
     }
     if found.is_ranked() {
         for metric in missing(&found, metrics) {
-            found.grades.insert(metric.to_string(), Some(grade(case, metric, program)?));
+            found.grades.insert(metric.to_string(), unless_not_finite(grade(case, metric, program))?);
         }
     }
     program.clear()?;

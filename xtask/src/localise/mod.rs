@@ -1,7 +1,8 @@
 //! `cargo xtask localise`: how well each locator finds faults that were planted (METHOD §24).
 //!
 //! A fault is planted in a base model, the locators rank its units, and the rankings are graded against the truth.
-//! `oracle` says which answers are right, `mutant` what is planted where, `locate` plants and ranks, `table` adds up.
+//! `oracle` says which answers are right, `mutant` what is planted where, `locate` plants and ranks, `graded` is what
+//! becomes of it, `table` adds up.
 //! A mutant's results are a file of their own, kept in `experiments/<profile>/localise/`: the command continues where
 //! it was stopped.
 
@@ -9,11 +10,13 @@ mod agreement;
 mod asked;
 mod figure;
 mod foreign;
+mod graded;
 mod locate;
 mod mutant;
 mod oracle;
 mod place;
 mod place_table;
+mod repaired;
 mod scores;
 mod table;
 
@@ -34,7 +37,8 @@ use crate::sources::Given;
 use crate::work::Workers;
 use asked::Mutants;
 use locate::Program;
-use mutant::{Case, Graded};
+use mutant::Case;
+use graded::Graded;
 use place::{Placed, Pool};
 
 /// Settings of `localise`.

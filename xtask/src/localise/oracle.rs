@@ -11,8 +11,8 @@ use irepair_core::fs::{sha256_file, sha256_hex, write_atomic};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::graded::{CAP, MARGIN};
 use super::locate::{BATCH, Program};
-use super::mutant::{CAP, MARGIN};
 use crate::error::diagnostic;
 use crate::prepare::Prepared;
 

@@ -8,21 +8,21 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
-use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
-use irepair_core::{Checkpoint, Diagnostic, ExitKind, Unit};
-use irepair_fault::{rounded_to_8_bits, undone};
+use irepair_core::{Diagnostic, ExitKind, Unit};
 use irepair_report::SCHEMA;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::locate::{Program, planted, unless_not_finite};
-use super::mutant::{Case, Graded, draw};
+use super::graded::Graded;
+use super::locate::{Program, planted};
+use super::mutant::{Case, draw};
 use super::oracle::{Failed, Tests, lines};
-use crate::error::diagnostic;
+use super::repaired::{
+    FIXED, METHODS, RATES, RELEARNED, RELEARNING_RATE, Repaired, STEPS, kl, n_failures, repaired, rounded, taught,
+};
 use crate::prepare::Prepared;
 
 /// Prompts that are tried for pairs to repair with, those to choose a rate on, and those to measure on: of the
@@ -38,22 +38,8 @@ pub(super) const N_RANDOM: usize = 6;
 /// Pairs that a repair learns from, at most.
 const MOST_PAIRS: usize = 128;
 
-/// Updates of a repair, and the lengths of a step that are tried, as shares of the weights.
-const STEPS: usize = 100;
-const RATES: [&str; 4] = ["3e-5", "1e-4", "3e-4", "1e-3"];
-
-/// Updates on wrong answers after the repair, on every weight, and the length of a step.
-const RELEARNED: [usize; 2] = [10, 40];
-const RELEARNING_RATE: &str = "3e-4";
-
 /// Pairs without which nothing is repaired.
 const FEWEST_PAIRS: usize = 8;
-
-/// Flags of every training.
-const FIXED: [&str; 5] = ["--preset=paper", "--equal-step", "--warmup-steps=0", "--n-validation=0", "--skip-prompt"];
-
-/// The loss of a repair, and that of teaching wrong answers.
-const METHODS: [&str; 2] = ["dpo", "dapt"];
 
 /// What the repairs of a mutant depend on.
 pub(super) fn identity(case: &Case<'_>, graded: &Graded) -> String {
@@ -86,29 +72,9 @@ pub(super) struct Placed {
     /// The unit that each rule chose, and those that stand for a random one.
     pub(super) choices: BTreeMap<String, Unit>,
     pub(super) random: Vec<Unit>,
-    /// By unit, and `all` for every weight; none where there are too few pairs to repair with.
-    pub(super) repairs: BTreeMap<String, Repaired>,
-}
-
-/// A repair of one unit, or of every weight.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Repaired {
-    /// Validation prompts that still fail, by rate.
-    pub(super) n_failed_validation: Vec<(String, usize)>,
-    /// The rate with the fewest.
-    pub(super) rate: String,
-    /// Test prompts that fail, also those that the mutant does not.
-    pub(super) n_failed: usize,
-    /// KL(base model ‖ repaired) on neutral text.
-    pub(super) kl: f64,
-    pub(super) perplexity: f64,
-    /// How far it goes back to the base model's weights ([`undone`]); none where it changed none that the fault did.
-    pub(super) cosine: Option<f64>,
-    /// Test prompts that fail once the weights are rounded to 8 bits.
-    pub(super) n_failed_rounded: usize,
-    /// Test prompts that fail after updates on wrong answers, by updates.
-    pub(super) n_failed_relearned: Vec<(usize, usize)>,
-    pub(super) seconds: f64,
+    /// By unit, and `all` for every weight: none in a place where no rate left finite weights. Empty where there are too
+    /// few pairs to repair with.
+    pub(super) repairs: BTreeMap<String, Option<Repaired>>,
 }
 
 /// Prompts to repair with, to choose on and to measure on, with the base model's answers.
@@ -256,118 +222,4 @@ pub(super) fn placed(
 
 fn pair(prompt: &str, chosen: &str, rejected: &str) -> Value {
     json!({ "prompt": prompt, "chosen": chosen, "rejected": rejected })
-}
-
-/// Repairs a place at every rate, keeps the best on validation prompts, and measures it once.
-fn repaired(
-    case: &Case<'_>,
-    mutant: &Path,
-    place: &str,
-    [validation, tests]: [&Tests; 2],
-    program: &Program,
-) -> Result<Repaired> {
-    let started = Instant::now();
-    let at = |rate: &str| program.dir.join(format!("repaired-{rate}"));
-    let (mut tried, mut finished) = (Vec::new(), Vec::new());
-    for rate in RATES {
-        let repair = (METHODS[0], rate, STEPS);
-        let trained = train(program, (mutant, "pairs.jsonl"), &at(rate), repair, (case.kind, place));
-        let n_failed = unless_not_finite(trained.and_then(|()| n_failures(validation, program, &at(rate))))?;
-        finished.extend(n_failed.map(|n| (rate, n)));
-        // A model that diverged fails all of them.
-        tried.push((rate.to_owned(), n_failed.unwrap_or(validation.answers.len())));
-    }
-    // Of equal ones the smallest step.
-    let (rate, _) = finished.into_iter().min_by_key(|(_, n)| *n).context("no step leaves finite weights")?;
-    let rate = rate.to_owned();
-    let model = at(&rate);
-    let n_failed = n_failures(tests, program, &model)?;
-    let n_failed_rounded = rounded(tests, program, &model)?;
-    let n_failed_relearned = taught(case, &model, tests, program)?;
-    let (kl, perplexity) = (kl(tests, program, &model)?, tests.perplexity_of(program, &model)?);
-    let open = |dir: &Path| -> Result<Checkpoint> { Ok(Checkpoint::open(dir).map_err(diagnostic)?) };
-    let (clean, faulty, changed) = (open(&tests.base)?, open(mutant)?, open(&model)?);
-    let cosine = undone(&clean, &faulty, &changed).map_err(diagnostic)?;
-    for made in RATES.map(at).into_iter().filter(|made| made.exists()) {
-        fs::remove_dir_all(made)?;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Repaired {
-        n_failed_validation: tried,
-        rate,
-        n_failed,
-        kl,
-        perplexity,
-        cosine,
-        n_failed_rounded,
-        n_failed_relearned,
-        seconds,
-    })
-}
-
-/// Prompts that a model fails once its weights are rounded to 8 bits.
-fn rounded(tests: &Tests, program: &Program, model: &Path) -> Result<usize> {
-    let out = program.dir.join("rounded");
-    let checkpoint = Checkpoint::open(model).map_err(diagnostic)?;
-    let changed = rounded_to_8_bits(&checkpoint).map_err(diagnostic)?;
-    irepair_patch::write_changed(&checkpoint, &changed, &[], &out, &mut |_| {}).map_err(diagnostic)?;
-    let n_failed = n_failures(tests, program, &out)?;
-    fs::remove_dir_all(&out)?;
-    Ok(n_failed)
-}
-
-/// Prompts that a model fails after updates of every weight on wrong answers, by updates.
-fn taught(case: &Case<'_>, model: &Path, tests: &Tests, program: &Program) -> Result<Vec<(usize, usize)>> {
-    let out = program.dir.join("taught");
-    let by = RELEARNED.map(|steps| -> Result<(usize, usize)> {
-        train(program, (model, "wrong.jsonl"), &out, (METHODS[1], RELEARNING_RATE, steps), (case.kind, "all"))?;
-        let n_failed = n_failures(tests, program, &out)?;
-        fs::remove_dir_all(&out)?;
-        Ok((steps, n_failed))
-    });
-    by.into_iter().collect()
-}
-
-/// Prompts that a model fails.
-fn n_failures(tests: &Tests, program: &Program, model: &Path) -> Result<usize> {
-    Ok(tests.failures(program, model)?.len())
-}
-
-/// Trains a copy of a model on pairs, in one place or everywhere, by steps of equal length.
-fn train(
-    program: &Program,
-    (model, pairs): (&Path, &str),
-    out: &Path,
-    (method, rate, steps): (&str, &str, usize),
-    (kind, place): (UnitKind, &str),
-) -> Result<()> {
-    let mut args = vec![
-        "repair".to_owned(),
-        format!("--model={}", model.display()),
-        format!("--pairs={}", program.dir.join(pairs).display()),
-        format!("--out={}", out.display()),
-        format!("--method={method}"),
-        format!("--lr={rate}"),
-        format!("--steps={steps}"),
-    ];
-    args.extend(FIXED.map(str::to_owned));
-    if place == "all" {
-        args.push("--policy=all".to_owned());
-    } else {
-        args.extend(["--policy=blocks".to_owned(), format!("--only={place}"), format!("--unit={kind}")]);
-    }
-    program.run(&args).map(drop)
-}
-
-/// KL(base model ‖ model) on neutral text, nats a token.
-fn kl(tests: &Tests, program: &Program, model: &Path) -> Result<f64> {
-    let printed = program.run(&[
-        "eval".to_owned(),
-        format!("--model={}", model.display()),
-        format!("--reference={}", tests.base.display()),
-        format!("--kl-texts={}", tests.neutral.display()),
-        "--json".to_owned(),
-    ])?;
-    let found: Value = serde_json::from_str(&printed).context("the output of `irepair eval`")?;
-    found["metrics"]["kl_heldout"]["value"].as_f64().context("`irepair eval` gave no KL")
 }

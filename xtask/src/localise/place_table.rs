@@ -8,7 +8,8 @@ use irepair_config::UnitKind;
 use irepair_core::Unit;
 use irepair_stats::{Bootstrap, bootstrap_mean, mean, median};
 
-use super::place::{N_RANDOM, Placed, Repaired};
+use super::place::{N_RANDOM, Placed};
+use super::repaired::Repaired;
 use super::scores::{corrected, shown, shown_within, signed_rank_p};
 
 /// The rules of a table, in its order: the truth, the controls, what locators chose. Of locators that choose the same
@@ -34,11 +35,12 @@ const NEAR: usize = 2;
 
 /// The repairs of a mutant that a rule made: one, but for `random` and `near`.
 pub(super) fn repairs<'a>(placed: &'a Placed, rule: &str) -> Vec<&'a Repaired> {
-    let of = |place: &str| placed.repairs.get(place);
+    let of = |place: &str| placed.repairs.get(place)?.as_ref();
     match rule {
         "all" => of("all").into_iter().collect(),
         "near" => {
-            let units = placed.repairs.iter().filter_map(|(place, found)| Some((place.parse::<Unit>().ok()?, found)));
+            let units =
+                placed.repairs.iter().filter_map(|(place, found)| Some((place.parse::<Unit>().ok()?, found.as_ref()?)));
             let is_near = |unit: Unit| unit != placed.place && unit.block.0.abs_diff(placed.place.block.0) <= NEAR;
             units.filter(|(unit, _)| is_near(*unit)).map(|(_, found)| found).collect()
         }
@@ -152,7 +154,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         let right: Vec<f64> = mutants.iter().map(|placed| 100.0 * right(placed).unwrap_or(0.0)).collect();
         let differences: Vec<f64> = lefts.iter().filter_map(|(i, left)| Some(left - random.get(i)?)).collect();
         // A ratio of means: one mutant with hardly any KL would be the mean of ratios.
-        let kl = mean(&values(&|_, repaired| Some(repaired.kl))).zip(over(&|placed| placed.kl));
+        let kl = mean(&values(&|_, repaired| repaired.kl)).zip(over(&|placed| placed.kl));
         let cosines = values(&|_, repaired| repaired.cosine);
         let relearned = (0..relearned.len()).map(|i| {
             shown(median(&values(&|placed, repaired| Some(left(placed, repaired.n_failed_relearned.get(i)?.1)))), 0)
@@ -166,7 +168,7 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
             if rule == "random" { "0".to_owned() } else { with_interval(&differences)? },
             ps.get(rule.as_str()).map_or_else(|| "—".to_owned(), |p| format!("{p:.1e}")),
             shown(kl.map(|(repaired, mutant)| repaired / mutant), 2),
-            by(&|placed, repaired| repaired.perplexity / placed.perplexity[0], 2),
+            shown(mean(&values(&|placed, repaired| Some(repaired.perplexity? / placed.perplexity[0]))), 2),
             mean(&cosines).map_or_else(|| "—".to_owned(), |mean| format!("{mean:.2} ({})", cosines.len())),
             by(&|placed, repaired| left(placed, repaired.n_failed_rounded), 0),
             relearned.collect::<Vec<_>>().join(", "),
@@ -215,8 +217,8 @@ mod tests {
             n_failed_validation: ["3e-4", "1e-3"].map(|rate| (rate.to_owned(), 3)).into(),
             rate: if n_failed < 20 { "3e-4" } else { "1e-3" }.to_owned(),
             n_failed,
-            kl: n_failed as f64 / 100.0,
-            perplexity: 3.0,
+            kl: Some(n_failed as f64 / 100.0),
+            perplexity: Some(3.0),
             cosine: (n_failed != 30).then_some(0.25),
             n_failed_rounded: n_failed + 1,
             n_failed_relearned: vec![(10, n_failed + 10), (40, n_failed + 20)],
@@ -243,9 +245,9 @@ mod tests {
             choices: choices.map(|(rule, place)| (rule.to_owned(), unit(place))).into(),
             random: vec![unit("3"), unit("7")],
             repairs: BTreeMap::from([
-                ("3".to_owned(), repaired(oracle)),
-                ("7".to_owned(), repaired(random)),
-                ("all".to_owned(), repaired(20)),
+                ("3".to_owned(), Some(repaired(oracle))),
+                ("7".to_owned(), Some(repaired(random))),
+                ("all".to_owned(), Some(repaired(20))),
             ]),
         }
     }
@@ -254,5 +256,22 @@ mod tests {
     fn rules_are_compared_with_a_random_place_mutant_by_mutant() {
         let mutants = [placed(0, 5, 30), placed(1, 10, 25), placed(2, 20, 20)];
         insta::assert_snapshot!(markdown(&mutants, 4, "cargo xtask place").unwrap());
+    }
+
+    #[test]
+    fn a_place_where_no_step_stayed_finite_has_no_number() {
+        let mut mutants = [placed(0, 5, 30), placed(1, 10, 25), placed(2, 20, 20)];
+        mutants[0].repairs.insert("3".to_owned(), None);
+        if let Some(Some(repaired)) = mutants[1].repairs.get_mut("3") {
+            (repaired.kl, repaired.perplexity) = (None, None);
+        }
+        let table = markdown(&mutants, 0, "cargo xtask place").unwrap();
+        let cells = |rule: &str| {
+            let row = table.lines().find(|line| line.starts_with(&format!("| {rule} |"))).unwrap();
+            row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(cells("oracle")[2], "2", "mutants");
+        assert_eq!((&*cells("oracle")[7], &*cells("oracle")[8]), ("0.40", "1.20"), "of the one mutant that has them");
+        assert_eq!(cells("all")[2], "3");
     }
 }

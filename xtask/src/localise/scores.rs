@@ -7,7 +7,7 @@ use irepair_stats::{
     Bootstrap, Error as StatsError, Interval, Localisation, bootstrap_mean, holm, mean, wilcoxon, wilson,
 };
 
-use super::mutant::{Grade, Graded};
+use super::graded::{Grade, Graded};
 
 /// Scores of a locator on some mutants, next to those of a random ranking.
 pub(super) struct Scores {

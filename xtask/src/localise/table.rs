@@ -8,7 +8,8 @@ use irepair_config::{Operator, UnitKind};
 use irepair_stats::{a12, mean, median, wilson};
 
 use super::agreement::agreement;
-use super::mutant::{CAP, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE, Spread};
+use super::graded::{CAP, Graded, MARGIN, OTHER_SEEDS, Outcome, STABLE};
+use super::mutant::Spread;
 use super::oracle::DECISIVE;
 use super::scores::{Scores, against_first, corrected, of_locator, shown, with_interval};
 
@@ -141,9 +142,15 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
         let less = against.get(locator).map_or_else(|| "the first".to_owned(), |p| format!("{p:.2e}"));
         writeln!(text, " {p:.2e}{side} | {less} | {} |", shown(mean(&scores.seconds), 1))?;
     }
-    if let Some((_, scores)) = rows.first() {
+    if let Some((_, scores)) = rows.iter().max_by_key(|(_, scores)| scores.n()) {
         let chance: Vec<String> = scores.chance.iter().map(|values| shown(mean(values), 2)).collect();
         writeln!(text, "| a random ranking, exactly | {} | {} | | | |", scores.n(), chance.join(" | "))?;
+    }
+    let not_finite = |locator: &&String| mutants.iter().filter(|m| m.grades.get(*locator) == Some(&None)).count();
+    let not_finite = locators.iter().map(|locator| (locator, not_finite(&locator))).filter(|(_, n)| *n > 0);
+    let not_finite: Vec<String> = not_finite.map(|(locator, n)| format!("{locator} of {n} mutants")).collect();
+    if !not_finite.is_empty() {
+        writeln!(text, "\nScores that are not finite, so that there is no ranking: {}.", not_finite.join(", "))?;
     }
     Ok(text + "\n")
 }
@@ -225,7 +232,7 @@ mod tests {
     use irepair_config::Metric;
 
     use super::*;
-    use crate::localise::mutant::Grade;
+    use crate::localise::graded::Grade;
 
     fn graded(seed: u32, outcome: Outcome, ranks: &[(Metric, Option<usize>)]) -> Graded {
         let grade = |rank: usize| Grade {
