@@ -36,9 +36,9 @@ use crate::process;
 use crate::sources::Given;
 use crate::work::Workers;
 use asked::Mutants;
+use graded::Graded;
 use locate::Program;
 use mutant::Case;
-use graded::Graded;
 use place::{Placed, Pool};
 
 /// Settings of `localise`.

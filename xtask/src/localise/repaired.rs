@@ -25,7 +25,8 @@ pub(super) const RELEARNED: [usize; 2] = [10, 40];
 pub(super) const RELEARNING_RATE: &str = "3e-4";
 
 /// Flags of every training.
-pub(super) const FIXED: [&str; 5] = ["--preset=paper", "--equal-step", "--warmup-steps=0", "--n-validation=0", "--skip-prompt"];
+pub(super) const FIXED: [&str; 5] =
+    ["--preset=paper", "--equal-step", "--warmup-steps=0", "--n-validation=0", "--skip-prompt"];
 
 /// The loss of a repair, and that of teaching wrong answers.
 pub(super) const METHODS: [&str; 2] = ["dpo", "dapt"];
@@ -115,12 +116,7 @@ pub(super) fn rounded(tests: &Tests, program: &Program, model: &Path) -> Result<
 }
 
 /// Prompts that a model fails after updates of every weight on wrong answers, by updates.
-pub(super) fn taught(
-    case: &Case<'_>,
-    model: &Path,
-    tests: &Tests,
-    program: &Program,
-) -> Result<Vec<(usize, usize)>> {
+pub(super) fn taught(case: &Case<'_>, model: &Path, tests: &Tests, program: &Program) -> Result<Vec<(usize, usize)>> {
     let out = program.dir.join("taught");
     let by = RELEARNED.map(|steps| -> Result<(usize, usize)> {
         let teaching = (METHODS[1], RELEARNING_RATE, steps);
