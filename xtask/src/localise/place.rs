@@ -72,8 +72,8 @@ pub(super) struct Placed {
     /// The unit that each rule chose, and those that stand for a random one.
     pub(super) choices: BTreeMap<String, Unit>,
     pub(super) random: Vec<Unit>,
-    /// By unit, and `all` for every weight: none where no rate left finite weights. Empty where there are too few pairs to
-    /// repair with.
+    /// By unit, and `all` for every weight; none where no rate left finite weights. Empty where pairs to repair with are
+    /// too few.
     pub(super) repairs: BTreeMap<String, Option<Repaired>>,
 }
 
