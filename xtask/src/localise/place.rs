@@ -72,8 +72,8 @@ pub(super) struct Placed {
     /// The unit that each rule chose, and those that stand for a random one.
     pub(super) choices: BTreeMap<String, Unit>,
     pub(super) random: Vec<Unit>,
-    /// By unit, and `all` for every weight; none where no rate left finite weights. Empty where pairs to repair with are
-    /// too few.
+    /// By unit, and `all` for every weight; none where no rate left finite weights. Empty where pairs are too few to
+    /// repair with.
     pub(super) repairs: BTreeMap<String, Option<Repaired>>,
 }
 
