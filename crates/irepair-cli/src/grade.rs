@@ -41,11 +41,18 @@ pub(crate) fn command(plan: &GradePlan) -> anyhow::Result<()> {
     if faults.model.is_some() {
         faults.check_model(&plan.model.join(FAULT_FILE), &irepair_patch::model_id(&plan.model)?)?;
     }
+    let (n, ranks) = (ranking.order().len(), ranking.faulty_ranks(&faults)?);
     let left_out = ranking.unranked(&faults);
     if !left_out.is_empty() {
         tracing::warn!("not graded: {left_out}: no unit of kind {} holds it", ranking.kind());
     }
-    let (n, ranks) = (ranking.order().len(), ranking.faulty_ranks(&faults)?);
+    let n_tied = ranking.n_tied(&ranks);
+    if n_tied > 0 {
+        tracing::warn!(
+            "{n_tied} units without a fault have the score of a faulty one: the lower unit is taken first, and another \
+             order would have other scores"
+        );
+    }
     let scores = Localisation::of_ranks(n, &ranks)?.named();
     let chance = Localisation::of_chance(n, ranks.len())?.named();
     let unit = ranking.kind();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
-use irepair_config::{EVAL_BATCH, Optimizer, OptimizerState, RepairPlan};
+use irepair_config::{EVAL_BATCH, Localising, Optimizer, OptimizerState, RepairPlan};
 use irepair_core::spec::UnitKind;
 use irepair_core::{StepRecord, Unit};
 use irepair_model::{Architecture, CausalLm, UnitMap};
@@ -47,6 +47,7 @@ pub(crate) fn localiser(
     let spec = PolicySpec { kind: plan.policy, slice_k: plan.top_k, numbers: plan.numbers() };
     let slicer = SliceLocaliser::new(&spec, data, settings)?;
     let slicer = slicer.metric(plan.sensitivity, Route::Ghost).fixed_batches(plan.fixed_batches);
+    let slicer = if plan.localise == Some(Localising::First) { slicer.by_first_micro_batch() } else { slicer };
     let units = eligible(plan, of)?;
     Ok(Box::new(match plan.unit {
         Some(kind) if kind != UnitKind::Block => slicer.among_units(kind, units),
@@ -57,11 +58,15 @@ pub(crate) fn localiser(
 
 /// Counted work of a step (METHOD §12).
 pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
-    let measures = plan.policy.measures_at(record.step, plan.policy_every);
+    let measured = match plan.localise {
+        _ if !plan.policy.measures_at(record.step, plan.policy_every) => 0.0,
+        Some(Localising::First) => 1.0 / plan.accumulation as f64,
+        Some(Localising::Exact) | None => 1.0,
+    };
     let (sliced, n_pairs) = (plan.policy.is_sliced(), plan.batch_size * plan.accumulation);
     objective(plan).map_or(0.0, |objective| match plan.method.ablates() {
         true => forward_flops(model, &objective, record),
-        false => step_flops(model, &objective, sliced, measures, record, n_pairs),
+        false => step_flops(model, &objective, sliced, measured, record, n_pairs),
     })
 }
 

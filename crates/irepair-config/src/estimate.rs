@@ -23,7 +23,7 @@ use irepair_core::BlockId;
 use irepair_core::spec::{Against, Evidence, Measures, Reach};
 
 use crate::passes::{Held, Passes};
-use crate::{Dtype, Method, Optimizer, RepairOptions};
+use crate::{Dtype, Localising, Method, Optimizer, RepairOptions};
 
 /// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
 pub const EVAL_BATCH: usize = 8;
@@ -137,6 +137,7 @@ impl Memory {
         };
         // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
+        let by_first = options.localise == Some(Localising::First);
         let by_ghosts = takes_ghost_norms(options);
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
@@ -146,6 +147,7 @@ impl Memory {
                 2 * blocks(model.n_block)
             }
             (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
+            (Measures::EveryStep | Measures::EveryNSteps, _) if by_first => blocks(model.n_block),
             (Measures::EveryStep | Measures::EveryNSteps, _) => twice(blocks(model.n_block)),
         };
         // Weights in the top share of two texts: a float32 score and two masks of a byte each, and 32 bytes for each
@@ -278,7 +280,7 @@ impl Reached {
 /// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
 fn takes_ghost_norms(options: &RepairOptions) -> bool {
     options.sensitivity().row().evidence == Evidence::GradientNorms
-        && options.accumulation() == 1
+        && (options.accumulation() == 1 || options.localise == Some(Localising::First))
         && options.policy().row().measures != Measures::Once
 }
 
@@ -324,7 +326,12 @@ impl<'a> Work<'a> {
             Measures::Never | Measures::Once => 0.0,
         };
         let forward = Self::forward_token(self.model);
-        texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward + sensitivity)
+        let n_measured = match self.options.localise {
+            Some(Localising::First) => 1.0,
+            Some(Localising::Exact) | None => texts.accumulation as f64,
+        };
+        texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward)
+            + n_measured * sensitivity
     }
 
     /// Sensitivities of one batch: a forward pass, and a backward pass to the weights of all blocks.
@@ -422,6 +429,8 @@ mod tests {
         assert_eq!((random.reference, random.gradients), (0, 2 * block), "two blocks, one term");
         let parts = RepairOptions { accumulation: Some(2), ..row(Method::Irepair) };
         assert_eq!(memory(&parts).gradients, 8 * block, "of all blocks where norms need them added up, and twice");
+        let first = RepairOptions { localise: Some(Localising::First), ..parts };
+        assert_eq!(memory(&first).gradients, 2 * block, "of one micro-batch norms need no gradient");
     }
 
     #[test]

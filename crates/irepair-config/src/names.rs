@@ -59,6 +59,14 @@ names! {
         Paper,
     }
 
+    /// Micro-batches of a step that its sensitivities are measured on (METHOD §25).
+    Localising {
+        /// All of them: the norm of the sum of their gradients [D].
+        Exact,
+        /// The first one alone [O].
+        First,
+    }
+
     /// Treatment of the optimizer state of a block outside the slice (METHOD §8).
     OptimizerState {
         /// Kept as it is [D].

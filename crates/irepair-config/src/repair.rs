@@ -7,11 +7,9 @@ use irepair_core::spec::{Measures, Needs, Number, Numbers, Reach, UnitKind, Weig
 use irepair_core::{Columns, SliceSize, Unit, UnitList};
 
 use crate::names::entry;
-use crate::{Checks, Dtype, Method, Metric, Optimizer, OptimizerState, Policy, Preset, PromptSide, Validate};
-
-/// The learning rate, its warm-up and the KL budget of preset best (docs/FINDINGS.md), and how often the budget is
-/// looked at: at that rate a hundred examples may take half of it.
-const BEST: (f64, u64, f64, u64) = (1e-5, 10, 0.05, 40);
+use crate::{
+    Checks, Dtype, Localising, Method, Metric, Optimizer, OptimizerState, Policy, Preset, PromptSide, Validate,
+};
 
 options! {
     /// Settings of a repair: what to train on, how, and for how long.
@@ -74,6 +72,10 @@ options! {
         /// the block, which may differ in size (METHOD §23 [O]).
         #[arg(value_name = "METRIC", value_parser = entry::<Metric>())]
         sensitivity: Metric = if this.slices_blocks() { Metric::GradL2 } else { Metric::Density },
+        /// Micro-batches of a step that its sensitivities are measured on: `exact`, all of them, or `first`, the first
+        /// one alone, whose choice then holds for the step: a deviation that saves most of the measuring where there
+        /// are many, and most of the bytes between ranks (METHOD §25 [O]). Without it, exact.
+        localise: Localising,
         /// Batches of the one estimate policy fixed makes before the first step (METHOD §17 [F]). Default 500.
         fixed_batches: u64 as "N" = 500,
         /// Utility texts that the Fisher matrix of the starting model is made of, for sensitivity efficiency and
@@ -180,49 +182,6 @@ options! {
 }
 
 impl RepairOptions {
-    /// With what the preset settles beyond the defaults of single settings, where the user left it open.
-    #[must_use]
-    pub fn with_preset(self) -> Self {
-        // What names a method, or is read by the paper's alone.
-        let papers = [
-            self.method.is_some(),
-            self.policy.is_some(),
-            self.sensitivity.is_some(),
-            self.top_k.is_some(),
-            self.unit.is_some(),
-            self.only.is_some(),
-            self.exclude.is_some(),
-            self.policy_every.is_some(),
-            self.policy_rho.is_some(),
-            self.policy_epsilon.is_some(),
-            self.policy_quota.is_some(),
-            self.fixed_batches.is_some(),
-            self.beta.is_some(),
-            self.gamma.is_some(),
-            self.scale.is_some(),
-        ];
-        let preset = self.preset.unwrap_or(if papers.contains(&true) { Preset::Paper } else { Preset::Best });
-        let with = Self { preset: Some(preset), ..self };
-        if preset == Preset::Paper {
-            return with;
-        }
-        let (rate, warmup_steps, budget, eval_every) = BEST;
-        let method = with.method.unwrap_or(Method::Dpo);
-        let with = Self { method: Some(method), ..with };
-        let narrowed = with.policy().is_sliced() || with.lora_rank.is_some() || with.soft_prefix.is_some();
-        let is_its_own =
-            method == Method::Dpo && !narrowed && with.optimizer() == Optimizer::Rmsprop && !with.equal_step();
-        // A soft prefix changes the model before it has learned anything.
-        let is_held = method.trains() && with.n_validation != Some(0) && with.soft_prefix.is_none();
-        Self {
-            lr: with.lr.or(is_its_own.then_some(rate)),
-            warmup_steps: with.warmup_steps.or(is_its_own.then_some(warmup_steps)),
-            eval_every: with.eval_every.or(is_held.then_some(eval_every)),
-            budget_kl: with.budget_kl.or(is_held.then_some(budget)),
-            ..with
-        }
-    }
-
     /// True when a run reads utility texts: for its loss, for a Fisher matrix, or for a KL budget.
     pub fn reads_utility(&self) -> bool {
         let reads = Needs::of(&self.terms()).utility || self.reads_fisher() || self.budget_kl.is_some();
@@ -555,43 +514,5 @@ mod tests {
         assert_eq!(sliced.policy(), Policy::Dynamic);
         let preset = RepairOptions { method: Some(Method::SlicedDpoKl), ..Default::default() }.with_defaults();
         assert_eq!((preset.policy, preset.lr, preset.gamma), (Some(Policy::Dynamic), Some(1e-6), Some(1.0)));
-    }
-
-    #[test]
-    fn without_a_method_the_preset_is_best() {
-        let best = RepairOptions::default().with_preset();
-        let of = |o: &RepairOptions| (o.preset, o.method(), o.policy(), o.lr(), o.budget_kl);
-        let want = (Some(Preset::Best), Method::Dpo, Policy::All, 1e-5, Some(0.05));
-        assert_eq!((of(&best), problems(&best)), (want, Vec::new()));
-        assert_eq!((best.warmup_steps(), best.eval_every()), (10, 40));
-        let named = RepairOptions { method: Some(Method::Irepair), ..Default::default() }.with_preset();
-        assert_eq!(of(&named), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
-        let paper = RepairOptions { preset: Some(Preset::Paper), ..Default::default() }.with_preset();
-        assert_eq!(of(&paper), of(&named));
-        let prefix = RepairOptions { soft_prefix: Some(4), ..Default::default() }.with_preset();
-        assert_eq!(
-            (of(&prefix), problems(&prefix)),
-            ((Some(Preset::Best), Method::Dpo, Policy::All, 1e-6, None), Vec::new())
-        );
-        let kept = RepairOptions { policy_every: Some(5), ..Default::default() }.with_preset();
-        assert_eq!(kept.preset, Some(Preset::Paper));
-        let sliced = RepairOptions { exclude: Some("0".parse().unwrap()), ..Default::default() }.with_preset();
-        assert_eq!(of(&sliced), (Some(Preset::Paper), Method::Irepair, Policy::Dynamic, 5e-5, None));
-    }
-
-    #[test]
-    fn a_preset_gives_way_to_what_is_given() {
-        let given = RepairOptions { lr: Some(3e-6), budget_kl: Some(0.1), ..Default::default() }.with_preset();
-        assert_eq!((given.method(), given.lr(), given.budget_kl), (Method::Dpo, 3e-6, Some(0.1)));
-        let best = RepairOptions { preset: Some(Preset::Best), ..Default::default() };
-        let other = RepairOptions { method: Some(Method::Irepair), ..best.clone() }.with_preset();
-        assert_eq!((other.lr, other.budget_kl), (None, Some(0.05)), "the rate is DPO's own");
-        let unheld = RepairOptions { n_validation: Some(0), ..best.clone() }.with_preset();
-        assert_eq!((unheld.budget_kl, problems(&unheld)), (None, Vec::new()));
-        let clash = RepairOptions { n_validation: Some(0), budget_kl: Some(0.1), ..best }.with_preset();
-        assert_eq!(
-            problems(&clash),
-            ["`budget_kl`: clashes with `n_validation`: KL is measured where held-out pairs are"]
-        );
     }
 }

@@ -97,6 +97,14 @@ impl Ranking {
         faults.units().iter().filter(|fault| !ranked.overlaps(*fault)).collect()
     }
 
+    /// How many other units have the score of a unit of these ranks, from 1: the order among them means nothing.
+    pub fn n_tied(&self, ranks: &[usize]) -> usize {
+        let of_faulty: Vec<f64> =
+            ranks.iter().filter_map(|rank| self.scores.get(rank.checked_sub(1)?).copied()).collect();
+        let others = (1..).zip(&self.scores).filter(|(rank, _)| !ranks.contains(rank));
+        others.filter(|(_, score)| of_faulty.contains(score)).count()
+    }
+
     /// Ranks, from 1, of the units that hold a fault: those in which one was planted, larger ones that contain such a
     /// unit, and parts of one.
     ///
@@ -134,6 +142,16 @@ mod tests {
 
     fn faults(units: &str) -> Faults {
         Faults::new(vec![Fault::new(units.parse().unwrap(), Operator::SignFlip, None, 0)])
+    }
+
+    #[test]
+    fn units_with_the_score_of_a_faulty_one_are_counted() {
+        let scores = [("0", 0.5), ("1", 0.5), ("2", 0.5), ("3", 0.25), ("4", 0.75)];
+        let ranking = Ranking::of_scores(UnitKind::Block, scores.map(|(unit, score)| (unit.parse().unwrap(), score)));
+        assert_eq!(ranking.n_tied(&[1]), 0, "block 4 stands alone");
+        assert_eq!(ranking.n_tied(&[2]), 2, "blocks 1 and 2 stand where block 0 does");
+        assert_eq!(ranking.n_tied(&[2, 3]), 1);
+        assert_eq!(ranking.n_tied(&[2, 3, 4]), 0, "an order among faulty ones changes nothing");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use irepair_model::{BlockModel, Fisher};
 use irepair_ranks::Ranks;
 use irepair_sensitivity::{Measure, Metric, Route, UnitSensitivities};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
-use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch};
+use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch, first_finds};
 
 use crate::{Batches, measure_batch, measure_batch_units};
 
@@ -22,6 +22,7 @@ pub struct SliceLocaliser {
     policy: SlicePolicy,
     memory: Memory,
     measure: Measure,
+    by_first: bool,
     fixed_batches: u64,
     among: Among,
     data: Arc<RepairData>,
@@ -39,6 +40,7 @@ impl SliceLocaliser {
             policy: SlicePolicy::new(spec).map_err(|error| Error::localise(&error))?,
             memory: Memory::default(),
             measure: Measure { seed: settings.seed, ..Measure::new(Metric::GradL2) },
+            by_first: false,
             fixed_batches: FIXED_BATCHES,
             among: Among::AllBlocks,
             data: Arc::clone(data),
@@ -51,6 +53,13 @@ impl SliceLocaliser {
     #[must_use]
     pub fn metric(self, metric: Metric, route: Route) -> Self {
         Self { measure: Measure { metric, route, ..self.measure }, ..self }
+    }
+
+    /// Measures a step on its first micro-batch alone, whose choice holds for all of them; among ranks the first one
+    /// measures and tells the others (METHOD §25 [O]).
+    #[must_use]
+    pub fn by_first_micro_batch(self) -> Self {
+        Self { by_first: true, ..self }
     }
 
     /// Averages the fixed-selection estimate over so many batches.
@@ -92,11 +101,27 @@ impl SliceLocaliser {
 
     /// Sensitivities of the batch of a step.
     fn measured(&self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Sensitivities> {
+        if !self.by_first {
+            return self.measured_by(&self.measure, model, batch, step);
+        }
+        // The others wait for what the first rank finds: it works alone.
+        let alone = Measure { ranks: None, ..self.measure.clone() };
+        let values = first_finds(self.measure.ranks.as_deref(), || {
+            Ok(self.measured_by(&alone, model, &batch.first(), step)?.values().to_vec())
+        })?;
+        Ok(Sensitivities::new(values)?)
+    }
+
+    fn measured_by(
+        &self,
+        measure: &Measure,
+        model: &dyn BlockModel,
+        batch: &StepBatch,
+        step: u64,
+    ) -> Result<Sensitivities> {
         match &self.among {
-            Among::AllBlocks | Among::Blocks(_) => measure_batch(&self.measure, model, batch, step),
-            Among::Units(kind, units) => {
-                eligible(&measure_batch_units(&self.measure, model, batch, step, *kind)?, units)
-            }
+            Among::AllBlocks | Among::Blocks(_) => measure_batch(measure, model, batch, step),
+            Among::Units(kind, units) => eligible(&measure_batch_units(measure, model, batch, step, *kind)?, units),
         }
     }
 }
@@ -147,7 +172,9 @@ impl Localise for SliceLocaliser {
     }
 
     fn n_tokens(&self, batch: &StepBatch, step: u64) -> usize {
-        let n_rejected: usize = batch.micro.iter().filter_map(|m| m.rejected.as_ref()).map(|t| t.n_real()).sum();
+        let n_measured = if self.by_first { 1 } else { batch.micro.len() };
+        let rejected = batch.micro.iter().take(n_measured).filter_map(|m| m.rejected.as_ref());
+        let n_rejected: usize = rejected.map(|t| t.n_real()).sum();
         if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
     }
 
@@ -171,6 +198,8 @@ impl Localise for SliceLocaliser {
             .with("the gradient route", if *route == Route::Ghost { "ghost norms" } else { "stored gradients" });
         let identity =
             identity.with("the seed of the metric", seed).with("setting `fixed_batches`", self.fixed_batches);
+        // Runs from before there was a choice have no such part.
+        let identity = if self.by_first { identity.with("setting `localise`", "first") } else { identity };
         match &self.among {
             Among::AllBlocks => identity,
             Among::Blocks(blocks) => {

@@ -11,7 +11,7 @@ use irepair_ranks::{Place, Ranks, TcpRanks};
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
 use irepair_slicing::{Policy, PolicySpec};
-use irepair_train::{Engine, Error, Identity, Localise, RepairData, Settings};
+use irepair_train::{BatchSampler, Engine, Error, Identity, Localise, RepairData, Settings};
 use support::{bits, data, model, settings};
 
 #[path = "../../irepair-train/tests/support/mod.rs"]
@@ -27,6 +27,7 @@ struct Run {
     unit: UnitKind,
     lora_rank: usize,
     budget_kl: Option<f64>,
+    by_first: bool,
 }
 
 const IREPAIR: Run = Run {
@@ -37,6 +38,7 @@ const IREPAIR: Run = Run {
     unit: UnitKind::Block,
     lora_rank: 0,
     budget_kl: None,
+    by_first: false,
 };
 
 fn settings_of(run: &Run, accumulation: usize) -> Settings {
@@ -44,14 +46,20 @@ fn settings_of(run: &Run, accumulation: usize) -> Settings {
     Settings { accumulation, lora_rank: run.lora_rank, budget_kl, n_steps: 4, ..settings() }
 }
 
-fn engine<'a>(run: &Run, model: &'a CausalLm, data: &Arc<RepairData>, accumulation: usize) -> Engine<&'a CausalLm> {
+fn slicer(run: &Run, model: &CausalLm, data: &Arc<RepairData>, accumulation: usize) -> SliceLocaliser {
     let settings = settings_of(run, accumulation);
     let slicer = SliceLocaliser::new(&PolicySpec::new(run.policy), data, &settings).unwrap();
     let slicer = slicer.metric(run.metric, Route::Ghost);
-    let slicer: Box<dyn Localise + Send> = Box::new(match run.unit {
+    let slicer = if run.by_first { slicer.by_first_micro_batch() } else { slicer };
+    match run.unit {
         UnitKind::Block => slicer,
         kind => slicer.among_units(kind, model.unit_map().unwrap().units(kind).collect()),
-    });
+    }
+}
+
+fn engine<'a>(run: &Run, model: &'a CausalLm, data: &Arc<RepairData>, accumulation: usize) -> Engine<&'a CausalLm> {
+    let settings = settings_of(run, accumulation);
+    let slicer: Box<dyn Localise + Send> = Box::new(slicer(run, model, data, accumulation));
     Engine::new(model, run.method, slicer, data, settings).unwrap()
 }
 
@@ -95,6 +103,8 @@ fn n_ranks_give_the_bits_of_n_micro_batches() {
         (Run { metric: Metric::Contrast, family: "gemma2", ..IREPAIR }, 3, 3),
         (Run { metric: Metric::Snip, ..IREPAIR }, 2, 4),
         (head, 2, 3),
+        (Run { by_first: true, ..IREPAIR }, 3, 4),
+        (Run { by_first: true, ..head }, 2, 2),
         (Run { budget_kl: Some(0.5), ..dpo }, 2, 2),
         (Run { lora_rank: 2, ..dpo }, 3, 4),
         (Run { method: Method::DaptKl, policy: Policy::Fixed, ..IREPAIR }, 2, 2),
@@ -110,6 +120,25 @@ fn n_ranks_give_the_bits_of_n_micro_batches() {
 }
 
 #[test]
+fn the_first_micro_batch_alone_chooses_as_a_step_of_its_own() {
+    let first = Run { by_first: true, ..IREPAIR };
+    assert_eq!(trained(&first, 1, None).0, trained(&IREPAIR, 1, None).0, "of one micro-batch it is the whole step");
+    let data = data();
+    for run in [IREPAIR, Run { metric: Metric::Density, unit: UnitKind::Head, ..IREPAIR }] {
+        let model = model("gpt2");
+        let settings = settings_of(&run, 3);
+        let batch = BatchSampler::new(&data, false, &settings, model.device()).unwrap().at(0, &settings).unwrap();
+        let (mut by_first, mut of_all) =
+            (slicer(&Run { by_first: true, ..run }, &model, &data, 3), slicer(&run, &model, &data, 3));
+        let chosen = by_first.localise(&model, &batch, 0).unwrap();
+        assert_eq!(chosen, of_all.localise(&model, &batch.first(), 0).unwrap());
+        assert_eq!(by_first.last(), of_all.last(), "bit for bit, with counts of its own");
+        assert!(by_first.n_tokens(&batch, 0) < of_all.n_tokens(&batch, 0));
+        assert_eq!(by_first.n_tokens(&batch, 0), of_all.n_tokens(&batch.first(), 0));
+    }
+}
+
+#[test]
 fn only_the_slice_travels() {
     let n_sent = |run: Run| {
         on_ranks(2, move |ranks| {
@@ -119,12 +148,15 @@ fn only_the_slice_travels() {
     };
     let random = Run { policy: Policy::Random, ..IREPAIR };
     let (one_block, all) = (n_sent(random), n_sent(Run { policy: Policy::All, ..IREPAIR }));
+    let (exact, first) = (n_sent(IREPAIR), n_sent(Run { by_first: true, ..IREPAIR }));
     let model = model("gpt2");
     let block: usize =
         model.parameters().iter().filter(|p| p.block.is_some_and(|b| b.0 == 1)).map(|p| p.tensor.numel()).sum();
     // Two terms of a micro-batch, of which the other rank gets half; and half of the sum. Four steps of four bytes.
     let gradients = (4 * 4 * block * 3 / 2) as u64;
     assert!(one_block > gradients && one_block < gradients + 30_000, "{one_block} bytes, {gradients} of gradients");
+    assert!(first.abs_diff(one_block) < 2_000, "{first} bytes where the first micro-batch chooses");
+    assert!(exact > 2 * first, "{exact} bytes where all blocks' gradients are summed");
     // One term where everything learns.
     let gradients = (4 * 4 * model.parameters().iter().map(|p| p.tensor.numel()).sum::<usize>()) as u64;
     assert!(all > gradients && all < gradients + 30_000, "{all} bytes, {gradients} of gradients");

@@ -74,6 +74,18 @@ impl StepBatch {
         }
         Self { micro }
     }
+
+    /// The first micro-batch as a step of its own, with its own counts.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        let alone = |text: &Option<TextBatch>| text.as_ref().map(|text| TextBatch::stacked(&[text]));
+        let first = self.micro.first().map(|MicroBatch { chosen, rejected, utility }| MicroBatch {
+            chosen: alone(chosen),
+            rejected: alone(rejected),
+            utility: alone(utility),
+        });
+        Self { micro: first.into_iter().collect() }
+    }
 }
 
 /// Lays out pairs and utility texts as a micro-batch on `device`.

@@ -18,8 +18,8 @@ pub fn forward_flops(model: &CausalLm, objective: &Objective, record: &StepRecor
 
 /// FLOPs of a step: forward 2P per token and block, backward to activations 2P down to the lowest updated block,
 /// backward to weights 2P in updated blocks, or as much of it as the matrices take of which rows are updated: the
-/// gradient of a matrix is computed whole; the head forward and backward; where it `measures` sensitivities, a full
-/// backward for them.
+/// gradient of a matrix is computed whole; the head forward and backward; a full forward and backward of the share of
+/// rejected texts on which sensitivities are `measured`, 0 where none are.
 ///
 /// Every text is counted through every block and the head, whether or not model and reference share some of them.
 /// Norms, softmax and attention scores are not counted, nor is validation. `sliced` says whether blocks alone are
@@ -32,7 +32,7 @@ pub fn step_flops(
     model: &CausalLm,
     objective: &Objective,
     sliced: bool,
-    measures: bool,
+    measured: f64,
     record: &StepRecord,
     n_pairs: usize,
 ) -> f64 {
@@ -43,13 +43,13 @@ pub fn step_flops(
     let texts = |flags: &[bool]| flags.iter().filter(|&&f| f).count() as f64;
     let n_trained = texts(&[needs.chosen, needs.rejected, needs.utility]);
     let n_reference = texts(&[needs.ref_chosen, needs.ref_rejected, needs.utility]);
-    let tokens = record.tokens as f64 / (n_trained + f64::from(u8::from(measures)));
+    let tokens = record.tokens as f64 / (n_trained + measured);
     let forward = n_blocks * block + head;
     let down_to = n_blocks - record.slice.lowest().map_or(0, |b| b.0) as f64;
     let n_prefix = model.n_soft_prefix();
     let head_backward = if sliced || n_prefix > 0 { head } else { 2.0 * head };
     let backward = block * (down_to + n_learning(model, record)) + head_backward;
-    let sensitivity = if measures { forward + 2.0 * n_blocks * block + head } else { 0.0 };
+    let sensitivity = measured * (forward + 2.0 * n_blocks * block + head);
     let prefix = n_trained * (n_pairs * n_prefix) as f64 * 2.0 * n_blocks * block;
     tokens * (n_trained * (forward + backward) + n_reference * forward + sensitivity) + prefix
 }

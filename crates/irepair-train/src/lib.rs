@@ -60,6 +60,7 @@ pub use flops::{forward_flops, step_flops};
 pub use identity::Identity;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};
+pub use ranks::first_finds;
 pub use sampler::{BatchSampler, SampledIndices};
 pub use schedule::Schedule;
 pub use settings::Settings;

@@ -26,6 +26,15 @@ pub(crate) fn gather_numbers(ranks: Option<&dyn Ranks>, mine: Vec<f64>) -> Resul
     Ok(numbers.map(|bytes| f64::from_le_bytes(*bytes)).collect())
 }
 
+/// Numbers that the first rank finds and tells all others.
+///
+/// # Errors
+/// When it finds none; when a rank is gone.
+pub fn first_finds(ranks: Option<&dyn Ranks>, find: impl FnOnce() -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+    let finds = ranks.is_none_or(|ranks| ranks.is_first());
+    gather_numbers(ranks, if finds { find()? } else { Vec::new() })
+}
+
 impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {
     /// Takes the steps together with other ranks, each of which calls this too: a rank works on its share of a step's
     /// micro-batches, and all have the bits of one process that works on all of them.

@@ -145,7 +145,13 @@ impl Mutants {
             let path = self.kept().join("place").join(format!("{name}.json"));
             // A mutant of two heads was not repaired: no one unit holds its fault.
             match graded.place.parse::<Unit>() {
-                Ok(_) if path.exists() => placed.push(read_result(&path).map_err(diagnostic)?),
+                Ok(_) if path.exists() => {
+                    let mut found: Placed = read_result(&path).map_err(diagnostic)?;
+                    // What a locator chose by an older definition is no choice of its own.
+                    let is_old = |rule: &String| rule.parse::<Metric>().is_ok() && !graded.grades.contains_key(rule);
+                    found.choices.retain(|rule, _| !is_old(rule));
+                    placed.push(found);
+                }
                 Ok(_) => n_others += 1,
                 Err(_) => {}
             }

@@ -75,10 +75,15 @@ impl Graded {
         self.outcome == Outcome::Killed && self.is_stable()
     }
 
-    /// The same without the grades of metrics whose numbers have changed since.
+    /// The same without the grades of metrics whose numbers have changed since, or that rank no units of this kind:
+    /// files of earlier versions say so by none.
     pub(super) fn of_today(mut self) -> Self {
-        let version = |name: &String| name.parse().map_or(0, Metric::numbers_version);
-        self.grades.retain(|name, grade| grade.as_ref().is_none_or(|grade| grade.numbers == version(name)));
+        let kind = self.unit;
+        self.grades.retain(|name, grade| match (name.parse::<Metric>(), grade) {
+            (Ok(metric), Some(grade)) => grade.numbers == metric.numbers_version(),
+            (Ok(metric), None) => ranks(metric, kind),
+            (Err(_), grade) => grade.as_ref().is_none_or(|grade| grade.numbers == 0),
+        });
         self
     }
 
@@ -92,6 +97,11 @@ impl Graded {
     pub(super) fn is_planted_again(&self) -> bool {
         self.again.is_some() || !self.operator.is_some_and(Operator::draws)
     }
+}
+
+/// True for a metric that ranks units of a kind.
+pub(super) fn ranks(metric: Metric, kind: UnitKind) -> bool {
+    kind == UnitKind::Block || metric.has_units()
 }
 
 /// How well one locator found the fault.
@@ -114,4 +124,48 @@ pub(super) struct Grade {
 
 fn is_none(n: &u32) -> bool {
     *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grades_of_other_versions_and_of_what_ranks_no_such_units_are_left_out() {
+        let grade = |numbers| Grade {
+            ranks: vec![1],
+            first: vec!["0".parse().unwrap()],
+            last: "1".parse().unwrap(),
+            outlier: 1.0,
+            seconds: None,
+            numbers,
+        };
+        let graded = |unit| Graded {
+            schema: 1,
+            identity: String::new(),
+            model: "gpt2".to_owned(),
+            operator: Some(Operator::Noise),
+            spread: Spread::One,
+            unit,
+            seed: 0,
+            place: "0".to_owned(),
+            strength: None,
+            outcome: Outcome::Killed,
+            n_failed: 40,
+            n_prompts: 300,
+            again: None,
+            perplexity: (2.0, None),
+            n_units: 12,
+            grades: BTreeMap::from([
+                ("act-dist".to_owned(), None),
+                ("grad-l2".to_owned(), None),
+                ("mask".to_owned(), Some(grade(Metric::Mask.numbers_version()))),
+                ("patching".to_owned(), Some(grade(Metric::Patching.numbers_version() + 1))),
+                ("of-another-program".to_owned(), Some(grade(0))),
+            ]),
+        };
+        let names = |unit| graded(unit).of_today().grades.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(UnitKind::Head), ["grad-l2", "mask", "of-another-program"], "act-dist ranks no heads");
+        assert_eq!(names(UnitKind::Block), ["act-dist", "grad-l2", "mask", "of-another-program"], "not finite");
+    }
 }

@@ -13,7 +13,7 @@ use irepair_fault::Ranking;
 use irepair_report::{SCHEMA, SensitivityResult, read_result};
 use serde_json::json;
 
-use super::graded::{CAP, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome};
+use super::graded::{CAP, Grade, Graded, MARGIN, OTHER_SEEDS, Outcome, ranks};
 use super::mutant::Case;
 use super::oracle::{Failed, differing, lines};
 use crate::error::diagnostic;
@@ -80,9 +80,8 @@ impl Program {
 
 /// Locators of `metrics` that rank units of a mutant's kind, and have not ranked them.
 fn missing(graded: &Graded, metrics: &[Metric]) -> Vec<Metric> {
-    let ranks = |metric: &Metric| graded.unit == UnitKind::Block || metric.has_units();
     let is_missing = |metric: &Metric| !graded.grades.contains_key(&metric.to_string());
-    metrics.iter().copied().filter(|metric| ranks(metric) && is_missing(metric)).collect()
+    metrics.iter().copied().filter(|metric| ranks(*metric, graded.unit) && is_missing(metric)).collect()
 }
 
 /// True when nothing is left to do for a mutant.

@@ -1,9 +1,10 @@
 //! `cargo xtask place`: does it matter where a planted fault is repaired (METHOD §24)?
 //!
 //! Every killed mutant with one faulty unit is repaired in that unit, in a random one, in the one that a locator holds
-//! to be the least suspect, and in the first choice of each locator: as many weights, as long a step, the same rates to
-//! choose from by validation prompts, and what is left is measured on prompts and neutral text that neither a repair
-//! nor a locator saw. `locate` ranked the units before; a mutant's repairs are a file of their own.
+//! to be the least suspect, and in the first choice of each locator: as many weights (of halves a locator may choose
+//! the larger sort), as long a step, the same rates to choose from by validation prompts, and what is left is measured
+//! on prompts and neutral text that neither a repair nor a locator saw. `locate` ranked the units before; a mutant's
+//! repairs are a file of their own.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,7 +12,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use irepair_config::{Metric, UnitKind};
-use irepair_core::{Diagnostic, ExitKind, Unit};
+use irepair_core::{Diagnostic, ExitKind, Unit, UnitPart};
 use irepair_report::SCHEMA;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -125,8 +126,11 @@ fn choices(case: &Case<'_>, graded: &Graded, metrics: &[Metric]) -> BTreeMap<Str
     choices
 }
 
-/// The units that stand for one at random, as a locator that knows nothing would choose.
+/// The units that stand for one at random, as a locator that knows nothing would choose: of halves those of the faulty
+/// one's sort, which have as many weights.
 fn random(case: &Case<'_>, mut units: Vec<Unit>) -> Vec<Unit> {
+    let sort = |unit: &Unit| unit.part == UnitPart::Attention;
+    units.retain(|unit| case.kind != UnitKind::Half || sort(unit) == sort(&case.place[0]));
     let n = units.len().min(N_RANDOM);
     if n < units.len() {
         for i in 0..n {

@@ -71,13 +71,21 @@ pub(super) fn of_rule(
 /// # Errors
 /// Statistics of numbers that are not finite.
 pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Result<String> {
+    let n_tried = |repaired: &Repaired| repaired.n_failed_validation.len();
+    let tried = mutants.iter().flat_map(|placed| placed.repairs.values().flatten()).map(n_tried);
+    let (fewest, most) = tried.fold((usize::MAX, 0), |(fewest, most), n| (fewest.min(n), most.max(n)));
+    let lengths = if fewest < most {
+        format!("from {fewest}, and up to {most} while the longest was the best,")
+    } else {
+        format!("from {most}")
+    };
     let n_repaired = mutants.iter().filter(|placed| is_repaired(placed)).count();
     let mut text = format!(
         "# Does it matter where a fault is repaired?\n\nMade by `{command}`.\n\n\
         Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough new prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), each of \
         up to {N_RANDOM} units drawn at random, of which the mean is taken (random: all units where there are not more), the one that `grad-l2` ranks last (reverse), the first choice of each locator (of locators that always chose the same unit one is \
         listed); and in every weight (all), which changes more weights. Near: the mean of those of these units that are at most {NEAR} blocks from the faulty one and are not it, a control for depth. Every repair is DPO on up to 128 prompts that the mutant fails, with \
-        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen from four on 200 validation prompts. All numbers are of 300 test prompts \
+        both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen {lengths} on 200 validation prompts. All numbers are of 300 test prompts \
         and neutral text that neither a repair nor a locator saw. All these prompts are of the profile's training pairs, on which `train-in` trained its mutants.\n\n\
         Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: from the healthy model to the repaired one on neutral text, \
         for every 1 of the mutants. Perplexity: over the healthy model's. Undoes: the cosine between the repair and the way back to the healthy weights, over the weights that the fault changed; in brackets the mutants in which the repair \

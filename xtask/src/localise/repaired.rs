@@ -18,7 +18,10 @@ use crate::error::diagnostic;
 
 /// Updates of a repair, and the lengths of a step that are tried, as shares of the weights.
 pub(super) const STEPS: usize = 100;
-pub(super) const RATES: [&str; 4] = ["3e-5", "1e-4", "3e-4", "1e-3"];
+pub(super) const RATES: [&str; 6] = ["3e-5", "1e-4", "3e-4", "1e-3", "3e-3", "1e-2"];
+
+/// Of these so many are tried in every place, and each longer one while the one before it was the best.
+pub(super) const N_RATES: usize = 4;
 
 /// Updates on wrong answers after the repair, on every weight, and the length of a step.
 pub(super) const RELEARNED: [usize; 2] = [10, 40];
@@ -67,7 +70,10 @@ pub(super) fn repaired(
     let started = Instant::now();
     let at = |rate: &str| program.dir.join(format!("repaired-{rate}"));
     let (mut tried, mut finished) = (Vec::new(), Vec::new());
-    for rate in RATES {
+    for (i, rate) in RATES.into_iter().enumerate() {
+        if i >= N_RATES && best(&finished).is_none_or(|best| best != RATES[i - 1]) {
+            break;
+        }
         let repair = (METHODS[0], rate, STEPS);
         let trained = train(program, (mutant, "pairs.jsonl"), &at(rate), repair, (case.kind, place));
         let is_finite = unless_not_finite(trained)?.is_some();
@@ -75,9 +81,7 @@ pub(super) fn repaired(
         finished.extend(is_finite.then_some((rate, n_failed)));
         tried.push((rate.to_owned(), n_failed));
     }
-    // Of equal ones the smallest step.
-    let Some((rate, _)) = finished.into_iter().min_by_key(|(_, n)| *n) else { return Ok(None) };
-    let rate = rate.to_owned();
+    let Some(rate) = best(&finished).map(str::to_owned) else { return Ok(None) };
     let model = at(&rate);
     let n_failed = n_failures(tests, program, &model)?;
     let n_failed_rounded = rounded(tests, program, &model)?;
@@ -102,6 +106,11 @@ pub(super) fn repaired(
         n_failed_relearned,
         seconds,
     }))
+}
+
+/// The rate that leaves the fewest failures; of equal ones the smallest step.
+fn best<'a>(finished: &[(&'a str, usize)]) -> Option<&'a str> {
+    finished.iter().min_by_key(|(_, n)| *n).map(|(rate, _)| *rate)
 }
 
 /// Prompts that a model fails once its weights are rounded to 8 bits.

@@ -99,7 +99,8 @@ pub(super) fn shown_within(value: f64, at: Option<Interval>, n_digits: usize) ->
 }
 
 /// p of every locator but that of the largest average precision: that both rank the faulty units alike, of the mutants
-/// that both ranked.
+/// that both ranked. By Holm over all pairs of locators, as METHOD §16 has it: which one is first is seen in the same
+/// numbers.
 pub(super) fn against_first<'a>(
     mutants: &[&Graded],
     rows: &[(&'a String, Scores)],
@@ -112,18 +113,25 @@ pub(super) fn against_first<'a>(
         }
     }
     let Some((first, _)) = first else { return Ok(BTreeMap::new()) };
-    let others: Vec<&String> = rows.iter().map(|(locator, _)| *locator).filter(|locator| *locator != first).collect();
     let rank = |mutant: &Graded, locator: &String| {
         let ranks = mutant.grades.get(locator)?.as_ref()?.ranks.iter().map(|rank| *rank as f64);
         mean(&ranks.collect::<Vec<_>>())
     };
-    let p = |other: &&String| {
-        let both = mutants.iter().filter_map(|mutant| Some((rank(mutant, first)?, rank(mutant, other)?)));
-        let (first, other): (Vec<f64>, Vec<f64>) = both.unzip();
-        signed_rank_p(&first, &other)
+    let names: Vec<&'a String> = rows.iter().map(|(locator, _)| *locator).collect();
+    let pairs = names.iter().enumerate().flat_map(|(i, one)| names[..i].iter().map(|other| (*one, *other)));
+    let pairs: Vec<(&String, &String)> = pairs.collect();
+    let p = |(one, other): &(&String, &String)| {
+        let both = mutants.iter().filter_map(|mutant| Some((rank(mutant, one)?, rank(mutant, other)?)));
+        let (one, other): (Vec<f64>, Vec<f64>) = both.unzip();
+        signed_rank_p(&one, &other)
     };
-    let ps = others.iter().map(p).collect::<Result<Vec<_>>>()?;
-    Ok(others.into_iter().zip(corrected(ps)?).collect())
+    let ps = corrected(pairs.iter().map(p).collect::<Result<Vec<_>>>()?)?;
+    let with_first = pairs.into_iter().zip(ps).filter_map(|((one, other), p)| match first {
+        first if first == one => Some((other, p)),
+        first if first == other => Some((one, p)),
+        _ => None,
+    });
+    Ok(with_first.collect())
 }
 
 /// The mutants that a locator ranked, with its grades.

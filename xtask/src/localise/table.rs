@@ -128,8 +128,8 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
     };
     let mut text = format!(
         "{heading}, {} of them\n\nMeans over mutants. Intervals of 95 % resample mutants, that of the first unit is Wilson's; none where \
-         all values are equal. p by Holm over the locators, of signed-rank tests of the faulty units' mean ranks: that they rank as in a random \
-         ranking, *worse* where they rank later; and that they rank as by the locator of the largest average precision (the first), mutant by mutant.\n\n| locator \
+         all values are equal. p by Holm, of signed-rank tests of the faulty units' mean ranks: that they rank as in a random \
+         ranking, *worse* where they rank later (over the locators); and that they rank as by the locator of the largest average precision (the first), mutant by mutant (over all pairs of locators).\n\n| locator \
          | mutants | first unit is faulty | recall | MRR | average precision | EXAM ↓ | p, random | p, the first | seconds |\n|---|---|---|---|---|---|---|---|---|---|\n",
         n_units.join(" or ")
     );
