@@ -41,16 +41,19 @@ struct Written<'a> {
     largest_difference: f64,
 }
 
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair adapter";
+
 /// Runs the command.
 pub(crate) fn command(mut args: AdapterArgs) -> anyhow::Result<()> {
     locate::models([&mut args.base, &mut args.repaired])?;
-    refuse_used(&args.out)?;
+    refuse_used(&args.out, MAKER)?;
     let [base, repaired] = [&args.base, &args.repaired].map(|dir| open(dir, "cpu", Dtype::F32));
     let (base, repaired) = (base?, repaired?);
     let _lock = DirLock::take(&args.out)?;
     // Another process may have filled it in the meantime.
-    refuse_used(&args.out)?;
-    mark_unfinished(&args.out)?;
+    refuse_used(&args.out, MAKER)?;
+    mark_unfinished(&args.out, MAKER)?;
     let found = save_low_rank(&base.model, &repaired.model, args.rank as usize, &args.out);
     mark_finished(&args.out)?;
     let LowRank { n_modules, n_weights, largest_difference } = found?;

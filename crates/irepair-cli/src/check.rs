@@ -1,6 +1,8 @@
 //! `irepair check`: a model against the suite of a repair, one line a clause; the gate of a CI.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -98,8 +100,7 @@ struct Kept {
 /// Runs the command.
 pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
-    // A report of an earlier model must not stand for a check that stops.
-    plan.junit.as_deref().map_or(Ok(()), remove)?;
+    plan.junit.as_deref().map_or(Ok(()), clear_report)?;
     let (suite, asked) = (Suite::read(&plan.suite)?, Clause::weights("weights"));
     let judges = judges(plan, &suite)?;
     let loaded = open(&plan.model, &plan.device, suite.dtype)?;
@@ -112,7 +113,7 @@ pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
     let checked = clauses.map(|clause| subject.check(clause)).collect::<anyhow::Result<Vec<_>>>()?;
     let n_failed = checked.iter().filter(|clause| clause.verdict == Verdict::Fail).count();
     if let Some(path) = &plan.junit {
-        write_atomic(path, junit(&plan.suite, &checked).as_bytes())?;
+        write_report(path, &junit(&plan.suite, &checked))?;
     }
     if plan.json {
         print_json(&Outcome { passes: n_failed == 0, clauses: &checked })?;
@@ -123,6 +124,36 @@ pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
         return Err(CliError::Regressed { suite: plan.suite.clone(), n_failed, n: checked.len() }.into());
     }
     Ok(())
+}
+
+/// Removes a report of an earlier check, which must not stand for one that stops, and nothing else: a file that is no
+/// such report is refused, a pipe or a device is left to be written to.
+fn clear_report(path: &Path) -> anyhow::Result<()> {
+    let Ok(found) = path.metadata() else { return Ok(()) };
+    if found.is_dir() {
+        return Err(CliError::OutExists { path: path.to_owned() }.into());
+    }
+    if !found.is_file() {
+        return Ok(());
+    }
+    let mut start = vec![0; junit::START.len()];
+    let is_report = File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == junit::START.as_bytes());
+    if !is_report && found.len() > 0 {
+        return Err(CliError::OutExists { path: path.to_owned() }.into());
+    }
+    Ok(remove(path)?)
+}
+
+/// Writes the report: a pipe or a device takes it as it comes.
+fn write_report(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        let written =
+            std::fs::OpenOptions::new().write(true).open(path).and_then(|mut out| out.write_all(text.as_bytes()));
+        return Ok(written.map_err(irepair_core::Error::io("write", path))?);
+    }
+    Ok(write_atomic(path, text.as_bytes())?)
 }
 
 /// Perplexity of the texts of a file, each read on its own.

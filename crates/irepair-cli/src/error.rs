@@ -162,8 +162,8 @@ irepair_core::errors! {
         /// A number that is not on the menu.
         NotOnMenu { n: usize, n_points: usize } = "--choose {n} is not on the menu" =>
             Usage.want_got(format!("1 to {n_points}"), n).help("the numbers stand in the table of points and in report.html");
-        /// Nothing was gained; `out` holds the report.
-        NothingGained { out: PathBuf } = "nothing gained: the model stays as it was" =>
+        /// Nothing was gained; `out` holds the report, and `done` is what became of the model.
+        NothingGained { out: PathBuf, done: &'static str } = "nothing gained: {done}" =>
             Unchanged.at(out.display())
                 .help("report.html says what was tried; more prompts, a larger --budget-kl or --pairs of your own may help");
         /// No answer fails.
@@ -268,7 +268,10 @@ mod tests {
             EmptyPart: [CliError::EmptyPart { path: "prompts.jsonl".into(), part: "to measure on", n: 3 }],
             NoPairs: [CliError::NoPairs { why: "12 prompts with good answers alone".into() }],
             NotOnMenu: [CliError::NotOnMenu { n: 9, n_points: 3 }],
-            NothingGained: [CliError::NothingGained { out: "fixed/report.html".into() }],
+            NothingGained: [CliError::NothingGained {
+                out: "fixed/report.html".into(),
+                done: "the model stays as it was"
+            }],
             NothingFails: [CliError::NothingFails { n: 300 }],
             BadWeights: [CliError::BadWeights { path: "gpt2".into(), tensor: "h.3.ln_1.weight".into(), n: 2 }],
         }));

@@ -11,14 +11,16 @@ pub(crate) struct Case<'a> {
     pub(crate) failed: bool,
 }
 
+/// How every document begins.
+pub(crate) const START: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"irepair check\"";
+
 /// The document.
 pub(crate) fn document(suite: &str, cases: &[Case<'_>]) -> String {
     let (n, n_failed) = (cases.len(), cases.iter().filter(|case| case.failed).count());
     let seconds: f64 = cases.iter().map(|case| case.seconds).sum();
     let suite = escaped(suite);
-    let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
     let counts = format!("tests=\"{n}\" failures=\"{n_failed}\" errors=\"0\" time=\"{seconds:.3}\"");
-    let _infallible = writeln!(text, "<testsuites name=\"irepair check\" {counts}>");
+    let mut text = format!("{START} {counts}>\n");
     let _infallible = writeln!(text, "  <testsuite name=\"{suite}\" {counts}>");
     for Case { name, seconds, said, failed } in cases {
         let (name, said) = (escaped(name), escaped(said));

@@ -13,7 +13,11 @@ pub(crate) fn gib(bytes: u64) -> String {
 pub(crate) fn fit(needed: u64, free: Option<u64>, instead: impl Into<String>) -> Result<(), CliError> {
     match free {
         Some(free) if needed > free => {
-            Err(CliError::Memory { needed: gib(needed), free: gib(free), instead: instead.into() })
+            let shown = [needed, free].map(gib);
+            // Two numbers that differ in their last digits alone.
+            let [needed, free] =
+                if shown[0] == shown[1] { [needed, free].map(|n| format!("{n} bytes")) } else { shown };
+            Err(CliError::Memory { needed, free, instead: instead.into() })
         }
         _ => Ok(()),
     }

@@ -23,6 +23,11 @@ use crate::scorers::{ClassifierUse, open_scorer};
 use crate::{notes, progress, prompts, run_dir};
 
 const REPORT: &str = "report.json";
+const PAIRS: &str = "pairs.jsonl";
+/// Prompts to choose settings on, and to measure on.
+const PROMPTS: [&str; 2] = ["prompts.valid.jsonl", "prompts.test.jsonl"];
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair pairs";
 
 /// What a set of pairs was made from, and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,11 +47,11 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     let judge = open_scorer(&plan.judge, &run)?;
     let model = ModelDir::read(&plan.model)?;
     let made_from = inputs(plan, &model, &*judge)?;
-    if let Some(report) = made_before(&plan.out, &made_from) {
+    if let Some(report) = made_before(&plan.out, &made_from)? {
         tracing::info!("{}: made before from the same inputs", plan.out.display());
         return show(&report, plan);
     }
-    run_dir::refuse_used(&plan.out)?;
+    run_dir::refuse_used(&plan.out, MAKER)?;
     let columns = plan.columns.clone().unwrap_or_default();
     let file = RecordFile { path: &plan.prompts, columns: &columns };
     let prompts = prompts::read(file, &model.tokenizer, plan.prompt_tokens)?;
@@ -70,7 +75,7 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
         seed: plan.seed,
     };
     // From here on something is written.
-    let _held = claim(&plan.out)?;
+    let _held = claim(&plan.out, MAKER)?;
     let bar = progress::bar("sample", own.len() as u64);
     let tokenizer = loaded.tokenizer.of_kind(kind);
     let evaluator = Evaluator::new(&loaded.model, &tokenizer, plan.batch_size);
@@ -78,9 +83,9 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     drop(bar);
     let report = Report { made_from, n_prompts: [own.len(), valid.len(), test.len()], counts: made.counts };
     let kind = tokenizer.marked_kind(kind);
-    write_pairs_of(&plan.out.join("pairs.jsonl"), &made.pairs, kind)?;
-    write_prompts_of(&plan.out.join("prompts.valid.jsonl"), &valid, kind)?;
-    write_prompts_of(&plan.out.join("prompts.test.jsonl"), &test, kind)?;
+    write_pairs_of(&plan.out.join(PAIRS), &made.pairs, kind)?;
+    write_prompts_of(&plan.out.join(PROMPTS[0]), &valid, kind)?;
+    write_prompts_of(&plan.out.join(PROMPTS[1]), &test, kind)?;
     write_result(&plan.out.join(REPORT), &report)?;
     mark_finished(&plan.out)?;
     show(&report, plan)
@@ -116,9 +121,26 @@ fn inputs(plan: &PairsPlan, model: &ModelDir, judge: &dyn Scorer) -> anyhow::Res
 }
 
 /// The report of a directory that was made from the same inputs and is whole.
-fn made_before(out: &Path, made_from: &BTreeMap<String, String>) -> Option<Report> {
-    let report: Report = serde_json::from_str(&fs::read_to_string(out.join(REPORT)).ok()?).ok()?;
-    (report.made_from == *made_from && !is_unfinished(out)).then_some(report)
+///
+/// # Errors
+/// A file of it that was moved away or emptied: the others may have been worked on, so that none is written again.
+fn made_before(out: &Path, made_from: &BTreeMap<String, String>) -> anyhow::Result<Option<Report>> {
+    let report = fs::read_to_string(out.join(REPORT)).ok().and_then(|text| serde_json::from_str::<Report>(&text).ok());
+    let Some(report) = report.filter(|report| report.made_from == *made_from && !is_unfinished(out)) else {
+        return Ok(None);
+    };
+    let PairCounts { n_first, n_greedy, n_more, n_steered, .. } = report.counts;
+    let [_, n_valid, n_test] = report.n_prompts;
+    let n_lines = [(PAIRS, n_first + n_greedy + n_more + n_steered), (PROMPTS[0], n_valid), (PROMPTS[1], n_test)];
+    let is_gone = |path: &PathBuf, n: usize| path.metadata().map_or(true, |found| n > 0 && found.len() == 0);
+    match n_lines.into_iter().map(|(name, n)| (out.join(name), n)).find(|(path, n)| is_gone(path, *n)) {
+        Some((path, _)) => {
+            let what = format!("{}, which was made here before", path.display());
+            let want = "the file back in its place, or another --out to make the pairs again".to_owned();
+            Err(CliError::Missing { what, want }.into())
+        }
+        None => Ok(Some(report)),
+    }
 }
 
 /// The prompts of each part.

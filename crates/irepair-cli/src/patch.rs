@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use irepair_arch::Architecture;
 use irepair_core::fs::{read_to_string, sha256_file};
 use irepair_core::printable;
+use irepair_core::weights::CONFIG;
 use irepair_patch::{Kind, Lossy, Patch, Provenance, Rewritten, Side, Verdict, model_id};
 
 use crate::locate;
@@ -193,6 +195,12 @@ fn provenance(args: &CreateArgs) -> anyhow::Result<Provenance> {
         let not_json = |e| irepair_core::Error::unreadable(path, format!("not JSON: {e}"));
         Ok(Some(serde_json::from_str(&read_to_string(path)?).map_err(not_json)?))
     };
+    let n_blocks = Architecture::read(&args.base.join(CONFIG)).ok().map(|model| model.n_block);
+    let largest = args.blocks.iter().flatten().max();
+    if let Some((n, block)) = n_blocks.zip(largest).filter(|(n, block)| *block >= n) {
+        let want = format!("blocks 0 to {}", n.saturating_sub(1));
+        return Err(irepair_core::Error::NoSuchUnit { unit: block.to_string(), want }.into());
+    }
     let parent = args.parent.as_deref().map(Patch::open).transpose()?;
     if let Some(parent) = &parent {
         let (want, got) = (parent.manifest().model_id(Side::Result), model_id(&args.base)?);

@@ -35,7 +35,7 @@ fn hash_of(pairs: &Path) -> anyhow::Result<String> {
 
 /// Runs the command.
 pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
-    refuse_used(&plan.out)?;
+    refuse_used(&plan.out, &irepair_patch::maker_of_copy(&plan.model, [FAULT_FILE]))?;
     let model = Checkpoint::open(&plan.model)?;
     let architecture = Architecture::read(&plan.model.join(CONFIG))?;
     let strength = plan.strength.or_else(|| plan.operator.trains().then_some(TRAIN_IN_UPDATES));

@@ -7,11 +7,12 @@ use irepair_data::{
     Counts, EpochOrder, Limits, RecordFile, Sides, TextKind, TokenPair, read_token_pairs, split_validation,
 };
 use irepair_model::{Architecture, UnitMap};
-use irepair_train::Settings;
+use irepair_train::{Settings, division_of_state};
 
 use crate::error::CliError;
 use crate::memory::{self, gib};
 use crate::model_dir::ModelDir;
+use crate::run_dir::STATE;
 use crate::utility::{documents, max_utility, room};
 use crate::{method, notes};
 
@@ -114,6 +115,14 @@ impl Prepared {
     fn fit(mut self, config: &Architecture, batches_are_open: bool, may_stay: bool) -> anyhow::Result<Self> {
         let free = memory::free(&self.plan.device, self.plan.memory_budget);
         let mut memory = self.memory(config);
+        // A run that continues keeps the division that it began with, whatever is free by now.
+        let begun = division_of_state(&self.plan.out.join(STATE));
+        let begun = begun.filter(|[pairs, parts]| pairs * parts == self.plan.batch_size * self.plan.accumulation);
+        if let Some([pairs, parts]) = begun.filter(|_| batches_are_open) {
+            (self.plan.batch_size, self.plan.accumulation) = (pairs, parts);
+            memory = self.memory(config);
+        }
+        let batches_are_open = batches_are_open && begun.is_none();
         // Half the pairs in twice the micro-batches is the same step (METHOD §8).
         let halves = |plan: &RepairPlan| batches_are_open && plan.batch_size.is_multiple_of(2);
         while let Some(free) = free.filter(|&free| memory.total() > free) {

@@ -22,6 +22,7 @@ use crate::run_dir::{claim, refuse_used, remove_state};
 use crate::train_loop::TrainLoop;
 
 /// The log of the steps, removed when the model is complete.
+const MAKER: &str = "irepair pretrain";
 const STEPS: &str = ".irepair-steps.jsonl";
 
 /// Windows of the held-out text computed at once.
@@ -42,7 +43,7 @@ struct Summary<'a> {
 pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     let out = &plan.out;
-    refuse_used(out)?;
+    refuse_used(out, MAKER)?;
     let device = parse_device(&plan.device)?;
     let (tokenizer, documents) = match &plan.tokenizer {
         Some(path) => {
@@ -94,7 +95,7 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
     let mut engine = Engine::new(&model, Term::Nll(Side::Chosen), unsliced, &data, settings)?
         .identified_by("the tokenizer", &tokenizer.sha256()?);
     // From here on something is written.
-    let _held = claim(out)?;
+    let _held = claim(out, MAKER)?;
     let train_loop = TrainLoop::new("pretrain", out, STEPS, plan.steps, plan.checkpoint_every);
     remove(&out.join(not_finite::DUMP))?;
     let source = Source { data: &data, tokenizer: &tokenizer, file: None };

@@ -83,6 +83,10 @@ fn toxic_texts(tokenizer: &Tokenizer, n_positions: usize, plan: &RelearnPlan) ->
     let counts = text_counts(&plan.counts).map_err(anyhow::Error::msg)?;
     let wanted = counts.into_iter().max().unwrap_or(0);
     let max_tokens = plan.max_tokens.unwrap_or(n_positions);
+    if max_tokens > n_positions {
+        let want = format!("2 to {n_positions} tokens");
+        return Err(irepair_eval::Error::BadSetting { key: "max_tokens", want, got: max_tokens }.into());
+    }
     let mut texts = documents(&plan.texts, tokenizer, usize::MAX)?;
     let n_cut = texts.iter_mut().filter(|text| text.len() > max_tokens).map(|text| text.truncate(max_tokens)).count();
     if n_cut > 0 {

@@ -33,6 +33,9 @@ const METRICS: &str = "metrics.jsonl";
 /// The settings in effect, written after the training.
 const SETTINGS: &str = "repair.toml";
 
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair repair";
+
 /// A finished training.
 pub(crate) struct Repaired {
     pub(crate) records: Vec<StepRecord>,
@@ -109,13 +112,13 @@ pub(crate) fn command((given, plan): (RepairOptions, RepairPlan), ranks: Option<
         return Ok(());
     }
     let (model, out, json) = (plan.model.clone(), plan.out.clone(), plan.json);
-    refuse_used(&out)?;
+    refuse_used(&out, MAKER)?;
     refuse_inside(plan.patch.as_deref(), &out)?;
     // A run that was stopped after its training may have written its patch.
     if !(is_unfinished(&out) && out.join(SETTINGS).exists()) {
         plan.patch.as_deref().map_or(Ok(()), irepair_patch::refuse_existing)?;
     }
-    let (opened, run) = run(&given, plan, Some(claim), None, ranks)?;
+    let (opened, run) = run(&given, plan, Some(|out: &Path| claim(out, MAKER)), None, ranks)?;
     remove(&out.join("config.json"))?;
     write_atomic(&out.join(SETTINGS), to_toml(&RepairOptions::from(run.plan.clone())).as_bytes())?;
     opened.model.save(&out)?;

@@ -78,7 +78,7 @@ fn bounds(key: &str) -> Option<(u64, u64)> {
         "vocab_size" => (2, 1 << 24),
         "n_texts" | "train_docs" | "pairs" | "error_test" | "error_valid" | "clean_test" | "general_test"
         | "general_valid" | "last_word_test" | "last_word_valid" => (1, 10_000_000),
-        "max_tokens" => (2, 1 << 32),
+        "max_tokens" | "max_utility" => (2, 1 << 32),
         // Few enough that no product of two overflows.
         _ => (1, 1 << 32),
     })

@@ -56,6 +56,10 @@ crate::errors! {
         /// A place to write to that already holds something.
         OutExists { path: PathBuf } = "output is there already" =>
             Usage.at(path.display()).help("give a new or empty path: existing files are never overwritten");
+        /// A place to write to that another command has begun to fill; `other` is what that one makes.
+        BegunByAnother { path: PathBuf, other: String } =
+            "another command has begun to fill this directory and has not finished: {}", printable(other) =>
+            Usage.at(path.display()).help("give that command again to finish it, remove the directory, or give another one");
         /// A file of a model directory that is not there.
         MissingFile { path: PathBuf } = "file is missing" => Data.at(path.display()).help(
             "give a Hugging Face model directory: config.json, model.safetensors (or shards with \
@@ -203,6 +207,7 @@ mod tests {
             Busy: [Error::Busy { path: "runs/a".into() }],
             Removed: [Error::Removed { path: "runs/a".into() }],
             OutExists: [Error::OutExists { path: "model".into() }],
+            BegunByAnother: [Error::BegunByAnother { path: "model".into(), other: "irepair repair".into() }],
             MissingFile: [Error::MissingFile { path: "gpt2/config.json".into() }],
             MissingShards: [
                 Error::MissingShards {

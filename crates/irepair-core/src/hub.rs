@@ -128,7 +128,11 @@ fn environment(name: &str) -> Option<PathBuf> {
 
 fn model_dir_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
     match Name::of(given.to_str().unwrap_or_default()) {
-        Some(name) if !given.exists() => found(Repository::Model, name, variable),
+        Some(name) if !given.exists() => match found(Repository::Model, name, variable) {
+            // A directory that is gone from a place that is there.
+            Err(Error::NotInHub { .. }) if given.parent().is_some_and(Path::is_dir) => Ok(given.to_owned()),
+            found => found,
+        },
         _ => Ok(given.to_owned()),
     }
 }

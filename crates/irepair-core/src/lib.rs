@@ -64,6 +64,6 @@ pub use sensitivities::Sensitivities;
 pub use size::SliceSize;
 pub use temporary::is_temporary;
 pub use tokens::{Counts, PaddedTokens};
-pub use unfinished::{is_unfinished, mark_finished, mark_unfinished, refuse_used};
+pub use unfinished::{is_unfinished, mark_finished, mark_unfinished, refuse_begun_by_another, refuse_used};
 pub use unit::{Unit, UnitPart};
 pub use unit_list::{MAX_UNITS, UnitList};

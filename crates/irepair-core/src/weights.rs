@@ -155,6 +155,9 @@ pub fn disguise(start: &[u8]) -> Option<&'static str> {
     }
     match &start[..start.len().min(64)] {
         [] => Some("the file is empty"),
+        s if s.starts_with(b"\xef\xbb\xbf") => {
+            Some("it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one")
+        }
         s if s.starts_with(b"version https://git-lfs") => {
             Some("a git-lfs pointer, not the file itself: fetch the large file")
         }

@@ -18,6 +18,9 @@ use crate::compare::Original;
 use crate::file::GgufFile;
 use crate::tokenizer::Tokenizer;
 
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair import";
+
 /// A GGUF file that can be written as a Hugging Face directory.
 #[derive(Debug)]
 pub struct Conversion<'a> {
@@ -95,11 +98,11 @@ impl<'a> Conversion<'a> {
     /// # Errors
     /// `OutExists`, `NotFinite`, `File`. The directory then stays marked as unfinished and has no `config.json`.
     pub fn write(&self, out: &Path, on_tensor: &mut dyn FnMut(&str)) -> Result<()> {
-        refuse_used(out)?;
+        refuse_used(out, MAKER)?;
         let _lock = DirLock::take(out)?;
         // Another process may have filled it before it was locked.
-        refuse_used(out)?;
-        mark_unfinished(out)?;
+        refuse_used(out, MAKER)?;
+        mark_unfinished(out, MAKER)?;
         remove(&out.join(CONFIG))?;
         replace(&out.join(WEIGHTS), |path| self.write_weights(path, on_tensor))?;
         write_atomic(&out.join("tokenizer.json"), self.tokenizer.json().to_string().as_bytes())?;

@@ -260,7 +260,7 @@ fn an_output_in_use_is_left_alone() {
     ));
     // What a process that was killed left is finished.
     fs::create_dir(dir.path().join("half")).unwrap();
-    irepair_core::mark_unfinished(&dir.path().join("half")).unwrap();
+    irepair_core::mark_unfinished(&dir.path().join("half"), "irepair import").unwrap();
     fs::write(dir.path().join("half/model.safetensors"), "half").unwrap();
     conversion.write(&dir.path().join("half"), &mut |_| {}).unwrap();
     for name in ["model.safetensors", "tokenizer.json", "config.json"] {

@@ -11,6 +11,15 @@ use crate::companions::companions;
 use crate::output::Output;
 use crate::{Result, Step};
 
+/// What the mark of a directory says that a copy of the model in `dir` is written to, with `added` files: only the same
+/// copy may finish it, since others may have other files.
+pub fn maker_of_copy<'a>(dir: &Path, added: impl IntoIterator<Item = &'a str>) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let added: Vec<&str> = added.into_iter().collect();
+    let with = if added.is_empty() { String::new() } else { format!(" with {}", added.join(", ")) };
+    format!("a copy of {}{with}", dir.display())
+}
+
 /// Writes a copy of `model` to the directory `out`, in which the tensors that `changed` names have those bytes.
 ///
 /// Every file is copied and only those tensors are overwritten, so that all else stays byte for byte. `files` are
@@ -28,7 +37,8 @@ pub fn write_changed(
     out: &Path,
     on_step: &mut dyn FnMut(Step<'_>),
 ) -> Result<Vec<String>> {
-    refuse_used(out)?;
+    let maker = maker_of_copy(&model.dir, files.iter().map(|(name, _)| *name));
+    refuse_used(out, &maker)?;
     for (name, bytes) in changed {
         let got = model.get(name).map(|(_, stored)| stored.n_bytes);
         if got != Some(bytes.len() as u64) {
@@ -37,7 +47,7 @@ pub fn write_changed(
             return Err(CoreError::unreadable(&model.dir, reason).into());
         }
     }
-    let mut output = Output::begin(out, on_step)?;
+    let mut output = Output::begin(out, &maker, on_step)?;
     for file in &model.files {
         output.weights(file, |out| {
             for (name, stored) in &file.tensors {

@@ -34,7 +34,7 @@ mod verify;
 
 pub use compose::compose;
 pub use create::{changed_ids, create, model_id};
-pub use edit::write_changed;
+pub use edit::{maker_of_copy, write_changed};
 pub use error::{Error, Result};
 pub use kind::Kind;
 pub use manifest::{Manifest, Provenance, Record, Side};

@@ -48,11 +48,11 @@ pub(crate) struct WeightFile<'a> {
 
 impl<'a> Output<'a> {
     /// Locks the directory and marks it.
-    pub(crate) fn begin(dir: &'a Path, on_step: &'a mut dyn FnMut(Step<'_>)) -> Result<Self> {
+    pub(crate) fn begin(dir: &'a Path, maker: &str, on_step: &'a mut dyn FnMut(Step<'_>)) -> Result<Self> {
         let lock = DirLock::take(dir)?;
         // Another process may have filled it before it was locked.
-        refuse_used(dir)?;
-        mark_unfinished(dir)?;
+        refuse_used(dir, maker)?;
+        mark_unfinished(dir, maker)?;
         // A killed run may have written it; from here on the directory is not whole.
         remove(&dir.join(CONFIG))?;
         on_step(Step::Marked);

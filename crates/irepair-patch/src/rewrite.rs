@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::companions::companions;
+use crate::edit::maker_of_copy;
 use crate::kind::Op;
 use crate::manifest::Record;
 use crate::output::Output;
@@ -110,9 +111,10 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn run(&self, out: &Path, lossy: Lossy, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Rewritten> {
-        refuse_used(out)?;
+        let maker = maker_of_copy(&self.model.dir, []);
+        refuse_used(out, &maker)?;
         let inexact = self.check(lossy)?;
-        let mut output = Output::begin(out, on_step)?;
+        let mut output = Output::begin(out, &maker, on_step)?;
         for file in &self.model.files {
             output.weights(file, |out| {
                 for (name, record) in self.patch.manifest().changed() {

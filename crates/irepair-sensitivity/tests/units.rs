@@ -70,6 +70,82 @@ fn a_units_norm_is_that_of_its_rows_of_the_gradient() {
     }
 }
 
+/// The oracle of every other metric of weight gradients: its definition, on the rows that the map names.
+#[test]
+fn every_metric_of_a_unit_is_that_of_its_rows() {
+    let damped = |i: usize, p: &irepair_model::Parameter| {
+        let n = Tensor::arange(p.tensor.numel() as i64, (Kind::Float, Device::Cpu));
+        ((n + i as f64).sin() + 1.5).view_as(&p.tensor)
+    };
+    for family in ["gpt2", "llama", "phi3", "gemma2"] {
+        let (model, [text, neutral]) = (model(family), texts());
+        let map: UnitMap = model.unit_map().unwrap();
+        let fisher = model.parameters().iter().enumerate().map(|(i, p)| damped(i, p)).collect::<Vec<_>>();
+        let fisher = Fisher::of(fisher, 0.0).unwrap();
+        let whole = |text: &TextBatch| -> Vec<Tensor> {
+            let mut all: Vec<Tensor> = model.parameters().iter().map(|p| p.tensor.detach().zeros_like()).collect();
+            for (index, gradient) in error_gradients(&model, &[text]).unwrap() {
+                all[index] = gradient;
+            }
+            all
+        };
+        let (rejected, other) = (whole(&text), whole(&neutral));
+        let weights: Vec<Tensor> = model.parameters().iter().map(|p| p.tensor.detach()).collect();
+        let products: Vec<Tensor> = weights.iter().zip(&rejected).map(|(w, g)| (w * g).abs()).collect();
+        // The top 5 % of the blocks' weights by `|w g|` on one text, without those on the other.
+        let in_blocks = |i: &usize| model.parameters()[*i].block.is_some();
+        let top = |gradients: &[Tensor]| -> Vec<Tensor> {
+            let scores: Vec<Tensor> = weights.iter().zip(gradients).map(|(w, g)| (w * g).abs()).collect();
+            let all: Vec<Tensor> = (0..scores.len()).filter(in_blocks).map(|i| scores[i].flatten(0, -1)).collect();
+            let (sorted, _) = Tensor::cat(&all, 0).sort(0, true);
+            let n = (0.05 * sorted.numel() as f64).round() as i64;
+            scores.iter().map(|score| score.ge(sorted.double_value(&[n - 1]))).collect()
+        };
+        let left: Vec<Tensor> = top(&rejected)
+            .into_iter()
+            .zip(top(&other))
+            .map(|(of, without)| of.logical_and(&without.logical_not()))
+            .collect();
+        for (kind, metric) in UnitKind::ALL.iter().flat_map(|kind| {
+            let metrics = [
+                Metric::Density,
+                Metric::Relative,
+                Metric::Contrast,
+                Metric::Snip,
+                Metric::Efficiency,
+                Metric::SnipDiff,
+            ];
+            metrics.map(|metric| (*kind, metric))
+        }) {
+            let measure = Measure { fisher: Some(fisher.clone()), ..Measure::new(metric) };
+            let given = Texts { rejected: &[&text], chosen: &[], neutral: &[&neutral] };
+            let found = measure.of_units(&model, &given, kind).unwrap();
+            let want = |unit: Unit| {
+                let rows = map.slice([unit]).unwrap();
+                let sum = |of: &dyn Fn(usize) -> Tensor| -> f64 {
+                    let of_rows = rows.iter().map(|rows| {
+                        let (first, n) = (rows.range.start as i64, rows.range.len() as i64);
+                        of(rows.parameter).narrow(rows.dim as i64, first, n).sum(Kind::Double).double_value(&[])
+                    });
+                    of_rows.sum()
+                };
+                let n_weights = sum(&|i| weights[i].ones_like());
+                let norm = |of: &[Tensor]| sum(&|i| of[i].square()).sqrt();
+                match metric {
+                    Metric::Density => norm(&rejected) / n_weights.sqrt(),
+                    Metric::Relative => norm(&rejected) / norm(&weights),
+                    Metric::Contrast => norm(&rejected) / (norm(&other) + 1e-12),
+                    Metric::Snip => sum(&|i| products[i].shallow_clone()),
+                    Metric::Efficiency => sum(&|i| rejected[i].square() / fisher.damped(i)).sqrt(),
+                    _ => sum(&|i| left[i].to_kind(Kind::Float)) / n_weights,
+                }
+            };
+            let want: Vec<f64> = found.iter().map(|(unit, _)| want(unit)).collect();
+            assert_near(&format!("{family} {kind} {metric}"), found.values(), &want, 1e-5);
+        }
+    }
+}
+
 #[test]
 fn blocks_are_units_and_halves_add_up_to_them_by_every_metric() {
     let fisher = |model: &CausalLm| {

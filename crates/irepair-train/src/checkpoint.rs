@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
+use irepair_core::tensor_file::TensorFile;
 use irepair_model::{BlockModel, Parameter, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -29,6 +30,15 @@ struct RunState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     optimizer_rows: Vec<usize>,
     localiser: serde_json::Value,
+}
+
+/// Pairs of a micro-batch and micro-batches of a step of the run whose state is in `path`, where that can be read: a
+/// division that was chosen by the memory there was, and that the run keeps.
+pub fn division_of_state(path: &Path) -> Option<[usize; 2]> {
+    let file = TensorFile::open(path).ok()?;
+    let state: RunState = serde_json::from_str(file.metadata.get("run")?).ok()?;
+    let setting = |key: &str| state.identity.value(&format!("setting `{key}`"))?.parse().ok();
+    Some([setting("batch_size")?, setting("accumulation")?])
 }
 
 impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine<M, L> {

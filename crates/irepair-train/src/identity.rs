@@ -51,6 +51,11 @@ impl Identity {
         settings.parts().into_iter().fold(identity, |all, (key, value)| all.with(format!("setting `{key}`"), value))
     }
 
+    /// The value of a part.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
     /// What differs from `then`, in words; empty when nothing does.
     pub(crate) fn changes_since(&self, then: &Self) -> String {
         let of = |parts: &Self, name: &str| parts.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());

@@ -54,6 +54,7 @@ mod validate;
 
 pub use algorithm::{Engine, Outcome};
 pub use batch::{MicroBatch, RepairData, StepBatch};
+pub use checkpoint::division_of_state;
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
 pub use flops::{forward_flops, step_flops};

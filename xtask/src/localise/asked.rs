@@ -147,6 +147,11 @@ impl Mutants {
             match graded.place.parse::<Unit>() {
                 Ok(_) if path.exists() => {
                     let mut found: Placed = read_result(&path).map_err(diagnostic)?;
+                    if found.of != graded.identity {
+                        let what = "kept repairs are of another mutant than the one that is kept: of another base model, or made before";
+                        let help = "make them again: the same command without --kept";
+                        return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).help(help).into());
+                    }
                     // What a locator chose by an older definition is no choice of its own.
                     let is_old = |rule: &String| rule.parse::<Metric>().is_ok() && !graded.grades.contains_key(rule);
                     found.choices.retain(|rule, _| !is_old(rule));

@@ -56,6 +56,9 @@ pub(super) struct Placed {
     pub(super) schema: u32,
     pub(super) identity: String,
     pub(super) mutant: String,
+    /// [`Graded::identity`] of the mutant; empty in files of earlier versions.
+    #[serde(default)]
+    pub(super) of: String,
     pub(super) unit: UnitKind,
     pub(super) place: Unit,
     /// Test prompts, and those that the mutant fails.
@@ -197,6 +200,7 @@ pub(super) fn placed(
                 schema: SCHEMA,
                 identity: identity(case, graded),
                 mutant: case.name(),
+                of: graded.identity.clone(),
                 unit: case.kind,
                 place: case.place[0],
                 n_prompts: test.answers.len(),

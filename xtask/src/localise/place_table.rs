@@ -241,6 +241,7 @@ mod tests {
             schema: irepair_report::SCHEMA,
             identity: String::new(),
             mutant: format!("gpt2-noise-block-{seed}"),
+            of: String::new(),
             unit: UnitKind::Block,
             place: unit("3"),
             n_prompts: 300,

@@ -52,6 +52,8 @@ const PAGE: &str = "report.html";
 const RESULT: &str = "result.json";
 const SETTINGS: &str = "fix.toml";
 pub(crate) const SUITE: &str = "suite";
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair fix";
 
 /// Runs the command.
 pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
@@ -65,7 +67,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     let place = Place { out: plan.out.clone() };
     // A fix of the same inputs is continued, whether it is finished or not; anything else in the directory is not ours.
     if !place.work("made-from.json").exists() {
-        refuse_used(&plan.out)?;
+        refuse_used(&plan.out, MAKER)?;
     }
     // Another choice trains nothing.
     if !place.result(RESULT).exists() {
@@ -74,7 +76,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     let _held = DirLock::take(&plan.out)?;
     if !place.work("made-from.json").exists() {
         // Killed before it is there, the next run must know the directory as ours.
-        mark_unfinished(&plan.out)?;
+        mark_unfinished(&plan.out, MAKER)?;
     }
     place.claim(&made_from)?;
     let before = finished(&place, &plan);
@@ -82,7 +84,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
         tracing::info!("{}: made before from the same inputs", plan.out.display());
         return end(&before, &place, &plan);
     }
-    mark_unfinished(&plan.out)?;
+    mark_unfinished(&plan.out, MAKER)?;
     // A number of this menu means nothing in another search.
     let settings = to_toml(&FixOptions { choose: None, ..given.with_defaults() });
     write_atomic(&place.result(SETTINGS), settings.as_bytes())?;
@@ -95,7 +97,17 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
 fn finished(place: &Place, plan: &FixPlan) -> Option<FixResult> {
     let result: FixResult = place::read(&place.result(RESULT)).ok()?;
     let same = plan.choose.is_none_or(|n| result.chosen == Some(n - 1));
-    (same && !is_unfinished(&place.out)).then_some(result)
+    // What was moved away is made again, from what is kept in `work`.
+    let is_there = |name: &&str| place.result(name).exists();
+    let written = is_written(&result, plan);
+    let whole = [PAGE].iter().all(is_there) && (!written || [MODEL, PATCH, SUITE].iter().all(is_there));
+    (same && whole && !is_unfinished(&place.out)).then_some(result)
+}
+
+/// True when the repaired model is written.
+fn is_written(result: &FixResult, plan: &FixPlan) -> bool {
+    let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);
+    result.measured.is_some() && (gained || plan.write_anyway)
 }
 
 /// Names and hashes of everything that decides the result but the choice.
@@ -252,8 +264,7 @@ fn make(
     show::stage(7, &show::measured(&measured));
     result.measured = Some(measured);
     result.n_measured = place.n_measured()?;
-    let gained = matches!(result.verdict, Verdict::Repaired | Verdict::Improved);
-    let written = gained || plan.write_anyway;
+    let written = is_written(&result, plan);
     measured::settle(&chosen, &saved, written)?;
     if let Some(measured) = result.measured.as_ref().filter(|_| written) {
         suite::write(&chosen, &prepared, prompts, &before_test.greedy, &neutral[1], measured)?;
@@ -285,7 +296,14 @@ fn end(result: &FixResult, place: &Place, plan: &FixPlan) -> anyhow::Result<()> 
     show::result(result, place, plan)?;
     match result.verdict {
         Verdict::Repaired | Verdict::Improved => Ok(()),
-        Verdict::NothingGained => Err(CliError::NothingGained { out: place.result(PAGE) }.into()),
+        Verdict::NothingGained => {
+            let done = if is_written(result, plan) {
+                "the model is written all the same"
+            } else {
+                "the model stays as it was"
+            };
+            Err(CliError::NothingGained { out: place.result(PAGE), done }.into())
+        }
         Verdict::NothingFails => Err(CliError::NothingFails { n: result.reproduced.n }.into()),
     }
 }

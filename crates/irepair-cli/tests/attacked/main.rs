@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+mod leftovers;
+
 const SHAPE: &str = "--vocab-size 270 --n-layer 2 --n-embd 16 --n-head 2 --n-positions 48 --window 24";
 const REPAIR: &str =
     "repair --model base --pairs pairs.jsonl --preset paper --n-validation 0 --warmup-steps 0 --lr 1e-3";
