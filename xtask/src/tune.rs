@@ -119,7 +119,8 @@ fn before(prepared: &Prepared, wanted: &impl Fn(&str) -> bool) -> Result<(Learni
     let page = if page.exists() { read_to_string(&page).map_err(diagnostic)? } else { String::new() };
     let is_kept = |line: &&str| {
         let key = line.strip_prefix("| ").and_then(|rest| rest.split_once(" |")).map(|(key, _)| key);
-        key.is_some_and(|key| rates.0.contains_key(key))
+        // A row of which no rate was any good has lines and no rate.
+        key.is_some_and(|key| prepared.experiment.rows.contains_key(key) && !wanted(key))
     };
     let lines = page.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
     Ok((rates, lines))
