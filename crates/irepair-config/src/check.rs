@@ -14,7 +14,7 @@ options! {
         /// Fail when the weights are not those of the repaired model. Default false: a note says so.
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         same_weights: bool = false,
-        /// File for the result as JUnit XML, which CI systems show; one that is there is replaced.
+        /// File for the result as JUnit XML, which CI systems show; a report of an earlier check is replaced.
         junit: PathBuf as "FILE",
         /// Texts computed at once; changes the speed, not the result (METHOD §17 [D,L]). Default 8.
         batch_size: usize as "N" = 8,

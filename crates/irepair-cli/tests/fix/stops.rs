@@ -55,6 +55,13 @@ fn another_point_is_taken_without_searching_again() {
     let again = fix(&format!("--out choice {ARGS}"));
     assert!(said(&again).contains("made before from the same inputs"), "{}", said(&again));
     assert_eq!(result("choice"), before);
+    let weights = dir.join("choice/model/model.safetensors");
+    let was = bytes(&weights);
+    std::fs::rename(dir.join("choice/model"), dir.join("deployed")).unwrap();
+    let again = fix(&format!("--out choice {ARGS}"));
+    assert!(!said(&again).contains("updates  "), "nothing is searched again: {}", said(&again));
+    assert!(bytes(&weights) == was, "a model that was moved away is written again");
+    assert_eq!(result("choice"), before);
     let too_far = fix(&format!("--out choice {ARGS} --choose {}", n + 1));
     assert_eq!(too_far.status.code(), Some(2), "{}", said(&too_far));
     let other = fix(&format!("--out choice {ARGS} --choose {n}"));
