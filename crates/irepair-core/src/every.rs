@@ -26,6 +26,7 @@ use crate::Diagnostic;
 ///     Busy: [Error::Busy { path: "runs/a".into() }],
 ///     Removed: [Error::Removed { path: "a".into() }],
 ///     OutExists: [Error::OutExists { path: "a".into() }],
+///     BegunByAnother: [Error::BegunByAnother { path: "a".into(), other: "irepair repair".into() }],
 ///     MissingFile: [Error::MissingFile { path: "a".into() }],
 ///     MissingShards: [
 ///         Error::MissingShards { path: "a".into(), n_shards: 2, missing: vec!["b".into()], is_stale: false }
