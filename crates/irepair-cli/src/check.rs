@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_config::{CheckPlan, Judge};
-use irepair_core::fs::{remove, write_atomic};
+use irepair_core::fs::{is_stream, remove, write_atomic};
 use irepair_data::{Error as DataError, Lines, RecordFile, TextKind};
 use irepair_eval::{
     Continuations, Evaluator, Generation, Metric, Scores, copied_share, degeneration, texts_perplexity,
@@ -130,17 +130,14 @@ pub(crate) fn command(plan: &CheckPlan) -> anyhow::Result<()> {
 /// such report is refused, a pipe or a device is left to be written to.
 fn clear_report(path: &Path) -> anyhow::Result<()> {
     let Ok(found) = path.metadata() else { return Ok(()) };
-    if found.is_dir() {
-        return Err(CliError::OutExists { path: path.to_owned() }.into());
-    }
-    if !found.is_file() {
+    if is_stream(path) {
         return Ok(());
     }
     let mut start = vec![0; junit::START.len()];
     let is_report = File::open(path)
         .and_then(|mut file| file.read_exact(&mut start))
         .is_ok_and(|()| start == junit::START.as_bytes());
-    if !is_report && found.len() > 0 {
+    if found.is_dir() || !is_report && found.len() > 0 {
         return Err(CliError::OutExists { path: path.to_owned() }.into());
     }
     Ok(remove(path)?)
@@ -148,7 +145,7 @@ fn clear_report(path: &Path) -> anyhow::Result<()> {
 
 /// Writes the report: a pipe or a device takes it as it comes.
 fn write_report(path: &Path, text: &str) -> anyhow::Result<()> {
-    if path.metadata().is_ok_and(|found| !found.is_file()) {
+    if is_stream(path) {
         let written =
             std::fs::OpenOptions::new().write(true).open(path).and_then(|mut out| out.write_all(text.as_bytes()));
         return Ok(written.map_err(irepair_core::Error::io("write", path))?);

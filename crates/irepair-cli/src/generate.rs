@@ -60,13 +60,9 @@ pub(crate) fn command(plan: &GeneratePlan) -> anyhow::Result<()> {
         None if plan.json || plan.prompts.is_none() => generated.iter().try_for_each(print_json_line),
         None => {
             // One line a prompt, so that lines can be counted and matched; `--json` has the texts as they are.
-            let line = |text: &str| {
-                text.chars().fold(String::new(), |line, c| match c {
-                    '\t' => line + "\t",
-                    c if c.is_control() => line + &c.escape_default().to_string(),
-                    c => line + c.encode_utf8(&mut [0; 4]),
-                })
-            };
+            let shown =
+                |c: char| if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
+            let line = |text: &str| text.chars().map(shown).collect::<String>();
             let side = plan.prompt_side.unwrap_or_default();
             let prompt = |g: &Generated| match (&g.prompt_read, side) {
                 (None, _) => line(g.prompt.as_deref().unwrap_or("")),

@@ -58,11 +58,8 @@ pub(crate) fn localiser(
 
 /// Counted work of a step (METHOD §12).
 pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
-    let measured = match plan.localise {
-        _ if !plan.policy.measures_at(record.step, plan.policy_every) => 0.0,
-        Some(Localising::First) => 1.0 / plan.accumulation as f64,
-        Some(Localising::Exact) | None => 1.0,
-    };
+    let measures = plan.policy.measures_at(record.step, plan.policy_every);
+    let measured = if measures { plan.n_measured() as f64 / plan.accumulation as f64 } else { 0.0 };
     let (sliced, n_pairs) = (plan.policy.is_sliced(), plan.batch_size * plan.accumulation);
     objective(plan).map_or(0.0, |objective| match plan.method.ablates() {
         true => forward_flops(model, &objective, record),

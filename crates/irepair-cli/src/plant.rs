@@ -4,7 +4,7 @@ use std::path::Path;
 
 use irepair_arch::Architecture;
 use irepair_config::{PlantPlan, TRAIN_IN_UPDATES};
-use irepair_core::fs::sha256_file;
+use irepair_core::fs::{is_stream, sha256_file};
 use irepair_core::weights::CONFIG;
 use irepair_core::{Checkpoint, printable, refuse_used};
 use irepair_fault::{Error, FAULT_FILE, Fault, Faults, plant};
@@ -27,7 +27,7 @@ struct Planted<'a> {
 
 /// The SHA-256 of the pairs, which are read again for their text.
 fn hash_of(pairs: &Path) -> anyhow::Result<String> {
-    if pairs.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if is_stream(pairs) {
         return Err(CliError::ReadTwice { path: pairs.to_owned() }.into());
     }
     Ok(sha256_file(pairs)?)

@@ -1,13 +1,13 @@
 //! Several processes that repair one model together: how they are started, and how they end together.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use irepair_config::{RepairOptions, RepairPlan, resolve};
+use irepair_core::fs::is_stream;
 use irepair_core::{Diagnose, Diagnostic, ExitKind};
 use irepair_model::exit_at_once;
 use irepair_ranks::{LATEST_SECONDS, Place, Ranks, SECRET, TcpRanks};
@@ -48,8 +48,7 @@ fn refuse(n_ranks: usize, given: &RepairOptions, plan: &RepairPlan) -> anyhow::R
         let want = "a micro-batch for every rank, or more";
         return Err(irepair_train::Error::BadSetting { key: "accumulation", want, got }.into());
     }
-    let is_pipe = |path: &&Path| path.exists() && !path.is_file() && !path.is_dir();
-    match [Some(plan.pairs.as_path()), plan.utility.as_deref()].into_iter().flatten().find(is_pipe) {
+    match [Some(plan.pairs.as_path()), plan.utility.as_deref()].into_iter().flatten().find(|path| is_stream(path)) {
         Some(path) => Err(CliError::RanksPipe { path: path.to_owned() }.into()),
         None => Ok(()),
     }

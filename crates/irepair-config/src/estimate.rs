@@ -23,7 +23,7 @@ use irepair_core::BlockId;
 use irepair_core::spec::{Against, Evidence, Measures, Reach};
 
 use crate::passes::{Held, Passes};
-use crate::{Dtype, Localising, Method, Optimizer, RepairOptions};
+use crate::{Dtype, Method, Optimizer, RepairOptions};
 
 /// Pairs of a validation batch (METHOD §17 [D, L]); a run on smaller batches takes two of its own at most.
 pub const EVAL_BATCH: usize = 8;
@@ -137,7 +137,6 @@ impl Memory {
         };
         // A second gradient exists while batches are added up.
         let twice = |n: u64| if texts.accumulation > 1 { 2 * n } else { n };
-        let by_first = options.localise == Some(Localising::First);
         let by_ghosts = takes_ghost_norms(options);
         let metric = options.sensitivity().row();
         let stored = match (policy.measures, metric.evidence) {
@@ -147,8 +146,8 @@ impl Memory {
                 2 * blocks(model.n_block)
             }
             (Measures::EveryStep | Measures::EveryNSteps, Evidence::GradientNorms) if by_ghosts => 0,
-            (Measures::EveryStep | Measures::EveryNSteps, _) if by_first => blocks(model.n_block),
-            (Measures::EveryStep | Measures::EveryNSteps, _) => twice(blocks(model.n_block)),
+            (Measures::EveryStep | Measures::EveryNSteps, _) if options.n_measured() == 1 => blocks(model.n_block),
+            (Measures::EveryStep | Measures::EveryNSteps, _) => 2 * blocks(model.n_block),
         };
         // Weights in the top share of two texts: a float32 score and two masks of a byte each, and 32 bytes for each
         // weight of the tensor at work: its bits and digits, whether they count, and the digits as 64 bits.
@@ -280,7 +279,7 @@ impl Reached {
 /// Whether sensitivities come from layer inputs and output gradients, without a stored gradient (METHOD §3).
 fn takes_ghost_norms(options: &RepairOptions) -> bool {
     options.sensitivity().row().evidence == Evidence::GradientNorms
-        && (options.accumulation() == 1 || options.localise == Some(Localising::First))
+        && options.n_measured() == 1
         && options.policy().row().measures != Measures::Once
 }
 
@@ -326,12 +325,8 @@ impl<'a> Work<'a> {
             Measures::Never | Measures::Once => 0.0,
         };
         let forward = Self::forward_token(self.model);
-        let n_measured = match self.options.localise {
-            Some(Localising::First) => 1.0,
-            Some(Localising::Exact) | None => texts.accumulation as f64,
-        };
         texts.accumulation as f64 * (trained as f64 * (forward + backward) + compared as f64 * forward)
-            + n_measured * sensitivity
+            + self.options.n_measured() as f64 * sensitivity
     }
 
     /// Sensitivities of one batch: a forward pass, and a backward pass to the weights of all blocks.
@@ -381,7 +376,7 @@ mod tests {
     use super::*;
     use std::sync::LazyLock;
 
-    use crate::{Metric, Policy};
+    use crate::{Localising, Metric, Policy};
     use irepair_arch::{Published, Shape};
     use irepair_core::SliceSize;
 

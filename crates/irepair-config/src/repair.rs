@@ -231,6 +231,14 @@ impl RepairOptions {
         self.method().trains() && (localises || self.optimizer() == Optimizer::Natural)
     }
 
+    /// Micro-batches of a step that its sensitivities are measured on, where a policy measures.
+    pub fn n_measured(&self) -> usize {
+        match self.localise {
+            Some(Localising::First) => 1,
+            Some(Localising::Exact) | None => self.accumulation(),
+        }
+    }
+
     fn number(&self, number: Number) -> f64 {
         match number {
             Number::PolicyEvery => self.policy_every() as f64,
@@ -260,6 +268,11 @@ impl RepairPlan {
     /// [`RepairOptions::reads_fisher`].
     pub fn reads_fisher(&self) -> bool {
         RepairOptions::from(self.clone()).reads_fisher()
+    }
+
+    /// [`RepairOptions::n_measured`].
+    pub fn n_measured(&self) -> usize {
+        RepairOptions::from(self.clone()).n_measured()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{Error, Result, fault, private, temporary};
 /// [`Error::Io`] with the step that failed and the path; any error of `fill`, converted.
 pub fn replace<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let io = |action| Error::io(action, path);
-    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if is_stream(path) {
         // Other programs use the device or pipe: it is not replaced by a file.
         return Err(E::from(io("write")(std::io::Error::other("a device or a pipe is there, not a file"))));
     }
@@ -64,6 +64,11 @@ pub fn check_place(path: &Path) -> Result<()> {
         return Err(io(std::io::Error::other(format!("{} is not a directory", dir.display()))));
     }
     tempfile::tempfile_in(dir).map(drop).map_err(io)
+}
+
+/// True for a pipe, a device or a socket: what gives or takes its bytes once, and is no file to replace.
+pub fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// Removes a file; one that is not there is no error.

@@ -58,15 +58,15 @@ impl Identity {
 
     /// What differs from `then`, in words; empty when nothing does.
     pub(crate) fn changes_since(&self, then: &Self) -> String {
-        let of = |parts: &Self, name: &str| parts.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-        let gone = then.0.iter().filter(|(name, _)| of(self, name).is_none());
+        let gone = then.0.iter().filter(|(name, _)| self.value(name).is_none());
         let changed = self.0.iter().chain(gone).filter_map(|(name, _)| {
-            let (was, is) = (of(then, name), of(self, name));
-            let quoted = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            let short = |value: &Option<String>| value.as_ref().is_none_or(|v| v.len() <= MOST_QUOTED);
+            let (was, is) = (then.value(name), self.value(name));
+            let short = |value: Option<&str>| value.is_none_or(|v| v.len() <= MOST_QUOTED);
             match was == is {
                 true => None,
-                false if short(&was) && short(&is) => Some(format!("{name} ({} → {})", quoted(&was), quoted(&is))),
+                false if short(was) && short(is) => {
+                    Some(format!("{name} ({} → {})", was.unwrap_or("none"), is.unwrap_or("none")))
+                }
                 false => Some(name.clone()),
             }
         });

@@ -126,12 +126,8 @@ pub(super) fn against_first<'a>(
         signed_rank_p(&one, &other)
     };
     let ps = corrected(pairs.iter().map(p).collect::<Result<Vec<_>>>()?)?;
-    let with_first = pairs.into_iter().zip(ps).filter_map(|((one, other), p)| match first {
-        first if first == one => Some((other, p)),
-        first if first == other => Some((one, p)),
-        _ => None,
-    });
-    Ok(with_first.collect())
+    let with_first = pairs.into_iter().zip(ps).filter(|((one, other), _)| [one, other].contains(&&first));
+    Ok(with_first.map(|((one, other), p)| (if one == first { other } else { one }, p)).collect())
 }
 
 /// The mutants that a locator ranked, with its grades.

@@ -146,9 +146,11 @@ fn by_locator(heading: &str, mutants: &[&Graded], locators: &[String]) -> Result
         let chance: Vec<String> = scores.chance.iter().map(|values| shown(mean(values), 2)).collect();
         writeln!(text, "| a random ranking, exactly | {} | {} | | | |", scores.n(), chance.join(" | "))?;
     }
-    let not_finite = |locator: &&String| mutants.iter().filter(|m| m.grades.get(*locator) == Some(&None)).count();
-    let not_finite = locators.iter().map(|locator| (locator, not_finite(&locator))).filter(|(_, n)| *n > 0);
-    let not_finite: Vec<String> = not_finite.map(|(locator, n)| format!("{locator} of {n} mutants")).collect();
+    let not_finite = locators.iter().filter_map(|locator| {
+        let n = mutants.iter().filter(|m| m.grades.get(locator) == Some(&None)).count();
+        (n > 0).then(|| format!("{locator} of {n} mutants"))
+    });
+    let not_finite: Vec<String> = not_finite.collect();
     if !not_finite.is_empty() {
         writeln!(text, "\nScores that are not finite, so that there is no ranking: {}.", not_finite.join(", "))?;
     }

@@ -98,9 +98,8 @@ fn finished(place: &Place, plan: &FixPlan) -> Option<FixResult> {
     let result: FixResult = place::read(&place.result(RESULT)).ok()?;
     let same = plan.choose.is_none_or(|n| result.chosen == Some(n - 1));
     // What was moved away is made again, from what is kept in `work`.
-    let is_there = |name: &&str| place.result(name).exists();
-    let written = is_written(&result, plan);
-    let whole = [PAGE].iter().all(is_there) && (!written || [MODEL, PATCH, SUITE].iter().all(is_there));
+    let files = if is_written(&result, plan) { &[PAGE, MODEL, PATCH, SUITE][..] } else { &[PAGE] };
+    let whole = files.iter().all(|name| place.result(name).exists());
     (same && whole && !is_unfinished(&place.out)).then_some(result)
 }
 
