@@ -67,6 +67,8 @@ pub(super) struct Case<'a> {
     /// The units that hold the fault.
     pub(super) place: Vec<Unit>,
     pub(super) n_units: usize,
+    /// Half of the weights of the smallest faulty unit: as many bits as may be flipped.
+    most_bits: u64,
     pub(super) inputs: Inputs,
 }
 
@@ -81,7 +83,9 @@ impl<'a> Case<'a> {
     ) -> Self {
         let units: Vec<Unit> = map.units(kind).collect();
         let name_of = |seed| name(&tests.model, operator, spread, kind, seed);
-        let (name, first) = (name_of(seed), units[apart(name_of, seed, units.len())]);
+        let is_suited = |unit: &Unit| operator.is_none_or(|operator| operator.acts_on(*unit));
+        let suited: Vec<Unit> = units.iter().copied().filter(is_suited).collect();
+        let (name, first) = (name_of(seed), suited[apart(name_of, seed, suited.len())]);
         let place = match (operator, spread, first.part) {
             (None, ..) => Vec::new(),
             (Some(_), Spread::All, _) => units.clone(),
@@ -98,10 +102,12 @@ impl<'a> Case<'a> {
             }
             (Some(_), Spread::One, _) => vec![first],
         };
+        let n_weights = |unit: &Unit| map.slice([*unit]).map_or(0, |rows| map.n_weights(&rows));
+        let most_bits = place.iter().map(n_weights).min().unwrap_or_default().div_ceil(2);
         let inputs = inputs.text(&name);
         let trained = || format!("{} {TRAIN_IN_RATE}", tests.pairs.1);
         let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&trained()) } else { inputs };
-        let case = Self { tests, operator, spread, kind, seed, place, n_units: units.len(), inputs };
+        let case = Self { tests, operator, spread, kind, seed, place, n_units: units.len(), most_bits, inputs };
         let inputs = case.inputs.clone().text(&format!("{} {:?}", case.places(), case.strengths()));
         Self { inputs, ..case }
     }
@@ -140,7 +146,8 @@ impl<'a> Case<'a> {
             Some(Operator::TrainIn) => &[8.0, 32.0, 128.0, 512.0],
             Some(Operator::SignFlip | Operator::HeadSwap) | None => return vec![None],
         };
-        of.iter().copied().map(Some).collect()
+        let is_taken = |strength: &f64| self.operator != Some(Operator::BitFlip) || *strength <= self.most_bits as f64;
+        of.iter().copied().filter(is_taken).map(Some).collect()
     }
 }
 
@@ -234,6 +241,27 @@ mod tests {
             let [one, two] = place[..] else { panic!("{place:?}") };
             assert!(one.block == two.block && one != two, "{place:?}");
         }
+    }
+
+    #[test]
+    fn a_fault_is_planted_where_its_operator_acts() {
+        for operator in Operator::ALL {
+            for kind in operator.row().units {
+                for seed in 0..20 {
+                    let case = case(*operator, *kind, seed);
+                    assert!(case.place.iter().all(|unit| operator.acts_on(*unit)), "{operator}: {:?}", case.place);
+                }
+            }
+        }
+        assert_eq!(case(Operator::ScaleKeys, UnitKind::Half, 0).n_units, 4, "halves it does not act on are ranked too");
+    }
+
+    #[test]
+    fn no_more_bits_are_flipped_than_half_of_a_unit_has_weights() {
+        // A neuron of width 8 has 8 + 1 weights in and 8 out.
+        let strengths = |kind| case(Operator::BitFlip, kind, 0).strengths();
+        assert_eq!(strengths(UnitKind::Neuron), [1.0, 4.0].map(Some));
+        assert_eq!(strengths(UnitKind::Block), [1.0, 4.0, 16.0, 64.0, 256.0].map(Some));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The operators of METHOD §13, which plant a fault in a model; `irepair-fault` implements them.
 
 use crate::spec::{Range, UnitKind};
+use crate::{Unit, UnitPart};
 
 /// One operator of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +41,12 @@ impl Operator {
     /// True when it trains on pairs; the others change stored weights by themselves.
     pub fn trains(self) -> bool {
         self == Self::TrainIn
+    }
+
+    /// True when it acts on a unit: keys and values are those of an MLP.
+    pub fn acts_on(self, unit: Unit) -> bool {
+        let is_of_mlp = unit.part != UnitPart::Attention;
+        self.row().units.contains(&unit.kind()) && (is_of_mlp || !matches!(self, Self::ScaleKeys | Self::ScaleValues))
     }
 
     /// True when a seed decides what it plants; the others plant the same fault with every seed.

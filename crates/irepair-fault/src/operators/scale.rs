@@ -2,7 +2,6 @@
 //! its key, and then adds its value to the residual stream.
 
 use irepair_arch::{Part, Rows, Slot};
-use irepair_core::UnitPart;
 
 use crate::plant::Planting;
 use crate::{Error, Result};
@@ -17,10 +16,10 @@ pub(super) enum Vectors {
 }
 
 pub(super) fn run(planting: &mut Planting<'_>, vectors: Vectors) -> Result<()> {
-    let units = planting.units();
-    if let Some(unit) = units.iter().find(|unit| unit.part == UnitPart::Attention) {
+    let (units, operator) = (planting.units(), planting.fault.operator);
+    if let Some(unit) = units.iter().find(|unit| !operator.acts_on(**unit)) {
         let want = "an MLP or neurons, such as 3.mlp or 3.neuron.17".to_owned();
-        return Err(Error::Unsuited { operator: planting.fault.operator, unit: unit.to_string(), want });
+        return Err(Error::Unsuited { operator, unit: unit.to_string(), want });
     }
     let parameters = planting.map.parameters();
     let is_gated = parameters.iter().any(|p| p.slot == Slot::Gate);
