@@ -151,6 +151,10 @@ impl Args {
         ] {
             *own = given.unwrap_or(*own);
         }
+        // As `bench/peer.py` does: what is grouped stays grouped, and an MLP stays as wide for its model.
+        let usual = published.shape();
+        shape.n_kv_head = usual.n_kv_head.map(|n| (n * shape.n_head / usual.n_head).max(1));
+        shape.n_inner = usual.n_inner.map(|n| n * shape.n_embd / usual.n_embd);
         anyhow::ensure!(
             shape.n_head > 0 && shape.n_embd.is_multiple_of(shape.n_head),
             "--n-embd wants to be a multiple of --n-head"

@@ -103,6 +103,10 @@ impl Plan {
             self.add(name, programs, &format!("--what {what} --shape gpt2{toy}"));
         }
         self.add("IRepair k = 1, GPT-Neo 125M", &with_dpo, &format!("--what irepair --shape gpt-neo-125m{toy}"));
+        for (method, what) in [("IRepair k = 1", "irepair --top-k 1b"), ("DPO", "dpo")] {
+            let args = format!("--what {what} --shape smollm2-135m{toy}");
+            self.add(&format!("{method}, SmolLM2 135M"), &all, &args);
+        }
         // One step is enough: full fine-tuning of this size is measured for its memory.
         for what in ["irepair", "dapt"] {
             let name = format!("{}, GPT2-Large", if what == "dapt" { "DAPT" } else { "IRepair k = 1" });
