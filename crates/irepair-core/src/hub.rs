@@ -129,12 +129,16 @@ fn environment(name: &str) -> Option<PathBuf> {
 fn model_dir_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
     match Name::of(given.to_str().unwrap_or_default()) {
         Some(name) if !given.exists() => match found(Repository::Model, name, variable) {
-            // A directory that is gone from a place that is there.
-            Err(Error::NotInHub { .. }) if given.parent().is_some_and(Path::is_dir) => Ok(given.to_owned()),
+            Err(Error::NotInHub { .. }) if is_gone(given) => Ok(given.to_owned()),
             found => found,
         },
         _ => Ok(given.to_owned()),
     }
+}
+
+/// True for what is not there, in a directory that is: no name of the hub.
+fn is_gone(given: &Path) -> bool {
+    given.parent().is_some_and(Path::is_dir)
 }
 
 fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
@@ -147,7 +151,10 @@ fn data_file_in(given: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Res
     if path.is_none() && name.revision.is_none() && is_file_name(name.repository) {
         return Ok(given.to_owned());
     }
-    let dir = found(Repository::Dataset, name, variable)?;
+    let dir = match found(Repository::Dataset, name, variable) {
+        Err(Error::NotInHub { .. }) if path.is_none() && is_gone(given) => return Ok(given.to_owned()),
+        found => found?,
+    };
     let mut parts = Vec::new();
     below(&dir, Path::new(""), 0, &mut parts);
     let whole = |part: &String| all_parts(part).unwrap_or_else(|| part.clone());
@@ -338,7 +345,7 @@ mod tests {
         assert_eq!(file("org/pairs@old").unwrap(), home.path().join("datasets--org--pairs/snapshots/old/train.csv"));
         assert_eq!(file("org/pairs@main:data/test.parquet").unwrap(), snapshot.join("data/test.parquet"));
         assert!(file("org/pairs@new").is_err());
-        for path in ["pairs.jsonl", "dir/pairs.jsonl", "pairs", "/org/pairs"] {
+        for path in ["pairs.jsonl", "dir/pairs.jsonl", "pairs", "/org/pairs", "src/gone"] {
             assert_eq!(file(path).unwrap(), Path::new(path), "{path}");
         }
         let said = |name: &str| {
