@@ -7,7 +7,7 @@ use std::net::TcpStream;
 const CHUNK: usize = 1 << 20;
 
 /// A frame as it was read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// Bytes of the exchange of this number.
     Data(u64, Vec<u8>),
@@ -114,7 +114,64 @@ pub(crate) fn read_line<T: serde::de::DeserializeOwned>(mut from: &TcpStream) ->
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn write_frame(to: &mut Vec<u8>, frame: &Frame) -> io::Result<()> {
+        match frame {
+            Frame::Data(number, bytes) => write_data(to, *number, bytes),
+            Frame::Beat => write_beat(to),
+            Frame::Failed(failure) => write_failed(to, failure),
+            Frame::Bye => write_bye(to),
+        }
+    }
+
+    /// The frames of a connection that closes after these bytes.
+    fn frames(mut wire: &[u8]) -> Vec<Frame> {
+        std::iter::from_fn(|| read(&mut wire, || ()).ok()).collect()
+    }
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let failure = (any::<u8>(), any::<bool>(), "\\PC{0,20}");
+        prop_oneof![
+            (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)).prop_map(|(n, bytes)| Frame::Data(n, bytes)),
+            Just(Frame::Beat),
+            failure.prop_map(|(exit, shown, message)| Frame::Failed(Failure { exit, shown, message })),
+            Just(Frame::Bye),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_connection_that_breaks_anywhere_gives_the_frames_before_and_no_other(
+            sent in proptest::collection::vec(frame(), 0..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (mut wire, mut ends) = (Vec::new(), Vec::new());
+            for frame in &sent {
+                write_frame(&mut wire, frame).unwrap();
+                ends.push(wire.len());
+            }
+            let cut = cut.index(wire.len() + 1);
+            let n_whole = ends.iter().filter(|end| **end <= cut).count();
+            prop_assert_eq!(&frames(&wire[..cut])[..], &sent[..n_whole]);
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_an_error(
+            kind in 0u8..6,
+            length in prop_oneof![0u64..50, any::<u64>()],
+            rest in proptest::collection::vec(any::<u8>(), 0..90),
+        ) {
+            let wire = [&[kind], &rest[..rest.len().min(8)], &length.to_le_bytes(), &rest].concat();
+            for frame in frames(&wire) {
+                if let Frame::Data(_, bytes) = frame {
+                    prop_assert!(bytes.len() < wire.len());
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {
