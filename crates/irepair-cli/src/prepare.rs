@@ -38,8 +38,14 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Reads and tokenises the texts, settles what `given` leaves open, says it on stderr, and refuses what cannot fit.
-    pub(crate) fn new(dir: &ModelDir, given: &RepairOptions, mut plan: RepairPlan) -> anyhow::Result<Self> {
+    /// Reads and tokenises the texts, settles what `given` leaves open, says it on stderr, and refuses what cannot fit
+    /// into the memory that `n_local` such processes share.
+    pub(crate) fn new(
+        dir: &ModelDir,
+        given: &RepairOptions,
+        mut plan: RepairPlan,
+        n_local: usize,
+    ) -> anyhow::Result<Self> {
         if !plan.method.trains() {
             return Ok(Self { plan, pairs: Vec::new(), validation: Vec::new(), utility: None, most_resident: None });
         }
@@ -108,12 +114,20 @@ impl Prepared {
         let utility = path.map(read).transpose()?;
         let stays = !plan.policy.is_sliced() || plan.device != "cpu" || !dir.stores(plan.dtype);
         let prepared = Self { plan, pairs, validation, utility, most_resident: None };
-        prepared.fit(&dir.config, given.batch_size.is_none(), !stays)
+        prepared.fit(&dir.config, (given.batch_size.is_none(), !stays), n_local)
     }
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
-    fn fit(mut self, config: &Architecture, batches_are_open: bool, may_stay: bool) -> anyhow::Result<Self> {
+    fn fit(
+        mut self,
+        config: &Architecture,
+        (batches_are_open, may_stay): (bool, bool),
+        n_local: usize,
+    ) -> anyhow::Result<Self> {
         let free = memory::free(&self.plan.device, self.plan.memory_budget);
+        // A budget is of one process.
+        let n_sharing = if self.plan.memory_budget.is_none() { n_local as u64 } else { 1 };
+        let free = free.map(|free| free / n_sharing);
         let mut memory = self.memory(config);
         // A run that continues keeps the division that it began with, whatever is free by now.
         let begun = division_of_state(&self.plan.out.join(STATE));
@@ -161,7 +175,10 @@ impl Prepared {
             gib(memory.reference + memory.gradients + memory.optimizer + memory.fisher + memory.best),
             gib(memory.activations),
             gib(memory.process),
-            free.map_or(String::new(), |free| format!("; {} free", gib(free)))
+            free.map_or(String::new(), |free| match n_sharing {
+                1 => format!("; {} free", gib(free)),
+                n => format!("; {} free for each of {n} ranks on this machine", gib(free)),
+            })
         );
         let smaller = if self.plan.batch_size == 1 { "" } else { "a smaller --batch-size, " };
         let instead = format!(

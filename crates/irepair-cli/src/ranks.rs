@@ -134,7 +134,7 @@ fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
     let program = std::env::current_exe().map_err(|error| failed("this program", error))?;
     // Held no longer than it takes to know a free port.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = port.map_err(|error| failed("a port", error))?.port();
+    let port = usize::from(port.map_err(|error| failed("a port", error))?.port());
     let secret = secret();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ranks = Arc::new(Mutex::new(Vec::new()));
@@ -143,10 +143,11 @@ fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1));
         for (name, value) in
-            [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", n), ("MASTER_PORT", usize::from(port))]
+            [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", n), ("LOCAL_WORLD_SIZE", n), ("MASTER_PORT", port)]
         {
             command.env(name, value.to_string());
         }
+
         command.env("MASTER_ADDR", "127.0.0.1").env(SECRET, &secret).env(FOLLOW_STDIN, "1");
         command.env_remove("TORCHELASTIC_USE_AGENT_STORE").env_remove("IREPAIR_MASTER_PORT");
         if plan.threads.is_none() && plan.device == "cpu" {

@@ -273,7 +273,7 @@ pub(crate) fn run(
     ranks: Option<&Arc<TcpRanks>>,
 ) -> anyhow::Result<(LoadedModel, Repaired)> {
     let dir = ModelDir::read(&plan.model)?;
-    let mut prepared = Prepared::new(&dir, given, plan)?;
+    let mut prepared = Prepared::new(&dir, given, plan, ranks.map_or(1, |ranks| ranks.n_local()))?;
     let mut opened = dir.open_within(&prepared.plan.device, prepared.plan.dtype, prepared.most_resident)?;
     let weights_before = weights_sha256(opened.model.parameters());
     let (mut records, mut outcome, mut held) = (Vec::new(), Outcome::default(), None);

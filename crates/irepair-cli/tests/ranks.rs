@@ -73,6 +73,8 @@ fn ranks_give_the_bits_of_one_process() {
         let said = String::from_utf8_lossy(&together.stdout).into_owned();
         assert_eq!(said.matches("repaired with irepair").count(), 1, "{said}");
         assert_eq!(stderr(&together).matches("plan: irepair").count(), 1);
+        let shared = format!("free for each of {n} ranks on this machine");
+        assert!(stderr(&together).contains(&shared), "{}", stderr(&together));
         let settings = |out: &str| fs::read_to_string(workshop().join(out).join("repair.toml")).unwrap();
         assert_eq!(settings(&out).replace(&out, "alone"), settings("alone"));
     }

@@ -37,7 +37,8 @@ fn n_ranks_give_the_bits_of_one() {
         (0..n_parts).for_each(|p| add_gradients(&mut alone, part(p, kind)));
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let start = |rank: usize| {
-            let place = Place { rank, n_ranks, local_rank: 0, address: address.clone(), secret: String::new() };
+            let place =
+                Place { rank, n_ranks, local_rank: 0, n_local: 1, address: address.clone(), secret: String::new() };
             thread::spawn(move || {
                 let ranks = TcpRanks::join(&place).unwrap();
                 let parts = share_of(rank, n_parts as usize, n_ranks).map(|p| part(p as i64, kind)).collect();

@@ -12,7 +12,14 @@ fn main() -> std::io::Result<()> {
     let address = free.map_or_else(|_| "127.0.0.1:29500".to_owned(), |address| address.to_string());
     let start = |rank| {
         // A launcher says this in the environment: `Place::from_environment`.
-        let place = Place { rank, n_ranks, local_rank: rank, address: address.clone(), secret: "word".to_owned() };
+        let place = Place {
+            rank,
+            n_ranks,
+            local_rank: rank,
+            n_local: n_ranks,
+            address: address.clone(),
+            secret: "word".to_owned(),
+        };
         thread::spawn(move || -> Result<String> {
             let ranks = TcpRanks::join(&place)?;
             let all = ranks.gather(format!("rank {rank}").as_bytes())?;

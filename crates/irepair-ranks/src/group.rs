@@ -38,6 +38,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) rank: usize,
+    n_local: usize,
     pub(crate) peers: Vec<Option<Peer>>,
     pub(crate) started: Instant,
     /// True once this rank has ended.
@@ -92,6 +93,7 @@ impl TcpRanks {
         }
         let group = Arc::new(Group {
             rank: place.rank,
+            n_local: place.n_local,
             peers,
             started: Instant::now(),
             closed: AtomicBool::new(false),
@@ -106,6 +108,11 @@ impl TcpRanks {
         let watched = Arc::clone(&group);
         std::thread::spawn(move || alarm::beat(&watched));
         Ok(Self(group))
+    }
+
+    /// How many ranks share the memory of this machine, as far as the launcher said.
+    pub fn n_local(&self) -> usize {
+        self.0.n_local
     }
 
     /// Calls `end` where another rank is gone and this one does not come to notice by itself: it is within a long

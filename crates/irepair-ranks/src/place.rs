@@ -14,6 +14,8 @@ pub struct Place {
     pub n_ranks: usize,
     /// Which it is on its machine, from 0: the number of its device.
     pub local_rank: usize,
+    /// How many there are on its machine, which share its memory; one where the launcher does not say.
+    pub n_local: usize,
     /// Where rank 0 waits for the others, `host:port`.
     pub address: String,
     /// What a process must say to be let in.
@@ -46,6 +48,7 @@ impl Place {
         let n_ranks = number(variable, "WORLD_SIZE")?;
         let rank = below(number(variable, "RANK")?, n_ranks, "RANK")?;
         let local_rank = variable("LOCAL_RANK").map_or(Ok(rank), |_| number(variable, "LOCAL_RANK"))?;
+        let n_local = variable("LOCAL_WORLD_SIZE").map_or(Ok(1), |_| number(variable, "LOCAL_WORLD_SIZE"))?.max(1);
         let host = variable("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".to_owned());
         // The agents of torchrun hold the port itself, for a store of their own.
         let next = usize::from(variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|used| used == "True"));
@@ -58,13 +61,15 @@ impl Place {
             return Err(Error::BadPlace { name: "MASTER_PORT", want: "a port below 65536", got: port.to_string() });
         }
         let secret = variable(SECRET).or_else(|| variable("TORCHELASTIC_RUN_ID")).unwrap_or_default();
-        Ok(Self { rank, n_ranks, local_rank, address: address(&host, port), secret })
+        Ok(Self { rank, n_ranks, local_rank, n_local, address: address(&host, port), secret })
     }
 
     fn of_srun(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let n_ranks = number(variable, "SLURM_STEP_NUM_TASKS")?;
         let rank = below(number(variable, "SLURM_PROCID")?, n_ranks, "SLURM_PROCID")?;
         let local_rank = variable("SLURM_LOCALID").map_or(Ok(0), |_| number(variable, "SLURM_LOCALID"))?;
+        let node = variable("SLURM_NODEID").and_then(|id| id.parse().ok()).unwrap_or(0);
+        let n_local = variable("SLURM_STEP_TASKS_PER_NODE").and_then(|list| tasks_of(&list, node)).unwrap_or(1);
         let nodes = variable("SLURM_STEP_NODELIST").unwrap_or_else(|| "127.0.0.1".to_owned());
         let host = variable("MASTER_ADDR").unwrap_or_else(|| first_node(&nodes));
         let id = |name: &str| variable(name).and_then(|id| id.parse::<usize>().ok()).unwrap_or_default();
@@ -75,7 +80,7 @@ impl Place {
             None => 20_000 + (job * 16 + step % 16) % 20_000,
         };
         let secret = variable(SECRET).unwrap_or_else(|| format!("slurm {job}.{step}"));
-        Ok(Self { rank, n_ranks, local_rank, address: address(&host, port), secret })
+        Ok(Self { rank, n_ranks, local_rank, n_local, address: address(&host, port), secret })
     }
 }
 
@@ -98,6 +103,19 @@ fn first_node(list: &str) -> String {
         }
         None => name.to_owned(),
     }
+}
+
+/// The tasks of a node, of a list as Slurm writes them: `2(x3),1` is two on each of three nodes and one on the last.
+fn tasks_of(list: &str, node: usize) -> Option<usize> {
+    let mut first = 0usize;
+    for run in list.split(',') {
+        let (n_tasks, n_nodes) = run.split_once("(x").unwrap_or((run, "1)"));
+        first = first.checked_add(n_nodes.trim_end_matches(')').parse().ok()?)?;
+        if node < first {
+            return n_tasks.parse().ok().filter(|n| *n > 0);
+        }
+    }
+    None
 }
 
 fn number(variable: &dyn Fn(&str) -> Option<String>, name: &'static str) -> Result<usize> {
@@ -133,14 +151,14 @@ mod tests {
         let mut given = vec![("WORLD_SIZE", "4"), ("RANK", "3"), ("LOCAL_RANK", "1"), ("MASTER_PORT", "29500")];
         given.push(("MASTER_ADDR", "node1"));
         let alone = place(&given).unwrap().unwrap();
-        assert_eq!((alone.rank, alone.n_ranks, alone.local_rank), (3, 4, 1));
+        assert_eq!((alone.rank, alone.n_ranks, alone.local_rank, alone.n_local), (3, 4, 1, 1));
         assert_eq!((alone.address.as_str(), alone.secret.as_str()), ("node1:29500", ""));
         given.extend([("TORCHELASTIC_USE_AGENT_STORE", "True"), ("TORCHELASTIC_RUN_ID", "abc")]);
         let under = place(&given).unwrap().unwrap();
         assert_eq!((under.address.as_str(), under.secret.as_str()), ("node1:29501", "abc"));
-        given.extend([("IREPAIR_MASTER_PORT", "4000"), (SECRET, "word")]);
+        given.extend([("LOCAL_WORLD_SIZE", "2"), ("IREPAIR_MASTER_PORT", "4000"), (SECRET, "word")]);
         let named = place(&given).unwrap().unwrap();
-        assert_eq!((named.address.as_str(), named.secret.as_str()), ("node1:4000", "word"));
+        assert_eq!((named.address.as_str(), named.secret.as_str(), named.n_local), ("node1:4000", "word", 2));
     }
 
     #[test]
@@ -150,15 +168,22 @@ mod tests {
             ("SLURM_PROCID", "1"),
             ("SLURM_LOCALID", "0"),
             ("SLURM_STEP_NODELIST", "gpu[03-05,9]"),
+            ("SLURM_NODEID", "0"),
+            ("SLURM_STEP_TASKS_PER_NODE", "2"),
             ("SLURM_JOB_ID", "71"),
             ("SLURM_STEP_ID", "2"),
         ];
         let found = place(&given).unwrap().unwrap();
+        assert_eq!(found.n_local, 2);
         assert_eq!((found.rank, found.local_rank, found.address.as_str()), (1, 0, "gpu03:21138"));
         for (list, first) in [("a,b", "a"), ("n[7]", "n7"), ("r[1-2]c[3-4],x", "r1c"), ("n[1,2]-ib", "n1-ib")] {
             assert_eq!(first_node(list), first);
         }
         assert_eq!(address("::1", 5), "[::1]:5");
+        let tasks = |node| tasks_of("2(x2),1", node);
+        assert_eq!([0, 1, 2, 3].map(tasks), [Some(2), Some(2), Some(1), None]);
+        let odd = ["", "x", "2(x", "0", "2(x99999999999999999999)", "1,"].map(|list| tasks_of(list, 1));
+        assert_eq!(odd, [None; 6]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn free_address() -> String {
 }
 
 fn place(rank: usize, n_ranks: usize, address: &str) -> Place {
-    Place { rank, n_ranks, local_rank: rank, address: address.to_owned(), secret: "word".to_owned() }
+    Place { rank, n_ranks, local_rank: rank, n_local: n_ranks, address: address.to_owned(), secret: "word".to_owned() }
 }
 
 /// Runs `work` on every rank, each in a thread; what they give, in their order.

@@ -80,7 +80,8 @@ fn trained(run: &Run, accumulation: usize, ranks: Option<Arc<dyn Ranks>>) -> (Ve
 
 fn places(n_ranks: usize) -> Vec<Place> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let place = |rank| Place { rank, n_ranks, local_rank: rank, address: address.clone(), secret: String::new() };
+    let place =
+        |rank| Place { rank, n_ranks, local_rank: rank, n_local: 1, address: address.clone(), secret: String::new() };
     (0..n_ranks).map(place).collect()
 }
 
