@@ -147,7 +147,6 @@ fn start(n: usize, plan: &RepairPlan) -> anyhow::Result<()> {
         {
             command.env(name, value.to_string());
         }
-
         command.env("MASTER_ADDR", "127.0.0.1").env(SECRET, &secret).env(FOLLOW_STDIN, "1");
         command.env_remove("TORCHELASTIC_USE_AGENT_STORE").env_remove("IREPAIR_MASTER_PORT");
         if plan.threads.is_none() && plan.device == "cpu" {
