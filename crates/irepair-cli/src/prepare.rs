@@ -114,14 +114,15 @@ impl Prepared {
         let utility = path.map(read).transpose()?;
         let stays = !plan.policy.is_sliced() || plan.device != "cpu" || !dir.stores(plan.dtype);
         let prepared = Self { plan, pairs, validation, utility, most_resident: None };
-        prepared.fit(&dir.config, (given.batch_size.is_none(), !stays), n_local)
+        prepared.fit(&dir.config, given.batch_size.is_none(), !stays, n_local)
     }
 
     /// Chooses batches that fit into the memory there is, and says what the run will do.
     fn fit(
         mut self,
         config: &Architecture,
-        (batches_are_open, may_stay): (bool, bool),
+        batches_are_open: bool,
+        may_stay: bool,
         n_local: usize,
     ) -> anyhow::Result<Self> {
         let free = memory::free(&self.plan.device, self.plan.memory_budget);

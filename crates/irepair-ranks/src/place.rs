@@ -47,8 +47,8 @@ impl Place {
     fn of_torchrun(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let n_ranks = number(variable, "WORLD_SIZE")?;
         let rank = below(number(variable, "RANK")?, n_ranks, "RANK")?;
-        let local_rank = variable("LOCAL_RANK").map_or(Ok(rank), |_| number(variable, "LOCAL_RANK"))?;
-        let n_local = variable("LOCAL_WORLD_SIZE").map_or(Ok(1), |_| number(variable, "LOCAL_WORLD_SIZE"))?.max(1);
+        let local_rank = number_or(rank, variable, "LOCAL_RANK")?;
+        let n_local = number_or(1, variable, "LOCAL_WORLD_SIZE")?.max(1);
         let host = variable("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".to_owned());
         // The agents of torchrun hold the port itself, for a store of their own.
         let next = usize::from(variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|used| used == "True"));
@@ -67,7 +67,7 @@ impl Place {
     fn of_srun(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let n_ranks = number(variable, "SLURM_STEP_NUM_TASKS")?;
         let rank = below(number(variable, "SLURM_PROCID")?, n_ranks, "SLURM_PROCID")?;
-        let local_rank = variable("SLURM_LOCALID").map_or(Ok(0), |_| number(variable, "SLURM_LOCALID"))?;
+        let local_rank = number_or(0, variable, "SLURM_LOCALID")?;
         let node = variable("SLURM_NODEID").and_then(|id| id.parse().ok()).unwrap_or(0);
         let n_local = variable("SLURM_STEP_TASKS_PER_NODE").and_then(|list| tasks_of(&list, node)).unwrap_or(1);
         let nodes = variable("SLURM_STEP_NODELIST").unwrap_or_else(|| "127.0.0.1".to_owned());
@@ -122,6 +122,11 @@ fn number(variable: &dyn Fn(&str) -> Option<String>, name: &'static str) -> Resu
     let got = variable(name).unwrap_or_else(|| "nothing".to_owned());
     let found = got.trim().parse().ok().filter(|&n| n < 1 << 20);
     found.ok_or(Error::BadPlace { name, want: "a whole number", got })
+}
+
+/// The number of a variable, or another one where it is not set.
+fn number_or(otherwise: usize, variable: &dyn Fn(&str) -> Option<String>, name: &'static str) -> Result<usize> {
+    if variable(name).is_some() { number(variable, name) } else { Ok(otherwise) }
 }
 
 fn below(rank: usize, n_ranks: usize, name: &'static str) -> Result<usize> {

@@ -81,11 +81,10 @@ impl<'a> Case<'a> {
         seed: u32,
         inputs: Inputs,
     ) -> Self {
-        let units: Vec<Unit> = map.units(kind).collect();
-        let name_of = |seed| name(&tests.model, operator, spread, kind, seed);
         let is_suited = |unit: &Unit| operator.is_none_or(|operator| operator.acts_on(*unit));
-        let suited: Vec<Unit> = units.iter().copied().filter(is_suited).collect();
-        let (name, first) = (name_of(seed), suited[apart(name_of, seed, suited.len())]);
+        let units: Vec<Unit> = map.units(kind).filter(is_suited).collect();
+        let name_of = |seed| name(&tests.model, operator, spread, kind, seed);
+        let (name, first) = (name_of(seed), units[apart(name_of, seed, units.len())]);
         let place = match (operator, spread, first.part) {
             (None, ..) => Vec::new(),
             (Some(_), Spread::All, _) => units.clone(),
@@ -107,7 +106,8 @@ impl<'a> Case<'a> {
         let inputs = inputs.text(&name);
         let trained = || format!("{} {TRAIN_IN_RATE}", tests.pairs.1);
         let inputs = if operator.is_some_and(Operator::trains) { inputs.text(&trained()) } else { inputs };
-        let case = Self { tests, operator, spread, kind, seed, place, n_units: units.len(), most_bits, inputs };
+        let case =
+            Self { tests, operator, spread, kind, seed, place, n_units: map.units(kind).count(), most_bits, inputs };
         let inputs = case.inputs.clone().text(&format!("{} {:?}", case.places(), case.strengths()));
         Self { inputs, ..case }
     }
