@@ -81,14 +81,16 @@ impl Cell {
         self.dir.join("result.json").exists() || self.kept.as_ref().is_some_and(|path| path.exists())
     }
 
-    /// The kept result of these settings; none when there is none, also not one of other settings.
+    /// The kept result of these settings; none when there is none, also not one of other settings. One from before the
+    /// profile asked for a relearning curve is shown without it.
     ///
     /// # Errors
     /// When the kept file cannot be read, or the job has no TOML form.
     pub(crate) fn kept_result(&self) -> Result<Option<kept::Kept>> {
-        let settings = identity::settings(&self.job)?.key();
+        let before = Job { relearn: None, ..self.job.clone() };
+        let settings = [identity::settings(&self.job)?.key(), identity::settings(&before)?.key()];
         let kept: Option<kept::Kept> = self.kept.as_deref().map_or(Ok(None), kept::get)?;
-        Ok(kept.filter(|kept| kept.settings == settings).map(|kept| self.titled(kept)))
+        Ok(kept.filter(|kept| settings.contains(&kept.settings)).map(|kept| self.titled(kept)))
     }
 
     /// Where its result is kept.
@@ -447,6 +449,19 @@ mod tests {
         assert!(other.kept_result().unwrap().is_none());
         assert!(!other.take_kept(&Inputs::default().text("1e-5")).unwrap());
         assert!(!home.path().join("runs").exists());
+    }
+
+    #[test]
+    fn a_kept_row_without_a_curve_that_is_new_is_shown_and_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let mut cell = cell(home.path(), "1e-4");
+        let result = keep(&cell, &Inputs::default().text("before"), Stopped::Cap);
+        cell.job.relearn = Some(RelearnOptions { counts: Some("10".to_owned()), ..RelearnOptions::default() });
+        assert_eq!(cell.kept_result().unwrap().map(|kept| kept.result), Some(result));
+        assert!(!cell.take_kept(&Inputs::default().text("with the curve")).unwrap());
+        keep(&cell, &Inputs::default().text("with the curve"), Stopped::Cap);
+        cell.job.relearn = Some(RelearnOptions { counts: Some("100".to_owned()), ..RelearnOptions::default() });
+        assert!(cell.kept_result().unwrap().is_none(), "its curve is another");
     }
 
     #[test]
