@@ -73,7 +73,8 @@ impl CausalLm {
         kind: Kind,
         mut draw: impl FnMut(&[i64], f64) -> Tensor,
     ) -> Result<Self> {
-        let params = Params::collect(&of.parameters(), |spec| Ok(start(spec, device, kind, &mut draw)))?;
+        let params =
+            Params::collect(&of.parameters(), |spec| Ok(start(spec, device, kind, &mut draw)))?.on_its_device();
         Self::assemble(of, params, Source::None)
     }
 

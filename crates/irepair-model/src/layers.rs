@@ -2,7 +2,7 @@
 
 use irepair_arch::{Architecture, Layout, Norm as NormSpec, NormKind, NormWeight, Part, Slot};
 use irepair_core::BlockId;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::params::Params;
 use crate::probe::{Layer, Probe};
@@ -51,8 +51,7 @@ impl Norm {
     /// The input over its root mean square, in float32 at least.
     fn in_float(&self, x: &Tensor) -> Tensor {
         let wide = x.to_kind(wide(x.kind()));
-        let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, wide.kind());
-        wide * (mean_square + self.spec.eps).rsqrt()
+        if x.device() == Device::Cpu { over_rms(&wide, self.spec.eps) } else { over_rms_at_once(&wide, self.spec.eps) }
     }
 
     fn layer_norm(&self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Tensor {
@@ -68,6 +67,17 @@ impl Norm {
         let slot = Some(self.slot);
         probe.layer(Layer { block, slot, has_bias: self.bias.is_some(), normalised: Some(&normalised) }, x, y)
     }
+}
+
+/// `x` over its root mean square along the last axis, by the operations of the published models.
+fn over_rms(x: &Tensor, eps: f64) -> Tensor {
+    let mean_square = x.square().mean_dim([-1i64].as_slice(), true, x.kind());
+    x * (mean_square + eps).rsqrt()
+}
+
+/// [`over_rms`] by libtorch's own function, which is one kernel on a GPU, and one backward.
+fn over_rms_at_once(x: &Tensor, eps: f64) -> Tensor {
+    x.rms_norm(x.size().last().copied().unwrap_or(1), None::<&Tensor>, eps)
 }
 
 /// The type of what is computed more precisely than a model's own: float32, and float64 where the model is.
@@ -105,5 +115,25 @@ impl Linear {
             Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
         };
         probe.layer(layer, x, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_norm_of_a_gpu_is_that_of_the_published_models() {
+        let x = ((Tensor::arange(3 * 5 * 16, (Kind::Float, Device::Cpu)) * 12.9898).sin() * 3.0).view([3, 5, 16]);
+        let slope = (&x * 1.7).cos();
+        let of = |norm: fn(&Tensor, f64) -> Tensor| {
+            let x = x.copy().set_requires_grad(true);
+            let y = norm(&x, 1e-5);
+            let gradient = Tensor::f_run_backward(&[&(&y * &slope).sum(Kind::Float)], &[&x], false, false).unwrap();
+            (y.detach(), gradient[0].shallow_clone())
+        };
+        let ((plain, plain_gradient), (fused, fused_gradient)) = (of(over_rms), of(over_rms_at_once));
+        assert!(fused.allclose(&plain, 1e-6, 1e-7, false));
+        assert!(fused_gradient.allclose(&plain_gradient, 1e-5, 1e-6, false));
     }
 }

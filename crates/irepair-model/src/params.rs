@@ -21,6 +21,9 @@ pub struct Parameter {
     pub tensor: Tensor,
 }
 
+/// Weights of a multiple of so many numbers are packed.
+const ALIGNED: usize = 64;
+
 /// The parameters of one model, in order, and by the layer that computes with them.
 #[derive(Debug)]
 pub(crate) struct Params {
@@ -39,6 +42,30 @@ impl Params {
         Ok(Self { list, by_slot })
     }
 
+    /// Packed on a GPU, where starting a kernel for each takes longer than the kernel; as they are on a CPU.
+    pub(crate) fn on_its_device(self) -> Self {
+        let on_cpu = self.list.iter().all(|parameter| parameter.tensor.device() == Device::Cpu);
+        if on_cpu { self } else { self.packed() }
+    }
+
+    /// The same values, with those of a block side by side in one tensor: [`side_by_side`] gives them as one. Weights of
+    /// odd sizes stay where they are, so that all others start where vector instructions want it.
+    pub(crate) fn packed(mut self) -> Self {
+        let is_even = |p: &Parameter| p.tensor.numel().is_multiple_of(ALIGNED);
+        let follows = |a: &Parameter, b: &Parameter| {
+            a.block == b.block && a.tensor.kind() == b.tensor.kind() && is_even(a) && is_even(b)
+        };
+        for run in self.list.chunk_by_mut(follows).filter(|run| run.len() > 1) {
+            let values: Vec<Tensor> = run.iter().map(|p| p.tensor.detach().reshape([-1])).collect();
+            let sizes: Vec<i64> = values.iter().map(|values| values.numel() as i64).collect();
+            let parts = Tensor::cat(&values, 0).split_with_sizes(&sizes, 0);
+            for (parameter, part) in run.iter_mut().zip(parts) {
+                parameter.tensor = part.view(&*parameter.tensor.size());
+            }
+        }
+        self
+    }
+
     /// Adds a parameter that is of no block and of no layer, after all others.
     pub(crate) fn add(&mut self, name: &str, tensor: Tensor) {
         self.list.push(Parameter { name: name.to_owned(), block: None, tensor });
@@ -52,6 +79,21 @@ impl Params {
     pub(crate) fn share(&self, block: Option<BlockId>, slot: Slot, part: Part) -> Option<Tensor> {
         self.by_slot.get(&(block, slot, part)).map(|&i| self.list[i].tensor.shallow_clone())
     }
+}
+
+/// Tensors that lie side by side in memory, in this order, as one of one axis over the same memory; none where they do
+/// not.
+pub fn side_by_side(tensors: &[Tensor]) -> Option<Tensor> {
+    let first = tensors.first()?;
+    let starts = |t: &Tensor| t.data_ptr() as usize;
+    let ends = |t: &Tensor| starts(t) + t.numel() * t.kind().elt_size_in_bytes();
+    let like_first = |t: &Tensor| (t.kind(), t.device(), t.is_contiguous()) == (first.kind(), first.device(), true);
+    if !tensors.iter().all(like_first) || tensors.windows(2).any(|pair| ends(&pair[0]) != starts(&pair[1])) {
+        return None;
+    }
+    let n: usize = tensors.iter().map(Tensor::numel).sum();
+    // Two tensors may be neighbours by accident: then the memory of the first ends too early for this.
+    first.detach().f_as_strided([n as i64], [1], None).ok()
 }
 
 /// Starting values of a parameter; `normal` draws those of a shape and standard deviation.
@@ -91,4 +133,85 @@ pub fn first_not_finite<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Re
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use irepair_arch::Architecture;
+    use irepair_core::{PaddedTokens, Scope};
+
+    use super::*;
+    use crate::checkpoint::Source;
+    use crate::{BlockModel, CausalLm, TextBatch, weights_sha256};
+
+    /// A shape with weights of odd sizes (biases of 32 numbers) between others.
+    fn params() -> (Vec<Spec>, Params) {
+        let specs = Architecture::gpt2(2, 32, 2, 32, 13).parameters();
+        let mut n = 0.0;
+        let make = |spec: &Spec| {
+            n += 1.0;
+            let shape: Vec<i64> = spec.shape.iter().map(|&n| n as i64).collect();
+            let count = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu));
+            Ok((count + n * 1000.0).view(&*shape))
+        };
+        let params = Params::collect(&specs, make).unwrap();
+        (specs, params)
+    }
+
+    #[test]
+    fn packed_weights_are_the_same_and_lie_side_by_side() {
+        let ((_, plain), (_, packed)) = (params(), params());
+        let packed = packed.packed();
+        let mut longest = 0;
+        for (a, b) in plain.list().iter().zip(packed.list()) {
+            assert!(a.tensor.equal(&b.tensor) && a.tensor.size() == b.tensor.size(), "{}", a.name);
+        }
+        let one = |p: &Parameter| p.tensor.shallow_clone();
+        for run in packed.list().chunk_by(|a, b| side_by_side(&[one(a), one(b)]).is_some()) {
+            longest = longest.max(run.len());
+            let all = side_by_side(&run.iter().map(one).collect::<Vec<_>>()).unwrap();
+            let want: Vec<Tensor> = run.iter().map(|p| p.tensor.reshape([-1])).collect();
+            assert!(all.equal(&Tensor::cat(&want, 0)));
+            // One memory: what is written to one is read in the other.
+            no_grad(|| drop(all.shallow_clone().g_add_scalar_(1.0)));
+            assert!(all.narrow(0, 0, want[0].numel() as i64).equal(&run[0].tensor.reshape([-1])));
+            assert!(run.iter().all(|p| p.block == run[0].block), "blocks are apart");
+        }
+        assert!(longest > 1 && longest < packed.list().len());
+    }
+
+    #[test]
+    fn a_packed_model_computes_the_same() {
+        let of = || Architecture::gpt2(2, 32, 2, 32, 13);
+        let plain = CausalLm::random(of(), 3, Device::Cpu, Kind::Float).unwrap();
+        let mut values = plain.parameters().iter().map(|p| p.tensor.detach().copy());
+        let params = Params::collect(&of().parameters(), |_| Ok(values.next().unwrap())).unwrap();
+        let packed = CausalLm::assemble(of(), params.packed(), Source::None).unwrap();
+        let rows = PaddedTokens::right_padded(&[vec![1, 2, 3, 4, 5], vec![6, 7]], 0).unwrap();
+        let batch = TextBatch::new(rows, Device::Cpu);
+        let of = |model: &CausalLm| {
+            model.train_only(&Scope::Everything);
+            let loss = model.hidden_states(&batch).square().mean(Kind::Float);
+            (loss.double_value(&[]), model.gradients(&loss).unwrap())
+        };
+        let ((a, of_plain), (b, of_packed)) = (of(&plain), of(&packed));
+        assert_eq!((a, of_plain.len()), (b, of_packed.len()));
+        assert!(of_plain.iter().zip(&of_packed).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)));
+        assert_eq!(weights_sha256(plain.parameters()), weights_sha256(packed.parameters()));
+    }
+
+    #[test]
+    fn neighbours_by_accident_and_other_types_are_no_pack() {
+        let whole = Tensor::arange(64, (Kind::Float, Device::Cpu));
+        let halves = || [whole.narrow(0, 0, 32), whole.narrow(0, 32, 32)];
+        assert!(side_by_side(&halves()).unwrap().equal(&whole));
+        let [a, b] = halves();
+        assert!(side_by_side(&[b, a]).is_none(), "in another order");
+        let [a, b] = halves();
+        assert!(side_by_side(&[a.copy(), b]).is_none());
+        let [a, b] = halves();
+        assert!(side_by_side(&[a, b.to_kind(Kind::Double)]).is_none());
+        assert!(side_by_side(&[whole.view([8, 8]).tr()]).is_none(), "not as it lies");
+        assert!(side_by_side(&[]).is_none());
+    }
 }

@@ -50,6 +50,7 @@ mod run;
 mod sampler;
 mod schedule;
 mod settings;
+mod together;
 mod validate;
 
 pub use algorithm::{Engine, Outcome};

@@ -81,6 +81,9 @@ pub enum StateMode {
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
 const CHUNK: i64 = 1 << 19;
 
+/// On a GPU: few enough for the 8-byte temporaries of a rounded weight, enough for a kernel to be worth its start.
+const GPU_CHUNK: i64 = 1 << 24;
+
 /// What a number of updates gives, for a parameter or each of its rows.
 type ByUpdates<'a> = dyn Fn(&dyn Fn(f64) -> f64) -> Tensor + 'a;
 
@@ -150,7 +153,7 @@ pub struct Optimizer {
     seed: u64,
     kind: OptimizerKind,
     mode: StateMode,
-    states: BTreeMap<usize, State>,
+    pub(crate) states: BTreeMap<usize, State>,
     n_calls: u64,
     /// Read by natural steps.
     fisher: Option<Fisher>,
@@ -189,11 +192,13 @@ impl Optimizer {
         no_grad(|| match self.kind {
             OptimizerKind::Natural { momentum } => self.natural_step(parameters, gradients, &rows, momentum, lr),
             OptimizerKind::RmsProp { .. } | OptimizerKind::AdamW { .. } => {
-                for (index, gradient) in gradients {
-                    let mut weights = parameters[*index].tensor.detach();
+                for run in self.runs_of(parameters, gradients, &rows) {
+                    let (index, gradient) = &run[0];
+                    let weights = parameters[*index].tensor.detach();
                     match rows(*index) {
+                        _ if run.len() > 1 => self.update_together(parameters, run, lr),
                         Some(rows) => self.update_some(*index, &weights, gradient, rows, lr),
-                        None => self.update_one(*index, &mut weights, gradient, lr),
+                        None => self.update_one(*index, &weights, gradient, lr),
                     }
                 }
             }
@@ -252,7 +257,7 @@ impl Optimizer {
     }
 
     /// The state of a parameter that is about to be updated, or rows of it, with this update counted.
-    fn woken(&mut self, index: usize, parameter: &Tensor, rows: Option<&Rows>) -> &mut State {
+    pub(crate) fn woken(&mut self, index: usize, parameter: &Tensor, rows: Option<&Rows>) -> &mut State {
         let (kind, mode, now) = (self.kind, self.mode, self.n_calls);
         let n_counts = rows.map_or(1, Rows::n_all);
         // Squared gradients underflow in half precision: state and arithmetic are float32 there too.
@@ -284,19 +289,34 @@ impl Optimizer {
         state
     }
 
-    fn update_one(&mut self, index: usize, weights: &mut Tensor, gradient: &Tensor, lr: f64) {
-        let (kind, mode, now, seed) = (self.kind, self.mode, self.n_calls, self.seed);
-        let state = self.woken(index, weights, None);
+    fn update_one(&mut self, index: usize, weights: &Tensor, gradient: &Tensor, lr: f64) {
+        let State { mean, square, .. } = self.woken(index, weights, None);
+        let own = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        let (mean, Some(square)) = (own(mean), own(square)) else { return };
+        self.update_parts(index, weights, gradient, (mean.as_ref(), &square), lr);
+    }
+
+    /// Updates tensors of one length, with the counts of the parameter `index`, a part at a time: temporaries as large
+    /// as an embedding would double the memory.
+    pub(crate) fn update_parts(
+        &self,
+        index: usize,
+        weights: &Tensor,
+        gradient: &Tensor,
+        (mean, square): (Option<&Tensor>, &Tensor),
+        lr: f64,
+    ) {
+        let Some(state) = self.states.get(&index) else { return };
         let by_updates = |of: &dyn Fn(f64) -> f64| state.by_updates(None, of);
+        let (kind, mode) = (self.kind, self.mode);
         let rule = |part: usize| {
-            let seed = seed_of(&[seed, now, index as u64, part as u64]);
+            let seed = seed_of(&[self.seed, self.n_calls, index as u64, part as u64]);
             Rule { kind, mode, by_updates: &by_updates, lr, seed }
         };
-        // A chunk at a time: temporaries as large as an embedding would double the memory.
-        let n = if weights.device() == Device::Cpu { CHUNK } else { weights.numel().max(1) as i64 };
+        let n = if weights.device() == Device::Cpu { CHUNK } else { GPU_CHUNK };
         let parts = |tensor: &Tensor| tensor.view(-1).split(n, 0).into_iter();
-        let mut means = state.mean.as_ref().map(parts);
-        let all = parts(weights).zip(parts(&gradient.contiguous())).zip(state.square.iter().flat_map(parts));
+        let mut means = mean.map(parts);
+        let all = parts(weights).zip(parts(&gradient.contiguous())).zip(parts(square));
         for (part, ((weights, gradient), square)) in all.enumerate() {
             rule(part).update(weights, &gradient.to_kind(Kind::Float), square, means.as_mut().and_then(Iterator::next));
         }

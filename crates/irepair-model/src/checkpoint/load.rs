@@ -102,7 +102,7 @@ impl CausalLm {
             specs.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(spec, _)| spec.name.clone()).collect();
         let lacking = || Error::MissingTensors { path: dir.to_owned(), tensors: missing.clone() };
         let mut values = values.into_iter();
-        let params = Params::collect(&specs, |_| values.next().flatten().ok_or_else(lacking))?;
+        let params = Params::collect(&specs, |_| values.next().flatten().ok_or_else(lacking))?.on_its_device();
         let source = Source::Directory { dir: dir.to_owned(), config, shards };
         Ok((Self::assemble(architecture, params, source)?, report))
     }
