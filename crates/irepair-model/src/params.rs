@@ -48,8 +48,8 @@ impl Params {
         if on_cpu { self } else { self.packed() }
     }
 
-    /// The same values, with those of a block side by side in one tensor: [`side_by_side`] gives them as one. Weights of
-    /// odd sizes stay where they are, so that all others start where vector instructions want it.
+    /// The same values, with those of a block side by side in one tensor: [`side_by_side`] gives them as one. Weights
+    /// of odd sizes stay where they are, so that all others start where vector instructions want it.
     pub(crate) fn packed(mut self) -> Self {
         let is_even = |p: &Parameter| p.tensor.numel().is_multiple_of(ALIGNED);
         let follows = |a: &Parameter, b: &Parameter| {
