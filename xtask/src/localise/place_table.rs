@@ -82,13 +82,13 @@ pub(super) fn markdown(mutants: &[Placed], n_others: usize, command: &str) -> Re
     let n_repaired = mutants.iter().filter(|placed| is_repaired(placed)).count();
     let mut text = format!(
         "# Does it matter where a fault is repaired?\n\nMade by `{command}`.\n\n\
-        Mutants with one faulty unit: {} were killed and {n_others} not; {n_repaired} of the former fail enough new prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), each of \
+        Mutants with one faulty unit: {} were killed and are stable, {n_others} were not killed or depend on the seed; {n_repaired} of the former fail enough new prompts to repair with. Each is repaired in one unit of the same kind at a time: the faulty one (oracle), each of \
         up to {N_RANDOM} units drawn at random, of which the mean is taken (random: all units where there are not more), the one that `grad-l2` ranks last (reverse), the first choice of each locator (of locators that always chose the same unit one is \
         listed); and in every weight (all), which changes more weights. Near: the mean of those of these units that are at most {NEAR} blocks from the faulty one and are not it, a control for depth. Every repair is DPO on up to 128 prompts that the mutant fails, with \
         both answers, 100 updates of equal length as a share of the weights that they change; the length is chosen {lengths} on 200 validation prompts. All numbers are of 300 test prompts \
         and neutral text that neither a repair nor a locator saw. All these prompts are of the profile's training pairs, on which `train-in` trained its mutants.\n\n\
         Error left: prompts that fail after the repair, newly failing ones too, for every 100 that the mutant fails. KL: from the healthy model to the repaired one on neutral text, \
-        for every 1 of the mutants. Perplexity: over the healthy model's. Undoes: the cosine between the repair and the way back to the healthy weights, over the weights that the fault changed; in brackets the mutants in which the repair \
+        for every 1 of the mutants, a ratio of means. Perplexity: over the healthy model's. Undoes: the cosine between the repair and the way back to the healthy weights, over the weights that the fault changed; in brackets the mutants in which the repair \
         changed one. Rounded: error left with the weights at 8 bits. Relearned: error left after so many updates of every weight on wrong answers, the median over mutants: few that fail little would be the mean. \
         Edge: how often the shortest and the longest step was chosen. The first three rows are no repairs.\n\n",
         mutants.len()
