@@ -25,6 +25,7 @@
 
 mod attention;
 mod batch;
+mod bf16;
 mod block;
 mod block_model;
 mod checkpoint;

@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::bf16::round_to_bf16;
+
 /// Rounds float32 `values` to `kind` (bfloat16 or half): each to one of its two neighbours, to the farther one with the
 /// chance that makes the mean right (docs/FILES.md). What the type can hold stays as it is.
 ///
@@ -11,6 +13,12 @@ use tch::{Kind, Tensor};
 /// # Shapes
 /// Any shape, kept. `values` float32; returns `kind`.
 pub fn round_stochastically(values: &Tensor, kind: Kind, seed: u64) -> Tensor {
+    let in_one_pass = Some(values).filter(|_| kind == Kind::BFloat16).and_then(|values| round_to_bf16(values, seed));
+    in_one_pass.unwrap_or_else(|| by_tensors(values, kind, seed))
+}
+
+/// [`round_stochastically`] on any device, to any narrow type.
+pub(crate) fn by_tensors(values: &Tensor, kind: Kind, seed: u64) -> Tensor {
     let near = values.to_kind(kind);
     let near_value = near.to_kind(Kind::Float);
     let error = values - &near_value;
@@ -36,6 +44,14 @@ fn uniform(like: &Tensor, seed: u64) -> Tensor {
     let x = mixed(mixed(x, 30, 0xbf58_476d_1ce4_e5b9), 27, 0x94d0_49bb_1331_11eb);
     let x = x.bitwise_xor_tensor(&shift(&x, 31));
     (shift(&x, 40).to_kind(Kind::Float) / f64::from(1 << 24)).reshape(like.size())
+}
+
+/// The number of 24 bits of which [`uniform`] makes the element `index`.
+pub(crate) fn draw(index: u64, seed: u64) -> u32 {
+    let x = index.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(mix(seed));
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 40) as u32
 }
 
 /// SplitMix64's finaliser: near seeds give unlike streams.

@@ -46,6 +46,18 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
     Some(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), n_bytes) })
 }
 
+/// The bytes of a tensor's values; none unless it lies contiguous in the CPU's memory. Nothing may write to them while
+/// the slice is there.
+pub(crate) fn bytes(tensor: &Tensor) -> Option<&[u8]> {
+    if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
+        return None;
+    }
+    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`; the slice borrows the tensor for as long as
+    // it is there, and the functions that take it read one tensor and write to another that they have just made.
+    Some(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), n_bytes) })
+}
+
 /// Asks the system to read a part of a map before it is used.
 pub(crate) fn prefetch(map: &Mmap, part: &[u8]) {
     let offset = (part.as_ptr() as usize).saturating_sub(map.as_ptr() as usize);
