@@ -157,7 +157,7 @@ pub(crate) enum Command {
     Export(crate::export::ExportArgs),
     /// Write a repair of low rank as an adapter for the Python package peft.
     Adapter(crate::adapter::AdapterArgs),
-    /// Make, apply, revert and inspect patch files: a repair as its changed tensors alone.
+    /// Create, apply, revert and show patch files: a repair as its changed tensors alone.
     Patch {
         #[command(subcommand)]
         action: crate::patch::Action,

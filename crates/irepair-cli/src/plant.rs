@@ -53,9 +53,9 @@ pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     let before = plan.model.join(FAULT_FILE);
     let mut faults = if before.exists() { Faults::read(&before)? } else { Faults::new(Vec::new()) };
     faults.check_model(&before, &base)?;
+    faults.check_again(&fault)?;
     let fault = Fault { base: Some(base), ..fault };
     faults.faults.push(fault.clone());
-    faults.check_new(&id)?;
     faults.model = Some(id);
     let truth = faults.to_toml()?;
     let bar = progress::bar("plant", changed.len() as u64);

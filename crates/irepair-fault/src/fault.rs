@@ -110,15 +110,18 @@ impl Faults {
         }
     }
 
-    /// Refuses a model of this id when it is the one that an earlier fault was planted in.
+    /// Refuses a fault that may take away an earlier one in a unit that both name, or that is part of the other: signs
+    /// that are flipped twice are the old ones, whatever was planted in between.
     ///
     /// # Errors
-    /// [`Error::Undone`].
-    pub fn check_new(&self, id: &str) -> Result<()> {
-        match self.faults.iter().position(|fault| fault.base.as_deref() == Some(id)) {
-            Some(i) => Err(Error::Undone { fault: i + 1 }),
-            None => Ok(()),
-        }
+    /// [`Error::Again`].
+    pub fn check_again(&self, new: &Fault) -> Result<()> {
+        let of = |(i, old): (usize, &Fault)| {
+            let may_undo = old.operator == new.operator && new.operator.may_undo_itself(old.seed == new.seed);
+            let unit = new.units.iter().find(|unit| may_undo && old.units.overlaps(*unit))?;
+            Some(Error::Again { operator: new.operator, unit: unit.to_string(), fault: i + 1 })
+        };
+        self.faults.iter().enumerate().find_map(of).map_or(Ok(()), Err)
     }
 
     /// Every unit that holds one.
@@ -181,9 +184,28 @@ mod tests {
         let faults = Faults { model: Some("cd".into()), ..faults };
         assert_eq!(written(&faults.to_toml().unwrap()).unwrap(), faults);
         assert!(faults.check_model("m".as_ref(), "cd").is_ok() && faults.check_model("m".as_ref(), "ab").is_err());
-        assert!(faults.check_new("cd").is_ok());
-        assert!(matches!(faults.check_new("ab"), Err(Error::Undone { fault: 1 })));
         insta::assert_snapshot!(faults.to_toml().unwrap());
+    }
+
+    #[test]
+    fn what_may_take_an_earlier_fault_away_is_refused_whatever_lies_between() {
+        let of = |operator, units: &str, seed| Fault::new(units.parse().unwrap(), operator, None, seed);
+        let planted = Faults::new(vec![
+            of(Operator::SignFlip, "1.head.1", 0),
+            of(Operator::Noise, "0.mlp", 0),
+            of(Operator::BitFlip, "2.mlp", 3),
+        ]);
+        let refused = |operator, units, seed| match planted.check_again(&of(operator, units, seed)) {
+            Ok(()) => None,
+            Err(Error::Again { fault, .. }) => Some(fault),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(refused(Operator::SignFlip, "0.head.0,1.head.1", 7), Some(1));
+        assert_eq!(refused(Operator::SignFlip, "1", 0), Some(1), "it holds the head");
+        assert_eq!(refused(Operator::SignFlip, "1.head.0", 0), None);
+        assert_eq!(refused(Operator::Noise, "0.mlp", 0), None, "noise twice is more noise");
+        assert_eq!(refused(Operator::BitFlip, "2.neuron.1", 3), Some(3));
+        assert_eq!(refused(Operator::BitFlip, "2.mlp", 4), None);
     }
 
     #[test]

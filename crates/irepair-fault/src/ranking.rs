@@ -45,11 +45,18 @@ impl Ranking {
         let mut scores: BTreeMap<Unit, f64> = BTreeMap::new();
         let mut kind = None;
         let text = fs::read_stream_to_string(path)?;
+        // Some programs write a byte order mark first.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (i, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let bad = |reason: String| Error::BadLine { path: path.to_owned(), line: i + 1, reason };
+            if !text.trim_start().starts_with('{') {
+                return Err(bad("a line is one object, not a list or a word".to_owned()));
+            }
             let line: Line = serde_json::from_str(text).map_err(|e| {
-                let is_python = ["NaN", "Infinity"].iter().any(|word| text.contains(word));
-                bad(if is_python { "a score is not a finite number".to_owned() } else { printable(&e.to_string()) })
+                let is_python = e.is_syntax() && ["NaN", "Infinity"].iter().any(|word| text.contains(word));
+                // Every line is read alone: its number is that of the file, which follows.
+                let said = || printable(&e.to_string()).replace(" at line 1 column", ", column");
+                bad(if is_python { "a score is not a finite number".to_owned() } else { said() })
             })?;
             let unit: Unit = line.unit.parse().map_err(|e: irepair_core::Error| bad(e.to_string()))?;
             map.check(unit).map_err(|e| bad(e.to_string()))?;

@@ -53,4 +53,9 @@ impl Operator {
     pub fn draws(self) -> bool {
         matches!(self, Self::Noise | Self::BitFlip | Self::TrainIn)
     }
+
+    /// True when it may take itself away where it is planted again, by the same seed or another.
+    pub fn may_undo_itself(self, same_seed: bool) -> bool {
+        !self.draws() || (self == Self::BitFlip && same_seed)
+    }
 }

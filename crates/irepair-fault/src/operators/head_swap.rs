@@ -14,7 +14,8 @@ pub(super) fn run(planting: &mut Planting<'_>) -> Result<()> {
         let [one, other] = of_block else {
             let (operator, unit) = (planting.fault.operator, of_block[0].to_string());
             let want = format!("two heads of block {}", of_block[0].block);
-            return Err(Error::Unsuited { operator, unit: format!("{} heads, such as {unit}", of_block.len()), want });
+            let got = if of_block.len() == 1 { unit } else { format!("{} heads from {unit} on", of_block.len()) };
+            return Err(Error::Unsuited { operator, unit: got, want });
         };
         for (one, other) in columns(planting, *one)?.into_iter().zip(columns(planting, *other)?) {
             let runs = planting.tensors.runs(&one).into_iter().zip(planting.tensors.runs(&other));
