@@ -9,7 +9,7 @@ mod worker;
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use irepair_core::fs::write_atomic;
 use irepair_workspace::{paths, process, python};
 
@@ -51,11 +51,17 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build, or a line that fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let home = paths::target().join("bench");
+    let mut plan = Plan::new(&args.device, args.rehearse, &home);
+    let names = plan.lines.iter().map(|line| format!("`{}`", line.name)).collect::<Vec<_>>().join(", ");
+    plan.lines.retain(|line| args.only.is_empty() || args.only.iter().any(|text| line.name.contains(text.as_str())));
+    if plan.lines.is_empty() {
+        bail!("--only names no line; there are: {names}");
+    }
     process::set_up()?;
     let mut release = process::cargo();
     release.args(["build", "--package", "irepair-bench", "--release"]);
     process::run_quietly(&mut if args.rehearse { process::build_as_tests("irepair-bench") } else { release })?;
-    let home = paths::target().join("bench");
     fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
     let python = if args.no_peer || args.growth { None } else { Some(interop::environment()?) };
     let trl = python.as_ref().filter(|_| args.trl).map(|_| home.join("trl"));
@@ -70,8 +76,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.growth {
         return growth::run(&runner, args.rehearse, &home);
     }
-    let mut plan = Plan::new(&args.device, args.rehearse, &home);
-    plan.lines.retain(|line| args.only.is_empty() || args.only.iter().any(|text| line.name.contains(text.as_str())));
     let measured = runner.measure(&plan)?;
     let warning = if args.rehearse { "Toy shapes: the numbers are not a result.\n\n" } else { "" };
     let (table, json) =
