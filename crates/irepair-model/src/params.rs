@@ -58,7 +58,7 @@ impl Params {
         for run in self.list.chunk_by_mut(follows).filter(|run| run.len() > 1) {
             let values: Vec<Tensor> = run.iter().map(|p| p.tensor.detach().reshape([-1])).collect();
             let sizes: Vec<i64> = values.iter().map(|values| values.numel() as i64).collect();
-            let parts = Tensor::cat(&values, 0).split_with_sizes(&sizes, 0);
+            let parts = no_grad(|| Tensor::cat(&values, 0).split_with_sizes(&sizes, 0));
             for (parameter, part) in run.iter_mut().zip(parts) {
                 parameter.tensor = part.view(&*parameter.tensor.size());
             }
@@ -180,8 +180,9 @@ mod tests {
         assert!(longest > 1 && longest < packed.list().len());
     }
 
+    /// Passes, gradients, updates in place, and a reference that keeps what was.
     #[test]
-    fn a_packed_model_computes_the_same() {
+    fn a_packed_model_computes_and_learns_the_same() {
         let of = || Architecture::gpt2(2, 32, 2, 32, 13);
         let plain = CausalLm::random(of(), 3, Device::Cpu, Kind::Float).unwrap();
         let mut values = plain.parameters().iter().map(|p| p.tensor.detach().copy());
@@ -194,10 +195,26 @@ mod tests {
             let loss = model.hidden_states(&batch).square().mean(Kind::Float);
             (loss.double_value(&[]), model.gradients(&loss).unwrap())
         };
-        let ((a, of_plain), (b, of_packed)) = (of(&plain), of(&packed));
-        assert_eq!((a, of_plain.len()), (b, of_packed.len()));
-        assert!(of_plain.iter().zip(&of_packed).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)));
-        assert_eq!(weights_sha256(plain.parameters()), weights_sha256(packed.parameters()));
+        let hash = |model: &dyn BlockModel| weights_sha256(model.parameters());
+        let (before, reference) = (hash(&plain), packed.reference().unwrap());
+        for step in 0..3 {
+            let ((a, of_plain), (b, of_packed)) = (of(&plain), of(&packed));
+            assert_eq!((a, of_plain.len()), (b, of_packed.len()), "step {step}");
+            assert!(of_plain.iter().zip(&of_packed).all(|(a, b)| a.0 == b.0 && a.1.equal(&b.1)), "step {step}");
+            for (model, gradients) in [(&plain, of_plain), (&packed, of_packed)] {
+                for (index, gradient) in gradients {
+                    if step == 0 && std::ptr::eq(model, &packed) {
+                        reference.copy_on_write(index);
+                    }
+                    no_grad(|| drop(model.parameters()[index].tensor.detach().g_sub_(&(gradient * 0.1))));
+                }
+            }
+            assert_eq!(hash(&plain), hash(&packed), "step {step}");
+        }
+        assert!(hash(&*reference) == before && hash(&packed) != before);
+        let one = |p: &Parameter| p.tensor.shallow_clone();
+        let are_one = |a: &Parameter, b: &Parameter| side_by_side(&[one(a), one(b)]).is_some();
+        assert!(packed.parameters().chunk_by(are_one).any(|run| run.len() > 1), "they lie as they lay");
     }
 
     #[test]

@@ -422,8 +422,20 @@ impl Optimizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Rules under which parameters do not depend on one another.
+    pub(crate) fn rules() -> [(OptimizerKind, StateMode); 5] {
+        let (rmsprop, adamw) = (OptimizerKind::rmsprop(), OptimizerKind::adamw(0.5));
+        [
+            (rmsprop, StateMode::Keep),
+            (rmsprop, StateMode::Reset),
+            (rmsprop, StateMode::Debias),
+            (adamw, StateMode::Keep),
+            (adamw, StateMode::Reset),
+        ]
+    }
 
     fn parameter(value: f64) -> Vec<Parameter> {
         vec![Parameter { name: "p".into(), block: None, tensor: Tensor::from_slice(&[value as f32]) }]
@@ -530,13 +542,7 @@ mod tests {
             ((n + salt) * 12.9898).sin().view(shape)
         };
         let named = |tensor| Parameter { name: "p".into(), block: None, tensor };
-        for (kind, mode) in [
-            (OptimizerKind::rmsprop(), StateMode::Keep),
-            (OptimizerKind::rmsprop(), StateMode::Reset),
-            (OptimizerKind::rmsprop(), StateMode::Debias),
-            (OptimizerKind::adamw(0.5), StateMode::Keep),
-            (OptimizerKind::adamw(0.5), StateMode::Reset),
-        ] {
+        for (kind, mode) in rules() {
             let whole = [named(noise(0.0, [3, 4]))];
             let columns: Vec<Parameter> = (0..4).map(|i| named(whole[0].tensor.narrow(1, i, 1).contiguous())).collect();
             let optimizer = || Optimizer::new(kind, mode, 0);

@@ -63,7 +63,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::{OptimizerKind, StateMode};
+    use crate::optimizer::tests::rules;
 
     const SIZES: [[i64; 2]; 4] = [[3, 4], [1, 5], [2, 2], [6, 1]];
 
@@ -88,13 +88,7 @@ mod tests {
     /// from a file in between.
     #[test]
     fn packed_parameters_are_updated_as_each_alone() {
-        for (kind, mode) in [
-            (OptimizerKind::rmsprop(), StateMode::Keep),
-            (OptimizerKind::rmsprop(), StateMode::Reset),
-            (OptimizerKind::rmsprop(), StateMode::Debias),
-            (OptimizerKind::adamw(0.5), StateMode::Keep),
-            (OptimizerKind::adamw(0.5), StateMode::Reset),
-        ] {
+        for (kind, mode) in rules() {
             let (alone, packed) = (parameters(false), parameters(true));
             let optimizer = || Optimizer::new(kind, mode, 0);
             let (mut of_alone, mut of_packed) = (optimizer(), optimizer());
