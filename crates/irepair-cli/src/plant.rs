@@ -56,6 +56,7 @@ pub(crate) fn command(plan: &PlantPlan) -> anyhow::Result<()> {
     faults.check_again(&fault)?;
     let fault = Fault { base: Some(base), ..fault };
     faults.faults.push(fault.clone());
+    faults.check_new(&id)?;
     faults.model = Some(id);
     let truth = faults.to_toml()?;
     let bar = progress::bar("plant", changed.len() as u64);

@@ -49,8 +49,8 @@ options! {
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         chosen: bool = false,
         /// Kind of units that get a value each, from the same passes; act-dist, atp, eap-ig and patching rank blocks
-        /// alone. Without it, blocks; with it, `out` holds
-        /// rankings of the units, such as `error.ranking.jsonl`, which `grade` reads (METHOD §23 [O]).
+        /// alone. Without it, blocks; with it, `out` holds rankings of the units, such as `error.ranking.jsonl`, which
+        /// `grade` reads (METHOD §23 [O]).
         #[arg(value_name = "KIND", value_parser = entry::<UnitKind>())]
         unit: UnitKind,
         /// Directory the values are written to: `error.json`, with `chosen` also `chosen.json`, with `neutral` also

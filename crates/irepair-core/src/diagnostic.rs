@@ -128,6 +128,11 @@ pub fn printable(name: &str) -> String {
     shown
 }
 
+/// What the parser says of one record: it counts lines within the record, not within the file.
+pub fn json_said(error: &serde_json::Error) -> String {
+    error.to_string().replace(&format!(" at line {} column", error.line()), " at column")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

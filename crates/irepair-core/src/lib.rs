@@ -52,7 +52,7 @@ pub const NUMBERS_VERSION: u32 = 14;
 pub use block::{BlockId, BlockSlice, MAX_BLOCKS, Scope};
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
-pub use diagnostic::{Diagnose, Diagnostic, ExitKind, printable};
+pub use diagnostic::{Diagnose, Diagnostic, ExitKind, json_said, printable};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use every::entry;

@@ -36,6 +36,9 @@ irepair_core::errors! {
         /// An operator that leaves every weight as it is.
         NoEffect { operator: Operator, units: String } = "the fault changes no weight" =>
             Unchanged.at(units).help(format!("{operator} of this strength leaves these units as they are: take another strength or operator"));
+        /// A fault after which the model is the one that an earlier fault was planted in.
+        Undone { fault: usize } = "the fault takes the model back to what it was before fault {fault}" =>
+            Unchanged.at("units").help("take another operator, strength or seed, or other units");
         /// A fault that may take away an earlier one.
         Again { operator: Operator, unit: String, fault: usize } = "{operator} is in unit {unit} already, by fault {fault}" =>
             Unchanged.at("units").help("planted again it may take that fault away: take other units, or another operator");
@@ -94,6 +97,7 @@ mod tests {
             }],
             NotFinite: [Error::NotFinite { tensor: "h.3.mlp.c_proj.weight".into(), n: 12 }],
             NoEffect: [Error::NoEffect { operator: Operator::ScaleKeys, units: "3.mlp".into() }],
+            Undone: [Error::Undone { fault: 1 }],
             Again: [Error::Again { operator: Operator::SignFlip, unit: "3.head.5".into(), fault: 2 }],
             NoFault: [Error::NoFault { path: "gpt2/fault.toml".into() }],
             OtherModel: [Error::OtherModel { path: "mutant/fault.toml".into() }],

@@ -110,6 +110,17 @@ impl Faults {
         }
     }
 
+    /// Refuses a model of this id when it is the one that an earlier fault was planted in.
+    ///
+    /// # Errors
+    /// [`Error::Undone`].
+    pub fn check_new(&self, id: &str) -> Result<()> {
+        match self.faults.iter().position(|fault| fault.base.as_deref() == Some(id)) {
+            Some(i) => Err(Error::Undone { fault: i + 1 }),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a fault that may take away an earlier one in a unit that both name, or that is part of the other: signs
     /// that are flipped twice are the old ones, whatever was planted in between.
     ///
@@ -184,6 +195,8 @@ mod tests {
         let faults = Faults { model: Some("cd".into()), ..faults };
         assert_eq!(written(&faults.to_toml().unwrap()).unwrap(), faults);
         assert!(faults.check_model("m".as_ref(), "cd").is_ok() && faults.check_model("m".as_ref(), "ab").is_err());
+        assert!(faults.check_new("cd").is_ok());
+        assert!(matches!(faults.check_new("ab"), Err(Error::Undone { fault: 1 })));
         insta::assert_snapshot!(faults.to_toml().unwrap());
     }
 

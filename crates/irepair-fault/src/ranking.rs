@@ -5,7 +5,7 @@ use std::path::Path;
 
 use irepair_arch::UnitMap;
 use irepair_core::spec::UnitKind;
-use irepair_core::{Unit, UnitList, fs, printable};
+use irepair_core::{Unit, UnitList, fs, json_said, printable};
 use serde::Deserialize;
 
 use crate::{Error, Faults, Result};
@@ -54,9 +54,7 @@ impl Ranking {
             }
             let line: Line = serde_json::from_str(text).map_err(|e| {
                 let is_python = e.is_syntax() && ["NaN", "Infinity"].iter().any(|word| text.contains(word));
-                // Every line is read alone: its number is that of the file, which follows.
-                let said = || printable(&e.to_string()).replace(" at line 1 column", ", column");
-                bad(if is_python { "a score is not a finite number".to_owned() } else { said() })
+                bad(if is_python { "a score is not a finite number".to_owned() } else { printable(&json_said(&e)) })
             })?;
             let unit: Unit = line.unit.parse().map_err(|e: irepair_core::Error| bad(e.to_string()))?;
             map.check(unit).map_err(|e| bad(e.to_string()))?;

@@ -21,8 +21,9 @@ pub(crate) fn round_to_bf16(values: &Tensor, seed: u64) -> Option<Tensor> {
     if values.kind() != Kind::Float {
         return None;
     }
+    let of = bytes(values)?;
     let mut rounded = Tensor::empty(values.size(), (Kind::BFloat16, Device::Cpu));
-    let (of, to) = (bytes(values)?, bytes_mut(&mut rounded)?);
+    let to = bytes_mut(&mut rounded)?;
     let n = values.numel();
     let n_threads = if n < FEW { 1 } else { tch::get_num_threads().max(1) as usize };
     let n_each = n.div_ceil(n_threads);

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_norm_of_a_gpu_is_that_of_the_published_models() {
+    fn libtorchs_norm_is_that_of_the_published_models_on_a_cpu() {
         let x = ((Tensor::arange(3 * 5 * 16, (Kind::Float, Device::Cpu)) * 12.9898).sin() * 3.0).view([3, 5, 16]);
         let slope = (&x * 1.7).cos();
         let of = |norm: fn(&Tensor, f64) -> Tensor| {

@@ -66,7 +66,7 @@ pub use gradients::{Gradients, add_gradients};
 pub use hash::weights_sha256;
 pub use irepair_arch::{Architecture, Error as ArchitectureError, FAMILIES, Part, Rows, Shape, Slot, UnitMap};
 pub use kernels::settle_kernels;
-pub use params::{Parameter, first_not_finite, normal, side_by_side};
+pub use params::{Parameter, first_not_finite, normal, packed, side_by_side};
 pub use probe::{Layer, Probe};
 pub use rank_sum::sum_over_ranks;
 pub use soft_prefix::SOFT_PREFIX;

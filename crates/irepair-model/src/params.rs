@@ -53,15 +53,12 @@ impl Params {
     pub(crate) fn packed(mut self) -> Self {
         let is_even = |p: &Parameter| p.tensor.numel().is_multiple_of(ALIGNED);
         let follows = |a: &Parameter, b: &Parameter| {
-            a.block == b.block && a.tensor.kind() == b.tensor.kind() && is_even(a) && is_even(b)
+            let are_of_block = a.block == b.block && a.block.is_some();
+            are_of_block && a.tensor.kind() == b.tensor.kind() && is_even(a) && is_even(b)
         };
         for run in self.list.chunk_by_mut(follows).filter(|run| run.len() > 1) {
-            let values: Vec<Tensor> = run.iter().map(|p| p.tensor.detach().reshape([-1])).collect();
-            let sizes: Vec<i64> = values.iter().map(|values| values.numel() as i64).collect();
-            let parts = no_grad(|| Tensor::cat(&values, 0).split_with_sizes(&sizes, 0));
-            for (parameter, part) in run.iter_mut().zip(parts) {
-                parameter.tensor = part.view(&*parameter.tensor.size());
-            }
+            let (_, parts) = packed(&run.iter().map(|p| p.tensor.detach()).collect::<Vec<_>>());
+            run.iter_mut().zip(parts).for_each(|(parameter, part)| parameter.tensor = part);
         }
         self
     }
@@ -81,6 +78,17 @@ impl Params {
     }
 }
 
+/// The values of tensors copied into one of one axis, and the parts of it that stand for them, shaped as they are.
+pub fn packed(tensors: &[Tensor]) -> (Tensor, Vec<Tensor>) {
+    let sizes: Vec<i64> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
+    no_grad(|| {
+        let all = Tensor::cat(&tensors.iter().map(|tensor| tensor.reshape([-1])).collect::<Vec<_>>(), 0);
+        let parts = all.split_with_sizes(&sizes, 0).into_iter().zip(tensors);
+        let parts = parts.map(|(part, tensor)| part.view(&*tensor.size())).collect();
+        (all, parts)
+    })
+}
+
 /// Tensors that lie side by side in memory, in this order, as one of one axis over the same memory; none where they do
 /// not.
 pub fn side_by_side(tensors: &[Tensor]) -> Option<Tensor> {
@@ -92,7 +100,8 @@ pub fn side_by_side(tensors: &[Tensor]) -> Option<Tensor> {
         return None;
     }
     let n: usize = tensors.iter().map(Tensor::numel).sum();
-    // Two tensors may be neighbours by accident: then the memory of the first ends too early for this.
+    // Two tensors may be neighbours by accident: then the memory of the first ends too early for this, which libtorch
+    // takes milliseconds to say.
     first.detach().f_as_strided([n as i64], [1], None).ok()
 }
 

@@ -48,10 +48,7 @@ fn uniform(like: &Tensor, seed: u64) -> Tensor {
 
 /// The number of 24 bits of which [`uniform`] makes the element `index`.
 pub(crate) fn draw(index: u64, seed: u64) -> u32 {
-    let x = index.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(mix(seed));
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 40) as u32
+    (mix(index.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(mix(seed))) >> 40) as u32
 }
 
 /// SplitMix64's finaliser: near seeds give unlike streams.

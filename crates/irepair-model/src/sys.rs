@@ -31,15 +31,18 @@ pub(crate) fn release(map: &Mmap, part: &[u8]) {
     drop(unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) });
 }
 
+/// How many bytes a tensor's values take; none unless they lie contiguous in the CPU's memory.
+fn n_bytes(tensor: &Tensor) -> Option<usize> {
+    let is_here = tensor.device() == Device::Cpu && tensor.is_contiguous() && tensor.numel() > 0;
+    is_here.then(|| tensor.numel() * tensor.kind().elt_size_in_bytes())
+}
+
 /// The bytes of a tensor's values, to be written over; none unless it lies contiguous in the CPU's memory.
 ///
 /// libtorch's own way makes a tensor of the bytes first: a second allocation for every chunk, which fragments the
 /// memory of the first.
 pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
-    if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
-        return None;
-    }
-    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let n_bytes = n_bytes(tensor)?;
     // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`, which libtorch's allocator gave out; the
     // slice borrows the tensor for as long as it is there, and nothing else reads a tensor that is being made; every
     // pattern of bits is a value of these types.
@@ -49,10 +52,7 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
 /// The bytes of a tensor's values; none unless it lies contiguous in the CPU's memory. Nothing may write to them while
 /// the slice is there.
 pub(crate) fn bytes(tensor: &Tensor) -> Option<&[u8]> {
-    if tensor.device() != Device::Cpu || !tensor.is_contiguous() || tensor.numel() == 0 {
-        return None;
-    }
-    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let n_bytes = n_bytes(tensor)?;
     // SAFETY: the values lie in one run of `n_bytes` bytes from `data_ptr`; the slice borrows the tensor for as long as
     // it is there, and the functions that take it read one tensor and write to another that they have just made.
     Some(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), n_bytes) })

@@ -155,6 +155,8 @@ pub struct Optimizer {
     mode: StateMode,
     pub(crate) states: BTreeMap<usize, State>,
     n_calls: u64,
+    /// Whether two parameters lie side by side: found out once, because a no may take milliseconds.
+    pub(crate) neighbours: BTreeMap<(usize, usize), bool>,
     /// Read by natural steps.
     fisher: Option<Fisher>,
 }
@@ -162,7 +164,7 @@ pub struct Optimizer {
 impl Optimizer {
     /// An optimizer without state. `seed` is of the draws that round weights narrower than float32; others read none.
     pub fn new(kind: OptimizerKind, mode: StateMode, seed: u64) -> Self {
-        Self { seed, kind, mode, states: BTreeMap::new(), n_calls: 0, fisher: None }
+        Self { seed, kind, mode, states: BTreeMap::new(), n_calls: 0, neighbours: BTreeMap::new(), fisher: None }
     }
 
     /// With the Fisher matrix of the model that the run starts from, without which natural steps change nothing.
@@ -289,7 +291,7 @@ impl Optimizer {
         state
     }
 
-    fn update_one(&mut self, index: usize, weights: &Tensor, gradient: &Tensor, lr: f64) {
+    pub(crate) fn update_one(&mut self, index: usize, weights: &Tensor, gradient: &Tensor, lr: f64) {
         let State { mean, square, .. } = self.woken(index, weights, None);
         let own = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         let (mean, Some(square)) = (own(mean), own(square)) else { return };
@@ -417,7 +419,8 @@ impl Optimizer {
             return None;
         }
         let fisher = self.fisher.clone();
-        Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls, fisher })
+        let neighbours = self.neighbours.clone();
+        Some(Self { seed: self.seed, kind: self.kind, mode: self.mode, states, n_calls, neighbours, fisher })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parameters that lie side by side in memory, updated as one: on a GPU, where weights are packed, starting a kernel
 //! for each parameter and operation takes longer than the kernels.
 
-use irepair_model::{Parameter, side_by_side};
+use irepair_model::{Parameter, packed, side_by_side};
 use tch::Tensor;
 
 use crate::Optimizer;
@@ -12,32 +12,42 @@ impl Optimizer {
     /// The gradients in runs that can be updated together: those of whole parameters that lie side by side and were
     /// updated as often. Any other is a run of its own.
     pub(crate) fn runs_of<'g, 'r>(
-        &self,
+        &mut self,
         parameters: &[Parameter],
         gradients: &'g [(usize, Tensor)],
         rows: &dyn Fn(usize) -> Option<&'r Rows>,
     ) -> Vec<&'g [(usize, Tensor)]> {
-        let counts = |index: usize| self.states.get(&index).map(|state| &state.counts);
+        let Self { states, neighbours, .. } = self;
+        let counts = |index: usize| states.get(&index).map(|state| &state.counts);
         let weights = |index: usize| parameters[index].tensor.shallow_clone();
-        let is_one = |(a, _): &(usize, Tensor), (b, _): &(usize, Tensor)| {
-            let are_whole = rows(*a).is_none() && rows(*b).is_none();
-            are_whole && counts(*a) == counts(*b) && side_by_side(&[weights(*a), weights(*b)]).is_some()
+        let mut lie_together = |a: usize, b: usize| {
+            let found = || side_by_side(&[weights(a), weights(b)]).is_some();
+            *neighbours.entry((a, b)).or_insert_with(found)
         };
-        gradients.chunk_by(is_one).collect()
+        let are_one = |(a, _): &(usize, Tensor), (b, _): &(usize, Tensor)| {
+            let are_whole = rows(*a).is_none() && rows(*b).is_none();
+            are_whole && counts(*a) == counts(*b) && lie_together(*a, *b)
+        };
+        gradients.chunk_by(are_one).collect()
     }
 
     /// Updates the parameters of a run of [`Optimizer::runs_of`] as one, to the bits of one after the other in float32;
-    /// narrower weights are rounded by other draws.
+    /// narrower weights are rounded by other draws. One after the other where their memory was moved since.
     pub(crate) fn update_together(&mut self, parameters: &[Parameter], run: &[(usize, Tensor)], lr: f64) {
-        for (index, _) in run {
-            self.woken(*index, &parameters[*index].tensor, None);
+        let weights: Vec<Tensor> = run.iter().map(|(index, _)| parameters[*index].tensor.detach()).collect();
+        let Some(all) = side_by_side(&weights) else {
+            for ((index, gradient), weights) in run.iter().zip(&weights) {
+                self.update_one(*index, weights, gradient, lr);
+            }
+            return;
+        };
+        for ((index, _), weights) in run.iter().zip(&weights) {
+            self.woken(*index, weights, None);
         }
-        let weights = side_by_side(&run.iter().map(|(i, _)| parameters[*i].tensor.detach()).collect::<Vec<_>>());
-        let (mean, square) =
-            (self.state_of(run, |state| &mut state.mean), self.state_of(run, |state| &mut state.square));
-        let Some((weights, square)) = weights.zip(square) else { return };
+        let mean = self.state_of(run, |state| &mut state.mean);
+        let Some(square) = self.state_of(run, |state| &mut state.square) else { return };
         let gradient = Tensor::cat(&run.iter().map(|(_, gradient)| gradient.reshape([-1])).collect::<Vec<_>>(), 0);
-        self.update_parts(run[0].0, &weights, &gradient, (mean.as_ref(), &square), lr);
+        self.update_parts(run[0].0, &all, &gradient, (mean.as_ref(), &square), lr);
     }
 
     /// Running means of a run as one tensor, which the states of its parameters share from then on; none where this
@@ -49,10 +59,9 @@ impl Optimizer {
         if let Some(all) = side_by_side(&parts) {
             return Some(all);
         }
-        let sizes: Vec<i64> = parts.iter().map(|part| part.numel() as i64).collect();
-        let all = Tensor::cat(&parts.iter().map(|part| part.reshape([-1])).collect::<Vec<_>>(), 0);
-        for (((index, _), old), new) in run.iter().zip(&parts).zip(all.split_with_sizes(&sizes, 0)) {
-            self.states.get_mut(index).into_iter().for_each(|state| *of(state) = Some(new.view(&*old.size())));
+        let (all, parts) = packed(&parts);
+        for ((index, _), part) in run.iter().zip(parts) {
+            self.states.get_mut(index).into_iter().for_each(|state| *of(state) = Some(part.shallow_clone()));
         }
         Some(all)
     }
@@ -117,6 +126,24 @@ mod tests {
             }
             // Three, three and one; then counts differ.
             assert!(n_together >= 7, "{n_together}");
+        }
+    }
+
+    #[test]
+    fn memory_that_moves_after_the_first_step_changes_nothing() {
+        for (kind, mode) in rules() {
+            let (alone, moved) = (parameters(false), parameters(true));
+            let (mut of_alone, mut of_moved) = (Optimizer::new(kind, mode, 0), Optimizer::new(kind, mode, 0));
+            for step in 0..3 {
+                let gradient = |i: usize| noise((step * 10 + i) as f64, SIZES[i].iter().product()).view(SIZES[i]);
+                let gradients: Vec<_> = (0..SIZES.len()).map(|i| (i, gradient(i))).collect();
+                of_alone.update(&alone, &gradients, 0.01);
+                of_moved.update(&moved, &gradients, 0.01);
+                assert!(alone.iter().zip(&moved).all(|(a, b)| a.tensor.equal(&b.tensor)), "{kind:?}, {mode:?}, {step}");
+                assert_eq!(of_alone.counters(), of_moved.counters());
+                let mut one = moved[1].tensor.shallow_clone();
+                tch::no_grad(|| one.set_data(&one.detach().copy()));
+            }
         }
     }
 }

@@ -327,6 +327,7 @@ mod tests {
         let operator = irepair_config::Operator::BitFlip;
         for other in [
             irepair_fault::Error::NoEffect { operator, units: "3".to_owned() },
+            irepair_fault::Error::Undone { fault: 1 },
             irepair_fault::Error::Again { operator, unit: "3".to_owned(), fault: 1 },
         ] {
             assert_eq!(exit(other), ExitKind::Unchanged);

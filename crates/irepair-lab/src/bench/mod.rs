@@ -53,11 +53,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let home = paths::target().join("bench");
     let mut plan = Plan::new(&args.device, args.rehearse, &home);
-    let names = plan.lines.iter().map(|line| format!("`{}`", line.name)).collect::<Vec<_>>().join(", ");
-    plan.lines.retain(|line| args.only.is_empty() || args.only.iter().any(|text| line.name.contains(text.as_str())));
-    if plan.lines.is_empty() {
+    let is_wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text.as_str()));
+    if !plan.lines.iter().any(|line| is_wanted(&line.name)) {
+        let names = plan.lines.iter().map(|line| format!("`{}`", line.name)).collect::<Vec<_>>().join(", ");
         bail!("--only names no line; there are: {names}");
     }
+    plan.lines.retain(|line| is_wanted(&line.name));
     process::set_up()?;
     let mut release = process::cargo();
     release.args(["build", "--package", "irepair-bench", "--release"]);
