@@ -14,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use irepair_arch::{Architecture, Published};
 use irepair_core::{Resident, SliceSize};
 use irepair_model::{BlockModel, CausalLm, parse_device, parse_dtype};
+use irepair_torch::device_memory;
 use serde::Serialize;
 use tch::Device;
 
@@ -100,9 +101,12 @@ pub(crate) struct Measured {
     pub(crate) slices: Vec<String>,
     /// Largest resident memory of the process.
     pub(crate) peak_rss_bytes: u64,
-    /// Memory the process holds on a GPU at its end: libtorch keeps what it once took, so this is nearly its peak.
+    /// The most that libtorch has taken from a GPU at one time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peak_device_bytes: Option<u64>,
+    pub(crate) peak_device_bytes: Option<i64>,
+    /// The most of it that was in tensors at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peak_used_bytes: Option<i64>,
     /// Bytes of the model's weights.
     pub(crate) weight_bytes: u64,
 }
@@ -123,7 +127,9 @@ fn main() -> anyhow::Result<()> {
         _ => steps::steps(&args)?,
     };
     measured.peak_rss_bytes = Resident::own().map_or(0, |resident| resident.peak);
-    measured.peak_device_bytes = if args.device()? == Device::Cpu { None } else { device_bytes() };
+    let of_device = device_memory(args.device()?);
+    measured.peak_device_bytes = of_device.map(|memory| memory.peak_reserved);
+    measured.peak_used_bytes = of_device.map(|memory| memory.peak_allocated);
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
 }
@@ -177,14 +183,4 @@ impl Args {
 pub(crate) fn weight_bytes(model: &CausalLm) -> u64 {
     let bytes = |t: &tch::Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as u64;
     model.parameters().iter().map(|p| bytes(&p.tensor)).sum()
-}
-
-/// What the driver says this process holds; none where it does not know it by this number.
-fn device_bytes() -> Option<u64> {
-    let query = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"];
-    let output = std::process::Command::new("nvidia-smi").args(query).output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let own = std::process::id().to_string();
-    let mib = said.lines().filter_map(|line| line.split_once(',')).find(|(pid, _)| pid.trim() == own)?.1;
-    mib.trim().parse::<u64>().ok().map(|mib| mib << 20)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use irepair_eval::{ClozeTokens, cloze_tokens, text_nlls};
 use irepair_model::{BlockModel, CausalLm, Decoding};
+use irepair_torch::linear;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor, no_grad};
@@ -20,13 +21,14 @@ const LAST: usize = 2;
 /// Matrix products at a time: long enough to time.
 const PRODUCTS: i64 = 8;
 
-/// Square products of matrices that fit no cache but are read many times.
+/// Square products of matrices that fit no cache but are read many times, by the library that models take.
 pub(crate) fn gemm(args: &Args) -> anyhow::Result<Measured> {
     let options = (args.kind()?, args.device()?);
     let n = if options.1 == Device::Cpu { 2048 } else { 8192 };
     let (a, b) = (Tensor::rand([n, n], options), Tensor::rand([n, n], options));
     // Reading a value waits for the device.
-    let products = || Ok((0..PRODUCTS).map(|_| no_grad(|| a.matmul(&b).double_value(&[0, 0]))).sum::<f64>());
+    let products =
+        || Ok((0..PRODUCTS).map(|_| no_grad(|| linear(&a, &b.tr(), None).double_value(&[0, 0]))).sum::<f64>());
     Ok(Measured { flops: (PRODUCTS * 2 * n * n * n) as f64, ..repeated(args, 0.0, products)? })
 }
 

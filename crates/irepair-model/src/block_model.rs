@@ -148,7 +148,7 @@ pub trait BlockModel {
 
     /// Applies the head to hidden states, `[.., width] -> [.., vocab]`.
     fn project(&self, hidden: &Tensor) -> Tensor {
-        self.cap(hidden.linear(&self.head(), None::<&Tensor>))
+        self.cap(irepair_torch::linear(hidden, &self.head(), None))
     }
 
     /// Logits of the next token where a text is written, with minus infinity for what the model never writes.

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use irepair_arch::RopeScaling;
 use irepair_core::PaddedTokens;
+use irepair_torch::{Library, library};
 
 use crate::attention::{AttentionContext, KeyValues};
 use crate::nucleus;
@@ -178,13 +179,14 @@ impl CausalLm {
         prompts.map(|prompt| prompt.len() + prefix).any(|n| n <= original && n + n_new > original)
     }
 
-    /// The head, `[rows, width] -> [rows, vocab]`. A product of few rows would copy the whole head into another layout;
-    /// its transpose copies the rows.
+    /// The head, `[rows, width] -> [rows, vocab]`. MKL's product of few rows would copy the whole head into another
+    /// layout; its transpose copies the rows.
     fn project_rows(&self, hidden: &Tensor) -> Tensor {
-        if hidden.size()[0] > FEW_ROWS || self.device() != Device::Cpu {
+        let (n_rows, head) = (hidden.size()[0], self.head());
+        if n_rows > FEW_ROWS || self.device() != Device::Cpu || library(n_rows, &head) == Library::OneDnn {
             return self.project(hidden);
         }
-        self.cap(self.head().matmul(&hidden.tr()).tr().contiguous())
+        self.cap(head.matmul(&hidden.tr()).tr().contiguous())
     }
 }
 

@@ -111,8 +111,8 @@ impl Linear {
         let replaced = probe.input(layer, x);
         let x = replaced.as_ref().unwrap_or(x);
         let y = match self.layout {
-            Layout::InOut => x.linear(&self.weight.tr(), self.bias.as_ref()),
-            Layout::OutIn => x.linear(&self.weight, self.bias.as_ref()),
+            Layout::InOut => irepair_torch::linear(x, &self.weight.tr(), self.bias.as_ref()),
+            Layout::OutIn => irepair_torch::linear(x, &self.weight, self.bias.as_ref()),
         };
         probe.layer(layer, x, y)
     }

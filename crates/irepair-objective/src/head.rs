@@ -7,6 +7,7 @@
 //! gradient of every score by the logits until the loss is known. [`crate::TextLogits`] is the plain route to the same
 //! numbers, and the tests compare the two.
 
+use irepair_torch::linear;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Logits of a chunk on a CPU, in bytes of float32: enough rows for a fast product.
@@ -121,7 +122,7 @@ impl HeadScores {
                 let (scores, gradient) = chunk(at, n, hidden_learns || head_learns);
                 values.push(scores);
                 if hidden_learns {
-                    dscore_dhidden.push(gradient.matmul(head));
+                    dscore_dhidden.push(linear(&gradient, &head.tr(), None));
                 }
                 if head_learns {
                     dscore_dlogits.push(gradient);
@@ -179,7 +180,7 @@ fn joined(chunks: &[Tensor], kind: Kind, like: &Tensor) -> Tensor {
 }
 
 fn logits(hidden: &Tensor, head: &Tensor, cap: Option<f64>, at: i64, n: i64) -> Tensor {
-    let logits = hidden.narrow(0, at, n).detach().matmul(&head.detach().tr());
+    let logits = linear(&hidden.narrow(0, at, n).detach(), &head.detach(), None);
     cap.map_or(logits.shallow_clone(), |cap| (logits / cap).tanh() * cap)
 }
 

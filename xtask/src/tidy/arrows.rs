@@ -30,16 +30,17 @@ const BELOW: [(&str, &str); 15] = [
 ];
 
 /// The crates above it.
-const ABOVE: [(&str, &str); 10] = [
-    ("irepair-model", "arch core ranks"),
-    ("irepair-objective", "core"),
+const ABOVE: [(&str, &str); 11] = [
+    ("irepair-torch", ""),
+    ("irepair-model", "arch core ranks torch"),
+    ("irepair-objective", "core torch"),
     ("irepair-sensitivity", "core model objective ranks"),
     ("irepair-train", "core data model objective ranks"),
     ("irepair-repair", "core data model objective ranks sensitivity slicing train"),
     ("irepair-baselines", "core data model objective train"),
     ("irepair-classifier", "arch core data model scorer train"),
     ("irepair-eval", "core data model objective scorer"),
-    ("irepair-bench", "arch core data slicing model objective sensitivity train repair baselines eval"),
+    ("irepair-bench", "arch core data slicing torch model objective sensitivity train repair baselines eval"),
     (
         "irepair-cli",
         "arch core config data slicing stats patch report scorer gguf fault ranks model objective sensitivity train repair baselines \
