@@ -31,6 +31,7 @@ pub(crate) fn free(device: &str, budget_gib: Option<f64>) -> Option<u64> {
     if device != "cpu" {
         return None;
     }
+    irepair_model::return_freed_memory();
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let system = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned))?;

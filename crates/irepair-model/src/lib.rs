@@ -71,4 +71,4 @@ pub use probe::{Layer, Probe};
 pub use rank_sum::sum_over_ranks;
 pub use soft_prefix::SOFT_PREFIX;
 pub use stochastic::{round_stochastically, seed_of};
-pub use sys::{exit_at_once, keep_freed_memory, libtorch_version};
+pub use sys::{exit_at_once, keep_freed_memory, libtorch_version, return_freed_memory};

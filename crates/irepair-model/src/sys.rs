@@ -82,7 +82,8 @@ pub(crate) fn tensor_over(bytes: &'static [u8], shape: &[i64], kind: Kind) -> Op
     unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu) }.ok()
 }
 
-/// Lets the C allocator keep what libtorch frees, up to tensors of 128 MiB, for the tensors of the next step.
+/// Lets the C allocator keep what libtorch frees, up to tensors of 1 GiB, for the tensors of the next step, until
+/// [`return_freed_memory`].
 ///
 /// Left alone it gives every tensor over 32 MiB back to the system, and the end of its heap once 64 MiB of it are free:
 /// each step then waits for tens of thousands of pages to be cleared again. Does nothing where the allocator is not
@@ -91,8 +92,19 @@ pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets two numbers that the allocator reads; any value is allowed.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        // Read as a size: the largest there is.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+    }
+}
+
+/// Gives the system the memory that [`keep_freed_memory`] kept. Whoever asks the system how much is free calls this
+/// first: it counts what an allocator keeps as used.
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: touches only memory that nothing uses.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
