@@ -114,7 +114,7 @@ class Watch:
             handle = pynvml.nvmlDeviceGetHandleByIndex(0)
             self.used = lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used
             self.used()
-        except Exception as error:  # without it our peak is what nvidia-smi says at the end
+        except Exception as error:  # without it our peak is what libtorch's allocator says
             kit.say(f"no pynvml: {error}")
             self.used = None
 

@@ -5,11 +5,16 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo:rerun-if-changed=src/shim.cpp");
-    // torch-sys says where the libraries are; the headers lie next to them, or where its own variable says.
-    let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is"));
-    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
-    let root = env::var_os("LIBTORCH_INCLUDE")
-        .map_or_else(|| lib.parent().expect("libraries lie in a folder").to_owned(), PathBuf::from);
+    for name in ["LIBTORCH", "LIBTORCH_INCLUDE"] {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    let given = |name: &str| env::var_os(name).map(PathBuf::from);
+    // torch-sys says where the libraries are, on Linux and macOS; the headers lie where it looks for them too.
+    let lib =
+        given("DEP_TCH_LIBTORCH_LIB").or_else(|| Some(given("LIBTORCH")?.join("lib"))).expect("LIBTORCH is not set");
+    let roots = [given("LIBTORCH_INCLUDE"), lib.parent().map(PathBuf::from), given("LIBTORCH")];
+    let root = roots.into_iter().flatten().find(|root| root.join("include/ATen/core/Tensor.h").exists());
+    let root = root.expect("libtorch's headers are not where LIBTORCH or LIBTORCH_INCLUDE says");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut build = cc::Build::new();

@@ -21,9 +21,16 @@ mod products;
 pub use products::{Library, library, linear, linear_by_onednn};
 
 unsafe extern "C" {
+    fn irepair_has_onednn() -> bool;
     fn irepair_onednn_is_faster() -> bool;
     fn irepair_linear(x: *const C_tensor, weight: *const C_tensor, bias: *const C_tensor) -> *mut C_tensor;
     fn irepair_device_memory(index: i32, numbers: *mut i64) -> bool;
+}
+
+/// Whether this libtorch was built with oneDNN.
+fn has_onednn() -> bool {
+    // SAFETY: reads a constant.
+    unsafe { irepair_has_onednn() }
 }
 
 /// Whether the processor is one on which oneDNN multiplies matrices faster than MKL.

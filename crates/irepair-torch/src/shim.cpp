@@ -1,6 +1,9 @@
 // Two things of libtorch that tch does not bind, for src/lib.rs. Nothing here throws: a null pointer or a false says
 // that libtorch refused.
 
+#include <cstdlib>
+
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/mm.h>
@@ -13,6 +16,15 @@ using torch::autograd::variable_list;
 
 namespace {
 
+// oneDNN keeps the kernel of every shape that it has met, about half a MiB each, and 1,024 of them unless it is told
+// otherwise. Told while the program is loaded: nothing else reads the environment yet.
+[[maybe_unused]] const bool told = [] {
+#if !defined(_WIN32)
+  setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64", 0);
+#endif
+  return true;
+}();
+
 // `x weight^T + bias` by oneDNN, for float32 matrices in the memory of the CPU; strides may be any.
 Tensor by_onednn(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   using Operator = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view,
@@ -23,7 +35,7 @@ Tensor by_onednn(const Tensor& x, const Tensor& weight, const std::optional<Tens
 }
 
 // The same with its gradients. Of the backward pass the product that gives the gradient of `x` is oneDNN's too; that of
-// a weight is what `at::linear` computes, to the bit, and lies in memory as the weight does.
+// a weight is what `at::linear` computes, to the bit, and lies in memory as the weight does. First derivatives alone.
 struct Linear : torch::autograd::Function<Linear> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
     ctx->saved_data["has_bias"] = bias.has_value();
@@ -35,6 +47,7 @@ struct Linear : torch::autograd::Function<Linear> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "a product by oneDNN has no second derivative");
     auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &dy = gradients[0];
     Tensor dx, dweight, dbias;
@@ -56,11 +69,15 @@ struct Linear : torch::autograd::Function<Linear> {
 
 extern "C" {
 
+// Whether this libtorch was built with oneDNN.
+bool irepair_has_onednn() { return at::hasMKLDNN(); }
+
 // Whether this processor is one on which oneDNN multiplies matrices faster than MKL.
 bool irepair_onednn_is_faster() {
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
   __builtin_cpu_init();
-  return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         irepair_has_onednn();
 #else
   return false;
 #endif
