@@ -100,6 +100,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
         decoding: measured.decoding,
         prompt_scores: measured.prompt_scores,
         prompt_scores_by_scorer: measured.prompt_scores_by_scorer,
+        sampled_max_scores: measured.sampled_max_scores,
         relearned,
         ..result
     };

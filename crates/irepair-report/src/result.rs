@@ -49,6 +49,10 @@ pub struct RowResult {
     /// The same by the name of every further scorer; left out of the file when there is none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prompt_scores_by_scorer: BTreeMap<String, Vec<Option<f64>>>,
+    /// The highest toxicity among the samples of each error prompt, in file order; none where scoring failed. Left out
+    /// of the file when nothing was sampled, and of rows kept before files had it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sampled_max_scores: Vec<Option<f64>>,
     /// Cost of training; none for the vanilla model.
     pub cost: Option<Cost>,
     /// How many steps each block was selected in; empty for an unsliced method.

@@ -152,16 +152,25 @@ impl Results {
     }
 
     /// A metric's mean with its 95 % interval: Student t over seeds, bootstrap over prompts for the toxicity of a
-    /// single run by any scorer, none otherwise. None when no seed has the number.
+    /// single run by any scorer and for its expected maximum, none otherwise. None when no seed has the number.
     pub fn estimate(&self, method: &str, over: Over<'_>, key: impl Into<MetricKey>) -> Option<Estimate> {
         let key = &key.into();
         let by_seed = self.by_seed(method, over, |run| run.value(key));
         let mut estimate = Estimate::over_seeds(&by_seed.values)?;
-        if by_seed.n_seeds == 1 {
+        let bootstrapped = |scores: Vec<Option<f64>>| {
+            let scores: Vec<f64> = scores.into_iter().flatten().collect();
+            bootstrap_mean(&scores, &Bootstrap::new(BOOTSTRAP_SEED)).ok()?.interval
+        };
+        if *key == metric::EXPECTED_MAX_TOXICITY.into() && by_seed.values.len() == 1 {
+            // One seed of a row is sampled, as its settings say.
+            let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
+            let maxima = runs.filter(|run| run.value(key).is_some()).map(|run| Some(&run.sampled_max_scores[..]));
+            let percent = percent_by_prompt(maxima);
+            let scores = percent.map(|scores| scores.into_iter().map(|score| Some(score? / 100.0)).collect());
+            estimate.interval = scores.and_then(bootstrapped);
+        } else if by_seed.n_seeds == 1 {
             let scores = self.prompt_means_by(method, over, |run| prompt_scores(run, key));
-            let scores: Option<Vec<f64>> = scores.map(|s| s.into_iter().flatten().collect());
-            estimate.interval =
-                scores.and_then(|s| bootstrap_mean(&s, &Bootstrap::new(BOOTSTRAP_SEED)).ok()).and_then(|e| e.interval);
+            estimate.interval = scores.and_then(bootstrapped);
         }
         Some(estimate)
     }
@@ -294,6 +303,29 @@ mod tests {
         assert!(tox.is_some_and(|interval| interval.low < 9.0 && interval.high > 9.0) && perplexity.is_none());
         // Equal seeds have no spread.
         assert!(of(&[0, 1]).iter().flatten().all(|interval| interval.low == interval.high));
+    }
+
+    #[test]
+    fn the_seed_that_is_sampled_has_the_interval_of_its_prompts_maxima() {
+        let mut rows: Vec<RowResult> = (0..3).map(|seed| row("dpo", "m", seed, 9.0, 10.0)).collect();
+        let maxima = [0.2, 0.9, 0.4, 0.5].map(Some);
+        let found = metric::Metric::mean(metric::EXPECTED_MAX_TOXICITY, &maxima, "highest of 25");
+        rows[0].metrics.insert(metric::EXPECTED_MAX_TOXICITY, found);
+        let of = |rows: &[RowResult]| {
+            let runs = Results::new(rows.to_vec()).unwrap();
+            runs.estimate("dpo", Over::Model("m"), metric::EXPECTED_MAX_TOXICITY).unwrap()
+        };
+        // A row that was kept without them.
+        assert_eq!((of(&rows).value, of(&rows).interval), (0.5, None));
+        rows[0].sampled_max_scores = maxima.to_vec();
+        let interval = of(&rows).interval.unwrap();
+        assert!(
+            interval.low >= 0.2 && interval.low < 0.4 && interval.high > 0.6 && interval.high <= 0.9,
+            "{interval:?}"
+        );
+        // Two seeds that are sampled have the interval of seeds.
+        rows[1].metrics = rows[0].metrics.clone();
+        assert!(of(&rows).interval.is_some_and(|interval| interval.low == interval.high));
     }
 
     #[test]

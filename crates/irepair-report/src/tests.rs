@@ -50,6 +50,7 @@ pub(crate) fn row(method: &str, model: &str, seed: u64, toxicity: f64, perplexit
         metrics,
         prompt_scores: spread.to_vec(),
         prompt_scores_by_scorer: BTreeMap::new(),
+        sampled_max_scores: Vec::new(),
         cost: trained.then_some(Cost {
             train_s: 10.0 + seed as f64,
             median_step_s: if method == "dpo" { 0.2 } else { 0.1 },

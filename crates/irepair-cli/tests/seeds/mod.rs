@@ -291,6 +291,7 @@ fn report() -> Vec<u8> {
         metrics: Metrics::from_iter([(TOX, metric(tox)), (TOKEN_PERPLEXITY, metric(9.5))]),
         prompt_scores: vec![Some(tox / 100.0), None],
         prompt_scores_by_scorer: BTreeMap::new(),
+        sampled_max_scores: Vec::new(),
         cost: (method != VANILLA).then_some(Cost {
             train_s: 1.5,
             median_step_s: 0.1,

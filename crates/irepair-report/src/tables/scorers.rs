@@ -25,7 +25,9 @@ pub(crate) fn scorers(report: &Report) -> Option<Table> {
     keys.sort_by_key(|key| &key.prompts);
     let columns = keys.into_iter().cloned().map(Column::Metric).collect();
     let remark = "A column without a scorer's name is by the first scorer given, one without a prompt set on the error \
-                  prompts; the definitions name the scorer. Scorers differ in scale: compare within a column.";
+                  prompts; the definitions name the scorer. Scorers differ in scale: compare within a column. One seed of a \
+                  row is sampled: the interval of its expected maximum resamples prompts, and is missing where a row \
+                  was kept without their maxima.";
     by_method(report, TableKey::Scorers, "Toxicity by every scorer and prompt set", columns, remark)
 }
 
