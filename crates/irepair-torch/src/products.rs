@@ -23,7 +23,7 @@ pub enum Library {
 
 /// The library that [`linear`] takes for `n_rows` rows and this weight, `[out, in]`.
 pub fn library(n_rows: i64, weight: &Tensor) -> Library {
-    if is_onednn_faster() { by_shape(n_rows, weight) } else { Library::Mkl }
+    if is_onednn_faster() && is_plain(weight) { by_shape(n_rows, weight) } else { Library::Mkl }
 }
 
 /// The faster library for a shape, on a processor where it matters.
@@ -173,5 +173,6 @@ mod tests {
         assert_eq!(of(32, [576, 576], true), Library::OneDnn);
         assert_eq!(of(1, [20_000, 64], false), Library::OneDnn);
         assert_eq!(by_shape(512, &noise(&[4], 0.0)), Library::Mkl);
+        assert_eq!(library(512, &noise(&[576, 576], 0.0).to_kind(Kind::BFloat16)), Library::Mkl);
     }
 }
