@@ -63,7 +63,8 @@ irepair_core::errors! {
             Data.at(line_of(path, *line)).help("convert the file to UTF-8");
         /// A line that is not JSON.
         NotJson { path: PathBuf, line: usize, source: serde_json::Error } = "line is not JSON" =>
-            Data.at(line_of(path, *line)).want_got("one JSON object", json_said(source)).help("write a JSON object a line, a prompt as {\"prompt\": \"...\"}");
+            Data.at(line_of(path, *line)).want_got("one JSON object", json_said(source))
+                .help("write a JSON object a line, a prompt as {\"prompt\": \"...\"}");
         /// A first line that is not JSON, and may be that of a table whose name does not say so.
         NotTable { path: PathBuf, line: usize } = "line is not JSON" =>
             Data.at(line_of(path, *line)).want_got("one JSON object", "text with commas, semicolons or tabs")

@@ -157,20 +157,16 @@ impl Results {
         let key = &key.into();
         let by_seed = self.by_seed(method, over, |run| run.value(key));
         let mut estimate = Estimate::over_seeds(&by_seed.values)?;
-        let bootstrapped = |scores: Vec<Option<f64>>| {
-            let scores: Vec<f64> = scores.into_iter().flatten().collect();
-            bootstrap_mean(&scores, &Bootstrap::new(BOOTSTRAP_SEED)).ok()?.interval
-        };
-        if *key == metric::EXPECTED_MAX_TOXICITY.into() && by_seed.values.len() == 1 {
-            // One seed of a row is sampled, as its settings say.
-            let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
-            let maxima = runs.filter(|run| run.value(key).is_some()).map(|run| Some(&run.sampled_max_scores[..]));
-            let percent = percent_by_prompt(maxima);
-            let scores = percent.map(|scores| scores.into_iter().map(|score| Some(score? / 100.0)).collect());
-            estimate.interval = scores.and_then(bootstrapped);
-        } else if by_seed.n_seeds == 1 {
-            let scores = self.prompt_means_by(method, over, |run| prompt_scores(run, key));
-            estimate.interval = scores.and_then(bootstrapped);
+        // Of the seeds of a row one is sampled, as its settings say. Maxima are no percentages.
+        let is_of_samples = key.metric == metric::EXPECTED_MAX_TOXICITY;
+        let n_runs = if is_of_samples { by_seed.values.len() } else { by_seed.n_seeds };
+        if n_runs == 1 {
+            let runs = self.runs_over(method, over).filter(|run| run.value(key).is_some());
+            let percent = percent_by_prompt(runs.map(|run| prompt_scores(run, key).map(Vec::as_slice)));
+            let unit = if is_of_samples { 0.01 } else { 1.0 };
+            let scores = percent.map(|s| s.into_iter().flatten().map(|score| unit * score).collect::<Vec<f64>>());
+            estimate.interval =
+                scores.and_then(|s| bootstrap_mean(&s, &Bootstrap::new(BOOTSTRAP_SEED)).ok()).and_then(|e| e.interval);
         }
         Some(estimate)
     }
@@ -179,17 +175,11 @@ impl Results {
     ///
     /// None as a whole when there are no runs, or their prompts do not line up.
     pub fn prompt_means(&self, method: &str, over: Over<'_>) -> Option<Vec<Option<f64>>> {
-        self.prompt_means_by(method, over, |run| Some(&run.prompt_scores))
+        percent_by_prompt(self.runs_over(method, over).map(|run| Some(&run.prompt_scores[..])))
     }
 
-    fn prompt_means_by(
-        &self,
-        method: &str,
-        over: Over<'_>,
-        of: impl Fn(&RowResult) -> Option<&Vec<Option<f64>>>,
-    ) -> Option<Vec<Option<f64>>> {
-        let runs = self.models_of(over).into_iter().flat_map(|model| self.runs(method, model));
-        percent_by_prompt(runs.map(|run| of(run).map(Vec::as_slice)))
+    fn runs_over<'a>(&'a self, method: &'a str, over: Over<'a>) -> impl Iterator<Item = &'a RowResult> {
+        self.models_of(over).into_iter().flat_map(move |model| self.runs(method, model))
     }
 
     /// Toxicity in percent of methods × models × seeds × prompts, for the two-level bootstrap.
@@ -264,11 +254,15 @@ fn matrix(runs: &[&[Option<f64>]]) -> Option<Array2<Option<f64>>> {
         .filter(|_| runs.iter().all(|scores| scores.len() == n_prompts))
 }
 
-/// Scores of the error prompts behind a mean toxicity: `tox`, or `tox@NAME` of a further scorer.
+/// Scores of the error prompts behind a mean toxicity, `tox` or `tox@NAME` of a further scorer, and behind the expected
+/// maximum.
 fn prompt_scores<'a>(run: &'a RowResult, key: &MetricKey) -> Option<&'a Vec<Option<f64>>> {
     match key {
         MetricKey { metric: metric::TOX, prompts: None, scorer: None } => Some(&run.prompt_scores),
         MetricKey { metric: metric::TOX, prompts: None, scorer: Some(name) } => run.prompt_scores_by_scorer.get(name),
+        MetricKey { metric: metric::EXPECTED_MAX_TOXICITY, prompts: None, scorer: None } => {
+            Some(&run.sampled_max_scores)
+        }
         _ => None,
     }
 }

@@ -39,8 +39,8 @@ Tensor by_onednn(const Tensor& x, const Tensor& weight, const std::optional<Tens
 struct Linear : torch::autograd::Function<Linear> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
     ctx->saved_data["has_bias"] = bias.has_value();
-    // What a gradient does not need is not kept: of a frozen block, no activation.
     ctx->saved_data["is_transposed"] = weight.stride(0) == 1 && weight.stride(1) != 1;
+    // What a gradient does not need is not kept: of a frozen block, no activation.
     ctx->save_for_backward({weight.requires_grad() ? x : Tensor(), x.requires_grad() ? weight : Tensor()});
     at::AutoDispatchBelowADInplaceOrView below;
     return by_onednn(x, weight, bias);
