@@ -26,6 +26,9 @@ use crate::{identity, paths, process};
 /// The pairs in the directory of a set.
 const PAIRS: &str = "pairs.jsonl";
 
+/// Ends the name of a set of pairs that mutants are trained on, after that of their base model.
+const OF_MUTANTS: &str = ".mutants";
+
 /// A set of pairs: prompts by their hash, because they are fetched; texts as base64, because half of them are toxic.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +66,7 @@ impl Prepared {
     /// When files cannot be read or written.
     pub(crate) fn unless_kept_pairs(&self, model: &BaseModel, task: Option<Task>) -> Result<Option<Task>> {
         let Some(task) = task else { return Ok(None) };
-        if self.take_pairs(model, &task.output, &task.inputs.key())? {
+        if self.take_pairs(self.kept_pairs(&model.name), &task.output, &task.inputs.key())? {
             cache::mark_done(&task.output, &task.inputs)?;
             return Ok(None);
         }
@@ -77,8 +80,10 @@ impl Prepared {
     /// When files cannot be read or written.
     pub(crate) fn keep_pairs(&self, model: &BaseModel) -> Result<()> {
         let dir = self.pairs_dir(&model.name);
-        let (Some(place), Some(made_from)) = (self.kept_pairs(model), cache::made_from(&dir)) else { return Ok(()) };
-        if self.take_pairs(model, &dir, &made_from)? {
+        let (Some(place), Some(made_from)) = (self.kept_pairs(&model.name), cache::made_from(&dir)) else {
+            return Ok(());
+        };
+        if self.take_pairs(Some(place.clone()), &dir, &made_from)? {
             return Ok(());
         }
         let report = serde_json::from_str(&fs::read_to_string(dir.join("report.json"))?)?;
@@ -86,12 +91,22 @@ impl Prepared {
         kept::put(&place, &KeptPairs::of(identity, report, &fs::read_to_string(dir.join(PAIRS))?)?)
     }
 
-    /// Writes the kept pairs to a directory, unless they are there; false where none are kept of what these are made
-    /// from.
-    fn take_pairs(&self, model: &BaseModel, out: &Path, made_from: &str) -> Result<bool> {
-        let (Some(place), Some(own)) = (self.kept_pairs(model), &self.experiment.profile.pairs) else {
-            return Ok(false);
-        };
+    /// The pairs that mutants of a model are trained on: those of the rows, unless the profile keeps others for mutants,
+    /// because the kept ones were made before the rows' pairs were kept.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub(crate) fn mutant_pairs(&self, model: &str) -> Result<PathBuf> {
+        let out = self.pairs_dir(&format!("{model}{OF_MUTANTS}"));
+        let made_from = cache::made_from(&self.pairs_dir(model)).unwrap_or_default();
+        let is_kept = self.take_pairs(self.kept_pairs(&format!("{model}{OF_MUTANTS}")), &out, &made_from)?;
+        Ok(if is_kept { out.join(PAIRS) } else { self.pairs(model) })
+    }
+
+    /// Writes the pairs that are kept in `place` to a directory, unless they are there; false where none are kept of what
+    /// these are made from.
+    fn take_pairs(&self, place: Option<PathBuf>, out: &Path, made_from: &str) -> Result<bool> {
+        let (Some(place), Some(own)) = (place, &self.experiment.profile.pairs) else { return Ok(false) };
         let kept: Option<KeptPairs> = kept::get(&place)?;
         let identity = identity_of(made_from)?.key();
         let Some(kept) = kept.filter(|kept| kept.identity == identity) else { return Ok(false) };
@@ -102,17 +117,17 @@ impl Prepared {
         if fs::read_to_string(out.join(PAIRS)).is_ok_and(|made| made == lines) {
             return Ok(true);
         }
-        process::say(format!("pairs of {}: those kept in {}", model.name, place.display()));
+        process::say(format!("pairs: those kept in {}", place.display()));
         fs::create_dir_all(out)?;
         write_atomic(&out.join(PAIRS), lines.as_bytes()).map_err(diagnostic)?;
         write_result(&out.join("report.json"), &kept.report).map_err(diagnostic)?;
         Ok(true)
     }
 
-    /// Where a model's pairs are kept; nowhere in a rehearsal, or where the profile is given its pairs.
-    fn kept_pairs(&self, model: &BaseModel) -> Option<PathBuf> {
+    /// Where a set of pairs is kept; nowhere in a rehearsal, or where the profile is given its pairs.
+    fn kept_pairs(&self, name: &str) -> Option<PathBuf> {
         let is_kept = self.warning.is_none() && self.experiment.profile.pairs.is_some();
-        is_kept.then(|| kept::dir(&self.name, "pairs").join(format!("{}.json", model.name)))
+        is_kept.then(|| kept::dir(&self.name, "pairs").join(format!("{name}.json")))
     }
 
     /// The task, unless the profile keeps the sensitivities that it would measure: they are written to its output.
@@ -209,5 +224,16 @@ mod tests {
         let prompts = "{\"prompt\":\"f\"}\n{\"prompt\":\"no pair\"}\n{\"prompt\":\"A »b\\\" c\"}\n";
         assert_eq!(read.lines(prompts).unwrap(), lines);
         assert!(read.lines("{\"prompt\":\"f\"}\n").unwrap_err().to_string().contains("a prompt is not there"));
+    }
+    /// Another version of the numbers asks for both sets anew, or mutants would take the rows' pairs without a word.
+    #[test]
+    fn kept_sets_of_a_model_are_other_samples_of_the_same_making() {
+        let [rows, mutants] = ["", OF_MUTANTS].map(|set| {
+            let place = kept::dir("wild", "pairs").join(format!("smollm2-135m{set}.json"));
+            kept::get::<KeptPairs>(&place).unwrap().unwrap()
+        });
+        assert_eq!(rows.identity, mutants.identity);
+        assert_eq!([rows.pairs.len(), mutants.pairs.len()], [129, 130]);
+        assert_eq!(rows.report["made_from"], mutants.report["made_from"]);
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Tests {
     pub(super) base: PathBuf,
     pub(super) prompts: PathBuf,
     pub(super) neutral: PathBuf,
-    /// The profile's training pairs, whose rejected text operators that train learn, and their SHA-256.
+    /// The profile's pairs for mutants, whose rejected text operators that train learn, and their SHA-256.
     pub(super) pairs: (PathBuf, String),
     /// Wrong answers that a locator sees, at most.
     pub(super) n_pairs: usize,
@@ -64,7 +64,7 @@ impl Tests {
             prompts += &fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         }
         let prompts = n_prompts.map_or_else(|| prompts.clone(), |n| spread(&prompts, n.get()));
-        let pairs = prepared.pairs(model);
+        let pairs = prepared.mutant_pairs(model)?;
         let tests = Self {
             model: model.to_owned(),
             base: prepared.base(model),
