@@ -80,28 +80,38 @@ struct Lines {
     message: RefCell<String>,
     every: Duration,
     started: Instant,
+    /// The first steps that were done, and when: before, there was the set-up, or another process did them.
+    first: Cell<Option<(u64, Instant)>>,
     last: Cell<Instant>,
 }
 
 impl Lines {
     fn new(what: &'static str, n: u64, every: Duration) -> Self {
         let now = Instant::now();
-        Self { what, n: Cell::new(n), message: RefCell::default(), every, started: now, last: Cell::new(now) }
+        let (n, first, last) = (Cell::new(n), Cell::new(None), Cell::new(now));
+        Self { what, n, message: RefCell::default(), every, started: now, first, last }
     }
 
     /// The line that is due after `done` steps, if one is.
     fn due(&self, done: u64, now: Instant) -> Option<String> {
         let n = self.n.get();
+        let (first, since) = self.first.get().unwrap_or((done, now));
+        self.first.set(Some((first, since)));
         if now.duration_since(self.last.get()) < self.every || done >= n {
             return None;
         }
         self.last.set(now);
-        let passed = now.duration_since(self.started);
-        let left = passed.mul_f64((n - done) as f64 / done.max(1) as f64);
-        let (passed, left) = (HumanDuration(passed), HumanDuration(left));
+        let passed = HumanDuration(now.duration_since(self.started));
+        let left = match done.saturating_sub(first) {
+            0 => String::new(),
+            counted => {
+                let left = now.duration_since(since).mul_f64((n - done) as f64 / counted as f64);
+                format!(", about {} left", HumanDuration(left))
+            }
+        };
         let message = self.message.borrow();
         let message = if message.is_empty() { String::new() } else { format!(", {message}") };
-        Some(format!("{}: {done} of {n}{message}; {passed} passed, about {left} left", self.what))
+        Some(format!("{}: {done} of {n}{message}; {passed} passed{left}", self.what))
     }
 }
 
@@ -137,11 +147,20 @@ mod tests {
         let lines = Lines::new("repair", 100, Duration::from_secs(30));
         let at = |seconds| lines.started + Duration::from_secs(seconds);
         lines.message.replace("loss 0.693, block 0".to_owned());
-        assert_eq!(lines.due(5, at(29)), None);
+        assert_eq!(lines.due(1, at(12)), None);
         let want = "repair: 25 of 100, loss 0.693, block 0; 60 seconds passed, about 3 minutes left";
-        assert_eq!(lines.due(25, at(60)).as_deref(), Some(want));
+        assert_eq!(lines.due(25, at(60)).as_deref(), Some(want), "48 seconds for 24 steps, 75 to go");
         assert_eq!(lines.due(26, at(61)), None, "one was just said");
         assert!(lines.due(27, at(91)).is_some());
         assert_eq!(lines.due(100, at(900)), None, "the end has words of its own");
+    }
+
+    #[test]
+    fn set_up_and_what_was_done_before_say_nothing_about_the_time_that_is_left() {
+        let lines = Lines::new("repair", 400, Duration::from_secs(30));
+        let at = |seconds| lines.started + Duration::from_secs(seconds);
+        assert_eq!(lines.due(201, at(47)).as_deref(), Some("repair: 201 of 400; 47 seconds passed"));
+        let want = "repair: 221 of 400; 87 seconds passed, about 6 minutes left";
+        assert_eq!(lines.due(221, at(87)).as_deref(), Some(want), "40 seconds for 20 steps, 179 to go");
     }
 }
