@@ -91,8 +91,8 @@ impl Prepared {
         kept::put(&place, &KeptPairs::of(identity, report, &fs::read_to_string(dir.join(PAIRS))?)?)
     }
 
-    /// The pairs that mutants of a model are trained on: those of the rows, unless the profile keeps others for mutants,
-    /// because the kept ones were made before the rows' pairs were kept.
+    /// The pairs that mutants of a model are trained on: those of the rows, unless the profile keeps others for them,
+    /// because kept mutants were trained on those.
     ///
     /// # Errors
     /// When files cannot be read or written.
@@ -103,8 +103,8 @@ impl Prepared {
         Ok(if is_kept { out.join(PAIRS) } else { self.pairs(model) })
     }
 
-    /// Writes the pairs that are kept in `place` to a directory, unless they are there; false where none are kept of what
-    /// these are made from.
+    /// Writes the pairs that are kept in `place` to a directory, unless they are there; false where none are kept of
+    /// what these are made from.
     fn take_pairs(&self, place: Option<PathBuf>, out: &Path, made_from: &str) -> Result<bool> {
         let (Some(place), Some(own)) = (place, &self.experiment.profile.pairs) else { return Ok(false) };
         let kept: Option<KeptPairs> = kept::get(&place)?;
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(read.lines(prompts).unwrap(), lines);
         assert!(read.lines("{\"prompt\":\"f\"}\n").unwrap_err().to_string().contains("a prompt is not there"));
     }
-    /// Another version of the numbers asks for both sets anew, or mutants would take the rows' pairs without a word.
+    /// Another version of the numbers asks for both sets again, or mutants would take the rows' pairs without a word.
     #[test]
     fn kept_sets_of_a_model_are_other_samples_of_the_same_making() {
         let [rows, mutants] = ["", OF_MUTANTS].map(|set| {
