@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use irepair_core::fs::read_to_string;
-use irepair_core::{LineLog, StepRecord};
+use irepair_core::{LineLog, StepRecord, Unit, UnitList, UnitPart};
 use irepair_model::CausalLm;
 use irepair_train::Engine;
 
@@ -89,7 +89,9 @@ impl TrainLoop {
             log.iter_mut().try_for_each(|log| log.add(&line(&record)))?;
             bar.set_position(record.step + 1);
             let units = record.units.as_ref().filter(|units| units.len() <= 4);
-            let slice = units.map_or_else(|| format!("block {}", record.slice), |units| format!("unit {units}"));
+            let blocks =
+                || record.slice.iter().map(|block| Unit { block, part: UnitPart::Whole }).collect::<UnitList>();
+            let slice = units.map_or_else(|| format!("block {}", blocks()), |units| format!("unit {units}"));
             bar.set_message(format!("loss {:.3}, {slice}", record.loss));
             if let Some((watcher, opened)) = &mut watcher {
                 watcher.count(&record, engine.model());

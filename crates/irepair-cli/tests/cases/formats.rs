@@ -160,7 +160,7 @@ fn what_changed_outside_the_blocks_is_named_and_bytes_are_those_of_the_files() {
         text.lines().find(|line| line.starts_with("changed: ")).unwrap().to_owned()
     };
     let whole = changed("all-moved");
-    assert_says(&whole, &["changed: blocks 0-2 and outside of them wte.weight ", " bytes"]);
+    assert_says(&whole, &["changed: blocks 0,1,2 and outside of them wte.weight ", " bytes"]);
     let bytes = |line: &str| line.split(' ').rev().nth(1).unwrap().parse::<u64>().unwrap();
     // The same weights, stored in half the bytes.
     let narrow = copy_of_base("narrow");
