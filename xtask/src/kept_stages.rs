@@ -66,7 +66,7 @@ impl Prepared {
     /// When files cannot be read or written.
     pub(crate) fn unless_kept_pairs(&self, model: &BaseModel, task: Option<Task>) -> Result<Option<Task>> {
         let Some(task) = task else { return Ok(None) };
-        if self.take_pairs(self.kept_pairs(&model.name), &task.output, &task.inputs.key())? {
+        if self.take_pairs(&model.name, &task.output, &task.inputs.key())? {
             cache::mark_done(&task.output, &task.inputs)?;
             return Ok(None);
         }
@@ -83,7 +83,7 @@ impl Prepared {
         let (Some(place), Some(made_from)) = (self.kept_pairs(&model.name), cache::made_from(&dir)) else {
             return Ok(());
         };
-        if self.take_pairs(Some(place.clone()), &dir, &made_from)? {
+        if self.take_pairs(&model.name, &dir, &made_from)? {
             return Ok(());
         }
         let report = serde_json::from_str(&fs::read_to_string(dir.join("report.json"))?)?;
@@ -97,16 +97,19 @@ impl Prepared {
     /// # Errors
     /// When files cannot be read or written.
     pub(crate) fn mutant_pairs(&self, model: &str) -> Result<PathBuf> {
-        let out = self.pairs_dir(&format!("{model}{OF_MUTANTS}"));
+        let set = format!("{model}{OF_MUTANTS}");
+        let out = self.pairs_dir(&set);
         let made_from = cache::made_from(&self.pairs_dir(model)).unwrap_or_default();
-        let is_kept = self.take_pairs(self.kept_pairs(&format!("{model}{OF_MUTANTS}")), &out, &made_from)?;
+        let is_kept = self.take_pairs(&set, &out, &made_from)?;
         Ok(if is_kept { out.join(PAIRS) } else { self.pairs(model) })
     }
 
-    /// Writes the pairs that are kept in `place` to a directory, unless they are there; false where none are kept of
-    /// what these are made from.
-    fn take_pairs(&self, place: Option<PathBuf>, out: &Path, made_from: &str) -> Result<bool> {
-        let (Some(place), Some(own)) = (place, &self.experiment.profile.pairs) else { return Ok(false) };
+    /// Writes a kept set of pairs to a directory, unless they are there; false where none are kept of what these are
+    /// made from.
+    fn take_pairs(&self, set: &str, out: &Path, made_from: &str) -> Result<bool> {
+        let (Some(place), Some(own)) = (self.kept_pairs(set), &self.experiment.profile.pairs) else {
+            return Ok(false);
+        };
         let kept: Option<KeptPairs> = kept::get(&place)?;
         let identity = identity_of(made_from)?.key();
         let Some(kept) = kept.filter(|kept| kept.identity == identity) else { return Ok(false) };
@@ -117,7 +120,7 @@ impl Prepared {
         if fs::read_to_string(out.join(PAIRS)).is_ok_and(|made| made == lines) {
             return Ok(true);
         }
-        process::say(format!("pairs: those kept in {}", place.display()));
+        process::say(format!("pairs of {set}: those kept in {}", place.display()));
         fs::create_dir_all(out)?;
         write_atomic(&out.join(PAIRS), lines.as_bytes()).map_err(diagnostic)?;
         write_result(&out.join("report.json"), &kept.report).map_err(diagnostic)?;
@@ -125,9 +128,9 @@ impl Prepared {
     }
 
     /// Where a set of pairs is kept; nowhere in a rehearsal, or where the profile is given its pairs.
-    fn kept_pairs(&self, name: &str) -> Option<PathBuf> {
+    fn kept_pairs(&self, set: &str) -> Option<PathBuf> {
         let is_kept = self.warning.is_none() && self.experiment.profile.pairs.is_some();
-        is_kept.then(|| kept::dir(&self.name, "pairs").join(format!("{name}.json")))
+        is_kept.then(|| kept::dir(&self.name, "pairs").join(format!("{set}.json")))
     }
 
     /// The task, unless the profile keeps the sensitivities that it would measure: they are written to its output.
@@ -225,6 +228,7 @@ mod tests {
         assert_eq!(read.lines(prompts).unwrap(), lines);
         assert!(read.lines("{\"prompt\":\"f\"}\n").unwrap_err().to_string().contains("a prompt is not there"));
     }
+
     /// Another version of the numbers asks for both sets again, or mutants would take the rows' pairs without a word.
     #[test]
     fn kept_sets_of_a_model_are_other_samples_of_the_same_making() {

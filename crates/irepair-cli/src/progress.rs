@@ -1,6 +1,6 @@
 //! Progress with time left: bars on a terminal, a line at intervals where stderr is a file.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -81,22 +81,21 @@ struct Lines {
     every: Duration,
     started: Instant,
     /// The first steps that were done, and when: before, there was the set-up, or another process did them.
-    first: Cell<Option<(u64, Instant)>>,
+    first: OnceCell<(u64, Instant)>,
     last: Cell<Instant>,
 }
 
 impl Lines {
     fn new(what: &'static str, n: u64, every: Duration) -> Self {
         let now = Instant::now();
-        let (n, first, last) = (Cell::new(n), Cell::new(None), Cell::new(now));
+        let (n, first, last) = (Cell::new(n), OnceCell::new(), Cell::new(now));
         Self { what, n, message: RefCell::default(), every, started: now, first, last }
     }
 
     /// The line that is due after `done` steps, if one is.
     fn due(&self, done: u64, now: Instant) -> Option<String> {
         let n = self.n.get();
-        let (first, since) = self.first.get().unwrap_or((done, now));
-        self.first.set(Some((first, since)));
+        let &(first, since) = self.first.get_or_init(|| (done, now));
         if now.duration_since(self.last.get()) < self.every || done >= n {
             return None;
         }
