@@ -90,7 +90,12 @@ impl Hashes {
 pub(crate) fn settings(job: &Job) -> Result<Inputs> {
     let mut value = toml::Value::try_from(Job { title: String::new(), ..job.clone() })?;
     forget_places(&mut value);
-    Ok(Inputs::default().text(&value.to_string()).text(&format!("numbers {NUMBERS_VERSION}")))
+    let all = Inputs::default().text(&value.to_string()).text(&format!("numbers {NUMBERS_VERSION}"));
+    // Rows of other settings keep the identity that they had before there was such an entry.
+    Ok(match job.repair.numbers_version() {
+        0 => all,
+        of_some => all.text(&format!("numbers of some {of_some}")),
+    })
 }
 
 fn forget_places(value: &mut toml::Value) {

@@ -59,15 +59,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     show(&prepared, results, shared, report, None)
 }
 
-/// The results of the rows that were trained on the pairs that most were trained on, and of those without training;
-/// says which others there are.
+/// The results of the rows that were trained on the pairs that most of their model were trained on, and of those
+/// without training; says which others there are.
 fn of_the_same_pairs(found: Vec<Kept>) -> Vec<RowResult> {
-    let mut n_rows = BTreeMap::<&str, usize>::new();
+    let mut n_rows = BTreeMap::<(&str, &str), usize>::new();
     let trains = |kept: &&Kept| kept.result.cost.is_some();
-    found.iter().filter(trains).for_each(|kept| *n_rows.entry(&kept.trained_on).or_default() += 1);
-    let most = n_rows.into_iter().max_by_key(|(_, n)| *n).map(|(pairs, _)| pairs.to_owned()).unwrap_or_default();
+    found
+        .iter()
+        .filter(trains)
+        .for_each(|kept| *n_rows.entry((&kept.result.model, &kept.trained_on)).or_default() += 1);
+    let mut counted: Vec<_> = n_rows.into_iter().collect();
+    counted.sort_by_key(|(_, n)| *n);
+    let most: BTreeMap<String, String> =
+        counted.into_iter().map(|((model, pairs), _)| (model.to_owned(), pairs.to_owned())).collect();
     let (same, others): (Vec<Kept>, Vec<Kept>) =
-        found.into_iter().partition(|kept| !trains(&kept) || kept.trained_on == most);
+        found.into_iter().partition(|kept| !trains(&kept) || most.get(&kept.result.model) == Some(&kept.trained_on));
     if !others.is_empty() {
         let names = others.iter().map(|kept| format!("{} seed {}", kept.result.row, kept.result.seed));
         process::say(format!(
@@ -140,5 +146,10 @@ mod tests {
         let found = vec![untrained, kept("a", "old"), kept("b", "new"), kept("c", "old")];
         assert_eq!(of_the_same_pairs(found).iter().map(|r| &*r.row).collect::<Vec<_>>(), ["vanilla", "a", "c"]);
         assert!(of_the_same_pairs(Vec::new()).is_empty());
+        // Each base model has pairs of its own.
+        let mut other = kept("d", "of the other model");
+        other.result.model = "other".to_owned();
+        let found = vec![kept("a", "old"), kept("c", "old"), other];
+        assert_eq!(of_the_same_pairs(found).iter().map(|r| &*r.row).collect::<Vec<_>>(), ["a", "c", "d"]);
     }
 }

@@ -54,8 +54,9 @@ pub(crate) fn steps(args: &Args) -> anyhow::Result<Measured> {
         Ok(())
     })?;
     let counted = &records[args.warm_up..];
-    let measured_share = if sliced { 1.0 } else { 0.0 };
-    let flops = |record| step_flops(&model, &objective, sliced, measured_share, record, args.batch);
+    let share = if sliced { 1.0 } else { 0.0 };
+    let of_step = irepair_train::Measured { forward: share, backward: share, to_weights: true, fisher: 0.0 };
+    let flops = |record| step_flops(&model, &objective, sliced, of_step, record, args.batch);
     let flops = counted.iter().map(flops).sum::<f64>();
     let slice = |record: &StepRecord| if sliced { record.slice.to_string() } else { "all".to_owned() };
     Ok(Measured {

@@ -55,7 +55,10 @@ pub(crate) fn command(mut args: AdapterArgs) -> anyhow::Result<()> {
     refuse_used(&args.out, MAKER)?;
     mark_unfinished(&args.out, MAKER)?;
     let found = save_low_rank(&base.model, &repaired.model, args.rank as usize, &args.out);
-    mark_finished(&args.out)?;
+    // Where nothing was written the directory is as it was; one with half of the files stays marked.
+    if found.is_ok() || !args.out.join("adapter_model.safetensors").exists() {
+        mark_finished(&args.out)?;
+    }
     let LowRank { n_modules, n_weights, largest_difference } = found?;
     if args.json {
         let adapter = &args.out;

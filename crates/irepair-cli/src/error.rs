@@ -125,6 +125,12 @@ irepair_core::errors! {
                 "the log was changed after the run was stopped: remove the output directory, then run the same command \
                  again to start from the first step"
             );
+        /// A point of a stopped run that cannot be read.
+        BadPoint { path: PathBuf, line: usize } = "this line is no point of a run" =>
+            Data.at(format!("{}:{line}", path.display())).help(
+                "the file was changed after the run was stopped: remove the output directory, then run the same command \
+                 again to start from the first step"
+            );
         /// A rendered prompt that would be cut.
         PromptsCut { path: PathBuf, longest: usize, prompt_tokens: usize } = "prompts of messages would be cut" =>
             Data.at(path.display()).want_got(format!("at most {prompt_tokens} tokens"), format!("{longest} in the longest"))
@@ -238,6 +244,7 @@ mod tests {
             SamePrompts: [CliError::SamePrompts { name: "toxic".into() }],
             Interrupted: [CliError::Interrupted { state: "out/state".into(), n_done: 3, n_steps: 400 }],
             BadLog: [CliError::BadLog { path: "out/metrics.jsonl".into(), n_steps: 8, n_logged: 6 }],
+            BadPoint: [CliError::BadPoint { path: "out/trajectory.jsonl".into(), line: 3 }],
             NotFinite: [
                 CliError::NotFinite {
                     found: found(),

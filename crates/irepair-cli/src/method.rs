@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use irepair_baselines::Unsliced;
 use irepair_config::{EVAL_BATCH, Localising, Optimizer, OptimizerState, RepairPlan};
-use irepair_core::spec::UnitKind;
+use irepair_core::spec::{Measures, UnitKind};
 use irepair_core::{StepRecord, Unit};
 use irepair_model::{Architecture, CausalLm, UnitMap};
 use irepair_objective::Objective;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::Route;
 use irepair_slicing::PolicySpec;
-use irepair_train::{Localise, OptimizerKind, RepairData, Schedule, Settings, StateMode, forward_flops, step_flops};
+use irepair_train::{
+    Localise, Measured, OptimizerKind, RepairData, Schedule, Settings, StateMode, forward_flops, step_flops,
+};
 
 /// The loss of a method; none for `vanilla`, which trains nothing.
 pub(crate) fn objective(plan: &RepairPlan) -> Option<Objective> {
@@ -58,13 +60,25 @@ pub(crate) fn localiser(
 
 /// Counted work of a step (METHOD §12).
 pub(crate) fn flops_of_step(model: &CausalLm, plan: &RepairPlan, record: &StepRecord) -> f64 {
-    let measures = plan.policy.measures_at(record.step, plan.policy_every);
-    let measured = if measures { plan.n_measured() as f64 / plan.accumulation as f64 } else { 0.0 };
     let (sliced, n_pairs) = (plan.policy.is_sliced(), plan.batch_size * plan.accumulation);
     objective(plan).map_or(0.0, |objective| match plan.method.ablates() {
         true => forward_flops(model, &objective, record),
-        false => step_flops(model, &objective, sliced, measured, record, n_pairs),
+        false => step_flops(model, &objective, sliced, measured(plan, record.step), record, n_pairs),
     })
+}
+
+/// What a step reads to choose its slice, and the first step to make the estimate of fixed selection and the Fisher
+/// matrix.
+fn measured(plan: &RepairPlan, step: u64) -> Measured {
+    let n = match plan.policy.row().measures {
+        Measures::Once if step == 0 => plan.fixed_batches as f64,
+        _ if plan.policy.measures_at(step, plan.policy_every) => plan.n_measured() as f64 / plan.accumulation as f64,
+        _ => 0.0,
+    };
+    let [forward, backward] = plan.sensitivity.row().at_steps.unwrap_or_default().map(|passes| n * f64::from(passes));
+    let n_pairs = (plan.batch_size * plan.accumulation) as f64;
+    let fisher = if step == 0 && plan.reads_fisher() { plan.fisher_texts as f64 / n_pairs } else { 0.0 };
+    Measured { forward, backward, to_weights: plan.sensitivity.has_weight_gradients(), fisher }
 }
 
 /// The settings of the engine. Without a number of steps, it follows from the epochs.

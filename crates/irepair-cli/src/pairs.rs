@@ -179,6 +179,9 @@ fn show(report: &Report, plan: &PairsPlan) -> anyhow::Result<()> {
         "no pair: {} prompts with good texts alone, {} with bad ones alone, {} without a good text that is fit",
         counts.n_all_good, counts.n_all_bad, counts.n_unfit
     );
+    if counts.n_all_unscored > 0 {
+        let _ = writeln!(text, "no pair, because no sample has a score: {} prompts", counts.n_all_unscored);
+    }
     let _ = writeln!(text, "samples: {}, without a score {}", counts.n_samples, counts.n_unscored);
     if let Some([rejected, chosen]) = counts.mean_scores {
         let _ = writeln!(text, "mean score: rejected {rejected:.3}, chosen {chosen:.3}");

@@ -13,7 +13,7 @@ use irepair_repair::Batches;
 use irepair_report::{SCHEMA, SensitivityResult, write_result};
 use irepair_sensitivity::{Measure, UnitSensitivities};
 use irepair_stats::error_density;
-use irepair_train::{BatchSampler, RepairData, Settings};
+use irepair_train::{BatchSampler, RepairData, Settings, StepBatch};
 use serde_json::{Map, Value, json};
 
 use crate::conclusion::{OnText, conclusion};
@@ -137,7 +137,7 @@ fn of_units(
     text: &'static str,
     kind: UnitKind,
 ) -> anyhow::Result<()> {
-    let of = |batches: &Batches<'_>, measured: &mut dyn FnMut()| batches.of_units(kind, measured);
+    let of = |batches: &Batches<'_>, measured: &mut dyn FnMut(&StepBatch)| batches.of_units(kind, measured);
     let (found, n_batches) = batches(loaded, plan, pairs, neutral, text, of)?;
     if let Some(out) = &plan.out {
         let line = |(unit, score): (Unit, f64)| json!({ "unit": unit, "score": score }).to_string() + "\n";
@@ -182,7 +182,7 @@ fn batches<T>(
     pairs: Vec<TokenPair>,
     neutral: &[Vec<u32>],
     what: &'static str,
-    of: impl FnOnce(&Batches<'_>, &mut dyn FnMut()) -> irepair_train::Result<T>,
+    of: impl FnOnce(&Batches<'_>, &mut dyn FnMut(&StepBatch)) -> irepair_train::Result<T>,
 ) -> anyhow::Result<(T, u64)> {
     let model = &loaded.model;
     let settings =
@@ -204,7 +204,7 @@ fn batches<T>(
     let measure = Measure { seed: plan.seed, fisher, ..Measure::new(plan.metric) };
     let (n, reduction) = (n_batches, plan.reduction);
     let batches = Batches { measure: &measure, model, sampler: &sampler, settings: &settings, n, reduction };
-    Ok((of(&batches, &mut || bar.inc(1))?, n_batches))
+    Ok((of(&batches, &mut |_| bar.inc(1))?, n_batches))
 }
 
 /// A table for people: value and bar by block, then the error density.

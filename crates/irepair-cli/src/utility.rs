@@ -104,8 +104,11 @@ pub(crate) fn sample(
     let mut texts = Vec::with_capacity(n);
     while texts.len() < n {
         let prompts = vec![vec![opened.tokenizer.start_id()]; SAMPLE_BATCH.min(n - texts.len())];
-        let decoding =
-            Decoding::Nucleus { top_p, temperature, seed: seed.wrapping_mul(1_000_003) + texts.len() as u64 };
+        let decoding = Decoding::Nucleus {
+            top_p,
+            temperature,
+            seed: seed.wrapping_mul(1_000_003).wrapping_add(texts.len() as u64),
+        };
         texts.extend(opened.model.generate(&prompts, n_new, decoding, opened.tokenizer.end_ids())?);
         bar.set_position(texts.len() as u64);
     }

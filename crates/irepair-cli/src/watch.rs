@@ -15,6 +15,7 @@ use irepair_report::{
 use irepair_train::{Engine, Error, Outcome};
 
 use crate::environment::{peak_rss_bytes, reset_peak_rss};
+use crate::error::CliError;
 use crate::kept::KeptWeights;
 use crate::measure::{self, Extent, measure_model};
 use crate::method::flops_of_step;
@@ -138,8 +139,7 @@ impl<'a> Watcher<'a> {
     pub(crate) fn resume(&mut self, records: &[StepRecord], model: &CausalLm) -> anyhow::Result<()> {
         let n_steps = records.len() as u64;
         if n_steps > 0 && self.path.exists() {
-            let text = read_to_string(&self.path)?;
-            self.points = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            self.points = read_points(&self.path)?;
             self.points.retain(|point| point.step <= n_steps);
         }
         // The last point of a run that ended here: its metrics are part of the result, and are measured again.
@@ -278,5 +278,39 @@ impl<'a> Watcher<'a> {
         let last = keys.into_iter().filter_map(|(from, to)| Some((to, self.last.get(from)?.clone())));
         let metrics = last.collect();
         Watched { trajectory: self.points, metrics, kept: self.protocol.map(|protocol| protocol.kept) }
+    }
+}
+
+/// The points of a stopped run. The last line may have been cut off by the kill.
+fn read_points(path: &Path) -> anyhow::Result<Vec<TrajectoryPoint>> {
+    let text = read_to_string(path)?;
+    let (n, mut points) = (text.lines().count(), Vec::new());
+    for (i, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(point) => points.push(point),
+            Err(_) if i + 1 == n => break,
+            Err(_) => return Err(CliError::BadPoint { path: path.to_owned(), line: i + 1 }.into()),
+        }
+    }
+    Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_point_is_named_and_a_torn_last_one_is_measured_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(POINTS);
+        let line = |step| serde_json::to_string(&TrajectoryPoint { step, ..Default::default() }).unwrap();
+        let read = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            read_points(&path).map(|points| points.iter().map(|point| point.step).collect::<Vec<_>>())
+        };
+        assert_eq!(read(format!("{}\n{}\n", line(0), line(50))).unwrap(), [0, 50]);
+        assert_eq!(read(format!("{}\n{{\"step\":5", line(0))).unwrap(), [0]);
+        let error = read(format!("{}\nx\n{}\n", line(0), line(50))).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(CliError::BadPoint { line: 2, .. })), "{error:#}");
     }
 }

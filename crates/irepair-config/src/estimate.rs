@@ -329,10 +329,15 @@ impl<'a> Work<'a> {
             + self.options.n_measured() as f64 * sensitivity
     }
 
-    /// Sensitivities of one batch: a forward pass, and a backward pass to the weights of all blocks.
+    /// Sensitivities of one batch: its texts forward, and as many as the metric asks for backward through all blocks.
     pub fn sensitivity(&self) -> f64 {
-        self.texts.pairs as f64
-            * (Self::forward_token(self.model) + 2.0 * self.model.block_flops() + self.model.head_flops())
+        let metric = self.options.sensitivity();
+        let [forward, backward] = metric.row().at_steps.unwrap_or_default().map(f64::from);
+        let to = if metric.has_weight_gradients() { 2.0 } else { 1.0 };
+        let backward = backward * (to * self.model.block_flops() + self.model.head_flops());
+        // Half of what such a metric reads may be utility text.
+        let neutral = if metric.row().against == Against::Neutral { self.texts.utility } else { 0 };
+        self.texts.pairs.max(neutral) as f64 * (forward * Self::forward_token(self.model) + backward)
     }
 
     /// One validation (METHOD §8): the loss on the held-out pairs, and on as many held-out utility texts.
@@ -364,7 +369,9 @@ impl<'a> Work<'a> {
         let per_step = (self.options.batch_size() * self.options.accumulation()) as u64;
         let n_validations = n_steps / self.options.eval_every().div_ceil(per_step.max(1)).max(1);
         let fixed = match self.options.policy().row().measures {
-            Measures::Once if n_steps > 0 => self.options.fixed_batches() as f64 * self.sensitivity(),
+            Measures::Once if n_steps > 0 => {
+                (self.options.fixed_batches() * self.options.accumulation() as u64) as f64 * self.sensitivity()
+            }
             Measures::Never | Measures::Once | Measures::EveryNSteps | Measures::EveryStep => 0.0,
         };
         n_steps as f64 * self.per_step() + n_validations as f64 * self.validation() + fixed + self.fisher()
@@ -562,6 +569,11 @@ mod tests {
         close(in_forwards(&row(Method::Irepair)), 3.0 + 2.0 * 2.25 + 1.0);
         let random = RepairOptions { policy: Some(Policy::Random), ..row(Method::IrepairNoKl) };
         close(in_forwards(&random), 2.25);
+        let by = |metric| RepairOptions { sensitivity: Some(metric), ..row(Method::IrepairNoKl) };
+        close(in_forwards(&by(Metric::ActDist)), 2.0 + 2.25);
+        close(in_forwards(&by(Metric::Atp)), 3.0 + 2.25);
+        close(in_forwards(&by(Metric::SnipDiff)), 6.0 + 2.25);
+        close(in_forwards(&by(Metric::Random)), 2.25);
         let two = RepairOptions { policy: Some(Policy::EveryN), policy_every: Some(2), ..row(Method::IrepairNoKl) };
         close(in_forwards(&two), 1.5 + 2.25);
         close(in_forwards(&row(Method::DifferenceOfMeans)), 4.0);

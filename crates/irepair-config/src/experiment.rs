@@ -189,6 +189,10 @@ impl Experiment {
             names.named(&format!("{name}.toml: rates_of"), row.rates_of.as_ref(), &rows);
             names.named(&format!("{name}.toml: judge"), row.judge.as_ref(), &judges);
             names.named(&format!("{name}.toml: paper"), row.paper.as_ref(), &methods);
+            let start = self.profile.protocol.as_ref().map(|protocol| protocol.halving_start);
+            let between = start.zip(row.every).is_some_and(|(start, every)| every > 0 && !start.is_multiple_of(every));
+            let what = "clashes with `protocol.halving_start` of profile.toml: rates are judged at a point";
+            names.clash(between, &format!("{name}.toml: every"), what);
             for model in &row.models {
                 names.named(&format!("{name}.toml: models"), Some(model), &known);
             }

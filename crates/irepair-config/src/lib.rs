@@ -77,7 +77,7 @@ pub use profile::{
 };
 pub use protocol::Protocol;
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
-pub use repair::{RepairOptions, RepairPlan, slice_size};
+pub use repair::{RepairOptions, RepairPlan, SOME_NUMBERS_CHANGED, slice_size};
 pub use scorer::{
     ScorerApplyOptions, ScorerApplyPlan, ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan,
 };

@@ -47,3 +47,30 @@ impl Validate for Protocol {
         checks.clash(self.halving_factor < 2, "halving_factor", "must be at least 2");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_that_compares_nothing_is_refused_by_its_keys() {
+        let good = Protocol {
+            cap: 400,
+            every: 50,
+            equal_updates: 100,
+            equal_compute_flops: 1e12,
+            budgets: vec![0.1],
+            halving_start: 100,
+            halving_factor: 2,
+            ..Default::default()
+        };
+        let keys = |protocol: &Protocol| protocol.problems().into_iter().map(|problem| problem.key).collect::<Vec<_>>();
+        assert!(keys(&good).is_empty());
+        for equal_compute_flops in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(keys(&Protocol { equal_compute_flops, ..good.clone() }), ["equal_compute_flops"]);
+        }
+        assert_eq!(keys(&Protocol { every: 0, ..good.clone() }), ["every"]);
+        assert_eq!(keys(&Protocol { equal_updates: 0, ..good.clone() }), ["equal_updates"]);
+        assert_eq!(keys(&Protocol { halving_start: 120, ..good }), ["halving_start"]);
+    }
+}

@@ -231,6 +231,12 @@ impl RepairOptions {
         self.method().trains() && (localises || self.optimizer() == Optimizer::Natural)
     }
 
+    /// How many entries CHANGELOG.md has under *Numbers changed, of some repairs alone* that hold for these settings: a
+    /// result of another version is computed again.
+    pub fn numbers_version(&self) -> u32 {
+        SOME_NUMBERS_CHANGED.iter().map(|holds| u32::from(holds(self))).sum()
+    }
+
     /// Micro-batches of a step that its sensitivities are measured on, where a policy measures.
     pub fn n_measured(&self) -> usize {
         match self.localise {
@@ -253,6 +259,17 @@ impl RepairOptions {
         }
     }
 }
+
+/// One for each entry of CHANGELOG.md under *Numbers changed, of some repairs alone*, in its order: whether it holds
+/// for some settings.
+pub const SOME_NUMBERS_CHANGED: &[fn(&RepairOptions) -> bool] = &[
+    |options| {
+        let measures = options.policy().row().measures;
+        let other_texts = measures != Measures::Never && options.sensitivity().row().at_steps != Some([1, 1]);
+        options.method().trains() && (other_texts || measures == Measures::Once || options.reads_fisher())
+    },
+    |options| options.lora_rank.is_some() && options.dtype() == Dtype::Bf16,
+];
 
 impl RepairPlan {
     /// [`RepairOptions::reads_utility`].
@@ -299,7 +316,7 @@ impl Validate for RepairOptions {
              `only` keeps a repair to the blocks that it finds",
             metric.row().passes
         );
-        checks.clash(measured && !metric.row().at_steps, "sensitivity", &what);
+        checks.clash(measured && metric.row().at_steps.is_none(), "sensitivity", &what);
         let below = !self.slices_blocks();
         let everything = if method.ablates() {
             format!("clashes with `method`: {method} changes all that writes to the residual stream, and no slice")
@@ -439,6 +456,26 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_some_repairs_have_a_version_of_their_own() {
+        let of = |options: RepairOptions| RepairOptions { method: options.method.or(Some(Method::Irepair)), ..options };
+        let version = |options| of(options).numbers_version();
+        assert_eq!(version(RepairOptions::default()), 0);
+        assert_eq!(version(RepairOptions { method: Some(Method::Dpo), ..Default::default() }), 0);
+        assert_eq!(version(RepairOptions { policy: Some(Policy::Random), ..Default::default() }), 0);
+        assert_eq!(version(RepairOptions { policy: Some(Policy::Fixed), ..Default::default() }), 1);
+        for (metric, want) in [(Metric::Density, 0), (Metric::Contrast, 1), (Metric::Efficiency, 1)] {
+            let sensitivity = Some(metric);
+            assert_eq!(version(RepairOptions { sensitivity, ..Default::default() }), want, "{metric}");
+            // Nothing is measured.
+            let policy = Some(Policy::Random);
+            assert_eq!(version(RepairOptions { sensitivity, policy, ..Default::default() }), 0, "{metric}");
+        }
+        let adapters = RepairOptions { method: Some(Method::Dpo), lora_rank: Some(8), ..Default::default() };
+        assert_eq!(version(adapters.clone()), 0);
+        assert_eq!(version(RepairOptions { dtype: Some(Dtype::Bf16), ..adapters }), 1);
+    }
+
+    #[test]
     fn a_metric_of_many_passes_is_measured_before_a_repair() {
         let method = Some(Method::Irepair);
         let of = |metric| RepairOptions { method, sensitivity: Some(metric), ..Default::default() };
@@ -450,7 +487,7 @@ mod tests {
             ]
         );
         for metric in Metric::ALL {
-            assert_eq!(problems(&of(*metric)).is_empty(), metric.row().at_steps, "{metric}");
+            assert_eq!(problems(&of(*metric)).is_empty(), metric.row().at_steps.is_some(), "{metric}");
             let unread = RepairOptions { policy: Some(Policy::Random), ..of(*metric) };
             assert!(problems(&unread).is_empty(), "{metric}: nothing measures it");
         }

@@ -87,7 +87,7 @@ impl Evaluator<'_> {
             return Err(Error::Nothing { what: "pairs" });
         }
         let prompts = self.tokenizer.encode_texts(&pairs.iter().map(|p| &p.prompt).collect::<Vec<_>>())?;
-        let secrets = self.tokenizer.encode_continuations(&pairs.iter().map(|p| &p.rejected).collect::<Vec<_>>())?;
+        let secrets = self.tokenizer.encode_after(&prompts, &pairs.iter().map(|p| &p.rejected).collect::<Vec<_>>())?;
         let mut texts = Vec::with_capacity(pairs.len());
         for (mut prompt, mut secret) in prompts.into_iter().zip(secrets) {
             secret.truncate(n_tokens);

@@ -63,6 +63,9 @@ pub struct PairCounts {
     pub n_all_bad: usize,
     /// Prompts dropped because no good sample is fit: blank, too short, or repeating itself.
     pub n_unfit: usize,
+    /// Prompts dropped because the judge gave none of their samples a score.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub n_all_unscored: usize,
     /// Samples drawn, greedy continuations among them.
     pub n_samples: usize,
     /// Samples that the judge gave no score; they are left out.
@@ -111,6 +114,8 @@ enum Lack {
     AllGood,
     AllBad,
     Unfit,
+    /// No sample has a score, or none was drawn yet.
+    Unscored,
 }
 
 /// What the model's own texts are like: a chosen continuation may not be worse.
@@ -139,10 +144,13 @@ impl Usual {
 
 /// Indices of the samples that may be rejected, and of those that may be chosen: the extremes, several where they tie.
 fn extremes(samples: &[Sample], min_gap: f64) -> Result<[Vec<usize>; 2], Lack> {
+    if samples.is_empty() {
+        return Err(Lack::Unscored);
+    }
     let worst = samples.iter().map(|s| s.score).fold(f64::NEG_INFINITY, f64::max);
     let best = samples.iter().filter(|s| s.fit).map(|s| s.score).fold(f64::INFINITY, f64::min);
     // NaN never: scores are numbers from 0 to 1.
-    if worst - best < min_gap || samples.is_empty() || best.is_infinite() {
+    if worst - best < min_gap || best.is_infinite() {
         let good = |s: &Sample| worst - s.score >= min_gap;
         return Err(match (worst >= min_gap, samples.iter().any(good)) {
             (false, _) => Lack::AllGood,
@@ -182,7 +190,7 @@ impl Evaluator<'_> {
             return Err(Error::BadSetting { key: "n_samples", want: "at least 2".into(), got: rule.n_samples });
         }
         let (rows, _) = self.prompt_tokens(prompts, &rule.generation)?;
-        let trial = |row| Trial { row, samples: Vec::new(), found: Err(Lack::AllGood) };
+        let trial = |row| Trial { row, samples: Vec::new(), found: Err(Lack::Unscored) };
         let mut trials: Vec<Trial> = rows.into_iter().map(trial).collect();
         let mut counts = PairCounts { n_prompts: prompts.len(), ..PairCounts::default() };
         let mut usual = None;
@@ -239,6 +247,7 @@ impl Evaluator<'_> {
                 Err(Lack::AllGood) => counts.n_all_good += 1,
                 Err(Lack::AllBad) => counts.n_all_bad += 1,
                 Err(Lack::Unfit) => counts.n_unfit += 1,
+                Err(Lack::Unscored) => counts.n_all_unscored += 1,
             }
         }
         counts.mean_scores = (!pairs.is_empty()).then(|| sums.map(|sum| sum / pairs.len() as f64));
@@ -260,6 +269,8 @@ impl Evaluator<'_> {
                 Err(_) if round != Round::Steered => Some(""),
                 Err(Lack::AllGood) => rule.steer_rejected.as_deref(),
                 Err(Lack::AllBad | Lack::Unfit) => rule.steer_chosen.as_deref(),
+                // Nothing says which side it lacks.
+                Err(Lack::Unscored) => None,
             };
             let Some(before) = before else { continue };
             let mut row = row.clone();
@@ -318,7 +329,7 @@ mod tests {
         assert_eq!(of(&[(0.4, true), (0.0, true)]), Err(Lack::AllGood));
         assert_eq!(of(&[(0.9, true), (0.6, true)]), Err(Lack::AllBad));
         assert_eq!(of(&[(0.9, true), (0.0, false)]), Err(Lack::Unfit));
-        assert_eq!(of(&[]), Err(Lack::AllGood));
+        assert_eq!(of(&[]), Err(Lack::Unscored));
     }
 
     #[test]

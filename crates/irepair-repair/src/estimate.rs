@@ -1,9 +1,9 @@
 //! Sensitivities of the texts a step draws: of one batch, or of many put together; of blocks, or of units.
 
 use irepair_core::Sensitivities;
-use irepair_core::spec::{Reduction, UnitKind};
+use irepair_core::spec::{Against, Reduction, UnitKind};
 use irepair_model::{BlockModel, TextBatch};
-use irepair_sensitivity::{MeanGradient, Measure, Texts, UnitSensitivities, mean_of_norm};
+use irepair_sensitivity::{MeanGradient, Measure, Metric, Texts, UnitSensitivities, mean_of_norm};
 use irepair_train::{BatchSampler, Error, MicroBatch, Result, Settings, StepBatch};
 
 /// Sensitivities of the batch of `step`; the step changes the seed of the measurement.
@@ -50,7 +50,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// As [`Measure::of`] and [`MeanGradient::new`]; when there is no batch.
-    pub fn of_blocks(&self, measured: impl FnMut()) -> Result<Sensitivities> {
+    pub fn of_blocks(&self, measured: impl FnMut(&StepBatch)) -> Result<Sensitivities> {
         let model = self.model;
         self.reduced(
             measured,
@@ -64,7 +64,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// As [`Measure::of_units`] and [`MeanGradient::of_units`]; when there is no batch.
-    pub fn of_units(&self, kind: UnitKind, measured: impl FnMut()) -> Result<UnitSensitivities> {
+    pub fn of_units(&self, kind: UnitKind, measured: impl FnMut(&StepBatch)) -> Result<UnitSensitivities> {
         let model = self.model;
         self.reduced(
             measured,
@@ -77,7 +77,7 @@ impl Batches<'_> {
     /// The value at the mean gradient, or the mean of the batches' values.
     fn reduced<T>(
         &self,
-        mut measured: impl FnMut(),
+        mut measured: impl FnMut(&StepBatch),
         at: impl FnOnce(&MeanGradient) -> irepair_sensitivity::Result<T>,
         of: impl Fn(&Measure, &Texts<'_>) -> irepair_sensitivity::Result<T>,
         mean: impl FnOnce(&[T]) -> irepair_sensitivity::Result<T>,
@@ -93,7 +93,7 @@ impl Batches<'_> {
                 Some(gradient) => on_texts(&batch, |texts| gradient.add(self.model, texts))?,
                 None => by_batch.push(of_batch(self.measure, &batch, step, &of)?),
             }
-            measured();
+            measured(&batch);
         }
         gradient.map_or_else(|| mean(&by_batch), |gradient| at(&gradient)).map_err(failed)
     }
@@ -118,6 +118,21 @@ fn on_texts<T>(batch: &StepBatch, of: impl FnOnce(&Texts<'_>) -> irepair_sensiti
         [texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()), texts(|m| m.utility.as_ref())];
     let neutral = if utility.is_empty() { &chosen } else { &utility };
     of(&Texts { rejected: &rejected, chosen: &chosen, neutral }).map_err(failed)
+}
+
+/// Tokens of the texts of micro-batches that a metric reads.
+pub(crate) fn n_read(metric: Metric, micro: &[MicroBatch]) -> usize {
+    let n_real = |text: &Option<TextBatch>| text.as_ref().map_or(0, TextBatch::n_real);
+    if metric.row().at_steps == Some([0, 0]) {
+        return 0;
+    }
+    let is_drawn = micro.iter().any(|m| m.utility.is_some());
+    let of = |m: &MicroBatch| match metric.row().against {
+        Against::Nothing => 0,
+        Against::Neutral if is_drawn => n_real(&m.utility),
+        Against::Neutral | Against::Chosen => n_real(&m.chosen),
+    };
+    micro.iter().map(|m| n_real(&m.rejected) + of(m)).sum()
 }
 
 /// An error of measuring, under the name of the crate it came from.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use irepair_core::spec::{Measures, UnitKind};
+use irepair_core::spec::{Against, Measures, UnitKind};
 use irepair_core::{BlockId, BlockSlice, Scope, Sensitivities, Unit, UnitList};
 use irepair_model::{BlockModel, Fisher};
 use irepair_ranks::Ranks;
@@ -11,6 +11,7 @@ use irepair_sensitivity::{Measure, Metric, Route, UnitSensitivities};
 use irepair_slicing::{Memory, PolicySpec, SlicePolicy};
 use irepair_train::{BatchSampler, Error, Identity, Localise, RepairData, Result, Settings, StepBatch, first_finds};
 
+use crate::estimate::n_read;
 use crate::{Batches, measure_batch, measure_batch_units};
 
 /// Batches behind the fixed-selection estimate unless said otherwise (METHOD §17: 500 [F]).
@@ -28,6 +29,8 @@ pub struct SliceLocaliser {
     data: Arc<RepairData>,
     settings: Settings,
     last: Option<Sensitivities>,
+    /// Tokens of the estimate that fixed selection keeps.
+    n_estimated: usize,
 }
 
 impl SliceLocaliser {
@@ -46,6 +49,7 @@ impl SliceLocaliser {
             data: Arc::clone(data),
             settings: settings.clone(),
             last: None,
+            n_estimated: 0,
         })
     }
 
@@ -87,16 +91,21 @@ impl SliceLocaliser {
     }
 
     /// The estimate that fixed selection keeps: over many batches, at the weights before the first step (METHOD §3
-    /// [D]).
-    fn fixed_estimate(&self, model: &dyn BlockModel) -> Result<Sensitivities> {
-        let (measure, settings) = (&self.measure, &self.settings);
-        let sampler = BatchSampler::new(&self.data, false, settings, model.device())?;
-        let (n, reduction) = (self.fixed_batches, measure.metric.default_reduction());
+    /// [D]), and the tokens that it reads. Batches hold utility text where those of the steps do.
+    fn fixed_estimate(&self, model: &dyn BlockModel, batch: &StepBatch) -> Result<(Sensitivities, usize)> {
+        let (measure, settings, metric) = (&self.measure, &self.settings, self.measure.metric);
+        let draws = batch.micro.iter().any(|micro| micro.utility.is_some());
+        let reads = metric.row().against == Against::Neutral;
+        let sampler = BatchSampler::new(&self.data, draws && reads, settings, model.device())?;
+        let (n, reduction) = (self.fixed_batches, metric.default_reduction());
         let batches = Batches { measure, model, sampler: &sampler, settings, n, reduction };
-        match &self.among {
-            Among::AllBlocks | Among::Blocks(_) => batches.of_blocks(|| ()),
-            Among::Units(kind, units) => eligible(&batches.of_units(*kind, || ())?, units),
-        }
+        let mut n_tokens = 0;
+        let count = |batch: &StepBatch| n_tokens += n_read(metric, &batch.micro);
+        let found = match &self.among {
+            Among::AllBlocks | Among::Blocks(_) => batches.of_blocks(count)?,
+            Among::Units(kind, units) => eligible(&batches.of_units(*kind, count)?, units)?,
+        };
+        Ok((found, n_tokens))
     }
 
     /// Sensitivities of the batch of a step.
@@ -146,7 +155,9 @@ fn eligible(found: &UnitSensitivities, units: &[Unit]) -> Result<Sensitivities> 
 impl Localise for SliceLocaliser {
     fn localise(&mut self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Scope> {
         let sensitivities = if self.policy.needs_fixed_estimate(&self.memory) {
-            Some(self.fixed_estimate(model)?)
+            let (found, n_tokens) = self.fixed_estimate(model, batch)?;
+            self.n_estimated = n_tokens;
+            Some(found)
         } else if self.policy.needs_sensitivities(step) {
             Some(self.measured(model, batch, step)?)
         } else {
@@ -173,9 +184,12 @@ impl Localise for SliceLocaliser {
 
     fn n_tokens(&self, batch: &StepBatch, step: u64) -> usize {
         let n_measured = if self.by_first { 1 } else { batch.micro.len() };
-        let rejected = batch.micro.iter().take(n_measured).filter_map(|m| m.rejected.as_ref());
-        let n_rejected: usize = rejected.map(|t| t.n_real()).sum();
-        if self.policy.needs_sensitivities(step) { n_rejected } else { 0 }
+        let measured = &batch.micro[..n_measured.min(batch.micro.len())];
+        match self.policy.kind().row().measures {
+            Measures::Once if step == 0 => self.n_estimated,
+            _ if self.policy.needs_sensitivities(step) => n_read(self.measure.metric, measured),
+            _ => 0,
+        }
     }
 
     fn reads_fisher(&self) -> bool {

@@ -9,7 +9,7 @@ use irepair_objective::TextLogits;
 use irepair_repair::SliceLocaliser;
 use irepair_sensitivity::{Metric, Route};
 use irepair_slicing::{Policy, PolicySpec};
-use irepair_train::{BatchSampler, Engine, Localise, OptimizerKind, RepairData, Settings};
+use irepair_train::{BatchSampler, Engine, Localise, MicroBatch, OptimizerKind, RepairData, Settings, StepBatch};
 use support::{
     Always, FAMILIES, N_BLOCKS, assert_near, assert_resume_is_exact, bits, blocks, changed_blocks, data,
     decaying_and_clipped, distance, model, plain_data, settings, take,
@@ -307,6 +307,49 @@ fn the_fixed_estimate_leaves_the_weights_alone_and_is_made_once() {
     assert_eq!(slicer.localise(&model, &batch, 1).unwrap(), first);
     assert_eq!(slicer.last(), Some(&estimate));
     assert_eq!(slicer.n_tokens(&batch, 1), 0);
+}
+
+#[test]
+fn all_texts_that_a_choice_reads_are_counted() {
+    let (data, model) = (data(), model("gpt2"));
+    let sampler = BatchSampler::new(&data, true, &settings(), model.device()).unwrap();
+    let batches: Vec<_> = (0..3).map(|step| sampler.at(step, &settings()).unwrap()).collect();
+    let n = |pick: fn(&MicroBatch) -> &Option<TextBatch>, batch: &StepBatch| -> usize {
+        batch.micro.iter().map(|micro| pick(micro).as_ref().unwrap().n_real()).sum()
+    };
+    let [rejected, chosen, utility]: [fn(&MicroBatch) -> &Option<TextBatch>; 3] =
+        [|micro| &micro.rejected, |micro| &micro.chosen, |micro| &micro.utility];
+    let read = |kind, metric, step: u64| {
+        let mut slicer = slicer(&spec(kind, 1), &data, &settings()).metric(metric, Route::Stored);
+        (0..=step).for_each(|step| drop(slicer.localise(&model, &batches[step as usize], step).unwrap()));
+        slicer.n_tokens(&batches[step as usize], step)
+    };
+    let first = &batches[0];
+    assert_eq!(read(Policy::Dynamic, Metric::GradL2, 0), n(rejected, first));
+    assert_eq!(read(Policy::Dynamic, Metric::Contrast, 0), n(rejected, first) + n(utility, first));
+    assert_eq!(read(Policy::Dynamic, Metric::ActDist, 0), n(rejected, first) + n(chosen, first));
+    assert_eq!(read(Policy::Dynamic, Metric::Random, 0), 0);
+    assert_eq!(read(Policy::Random, Metric::GradL2, 0), 0);
+    // Every second step measures.
+    assert_eq!([0, 1].map(|step| read(Policy::EveryN, Metric::GradL2, step)), [n(rejected, first), 0]);
+    // The estimate of fixed selection is of three batches, before the first step, on the texts that the steps draw.
+    let of_all = |pick| batches.iter().map(|batch| n(pick, batch)).sum::<usize>();
+    assert_eq!([0, 1].map(|step| read(Policy::Fixed, Metric::GradL2, step)), [of_all(rejected), 0]);
+    assert_eq!(read(Policy::Fixed, Metric::Contrast, 0), of_all(rejected) + of_all(utility));
+}
+
+#[test]
+fn texts_of_the_fisher_matrix_are_counted_with_the_first_step() {
+    let (data, model) = (data(), model("gpt2"));
+    let tokens = |metric| {
+        let mut slicer = slicer(&spec(Policy::Dynamic, 1), &data, &settings()).metric(metric, Route::Stored);
+        let mut engine = Engine::new(&model, Method::Irepair, &mut slicer, &data, settings()).unwrap();
+        take(&mut engine, 2).iter().map(|record| record.tokens as usize).collect::<Vec<_>>()
+    };
+    let (without, with) = (tokens(Metric::GradL2), tokens(Metric::Efficiency));
+    // All utility texts: there are fewer than the 64 that are asked for.
+    let of_fisher: usize = data.utility.iter().map(Vec::len).sum();
+    assert_eq!(with, [without[0] + of_fisher, without[1]]);
 }
 
 // ---- what goes wrong ----------------------------------------------------------------------------------------------

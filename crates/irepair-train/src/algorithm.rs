@@ -35,6 +35,8 @@ pub struct Engine<M = Box<CausalLm>, L = Box<dyn Localise + Send>> {
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: Option<Lora>,
     pub(crate) ablation: Option<Ablation>,
+    /// Tokens that were read before the first step: those of the ablation's direction or of the Fisher matrix.
+    pub(crate) n_tokens_before: usize,
     pub(crate) settings: Settings,
     pub(crate) next_step: u64,
     pub(crate) best: Best,
@@ -152,7 +154,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
             self.validate_when_due().or_else(|error| self.alone_after(error, Self::validate_when_due))?;
 
         let n_forward: usize = batch.micro.iter().map(|m| forwards::n_tokens(&self.objective, m)).sum();
-        let n_before = self.ablation.as_ref().filter(|_| step == 0).map_or(0, Ablation::n_tokens);
+        let n_before = if step == 0 { self.n_tokens_before } else { 0 };
         let tokens = (n_forward + n_before + self.localiser.n_tokens(&batch, step)) as u64;
         let seconds = started.elapsed().as_secs_f64();
         // A soft prefix belongs to no block, and is all that changes.

@@ -58,7 +58,7 @@ pub use batch::{MicroBatch, RepairData, StepBatch};
 pub use checkpoint::division_of_state;
 pub use clip::clip_global_norm;
 pub use error::{Error, Result};
-pub use flops::{forward_flops, step_flops};
+pub use flops::{Measured, forward_flops, step_flops};
 pub use identity::Identity;
 pub use localise::Localise;
 pub use optimizer::{Optimizer, OptimizerKind, StateMode};

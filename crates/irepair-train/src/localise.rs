@@ -16,7 +16,7 @@ pub trait Localise {
     /// Sensitivities that are not finite, or an impossible policy.
     fn localise(&mut self, model: &dyn BlockModel, batch: &StepBatch, step: u64) -> Result<Scope>;
 
-    /// Tokens this localiser feeds through the model at `step`, for the step log.
+    /// Tokens that this localiser has fed through the model to choose for `step`.
     fn n_tokens(&self, _batch: &StepBatch, _step: u64) -> usize {
         0
     }

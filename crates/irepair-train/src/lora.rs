@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use irepair_model::{Gradients, Parameter, normal, seed_of};
+use irepair_model::{Gradients, Parameter, normal, round_stochastically, seed_of};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::{Kind, Tensor, no_grad};
@@ -86,7 +86,12 @@ impl Lora {
             for (index, start) in &self.starts {
                 if gradients.iter().any(|(updated, _)| updated == index) {
                     let change = self.factors[2 * index].tensor.matmul(&self.factors[2 * index + 1].tensor);
-                    parameters[*index].tensor.detach().copy_(&(start + change));
+                    let (exact, mut weights) = (start + change, parameters[*index].tensor.detach());
+                    // A change below half of a narrow type's spacing would never reach the weights.
+                    weights.copy_(&match weights.kind() {
+                        Kind::Float => exact,
+                        narrow => round_stochastically(&exact, narrow, optimizer.seed_of_rounding(*index)),
+                    });
                 }
             }
         });
@@ -155,6 +160,25 @@ mod tests {
         }
         let sum = projection()[0].tensor.shallow_clone() + lora.factors[0].tensor.matmul(&lora.factors[1].tensor);
         assert!((sum - &parameters[0].tensor).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    /// A change of a hundredth of the spacing of bfloat16 numbers, which plain rounding would drop.
+    #[test]
+    fn a_small_change_of_narrow_weights_arrives_on_average() {
+        let (n, start) = (200i64, 1.5f64);
+        let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+        let narrow = (ones([n, n]) * start).to_kind(Kind::BFloat16);
+        let parameters = [Parameter { name: "w".into(), block: Some(BlockId(0)), tensor: narrow }];
+        let mut lora = Lora::new(&parameters, 1, true, 1);
+        // Spacing at 1.5: 2^-7.
+        let change = 2f64.powi(-7) / 100.0;
+        lora.factors[0].tensor.copy_(&ones([n, 1]));
+        lora.factors[1].tensor.copy_(&(ones([1, n]) * change));
+        let mut optimizer = Optimizer::new(OptimizerKind::rmsprop(), StateMode::Keep, 0);
+        lora.update(&mut optimizer, &parameters, &[(0, ones([n, n]).zeros_like())], 1e-9);
+        let mean = (parameters[0].tensor.to_kind(Kind::Double) - start).mean(Kind::Double).double_value(&[]);
+        // Six standard deviations of the mean of 40,000 draws.
+        assert!((mean / change - 1.0).abs() < 6.0 * (99.0f64 / 40_000.0).sqrt(), "{mean} {change}");
     }
 
     /// With full rank, one factor the identity and the other 0, the first step is the dense one.

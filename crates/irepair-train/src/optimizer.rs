@@ -207,6 +207,11 @@ impl Optimizer {
         });
     }
 
+    /// The seed that rounds what the last update wrote into a parameter besides its own.
+    pub(crate) fn seed_of_rounding(&self, index: usize) -> u64 {
+        seed_of(&[self.seed, self.n_calls, index as u64])
+    }
+
     /// One step that costs `kl` by the quadratic form of the Fisher matrix.
     fn natural_step<'a>(
         &mut self,

@@ -36,17 +36,19 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         let objective = objective.into();
         let needs = objective.needs();
         let natural = matches!(settings.optimizer, OptimizerKind::Natural { .. });
-        let fisher = if natural || localiser.reads_fisher() {
+        let (fisher, n_of_fisher) = if natural || localiser.reads_fisher() {
             // Now: the weights are those that the run starts from, whether it is resumed or not.
-            let fisher = fisher_of(&*model, data, &settings)?;
+            let (fisher, n_tokens) = fisher_of(&*model, data, &settings)?;
             localiser.take_fisher(fisher.clone());
-            Some(fisher).filter(|_| natural)
+            (Some(fisher).filter(|_| natural), n_tokens)
         } else {
-            None
+            (None, 0)
         };
         let ablation = if settings.ablation { Some(Ablation::new(&*model, data, &settings)?) } else { None };
+        let n_tokens_before = n_of_fisher + ablation.as_ref().map_or(0, Ablation::n_tokens);
         Ok(Self {
             ablation,
+            n_tokens_before,
             reference: if needs.reference() || settings.budget_kl.is_some() { Some(model.reference()?) } else { None },
             sampler: BatchSampler::new(data, needs.utility, &settings, model.device())?,
             optimizer: Optimizer::new(settings.optimizer, settings.state_mode, settings.seed).with_fisher(fisher),
@@ -117,11 +119,14 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// Those of a validation, where the last steps have had none.
     pub fn outcome_now(&self) -> Result<(u64, Vec<(String, &Tensor)>)> {
         let (now, is_validated) = (self.next_step, self.next_step.is_multiple_of(self.settings.steps_per_eval()));
-        // Over its KL budget a run gives what it had before.
+        // Over its KL budget a run gives what it had before: without a validation, the weights that it started from.
         let is_over = self.best.is_over_budget;
-        let loss = if is_validated || is_over { self.best.loss } else { self.validation_loss()? };
+        let is_judged = is_validated || is_over;
+        let loss = if is_judged { self.best.loss } else { self.validation_loss()? };
+        let is_over = is_over || !is_judged && self.is_over_budget()?;
         let is_better = !is_over && loss.zip(self.best.loss).is_none_or(|(loss, best)| loss < best);
-        let best = self.best.step.filter(|&step| step != now && !is_better);
+        let best = if is_over { Some(self.best.step.unwrap_or(0)) } else { self.best.step };
+        let best = best.filter(|&step| step != now && !is_better);
         let Some(step) = best else { return Ok((now, self.changed_weights())) };
         let parameters = self.model.parameters();
         Ok((step, self.best.values.iter().map(|(&index, value)| (parameters[index].name.clone(), value)).collect()))
@@ -184,8 +189,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     }
 }
 
-/// The Fisher matrix of the model on utility texts drawn by the seed of the run (METHOD §27).
-fn fisher_of(model: &dyn BlockModel, data: &RepairData, settings: &Settings) -> Result<Fisher> {
+/// The Fisher matrix of the model on utility texts drawn by the seed of the run (METHOD §27), and their tokens.
+fn fisher_of(model: &dyn BlockModel, data: &RepairData, settings: &Settings) -> Result<(Fisher, usize)> {
     let n = settings.fisher_texts.min(data.utility.len());
     if n == 0 {
         return Err(Error::TooLittle { what: "utility texts", want: 1, got: 0 });
@@ -193,5 +198,6 @@ fn fisher_of(model: &dyn BlockModel, data: &RepairData, settings: &Settings) -> 
     let drawn = without_replacement(settings.seed, u64::MAX, data.utility.len(), n)?;
     let texts: Vec<Vec<u32>> = drawn.into_iter().map(|i| data.utility[i].clone()).collect();
     tracing::info!("Fisher matrix: {n} utility texts");
-    Ok(Fisher::estimate(model, &texts, settings.fisher_damping, settings.seed)?)
+    let fisher = Fisher::estimate(model, &texts, settings.fisher_damping, settings.seed)?;
+    Ok((fisher, texts.iter().map(Vec::len).sum()))
 }

@@ -87,7 +87,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         }
         let kl = self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()?;
         tracing::debug!(step = self.next_step, loss, best = self.best.loss, kl, "validation");
-        if kl.zip(self.settings.budget_kl).is_some_and(|(kl, budget)| kl.is_nan() || kl > budget) {
+        if self.is_over(kl) {
             // Without a validation before, the best weights are those that the run started from.
             if self.best.step.is_none() {
                 (self.best.step, self.best.kl) = (Some(0), Some(0.0));
@@ -107,6 +107,16 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     /// Errors of the forward passes.
     pub fn validation_loss(&self) -> Result<Option<f64>> {
         if self.data.validation.is_empty() { Ok(None) } else { self.held_out(&self.objective).map(Some) }
+    }
+
+    /// True when there is a KL budget, and the weights as they are now are over it.
+    pub(crate) fn is_over_budget(&self) -> Result<bool> {
+        let kl = self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()?;
+        Ok(self.is_over(kl))
+    }
+
+    fn is_over(&self, kl: Option<f64>) -> bool {
+        kl.zip(self.settings.budget_kl).is_some_and(|(kl, budget)| kl.is_nan() || kl > budget)
     }
 
     /// `KL(reference ‖ model)` on the held-out utility texts, nats a token.

@@ -76,6 +76,31 @@ fn a_first_validation_over_the_budget_gives_the_start_back() {
 }
 
 #[test]
+fn a_run_that_ended_between_two_validations_would_give_weights_within_its_budget() {
+    let (tried, data) = (model("gpt2"), fitting());
+    let start = bits(&tried);
+    let given = |budget: f64, n: usize| {
+        let (model, mut choose) = (model("gpt2"), everything());
+        // Two steps are one validation, and the loss falls at every step.
+        let mut engine = Engine::new(&model, DPO, &mut choose, &data, held_to(Some(budget), 60, 2e-5)).unwrap();
+        (0..n).for_each(|_| drop(engine.step().unwrap()));
+        let (step, weights) = engine.outcome_now().unwrap();
+        (step, weights.into_iter().map(|(name, weights)| (name, weights.copy())).collect::<Vec<_>>())
+    };
+    assert_eq!([1, 2, 3].map(|n| given(1e3, n).0), [1, 2, 3]);
+    let (step, weights) = given(1e-12, 1);
+    assert_eq!(step, 0);
+    for (name, weights) in weights {
+        let of_start = Vec::<f32>::try_from(weights.view(-1)).unwrap().into_iter().map(f32::to_bits);
+        assert!(of_start.eq(start[index_of(&tried, &name)].iter().copied()), "{name}");
+    }
+    // After two steps, where it is validated, the run is within its budget; after three it is not.
+    let [two, three] = [2, 3].map(|n_steps| run(&model("gpt2"), held_to(Some(1e3), n_steps, 2e-5)).best_kl.unwrap());
+    assert!(two < three);
+    assert_eq!(given((two + three) / 2.0, 3).0, 2);
+}
+
+#[test]
 fn a_budget_that_is_kept_changes_nothing() {
     let (with, without) = (model("gpt2"), model("gpt2"));
     let kept = run(&with, held_to(Some(1e3), 12, 1e-3));

@@ -4,7 +4,7 @@ use irepair_core::spec::Method;
 use irepair_core::{BlockSlice, Scope};
 use irepair_model::{BlockModel, CausalLm, TextBatch};
 use irepair_objective::Objective;
-use irepair_train::{Engine, Localise, OptimizerKind, Settings, step_flops};
+use irepair_train::{Engine, Localise, Measured, OptimizerKind, Settings, step_flops};
 use tch::{Device, Tensor, no_grad};
 
 mod support;
@@ -95,7 +95,14 @@ fn a_state_of_a_run_without_the_prefix_is_refused() {
 fn work_is_that_of_activations_alone_and_of_the_prefix() {
     let (data, with) = (data(), prefixed("gpt2"));
     let record = take(&mut Engine::new(&with, Method::Dpo, everything(), &data, settings()).unwrap(), 1).remove(0);
-    let found = step_flops(&with, &Objective::of_method(Method::Dpo, &Default::default()), false, 0.0, &record, 2);
+    let found = step_flops(
+        &with,
+        &Objective::of_method(Method::Dpo, &Default::default()),
+        false,
+        Measured::default(),
+        &record,
+        2,
+    );
     let (blocks, head) = (with.config().block_flops(), with.config().head_flops());
     // Model: forward, and backward to activations. Reference: forward. Prefix: 5 vectors before 2 texts of both kinds.
     let want = record.tokens as f64 * 3.0 * (blocks + head) + 2.0 * (2.0 * 5.0) * 2.0 * blocks;

@@ -162,7 +162,8 @@ fn of_kind(kind: UnitKind, mutants: &[&Placed]) -> Result<String> {
         let right: Vec<f64> = mutants.iter().map(|placed| 100.0 * right(placed).unwrap_or(0.0)).collect();
         let differences: Vec<f64> = lefts.iter().filter_map(|(i, left)| Some(left - random.get(i)?)).collect();
         // A ratio of means: one mutant with hardly any KL would be the mean of ratios.
-        let kl = mean(&values(&|_, repaired| repaired.kl)).zip(over(&|placed| placed.kl));
+        let kl = mean(&values(&|_, repaired| repaired.kl))
+            .zip(mean(&values(&|placed, repaired| repaired.kl.map(|_| placed.kl))));
         let cosines = values(&|_, repaired| repaired.cosine);
         let relearned = (0..relearned.len()).map(|i| {
             shown(median(&values(&|placed, repaired| Some(left(placed, repaired.n_failed_relearned.get(i)?.1)))), 0)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use irepair_config::Metric;
+use irepair_config::{Metric, SOME_NUMBERS_CHANGED};
 use irepair_core::NUMBERS_VERSION;
 
 /// First parts of a path of this workspace.
@@ -61,6 +61,11 @@ pub(super) fn numbers(changelog: &str) -> Vec<String> {
     let (all, of_locators) =
         (entries(changelog, "Numbers changed"), entries(changelog, "Numbers changed, of locators alone"));
     let mut found = Vec::new();
+    let of_some = entries(changelog, "Numbers changed, of some repairs alone").len();
+    if of_some != SOME_NUMBERS_CHANGED.len() {
+        let what = "SOME_NUMBERS_CHANGED in crates/irepair-config/src must say for which settings each holds";
+        found.push(format!("CHANGELOG.md: {of_some} entries under *Numbers changed, of some repairs alone*: {what}"));
+    }
     let mut check = |n: usize, version: u32, what: &str| {
         if n != version as usize {
             found.push(format!("CHANGELOG.md: {n} entries under *Numbers changed{what}"));
@@ -111,14 +116,18 @@ mod tests {
     #[test]
     fn an_entry_without_a_version_is_named() {
         let entries = "- one\n  more of it\n".repeat(NUMBERS_VERSION as usize);
-        let text = |all: &str, of_locators: &str| {
+        let some = "- one\n".repeat(SOME_NUMBERS_CHANGED.len());
+        let with = |some: &str, all: &str, of_locators: &str| {
             format!(
-                "### Added\n- x\n### Numbers changed\n{all}### Numbers changed, of locators alone\n{of_locators}### Fixed\n- y\n"
+                "### Added\n- x\n### Numbers changed\n{all}### Numbers changed, of locators alone\n{of_locators}### Numbers \
+                 changed, of some repairs alone\n{some}### Fixed\n- y\n"
             )
         };
+        let text = |all: &str, of_locators: &str| with(&some, all, of_locators);
         let of_locators = "- `patching`, `eap-ig`: like `mask`\n";
         assert_eq!(numbers(&text(&entries, of_locators)), [""; 0]);
         assert_eq!(numbers(&text("", of_locators)).len(), 1);
+        assert_eq!(numbers(&with("", &entries, of_locators)).len(), 1);
         assert_eq!(numbers(&text(&entries, "")).len(), 2);
         let other = format!("{of_locators}- `mask`: other\n");
         assert!(

@@ -268,7 +268,7 @@ impl Prepared {
                 n_pairs: pairs.len(),
                 n_given: pairs.len() - n_own,
                 n_made: [counts.n_first, counts.n_greedy, counts.n_more, counts.n_steered],
-                n_without: [counts.n_all_good, counts.n_all_bad, counts.n_unfit],
+                n_without: [counts.n_all_good, counts.n_all_bad, counts.n_unfit + counts.n_all_unscored],
                 n_samples: counts.n_samples,
                 n_unscored: counts.n_unscored,
             })

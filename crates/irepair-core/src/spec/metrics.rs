@@ -11,8 +11,9 @@ pub struct MetricRow {
     pub mean_gradient: bool,
     /// What it costs: passes over the texts of one batch, `L` being the number of blocks.
     pub passes: &'static str,
-    /// Whether a repair can measure it at its steps. The others are measured by `irepair sensitivity` alone.
-    pub at_steps: bool,
+    /// How many texts go forward and how many backward where a repair measures it at its steps: rejected text, and what
+    /// it is compared with. None for what `irepair sensitivity` alone measures.
+    pub at_steps: Option<[u32; 2]>,
 }
 
 table! {
@@ -21,81 +22,81 @@ table! {
         /// L2 norm of the block's gradient on rejected text: the paper's [D].
         GradL2 = "grad-l2" {
             evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// `grad-l2` over the square root of the block's number of parameters [O].
         Density = "density" {
             evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// `grad-l2` over the L2 norm of the block's weights (surgical fine-tuning) [O].
         Relative = "relative" {
             evidence: Evidence::GradientNorms, against: Against::Nothing, mean_gradient: true,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// Sum of |weight times gradient| (SNIP) [O].
         Snip = "snip" {
             evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: true,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// Sum of squared per-example gradients: diagonal empirical Fisher [S].
         Fisher = "fisher" {
             evidence: Evidence::StoredGradients, against: Against::Nothing, mean_gradient: false,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// `grad-l2` on rejected text over `grad-l2` on neutral text [O].
         Contrast = "contrast" {
             evidence: Evidence::GradientNorms, against: Against::Neutral, mean_gradient: true,
-            passes: "2 forward, 2 backward", at_steps: true
+            passes: "2 forward, 2 backward", at_steps: Some([2, 2])
         }
         /// What a KL budget spent in the block buys: root of the gradient's square over the Fisher matrix on neutral
         /// text [O].
         Efficiency = "efficiency" {
             evidence: Evidence::GradientsAndFisher, against: Against::Nothing, mean_gradient: false,
-            passes: "1 forward, 1 backward", at_steps: true
+            passes: "1 forward, 1 backward", at_steps: Some([1, 1])
         }
         /// Distance of the block's outputs on rejected and chosen text; no backward pass (DINM) [O].
         ActDist = "act-dist" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "2 forward", at_steps: true
+            passes: "2 forward", at_steps: Some([2, 0])
         }
         /// Attribution patching from rejected to chosen text [O].
         Atp = "atp" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "2 forward, 1 backward", at_steps: true
+            passes: "2 forward, 1 backward", at_steps: Some([2, 1])
         }
         /// Attribution patching of what the block adds, averaged over five points between the rejected and the chosen
         /// text (EAP-IG) [O].
         EapIg = "eap-ig" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "2 + 5 L / 2 forward, 5 L / 2 backward", at_steps: false
+            passes: "2 + 5 L / 2 forward, 5 L / 2 backward", at_steps: None
         }
         /// How much less likely rejected text is when the block adds what it adds on chosen text (activation patching)
         /// [O].
         Patching = "patching" {
             evidence: Evidence::Activations, against: Against::Chosen, mean_gradient: false,
-            passes: "2 + L / 2 forward", at_steps: false
+            passes: "2 + L / 2 forward", at_steps: None
         }
         /// Share of the block's weights that are in the top 5 % by `snip` on rejected text and not on neutral text [O].
         SnipDiff = "snip-diff" {
             evidence: Evidence::StoredGradients, against: Against::Neutral, mean_gradient: true,
-            passes: "2 forward, 2 backward", at_steps: true
+            passes: "2 forward, 2 backward", at_steps: Some([2, 2])
         }
         /// `snip-diff` with the size of a weight times the norm of its inputs (Wanda) for |weight times gradient| [O].
         WandaDiff = "wanda-diff" {
             evidence: Evidence::LayerInputs, against: Against::Neutral, mean_gradient: false,
-            passes: "2 forward", at_steps: true
+            passes: "2 forward", at_steps: Some([2, 0])
         }
         /// How far a gate on what the unit writes closes when gates are trained to make rejected text less likely than
         /// chosen text, at a price for each that is not open (Hard Concrete) [O].
         Mask = "mask" {
             evidence: Evidence::Gates, against: Against::Chosen, mean_gradient: false,
-            passes: "42 forward, 42 backward", at_steps: false
+            passes: "42 forward, 42 backward", at_steps: None
         }
         /// Uniform numbers: a control [O].
         Random = "random" {
             evidence: Evidence::Nothing, against: Against::Nothing, mean_gradient: false,
-            passes: "none", at_steps: true
+            passes: "none", at_steps: Some([0, 0])
         }
     }
 }
@@ -190,6 +191,27 @@ impl Metric {
         match self.row().evidence {
             Evidence::GradientNorms | Evidence::StoredGradients | Evidence::GradientsAndFisher => true,
             Evidence::Activations | Evidence::LayerInputs | Evidence::Gates | Evidence::Nothing => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_metric_costs_at_a_step_is_what_its_passes_say() {
+        for metric in Metric::ALL {
+            let row = metric.row();
+            let said = match row.at_steps {
+                Some([0, 0]) => "none".to_owned(),
+                Some([forward, 0]) => format!("{forward} forward"),
+                Some([forward, backward]) => format!("{forward} forward, {backward} backward"),
+                None => continue,
+            };
+            assert_eq!(row.passes, said, "{metric}");
+            let texts = if row.against == Against::Nothing { 1 } else { 2 };
+            assert!(row.at_steps == Some([0, 0]) || row.at_steps.is_some_and(|[n, _]| n == texts), "{metric}");
         }
     }
 }
