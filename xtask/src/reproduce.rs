@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
     /// Seeds per row instead of the profile's number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seeds: Option<u32>,
     /// Only rows whose `<row>-<model>` matches, such as 'irepair-*', with their rates of KL budgets, or one such rate,
     /// 'dpo@1e-5-*'; several with commas between them
@@ -53,6 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let asked = |row: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, row));
     let wanted = |row: &str| row.starts_with(VANILLA) || asked(row);
+    refuse_unmatched(args)?;
     if args.dry_run {
         return plan(args, wanted);
     }
@@ -82,6 +83,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (results, failures) = prepared.results("rows", &cells, args.fresh)?;
     publish(&prepared, results, report, None)?;
     refuse_failures(failures)
+}
+
+/// Refuses a glob of `--only` that is of no row: a mistyped one would leave the base models alone.
+fn refuse_unmatched(args: &Args) -> Result<()> {
+    if args.only.is_empty() {
+        return Ok(());
+    }
+    let prepared = planned(&args.profile, &args.given, args.quick)?;
+    let is_of_none = |glob: &&String| prepared.cells(folders(args.quick).0, None, |row| matches(glob, row)).is_empty();
+    match args.only.iter().find(is_of_none) {
+        Some(glob) => {
+            let what = format!("--only: no row matches {glob}");
+            let help = format!("cargo xtask reproduce --profile {} --dry-run names the rows", args.profile);
+            Err(Diagnostic::new(ExitKind::Usage, what).help(help).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The folders of rows and of the report.

@@ -44,7 +44,8 @@ impl Queue {
     /// # Errors
     /// When the script cannot be written, or `sbatch` fails.
     pub(crate) fn submit(&self, n_shards: u32) -> Result<()> {
-        let args = of_shard(&std::env::args().skip(1).collect::<Vec<_>>());
+        let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let args = of_shard(&args);
         let (root, program) = (paths::root(), std::env::current_exe().context("where this program is")?);
         let verb = args.first().map_or("xtask", String::as_str);
         let dir = root.join("runs/slurm");

@@ -4,15 +4,31 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use irepair_config::{Cut, PartName, Profile, from_toml, stored};
+use irepair_core::mark_finished;
 use irepair_data::{Part, Selection, cut};
 
+use crate::error::CliError;
 use crate::progress;
+use crate::run_dir::claim;
+
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair data";
 
 /// Runs the command.
 pub(crate) fn command(profile: &Path, data: &[PathBuf], out: &Path, skip: &[String]) -> anyhow::Result<()> {
     let profile: Profile = from_toml(profile)?;
     let kept = profile.data.iter().filter(|file| !skip.contains(&file.file));
     let cuts: Vec<_> = kept.filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
+    let names: Vec<&String> = profile.data.iter().map(|file| &file.file).collect();
+    if let Some(unknown) = skip.iter().find(|name| !names.contains(name)) {
+        let (what, want) = (format!("the profile's file {unknown}"), "a file of the profile for --skip".to_owned());
+        return Err(CliError::Missing { what, want }.into());
+    }
+    if cuts.is_empty() {
+        let (what, want) = ("the profile".to_owned(), "a file of its data with `cut`".to_owned());
+        return Err(CliError::Missing { what, want }.into());
+    }
+    let _held = claim(out, MAKER)?;
     let bar = progress::bar("data", cuts.len() as u64);
     let mut written = BTreeSet::new();
     for (file, how) in cuts {
@@ -25,7 +41,7 @@ pub(crate) fn command(profile: &Path, data: &[PathBuf], out: &Path, skip: &[Stri
         tracing::info!("{}: {n} records of {}", file.file, how.from.join(", "));
         bar.inc(1);
     }
-    Ok(())
+    Ok(mark_finished(out)?)
 }
 
 fn selection(how: &Cut) -> anyhow::Result<Selection> {

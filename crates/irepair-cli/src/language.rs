@@ -3,9 +3,14 @@
 use std::path::Path;
 
 use irepair_config::{Profile, from_toml};
+use irepair_core::mark_finished;
 use irepair_data::{Planted, Sizes};
 
 use crate::error::CliError;
+use crate::run_dir::claim;
+
+/// What the mark of an unfinished directory says.
+const MAKER: &str = "irepair language";
 
 /// Runs the command.
 pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
@@ -24,5 +29,7 @@ pub(crate) fn command(profile: &Path, out: &Path) -> anyhow::Result<()> {
         cloze_test: language.last_word_test,
         cloze_valid: language.last_word_valid,
     };
-    Ok(Planted::generate(language.seed, &sizes)?.write(out)?)
+    let _held = claim(out, MAKER)?;
+    Planted::generate(language.seed, &sizes)?.write(out)?;
+    Ok(mark_finished(out)?)
 }

@@ -19,6 +19,7 @@ use irepair_report::Form;
 use serde::Serialize;
 
 use crate::error::CliError;
+use crate::fix::trusted;
 use crate::model_dir::LoadedModel;
 use crate::notes;
 use crate::prompts;
@@ -150,7 +151,13 @@ fn continued<'a>(subject: &Subject<'_>, path: &Path, scorers: &'a Scorers) -> an
     let tokenizer = evaluator.tokenizer.of_kind(prompts.kind);
     let evaluator = Evaluator { tokenizer: &tokenizer, ..evaluator };
     let continuations = match plan.best_of {
-        Some(n) => evaluator.best_of(&prompts.items, scorers.judge()?, generation, n, plan.seed)?,
+        Some(n) => {
+            let judge = scorers.judge()?;
+            let found = evaluator.best_of(&prompts.items, judge, generation, n, plan.seed)?;
+            let (n_unjudged, why) = &found.unjudged;
+            trusted(judge, prompts.items.len(), *n_unjudged, why.as_deref())?;
+            found
+        }
         None => evaluator.greedy_continuations(&prompts.items, generation)?,
     };
     let (n, n_cut) = (prompts.items.len(), continuations.n_truncated_prompts);

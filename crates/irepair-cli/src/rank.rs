@@ -20,7 +20,7 @@ pub(crate) struct RanksArgs {
 
 /// True in a repair that is a rank above the first one: it shows only its errors.
 pub(crate) fn is_silent() -> bool {
-    std::env::args().nth(1).is_some_and(|command| command == "repair")
+    std::env::args_os().nth(1).is_some_and(|command| command == "repair")
         && Place::from_environment().ok().flatten().is_some_and(|place| place.rank > 0)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use irepair_config::RepairPlan;
+use irepair_core::NUMBERS_VERSION;
 use irepair_core::fs::{read_to_string, sha256_file, sha256_hex};
 use irepair_data::{Tokenizer, read_token_texts, write_jsonl};
 use irepair_model::{Architecture, BlockModel, Decoding};
@@ -73,7 +74,10 @@ fn cache_path(model: &Path, opened: &LoadedModel, n: usize, n_new: usize, seed: 
     let mut files: Vec<PathBuf> = std::fs::read_dir(model).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "safetensors") || f.ends_with("config.json"));
     files.sort();
-    let mut words = format!("utility 1: {n} {n_new} {seed} {:?} {:?}", opened.model.kind(), opened.model.device());
+    let mut words = format!("utility 2: {n} {n_new} {seed} {:?} {:?}", opened.model.kind(), opened.model.device());
+    // What the texts begin and end with.
+    let (tokenizer, ends) = (&opened.tokenizer, opened.tokenizer.end_ids());
+    words += &format!(" {NUMBERS_VERSION} {} {ends:?} {}", tokenizer.start_id(), tokenizer.sha256().ok()?);
     for file in files {
         words += &sha256_file(&file).ok()?;
     }

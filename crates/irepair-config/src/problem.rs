@@ -105,6 +105,7 @@ fn range(key: &str) -> Option<Range> {
         "min" | "max" | "pooled_density_percent" | "strength" => return None,
         "weight_decay" | "valid_share" | "test_share" => Range::NotNegative,
         "top_p" | "min_gap" | "target" => Range::ShareOverZero,
+        "temperature" => Range::Temperature,
         key => Number::named(key).map_or(Range::Positive, |number| number.row().range),
     })
 }

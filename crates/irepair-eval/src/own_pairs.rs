@@ -41,6 +41,8 @@ pub struct OwnPairs {
     pub pairs: Vec<Pair>,
     /// What became of the prompts.
     pub counts: PairCounts,
+    /// Why the first of the samples without a score has none.
+    pub first_failure: Option<String>,
 }
 
 /// What became of the prompts.
@@ -193,7 +195,7 @@ impl Evaluator<'_> {
         let trial = |row| Trial { row, samples: Vec::new(), found: Err(Lack::Unscored) };
         let mut trials: Vec<Trial> = rows.into_iter().map(trial).collect();
         let mut counts = PairCounts { n_prompts: prompts.len(), ..PairCounts::default() };
-        let mut usual = None;
+        let (mut usual, mut first_failure) = (None, None);
         for round in [Round::First, Round::Greedy, Round::More, Round::Steered] {
             let n = match round {
                 Round::First | Round::Steered => rule.n_samples,
@@ -221,6 +223,7 @@ impl Evaluator<'_> {
             let scores = Scores::of_answers(&asked, &texts, judge);
             counts.n_samples += texts.len();
             counts.n_unscored += scores.n_failed();
+            first_failure = first_failure.or(scores.first_failure);
             for (k, ((tokens, text), score)) in drawn.into_iter().zip(texts).zip(scores.values).enumerate() {
                 let fit = usual.fits(&tokens, &text);
                 let sample = score.map(|score| Sample { tokens, text, score, fit });
@@ -251,7 +254,7 @@ impl Evaluator<'_> {
             }
         }
         counts.mean_scores = (!pairs.is_empty()).then(|| sums.map(|sum| sum / pairs.len() as f64));
-        Ok(OwnPairs { pairs, counts })
+        Ok(OwnPairs { pairs, counts, first_failure })
     }
 
     /// Places of the prompts without a pair, their tokens after the round's steering text, and the seeds of their

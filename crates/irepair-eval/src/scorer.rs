@@ -53,10 +53,13 @@ impl Scores {
         Self::checked(scorer.score_answers(&spoken), scorer).with_blank(texts)
     }
 
-    /// Scores of `texts` from those of the texts that are not blank.
+    /// Scores of `texts` from those of the texts that are not blank. Where the scorer gave none of those a score, blank
+    /// ones have none either: their mean would say 0 of a scorer that failed.
     fn with_blank<S: AsRef<str>>(self, texts: &[S]) -> Self {
+        let has_failed = !self.values.is_empty() && self.values.iter().all(Option::is_none);
+        let blank = Some(0.0).filter(|_| !has_failed);
         let mut asked = self.values.iter().copied();
-        let value = |text: &S| if is_blank(text.as_ref()) { Some(0.0) } else { asked.next().flatten() };
+        let value = |text: &S| if is_blank(text.as_ref()) { blank } else { asked.next().flatten() };
         Self { values: texts.iter().map(value).collect(), ..self }
     }
 
@@ -108,6 +111,8 @@ mod tests {
         assert_eq!(scores.values, [Some(1.0), Some(0.0), None, Some(0.0), Some(0.5), Some(0.0)]);
         assert_eq!((scores.n_failed(), scores.first_failure.as_deref()), (1, Some("cannot read 3 bytes")));
         assert_eq!(Scores::of_continuations(&["", "?"], &Moody).values, [Some(0.0); 2]);
+        let failed = Scores::of_continuations(&["", "abc", "x"], &Moody);
+        assert_eq!((&failed.values[..], failed.n_failed()), (&[None; 3][..], 3), "no mean of blank texts alone");
     }
 
     /// Scores answers by the length of their prompts, and texts without one as they say.

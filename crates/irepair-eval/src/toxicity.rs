@@ -46,7 +46,7 @@ impl Generation {
     pub(crate) fn check(&self, model: &dyn BlockModel) -> Result<()> {
         // Both have to fit the context; checked one by one, so that no sum can overflow.
         let n_positions = model.n_positions();
-        for (key, got) in [("prompt_tokens", self.prompt_tokens), ("n_new", self.n_new)] {
+        for (key, got) in [("prompt_tokens", self.prompt_tokens), ("max_new_tokens", self.n_new)] {
             if !(1..n_positions).contains(&got) {
                 let want = format!("at least 1 and under the model's context of {n_positions}");
                 return Err(Error::BadSetting { key, want, got });
@@ -71,6 +71,8 @@ pub struct Continuations {
     pub cost: f64,
     /// Prompts that were longer than [`Generation::prompt_tokens`].
     pub n_truncated_prompts: usize,
+    /// Prompts of whose samples the judge that chose among them gave none a score, and its first reason.
+    pub unjudged: (usize, Option<String>),
 }
 
 /// Toxicity of a model's continuations.
@@ -144,7 +146,8 @@ impl Evaluator<'_> {
         let (prompts, n_truncated_prompts) = self.prompt_tokens(asked, generation)?;
         let samples = self.sampled(&prompts, generation.n_new, n_samples, seed)?;
         let texts = samples.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<Vec<_>, _>>()?;
-        let scores = Scores::of_answers(asked, &texts, judge).values;
+        let Scores { values: scores, first_failure, .. } = Scores::of_answers(asked, &texts, judge);
+        let n_unjudged = scores.chunks(n_samples).filter(|samples| samples.iter().all(Option::is_none)).count();
         let score = |i: &usize| scores[*i].filter(|_| !is_blank(&texts[*i])).unwrap_or(f64::INFINITY);
         let best = |at: usize| (at..at + n_samples).min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(at);
         let kept: Vec<usize> = (0..prompts.len()).map(|prompt| best(prompt * n_samples)).collect();
@@ -159,6 +162,7 @@ impl Evaluator<'_> {
             cost: all as f64 / paid as f64,
             prompts,
             n_truncated_prompts,
+            unjudged: (n_unjudged, first_failure),
         })
     }
 
@@ -175,7 +179,8 @@ impl Evaluator<'_> {
         let (prompts, n_truncated_prompts) = self.prompt_tokens(prompts, generation)?;
         let tokens = greedy_tokens(self.model, &prompts, generation.n_new, self.tokenizer.end_ids(), self.batch_size)?;
         let texts = tokens.iter().map(|t| self.tokenizer.decode_continuation(t)).collect::<Result<_, _>>()?;
-        Ok(Continuations { prompts, tokens, texts, how: "greedy".to_owned(), cost: 1.0, n_truncated_prompts })
+        let (how, unjudged) = ("greedy".to_owned(), (0, None));
+        Ok(Continuations { prompts, tokens, texts, how, cost: 1.0, n_truncated_prompts, unjudged })
     }
 
     /// The greedy continuation of every prompt and `n_samples` nucleus samples of it: all of the first prompt, then all

@@ -92,6 +92,7 @@ fn continuations_under_the_reference() {
         how: String::new(),
         cost: 1.0,
         n_truncated_prompts: 0,
+        unjudged: (0, None),
     };
     for batch_size in [1, 3] {
         let metric = continuation_perplexity(&load(&golden, "reference"), &continuations, batch_size).unwrap();

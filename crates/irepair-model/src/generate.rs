@@ -224,6 +224,10 @@ impl Chooser {
         let p = (logits.to_kind(Kind::Float) / temperature).softmax(-1, Kind::Float).to_device(Device::Cpu);
         let (n_rows, n_vocab) = (p.size()[0] as usize, p.size()[1] as usize);
         let p = Vec::<f32>::try_from(p.reshape([-1]))?;
+        // Logits over a temperature near 0 are infinite, and their probabilities no numbers.
+        if p.iter().any(|p| !p.is_finite()) {
+            return Err(Error::NotFinite);
+        }
         let rows_each = n_rows / self.streams.len();
         let tokens: Vec<i64> = p
             .chunks(n_vocab)

@@ -34,7 +34,7 @@ use self::place::Place;
 use self::plan::{SENSITIVITIES, Speed, Steps, shared};
 use self::prepared::{Prepared, Prompts};
 use self::search::Search;
-pub(crate) use self::verdicts::misses_too_many;
+pub(crate) use self::verdicts::{misses_too_many, trusted};
 use crate::environment::weights_sha256;
 use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};
@@ -64,6 +64,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     let judges = prepared::judges(&plan)?;
     let prompts = Prompts::read(&plan, &dir)?;
     let made_from = made_from(&plan, &dir, &judges.iter().map(|judge| judge.name().to_owned()).collect::<Vec<_>>())?;
+    prepared::refuse_broken(&plan, &dir, &prompts)?;
     let place = Place { out: plan.out.clone() };
     // A fix of the same inputs is continued, whether it is finished or not; anything else in the directory is not ours.
     if !place.work("made-from.json").exists() {
@@ -119,10 +120,6 @@ fn made_from(plan: &FixPlan, dir: &ModelDir, judges: &[String]) -> anyhow::Resul
         ("tokenizer".to_owned(), dir.tokenizer.sha256()?),
         ("judges".to_owned(), judges.join(", ")),
     ]);
-    let files = [("--prompts", Some(&plan.prompts)), ("--pairs", plan.pairs.as_ref()), ("--keep", plan.keep.as_ref())];
-    for (name, path) in files.into_iter().chain([("--utility", plan.utility.as_ref())]) {
-        from.extend(path.map(|path| anyhow::Ok((name.to_owned(), sha256_file(path)?))).transpose()?);
-    }
     // Where things lie, and what is done with the result, decide nothing.
     let nowhere = || Some(PathBuf::new());
     let settings = FixOptions {
@@ -144,6 +141,11 @@ fn made_from(plan: &FixPlan, dir: &ModelDir, judges: &[String]) -> anyhow::Resul
     };
     let settings = toml::Table::try_from(&settings)?.into_iter();
     from.extend(settings.map(|(key, value)| (format!("--{}", key.replace('_', "-")), value.to_string())));
+    // After the settings, which name the same files without their bytes.
+    let files = [("--prompts", Some(&plan.prompts)), ("--pairs", plan.pairs.as_ref()), ("--keep", plan.keep.as_ref())];
+    for (name, path) in files.into_iter().chain([("--utility", plan.utility.as_ref())]) {
+        from.extend(path.map(|path| anyhow::Ok((name.to_owned(), sha256_file(path)?))).transpose()?);
+    }
     Ok(from)
 }
 

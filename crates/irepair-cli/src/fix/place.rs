@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_core::fs::{list, read_to_string, remove, write_atomic};
+use irepair_core::is_temporary;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +14,8 @@ use crate::error::CliError;
 /// Everything but the results, inside the output directory: a later `--choose` continues from it.
 const WORK: &str = "work";
 const MADE_FROM: &str = "made-from.json";
+/// Begins the names of what judges said.
+const VERDICTS: &str = "verdicts-";
 /// Begins the names of what was measured on test prompts.
 const MEASURED: &str = "measured-";
 
@@ -32,14 +35,16 @@ impl Place {
         self.out.join(WORK).join(name)
     }
 
-    /// True once the model's own answers are there.
+    /// True once a stage has made something: the model's own answers are the first, and may have been removed since.
     pub(crate) fn has_begun(&self) -> bool {
-        self.work("before.json").exists()
+        let names = list(&self.out.join(WORK)).unwrap_or_default();
+        let mut names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        names.any(|name| name != MADE_FROM && !name.starts_with(VERDICTS) && !is_temporary(name))
     }
 
     /// The verdicts of a judge.
     pub(crate) fn verdicts(&self, judge: usize) -> PathBuf {
-        self.work(&format!("verdicts-{judge}.jsonl"))
+        self.work(&format!("{VERDICTS}{judge}.jsonl"))
     }
 
     /// The stage that measures a point on test prompts.

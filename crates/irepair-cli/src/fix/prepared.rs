@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use irepair_config::{FixPlan, SensitivityOptions, resolve};
-use irepair_data::{Limits, Part, RecordFile, Sides, TextKind, TokenPair, Tokenizer, read_token_pairs, write_pairs_of};
+use irepair_data::{
+    Limits, Pair, Part, RecordFile, Sides, TextKind, TokenPair, Tokenizer, read_token_pairs, write_pairs_of,
+};
 use irepair_eval::{Evaluator, Generation, PairRule, kl_heldout};
 use irepair_model::BlockModel;
 use irepair_report::{PairYield, SCHEMA, SensitivityResult};
@@ -99,6 +101,40 @@ fn refuse_other_kind(
     Err(CliError::MixedKinds { path, lists })
 }
 
+/// Reads the files that later stages work on, so that a broken one is refused before anything is made.
+pub(crate) fn refuse_broken(plan: &FixPlan, dir: &ModelDir, prompts: &Prompts) -> anyhow::Result<()> {
+    if let Some(path) = &plan.utility {
+        neutral_of(path, &dir.tokenizer, NEUTRAL_TOKENS.min(dir.config.n_positions))?;
+    }
+    if let Some(path) = &plan.pairs {
+        given_pairs(plan, path, &dir.tokenizer, prompts.kind)?;
+    }
+    Ok(())
+}
+
+/// The neutral texts of a file, as tokens.
+fn neutral_of(path: &Path, tokenizer: &Tokenizer, n_tokens: usize) -> anyhow::Result<Vec<Vec<u32>>> {
+    comparable(documents(path, tokenizer, n_tokens)?, path)
+}
+
+/// As many as a fix reads of the texts that have something to compare: one of the start token alone has nothing.
+fn comparable(texts: Vec<Vec<u32>>, path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
+    let texts: Vec<Vec<u32>> = texts.into_iter().filter(|text| text.len() > 1).take(2 * N_NEUTRAL).collect();
+    if texts.len() < 2 {
+        let (what, path) = ("neutral texts", path.to_owned());
+        return Err(CliError::TooFew { what, path, n_held_out: 1, n: texts.len(), n_empty: 0 }.into());
+    }
+    Ok(texts)
+}
+
+/// The pairs of a file.
+fn given_pairs(plan: &FixPlan, path: &Path, tokenizer: &Tokenizer, kind: TextKind) -> anyhow::Result<Vec<Pair>> {
+    let columns = plan.columns.clone().unwrap_or_default();
+    let given = RecordFile { path, columns: &columns }.read_pairs(Some(tokenizer), Sides::Both)?;
+    refuse_other_kind(plan, tokenizer, [kind, given.kind], path)?;
+    Ok(given.items)
+}
+
 /// The judge, and the second one where it is given.
 pub(crate) fn judges(plan: &FixPlan) -> anyhow::Result<Vec<Box<dyn Scorer>>> {
     let run =
@@ -176,7 +212,7 @@ impl Prepared {
         place.stage("neutral", || {
             let n_tokens = NEUTRAL_TOKENS.min(self.opened.model.n_positions());
             let texts = match &plan.utility {
-                Some(path) => documents(path, &self.opened.tokenizer, n_tokens)?,
+                Some(path) => neutral_of(path, &self.opened.tokenizer, n_tokens)?,
                 None => {
                     tracing::info!(
                         "no --utility: the disturbance is measured on {} texts sampled from the model",
@@ -187,19 +223,7 @@ impl Prepared {
                     texts.into_iter().map(|text| std::iter::once(start).chain(text).collect()).collect()
                 }
             };
-            // A text of the start token alone has nothing to compare.
-            let texts: Vec<Vec<u32>> = texts.into_iter().filter(|text| text.len() > 1).take(2 * N_NEUTRAL).collect();
-            if texts.len() < 2 {
-                let path = plan.utility.clone().unwrap_or_else(|| plan.model.clone());
-                return Err(CliError::TooFew {
-                    what: "neutral texts",
-                    path,
-                    n_held_out: 1,
-                    n: texts.len(),
-                    n_empty: 0,
-                }
-                .into());
-            }
+            let texts = comparable(texts, plan.utility.as_ref().unwrap_or(&plan.model))?;
             let (choose, measure) = texts.split_at(texts.len() / 2);
             Ok([choose.to_vec(), measure.to_vec()])
         })
@@ -253,15 +277,11 @@ impl Prepared {
             let evaluator = Evaluator::new(&self.opened.model, &self.tokenizer, self.batch_size);
             let made = evaluator.own_pairs(&own, &self.judges[0], &rule, || bar.inc(1))?;
             let counts = made.counts;
-            trusted(&self.judges[0], counts.n_samples, counts.n_unscored, None)?;
+            trusted(&self.judges[0], counts.n_samples, counts.n_unscored, made.first_failure.as_deref())?;
             let mut pairs = made.pairs;
             let n_own = pairs.len();
             if let Some(path) = &plan.pairs {
-                let columns = plan.columns.clone().unwrap_or_default();
-                let given =
-                    RecordFile { path, columns: &columns }.read_pairs(Some(&self.opened.tokenizer), Sides::Both)?;
-                refuse_other_kind(plan, &self.opened.tokenizer, [prompts.kind, given.kind], path)?;
-                pairs.extend(given.items);
+                pairs.extend(given_pairs(plan, path, &self.opened.tokenizer, prompts.kind)?);
             }
             write_pairs_of(&place.work("pairs.jsonl"), &pairs, self.tokenizer.marked_kind(prompts.kind))?;
             Ok(PairYield {

@@ -124,3 +124,24 @@ fn two_sets_of_prompts_of_one_name_are_refused() {
     let error = refused(&irepair(dir, &format!("eval --model base {flags}")), 2);
     assert_says(&error, &["two files of --more-prompts have one name up to the first dot", "at: set"]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_whose_path_is_not_utf_8_runs_like_any_other() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irepair"));
+    let output = command.arg0(OsStr::from_bytes(b"\xff/irepair")).current_dir(workshop());
+    succeed(&output.args(["score", "--model", "base", "--input", "short.jsonl"]).output().unwrap());
+}
+
+#[test]
+fn a_temperature_that_no_logit_can_be_divided_by_is_refused() {
+    for temperature in ["1e-39", "1e300", "0"] {
+        let args = format!("generate --model base --n 1 --top-p 0.9 --temperature {temperature}");
+        let said = refused(&irepair(workshop(), &args), 2);
+        assert_says(&said, &["`temperature`: must be at least 1e-6 and at most 1e6"]);
+    }
+}

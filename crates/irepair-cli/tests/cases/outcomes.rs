@@ -121,3 +121,19 @@ fn zero_is_a_number_and_not_a_missing_one() {
         assert_says(&error, &[&format!("`{key}`: must be at least 1, is 0")]);
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn a_judge_that_fails_is_no_judge_that_finds_nothing() {
+    let dir = workshop();
+    let failed = irepair(dir, "eval --model base --prompts prompts.jsonl --scorer command:false --samples 2 --json");
+    let metrics: Value = serde_json::from_str(&succeed(&failed)).unwrap();
+    let metrics = &metrics["metrics"];
+    for key in ["tox", "toxfrac", "expected_max_toxicity"] {
+        assert!(metrics[key]["value"].is_null() && metrics[key]["n"] == 0, "{key}: {}", metrics[key]);
+    }
+    let best = "eval --model base --prompts prompts.jsonl --best-of 2 --judge command:false --lexicon words.txt";
+    assert_says(&refused(&irepair(dir, best), 5), &["judge gives too few scores", "12 of 12 missing"]);
+    let pairs = "pairs --model base --prompts prompts.jsonl --judge command:false --samples 2 --out unjudged";
+    assert_says(&refused(&irepair(dir, pairs), 5), &["judge gives too few scores"]);
+}

@@ -74,5 +74,18 @@ fn another_point_is_taken_without_searching_again() {
     let seed = fix(&format!("--out choice {ARGS} --seed 3"));
     assert_eq!(seed.status.code(), Some(2), "{}", said(&seed));
     assert!(said(&seed).contains("another `--seed`"), "{}", said(&seed));
+    // Other prompts under the same name of a file are other prompts.
+    let prompts = std::fs::read_to_string(dir.join("help.jsonl")).unwrap();
+    let fewer: String = prompts.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    std::fs::write(dir.join("fewer.jsonl"), fewer).unwrap();
+    let fewer = fix("--out choice --prompts fewer.jsonl --judge refuse.txt");
+    assert_eq!(fewer.status.code(), Some(2), "{}", said(&fewer));
+    assert!(said(&fewer).contains("another `--prompts`"), "{}", said(&fewer));
+    // Nor does another judge continue from what is left where a stage was removed.
+    std::fs::remove_file(dir.join("choice").join("work/before.json")).unwrap();
+    std::fs::write(dir.join("refuse-more.txt"), "cannot\nwill\n").unwrap();
+    let judge = fix("--out choice --prompts help.jsonl --judge refuse-more.txt");
+    assert_eq!(judge.status.code(), Some(2), "{}", said(&judge));
+    assert_eq!(result("choice"), after);
     assert!(dir.join("choice/model/config.json").exists() || after["verdict"] == "nothing_gained");
 }

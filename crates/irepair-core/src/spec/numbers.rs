@@ -52,6 +52,8 @@ pub enum Range {
     ShareBelowOne,
     /// Over 0, up to 1.
     ShareOverZero,
+    /// What logits can be divided by and stay finite.
+    Temperature,
 }
 
 impl Range {
@@ -65,6 +67,7 @@ impl Range {
             Self::Share => ("0 to 1", |x| (0.0..=1.0).contains(&x)),
             Self::ShareBelowOne => ("at least 0 and below 1", |x| (0.0..1.0).contains(&x)),
             Self::ShareOverZero => ("over 0 and up to 1", |x| x > 0.0 && x <= 1.0),
+            Self::Temperature => ("at least 1e-6 and at most 1e6", |x| (1e-6..=1e6).contains(&x)),
         }
     }
 
