@@ -92,7 +92,7 @@ pub(crate) fn settings(job: &Job) -> Result<Inputs> {
     forget_places(&mut value);
     let all = Inputs::default().text(&value.to_string()).text(&format!("numbers {NUMBERS_VERSION}"));
     // Rows of other settings keep the identity that they had before there was such an entry.
-    Ok(match job.repair.numbers_version() {
+    Ok(match job.numbers_version() {
         0 => all,
         of_some => all.text(&format!("numbers of some {of_some}")),
     })

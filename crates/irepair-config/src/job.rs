@@ -1,8 +1,9 @@
 //! A job: one row of a table, for one model and one seed, as one `irepair job` call.
 
+use irepair_core::spec::Measures;
 use serde::{Deserialize, Serialize};
 
-use crate::{Checks, EvalOptions, RelearnOptions, RepairOptions, Validate};
+use crate::{Checks, Dtype, EvalOptions, RelearnOptions, RepairOptions, Validate};
 
 /// Everything one job needs; written by the runner, kept with its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,32 @@ impl Job {
     pub fn row(&self) -> String {
         format!("{}-{}", self.method, self.model)
     }
+
+    /// How many entries CHANGELOG.md has under *Numbers changed, of some rows alone* that hold for this job: a result of
+    /// another version is computed again.
+    pub fn numbers_version(&self) -> u32 {
+        SOME_NUMBERS_CHANGED.iter().map(|holds| u32::from(holds(self))).sum()
+    }
+}
+
+/// One for each entry of CHANGELOG.md under *Numbers changed, of some rows alone*, in its order: whether it holds for a
+/// job.
+pub const SOME_NUMBERS_CHANGED: &[fn(&Job) -> bool] = &[is_counted_otherwise, has_narrow_adapters];
+
+/// Counted work was that of the rejected text alone. Nothing is decided by it in a run that is compared at no equal
+/// compute.
+fn is_counted_otherwise(job: &Job) -> bool {
+    let kept = job.watch.as_ref().and_then(|watch| watch.kept.as_ref());
+    let (repair, measures) = (&job.repair, job.repair.policy().row().measures);
+    let other_texts = measures != Measures::Never && repair.sensitivity().row().at_steps != Some([1, 1]);
+    kept.is_none_or(|kept| kept.equal_compute_flops.is_some())
+        && repair.method().trains()
+        && (other_texts || measures == Measures::Once || repair.reads_fisher())
+}
+
+/// Adapters of bfloat16 weights were rounded to the nearest.
+fn has_narrow_adapters(job: &Job) -> bool {
+    job.repair.lora_rank.is_some() && job.repair.dtype() == Dtype::Bf16
 }
 
 impl Validate for Job {
@@ -98,5 +125,41 @@ impl Validate for Job {
             checks.inside("watch.kept", kept.problems());
         }
         checks.inside("repair", self.repair.problems());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Method, Metric, Policy};
+
+    #[test]
+    fn numbers_of_some_rows_have_a_version_of_their_own() {
+        let job = |repair: RepairOptions| {
+            let repair = RepairOptions { method: repair.method.or(Some(Method::Irepair)), ..repair };
+            Job { repair, ..Job::default() }
+        };
+        let version = |repair| job(repair).numbers_version();
+        assert_eq!(version(RepairOptions::default()), 0);
+        assert_eq!(version(RepairOptions { method: Some(Method::Dpo), ..Default::default() }), 0);
+        assert_eq!(version(RepairOptions { policy: Some(Policy::Random), ..Default::default() }), 0);
+        let fixed = RepairOptions { policy: Some(Policy::Fixed), ..Default::default() };
+        assert_eq!(version(fixed.clone()), 1);
+        for (metric, want) in [(Metric::Density, 0), (Metric::Contrast, 1), (Metric::Efficiency, 1)] {
+            let sensitivity = Some(metric);
+            assert_eq!(version(RepairOptions { sensitivity, ..Default::default() }), want, "{metric}");
+            // Nothing is measured.
+            let policy = Some(Policy::Random);
+            assert_eq!(version(RepairOptions { sensitivity, policy, ..Default::default() }), 0, "{metric}");
+        }
+        let adapters = RepairOptions { method: Some(Method::Dpo), lora_rank: Some(8), ..Default::default() };
+        assert_eq!(version(adapters.clone()), 0);
+        assert_eq!(version(RepairOptions { dtype: Some(Dtype::Bf16), ..adapters }), 1);
+        // A search compares nothing at equal compute.
+        let watched = |equal_compute_flops| {
+            let kept = Some(Kept { equal_compute_flops, ..Kept::default() });
+            Job { watch: Some(Watch { kept, ..Watch::default() }), ..job(fixed.clone()) }.numbers_version()
+        };
+        assert_eq!([watched(None), watched(Some(1e12))], [0, 1]);
     }
 }

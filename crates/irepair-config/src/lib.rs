@@ -61,7 +61,7 @@ pub use fix::{FixOptions, FixPlan};
 pub use inspect::{ScoreOptions, ScorePlan, SensitivityOptions, SensitivityPlan};
 pub use irepair_arch::{Architecture, Shape};
 pub use irepair_core::spec::{Method, Metric, Operator, Policy, PromptSide, Reduction, UnitKind};
-pub use job::{Job, Kept, Watch};
+pub use job::{Job, Kept, SOME_NUMBERS_CHANGED, Watch};
 pub use judge::Judge;
 pub use layout::{FigureKey, TableKey};
 pub use load::{from_str, from_toml};
@@ -77,7 +77,7 @@ pub use profile::{
 };
 pub use protocol::Protocol;
 pub use relearn::{RelearnOptions, RelearnPlan, text_counts};
-pub use repair::{RepairOptions, RepairPlan, SOME_NUMBERS_CHANGED, slice_size};
+pub use repair::{RepairOptions, RepairPlan, slice_size};
 pub use scorer::{
     ScorerApplyOptions, ScorerApplyPlan, ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan,
 };

@@ -231,12 +231,6 @@ impl RepairOptions {
         self.method().trains() && (localises || self.optimizer() == Optimizer::Natural)
     }
 
-    /// How many entries CHANGELOG.md has under *Numbers changed, of some repairs alone* that hold for these settings: a
-    /// result of another version is computed again.
-    pub fn numbers_version(&self) -> u32 {
-        SOME_NUMBERS_CHANGED.iter().map(|holds| u32::from(holds(self))).sum()
-    }
-
     /// Micro-batches of a step that its sensitivities are measured on, where a policy measures.
     pub fn n_measured(&self) -> usize {
         match self.localise {
@@ -259,17 +253,6 @@ impl RepairOptions {
         }
     }
 }
-
-/// One for each entry of CHANGELOG.md under *Numbers changed, of some repairs alone*, in its order: whether it holds
-/// for some settings.
-pub const SOME_NUMBERS_CHANGED: &[fn(&RepairOptions) -> bool] = &[
-    |options| {
-        let measures = options.policy().row().measures;
-        let other_texts = measures != Measures::Never && options.sensitivity().row().at_steps != Some([1, 1]);
-        options.method().trains() && (other_texts || measures == Measures::Once || options.reads_fisher())
-    },
-    |options| options.lora_rank.is_some() && options.dtype() == Dtype::Bf16,
-];
 
 impl RepairPlan {
     /// [`RepairOptions::reads_utility`].
@@ -453,26 +436,6 @@ mod tests {
         );
         assert_eq!(heads.clone().with_preset().preset, Some(Preset::Paper), "a slice is the paper's");
         assert!(!crate::to_toml(&RepairOptions::default().with_defaults()).contains("unit"), "absent when unset");
-    }
-
-    #[test]
-    fn numbers_of_some_repairs_have_a_version_of_their_own() {
-        let of = |options: RepairOptions| RepairOptions { method: options.method.or(Some(Method::Irepair)), ..options };
-        let version = |options| of(options).numbers_version();
-        assert_eq!(version(RepairOptions::default()), 0);
-        assert_eq!(version(RepairOptions { method: Some(Method::Dpo), ..Default::default() }), 0);
-        assert_eq!(version(RepairOptions { policy: Some(Policy::Random), ..Default::default() }), 0);
-        assert_eq!(version(RepairOptions { policy: Some(Policy::Fixed), ..Default::default() }), 1);
-        for (metric, want) in [(Metric::Density, 0), (Metric::Contrast, 1), (Metric::Efficiency, 1)] {
-            let sensitivity = Some(metric);
-            assert_eq!(version(RepairOptions { sensitivity, ..Default::default() }), want, "{metric}");
-            // Nothing is measured.
-            let policy = Some(Policy::Random);
-            assert_eq!(version(RepairOptions { sensitivity, policy, ..Default::default() }), 0, "{metric}");
-        }
-        let adapters = RepairOptions { method: Some(Method::Dpo), lora_rank: Some(8), ..Default::default() };
-        assert_eq!(version(adapters.clone()), 0);
-        assert_eq!(version(RepairOptions { dtype: Some(Dtype::Bf16), ..adapters }), 1);
     }
 
     #[test]

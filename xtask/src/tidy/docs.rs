@@ -61,10 +61,10 @@ pub(super) fn numbers(changelog: &str) -> Vec<String> {
     let (all, of_locators) =
         (entries(changelog, "Numbers changed"), entries(changelog, "Numbers changed, of locators alone"));
     let mut found = Vec::new();
-    let of_some = entries(changelog, "Numbers changed, of some repairs alone").len();
+    let of_some = entries(changelog, "Numbers changed, of some rows alone").len();
     if of_some != SOME_NUMBERS_CHANGED.len() {
         let what = "SOME_NUMBERS_CHANGED in crates/irepair-config/src must say for which settings each holds";
-        found.push(format!("CHANGELOG.md: {of_some} entries under *Numbers changed, of some repairs alone*: {what}"));
+        found.push(format!("CHANGELOG.md: {of_some} entries under *Numbers changed, of some rows alone*: {what}"));
     }
     let mut check = |n: usize, version: u32, what: &str| {
         if n != version as usize {
@@ -120,7 +120,7 @@ mod tests {
         let with = |some: &str, all: &str, of_locators: &str| {
             format!(
                 "### Added\n- x\n### Numbers changed\n{all}### Numbers changed, of locators alone\n{of_locators}### Numbers \
-                 changed, of some repairs alone\n{some}### Fixed\n- y\n"
+                 changed, of some rows alone\n{some}### Fixed\n- y\n"
             )
         };
         let text = |all: &str, of_locators: &str| with(&some, all, of_locators);
