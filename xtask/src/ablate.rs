@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Policies to compare
     #[arg(long, value_delimiter = ',', default_value = "dynamic,fixed,reverse,random", value_name = "LIST")]
     policy: Vec<Policy>,
-    /// A directory of experiments/ (planted, real or paper)
+    /// A directory of experiments/ (planted, real, wild or paper)
     #[arg(long, default_value = "planted", value_name = "NAME")]
     profile: String,
     /// Seeds per cell instead of the profile's number

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::Result;
 use crate::rope_table::Table;
 use crate::setting::{Flag, Positive, settings, unsupported};
+use crate::{Error, Result};
 
 /// Rotary position embedding over the first `n_rotated` values of a head: value `i` is paired with value `i + n_rotated
 /// / 2`.
@@ -138,9 +138,13 @@ impl Rope {
         // As transformers rounds it.
         let n_rotated = (form.head_dim as f64 * share) as usize;
         if share > 1.0 || !n_rotated.is_multiple_of(2) || n_rotated == 0 {
-            let (key, want) =
-                if share == 1.0 { ("head_dim", "an even number") } else { (key, "an even share of a head") };
-            return Err(wrong(key, want));
+            if share != 1.0 {
+                return Err(wrong(key, "an even share of a head"));
+            }
+            // Without the key it is the width over the heads.
+            let want = "an even width of a head (width / heads), which rotary positions need";
+            let (path, key, got) = (path.to_owned(), "head_dim".to_owned(), form.head_dim.to_string());
+            return Err(Error::Unsupported { path, key, want: want.to_owned(), got });
         }
         Ok(Self { n_rotated, theta, scaling: scaling(&found, &config, form, n_rotated)? })
     }

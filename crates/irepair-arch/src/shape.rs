@@ -115,6 +115,11 @@ mod tests {
     fn sizes_that_do_not_fit_are_refused_by_key() {
         let error = Shape::new("gpt2", [2, 10, 4], 16, 7).architecture().unwrap_err();
         assert!(matches!(error, crate::Error::Unsupported { key, .. } if key == "n_head"));
+        let error = Shape::new("llama", [2, 8, 8], 16, 7).architecture().unwrap_err();
+        assert!(
+            matches!(&error, crate::Error::Unsupported { key, got, .. } if key == "head_dim" && got == "1"),
+            "{error:?}"
+        );
         let error = Shape::new("mamba", [2, 8, 4], 16, 7).architecture().unwrap_err();
         assert!(matches!(error, crate::Error::Unsupported { key, .. } if key == "model_type"));
     }

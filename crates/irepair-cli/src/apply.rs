@@ -1,9 +1,12 @@
 //! `irepair scorer apply`: a scorer's scores of given texts, `{"index", "score"}`, or why there is none.
 
+use std::path::Path;
+
 use irepair_config::ScorerApplyPlan;
 use irepair_data::{read_texts, write_jsonl};
 use serde::Serialize;
 
+use crate::error::CliError;
 use crate::model_dir::use_threads;
 use crate::output::print_json_line;
 use crate::scorers::{ClassifierUse, open_scorer};
@@ -37,7 +40,17 @@ pub(crate) fn command(plan: &ScorerApplyPlan) -> anyhow::Result<()> {
         tracing::warn!("{n_failed} of {} texts have no score", scored.len());
     }
     match &plan.out {
-        Some(path) => Ok(write_jsonl(path, &scored)?),
-        None => scored.iter().try_for_each(print_json_line),
+        Some(path) => write_jsonl(path, &scored)?,
+        None => scored.iter().try_for_each(print_json_line)?,
+    }
+    let first = scored.iter().find_map(|scored| scored.failure.clone());
+    refuse_unscored(&plan.input, scored.len(), n_failed, first)
+}
+
+/// Refuses texts of which none has a score; `why` is what the scorer says of the first.
+pub(crate) fn refuse_unscored(path: &Path, n: usize, n_failed: usize, why: Option<String>) -> anyhow::Result<()> {
+    match why.filter(|_| n_failed == n) {
+        Some(why) => Err(CliError::NothingScored { path: path.to_owned(), n, why }.into()),
+        None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use irepair_config::{CheckPlan, Judge};
 use irepair_core::fs::{is_stream, remove, write_atomic};
-use irepair_data::{Error as DataError, Lines, RecordFile, TextKind};
+use irepair_data::{RecordFile, TextKind};
 use irepair_eval::{
     Continuations, Evaluator, Generation, Metric, Scores, copied_share, degeneration, texts_perplexity,
 };
@@ -16,7 +16,7 @@ use irepair_model::BlockModel as _;
 use irepair_report::{Clause, ClauseKind, Form, Rate, Suite};
 use irepair_scorer::Scorer;
 use irepair_stats::wilson;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::environment::weights_sha256;
 use crate::error::CliError;
@@ -26,9 +26,9 @@ use crate::measure::form;
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::notes::say_text_rule;
 use crate::output::{print, print_json};
-use crate::prompts;
 use crate::scorers::{ClassifierUse, open_scorer};
 use crate::utility::documents;
+use crate::{prompts, stored_answers};
 
 /// What became of a clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,13 +88,6 @@ struct Subject<'a> {
 struct Answered {
     prompts: Vec<String>,
     answers: Continuations,
-}
-
-/// A line of the answers that must not change.
-#[derive(Deserialize)]
-struct Kept {
-    prompt: String,
-    answer: String,
 }
 
 /// Runs the command.
@@ -284,8 +277,7 @@ impl<'a> Subject<'a> {
     }
 
     fn answers(&self, clause: &'a Clause) -> anyhow::Result<Checked<'a>> {
-        let kept = read_kept(&self.suite.file(&self.plan.suite, clause)?)?;
-        let (prompts, stored): (Vec<String>, Vec<String>) = kept.into_iter().map(|k| (k.prompt, k.answer)).unzip();
+        let (prompts, stored) = stored_answers::read(&self.suite.file(&self.plan.suite, clause)?)?;
         let answers = self.answer(&prompts, TextKind::Plain)?;
         let n = stored.len();
         let n_same = answers.texts.iter().zip(&stored).filter(|(now, then)| now == then).count();
@@ -325,22 +317,6 @@ fn checked(clause: &Clause, passes: bool, said: String) -> Checked<'_> {
         seconds: 0.0,
         said,
     }
-}
-
-/// The answers that must not change.
-fn read_kept(path: &Path) -> anyhow::Result<Vec<Kept>> {
-    let mut kept = Vec::new();
-    for line in Lines::open(path)? {
-        let (line, text) = line?;
-        if !text.trim().is_empty() {
-            let not_json = |source| DataError::NotJson { path: path.to_owned(), line, source };
-            kept.push(serde_json::from_str(&text).map_err(not_json)?);
-        }
-    }
-    if kept.is_empty() {
-        return Err(DataError::NoRecords { path: path.to_owned(), wanted: "answers" }.into());
-    }
-    Ok(kept)
 }
 
 fn percent(share: f64) -> String {

@@ -21,7 +21,7 @@ irepair_core::errors! {
         Missing { what: String, want: String } = "{what} is not complete" => Usage.help(format!("give {want}"));
         /// A place to write to that already holds something.
         OutExists { path: PathBuf } = "output is there already" =>
-            Usage.at(path.display()).help("give another --out: existing files are never overwritten");
+            Usage.at(path.display()).help("give a path where nothing is: existing files are never overwritten");
         /// A directory to write to that holds the file `found`.
         OutNotEmpty { path: PathBuf, found: String } = "output directory is not empty" =>
             Usage.at(path.join(found).display())
@@ -43,6 +43,10 @@ irepair_core::errors! {
         TooLong { place: String, n_positions: usize, got: usize, help: &'static str } =
             "text is longer than the model's context" =>
             Data.at(place).want_got(format!("at most {n_positions} positions"), got).help(help);
+        /// A soft prefix that leaves no room for a text.
+        LongPrefix { n_positions: usize, got: usize } = "soft prefix leaves no room for a text" =>
+            Usage.want_got(format!("at most {} vectors, for a context of {n_positions}", n_positions.saturating_sub(2)), got)
+                .help("give a smaller --soft-prefix (`soft_prefix`): its vectors take positions of the context");
         /// The weights of an adapter alone.
         Adapter { path: PathBuf } = "directory holds an adapter, not a model" =>
             Data.at(path.display()).help(
@@ -78,6 +82,9 @@ irepair_core::errors! {
                 empty => format!("{n}; {empty} others are left out, because a continuation of them is empty"),
             })
                 .help("give more of them, or hold out fewer with --n-validation");
+        /// A file that holds less than `option` asks for.
+        TooLittle { path: PathBuf, option: &'static str, want: String, got: String, help: &'static str } =
+            "file holds too little for {option}" => Data.at(path.display()).want_got(want, got).help(help);
         /// Labelled texts from which no word list can be made.
         NoWords { path: PathBuf } = "no word occurs in enough toxic texts" =>
             Data.at(path.display()).help("give more labelled texts: a word list is made of words that toxic texts share");
@@ -104,6 +111,14 @@ irepair_core::errors! {
             "{n_missing} of {n} answers have no score: {why}" =>
             Data.at(format!("clause {clause:?}")).want_got("scores of 99 % of the answers", format!("{} of {n}", n - n_missing))
                 .help("nothing can be said of the model: repair the judge, then run the check again");
+        /// A line of the answers of a suite that is JSON of another form.
+        BadAnswer { path: PathBuf, line: usize, why: String } = "line of answers cannot be read: {why}" =>
+            Data.at(format!("{}, line {line}", path.display()))
+                .help("write a JSON object a line, {\"prompt\": \"...\", \"answer\": \"...\"}, each key once");
+        /// Texts of which a scorer scores none.
+        NothingScored { path: PathBuf, n: usize, why: String } = "no text has a score: {why}" =>
+            Data.at(path.display()).want_got("a score of some texts", format!("none of {n}"))
+                .help("give texts that the scorer can judge, or another --scorer");
         /// A scorer that was given twice.
         SameScorer { name: String } = "two scorers have one name" => Usage.at(name).help("give each scorer once");
         /// Two sets of prompts whose numbers would have one name.
@@ -219,6 +234,7 @@ mod tests {
                 got: 121,
                 help: "give --long window"
             }],
+            LongPrefix: [CliError::LongPrefix { n_positions: 128, got: 65536 }],
             Adapter: [CliError::Adapter { path: "adapter/adapter_config.json".into() }],
             SoftPrefix: [CliError::SoftPrefix { path: "prefix/adapter_config.json".into(), base: " `gpt2`".into() }],
             AdapterBeside: [CliError::AdapterBeside { path: "model/adapter_config.json".into() }],
@@ -229,6 +245,13 @@ mod tests {
                 CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 64, n: 64, n_empty: 0 },
                 CliError::TooFew { what: "pairs", path: "pairs.jsonl".into(), n_held_out: 1, n: 1, n_empty: 19 },
             ],
+            TooLittle: [CliError::TooLittle {
+                path: "toxic.jsonl".into(),
+                option: "--counts",
+                want: "at least 1000 texts".into(),
+                got: "12".into(),
+                help: "give more texts, or smaller numbers"
+            }],
             NoWords: [CliError::NoWords { path: "labels.jsonl".into() }],
             NoScorer: [CliError::NoScorer { path: "scorer.bin".into() }],
             NothingMatches: [CliError::NothingMatches { path: "phrases.txt".into(), n: 1 }],
@@ -239,6 +262,16 @@ mod tests {
                 n_missing: 12,
                 n: 300,
                 why: "the program gave no answer within 60s".into()
+            }],
+            BadAnswer: [CliError::BadAnswer {
+                path: "suite/answers.jsonl".into(),
+                line: 3,
+                why: "missing field `answer` at column 15".into()
+            }],
+            NothingScored: [CliError::NothingScored {
+                path: "texts.jsonl".into(),
+                n: 20,
+                why: "the scorer was trained on this text".into()
             }],
             SameScorer: [CliError::SameScorer { name: "words".into() }],
             SamePrompts: [CliError::SamePrompts { name: "toxic".into() }],

@@ -47,6 +47,7 @@ mod scorers;
 mod selection;
 mod sensitivity;
 mod spikes;
+mod stored_answers;
 mod train_in;
 mod train_loop;
 mod utility;

@@ -51,9 +51,9 @@ impl Prepared {
         }
         method::eligible(&plan, &dir.config)?;
         let n_positions = room(&plan, &dir.config);
-        if n_positions == 0 {
-            let (n_positions, got) = (dir.config.n_positions, plan.soft_prefix.unwrap_or(0) + 1);
-            return Err(irepair_model::Error::ContextOverflow { n_positions, got }.into());
+        if let Some(got) = plan.soft_prefix.filter(|_| n_positions < 2) {
+            // A text needs two positions: a token, and one that follows it.
+            return Err(CliError::LongPrefix { n_positions: dir.config.n_positions, got }.into());
         }
         let path = plan.pairs.clone();
         let sides = sides(&plan);

@@ -14,6 +14,7 @@ use irepair_train::{Engine, Localise, OptimizerKind, RepairData, Schedule, Setti
 use serde::Serialize;
 use tch::Kind;
 
+use crate::error::CliError;
 use crate::memory;
 use crate::model_dir::use_threads;
 use crate::not_finite::{self, Source};
@@ -58,11 +59,7 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
             (tokenizer, documents)
         }
     };
-    let valid =
-        plan.valid.as_deref().map(|path| anyhow::Ok(joined_tokens(&tokenizer, &read_texts(path)?)?)).transpose()?;
-    if let Some(n) = valid.as_ref().map(Vec::len).filter(|&n| n < 2) {
-        return Err(irepair_data::Error::TooFew { wanted: 2, n }.into());
-    }
+    let valid = plan.valid.as_deref().map(|path| read_valid(path, &tokenizer)).transpose()?;
     let window = plan.window.unwrap_or(plan.n_positions);
     let n_documents = documents.len();
     let windows = if plan.pack {
@@ -125,6 +122,22 @@ pub(crate) fn command(plan: &PretrainPlan) -> anyhow::Result<()> {
         plan.steps,
         out.display()
     ))
+}
+
+/// The tokens of the held-out text, of which all but the first are predicted.
+fn read_valid(path: &Path, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+    let tokens = joined_tokens(tokenizer, &read_texts(path)?)?;
+    if tokens.len() < 2 {
+        return Err(CliError::TooLittle {
+            path: path.to_owned(),
+            option: "--valid",
+            want: "at least 2 tokens".to_owned(),
+            got: tokens.len().to_string(),
+            help: "give more text",
+        }
+        .into());
+    }
+    Ok(tokens)
 }
 
 /// The directory that a tokenizer is given by, or one of whose files it is given by.

@@ -9,6 +9,7 @@ use irepair_model::CausalLm;
 use irepair_report::Relearned;
 use irepair_train::{Engine, OptimizerKind, RepairData, Settings};
 
+use crate::error::CliError;
 use crate::measure::{Extent, Measured, measure_model};
 use crate::model_dir::{LoadedModel, ModelDir, use_threads};
 use crate::output::{four_decimals, print, print_json};
@@ -93,7 +94,14 @@ fn toxic_texts(tokenizer: &Tokenizer, n_positions: usize, plan: &RelearnPlan) ->
         tracing::warn!("{n_cut} of {} texts cut to {max_tokens} tokens", texts.len());
     }
     if texts.len() < wanted {
-        return Err(irepair_data::Error::TooFew { wanted, n: texts.len() }.into());
+        return Err(CliError::TooLittle {
+            path: plan.texts.clone(),
+            option: "--counts",
+            want: format!("at least {wanted} texts"),
+            got: texts.len().to_string(),
+            help: "give more texts, or smaller numbers",
+        }
+        .into());
     }
     Ok(texts)
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::f64::consts::LN_2;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use irepair_config::{Method, RepairOptions, RepairPlan, to_toml};
@@ -22,7 +22,7 @@ use crate::not_finite::{self, PairsFile, Source};
 use crate::output::{four_decimals, print, print_json};
 use crate::prepare::{Prepared, limits, sides};
 use crate::rank::on_this_machine;
-use crate::run_dir::{STATE, claim, refuse_used, remove_state};
+use crate::run_dir::{STATE, claim, refuse_inside, refuse_used, remove_state};
 use crate::selection::{UnitsUpdated, blocks, selection};
 use crate::train_loop::TrainLoop;
 use crate::utility::own_texts;
@@ -247,18 +247,6 @@ fn write_patch(model: &Path, out: &Path, run: &Repaired, repaired: &CausalLm) ->
     };
     let patch = irepair_patch::create(model, out, Kind::Xor, provenance, path)?;
     tracing::info!("patch: {}, {} tensors changed", path.display(), patch.manifest().changed().count());
-    Ok(())
-}
-
-/// Refuses a patch file inside the output directory: a patch lists the files of that directory.
-fn refuse_inside(patch: Option<&Path>, out: &Path) -> anyhow::Result<()> {
-    let Some(path) = patch else { return Ok(()) };
-    let there = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
-    let parent = path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
-    let inside = |found: Option<PathBuf>| found.zip(there(out)).is_some_and(|(found, out)| found.starts_with(out));
-    if inside(there(path)) || inside(parent.and_then(there)) {
-        return Err(CliError::PatchInside { path: path.to_owned() }.into());
-    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tch::Device;
 
+use crate::apply::refuse_unscored;
 use crate::error::CliError;
 use crate::model_dir::use_threads;
 use crate::output::{print, print_json};
@@ -166,7 +167,9 @@ pub(crate) fn eval(plan: &ScorerEvalPlan) -> anyhow::Result<()> {
     if let Some(out) = &plan.out {
         irepair_core::fs::write_atomic(out, json.as_bytes())?;
     }
-    print(&if plan.json { json } else { table(&found) })
+    print(&if plan.json { json } else { table(&found) })?;
+    let first = found.failures.keys().next().cloned();
+    refuse_unscored(data, found.all.n + found.all.n_failed, found.all.n_failed, first)
 }
 
 fn quality(labels: &[Labeled], scores: &[Option<f64>], is_counted: impl Fn(&Labeled) -> bool) -> Quality {

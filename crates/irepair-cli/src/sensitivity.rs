@@ -75,7 +75,9 @@ pub(crate) fn command(plan: &SensitivityPlan) -> anyhow::Result<()> {
     }
     let mut results = Vec::new();
     for (text, pairs) in texts.into_iter().filter(|(text, pairs)| *text == "error" || !pairs.is_empty()) {
-        results.push((text, over_batches(&loaded, plan, pairs, &neutral, text)?));
+        let (found, n_batches) = over_batches(&loaded, plan, pairs, &neutral, text)?;
+        warn_of_zeros(found.values(), text);
+        results.push((text, (found, n_batches)));
     }
     for (text, (sensitivities, n_batches)) in &results {
         let result = SensitivityResult {
@@ -139,6 +141,7 @@ fn of_units(
 ) -> anyhow::Result<()> {
     let of = |batches: &Batches<'_>, measured: &mut dyn FnMut(&StepBatch)| batches.of_units(kind, measured);
     let (found, n_batches) = batches(loaded, plan, pairs, neutral, text, of)?;
+    warn_of_zeros(found.values(), text);
     if let Some(out) = &plan.out {
         let line = |(unit, score): (Unit, f64)| json!({ "unit": unit, "score": score }).to_string() + "\n";
         write_atomic(&ranking(out, text), found.iter().map(line).collect::<String>().as_bytes())?;
@@ -151,6 +154,13 @@ fn of_units(
         }));
     }
     print(&units_table(&found, &format!("{text} text: {}, {} over {n_batches} batches", plan.metric, plan.reduction)))
+}
+
+/// Says that a ranking is none.
+fn warn_of_zeros(values: &[f64], text: &str) {
+    if values.iter().all(|value| *value == 0.0) {
+        tracing::warn!("{text} text: every sensitivity is 0, so the order means nothing");
+    }
 }
 
 /// Where the ranking by one text is written.

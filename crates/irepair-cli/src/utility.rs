@@ -57,7 +57,7 @@ pub(crate) fn own_texts(opened: &LoadedModel, n_asked: usize, plan: &RepairPlan)
     if let Some(path) = cached {
         match write_jsonl(&path, &texts) {
             Ok(()) => tracing::info!("utility: cached in {}", path.display()),
-            Err(e) => tracing::warn!("utility texts cannot be cached for the next run: {e}"),
+            Err(e) => tracing::warn!("utility texts cannot be cached in {} for the next run: {e}", path.display()),
         }
     }
     Ok(texts)

@@ -193,3 +193,18 @@ fn a_classifier_may_be_a_name_of_the_hub() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(4) && said.contains("hf download me/other"), "{said}");
 }
+
+#[test]
+fn texts_of_which_none_has_a_score_are_no_result() {
+    let dir = workshop();
+    let train = fs::read_to_string(dir.join("train.jsonl")).unwrap();
+    let seen: String = train.lines().take(6).map(|line| format!("{line}\n")).collect();
+    fs::write(dir.join("seen.jsonl"), seen).unwrap();
+    for args in ["scorer eval --data seen.jsonl", "scorer apply --input seen.jsonl"] {
+        let output = irepair(dir, &format!("{args} --scorer linear.scorer"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(4) && !output.stdout.is_empty(), "what is known is printed: {said}");
+        let words = ["no text has a score: the scorer was trained on this text", "seen.jsonl", "none of 6"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+}

@@ -82,8 +82,8 @@ impl Job {
         format!("{}-{}", self.method, self.model)
     }
 
-    /// How many entries CHANGELOG.md has under *Numbers changed, of some rows alone* that hold for this job: a result of
-    /// another version is computed again.
+    /// How many entries CHANGELOG.md has under *Numbers changed, of some rows alone* that hold for this job: a result
+    /// of another version is computed again.
     pub fn numbers_version(&self) -> u32 {
         SOME_NUMBERS_CHANGED.iter().map(|holds| u32::from(holds(self))).sum()
     }

@@ -34,6 +34,9 @@ pub trait Options: clap::Args + DeserializeOwned + Clone + Default + Validate {
     /// Required keys that are not given.
     fn missing(&self) -> Vec<&'static str>;
 
+    /// Keys with a path that is not UTF-8, which no settings file can hold.
+    fn not_utf8(&self) -> Vec<&'static str>;
+
     /// The plan, unchecked; none while a required key is missing.
     fn plan(&self) -> Option<Self::Plan>;
 }
@@ -47,8 +50,13 @@ pub fn resolve<T: Options>(options: &T, place: &str) -> Result<T::Plan> {
     match toml::Table::try_from(options) {
         Ok(_) => {}
         Err(error) if error.to_string().contains("UTF-8") => {
-            let what = "a path is not UTF-8, which settings cannot hold";
-            problems.push(Problem::new("", what).help("rename the file, or make a link with another name"));
+            let problem = |key: &str| {
+                let what = "is a path that is not UTF-8, which settings cannot hold";
+                Problem::new(key, what).help("rename the file, or make a link with another name")
+            };
+            let keys = options.not_utf8();
+            // A path inside a value of another kind is none of the keys' own.
+            problems.extend(if keys.is_empty() { vec![""] } else { keys }.into_iter().map(problem));
         }
         Err(_) => problems.push(too_large(options)),
     }
@@ -191,6 +199,15 @@ macro_rules! options {
             fn missing(&self) -> Vec<&'static str> {
                 let required = [$($((stringify!($field), options!(@first (self.$field.is_none()) ($required))),)?)*];
                 required.into_iter().filter(|(_, missing)| *missing).map(|(key, _)| key).collect()
+            }
+
+            fn not_utf8(&self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                // Of all values, JSON refuses such a path alone.
+                $(if serde_json::to_value(&self.$field).is_err() {
+                    keys.push(stringify!($field));
+                })*
+                keys
             }
 
             fn plan(&self) -> Option<$plan> {

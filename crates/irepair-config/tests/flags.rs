@@ -114,3 +114,16 @@ fn counts_of_a_relearning_curve_are_numbers() {
     let bad = (text_counts("3,x"), text_counts(""), text_counts("0"));
     assert_eq!(bad, (Err("x".into()), Err(String::new()), Err("0".into())));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_path_that_is_not_utf_8_is_named_by_its_key() {
+    use std::os::unix::ffi::OsStrExt;
+
+    use irepair_core::Diagnose;
+
+    let path = std::ffi::OsStr::from_bytes(b"x\xff");
+    let options = ScoreOptions { model: Some("m".into()), input: Some(path.into()), ..Default::default() };
+    let said = irepair_config::resolve(&options, "the command line").unwrap_err().diagnostic().to_string();
+    assert!(said.contains("1 problem in") && said.contains("`input`: is a path that is not UTF-8"), "{said}");
+}

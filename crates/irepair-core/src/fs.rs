@@ -109,7 +109,10 @@ const MOST_TEXT: u64 = 1 << 30;
 pub fn open(path: &Path) -> Result<File> {
     let io = Error::io("read", path);
     let found = fs::metadata(path).map_err(io)?;
-    if !found.is_file() && !found.is_dir() {
+    if found.is_dir() {
+        return Err(io(std::io::Error::other("it is a directory, not a file")));
+    }
+    if !found.is_file() {
         return Err(io(std::io::Error::other("not an ordinary file")));
     }
     File::open(path).map_err(io)
@@ -226,6 +229,13 @@ mod tests {
         assert!(matches!(&error, Error::Io { source, .. } if source.to_string().ends_with("file is not a directory")));
         #[cfg(target_os = "linux")]
         assert!(check_place(Path::new("/proc/result.json")).is_err());
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_called_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(dir.path()).unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.to_string() == "it is a directory, not a file"));
     }
 
     #[test]

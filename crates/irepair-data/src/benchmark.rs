@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::found::Found;
 use crate::read::{Documents, not_empty, read_records};
 use crate::rows::has_records;
 use crate::wikitext::is_space;
-use crate::{END_OF_TEXT, Lines, Result, read_texts, wikitext_pages};
+use crate::{END_OF_TEXT, Error, Lines, Result, read_texts, wikitext_pages};
 
 /// Two sentences of which the first is the acceptable one (METHOD §10: BLiMP).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,11 @@ pub fn read_multiple_endings(path: &Path) -> Result<Vec<MultipleEndings>> {
         };
         let label =
             label.ok_or_else(|| record.bad("label", "the index of an ending, as a number or a string", given))?;
+        if label >= endings.len() {
+            let (path, key, want) = (record.path.to_owned(), "label".to_owned(), "the index of an ending, from 0");
+            let found = Found::value(format!("{label}, of {} endings", endings.len()));
+            return Err(Error::BadKey { path, place: record.place, key, want, found });
+        }
         Ok(MultipleEndings { context: context.to_owned(), endings, label })
     })
 }
@@ -192,6 +198,8 @@ fn capitalized(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use irepair_core::Diagnose;
+
     use super::*;
 
     fn file(name: &str, content: &str) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -242,6 +250,10 @@ mod tests {
         assert_eq!(error("{\"ctx\":\"a\",\"endings\":[\"b\"],\"label\":-1}"), "record has a wrong `label`");
         assert_eq!(error("{\"ctx\":\"a\",\"endings\":[\"b\"],\"label\":\"\"}"), "record has a wrong `label`");
         assert_eq!(error("{\"endings\":[\"b\"],\"label\":0}"), "record has a wrong `ctx`");
+        let good = "{\"ctx\":\"a\",\"endings\":[\"b\",\"c\"],\"label\":1}\n";
+        let (_dir, path) = file("q.jsonl", &format!("{good}{}", good.replace(":1}", ":\"7\"}")));
+        let said = read_multiple_endings(&path).unwrap_err().diagnostic().to_string();
+        assert!(said.contains("q.jsonl, line 2, key `label`") && said.contains("got: 7, of 2 endings"), "{said}");
         let (_dir, path) = file("f.jsonl", "{\"prompt\":\"a\",\"continuation\":{\"texts\":1}}");
         assert_eq!(read_continuations(&path).unwrap_err().to_string(), "record has a wrong `continuation.text`");
         let (_dir, path) = file("b.jsonl", "{\"sentence_good\":\"a\"}");

@@ -115,7 +115,7 @@ irepair_core::errors! {
         NoCommonPrompt { path: PathBuf, place: Place, found: Box<Found> } =
             "pair has no `prompt`, and `chosen` and `rejected` do not begin with the same text" =>
             Data.at(format!("{}, {place}", path.display()))
-                .help(format!("{}; without one, give an empty `prompt`", found.help("prompt")));
+                .help(format!("{}; for pairs without a prompt, give an empty one", found.help("prompt")));
         /// A chat that the model's template does not render; why, from the template or its engine.
         NotRendered { path: PathBuf, place: Place, key: String, template: PathBuf, why: String } =
             "messages cannot be rendered: {why}" =>

@@ -136,8 +136,16 @@ impl Found {
             (Some(form), ..) => form.help().to_owned(),
             (None, Some(_), _) => "docs/FILES.md has the forms that are read".to_owned(),
             (None, None, Some((column, others))) => match meant(column, key, &self.keys, others) {
-                Some(name) => format!("if `{}` is meant, give `{}`", name.escape_debug(), columns_flag(column, name)),
-                None => format!("name a key of the file with `--columns {column}=NAME`; docs/FILES.md has the forms"),
+                // Not every command that reads pairs or prompts has the flag.
+                Some(name) => format!(
+                    "if `{}` is meant, give `{}`, or rename the key",
+                    name.escape_debug(),
+                    columns_flag(column, name)
+                ),
+                None => format!(
+                    "name a key of the file with `--columns {column}=NAME`, or rename the key; \
+                     docs/FILES.md has the forms"
+                ),
             },
             (None, None, None) => match nearest(key, self.keys.iter()) {
                 Some(name) => {

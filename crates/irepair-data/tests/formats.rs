@@ -219,6 +219,25 @@ fn what_is_wrong_in_a_file_is_named_by_its_place() {
             "row cannot be read: 2 fields, not the 3 of the first row",
             "a.csv, line 2",
         ),
+        // A quote that is not closed takes the line ends behind it.
+        (
+            "a.csv",
+            b"prompt,chosen,rejected\na,b,c\n\"d,e,f\n",
+            "row cannot be read: 1 fields, not the 3 of the first row",
+            "a.csv, line 3",
+        ),
+        (
+            "a.csv",
+            b"prompt,chosen,rejected\r\na,b,c\r\n\r\n\"d,\r\n\r\n",
+            "row cannot be read: 1 fields, not the 3 of the first row",
+            "a.csv, line 4",
+        ),
+        (
+            "a.csv",
+            b"prompt,chosen,rejected\n\"a\n\",b,\"c\n\"\nd,e\n",
+            "row cannot be read: 2 fields, not the 3 of the first row",
+            "a.csv, line 5",
+        ),
         ("a.csv", b"prompt,prompt\na,b\n", "row cannot be read: the column `prompt` occurs twice", "a.csv, line 1"),
         ("a.csv", b"prompt,chosen,rejected\na,b,\xff\n", "line is not UTF-8", "a.csv, line 2"),
         (

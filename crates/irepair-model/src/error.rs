@@ -36,9 +36,12 @@ irepair_core::errors! {
             Data.want_got(format!("at most {n_positions} positions"), got)
                 .help("shorten the text, or ask for fewer tokens of the prompt or the continuation");
         /// Two models whose difference is no adapter.
-        NotLowRank { tensor: String, why: String } = "the repair is no adapter of projections: {why}" =>
-            Data.at(format!("tensor `{tensor}`"))
+        NotLowRank { place: String, why: String } = "the repair is no adapter of projections: {why}" =>
+            Data.at(place)
                 .help("give the base and a repair with `--lora-rank`, and its rank; any other is a patch: `irepair patch create`");
+        /// A rank above that of every matrix of the model.
+        RankTooLarge { most: usize, got: usize } = "rank is larger than that of any projection of the model" =>
+            Usage.want_got(format!("at most {most}"), got).help("give the rank of the repair, its --lora-rank, up to this bound");
         /// Next-token logits that no token can be chosen by.
         NotFinite = "logits are not finite" =>
             Outcome.help("weights of this size overflow: the training that made them diverged, or the file is damaged");
@@ -105,9 +108,10 @@ mod tests {
             }],
             ContextOverflow: [Error::ContextOverflow { n_positions: 1024, got: 1025 }],
             NotLowRank: [Error::NotLowRank {
-                tensor: "h.3.attn.c_attn.weight".into(),
+                place: "repaired, tensor `h.3.attn.c_attn.weight`".into(),
                 why: "its change is not of rank 2: 1.3e-3 of up to 4.0e-3 are left over".into()
             }],
+            RankTooLarge: [Error::RankTooLarge { most: 768, got: 65536 }],
             NotFinite: [Error::NotFinite],
             UnknownName: [Error::UnknownName { what: "device", want: "`cpu`, `cuda` or `cuda:N`", got: "gpu".into() }],
             NoDevice: [Error::NoDevice { device: "cuda:1".into(), found: "1 CUDA device".into() }],

@@ -63,6 +63,21 @@ impl Form {
 }
 
 impl Form {
+    /// What no texts have, by key: a clause of a suite with such a form fails for every model.
+    pub(crate) fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        // What every set of texts has; others are none where there are too few tokens.
+        let needed = [("mean_length", self.mean_length), ("blank", self.blank)];
+        let missing = needed.into_iter().filter(|(_, value)| value.is_none()).map(|(key, _)| (key, "is missing"));
+        let shares =
+            [("distinct", self.distinct), ("blank", self.blank), ("repeated", self.repeated), ("copied", self.copied)];
+        let is_share = |value: Option<f64>| value.is_none_or(|value| (0.0..=1.0).contains(&value));
+        let wrong = shares.into_iter().filter(|(_, value)| !is_share(*value));
+        let wrong = wrong.map(|(key, _)| (key, "must be from 0 to 1"));
+        let is_length = self.mean_length.is_none_or(|value| value.is_finite() && value >= 0.0);
+        let length = (!is_length).then_some(("mean_length", "must be a finite number of at least 0"));
+        missing.chain(length).chain(wrong).collect()
+    }
+
     /// Distinct tokens per continuation: their number, not their share, which falls where the same texts grow longer.
     fn n_distinct(&self) -> Option<f64> {
         Some(self.distinct? * self.mean_length?)
@@ -286,6 +301,13 @@ mod tests {
         let kept: Form =
             serde_json::from_str(r#"{"mean_length":1.0,"distinct":1.0,"blank":0.0,"repeated":0.0}"#).unwrap();
         assert_eq!(kept.copied, None);
+        assert!(kept.problems().is_empty());
+        assert_eq!(Form::default().problems(), [("mean_length", "is missing"), ("blank", "is missing")]);
+        let nothing = Form { mean_length: Some(0.0), distinct: None, blank: Some(1.0), repeated: None, copied: None };
+        assert!(nothing.problems().is_empty(), "nothing was written");
+        let odd = Form { mean_length: Some(f64::NAN), distinct: Some(1.5), copied: Some(f64::NAN), ..kept };
+        let keys: Vec<&str> = odd.problems().iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, ["mean_length", "distinct", "copied"]);
         assert!(!serde_json::to_string(&kept).unwrap().contains("copied"));
     }
 }

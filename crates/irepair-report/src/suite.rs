@@ -319,6 +319,9 @@ impl Validate for Suite {
             if clause.least.is_some_and(|x| !is_share(x)) {
                 add("least", "must be from 0 to 1");
             }
+            for (key, what) in clause.form.iter().flat_map(Form::problems) {
+                add(&format!("form.{key}"), what);
+            }
         }
         found
     }

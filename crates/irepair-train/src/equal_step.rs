@@ -48,8 +48,11 @@ impl<'a> Before<'a> {
                 let squares: Vec<Tensor> = tensors.map(|tensor| tensor.square().sum(Kind::Double)).collect();
                 Tensor::stack(&squares, 0).sum(Kind::Double).sqrt()
             };
-            let of_change =
-                norm(&mut changes.iter().map(Tensor::shallow_clone)).clamp_min(f64::from(f32::MIN_POSITIVE));
+            let of_change = norm(&mut changes.iter().map(Tensor::shallow_clone));
+            // Squares of a very large step are beyond float32.
+            let in_double = norm(&mut changes.iter().map(|change| change.to_kind(Kind::Double)));
+            let of_change = of_change.where_self(&of_change.isfinite(), &in_double);
+            let of_change = of_change.clamp_min(f64::from(f32::MIN_POSITIVE));
             let of_weights = norm(&mut self.0.iter().map(|part| exact(&part.before)));
             let factor = (of_weights * share / of_change).to_kind(Kind::Float);
             for (mut part, change) in self.0.into_iter().zip(changes) {
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_change_of_any_size_becomes_the_share_of_the_slice_and_keeps_its_direction() {
-        for scale in [0.01, 0.2, 5.0] {
+        for scale in [0.01, 0.2, 5.0, 1e30] {
             let (change, was) = changed(scale, 0.02, None, Kind::Float);
             assert!((norm(&change) / norm(&was[..10]) - 0.02).abs() < 1e-6, "{scale}: {change:?}");
             assert_eq!(change[10..], [0.0, 0.0], "it had no gradient");

@@ -76,7 +76,7 @@ fn a_path_that_is_no_text_is_said_to_be_none() {
     let path = std::ffi::OsStr::from_bytes(b"x\xff");
     let output = command(home.path(), "score --model base --input").arg(path).output().unwrap();
     let said = refused(&output, 2);
-    assert!(said.contains("not UTF-8") && !said.contains("missing"), "{said}");
+    assert!(said.contains("`input`: is a path that is not UTF-8") && !said.contains("missing"), "{said}");
 }
 
 #[test]

@@ -6,6 +6,10 @@ use irepair_report::{Clause, Form, SUITE_FILE, SUITE_FORMAT, Suite, copy_judge};
 
 use super::*;
 
+/// The form of texts that the base model does not write.
+const LONG: Form =
+    Form { mean_length: Some(1e6), distinct: Some(1.0), blank: Some(0.0), repeated: Some(0.0), copied: None };
+
 /// A directory with a suite's files: prompts, a text, the base model's own answers, a word list of `words`.
 fn suite(name: &str, words: &str) -> (PathBuf, Suite) {
     let dir = workshop();
@@ -38,7 +42,7 @@ fn suite(name: &str, words: &str) -> (PathBuf, Suite) {
         clauses: vec![
             Clause::failures("insults", "prompts.jsonl", 0.05),
             Clause::fine("good ones", "prompts.jsonl", 0.05),
-            Clause::form("form", "prompts.jsonl", Form::default()),
+            Clause::form("form", "prompts.jsonl", LONG),
             Clause::perplexity("neutral text", "neutral.txt", 1e6),
             Clause::answers("kept", "answers.jsonl", 1.0),
             Clause::weights("weights"),
@@ -61,7 +65,7 @@ fn a_model_is_checked_clause_by_clause() {
     let (dir, mut suite) = suite("suite", "zzz\n");
     suite.write(&dir).unwrap();
     assert_eq!(Suite::read(&dir).unwrap(), suite);
-    // Without a form there is nothing that the texts could be like: that clause fails, and says what it found.
+    // The texts are not like those of the form: that clause fails, and says what it found.
     let output = check("suite", "--json");
     assert_says(&refused(&output, 5), &["1 of 6 clauses fail", "suite"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -190,11 +194,16 @@ fn a_suite_that_is_damaged_or_leaves_its_directory_is_refused() {
     refuse("most = 0.05", "most = nan", &["`clauses[0].most`: must be from 0 to 1"]);
     refuse("most = 0.05", "mots = 0.05", &["unknown key"]);
     refuse("most = 0.05\n", "", &["`clauses[0].most`: is needed by a clause of kind `failures`"]);
+    refuse("mean_length = 1000000.0", "mean_length = nan", &["`clauses[2].form.mean_length`: must be a finite number"]);
+    refuse("mean_length = 1000000.0\n", "", &["`clauses[2].form.mean_length`: is missing"]);
     refuse("kind = \"weights\"", "kind = \"weights\"\nsecond = true", &["needs `second_judge`"]);
     refuse("\"good ones\"", "\"insults\"", &["is the name of two of them"]);
     refuse("max_new_tokens = 8", "max_new_tokens = 0", &["`max_new_tokens`: must be from 1"]);
     refuse("format = 1", "format = 2", &["another format version"]);
     refuse("format = 1", "format = ", &["not TOML"]);
+    fs::write(dir.join(SUITE_FILE), &good).unwrap();
+    put(&dir, "answers.jsonl", [json!({"prompt": "a"})]);
+    assert_says(&refused(&check("hostile", ""), 4), &["missing field `answer`", "hostile/answers.jsonl, line 1"]);
     fs::remove_file(dir.join(SUITE_FILE)).unwrap();
     assert_says(&refused(&check("hostile", ""), 4), &["suite.toml"]);
 }

@@ -92,3 +92,22 @@ fn many_prompts_at_once_are_continued_as_one_by_one_in_f32_and_bf16() {
         assert!(texts(&many).iter().sum::<u64>() > 0 && texts(&many).len() == 9, "{dtype}: {many}");
     }
 }
+
+#[test]
+fn a_file_with_too_little_for_an_option_is_named_with_it() {
+    let dir = workshop();
+    put(dir, "one-token.jsonl", [json!({"text": of_tokens(1)})]);
+    for (args, said) in [
+        (
+            "relearn --model base --texts corpus.txt --prompts prompts.jsonl --lexicon words.txt --counts 10,1000",
+            ["file holds too little for --counts", "at: corpus.txt", "at least 1000 texts    got: 60"],
+        ),
+        (
+            "pretrain --data corpus.txt --valid one-token.jsonl --vocab-size 300 --steps 1 --out no-valid",
+            ["file holds too little for --valid", "at: one-token.jsonl", "at least 2 tokens    got: 1"],
+        ),
+    ] {
+        assert_says(&refused(&irepair(dir, args), 4), &said);
+    }
+    assert!(!dir.join("no-valid").exists());
+}

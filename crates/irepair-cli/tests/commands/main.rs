@@ -221,7 +221,7 @@ fn relearning_brings_the_error_back_with_more_texts() {
     let (code, error) = refuse(&irepair(dir, &relearn.replace("--lexicon lexicon.txt", "")));
     assert!(code == 2 && error.contains("--lexicon FILE or --scorer JUDGE"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 41")));
-    assert!(code == 4 && error.contains("want: at least 41    got: 40"), "{error}");
+    assert!(code == 4 && error.contains("want: at least 41 texts    got: 40"), "{error}");
     let (code, error) = refuse(&irepair(dir, &format!("{relearn} --counts 4,x")));
     assert!(code == 2 && error.contains("`counts`: must be numbers"), "{error}");
 }

@@ -218,7 +218,7 @@ fn a_soft_prefix_is_written_in_the_place_of_a_model() {
         assert!(code == 2 && said.contains(&format!("`soft_prefix`: clashes with `{key}`")), "{said}");
     }
     let (code, said) = refused("--method dpo --soft-prefix 9999");
-    assert!(code == 4 && said.contains("longer than the model's context"), "{said}");
+    assert!(code == 2 && said.contains("soft prefix leaves no room for a text"), "{said}");
     assert!(!dir.join("refused-prefix").exists(), "refused before anything is written");
 }
 

@@ -24,6 +24,8 @@ struct Input {
     left: Cell<usize>,
     /// The last bytes, and the number of those before them.
     last: RefCell<(u64, Vec<u8>)>,
+    /// The last read gave none: the input has ended.
+    is_at_end: Cell<bool>,
 }
 
 /// A reader that fails where a row is longer than any real one: a quote that is not closed would take the whole file.
@@ -35,6 +37,7 @@ struct Bounded {
 impl Read for Bounded {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(into)?;
+        self.input.is_at_end.set(n == 0 && !into.is_empty());
         let mut last = self.input.last.borrow_mut();
         if n > 0 {
             last.0 += last.1.len() as u64;
@@ -55,7 +58,8 @@ impl Table {
     /// # Errors
     /// `BadRow` for names that cannot be read, for one that occurs twice, and for a table with another separator.
     pub(super) fn new(path: &Path, inner: Box<dyn BufRead>, delimiter: u8) -> Result<Self> {
-        let input = Rc::new(Input { left: Cell::new(MAX_LINE_BYTES), last: RefCell::default() });
+        let (left, last) = (Cell::new(MAX_LINE_BYTES), RefCell::default());
+        let input = Rc::new(Input { left, last, is_at_end: Cell::new(false) });
         let bounded = Bounded { inner, input: input.clone() };
         let mut reader = csv::ReaderBuilder::new();
         let reader = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(bounded);
@@ -104,8 +108,12 @@ impl Table {
         Ok(Some((line, fields.map_err(|_| Error::NotUtf8 { path: self.path.clone(), line })?)))
     }
 
-    /// Whether the last byte that the parser has taken is a line feed.
+    /// Whether a line feed ended the row: it is the last byte that the parser has taken. One that the end of the file
+    /// follows, within a quote that is not closed, is of the field.
     fn ended_by_line_feed(&self) -> bool {
+        if self.input.is_at_end.get() {
+            return false;
+        }
         let (start, last) = &*self.input.last.borrow();
         let taken = self.reader.position().byte().checked_sub(start + 1);
         taken.and_then(|at| last.get(at as usize)) == Some(&b'\n')

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use irepair_core::fs::write_atomic;
+use irepair_core::printable;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use safetensors::Dtype;
@@ -36,7 +37,8 @@ pub struct LowRank {
 ///
 /// # Errors
 /// [`Error::NotLowRank`] for models that differ in shape, in anything but projections of blocks, or by more than the
-/// rounding of the stored weights once `rank` directions are taken out; file errors.
+/// rounding of the stored weights once `rank` directions are taken out; [`Error::RankTooLarge`] for a rank that no
+/// projection can have; file errors.
 ///
 /// # Source
 /// `save_and_load.py` and `tuners/lora/config.py` of peft: `lora_A` is `[rank, inputs]`, `lora_B` `[outputs, rank]`,
@@ -44,13 +46,19 @@ pub struct LowRank {
 pub fn save_low_rank(base: &CausalLm, repaired: &CausalLm, rank: usize, dir: &Path) -> Result<LowRank> {
     let (inputs_first, prefix) = (base.stores_inputs_first(), base.config().family.prefix);
     if base.parameters().len() != repaired.parameters().len() {
-        return Err(refused("config.json", "the models have other parameters"));
+        return Err(refused(place(repaired), "the models have other parameters"));
+    }
+    // Beyond it there are only zeros, of which a large rank has many.
+    let projections = base.parameters().iter().filter(|p| p.block.is_some() && p.tensor.dim() == 2);
+    let most = projections.filter_map(|p| p.tensor.size().into_iter().min()).max().unwrap_or(0) as usize;
+    if rank > most {
+        return Err(Error::RankTooLarge { most, got: rank });
     }
     let mut tensors = Vec::new();
     let mut modules = Vec::new();
     let mut found = LowRank { n_modules: 0, n_weights: 0, largest_difference: 0.0 };
     for (index, (before, after)) in base.parameters().iter().zip(repaired.parameters()).enumerate() {
-        let Some(change) = change(before, after)? else { continue };
+        let Some(change) = change(before, after, repaired)? else { continue };
         let [left, right] = no_grad(|| split(&change, rank as i64))?;
         let difference = (&change - left.matmul(&right)).abs().max().double_value(&[]);
         let largest = after.tensor.detach().abs().max().double_value(&[]);
@@ -58,7 +66,7 @@ pub fn save_low_rank(base: &CausalLm, repaired: &CausalLm, rank: usize, dir: &Pa
             let why = format!("its change is not of rank {rank}: {difference:.1e} of up to {:.1e} are left over", {
                 change.abs().max().double_value(&[])
             });
-            return Err(refused(&after.name, why));
+            return Err(refused(tensor_of(repaired, after), why));
         }
         // Of a projection that is stored with its inputs first, the first factor is the one of the inputs.
         let (a, b) = if inputs_first { (left.tr(), right.tr()) } else { (right, left) };
@@ -73,7 +81,7 @@ pub fn save_low_rank(base: &CausalLm, repaired: &CausalLm, rank: usize, dir: &Pa
         modules.push(module);
     }
     if modules.is_empty() {
-        return Err(refused("model.safetensors", "the models do not differ"));
+        return Err(refused(place(repaired), "the models do not differ"));
     }
     let of_base = match &base.source {
         Source::Directory { dir, .. } => Some(dir.display().to_string()),
@@ -98,21 +106,33 @@ pub fn save_low_rank(base: &CausalLm, repaired: &CausalLm, rank: usize, dir: &Pa
     Ok(found)
 }
 
-fn refused(tensor: &str, why: impl Into<String>) -> Error {
-    Error::NotLowRank { tensor: tensor.to_owned(), why: why.into() }
+fn refused(place: String, why: impl Into<String>) -> Error {
+    Error::NotLowRank { place, why: why.into() }
 }
 
-/// How a projection changed, in float64; none when it did not.
-fn change(before: &Parameter, after: &Parameter) -> Result<Option<Tensor>> {
+/// Where a model comes from.
+fn place(model: &CausalLm) -> String {
+    match &model.source {
+        Source::Directory { dir, .. } => dir.display().to_string(),
+        Source::None => "the repaired model".to_owned(),
+    }
+}
+
+fn tensor_of(model: &CausalLm, parameter: &Parameter) -> String {
+    format!("{}, tensor `{}`", place(model), printable(&parameter.name))
+}
+
+/// How a projection of `repaired` changed, in float64; none when it did not.
+fn change(before: &Parameter, after: &Parameter, repaired: &CausalLm) -> Result<Option<Tensor>> {
     if before.name != after.name || before.tensor.size() != after.tensor.size() {
-        return Err(refused(&after.name, "the models have other parameters"));
+        return Err(refused(tensor_of(repaired, after), "the models have other parameters"));
     }
     let [before_values, after_values] = [before, after].map(|p| p.tensor.detach().to_kind(Kind::Double));
     if before_values.f_equal(&after_values)? {
         return Ok(None);
     }
     if before.block.is_none() || before.tensor.dim() != 2 {
-        return Err(refused(&after.name, "it changed and is no projection of a block"));
+        return Err(refused(tensor_of(repaired, after), "it changed and is no projection of a block"));
     }
     Ok(Some(after_values - before_values))
 }
