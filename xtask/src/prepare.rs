@@ -263,17 +263,6 @@ fn scorer_note(json: &str) -> Result<String> {
 /// Files of a checkpoint directory that decide what the model computes.
 fn is_input(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Every one that decides token ids, the ends of texts or how a chat is written.
-    let plain = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "vocab.json",
-        "merges.txt",
-    ];
+    let plain = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"];
     path.is_file() && (name.ends_with(".safetensors") || plain.contains(&&*name))
 }
