@@ -484,7 +484,7 @@ fn what_cannot_work_is_refused_in_words() {
             .unwrap_err()
             .to_string()
     };
-    assert_eq!(refuse(32, usize::MAX, "by"), "setting `n_new` is out of range");
+    assert_eq!(refuse(32, usize::MAX, "by"), "setting `max_new_tokens` is out of range");
     assert_eq!(refuse(0, 20, "by"), "setting `prompt_tokens` is out of range");
     assert_eq!(refuse(40, 20, &"by ".repeat(60)), "text is longer than the model's context");
     let error = Evaluator::new(&model, &tokenizer, 2).greedy_continuations(&[], &Generation::default()).unwrap_err();
