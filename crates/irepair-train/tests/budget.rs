@@ -79,25 +79,28 @@ fn a_first_validation_over_the_budget_gives_the_start_back() {
 fn a_run_that_ended_between_two_validations_would_give_weights_within_its_budget() {
     let (tried, data) = (model("gpt2"), fitting());
     let start = bits(&tried);
-    let given = |budget: f64, n: usize| {
+    let given = |settings: Settings, n: usize| {
         let (model, mut choose) = (model("gpt2"), everything());
-        // Two steps are one validation, and the loss falls at every step.
-        let mut engine = Engine::new(&model, DPO, &mut choose, &data, held_to(Some(budget), 60, 2e-5)).unwrap();
+        let mut engine = Engine::new(&model, DPO, &mut choose, &data, settings).unwrap();
         (0..n).for_each(|_| drop(engine.step().unwrap()));
         let (step, weights) = engine.outcome_now().unwrap();
         (step, weights.into_iter().map(|(name, weights)| (name, weights.copy())).collect::<Vec<_>>())
     };
-    assert_eq!([1, 2, 3].map(|n| given(1e3, n).0), [1, 2, 3]);
-    let (step, weights) = given(1e-12, 1);
+    // Two steps are one validation, and the loss falls at every step.
+    let within = |budget| held_to(Some(budget), 60, 2e-5);
+    assert_eq!([1, 2, 3].map(|n| given(within(1e3), n).0), [1, 2, 3]);
+    let (step, weights) = given(within(1e-12), 1);
     assert_eq!(step, 0);
     for (name, weights) in weights {
         let of_start = Vec::<f32>::try_from(weights.view(-1)).unwrap().into_iter().map(f32::to_bits);
         assert!(of_start.eq(start[index_of(&tried, &name)].iter().copied()), "{name}");
     }
-    // After two steps, where it is validated, the run is within its budget; after three it is not.
-    let [two, three] = [2, 3].map(|n_steps| run(&model("gpt2"), held_to(Some(1e3), n_steps, 2e-5)).best_kl.unwrap());
-    assert!(two < three);
-    assert_eq!(given((two + three) / 2.0, 3).0, 2);
+    // Validated after six steps, within the budget; over it after nine.
+    let rarely = |budget, n_steps| Settings { eval_every_examples: 12, ..held_to(Some(budget), n_steps, 2e-5) };
+    let [six, nine] = [6, 9].map(|n_steps| run(&model("gpt2"), rarely(1e3, n_steps)).best_kl.unwrap());
+    assert!(2.0 * six < nine, "{six} {nine}");
+    let after_nine = |budget| given(rarely(budget, 60), 9).0;
+    assert_eq!([after_nine((six + nine) / 2.0), after_nine(1e3)], [6, 9]);
 }
 
 #[test]
