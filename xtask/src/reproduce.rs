@@ -53,14 +53,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let asked = |row: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, row));
     let wanted = |row: &str| row.starts_with(VANILLA) || asked(row);
-    refuse_unmatched(args)?;
     if args.dry_run {
         return plan(args, wanted);
     }
     let prepared = match args.rehearse {
-        true => rehearse::prepare(&args.profile, &args.given)?,
+        true => {
+            let prepared = rehearse::prepare(&args.profile, &args.given)?;
+            refuse_unmatched(&prepared, args)?;
+            prepared
+        }
         false => {
             let mut prepared = planned(&args.profile, &args.given, args.quick)?;
+            refuse_unmatched(&prepared, args)?;
             prepared.make()?;
             prepared
         }
@@ -86,11 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Refuses a glob of `--only` that is of no row: a mistyped one would leave the base models alone.
-fn refuse_unmatched(args: &Args) -> Result<()> {
-    if args.only.is_empty() {
-        return Ok(());
-    }
-    let prepared = planned(&args.profile, &args.given, args.quick)?;
+fn refuse_unmatched(prepared: &Prepared, args: &Args) -> Result<()> {
     let is_of_none = |glob: &&String| prepared.cells(folders(args.quick).0, None, |row| matches(glob, row)).is_empty();
     match args.only.iter().find(is_of_none) {
         Some(glob) => {
@@ -123,6 +123,7 @@ pub(crate) fn planned(profile: &str, given: &Given, quick: bool) -> Result<Prepa
 #[expect(clippy::print_stdout, reason = "the plan is the result")]
 fn plan(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let prepared = planned(&args.profile, &args.given, args.quick)?;
+    refuse_unmatched(&prepared, args)?;
     let profile = &prepared.experiment.profile;
     let cells = prepared.rated(prepared.cells(folders(args.quick).0, args.seeds, wanted));
     let rates = Rates::of(&prepared.device, profile.repair.dtype(), args.tflops);

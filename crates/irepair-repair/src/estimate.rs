@@ -110,29 +110,34 @@ fn of_batch<T>(
     on_texts(batch, |texts| of(&measure, texts))
 }
 
-/// `of` the texts of a batch. Neutral text is utility where the objective draws it, the chosen texts otherwise (METHOD
-/// §3).
+/// `of` the texts of a batch.
 fn on_texts<T>(batch: &StepBatch, of: impl FnOnce(&Texts<'_>) -> irepair_sensitivity::Result<T>) -> Result<T> {
-    let texts = |pick: fn(&MicroBatch) -> Option<&TextBatch>| batch.micro.iter().filter_map(pick).collect::<Vec<_>>();
+    let [rejected, chosen, neutral] = texts_of(&batch.micro);
+    of(&Texts { rejected: &rejected, chosen: &chosen, neutral: &neutral }).map_err(failed)
+}
+
+/// Rejected, chosen and neutral texts. Neutral text is utility where the objective draws it, the chosen texts otherwise
+/// (METHOD §3).
+fn texts_of(micro: &[MicroBatch]) -> [Vec<&TextBatch>; 3] {
+    let texts = |pick: fn(&MicroBatch) -> Option<&TextBatch>| micro.iter().filter_map(pick).collect::<Vec<_>>();
     let [rejected, chosen, utility] =
         [texts(|m| m.rejected.as_ref()), texts(|m| m.chosen.as_ref()), texts(|m| m.utility.as_ref())];
-    let neutral = if utility.is_empty() { &chosen } else { &utility };
-    of(&Texts { rejected: &rejected, chosen: &chosen, neutral }).map_err(failed)
+    let neutral = if utility.is_empty() { chosen.clone() } else { utility };
+    [rejected, chosen, neutral]
 }
 
 /// Tokens of the texts of micro-batches that a metric reads.
 pub(crate) fn n_read(metric: Metric, micro: &[MicroBatch]) -> usize {
-    let n_real = |text: &Option<TextBatch>| text.as_ref().map_or(0, TextBatch::n_real);
     if metric.row().at_steps == Some([0, 0]) {
         return 0;
     }
-    let is_drawn = micro.iter().any(|m| m.utility.is_some());
-    let of = |m: &MicroBatch| match metric.row().against {
-        Against::Nothing => 0,
-        Against::Neutral if is_drawn => n_real(&m.utility),
-        Against::Neutral | Against::Chosen => n_real(&m.chosen),
+    let [rejected, chosen, neutral] = texts_of(micro);
+    let others = match metric.row().against {
+        Against::Nothing => Vec::new(),
+        Against::Chosen => chosen,
+        Against::Neutral => neutral,
     };
-    micro.iter().map(|m| n_real(&m.rejected) + of(m)).sum()
+    rejected.into_iter().chain(others).map(TextBatch::n_real).sum()
 }
 
 /// An error of measuring, under the name of the crate it came from.

@@ -120,10 +120,8 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
     pub fn outcome_now(&self) -> Result<(u64, Vec<(String, &Tensor)>)> {
         let (now, is_validated) = (self.next_step, self.next_step.is_multiple_of(self.settings.steps_per_eval()));
         // Over its KL budget a run gives what it had before: without a validation, the weights that it started from.
-        let is_over = self.best.is_over_budget;
-        let is_judged = is_validated || is_over;
-        let loss = if is_judged { self.best.loss } else { self.validation_loss()? };
-        let is_over = is_over || !is_judged && self.is_over_budget()?;
+        let is_over = self.best.is_over_budget || !is_validated && self.is_over(self.budgeted_kl()?);
+        let loss = if is_validated || is_over { self.best.loss } else { self.validation_loss()? };
         let is_better = !is_over && loss.zip(self.best.loss).is_none_or(|(loss, best)| loss < best);
         let best = if is_over { Some(self.best.step.unwrap_or(0)) } else { self.best.step };
         let best = best.filter(|&step| step != now && !is_better);

@@ -85,7 +85,7 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         if !loss.is_finite() {
             return Err(self.validation_failed());
         }
-        let kl = self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()?;
+        let kl = self.budgeted_kl()?;
         tracing::debug!(step = self.next_step, loss, best = self.best.loss, kl, "validation");
         if self.is_over(kl) {
             // Without a validation before, the best weights are those that the run started from.
@@ -109,13 +109,13 @@ impl<M: Deref<Target: BlockModel + Sized>, L: DerefMut<Target: Localise>> Engine
         if self.data.validation.is_empty() { Ok(None) } else { self.held_out(&self.objective).map(Some) }
     }
 
-    /// True when there is a KL budget, and the weights as they are now are over it.
-    pub(crate) fn is_over_budget(&self) -> Result<bool> {
-        let kl = self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()?;
-        Ok(self.is_over(kl))
+    /// The KL of the weights as they are now, where there is a budget for it.
+    pub(crate) fn budgeted_kl(&self) -> Result<Option<f64>> {
+        self.settings.budget_kl.map(|_| self.held_out_kl()).transpose()
     }
 
-    fn is_over(&self, kl: Option<f64>) -> bool {
+    /// True when there is a budget, and a KL over it.
+    pub(crate) fn is_over(&self, kl: Option<f64>) -> bool {
         kl.zip(self.settings.budget_kl).is_some_and(|(kl, budget)| kl.is_nan() || kl > budget)
     }
 

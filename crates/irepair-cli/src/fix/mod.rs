@@ -64,7 +64,6 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     let judges = prepared::judges(&plan)?;
     let prompts = Prompts::read(&plan, &dir)?;
     let made_from = made_from(&plan, &dir, &judges.iter().map(|judge| judge.name().to_owned()).collect::<Vec<_>>())?;
-    prepared::refuse_broken(&plan, &dir, &prompts)?;
     let place = Place { out: plan.out.clone() };
     // A fix of the same inputs is continued, whether it is finished or not; anything else in the directory is not ours.
     if !place.work("made-from.json").exists() {
@@ -73,6 +72,7 @@ pub(crate) fn command(given: &FixOptions, plan: FixPlan) -> anyhow::Result<()> {
     // Another choice trains nothing.
     if !place.result(RESULT).exists() {
         room::refuse_too_large(&plan, &dir, &prompts)?;
+        prepared::refuse_broken(&plan, &dir, &prompts)?;
     }
     let _held = DirLock::take(&plan.out)?;
     if !place.work("made-from.json").exists() {
