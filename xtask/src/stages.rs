@@ -56,9 +56,9 @@ impl Prepared {
         let dirs = &self.sources.data_dirs;
         // The corpus is not needed when no model is trained on it.
         let pretrains = self.experiment.profile.models.iter().any(|model| self.is_trained_here(model));
-        let skipped: Vec<&str> = if pretrains { Vec::new() } else { vec![CORPUS] };
-        let cut = self.experiment.profile.data.iter().filter(|file| file.cut.is_some());
-        let wanted: Vec<_> = cut.filter(|file| !skipped.contains(&&*file.file)).collect();
+        let files = self.experiment.profile.data.iter();
+        let (skipped, others): (Vec<_>, Vec<_>) = files.partition(|file| !pretrains && file.file == CORPUS);
+        let wanted: Vec<_> = others.into_iter().filter(|file| file.cut.is_some()).collect();
         if wanted.is_empty() || dirs.is_empty() {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Prepared {
             for dir in dirs {
                 command.arg("--data").arg(dir);
             }
-            command.args(skipped.iter().flat_map(|file| ["--skip", file]))
+            command.args(skipped.iter().flat_map(|file| ["--skip", &file.file]))
         })
     }
 

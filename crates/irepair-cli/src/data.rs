@@ -21,8 +21,7 @@ pub(crate) fn command(profile: &Path, data: &[PathBuf], out: &Path, skip: &[Stri
     let cuts: Vec<_> = kept.filter_map(|file| Some((file, file.cut.as_ref()?))).collect();
     let names: Vec<&String> = profile.data.iter().map(|file| &file.file).collect();
     if let Some(unknown) = skip.iter().find(|name| !names.contains(name)) {
-        let (what, want) = (format!("the profile's file {unknown}"), "a file of the profile for --skip".to_owned());
-        return Err(CliError::Missing { what, want }.into());
+        return Err(CliError::NotInProfile { file: unknown.clone() }.into());
     }
     if cuts.is_empty() {
         let (what, want) = ("the profile".to_owned(), "a file of its data with `cut`".to_owned());

@@ -19,6 +19,9 @@ irepair_core::errors! {
                 .help("correct it in generation_config.json or, without that file, in config.json");
         /// `what` lacks `want`.
         Missing { what: String, want: String } = "{what} is not complete" => Usage.help(format!("give {want}"));
+        /// A file to leave out that the profile does not have.
+        NotInProfile { file: String } = "the profile has no such file" =>
+            Usage.at(format!("--skip {file}")).help("give a name that stands behind `file` in the profile");
         /// A place to write to that already holds something.
         OutExists { path: PathBuf } = "output is there already" =>
             Usage.at(path.display()).help("give a path where nothing is: existing files are never overwritten");
@@ -222,6 +225,7 @@ mod tests {
         insta::assert_snapshot!(irepair_core::every_diagnostic!(CliError {
             Vocabulary: [CliError::Vocabulary { path: "gpt2".into(), n_model: 300, token: "<pad>".into(), id: 300 }],
             EndToken: [CliError::EndToken { path: "gpt2".into(), id: 50256, n_model: 512 }],
+            NotInProfile: [CliError::NotInProfile { file: "corpus/train.txt".into() }],
             Missing: [CliError::Missing { what: "the profile".into(), want: "a [language] table".into() }],
             OutExists: [CliError::OutExists { path: "repaired".into() }],
             OutNotEmpty: [CliError::OutNotEmpty { path: "repaired".into(), found: "metrics.jsonl".into() }],

@@ -138,6 +138,9 @@ fn data_are_cut_as_the_profile_says() {
     let missing = irepair(dir, "data --profile profile.toml --data data --out other");
     assert_eq!(missing.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("nowhere.txt"));
+    let mistyped = irepair(dir, "data --profile profile.toml --data data --out other --skip extra");
+    assert_eq!(mistyped.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&mistyped.stderr).contains("--skip extra"));
 }
 
 #[test]
