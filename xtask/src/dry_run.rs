@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 
 use irepair_config::{Architecture, BaseModel, Dtype, Memory, Method, Options, RepairOptions, Texts, Work};
 
+use crate::cell::Cell;
 use crate::prepare::{PAIRS, Prepared};
-use crate::rows::Cell;
 use crate::{doctor, fetch};
 
 /// Assumed speed of a device.

@@ -8,9 +8,9 @@ use irepair_config::{Experiment, Protocol, RepairOptions, Row};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{RowResult, TrajectoryPoint, candidate, within_budget};
 
+use crate::cell::Cell;
 use crate::kept::Kept;
 use crate::prepare::Prepared;
-use crate::rows::Cell;
 use crate::tune::name;
 
 /// Rates that run to the end.

@@ -3,6 +3,7 @@
 mod ablate;
 mod bundle;
 mod cache;
+mod cell;
 mod check;
 mod claims;
 mod config_docs;

@@ -112,7 +112,7 @@ mod tests {
             let mut rows = |runs: &Path| {
                 prepared.runs = runs.to_owned();
                 let cells = prepared.cells(folders(quick).0, None, |_| true);
-                let of = |cell: &crate::rows::Cell| {
+                let of = |cell: &crate::cell::Cell| {
                     (identity::settings(&cell.job).unwrap().key(), cell.place().map(Path::to_path_buf))
                 };
                 cells.iter().map(of).collect::<Vec<_>>()

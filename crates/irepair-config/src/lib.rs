@@ -44,16 +44,19 @@ mod pretrain;
 mod problem;
 mod profile;
 mod protocol;
+mod reached;
 mod relearn;
 mod repair;
 mod scorer;
 mod source;
+mod texts;
+mod work;
 
 pub use base_model::{BaseModel, Precondition};
 pub use check::{CheckOptions, CheckPlan};
 pub use data_file::{Cut, DataFile, PartName, PartOf, stored};
 pub use error::{Error, Result};
-pub use estimate::{EVAL_BATCH, Memory, Texts, Work};
+pub use estimate::Memory;
 pub use eval::{EvalOptions, EvalPlan, GenerateOptions, GeneratePlan};
 pub use experiment::{Experiment, LearningRates, Row};
 pub use family::Family;
@@ -82,3 +85,5 @@ pub use scorer::{
     ScorerApplyOptions, ScorerApplyPlan, ScorerEvalOptions, ScorerEvalPlan, ScorerTrainOptions, ScorerTrainPlan,
 };
 pub use source::{Convert, Source, Take, Wheel};
+pub use texts::{EVAL_BATCH, Texts};
+pub use work::Work;

@@ -51,6 +51,7 @@ options! {
 
 impl Validate for PairsOptions {
     fn clashes(&self, checks: &mut Checks) {
+        checks.clash(self.samples() < 2, "samples", "must be 2 or more: a pair is two samples");
         let kept = self.valid_share() + self.test_share();
         checks.clash(kept >= 1.0, "test_share", "leaves no prompt for pairs: with `valid_share` it must be under 1");
     }

@@ -1,82 +1,14 @@
-//! RMSprop, AdamW and natural steps; a block that is not updated keeps its state as it is.
+//! RMSprop and AdamW over the parameters of a model; a block that is not updated keeps its state as it is.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use irepair_model::{Fisher, Parameter, round_stochastically, seed_of};
+use irepair_model::{Fisher, Parameter, seed_of};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::optimizer_state::{Count, State};
 use crate::rows::{Rows, SliceRows};
-
-/// The update rule.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum OptimizerKind {
-    /// `v <- alpha v + (1 - alpha) g^2;  theta <- theta - eta g / (sqrt v + eps)` (METHOD §8 [D, L]).
-    RmsProp {
-        /// Decay of the squared average.
-        alpha: f64,
-        /// Added to the root.
-        eps: f64,
-    },
-    /// Adam with decoupled weight decay, bias-corrected by the parameter's own number of updates.
-    AdamW {
-        /// Decay of the average.
-        beta1: f64,
-        /// Decay of the squared average.
-        beta2: f64,
-        /// Added to the root.
-        eps: f64,
-        /// Decay of the weights, times the learning rate.
-        weight_decay: f64,
-    },
-    /// `theta <- theta - c d`, `d = (F + lambda)^-1 m` with `m` the momentum of `g` over what the step updates, and `c`
-    /// such that `1/2 (c d)' (F + lambda) (c d)` is the learning rate: the KL that a step may cost, in nats a token
-    /// (METHOD §27 [O]).
-    Natural {
-        /// Decay of the average gradient; 0 takes the gradient itself.
-        momentum: f64,
-    },
-}
-
-impl OptimizerKind {
-    /// RMSprop with METHOD §17's constants.
-    pub fn rmsprop() -> Self {
-        Self::RmsProp { alpha: 0.99, eps: 1e-8 }
-    }
-
-    /// Natural steps with the momentum of METHOD §27.
-    pub fn natural() -> Self {
-        Self::Natural { momentum: 0.9 }
-    }
-
-    /// True when a running mean of the gradient is kept, which is always corrected for its start at 0.
-    pub(crate) fn has_mean(self) -> bool {
-        !matches!(self, Self::RmsProp { .. })
-    }
-
-    /// True when a running mean of the squared gradient is kept.
-    fn has_square(self) -> bool {
-        !matches!(self, Self::Natural { .. })
-    }
-
-    /// AdamW with PyTorch's constants and the given decay.
-    pub fn adamw(weight_decay: f64) -> Self {
-        Self::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay }
-    }
-}
-
-/// What becomes of the state of a parameter, or of its rows, while its block or unit is not selected (METHOD §8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateMode {
-    /// Kept as it is and not decayed: the published code's behaviour [D].
-    Keep,
-    /// Forgotten when the block or unit comes back after a pause [O].
-    Reset,
-    /// Kept, and the squared average is divided by `1 - alpha^n` with `n` the updates so far [O]. AdamW always does
-    /// this, so that [`Settings`](crate::Settings) with both are refused.
-    Debias,
-}
+use crate::rule::{OptimizerKind, Rule, StateMode};
 
 /// Elements updated at a time on a CPU: few enough for small temporaries, enough to be worth waking the threads for.
 const CHUNK: i64 = 1 << 19;
@@ -84,81 +16,18 @@ const CHUNK: i64 = 1 << 19;
 /// On a GPU: few enough for the 8-byte temporaries of a rounded weight, enough for a kernel to be worth its start.
 const GPU_CHUNK: i64 = 1 << 24;
 
-/// What a number of updates gives, for a parameter or each of its rows.
-type ByUpdates<'a> = dyn Fn(&dyn Fn(f64) -> f64) -> Tensor + 'a;
-
-/// One update of one parameter, or of rows of it, by RMSprop or AdamW.
-struct Rule<'a> {
-    kind: OptimizerKind,
-    mode: StateMode,
-    /// [`State::by_updates`], this update included.
-    by_updates: &'a ByUpdates<'a>,
-    lr: f64,
-    /// Of the draws that round weights of a narrow type.
-    seed: u64,
-}
-
-impl Rule<'_> {
-    /// Changes `weights`, `square` and `mean` in place.
-    fn update(&self, weights: Tensor, gradient: &Tensor, mut square: Tensor, mean: Option<Tensor>) {
-        let (lr, by_updates) = (self.lr, self.by_updates);
-        match self.kind {
-            // One step over all parameters: `Optimizer::natural_step`.
-            OptimizerKind::Natural { .. } => {}
-            OptimizerKind::RmsProp { alpha, eps } => {
-                let mut squared = gradient.square();
-                let _ = square.g_mul_scalar_(alpha).g_add_(&squared.g_mul_scalar_(1.0 - alpha));
-                let mut root = match self.mode {
-                    StateMode::Debias => (square / by_updates(&|n| debias(alpha, n))).sqrt(),
-                    StateMode::Keep | StateMode::Reset => square.sqrt(),
-                };
-                let step = (gradient * lr).g_div_(&root.g_add_scalar_(eps));
-                apply(weights, 1.0, &step, self.seed);
-            }
-            OptimizerKind::AdamW { beta1, beta2, eps, weight_decay } => {
-                let mut mean = mean.unwrap_or_else(|| gradient.zeros_like());
-                let _ = mean.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
-                let _ = square.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
-                let root = (square / by_updates(&|n| debias(beta2, n))).sqrt() + eps;
-                let step = mean * by_updates(&|n| lr / debias(beta1, n)) / root;
-                apply(weights, 1.0 - lr * weight_decay, &step, self.seed);
-            }
-        }
-    }
-}
-
-/// What corrects a running mean of that rate for its start at 0 after `n` updates.
-fn debias(rate: f64, n: f64) -> f64 {
-    1.0 - rate.powf(n)
-}
-
-/// `weights <- keep weights - step`. Steps are mostly smaller than the spacing of bfloat16 numbers, where plain
-/// rounding would drop them: weights of a narrow type are rounded by `seed` so that the mean is kept (DEVIATIONS D13).
-fn apply(mut weights: Tensor, keep: f64, step: &Tensor, seed: u64) {
-    if weights.kind() == Kind::Float {
-        if keep != 1.0 {
-            let _ = weights.g_mul_scalar_(keep);
-        }
-        let _ = weights.g_sub_(step);
-    } else {
-        let mut exact = weights.to_kind(Kind::Float);
-        let _ = exact.g_mul_scalar_(keep).g_sub_(step);
-        weights.copy_(&round_stochastically(&exact, weights.kind(), seed));
-    }
-}
-
 /// An optimizer over a model's parameters, by index. A parameter that gets no gradient is not touched in any way.
 #[derive(Debug)]
 pub struct Optimizer {
-    seed: u64,
+    pub(crate) seed: u64,
     kind: OptimizerKind,
     mode: StateMode,
     pub(crate) states: BTreeMap<usize, State>,
-    n_calls: u64,
+    pub(crate) n_calls: u64,
     /// Whether two parameters lie side by side: found out once, because a no may take milliseconds.
     pub(crate) neighbours: BTreeMap<(usize, usize), bool>,
     /// Read by natural steps.
-    fisher: Option<Fisher>,
+    pub(crate) fisher: Option<Fisher>,
 }
 
 impl Optimizer {
@@ -210,57 +79,6 @@ impl Optimizer {
     /// The seed that rounds what the last update wrote into a parameter besides its own.
     pub(crate) fn seed_of_rounding(&self, index: usize) -> u64 {
         seed_of(&[self.seed, self.n_calls, index as u64])
-    }
-
-    /// One step that costs `kl` by the quadratic form of the Fisher matrix.
-    fn natural_step<'a>(
-        &mut self,
-        parameters: &[Parameter],
-        gradients: &[(usize, Tensor)],
-        rows: &dyn Fn(usize) -> Option<&'a Rows>,
-        momentum: f64,
-        kl: f64,
-    ) {
-        let Some(fisher) = self.fisher.clone() else { return };
-        // `m` and `F + lambda` of what is updated, and the square that it adds.
-        let mut parts = Vec::with_capacity(gradients.len());
-        for (index, gradient) in gradients {
-            let (tensor, rows) = (&parameters[*index].tensor, rows(*index));
-            let state = self.woken(*index, tensor, rows);
-            let Some(all) = &state.mean else { continue };
-            let of_slice = |tensor: &Tensor| rows.map_or_else(|| tensor.shallow_clone(), |rows| rows.take(tensor));
-            let (mut mean, damped) = (of_slice(all), of_slice(fisher.damped(*index)));
-            let gradient = gradient.to_kind(Kind::Float);
-            let _ = mean.g_mul_scalar_(momentum).g_add_(&(gradient * (1.0 - momentum)));
-            let by_updates = |of: &dyn Fn(f64) -> f64| state.by_updates(rows.map(|rows| (rows, &mean)), of);
-            let square = match rows {
-                None => {
-                    let of_mean = (mean.square() / &damped).sum(Kind::Float);
-                    of_mean / by_updates(&|n| debias(momentum, n).powi(2))
-                }
-                Some(rows) => {
-                    rows.put(all, &mean);
-                    ((&mean / by_updates(&|n| debias(momentum, n))).square() / &damped).sum(Kind::Float)
-                }
-            };
-            let debiased = by_updates(&|n| debias(momentum, n));
-            parts.push((*index, rows, mean, damped, debiased, square));
-        }
-        if parts.is_empty() {
-            return;
-        }
-        // 1/2 c^2 m' (F + lambda)^-1 m = kl. Without a gradient there is no step, however long.
-        let squares: Vec<&Tensor> = parts.iter().map(|(.., square)| square).collect();
-        let square = Tensor::stack(&squares, 0).sum(Kind::Float).clamp_min(f64::from(f32::MIN_POSITIVE));
-        let length = (square.reciprocal() * (2.0 * kl)).sqrt();
-        for (index, rows, mean, damped, debiased, _) in parts {
-            let step = (mean / damped).g_mul_(&(&length / debiased));
-            let seed = seed_of(&[self.seed, self.n_calls, index as u64]);
-            let all = parameters[index].tensor.detach();
-            let weights = rows.map_or_else(|| all.shallow_clone(), |rows| rows.take(&all));
-            apply(weights.shallow_clone(), 1.0, &step, seed);
-            rows.iter().for_each(|rows| rows.put(&all, &weights));
-        }
     }
 
     /// The state of a parameter that is about to be updated, or rows of it, with this update counted.
@@ -464,67 +282,6 @@ pub(crate) mod tests {
         assert!((moved - 0.1).abs() < 1e-6);
         let moved = step(&mut Optimizer::new(OptimizerKind::rmsprop(), StateMode::Debias, 0), &parameters, Some(3.0));
         assert!((moved - 0.01).abs() < 1e-6, "debiased: one learning rate");
-    }
-
-    /// Two parameters, their diagonals and gradients; the weights after one natural step of cost `kl` without momentum.
-    fn natural_step(diagonals: [&[f32]; 2], gradients: [&[f32]; 2], starts: [&[f32]; 2], kl: f64) -> Vec<f64> {
-        let tensor = |values: &[f32]| Tensor::from_slice(values);
-        let named = |start: &[f32]| Parameter { name: "p".into(), block: None, tensor: tensor(start) };
-        let (parameters, fisher) = (starts.map(named), Fisher::of(diagonals.map(tensor).into(), 0.0).unwrap());
-        let kind = OptimizerKind::Natural { momentum: 0.0 };
-        let gradients: Vec<_> = gradients.into_iter().map(tensor).enumerate().collect();
-        Optimizer::new(kind, StateMode::Keep, 0).with_fisher(Some(fisher)).update(&parameters, &gradients, kl);
-        parameters.iter().flat_map(|p| Vec::<f64>::try_from(p.tensor.to_kind(Kind::Double)).unwrap()).collect()
-    }
-
-    #[test]
-    fn a_natural_step_is_the_best_of_its_price() {
-        let (f, g, kl) = ([2.0, 0.5, 8.0, 1.0], [0.3, -1.0, 2.0, 0.0], 1e-3);
-        let narrow = |x: &[f64; 4]| x.map(|x| x as f32);
-        let (f32s, g32s) = (narrow(&f), narrow(&g));
-        let taken = natural_step([&f32s[..1], &f32s[1..]], [&g32s[..1], &g32s[1..]], [&[0.0], &[0.0; 3]], kl);
-        let price = |step: &[f64]| step.iter().zip(f).map(|(d, f)| 0.5 * f * d * d).sum::<f64>();
-        let gain = |step: &[f64]| -step.iter().zip(g).map(|(d, g)| d * g).sum::<f64>();
-        assert!((price(&taken) / kl - 1.0).abs() < 1e-5);
-        // METHOD §27: the best first-order decrease is sqrt(2 eps E).
-        let efficiency: f64 = f.iter().zip(g).map(|(f, g)| g * g / f).sum();
-        assert!((gain(&taken) / (2.0 * kl * efficiency).sqrt() - 1.0).abs() < 1e-5);
-        for other in 0..200 {
-            let step: Vec<f64> = (0..4).map(|i| (f64::from(other * 4 + i) * 12.9898).sin()).collect();
-            let scale = (kl / price(&step)).sqrt();
-            assert!(gain(&step) * scale <= gain(&taken) * (1.0 + 1e-5));
-        }
-    }
-
-    #[test]
-    fn under_the_identity_a_natural_step_is_one_of_sgd() {
-        let taken = natural_step([&[1.0], &[1.0; 2]], [&[2.0], &[-1.0, 2.0]], [&[0.0], &[0.0; 2]], 0.02);
-        // Length sqrt(2 kl) = 0.2 against the gradient, whose norm is 3.
-        for (taken, gradient) in taken.into_iter().zip([2.0, -1.0, 2.0]) {
-            assert!((taken + 0.2 * gradient / 3.0).abs() < 1e-6);
-        }
-    }
-
-    /// `L = 1/2 sum_i h_i x_i^2`, `F = h`: a step leads straight to the minimum and leaves `(1 - sqrt(kl / L))^2 L`.
-    #[test]
-    fn a_natural_step_on_a_quadratic_bowl_has_a_closed_form() {
-        let (h, x) = ([4.0f32, 0.25, 1.0], [0.5f32, -2.0, 1.0]);
-        let g: Vec<f32> = h.iter().zip(x).map(|(h, x)| h * x).collect();
-        let loss = |x: &[f64]| x.iter().zip(h).map(|(x, h)| 0.5 * f64::from(h) * x * x).sum::<f64>();
-        let before = loss(&x.map(f64::from));
-        for kl in [1e-3, 0.1, before] {
-            let after = natural_step([&h[..1], &h[1..]], [&g[..1], &g[1..]], [&x[..1], &x[1..]], kl);
-            let want = (1.0 - (kl / before).sqrt()).powi(2) * before;
-            assert!((loss(&after) - want).abs() < 1e-6, "{kl}: {} for {want}", loss(&after));
-        }
-    }
-
-    #[test]
-    fn a_natural_step_without_a_gradient_changes_nothing() {
-        assert_eq!(
-            natural_step([&[1.0], &[1.0; 2]], [&[0.0], &[0.0; 2]], [&[0.5], &[0.25; 2]], 1.0),
-            [0.5, 0.25, 0.25]
-        );
     }
 
     #[test]
