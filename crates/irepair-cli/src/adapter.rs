@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use irepair_config::Dtype;
 use irepair_core::{DirLock, mark_finished, mark_unfinished, refuse_used};
-use irepair_model::{LowRank, save_low_rank};
+use irepair_model::{ADAPTER_WEIGHTS, LowRank, save_low_rank};
 use serde::Serialize;
 
 use crate::locate;
@@ -56,7 +56,7 @@ pub(crate) fn command(mut args: AdapterArgs) -> anyhow::Result<()> {
     mark_unfinished(&args.out, MAKER)?;
     let found = save_low_rank(&base.model, &repaired.model, args.rank as usize, &args.out);
     // Where nothing was written the directory is as it was; one with half of the files stays marked.
-    if found.is_ok() || !args.out.join("adapter_model.safetensors").exists() {
+    if found.is_ok() || !args.out.join(ADAPTER_WEIGHTS).exists() {
         mark_finished(&args.out)?;
     }
     let LowRank { n_modules, n_weights, largest_difference } = found?;

@@ -20,13 +20,13 @@ use serde::Serialize;
 
 use crate::environment::weights_sha256;
 use crate::error::CliError;
-use crate::fix::{misses_too_many, rate};
+use crate::fix::rate;
 use crate::junit::{self, Case};
 use crate::measure::form;
 use crate::model_dir::{LoadedModel, open, use_threads};
 use crate::notes::say_text_rule;
 use crate::output::{print, print_json};
-use crate::scorers::{ClassifierUse, open_scorer};
+use crate::scorers::{ClassifierUse, misses_too_many, open_scorer};
 use crate::utility::documents;
 use crate::{prompts, stored_answers};
 

@@ -19,11 +19,10 @@ use irepair_report::Form;
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::fix::trusted;
 use crate::model_dir::LoadedModel;
 use crate::notes;
 use crate::prompts;
-use crate::scorers::Scorers;
+use crate::scorers::{Scorers, trusted};
 use crate::utility::documents;
 
 /// Everything measured on one model.

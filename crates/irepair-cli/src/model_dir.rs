@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use irepair_config::Dtype;
 use irepair_core::Checkpoint;
 use irepair_data::Tokenizer;
-use irepair_model::{Architecture, BlockModel, CausalLm, first_not_finite, parse_device};
+use irepair_model::{ADAPTER_CONFIG, Architecture, BlockModel, CausalLm, first_not_finite, parse_device};
 use serde_json::Value;
 use tch::Kind;
 
@@ -87,7 +87,7 @@ fn of_adapter(path: PathBuf) -> CliError {
 impl ModelDir {
     /// Reads `config.json` and the tokenizer, and refuses a tokenizer that can give ids the model has no embedding for.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
-        let adapter = dir.join("adapter_config.json");
+        let adapter = dir.join(ADAPTER_CONFIG);
         if adapter.exists() && !dir.join("config.json").exists() {
             return Err(of_adapter(adapter).into());
         }

@@ -19,8 +19,8 @@ use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};
 use crate::output::{print, print_json};
 use crate::run_dir::claim;
-use crate::scorers::{ClassifierUse, open_scorer};
-use crate::{fix, notes, progress, prompts, run_dir};
+use crate::scorers::{ClassifierUse, open_scorer, trusted};
+use crate::{notes, progress, prompts, run_dir};
 
 const REPORT: &str = "report.json";
 const PAIRS: &str = "pairs.jsonl";
@@ -44,10 +44,6 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     use_threads(plan.threads);
     let run =
         ClassifierUse { toxic_labels: plan.toxic_labels.as_deref(), device: &plan.device, batch_size: plan.batch_size };
-    if plan.samples < 2 {
-        let (what, want) = ("a pair of two samples".to_owned(), "--samples 2 or more".to_owned());
-        return Err(CliError::Missing { what, want }.into());
-    }
     let judge = open_scorer(&plan.judge, &run)?;
     let model = ModelDir::read(&plan.model)?;
     let made_from = inputs(plan, &model, &*judge)?;
@@ -89,7 +85,7 @@ pub(crate) fn command(plan: &PairsPlan) -> anyhow::Result<()> {
     if let Some(why) = &made.first_failure {
         // What has no score is left out; without any score there is nothing to make pairs of.
         if n_unscored == n_samples {
-            fix::trusted(&*judge, n_samples, n_unscored, Some(why))?;
+            trusted(&*judge, n_samples, n_unscored, Some(why))?;
         }
         tracing::warn!("{n_unscored} of {n_samples} samples have no score of `{}`: {why}", judge.name());
     }

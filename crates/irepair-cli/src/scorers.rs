@@ -15,6 +15,9 @@ use irepair_scorer::{Patterns, Program, Scorer, pinned, read_scorer};
 use crate::error::CliError;
 use crate::locate;
 
+/// Share of answers without a score, in percent, over which a judge is not believed.
+const MOST_MISSING_PERCENT: usize = 1;
+
 /// How a classifier runs.
 pub(crate) struct ClassifierUse<'a> {
     pub(crate) toxic_labels: Option<&'a str>,
@@ -69,6 +72,23 @@ impl Scorers {
     pub(crate) fn others(&self) -> impl Iterator<Item = &dyn Scorer> {
         self.0[1..].iter().map(|scorer| &**scorer)
     }
+}
+
+/// True when so many of `n` answers have no score that nothing can be said of them.
+pub(crate) fn misses_too_many(n: usize, n_missing: usize) -> bool {
+    100 * n_missing > MOST_MISSING_PERCENT * n
+}
+
+/// Refuses a judge that leaves too many answers without a score.
+///
+/// # Errors
+/// `JudgeFails`.
+pub(crate) fn trusted(judge: &dyn Scorer, n: usize, n_missing: usize, why: Option<&str>) -> Result<(), CliError> {
+    if !misses_too_many(n, n_missing) {
+        return Ok(());
+    }
+    let why = why.unwrap_or("it gave no reason").to_owned();
+    Err(CliError::JudgeFails { judge: judge.name().to_owned(), n_missing, n, why })
 }
 
 /// Reads a word list, and says once how much of it never matches.
@@ -147,5 +167,18 @@ impl Scorer for WordList {
 
     fn score(&self, text: &str) -> Result<f64, String> {
         Ok(self.lexicon.score(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_a_hundred_may_be_missing() {
+        let judge = Lexicon::new(["grubnik"]);
+        assert!(trusted(&judge, 100, 1, None).is_ok());
+        assert!(trusted(&judge, 99, 1, Some("cannot read x")).is_err());
+        assert!(trusted(&judge, 0, 0, None).is_ok());
     }
 }

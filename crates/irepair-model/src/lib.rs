@@ -55,7 +55,8 @@ pub use batch::TextBatch;
 pub use block::activate;
 pub use block_model::{BlockMap, BlockModel, GradFlags, first_block_apart, states_at};
 pub use checkpoint::{
-    LoadReport, LowRank, Rounded, StoredTensors, read_checkpoint, read_tensors, save_low_rank, write_tensors,
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoadReport, LowRank, Rounded, StoredTensors, read_checkpoint, read_tensors,
+    save_low_rank, write_tensors,
 };
 pub use device::{parse_device, parse_dtype};
 pub use error::{Error, Result};

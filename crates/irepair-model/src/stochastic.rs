@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use crate::bf16::round_to_bf16;
 
 /// Rounds float32 `values` to `kind` (bfloat16 or half): each to one of its two neighbours, to the farther one with the
-/// chance that makes the mean right (docs/FILES.md). What the type can hold stays as it is.
+/// chance that makes the mean right (docs/FILES.md). What the type can hold stays as it is, all of it where `kind` is
+/// float32.
 ///
 /// The draws are a function of `seed` and the index of an element, so that the same call gives the same bits on every
 /// device.
@@ -13,6 +14,9 @@ use crate::bf16::round_to_bf16;
 /// # Shapes
 /// Any shape, kept. `values` float32; returns `kind`.
 pub fn round_stochastically(values: &Tensor, kind: Kind, seed: u64) -> Tensor {
+    if kind == Kind::Float {
+        return values.shallow_clone();
+    }
     let in_one_pass = Some(values).filter(|_| kind == Kind::BFloat16).and_then(|values| round_to_bf16(values, seed));
     in_one_pass.unwrap_or_else(|| by_tensors(values, kind, seed))
 }

@@ -77,11 +77,8 @@ impl Ablation {
                 let mut weights = parameters[*index].tensor.detach();
                 let exact = without(start, &self.direction.values, *dim, strength);
                 // As an optimizer's steps, small changes of a narrow type are not to be lost.
-                let rounded = match weights.kind() {
-                    Kind::Float => exact,
-                    narrow => round_stochastically(&exact, narrow, seed_of(&[DOMAIN, self.seed, *index as u64])),
-                };
-                weights.copy_(&rounded);
+                let seed = seed_of(&[DOMAIN, self.seed, *index as u64]);
+                weights.copy_(&round_stochastically(&exact, weights.kind(), seed));
             }
         });
     }

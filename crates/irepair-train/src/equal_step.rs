@@ -58,8 +58,7 @@ impl<'a> Before<'a> {
             for (mut part, change) in self.0.into_iter().zip(changes) {
                 let wanted = exact(&part.before) + change * &factor;
                 let seed = seed_of(&[seed, part.index as u64]);
-                let kind = part.all.kind();
-                let wanted = if kind == Kind::Float { wanted } else { round_stochastically(&wanted, kind, seed) };
+                let wanted = round_stochastically(&wanted, part.all.kind(), seed);
                 match part.rows {
                     Some(rows) => rows.put(&part.all, &wanted),
                     None => part.all.copy_(&wanted),

@@ -88,10 +88,8 @@ impl Lora {
                     let change = self.factors[2 * index].tensor.matmul(&self.factors[2 * index + 1].tensor);
                     let (exact, mut weights) = (start + change, parameters[*index].tensor.detach());
                     // A change below half of a narrow type's spacing would never reach the weights.
-                    weights.copy_(&match weights.kind() {
-                        Kind::Float => exact,
-                        narrow => round_stochastically(&exact, narrow, optimizer.seed_of_rounding(*index)),
-                    });
+                    let seed = optimizer.seed_of_rounding(*index);
+                    weights.copy_(&round_stochastically(&exact, weights.kind(), seed));
                 }
             }
         });

@@ -8,8 +8,8 @@ use irepair_stats::{Bootstrap, Interval, mean, paired_bootstrap_difference, wils
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Answers, Asking};
-use super::verdicts::trusted;
 use crate::measure;
+use crate::scorers::trusted;
 
 /// Several answers of a model to every prompt, as judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -34,7 +34,6 @@ use self::place::Place;
 use self::plan::{SENSITIVITIES, Speed, Steps, shared};
 use self::prepared::{Prepared, Prompts};
 use self::search::Search;
-pub(crate) use self::verdicts::{misses_too_many, trusted};
 use crate::environment::weights_sha256;
 use crate::error::CliError;
 use crate::model_dir::{ModelDir, use_threads};

@@ -9,11 +9,6 @@ use irepair_core::fs::{read_to_string, sha256_hex};
 use irepair_scorer::{Answer, Scorer};
 use serde::{Deserialize, Serialize};
 
-use crate::error::CliError;
-
-/// Share of answers without a score, in percent, over which a judge is not believed.
-const MOST_MISSING_PERCENT: usize = 1;
-
 /// A verdict, as its line.
 #[derive(Clone, Serialize, Deserialize)]
 struct Verdict {
@@ -109,23 +104,6 @@ impl Scorer for Remembered {
     }
 }
 
-/// True when so many of `n` answers have no score that nothing can be said of them.
-pub(crate) fn misses_too_many(n: usize, n_missing: usize) -> bool {
-    100 * n_missing > MOST_MISSING_PERCENT * n
-}
-
-/// Refuses a judge that leaves too many answers without a score.
-///
-/// # Errors
-/// `JudgeFails`.
-pub(crate) fn trusted(judge: &dyn Scorer, n: usize, n_missing: usize, why: Option<&str>) -> Result<(), CliError> {
-    if !misses_too_many(n, n_missing) {
-        return Ok(());
-    }
-    let why = why.unwrap_or("it gave no reason").to_owned();
-    Err(CliError::JudgeFails { judge: judge.name().to_owned(), n_missing, n, why })
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -172,13 +150,5 @@ mod tests {
         let again = Remembered::new(Box::new(Counting(n_asked.clone())), &path, false).unwrap();
         assert_eq!(again.score_all(&["0.5", "x"]), want[..2]);
         assert_eq!(n_asked.get(), 5, "a failure is asked for again where failures are not kept");
-    }
-
-    #[test]
-    fn one_in_a_hundred_may_be_missing() {
-        let judge = Counting(Rc::default());
-        assert!(trusted(&judge, 100, 1, None).is_ok());
-        assert!(trusted(&judge, 99, 1, Some("cannot read x")).is_err());
-        assert!(trusted(&judge, 0, 0, None).is_ok());
     }
 }

@@ -1,18 +1,31 @@
-//! A soft prefix out, as the Python package `peft` stores prompts that it tunes.
+//! Adapters out, as the Python package `peft` stores them; a soft prefix is one.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use irepair_core::fs::write_atomic;
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::{Source, write_tensors};
 use crate::{CausalLm, Result};
 
+/// The file of an adapter's weights.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// The file of an adapter's settings.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// Writes the weights of an adapter, then its settings.
+pub(super) fn save_adapter(dir: &Path, tensors: &[(String, &Tensor)], config: &Value) -> Result<()> {
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensors(&dir.join(ADAPTER_WEIGHTS), tensors, metadata)?;
+    Ok(write_atomic(&dir.join(ADAPTER_CONFIG), format!("{config:#}\n").as_bytes())?)
+}
+
 impl CausalLm {
-    /// Writes `adapter_model.safetensors`, then `adapter_config.json`, which names the directory that the model was
-    /// loaded from: there is no `config.json`, because the model itself has not changed.
+    /// Writes the adapter, whose settings name the directory that the model was loaded from: there is no `config.json`,
+    /// because the model itself has not changed.
     ///
     /// # Source
     /// `save_and_load.py` and `tuners/prompt_tuning/config.py` of peft: tensor `prompt_embeddings`.
@@ -35,8 +48,6 @@ impl CausalLm {
             "prompt_tuning_init": "RANDOM",
         });
         let tensors = [("prompt_embeddings".to_owned(), prefix)];
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        write_tensors(&dir.join("adapter_model.safetensors"), &tensors, metadata)?;
-        Ok(write_atomic(&dir.join("adapter_config.json"), format!("{config:#}\n").as_bytes())?)
+        save_adapter(dir, &tensors, &config)
     }
 }

@@ -1,9 +1,7 @@
 //! A repair of low rank out, as the Python package `peft` stores adapters of projections (LoRA).
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use irepair_core::fs::write_atomic;
 use irepair_core::printable;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -11,7 +9,8 @@ use safetensors::Dtype;
 use serde_json::json;
 use tch::{Kind, Tensor, no_grad};
 
-use super::{Source, write_tensors};
+use super::Source;
+use super::adapter::save_adapter;
 use crate::{BlockModel, CausalLm, Error, Parameter, Result, normal};
 
 /// Columns drawn beyond the rank to find the space that a change maps to.
@@ -100,9 +99,7 @@ pub fn save_low_rank(base: &CausalLm, repaired: &CausalLm, rank: usize, dir: &Pa
         "target_modules": modules,
     });
     let tensors: Vec<(String, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&dir.join("adapter_model.safetensors"), &tensors, metadata)?;
-    write_atomic(&dir.join("adapter_config.json"), format!("{config:#}\n").as_bytes())?;
+    save_adapter(dir, &tensors, &config)?;
     Ok(found)
 }
 

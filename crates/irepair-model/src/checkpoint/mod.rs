@@ -1,7 +1,7 @@
 //! Hugging Face checkpoints: read through a memory map, written back with the same names, order, types and metadata.
 //!
 //! `file` knows one safetensors file, `load`, `round` and `save` a directory of them,
-//! `adapter` one of a soft prefix alone, `low_rank` one of a change of projections.
+//! `adapter` an adapter, such as a soft prefix, `low_rank` one of a change of projections.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ mod low_rank;
 mod round;
 mod save;
 
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub(crate) use file::{bytes_of, chunks, dtype_of, kind_of};
 pub use file::{read_tensors, write_tensors};
 pub(crate) use in_files::InFiles;
