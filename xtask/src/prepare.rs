@@ -33,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) runs: PathBuf,
     /// Of gigabytes of weights, and of data, that every row asks for.
     pub(crate) hashes: RefCell<Hashes>,
+    /// Whether a row that is to run holds KL on texts of the base model, which are sampled for it.
+    pub(crate) has_own_texts: bool,
     /// The process shares the work with others.
     shard: Option<Shard>,
     /// Locks `runs/<profile>` against other processes, shards apart, from [`Prepared::make`] on.
@@ -70,8 +72,20 @@ impl Prepared {
         let sources = Sources::look(&experiment.profile, given)?.and_device(&device, libtorch::driver());
         let workers = Workers::for_device(&device, given.workers);
         let runs = paths::root().join("runs").join(name);
-        let (name, hashes, shard) = (name.to_owned(), RefCell::default(), given.shard);
-        Ok(Self { name, warning: None, experiment, device, workers, sources, runs, hashes, shard, _lock: None })
+        let has_own_texts = experiment.rows.values().any(|row| row.own_utility);
+        Ok(Self {
+            name: name.to_owned(),
+            warning: None,
+            experiment,
+            device,
+            workers,
+            sources,
+            runs,
+            hashes: RefCell::default(),
+            has_own_texts,
+            shard: given.shard,
+            _lock: None,
+        })
     }
 
     /// Reads the profile and makes what its rows need and is not there yet.

@@ -7,6 +7,7 @@ use irepair_config::{Precondition, TableKey};
 use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::{Report, Results, RowResult, VANILLA, tables_markdown, write_report};
 
+use crate::cell::Cell;
 use crate::dry_run::{self, Rates};
 use crate::error::diagnostic;
 use crate::kept::Shared;
@@ -65,6 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         false => {
             let mut prepared = planned(&args.profile, &args.given, args.quick)?;
             refuse_unmatched(&prepared, args)?;
+            let cells = prepared.cells(folders(args.quick).0, args.seeds, wanted);
+            prepared.has_own_texts = cells.iter().any(|Cell { job, .. }| {
+                job.repair.utility.as_ref().is_some_and(|texts| *texts == prepared.sampled_utility(&job.model))
+            });
             prepared.make()?;
             prepared
         }

@@ -188,8 +188,7 @@ impl Prepared {
     }
 
     fn utility_task(&self, model: &BaseModel) -> Result<Option<Task>> {
-        let own = self.experiment.rows.values().any(|row| row.own_utility);
-        if self.experiment.profile.has_data(UTILITY) && !own {
+        if self.experiment.profile.has_data(UTILITY) && !self.has_own_texts {
             return Ok(None);
         }
         let (out, utility) = (self.sampled_utility(&model.name), &self.experiment.profile.utility);
