@@ -114,6 +114,11 @@ impl Mutants {
         let models = read_experiment(&self.profile)?.profile.models;
         let of = |model: &str, ((operator, spread), kind, seed)| {
             let path = self.kept().join(format!("{}.json", mutant::name(model, operator, spread, kind, seed)));
+            if !path.exists() {
+                let help = "narrow it to what is kept there by --unit, --operator, --spread and --seeds, or make it: the same command without --kept";
+                let what = "a mutant that was asked for has no kept result";
+                return Err(Diagnostic::new(ExitKind::Data, what).at(path.display()).help(help).into());
+            }
             Ok(read_result::<Graded>(&path).map_err(diagnostic)?.of_today())
         };
         let mut found: Vec<Graded> = Vec::new();
@@ -211,7 +216,22 @@ fn all<T: Entry>(asked: &[T]) -> Vec<T> {
 mod tests {
     use std::path::Path;
 
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        mutants: Mutants,
+    }
+
+    #[test]
+    fn a_mutant_that_is_not_kept_is_named_with_the_ways_to_others() {
+        let asked = Line::parse_from(["localise", "--profile", "wild", "--unit", "head"]).mutants;
+        let error = asked.kept_grades().unwrap_err().to_string();
+        assert!(error.contains("-head-0.json") && error.contains("--operator"), "{error}");
+    }
 
     #[test]
     fn published_weights_are_the_same_on_two_kinds_of_machines() {
