@@ -106,6 +106,15 @@ fn make(args: &Args, out: &Path) -> Result<()> {
     write_atomic(&made.join("run.sh"), script.replace("@COMMIT@", &commit).as_bytes()).map_err(diagnostic)?;
     fs::rename(&made, out).with_context(|| format!("moving the bundle to {}", out.display()))?;
     process::say(format!("bundle: {}", out.display()));
+    let sources = &prepared.sources;
+    let is_given = |path: &&PathBuf| !path.starts_with(fetch::kept()) && !path.starts_with(&prepared.runs);
+    let mut given = sources.data_dirs.iter().chain(sources.data.values()).chain(sources.models.values());
+    if let Some(first) = given.find(is_given) {
+        process::say(format!(
+            "it does not hold what was given, such as {}: copy that too, and name it there with --data and --model-dir",
+            first.display()
+        ));
+    }
     Ok(())
 }
 

@@ -278,7 +278,7 @@ mod tests {
             "hf download openai-community/gpt2-xl config.json model.safetensors tokenizer.json --local-dir",
             "missing   general/test.jsonl",
             "optional  prompts/clean.test.jsonl",
-            " of 13 needs are missing",
+            " of 12 needs are missing",
             "CUDA device",
             "repaired models 0.0",
             "at an assumed 10000 GFLOP/s",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use irepair_config::{BaseModel, CORPUS, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind, stored};
+use irepair_config::{BaseModel, CORPUS, DataFile, Experiment, ProfileScorer, SCORER_LABELS, ScorerKind, stored};
 use irepair_core::fs::list;
 use irepair_core::{Diagnostic, DirLock, ExitKind};
 use irepair_report::{SensitivityResult, read_result, write_result};
@@ -133,16 +133,21 @@ impl Prepared {
     /// settings are the same with data and without.
     pub(crate) fn optional_data(&self, file: &str) -> Option<PathBuf> {
         let (path, profile) = (self.data(file), &self.experiment.profile);
-        (profile.language.is_some() || profile.needs_data(file) || path.exists()).then_some(path)
+        let is_stored = || profile.data.iter().any(|data| data.file == file && self.has_sources(data));
+        (profile.language.is_some() || profile.needs_data(file) || path.exists() || is_stored()).then_some(path)
     }
 
     /// The directory of kept results, and the folder of it for one command's, which may be empty. What is measured on
     /// more data than the profile needs is kept apart, because it stands in other tables.
     pub(crate) fn kept_dir(&self, under: &str) -> PathBuf {
         let mut optional = self.experiment.profile.data.iter().filter(|data| data.optional && data.file != CORPUS);
-        let dirs = &self.sources.data_dirs;
-        let has_more = optional.any(|data| data.sources().iter().all(|source| stored(dirs, source).is_file()));
+        let has_more = optional.any(|data| self.has_sources(data));
         kept::dir(&self.name, if has_more { "more-data" } else { "" }).join(under)
+    }
+
+    /// True when all that a file is cut from is there.
+    fn has_sources(&self, file: &DataFile) -> bool {
+        file.sources().iter().all(|source| stored(&self.sources.data_dirs, source).is_file())
     }
 
     /// Directory of a base model.

@@ -34,8 +34,8 @@ const VOCABULARY: usize = 600;
 pub(crate) fn prepare(name: &str, given: &Given) -> Result<Prepared> {
     let real = read_experiment(name)?;
     if real.profile.data.is_empty() || real.profile.models.iter().any(|model| model.hub.is_none()) {
-        let what = "--rehearse is for profiles that need published weights and data";
-        let help = "this profile makes its own: leave --rehearse out";
+        let what = "--rehearse is for profiles of models on the hub, and of data that are given";
+        let help = "this profile makes or fetches its models: leave --rehearse out";
         return Err(Diagnostic::new(ExitKind::Usage, what).at(name).help(help).into());
     }
     if given.model_dir.is_some() || given.data.is_some() {
@@ -238,6 +238,6 @@ mod tests {
     #[test]
     fn a_profile_that_makes_its_own_is_not_rehearsed() {
         let error = prepare("planted", &Given::default()).err().map(|e| e.to_string()).unwrap();
-        assert!(error.contains("--rehearse is for profiles that need published weights and data"), "{error}");
+        assert!(error.contains("--rehearse is for profiles of models on the hub"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use crate::cell::{Cell, Work};
 use crate::error::diagnostic;
 use crate::kept::Place;
 use crate::prepare::{Prepared, Split};
-use crate::{identity, libtorch, paths, process};
+use crate::{fetch, identity, libtorch, paths, process};
 
 /// The word list of profiles that train no scorer.
 const LEXICON: &str = "toxicity/lexicon.txt";
@@ -205,8 +205,10 @@ impl Prepared {
         let open: BTreeSet<String> = cells.iter().filter(|cell| is_open(cell)).map(searched).collect();
         if !open.is_empty() {
             let rows = open.into_iter().collect::<Vec<_>>().join(",");
+            let is_given = self.sources.data_dirs.iter().any(|dir| *dir != fetch::kept());
+            let data = if is_given { " --data DATA" } else { "" };
             process::say(format!(
-                "rows without a chosen rate are left out: cargo xtask tune --profile {} --only {rows}",
+                "rows without a chosen rate are left out: cargo xtask tune --profile {}{data} --only {rows}",
                 self.name
             ));
         }

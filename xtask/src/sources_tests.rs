@@ -28,7 +28,7 @@ fn one_error_names_everything_that_is_missing_and_how_to_get_it() {
     let sources = Sources::look(&paper(), &given(Some(dir.path()), Some(dir.path()))).unwrap();
     let error = sources.complete().unwrap_err().to_string();
     for part in [
-        "error: 9 of 12 needs of this profile are missing",
+        "error: 9 of 11 needs of this profile are missing",
         "GPT2-Large: openai-community/gpt2-large, 774M weights",
         "hf download openai-community/gpt2-large config.json model.safetensors tokenizer.json --local-dir ",
         "hf download openai-community/gpt2-xl ",
@@ -122,6 +122,24 @@ fn data_files_may_be_packed_or_have_the_other_ending() {
     assert_eq!(sources.file("general/valid.jsonl"), Some(dir.path().join("general/valid.txt.gz").as_path()));
     assert_eq!(sources.file("general/cloze.test.jsonl"), Some(dir.path().join("general/cloze.test.jsonl").as_path()));
     assert_eq!(sources.file("nothing.txt"), None);
+}
+
+#[test]
+fn a_corpus_is_needed_where_the_model_is_trained_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = real();
+    let sources = profile.data.iter().flat_map(|file| file.sources());
+    put(dir.path(), &sources.filter(|source| *source != "corpus/childrens_stories.txt").collect::<Vec<_>>());
+    let data = dir.path().join("given");
+    fs::create_dir_all(&data).unwrap();
+    let error = |data| Sources::look(&profile, &given(None, Some(data))).unwrap().complete().unwrap_err().to_string();
+    assert!(error(dir.path()).starts_with("error: 1 of "), "{}", error(dir.path()));
+    assert!(error(dir.path()).contains("childrens_stories"), "{}", error(dir.path()));
+    put(&dir.path().join("models/base-gpt2-12x192"), &["config.json", "model.safetensors", "tokenizer.json"]);
+    let found = Sources::look(&profile, &given(None, Some(dir.path()))).unwrap();
+    assert!(found.complete().is_ok(), "the model is there: {:?}", found.items);
+    let gone = Sources::look(&profile, &given(None, Some(&dir.path().join("gone")))).unwrap_err().to_string();
+    assert!(gone.contains("the data directory is not there"), "{gone}");
 }
 
 #[test]

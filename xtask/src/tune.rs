@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use irepair_config::{LearningRates, Method, RepairOptions, Row};
-use irepair_core::ExitKind;
 use irepair_core::fs::{read_to_string, write_atomic};
 use irepair_core::metric::{self, MetricId};
+use irepair_core::{Diagnostic, ExitKind};
 use irepair_report::RowResult;
 
 use crate::error::diagnostic;
@@ -43,17 +43,39 @@ struct Trial {
 /// Runs it.
 ///
 /// # Errors
-/// Set-up and build; a run that diverges is no error but the worst of its grid.
+/// Set-up and build; no prompts to choose on; a run that fails, after which the rates are those before. A run that
+/// diverges is no error but the worst of its grid.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let prepared = Prepared::new(&args.profile, &args.given)?;
-    let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
     let searched = |row: &Row| row.repair.method().has_rate() && row.rates_of.is_none();
+    let mut prepared = Prepared::plan(&args.profile, &args.given)?;
+    let is_of_none = |glob: &&String| {
+        let mut searches = prepared.experiment.rows.iter().filter(|(_, row)| searched(row));
+        !searches.any(|(key, _)| matches(glob, key))
+    };
+    if let Some(glob) = args.only.iter().find(is_of_none) {
+        let what = format!("--only: no row with a rate of its own matches {glob}");
+        let help =
+            format!("the files of experiments/{} name the rows; one with `rates_of` takes another's", args.profile);
+        return Err(Diagnostic::new(ExitKind::Usage, what).help(help).into());
+    }
     let wanted = |key: &str| args.only.is_empty() || args.only.iter().any(|glob| matches(glob, key));
+    prepared.has_own_texts =
+        prepared.experiment.rows.iter().any(|(key, row)| wanted(key) && searched(row) && row.own_utility);
+    prepared.make()?;
+    let prompts = prepared.data("prompts/error.valid.jsonl");
+    if !prompts.is_file() {
+        let what = Diagnostic::new(ExitKind::Data, "there are no prompts to choose rates on");
+        let help = format!("cargo xtask reproduce --profile {} --dry-run says how to get them", args.profile);
+        return Err(what.at(prompts.display()).help(help).into());
+    }
+    let (profile, rows) = (&prepared.experiment.profile, &prepared.experiment.rows);
     let trained = || rows.iter().filter(|(key, row)| wanted(key) && searched(row));
     let (mut chosen, old) = before(&prepared, &wanted)?;
     if let Some(protocol) = &profile.protocol {
         let rows: Vec<(&String, &Row)> = trained().collect();
         let (searches, failures) = halving::search(&prepared, protocol, &rows)?;
+        // Without all runs there is no choice: the rates and the page stay as they are.
+        refuse_failures(failures)?;
         let mut table = halving::header(&args.profile, protocol, &profile.grid.lr, profile.grid.seeds) + &old;
         for search in &searches {
             table += &search.lines(&protocol.budgets);
@@ -67,8 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 }
             }
         }
-        write(&args.profile, &chosen, &table)?;
-        return refuse_failures(failures);
+        return write(&args.profile, &chosen, &table);
     }
     let mut cells = Vec::new();
     for model in &profile.models {
@@ -89,6 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (results, mut failures) = prepared.results("learning rates", &cells, false)?;
     // A rate at which a method diverges is the worst of its grid, not an error.
     failures.retain(|failure| failure.exit != ExitKind::Outcome);
+    refuse_failures(failures)?;
     let mut table = header(&args.profile, &profile.grid.lr, profile.grid.seeds) + &old;
     for (key, row) in trained() {
         for model in profile.models_of(row) {
@@ -107,8 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    write(&args.profile, &chosen, &table)?;
-    refuse_failures(failures)
+    write(&args.profile, &chosen, &table)
 }
 
 /// Rates and lines of the page that an earlier search chose for rows which this one leaves out.

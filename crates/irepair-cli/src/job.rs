@@ -1,13 +1,13 @@
 //! `irepair job`: one row of a table: repair, measure, write `result.json`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use irepair_config::{
     EvalOptions, EvalPlan, Job, Options, RelearnOptions, RepairOptions, RepairPlan, Watch, from_toml, resolve, to_toml,
 };
 use irepair_core::DirLock;
-use irepair_core::fs::write_atomic;
+use irepair_core::fs::{open, write_atomic};
 use irepair_data::Tokenizer;
 use irepair_eval::{Evaluator, Generation};
 use irepair_model::{BlockModel, CausalLm};
@@ -21,6 +21,7 @@ use crate::model_dir::{LoadedModel, use_threads};
 use crate::relearn::{curve, enough_texts};
 use crate::repair::{Repaired, run};
 use crate::run_dir::remove_state;
+use crate::scorers::Scorers;
 use crate::selection::selection;
 use crate::watch::Watcher;
 
@@ -49,6 +50,10 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let relearn = job.relearn.as_ref().map(|relearn| resolve(&relearning(relearn, &job.eval, &plan), &place));
     let relearn = relearn.transpose()?;
     // Training takes far longer than reading these.
+    if eval.prompts.is_some() {
+        Scorers::open(&eval)?;
+    }
+    files_of(&eval).try_for_each(|path| open(path).map(drop))?;
     relearn.as_ref().map_or(Ok(()), |relearn| enough_texts(relearn, &Tokenizer::load(&base)?))?;
     let (opened, run) = run(&repair, plan.clone(), Some(|out| Ok(DirLock::take(out)?)), watcher.as_mut(), None)?;
     let trained = plan.method.trains();
@@ -114,6 +119,12 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     write_result(&out.join("result.json"), &result)?;
     remove_kept(out)?;
     Ok(remove_state(out)?)
+}
+
+/// The files of texts that a row is measured on.
+fn files_of(eval: &EvalPlan) -> impl Iterator<Item = &PathBuf> {
+    let one = [&eval.prompts, &eval.clean_prompts, &eval.wikitext, &eval.lambada, &eval.f1, &eval.kl_texts];
+    one.into_iter().flatten().chain(eval.more_prompts.iter().flatten())
 }
 
 /// Settings of a relearning curve that is measured as the row is.

@@ -167,6 +167,21 @@ fn a_watched_row_has_its_trajectory_and_every_set_of_prompts() {
     assert!(alone.get("trajectory").is_none());
 }
 
+#[test]
+fn what_cannot_be_measured_is_said_before_the_row_is_trained() {
+    let dir = workshop();
+    for (what, gone) in [("words", "data/words.txt"), ("texts", "cut/general/test.txt")] {
+        let unwatched = JOB.split("[watch]").next().unwrap();
+        let (training, eval) = unwatched.split_once("[eval]").unwrap();
+        let job = format!("{training}[eval]{}", eval.replace(gone, "gone.txt"));
+        fs::write(dir.join("gone.toml"), job).unwrap();
+        let failed = irepair(dir, &format!("job --job gone.toml --out gone-{what}"));
+        assert!([2, 4].contains(&failed.status.code().unwrap()), "{}", String::from_utf8_lossy(&failed.stderr));
+        assert!(String::from_utf8_lossy(&failed.stderr).contains("gone.txt"));
+        assert!(!dir.join(format!("gone-{what}/metrics.jsonl")).exists(), "{what}");
+    }
+}
+
 /// Kept weights are those of runs that end where they were kept, and a run that pauses on its way changes nothing.
 #[test]
 fn compared_weights_are_those_of_runs_of_that_length() {

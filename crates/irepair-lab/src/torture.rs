@@ -31,6 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "every_point_of_pretrain",
             "every_point_of_repair",
             "every_point_of_patch_apply",
+            "every_point_of_import",
+            "every_point_of_export",
             "every_point_of_fix",
             "every_point_of_reproduce",
             "many_instants_of_reproduce",

@@ -59,6 +59,14 @@ pub(super) struct Mutants {
 }
 
 impl Mutants {
+    /// The profile with what its base models need; no row runs, and no text is sampled for one.
+    pub(super) fn prepared(&self) -> Result<Prepared> {
+        let mut prepared = Prepared::plan(&self.profile, &self.given)?;
+        prepared.has_own_texts = false;
+        prepared.make()?;
+        Ok(prepared)
+    }
+
     /// The prompts of the profile's base models, and the answers of these.
     pub(super) fn tests(&self, prepared: &Prepared) -> Result<Vec<Tests>> {
         let models = prepared.experiment.profile.models.iter();

@@ -88,7 +88,7 @@ pub(crate) fn run(Args { mutants: args, export, rankings, kept }: &Args) -> Resu
     if *kept {
         return write_ranks(args, &args.kept_grades()?, &args.locators());
     }
-    let prepared = Prepared::new(&args.profile, &args.given)?;
+    let prepared = args.prepared()?;
     let turn = prepared.turn("localise")?;
     let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
     drop(turn);
@@ -137,7 +137,7 @@ pub(crate) fn run_places(PlaceArgs { mutants: args, kept: is_kept }: &PlaceArgs)
         let (placed, n_others) = args.kept_places()?;
         return write_places(args, &placed, n_others);
     }
-    let prepared = Prepared::new(&args.profile, &args.given)?;
+    let prepared = args.prepared()?;
     let turn = prepared.turn("localise")?;
     let (dir, metrics, tests) = (args.kept(), args.metrics(), args.tests(&prepared)?);
     let mut cases = args.cases(&prepared, &tests)?;

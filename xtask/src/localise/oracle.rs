@@ -85,7 +85,12 @@ impl Tests {
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let dir = prepared.runs.join("localise").join(format!("{}-base", self.model));
         let neutral = dir.join(file.replace('/', "-") + ".jsonl");
-        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
+        let is_records = path.extension().is_some_and(|end| end == "jsonl");
+        let record = |line: &str| match serde_json::from_str(line) {
+            Ok(record) if is_records => record,
+            _ => json!({ "text": line }),
+        };
+        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), record)?;
         let tests = Self { neutral, ..self };
         let perplexity = tests.perplexity_of(&Program::new(&prepared.device, prepared.workers, dir), &tests.base)?;
         Ok(Self { perplexity, ..tests })
@@ -221,6 +226,7 @@ fn scored(program: &Program, model: &Path, texts: &Path) -> Result<Vec<(f64, f64
         "score".to_owned(),
         format!("--model={}", model.display()),
         format!("--input={}", texts.display()),
+        "--long=window".to_owned(),
     ])?;
     let number = |line: &str, key: &str| -> Result<f64> {
         let found: Value = serde_json::from_str(line).context("a line of `irepair score`")?;
