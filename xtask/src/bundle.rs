@@ -54,6 +54,7 @@ const MADE_FROM: &str = ".made-from.json";
 /// # Errors
 /// Set-up, build and the stages that rows share; a folder that exists; files that cannot be read or written.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.given.refuse_shards()?;
     match (&args.out, &args.take) {
         (Some(out), _) => make(args, out),
         (None, Some(from)) => take(&args.profile, from, args.force),

@@ -29,6 +29,7 @@ pub(crate) struct Args {
 /// # Errors
 /// A profile that keeps no result of its settings, and files that cannot be read or written.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.given.refuse_shards()?;
     let prepared = planned(&args.profile, &args.given, args.quick)?;
     let (under, report) = folders(args.quick);
     let mut cells = prepared.cells(under, None, |_| true);

@@ -40,6 +40,20 @@ pub(crate) struct Given {
     pub(crate) queue: Queue,
 }
 
+impl Given {
+    /// Refuses options of shared work, for a command that runs no rows.
+    ///
+    /// # Errors
+    /// `--shard` or `--on`.
+    pub(crate) fn refuse_shards(&self) -> Result<()> {
+        if self.shard.is_none() && self.queue.n_shards().is_none() {
+            return Ok(());
+        }
+        let what = Diagnostic::new(ExitKind::Usage, "--shard and --on have no use: this command runs no rows");
+        Err(what.help("leave them out").into())
+    }
+}
+
 /// A model or file that a profile needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
