@@ -50,7 +50,7 @@ pub(crate) fn command(file: &Path, out: &Path) -> anyhow::Result<()> {
     let relearn = job.relearn.as_ref().map(|relearn| resolve(&relearning(relearn, &job.eval, &plan), &place));
     let relearn = relearn.transpose()?;
     // Training takes far longer than reading these.
-    if eval.prompts.is_some() {
+    if plan.method.trains() && eval.prompts.is_some() {
         Scorers::open(&eval)?;
     }
     files_of(&eval).try_for_each(|path| open(path).map(drop))?;

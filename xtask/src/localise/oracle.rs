@@ -82,15 +82,15 @@ impl Tests {
     /// The same tests with a file of the profile as neutral text, a text a line.
     pub(super) fn with_neutral(self, prepared: &Prepared, file: &str) -> Result<Self> {
         let path = prepared.data(file);
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let dir = prepared.runs.join("localise").join(format!("{}-base", self.model));
-        let neutral = dir.join(file.replace('/', "-") + ".jsonl");
-        let is_records = path.extension().is_some_and(|end| end == "jsonl");
-        let record = |line: &str| match serde_json::from_str(line) {
-            Ok(record) if is_records => record,
-            _ => json!({ "text": line }),
+        let neutral = if path.extension().is_some_and(|end| end == "jsonl") {
+            path
+        } else {
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let neutral = dir.join(file.replace('/', "-") + ".jsonl");
+            lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), |line| json!({ "text": line }))?;
+            neutral
         };
-        lines(&neutral, text.lines().filter(|line| !line.trim().is_empty()), record)?;
         let tests = Self { neutral, ..self };
         let perplexity = tests.perplexity_of(&Program::new(&prepared.device, prepared.workers, dir), &tests.base)?;
         Ok(Self { perplexity, ..tests })
